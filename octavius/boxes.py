@@ -1,0 +1,59 @@
+"""Axis-aligned 2D boxes as (x1, y1, x2, y2) fractions come in; checked, clipped, compared boxes go out."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+Box: TypeAlias = tuple[float, float, float, float]
+
+
+def area(box: Box) -> float:
+    """Area of a box; zero when it is empty or reversed."""
+    x1, y1, x2, y2 = box
+    return max(0.0, x2 - x1) * max(0.0, y2 - y1)
+
+
+def iou(first: Box, second: Box) -> float:
+    """Intersection over union of two boxes, in 0..1; zero when both are empty."""
+    inner = (
+        max(first[0], second[0]),
+        max(first[1], second[1]),
+        min(first[2], second[2]),
+        min(first[3], second[3]),
+    )
+    shared = area(inner)
+    whole = area(first) + area(second) - shared
+    return shared / whole if whole > 0 else 0.0
+
+
+def clip(box: Box) -> Box:
+    """The part of a box that lies inside the image.
+
+    >>> clip((-0.1, 0.2, 0.5, 1.3))
+    (0.0, 0.2, 0.5, 1.0)
+    """
+    x1, y1, x2, y2 = (min(1.0, max(0.0, value)) for value in box)
+    return x1, y1, x2, y2
+
+
+def normalise(box: Sequence[float], width: float, height: float) -> Box:
+    """Pixel edges (x1, y1, x2, y2) of an image of the given size as fractions of it."""
+    x1, y1, x2, y2 = box
+    return x1 / width, y1 / height, x2 / width, y2 / height
+
+
+def problem(box: Sequence[float], tolerance: float = 1e-3) -> str | None:
+    """What is wrong with a box of fractions, in words; None for a good one.
+
+    >>> problem((0.6, 0.1, 0.2, 0.5))
+    'x1 = 0.6 is not left of x2 = 0.2'
+    """
+    if len(box) != 4:
+        return f"a box has 4 numbers, this one has {len(box)}"
+    x1, y1, x2, y2 = box
+    if not all(-tolerance <= value <= 1 + tolerance for value in box):  # also catches NaN
+        return f"an edge lies outside 0..1: {[round(float(v), 4) for v in box]}"
+    if x1 >= x2:
+        return f"x1 = {x1:g} is not left of x2 = {x2:g}"
+    if y1 >= y2:
+        return f"y1 = {y1:g} is not above y2 = {y2:g}"
+    return None
