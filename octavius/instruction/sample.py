@@ -77,6 +77,7 @@ class Sample:
         question: the question of the data set; empty when the task asks one of its own.
         gold: the right answer, typed by the task.
         history: earlier (question, answer) turns of a conversation, oldest first.
+        group: a finer name within the benchmark (a question's topic), for tables; empty when there is none.
     """
 
     id: str
@@ -86,3 +87,4 @@ class Sample:
     question: str
     gold: Gold
     history: tuple[tuple[str, str], ...] = ()
+    group: str = ""

@@ -1,0 +1,212 @@
+"""Facts of a scene or a face come in, its picture goes out (PIL, 112 x 112, RGB); the same facts, the same pixels."""
+
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from datamodules.miniature.world import SIZE, Face, Scene
+
+ZOOM = 3
+"""Everything is drawn this much larger and reduced, so that edges are smooth."""
+
+INKS = {
+    "red": (215, 40, 40),
+    "orange": (245, 135, 25),
+    "yellow": (240, 215, 40),
+    "green": (45, 155, 60),
+    "cyan": (60, 205, 215),
+    "blue": (45, 75, 205),
+    "purple": (130, 55, 165),
+    "pink": (245, 130, 185),
+}
+HAIR_INKS = {"black": (30, 26, 28), "blond": (235, 205, 105), "brown": (115, 68, 35), "gray": (160, 160, 165)}
+SKIN_INKS = {"light": (250, 220, 195), "tan": (225, 180, 140), "olive": (190, 150, 105), "dark": (125, 85, 60)}
+
+Colour = tuple[int, int, int]
+Pixels = tuple[int, int, int, int]
+
+
+def draw_scene(scene: Scene) -> Image.Image:
+    """Draws a scene (1 to 4 things) on its background in its style."""
+    rng = np.random.default_rng(scene.ink)
+    canvas = _background(scene.background, rng)
+    for thing in scene.things:
+        ink = _jitter(INKS[thing.colour], rng, 14)
+        x1, y1, x2, y2 = (edge * ZOOM for edge in thing.pixels)
+        _paint(canvas, _mask(thing.shape, (x2 - x1, y2 - y1)), (x1, y1), ink, scene.style, rng)
+    return canvas.resize((SIZE, SIZE), Image.Resampling.BOX)
+
+
+def draw_face(face: Face) -> Image.Image:
+    """Draws a face: hair behind and above, head, eyes, perhaps glasses, and a mouth that smiles or does not."""
+    rng = np.random.default_rng(face.ink)
+    canvas = _background(face.background, rng)
+    x1, y1, x2, y2 = (edge * ZOOM for edge in face.pixels)
+    width, height = x2 - x1, y2 - y1
+    hair, skin = _jitter(HAIR_INKS[face.hair], rng, 8), _jitter(SKIN_INKS[face.skin], rng, 8)
+    back = Image.new("L", (width, height), 0)
+    pen = ImageDraw.Draw(back)
+    pen.ellipse((0, 0, width - 1, int(height * 0.75)), fill=255)
+    if face.long_hair:
+        pen.rectangle((0, int(height * 0.35), width - 1, int(height * 0.95)), fill=255)
+    _paint(canvas, back, (x1, y1), hair, face.style, rng)
+    head = Image.new("L", (width, height), 0)
+    ImageDraw.Draw(head).ellipse((width * 0.12, height * 0.14, width * 0.88, height - 1), fill=255)
+    _paint(canvas, head, (x1, y1), skin, face.style, rng)
+    fringe = Image.new("L", (width, height), 0)
+    ImageDraw.Draw(fringe).pieslice((width * 0.1, height * 0.06, width * 0.9, height * 0.62), 180, 360, fill=255)
+    _paint(canvas, fringe, (x1, y1), hair, face.style, rng)
+    _features(ImageDraw.Draw(canvas), face, (x1, y1), (width, height))
+    return canvas.resize((SIZE, SIZE), Image.Resampling.BOX)
+
+
+def _features(pen: ImageDraw.ImageDraw, face: Face, corner: tuple[int, int], size: tuple[int, int]) -> None:
+    """Eyes, glasses and mouth, placed by fractions of the face's box."""
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return corner[0] + x * size[0], corner[1] + y * size[1]
+
+    dark, line = (35, 30, 35), max(3, size[0] // 30)
+    for x in (0.34, 0.66):
+        pen.ellipse((*at(x - 0.05, 0.44), *at(x + 0.05, 0.53)), fill=dark)
+        if face.glasses:
+            pen.ellipse((*at(x - 0.12, 0.39), *at(x + 0.12, 0.58)), outline=dark, width=line)
+    if face.glasses:
+        pen.line((*at(0.46, 0.48), *at(0.54, 0.48)), fill=dark, width=line)
+    red = (170, 40, 50)
+    if face.smile:
+        pen.chord((*at(0.30, 0.60), *at(0.70, 0.88)), 10, 170, fill=(250, 250, 250), outline=red, width=line)
+    else:
+        pen.line((*at(0.36, 0.78), *at(0.64, 0.78)), fill=red, width=line + 2)
+
+
+def _background(kind: str, rng: np.random.Generator) -> Image.Image:
+    side = SIZE * ZOOM
+    tone = np.array(rng.integers(185, 246)) + rng.integers(-8, 9, 3)
+    if kind == "gradient":
+        other = tone - rng.integers(25, 60)
+        ramp = np.linspace(0, 1, side)[:, None, None]
+        pixels = np.broadcast_to(tone * (1 - ramp) + other * ramp, (side, side, 3))
+        if rng.integers(2):
+            pixels = pixels.transpose(1, 0, 2)
+    elif kind == "grain":
+        noise = rng.normal(0, 16, (SIZE, SIZE, 1)).repeat(ZOOM, 0).repeat(ZOOM, 1)
+        pixels = tone + noise
+    elif kind == "tiles":
+        step = int(rng.integers(14, 26)) * ZOOM
+        rows, columns = np.indices((side, side)) // step
+        pixels = tone - ((rows + columns) % 2 * rng.integers(10, 22))[..., None]
+    elif kind == "dots":
+        step = int(rng.integers(12, 20)) * ZOOM
+        rows, columns = np.indices((side, side)) % step - step // 2
+        pixels = tone - ((rows**2 + columns**2 < (step // 5) ** 2) * rng.integers(20, 36))[..., None]
+    else:
+        assert kind == "plain", kind
+        pixels = np.broadcast_to(tone, (side, side, 3))
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8), "RGB")
+
+
+def _paint(
+    canvas: Image.Image,
+    mask: Image.Image,
+    corner: tuple[int, int],
+    ink: Colour,
+    style: str,
+    rng: np.random.Generator,
+) -> None:
+    """Lays one coloured silhouette on the canvas in one of the four styles."""
+    size = mask.size
+    if style == "shaded":
+        ramp = np.linspace(1.22, 0.68, size[1])[:, None, None] * np.array(ink)
+        fill = Image.fromarray(
+            np.broadcast_to(np.clip(ramp, 0, 255), (size[1], size[0], 3)).astype(np.uint8), "RGB"
+        )
+    elif style == "crayon":
+        fill = Image.new("RGB", size, _mix(ink, (255, 255, 255), 0.45))
+        pen, step = ImageDraw.Draw(fill), int(rng.integers(4, 7)) * ZOOM
+        slant = int(rng.integers(-size[1], size[1]))
+        for x in range(-2 * size[1], size[0] + 2 * size[1], step):
+            pen.line((x, 0, x + slant, size[1]), fill=_jitter(ink, rng, 12), width=int(rng.integers(2, 4)) * ZOOM)
+    else:
+        fill = Image.new("RGB", size, ink)
+    canvas.paste(fill, corner, mask)
+    if style in ("outlined", "crayon"):
+        edge = _edge(mask, (2 if style == "outlined" else 1) * ZOOM)
+        dark = (40, 40, 45) if style == "outlined" else _mix(ink, (0, 0, 0), 0.35)
+        canvas.paste(Image.new("RGB", size, dark), corner, edge)
+
+
+def _edge(mask: Image.Image, width: int) -> Image.Image:
+    """The inner rim of a silhouette, `width` pixels wide."""
+    inside = np.pad(np.asarray(mask) > 127, width)
+    core = inside.copy()
+    for axis in (0, 1):
+        for step in (-width, width):
+            core &= np.roll(inside, step, axis)
+    rim = (inside & ~core)[width:-width, width:-width]
+    return Image.fromarray((rim * 255).astype(np.uint8), "L")
+
+
+def _mask(shape: str, size: tuple[int, int]) -> Image.Image:
+    """The silhouette of a shape that touches all four sides of its box."""
+    mask = Image.new("L", size, 0)
+    pen, (width, height) = ImageDraw.Draw(mask), size
+    full = (0, 0, width - 1, height - 1)
+    if shape in ("ball", "ring"):
+        pen.ellipse(full, fill=255)
+        if shape == "ring":
+            pen.ellipse((width * 0.27, height * 0.27, width * 0.73, height * 0.73), fill=0)
+    elif shape == "box":
+        pen.rectangle(full, fill=255)
+    else:
+        points = _fit(_outline(shape), size)
+        pen.polygon(points, fill=255)
+        if shape == "house":
+            pen.rectangle((width * 0.38, height * 0.6, width * 0.62, height), fill=0)
+    return mask
+
+
+def _outline(shape: str) -> list[tuple[float, float]]:
+    """Corner points of a silhouette, in any scale; y grows downwards."""
+    turn = 2 * math.pi
+    if shape == "cone":
+        return [(0.5, 0), (1, 1), (0, 1)]
+    if shape == "cross":
+        a, b = 0.33, 0.67
+        return [(a, 0), (b, 0), (b, a), (1, a), (1, b), (b, b), (b, 1), (a, 1), (a, b), (0, b), (0, a), (a, a)]
+    if shape == "house":
+        return [(0.5, 0), (1, 0.45), (0.86, 0.45), (0.86, 1), (0.14, 1), (0.14, 0.45), (0, 0.45)]
+    if shape == "tree":
+        return [(0.5, 0), (0.85, 0.42), (0.68, 0.42), (1, 0.8), (0.6, 0.8), (0.6, 1), (0.4, 1), (0.4, 0.8), (0, 0.8), (0.32, 0.42), (0.15, 0.42)]
+    if shape == "star":
+        radii = [1.0, 0.42] * 5
+        return [(r * math.sin(turn * k / 10), -r * math.cos(turn * k / 10)) for k, r in enumerate(radii)]
+    if shape == "heart":
+        angles = [turn * k / 60 for k in range(60)]
+        return [
+            (16 * math.sin(a) ** 3, -(13 * math.cos(a) - 5 * math.cos(2 * a) - 2 * math.cos(3 * a) - math.cos(4 * a)))
+            for a in angles
+        ]
+    assert shape == "moon", shape
+    outer = [(-math.cos(math.pi * k / 30 - math.pi / 2), math.sin(math.pi * k / 30 - math.pi / 2)) for k in range(31)]
+    inner = [(-0.42 * math.cos(math.pi * k / 30 - math.pi / 2), math.sin(math.pi * k / 30 - math.pi / 2)) for k in range(31)]
+    return outer + inner[::-1]
+
+
+def _fit(points: list[tuple[float, float]], size: tuple[int, int]) -> list[tuple[float, float]]:
+    """Stretches points so that they touch all four sides of a box of `size` pixels."""
+    array = np.array(points)
+    low, high = array.min(0), array.max(0)
+    scaled = (array - low) / (high - low) * (np.array(size) - 1)
+    return [(float(x), float(y)) for x, y in scaled]
+
+
+def _jitter(ink: Colour, rng: np.random.Generator, spread: int) -> Colour:
+    r, g, b = (int(np.clip(value + rng.integers(-spread, spread + 1), 0, 255)) for value in ink)
+    return r, g, b
+
+
+def _mix(first: Colour, second: Colour, share: float) -> Colour:
+    r, g, b = (round(a * (1 - share) + c * share) for a, c in zip(first, second, strict=True))
+    return r, g, b

@@ -1,0 +1,163 @@
+"""Facts of a scene or a face come in, captions, questions and written scenes go out; grammar only, no pixels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from datamodules.miniature.world import COLOURS, SHAPES, Face, Scene, Thing
+
+WORDINGS = {
+    "count": (
+        "How many objects are there?",
+        "Count the objects in the picture.",
+        "What is the number of objects?",
+        "How many things can you see?",
+    ),
+    "colour": (
+        "What colour is the {shape}?",
+        "Which colour does the {shape} have?",
+        "Tell me the colour of the {shape}.",
+        "The {shape} is of which colour?",
+    ),
+    "object": (
+        "What is the {colour} object?",
+        "Which object is {colour}?",
+        "Name the {colour} thing in the picture.",
+        "What is the object that is {colour}?",
+    ),
+    "side": (
+        "Is the {first} left or right of the {second}?",
+        "On which side of the {second} is the {first}?",
+        "Where is the {first}, left or right of the {second}?",
+        "Which side of the {second} is the {first} on?",
+    ),
+    "level": (
+        "Is the {first} above or below the {second}?",
+        "Is the {first} higher or lower than the {second}, above or below?",
+        "Where is the {first}, above or below the {second}?",
+        "Above or below the {second}, where is the {first}?",
+    ),
+}
+"""Question forms by kind; the last of each is never used in training, nor by the language model's own."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A lettered question about a scene: its kind, its text, its options and the right one's index."""
+
+    kind: str
+    text: str
+    options: tuple[str, ...]
+    answer: int
+
+
+def name(thing: Thing) -> str:
+    """`red ball`."""
+    return f"{thing.colour} {thing.shape}"
+
+
+def captions(scene: Scene) -> tuple[str, ...]:
+    """Five true captions of a scene, things named from left to right."""
+    names = [f"{_article(thing.colour)} {name(thing)}" for thing in scene.things]
+    row = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+    return (
+        f"A picture of {row}.",
+        f"There is {row}.",
+        f"{row[0].upper()}{row[1:]} on a light background.",
+        f"This picture shows {row}.",
+        f"You can see {row} in the picture.",
+    )
+
+
+def face_captions(face: Face) -> tuple[str, ...]:
+    """Five true captions of a face: hair, smile, glasses."""
+    mood = "a smiling face" if face.smile else "a serious face"
+    extra = " and glasses" if face.glasses else ""
+    length = "long" if face.long_hair else "short"
+    return (
+        f"A picture of {mood} with {face.hair} hair{extra}.",
+        f"There is {mood} with {length} {face.hair} hair{extra}.",
+        f"{mood[0].upper()}{mood[1:]} with {face.hair} hair{extra} on a light background.",
+        f"This picture shows {mood} with {length} {face.hair} hair{extra}.",
+        f"You can see {mood} with {face.hair} hair{extra} in the picture.",
+    )
+
+
+def positions(scene: Scene) -> str:
+    """One caption that says where each thing is, for the contrastive stage."""
+    places = []
+    for thing in scene.things:
+        x, y = thing.centre
+        column = ("left", "middle", "right")[min(2, int(x * 3))]
+        row = ("top", "centre", "bottom")[min(2, int(y * 3))]
+        places.append(f"{_article(thing.colour)} {name(thing)} at the {row} {column}")
+    return ", ".join(places)
+
+
+def ask(scene: Scene, kind: str, rng: np.random.Generator, unseen: bool = False) -> Question | None:
+    """Asks one question of the given kind; None when this scene has no unambiguous one."""
+    forms = WORDINGS[kind]
+    form = forms[-1] if unseen else forms[int(rng.integers(len(forms) - 1))]
+    if kind == "count":
+        return _lettered(kind, form, str(len(scene.things)), ("1", "2", "3", "4"), rng, 4)
+    if kind in ("colour", "object"):
+        attribute, answer = ("shape", "colour") if kind == "colour" else ("colour", "shape")
+        keys = [getattr(thing, attribute) for thing in scene.things]
+        clear = [thing for thing in scene.things if keys.count(getattr(thing, attribute)) == 1]
+        if not clear:
+            return None
+        thing = clear[int(rng.integers(len(clear)))]
+        pool = COLOURS if kind == "colour" else SHAPES
+        text = form.format(**{attribute: getattr(thing, attribute)})
+        near = [getattr(other, answer) for other in scene.things if other is not thing]
+        return _lettered(kind, text, getattr(thing, answer), pool, rng, 4, near)
+    axis, words = (0, ("left", "right")) if kind == "side" else (1, ("above", "below"))
+    pairs = [
+        (a, b)
+        for a in scene.things
+        for b in scene.things
+        if a is not b and abs(a.centre[axis] - b.centre[axis]) > 0.12
+    ]
+    if not pairs:
+        return None
+    first, second = pairs[int(rng.integers(len(pairs)))]
+    text = form.format(first=name(first), second=name(second))
+    return _lettered(kind, text, words[int(first.centre[axis] > second.centre[axis])], words, rng, 2)
+
+
+def write_scene(scene: Scene) -> str:
+    """A scene in words and boxes, as the language model reads it before it ever sees a picture."""
+    rows = ", ".join(
+        f"{name(thing)} [{', '.join(f'{edge:.2f}' for edge in thing.box)}]" for thing in scene.things
+    )
+    return f"Scene: {rows}."
+
+
+def write_face(face: Face) -> str:
+    """A face in words."""
+    mood = "smiling" if face.smile else "serious"
+    length = "long" if face.long_hair else "short"
+    glasses = "glasses" if face.glasses else "no glasses"
+    return f"Scene: {mood} face, {length} {face.hair} hair, {glasses}."
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
+
+
+def _lettered(
+    kind: str,
+    text: str,
+    right: str,
+    pool: tuple[str, ...],
+    rng: np.random.Generator,
+    size: int,
+    near: list[str] | None = None,
+) -> Question:
+    """Shuffles the right option among wrong ones, those that are in the scene (`near`) first."""
+    near_wrong = [option for option in dict.fromkeys(near or []) if option != right]
+    far_wrong = [option for option in pool if option != right and option not in near_wrong]
+    wrong = (near_wrong + [far_wrong[i] for i in rng.permutation(len(far_wrong))])[: size - 1]
+    options = [right, *wrong]
+    options = [options[i] for i in rng.permutation(len(options))]
+    return Question(kind, text, tuple(options), options.index(right))

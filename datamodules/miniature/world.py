@@ -1,0 +1,172 @@
+"""A seed comes in, the facts of a scene or a face go out: what is where, before anything is drawn or told."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from octavius.boxes import Box
+
+SIZE = 112
+"""Pixels along each side of every picture of the world."""
+
+SHAPES = ("ball", "box", "cone", "cross", "heart", "house", "moon", "ring", "star", "tree")
+COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
+HAIR = ("black", "blond", "brown", "gray")
+SKINS = ("light", "tan", "olive", "dark")
+
+HELD_OUT_PAIRS = frozenset(zip(COLOURS, ("cross", "moon", "house", "heart", "star", "cone", "tree", "ball"), strict=True))
+"""Colour and shape never drawn or told together in training: one pair a colour, so no colour tells its shape."""
+HELD_OUT_FACES = frozenset(zip(HAIR, ("olive", "dark", "light", "tan"), strict=True))
+"""Hair and skin never drawn together in training."""
+
+STYLES = ("flat", "outlined", "shaded")
+UNSEEN_STYLE = "crayon"
+BACKGROUNDS = ("plain", "gradient", "grain", "tiles")
+UNSEEN_BACKGROUND = "dots"
+
+Shift: TypeAlias = Literal["none", "pairs", "style"]
+"""How a set differs from the training scenes: not at all, by unseen pairs, or by the way it is drawn."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object of a scene; its box is tight and in pixels (x1, y1, x2, y2)."""
+
+    shape: str
+    colour: str
+    pixels: tuple[int, int, int, int]
+
+    @property
+    def box(self) -> Box:
+        """The box as fractions of the picture."""
+        x1, y1, x2, y2 = (edge / SIZE for edge in self.pixels)
+        return x1, y1, x2, y2
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Centre of the box as fractions of the picture."""
+        x1, y1, x2, y2 = self.box
+        return (x1 + x2) / 2, (y1 + y2) / 2
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One to four things, left to right by their left edge, on a background; `ink` seeds the drawing only."""
+
+    things: tuple[Thing, ...]
+    style: str
+    background: str
+    ink: int
+
+
+@dataclass(frozen=True)
+class Face:
+    """One cartoon face; its box is in pixels."""
+
+    hair: str
+    skin: str
+    smile: bool
+    glasses: bool
+    long_hair: bool
+    pixels: tuple[int, int, int, int]
+    style: str
+    background: str
+    ink: int
+
+    @property
+    def box(self) -> Box:
+        """The box of head and hair as fractions of the picture."""
+        x1, y1, x2, y2 = (edge / SIZE for edge in self.pixels)
+        return x1, y1, x2, y2
+
+
+def generator(seed: int, place: str, index: int) -> np.random.Generator:
+    """The random stream of one item: the same for the same seed, place (`train/scene`) and index, always."""
+    return np.random.default_rng([seed, index, *place.encode()])
+
+
+def make_scene(rng: np.random.Generator, shift: Shift = "none", count: int | None = None) -> Scene:
+    """Draws the facts of a scene of `count` things (one to four when not given) with distinct pairs."""
+    wanted = count if count is not None else int(rng.integers(1, 5))
+    while True:
+        boxes = _place(rng, wanted, 28, 46)
+        if boxes is not None:
+            break
+    pairs = _pairs(rng, wanted, shift)
+    things = [Thing(shape, colour, box) for (colour, shape), box in zip(pairs, boxes, strict=True)]
+    things.sort(key=lambda thing: (thing.pixels[0], thing.pixels[1]))
+    style, background = _look(rng, shift)
+    return Scene(tuple(things), style, background, int(rng.integers(2**31)))
+
+
+def make_single(rng: np.random.Generator, shift: Shift = "none", shape: str | None = None) -> Scene:
+    """Draws the facts of a picture of one large thing, of the given shape if one is given."""
+    boxes = None
+    while boxes is None:
+        boxes = _place(rng, 1, 36, 76)
+    pairs = _pairs(rng, 1, shift)
+    while shape is not None and pairs[0][1] != shape:
+        pairs = _pairs(rng, 1, shift)
+    style, background = _look(rng, shift)
+    return Scene((Thing(pairs[0][1], pairs[0][0], boxes[0]),), style, background, int(rng.integers(2**31)))
+
+
+def make_face(rng: np.random.Generator, shift: Shift = "none") -> Face:
+    """Draws the facts of a face; hair, smile, glasses and length are independent of one another."""
+    while True:
+        hair, skin = str(rng.choice(HAIR)), str(rng.choice(SKINS))
+        if ((hair, skin) in HELD_OUT_FACES) == (shift == "pairs"):
+            break
+    width = int(rng.integers(58, 84))
+    height = int(round(width * rng.uniform(1.05, 1.25)))
+    x1 = int(rng.integers(4, SIZE - width - 3))
+    y1 = int(rng.integers(2, max(3, SIZE - height - 1)))
+    smile, glasses, long_hair = (bool(value) for value in rng.integers(0, 2, 3))
+    style, background = _look(rng, shift)
+    box = (x1, y1, x1 + width, min(SIZE - 1, y1 + height))
+    return Face(hair, skin, smile, glasses, long_hair, box, style, background, int(rng.integers(2**31)))
+
+
+def _look(rng: np.random.Generator, shift: Shift) -> tuple[str, str]:
+    if shift == "style":
+        return UNSEEN_STYLE, UNSEEN_BACKGROUND
+    return str(rng.choice(STYLES)), str(rng.choice(BACKGROUNDS))
+
+
+def _pairs(rng: np.random.Generator, count: int, shift: Shift) -> list[tuple[str, str]]:
+    """`count` distinct (colour, shape) pairs; all of them held out under the shift `pairs`, else none."""
+    if shift == "pairs":
+        held_out = sorted(HELD_OUT_PAIRS)
+        return [held_out[i] for i in rng.choice(len(held_out), count, replace=False)]
+    chosen: list[tuple[str, str]] = []
+    while len(chosen) < count:
+        pair = str(rng.choice(COLOURS)), str(rng.choice(SHAPES))
+        if pair not in HELD_OUT_PAIRS and pair not in chosen:
+            chosen.append(pair)
+    return chosen
+
+
+def _place(
+    rng: np.random.Generator, count: int, smallest: int, largest: int
+) -> list[tuple[int, int, int, int]] | None:
+    """`count` boxes that do not touch, in pixels; None when they did not fit within a few tries."""
+    boxes: list[tuple[int, int, int, int]] = []
+    for _ in range(40):
+        if len(boxes) == count:
+            return boxes
+        width, height = (int(side) for side in rng.integers(smallest, largest + 1, 2))
+        x1, y1 = int(rng.integers(2, SIZE - 1 - width)), int(rng.integers(2, SIZE - 1 - height))
+        box = (x1, y1, x1 + width, y1 + height)
+        if all(_apart(box, other) for other in boxes):
+            boxes.append(box)
+    return boxes if len(boxes) == count else None
+
+
+def _apart(first: tuple[int, int, int, int], second: tuple[int, int, int, int], gap: int = 3) -> bool:
+    return (
+        first[2] + gap <= second[0]
+        or second[2] + gap <= first[0]
+        or first[3] + gap <= second[1]
+        or second[3] + gap <= first[1]
+    )
