@@ -1,0 +1,42 @@
+# What you type in a fresh checkout. `make` alone lists it all.
+PYTHON ?= python3
+VENV   ?= .venv
+WORKERS ?= 2
+
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# One thread a worker: on a few cores more of them only wait for each other.
+CALM  := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+.DEFAULT_GOAL := help
+.PHONY: help install fit test test-slow lint clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## make .venv and install Octavius in it (PYTHON=python3.12 picks another Python)
+
+$(STAMP): setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(None if (3, 11) <= sys.version_info[:2] < (3, 13) \
+	else "Octavius needs Python 3.11 or 3.12, $(PYTHON) is " + v + "; name another: make PYTHON=python3.12 install")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --editable '.[dev]' --constraint constraints.txt
+	@touch $@
+
+fit: install  ## train and evaluate the miniature image set-up
+	$(BIN)/octavius fit --config 2d.yaml
+
+test: install  ## run the tests (WORKERS=4 takes more cores)
+	$(CALM) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+test-slow: install  ## run the tests that take more than some seconds each
+	$(CALM) $(BIN)/python -m pytest -m slow
+
+lint: install  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## remove what can be made again: caches, builds, .venv; data, runs and checkpoints stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find octavius datamodules tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
