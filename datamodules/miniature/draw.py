@@ -35,7 +35,7 @@ def draw_scene(scene: Scene) -> Image.Image:
         ink = _jitter(INKS[thing.colour], rng, 14)
         x1, y1, x2, y2 = (edge * ZOOM for edge in thing.pixels)
         _paint(canvas, _mask(thing.shape, (x2 - x1, y2 - y1)), (x1, y1), ink, scene.style, rng)
-    return canvas.resize((SIZE, SIZE), Image.Resampling.BOX)
+    return canvas.reduce(ZOOM)
 
 
 def draw_face(face: Face) -> Image.Image:
@@ -58,7 +58,7 @@ def draw_face(face: Face) -> Image.Image:
     ImageDraw.Draw(fringe).pieslice((width * 0.1, height * 0.06, width * 0.9, height * 0.62), 180, 360, fill=255)
     _paint(canvas, fringe, (x1, y1), hair, face.style, rng)
     _features(ImageDraw.Draw(canvas), face, (x1, y1), (width, height))
-    return canvas.resize((SIZE, SIZE), Image.Resampling.BOX)
+    return canvas.reduce(ZOOM)
 
 
 def _features(pen: ImageDraw.ImageDraw, face: Face, corner: tuple[int, int], size: tuple[int, int]) -> None:
@@ -82,29 +82,39 @@ def _features(pen: ImageDraw.ImageDraw, face: Face, corner: tuple[int, int], siz
 
 
 def _background(kind: str, rng: np.random.Generator) -> Image.Image:
-    side = SIZE * ZOOM
+    """A light canvas, computed at the picture's own size and enlarged: nothing in it is finer than a pixel."""
     tone = np.array(rng.integers(185, 246)) + rng.integers(-8, 9, 3)
     if kind == "gradient":
         other = tone - rng.integers(25, 60)
-        ramp = np.linspace(0, 1, side)[:, None, None]
-        pixels = np.broadcast_to(tone * (1 - ramp) + other * ramp, (side, side, 3))
+        ramp = np.linspace(0, 1, SIZE)[:, None, None]
+        row = np.clip(tone * (1 - ramp) + other * ramp, 0, 255).astype(np.uint8)
+        pixels = np.broadcast_to(row, (SIZE, SIZE, 3))
         if rng.integers(2):
             pixels = pixels.transpose(1, 0, 2)
     elif kind == "grain":
-        noise = rng.normal(0, 16, (SIZE, SIZE, 1)).repeat(ZOOM, 0).repeat(ZOOM, 1)
-        pixels = tone + noise
+        noise = rng.normal(0, 16, (SIZE, SIZE, 1)).astype(np.float32)
+        pixels = np.clip(tone.astype(np.float32) + noise, 0, 255).astype(np.uint8)
     elif kind == "tiles":
-        step = int(rng.integers(14, 26)) * ZOOM
-        rows, columns = np.indices((side, side)) // step
-        pixels = tone - ((rows + columns) % 2 * rng.integers(10, 22))[..., None]
+        place = np.arange(SIZE) // int(rng.integers(14, 26))
+        pixels = _two_tones((place[:, None] + place) % 2 > 0, tone, int(rng.integers(10, 22)))
     elif kind == "dots":
-        step = int(rng.integers(12, 20)) * ZOOM
-        rows, columns = np.indices((side, side)) % step - step // 2
-        pixels = tone - ((rows**2 + columns**2 < (step // 5) ** 2) * rng.integers(20, 36))[..., None]
+        step = int(rng.integers(12, 20))
+        place = np.arange(SIZE) % step - step // 2
+        pixels = _two_tones(place[:, None] ** 2 + place**2 < (step / 5) ** 2, tone, int(rng.integers(20, 36)))
     else:
         assert kind == "plain", kind
-        pixels = np.broadcast_to(tone, (side, side, 3))
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8), "RGB")
+        return Image.new("RGB", (SIZE * ZOOM, SIZE * ZOOM), _colour(tone))
+    canvas = Image.fromarray(np.ascontiguousarray(pixels), "RGB")
+    return canvas.resize((SIZE * ZOOM, SIZE * ZOOM), Image.Resampling.NEAREST)
+
+
+def _two_tones(where: np.ndarray, tone: np.ndarray, darker: int) -> np.ndarray:
+    return np.array([_colour(tone), _colour(tone - darker)], np.uint8)[where.astype(np.intp)]
+
+
+def _colour(tone: np.ndarray) -> Colour:
+    r, g, b = (min(max(int(value), 0), 255) for value in tone)
+    return r, g, b
 
 
 def _paint(
@@ -118,10 +128,8 @@ def _paint(
     """Lays one coloured silhouette on the canvas in one of the four styles."""
     size = mask.size
     if style == "shaded":
-        ramp = np.linspace(1.22, 0.68, size[1])[:, None, None] * np.array(ink)
-        fill = Image.fromarray(
-            np.broadcast_to(np.clip(ramp, 0, 255), (size[1], size[0], 3)).astype(np.uint8), "RGB"
-        )
+        ramp = np.clip(np.linspace(1.22, 0.68, size[1])[:, None, None] * np.array(ink), 0, 255)
+        fill = Image.fromarray(ramp.astype(np.uint8), "RGB").resize(size, Image.Resampling.NEAREST)
     elif style == "crayon":
         fill = Image.new("RGB", size, _mix(ink, (255, 255, 255), 0.45))
         pen, step = ImageDraw.Draw(fill), int(rng.integers(4, 7)) * ZOOM
@@ -203,8 +211,7 @@ def _fit(points: list[tuple[float, float]], size: tuple[int, int]) -> list[tuple
 
 
 def _jitter(ink: Colour, rng: np.random.Generator, spread: int) -> Colour:
-    r, g, b = (int(np.clip(value + rng.integers(-spread, spread + 1), 0, 255)) for value in ink)
-    return r, g, b
+    return _colour(np.array(ink) + rng.integers(-spread, spread + 1, 3))
 
 
 def _mix(first: Colour, second: Colour, share: float) -> Colour:
