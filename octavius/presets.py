@@ -1,0 +1,76 @@
+"""A bare name of a configuration or a checkpoint comes in, the path of an existing one goes out."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+def find_config(name: str | Path) -> Path:
+    """The configuration file of that name, from the current folder or else from the presets.
+
+    Args:
+        name: a path, or a name under `configs/` such as `2d.yaml` or `pretrain/clip.yaml`.
+
+    Raises:
+        ValueError: there is no such file; the message lists the presets.
+    """
+    for path in _candidates("configs", name):
+        if path.is_file():
+            return path
+    raise _unknown("configuration", name, "configs", _names("configs", ["**/*.yaml"]))
+
+
+def find_checkpoint(name: str | Path) -> Path:
+    """The checkpoint of that name, from the current folder or else from the shipped ones.
+
+    Args:
+        name: a path, or a name under `checkpoints/`: a file such as `last.ckpt`, or a folder such as
+            `miniature/language`.
+
+    Raises:
+        ValueError: there is no such file or folder; the message lists what is there.
+    """
+    for path in _candidates("checkpoints", name):
+        if path.exists():
+            return path
+    raise _unknown("checkpoint", name, "checkpoints", _names("checkpoints", ["**/*.ckpt", "*/**/"]))
+
+
+def _candidates(kind: str, name: str | Path) -> list[Path]:
+    """The paths that a name can mean, first choice first; an absolute one means itself."""
+    return [place / Path(name).expanduser() for place in _places(kind) if str(name)]
+
+
+def _places(kind: str) -> list[Path]:
+    """Where to look for a name, in this order: here, in this folder's own store, in the shipped store."""
+    return [Path.cwd(), Path.cwd() / kind, _shipped(kind)]
+
+
+def _shipped(kind: str) -> Path:
+    """The folder that came with the code: inside the installed package, or at the root of a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / kind
+    return installed if installed.is_dir() else package.parent / kind
+
+
+def _names(kind: str, patterns: Iterable[str]) -> list[str]:
+    """The names that would have been found, without what is merely in the current folder."""
+    stores = _places(kind)[1:]
+    return sorted(
+        {
+            path.relative_to(store).as_posix()
+            for store in stores
+            for pattern in patterns
+            for path in store.glob(pattern)
+        }
+    )
+
+
+def _unknown(what: str, name: str | Path, kind: str, names: list[str]) -> ValueError:
+    """The error for a name that is nowhere, with the nearest known one."""
+    spellings = {Path(known).stem: known for known in names} | {known: known for known in names}
+    near = get_close_matches(str(name), spellings, n=1)
+    hint = f" Did you mean '{spellings[near[0]]}'?" if near else ""
+    places = ", ".join(dict.fromkeys(str(place) for place in _places(kind)))
+    known = f"Known names: {', '.join(names)}." if names else f"There is nothing in {kind}/ yet."
+    return ValueError(f"no {what} named '{name}' (looked in {places}).{hint} {known}")

@@ -1,0 +1,140 @@
+"""The source files come in; the tests see that rooms, import levels and sizes are as planned."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OWN = ("octavius", "datamodules")
+
+# A file imports only from lower levels, or from its own room. A new room of `octavius` gets a row here.
+LEVELS = {
+    "boxes": 0,
+    "presets": 0,
+    "instruction": 1,
+    "metrics": 1,
+    "tasks": 2,
+    "encoders": 3,
+    "projectors": 3,
+    "decoder": 3,
+    "lora_moe": 3,
+    "model": 4,
+    "weights": 4,
+    "training": 5,
+    "alignment": 5,
+    "callbacks": 6,
+    "strategies": 6,
+    "demo": 7,
+    "report": 7,
+    "export": 7,
+    "cli": 8,
+    "__main__": 9,
+}
+DATAMODULES_MAY_IMPORT = 2
+
+
+def name_of(path: Path) -> str:
+    """The dotted name under which a file is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {name_of(path): path for package in OWN for path in sorted((ROOT / package).rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+
+
+def own_imports(tree: ast.AST, modules: set[str]) -> Iterator[str]:
+    """The modules of ours that a piece of code imports, at any depth."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            deeper = [f"{source}.{alias.name}" for alias in node.names]
+            yield from {
+                name if name in modules else source for name in deeper if name.startswith((*OWN, "."))
+            }
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith(OWN))
+
+
+def room(module: str) -> str:
+    """The part of `octavius` that a module lies in; all of `datamodules` is one."""
+    package, _, rest = module.partition(".")
+    return rest.split(".")[0] if package == "octavius" else package
+
+
+def allowed(module: str, target: str) -> bool:
+    """Whether the levels let a module import a target."""
+    if target == "octavius" or room(module) == room(target):
+        return True
+    if room(target) == "datamodules":
+        return module == "octavius.cli"
+    limit = DATAMODULES_MAY_IMPORT + 1 if room(module) == "datamodules" else LEVELS[room(module)]
+    return LEVELS[room(target)] < limit
+
+
+def test_every_room_has_a_level() -> None:
+    rooms = {room(name) for name in FILES if name not in OWN} - {"datamodules"}
+    assert rooms <= set(LEVELS), f"give these rooms a level in {Path(__file__).name}: {rooms - set(LEVELS)}"
+
+
+def test_imports_run_downwards() -> None:
+    wrong = [
+        f"{name} imports {target}"
+        for name, tree in TREES.items()
+        for target in own_imports(tree, set(FILES))
+        if target not in FILES or not allowed(name, target)
+    ]
+    assert wrong == []
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    try:
+        TopologicalSorter({name: own_imports(tree, set(FILES)) for name, tree in TREES.items()}).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
+
+
+def test_own_code_is_imported_at_the_top() -> None:
+    hidden = [
+        f"{name}.{node.name} imports {target}"
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for target in own_imports(node, set(FILES))
+    ]
+    assert hidden == []
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    assert not [node for node in ast.walk(TREES["octavius"]) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+@pytest.mark.parametrize("folder", [*OWN, "tests", "bench"])
+def test_files_are_short_and_say_what_they_do(folder: str) -> None:
+    for path in (ROOT / folder).rglob("*.py"):
+        text = path.read_text()
+        assert text.count("\n") <= 400, f"{path}: more than 400 lines, split it"
+        assert ast.get_docstring(ast.parse(text)), f"{path}: the module has no docstring"
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "fine"),
+    [
+        ("octavius.tasks.vqa", "from octavius.metrics.accuracy import Accuracy", True),
+        ("octavius.tasks.vqa", "from octavius import __version__", True),
+        ("octavius.tasks.vqa", "from octavius.tasks import base", True),
+        ("octavius.metrics.cider", "from octavius.instruction.sample import Sample", False),
+        ("octavius.boxes", "import octavius.model", False),
+        ("octavius.model", "from datamodules import image", False),
+        ("octavius.cli", "import datamodules", True),
+        ("datamodules.image", "from octavius.tasks import TASKS", True),
+        ("datamodules.image", "def f():\n    from octavius.decoder import Decoder", False),
+    ],
+)
+def test_the_rules_tell_good_from_bad(module: str, code: str, fine: bool) -> None:
+    targets = list(own_imports(ast.parse(code), set(FILES)))
+    assert len(targets) == 1
+    assert allowed(module, targets[0]) is fine
