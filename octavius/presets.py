@@ -68,8 +68,8 @@ def _names(kind: str, patterns: Iterable[str]) -> list[str]:
 
 def _unknown(what: str, name: str | Path, kind: str, names: list[str]) -> ValueError:
     """The error for a name that is nowhere, with the nearest known one."""
-    spellings = {Path(known).stem: known for known in names} | {known: known for known in names}
-    near = get_close_matches(str(name), spellings, n=1)
+    spellings = {key.lower(): known for known in names for key in (Path(known).stem, known)}
+    near = get_close_matches(str(name).lower(), spellings, n=1)
     hint = f" Did you mean '{spellings[near[0]]}'?" if near else ""
     places = ", ".join(dict.fromkeys(str(place) for place in _places(kind)))
     known = f"Known names: {', '.join(names)}." if names else f"There is nothing in {kind}/ yet."

@@ -23,6 +23,7 @@ LEVELS = {
     "lora_moe": 3,
     "model": 4,
     "weights": 4,
+    "probes": 4,
     "training": 5,
     "alignment": 5,
     "callbacks": 6,
@@ -78,6 +79,12 @@ def allowed(module: str, target: str) -> bool:
 def test_every_room_has_a_level() -> None:
     rooms = {room(name) for name in FILES if name not in OWN} - {"datamodules"}
     assert rooms <= set(LEVELS), f"give these rooms a level in {Path(__file__).name}: {rooms - set(LEVELS)}"
+
+
+def test_every_folder_of_code_is_a_package() -> None:
+    assert (
+        sorted({path.parent for path in FILES.values() if not (path.parent / "__init__.py").is_file()}) == []
+    )
 
 
 def test_imports_run_downwards() -> None:

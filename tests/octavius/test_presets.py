@@ -63,7 +63,7 @@ def test_a_checkpoint_may_be_a_folder_and_a_config_may_not(stores: Path) -> None
 
 
 @pytest.mark.usefixtures("stores")
-@pytest.mark.parametrize("typed", ["2d", "2d.yml", "2D.yaml"])
+@pytest.mark.parametrize("typed", ["2d", "2D", "2d.yml", "2D.yaml"])
 def test_an_unknown_config_names_the_known_ones_and_the_nearest(typed: str) -> None:
     with pytest.raises(ValueError, match=rf"'{typed}'.*Did you mean '2d.yaml'\?") as error:
         find_config(typed)
