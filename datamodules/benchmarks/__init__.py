@@ -1,0 +1,46 @@
+"""The name and folder of a benchmark come in; its samples go out. To add one: a reader file, a line here."""
+
+from collections import Counter
+from pathlib import Path
+
+from datamodules.benchmarks import celeba, class_folder, coco, conversations, scienceqa, voc
+from datamodules.benchmarks.base import BadPolicy, DatasetNotFoundError, Reader
+from octavius.instruction.sample import Sample
+
+__all__ = ["BENCHMARKS", "BadPolicy", "DatasetNotFoundError", "Reader", "read"]
+
+BENCHMARKS: dict[str, Reader] = {
+    "coco_detection": coco.read_detection,
+    "coco_captioning": coco.read_captioning,
+    "voc_detection": voc.read,
+    "scienceqa": scienceqa.read,
+    "class_folder": class_folder.read,
+    "celeba_hair": celeba.read_hair,
+    "celeba_smile": celeba.read_smile,
+    "conversations": conversations.read,
+}
+
+
+def read(name: str, root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """All samples of one split of a benchmark, at least one, each with its own id.
+
+    Args:
+        name: a key of `BENCHMARKS`.
+        root: the folder of the data set, in its official layout.
+        split: as the data set calls it, for example `val2017`.
+        bad: `error` stops at the first bad item, `skip` leaves bad ones out and warns once.
+    """
+    if name not in BENCHMARKS:
+        raise ValueError(f"unknown benchmark '{name}'; known ones are {', '.join(sorted(BENCHMARKS))}")
+    samples = BENCHMARKS[name](root, split, bad)
+    if not samples:
+        raise ValueError(f"{name}, split '{split}': no sample found under {root}; expected at least one")
+    counts = Counter(sample.id for sample in samples)
+    repeated = [key for key, count in counts.items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"{name}, split '{split}': {len(repeated)} ids occur more than once under {root}, the first is "
+            f"'{repeated[0]}' ({counts[repeated[0]]} times). "
+            f"Remove the repeated entries from the annotation files."
+        )
+    return samples

@@ -1,0 +1,118 @@
+"""CelebA's attribute and partition lists come in; questions on hair colour and smile go out as samples."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, ImageFolder, need, read_lines
+from octavius.instruction.sample import ClassName, Media, Sample
+
+LAYOUT = """\
+  <root>/list_attr_celeba.txt        or .csv
+  <root>/list_eval_partition.txt     or .csv
+  <root>/img_align_celeba/*.jpg
+"""
+
+PARTITIONS = {"train": "0", "val": "1", "test": "2"}
+
+HAIR_QUESTION = "What is the hair colour of this person?"
+HAIR = {"black": "Black_Hair", "blond": "Blond_Hair", "brown": "Brown_Hair", "gray": "Gray_Hair"}
+SMILE_QUESTION = "Is this person smiling?"
+SMILE = "Smiling"
+
+
+def read_hair(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every image of the split with exactly one of the four hair colours."""
+    samples = []
+    for path, attributes in _faces(root, split, bad, tuple(HAIR.values())):
+        colours = [colour for colour, attribute in HAIR.items() if attributes[attribute]]
+        if len(colours) == 1:
+            gold = ClassName(colours[0], tuple(HAIR))
+            samples.append(_sample(path, "celeba_hair", HAIR_QUESTION, gold))
+    return samples
+
+
+def read_smile(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every image of the split."""
+    samples = []
+    for path, attributes in _faces(root, split, bad, (SMILE,)):
+        gold = ClassName("yes" if attributes[SMILE] else "no", ("yes", "no"))
+        samples.append(_sample(path, "celeba_smile", SMILE_QUESTION, gold))
+    return samples
+
+
+def _sample(path: Path, benchmark: str, question: str, gold: ClassName) -> Sample:
+    return Sample(path.name, "facial_attributes", benchmark, {"image": Media(path=path)}, question, gold)
+
+
+def _faces(
+    root: Path, split: str, bad: BadPolicy, wanted: tuple[str, ...]
+) -> Iterator[tuple[Path, dict[str, bool]]]:
+    """The images of the split, each with the wanted attributes."""
+    if split not in PARTITIONS:
+        raise ValueError(f"CelebA has no split '{split}'; it has {', '.join(PARTITIONS)}")
+    file = need(root, LAYOUT, "list_attr_celeba.txt", "list_attr_celeba.csv")
+    partition = need(root, LAYOUT, "list_eval_partition.txt", "list_eval_partition.csv")
+    images = ImageFolder(need(root, LAYOUT, "img_align_celeba/"))
+    items = BadItems(bad, root)
+    chosen = _partition(partition, PARTITIONS[split], items)
+    header, rows = _table(file, items)
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        raise ValueError(f"{file}: expected columns {', '.join(missing)}, found {', '.join(header)}")
+    columns = {name: header.index(name) for name in wanted}
+    for number, row in rows:
+        if row[0] in chosen:
+            with items.guard(f"{file.name} line {number}"):
+                if len(row) != len(header):
+                    raise BadItemError(f"expected {len(header)} columns, found {len(row)}")
+                attributes = {name: _flag(name, row[column]) for name, column in columns.items()}
+                path = images.file(row[0])
+                yield path, attributes
+    items.report()
+
+
+def _flag(name: str, value: str) -> bool:
+    if value not in ("1", "-1", "0"):  # 0 in some converted copies
+        raise BadItemError(f"{name} should be 1 or -1, found '{value[:20]}'")
+    return value == "1"
+
+
+def _words(file: Path) -> list[tuple[int, list[str]]]:
+    """The words of every line that has some, with the line's number; commas part words too."""
+    lines = [(number, line.replace(",", " ").split()) for number, line in read_lines(file)]
+    if not lines:
+        raise ValueError(f"{file} is empty; copy the official file again")
+    return lines
+
+
+def _partition(file: Path, wanted: str, items: BadItems) -> set[str]:
+    """The images of one partition; a header line is allowed, though the official file has none."""
+    chosen = set()
+    for place, (number, words) in enumerate(_words(file)):
+        if place == 0 and words[-1] == "partition":
+            continue
+        with items.guard(f"{file.name} line {number}"):
+            if len(words) != 2 or words[1] not in PARTITIONS.values():
+                raise BadItemError(f"expected an image and 0, 1 or 2, found '{' '.join(words)[:60]}'")
+            if words[1] == wanted:
+                chosen.add(words[0])
+    return chosen
+
+
+def _table(file: Path, items: BadItems) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The column names, the image's first, and the numbered rows of the attribute file.
+
+    Official are a line with the number of images, a line with the attributes, the rows. Variants in use lack
+    the first line, or name the column of the images as well.
+    """
+    lines = _words(file)
+    first = lines[0][1]
+    counted = len(first) == 1 and first[0].isdecimal()
+    (_, header), *rows = lines[1:] if counted and len(lines) > 1 else lines
+    if counted:
+        with items.guard(f"{file.name} line 1"):
+            if int(first[0]) != len(rows):
+                raise BadItemError(f"{first[0]} images promised, {len(rows)} follow; is the file cut short?")
+    if rows and len(header) < len(rows[0][1]):
+        header = ["image", *header]
+    return header, rows

@@ -1,0 +1,48 @@
+"""A folder of images for each class comes in, as CIFAR10 is often kept; classification samples go out."""
+
+import os
+from pathlib import Path
+
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, need
+from octavius.instruction.sample import ClassName, Media, Sample
+
+LAYOUT = """\
+  <root>/<split>/<class name>/*.png     or .jpg, .jpeg
+"""
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every image; the possible names are those of all class folders of the split, sorted.
+
+    A class folder without an image is a bad item: most often its copy was cut short.
+    """
+    folder = need(root, LAYOUT, f"{split}/")
+    items = BadItems(bad, folder)
+    files: dict[str, list[str]] = {}
+    for name in _entries(folder):
+        if (folder / name).is_dir():
+            with items.guard(f"class folder '{name}'"):
+                files[name] = _images(folder / name)
+    names = tuple(files)
+    samples = []
+    for name, found in files.items():
+        gold = ClassName(name, names)
+        for file in found:
+            media = {"image": Media(path=folder / name / file)}
+            samples.append(Sample(f"{name}/{file}", "classification", "class_folder", media, "", gold))
+    items.report()
+    return samples
+
+
+def _entries(folder: Path) -> list[str]:
+    """The visible names in a folder, sorted."""
+    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+
+
+def _images(folder: Path) -> list[str]:
+    images = [name for name in _entries(folder) if name.lower().endswith(SUFFIXES)]
+    if not images:
+        raise BadItemError(f"expected images ({', '.join(SUFFIXES)}), found none")
+    return images

@@ -1,0 +1,133 @@
+"""COCO's instance and caption files come in; detection and captioning samples go out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from datamodules.benchmarks.base import (
+    BadItemError,
+    BadItems,
+    BadPolicy,
+    ImageFolder,
+    load_json,
+    need,
+    numbers,
+    pixel_box,
+    take,
+    take_text,
+)
+from octavius.instruction.sample import Boxes, Gold, LabelledBox, Media, References, Sample
+
+LAYOUT = """\
+  <root>/annotations/instances_<split>.json    boxes
+  <root>/annotations/captions_<split>.json     captions
+  <root>/<split>/*.jpg                         images; <split> is for example train2017 or val2017
+"""
+
+Record: TypeAlias = dict[str, Any]
+
+
+def read_detection(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every image with an object.
+
+    Crowds (`iscrowd`) are dropped: their box surrounds many objects. Boxes that overshoot the image by a
+    rounding error are clipped. Images without an object are left out, because there is nothing to find.
+    A bad box that is skipped takes only itself away, not its image.
+    """
+    file = need(root, LAYOUT, f"annotations/instances_{split}.json")
+    folder = ImageFolder(need(root, LAYOUT, f"{split}/"))
+    content = load_json(file, dict)
+    items = BadItems(bad, file)
+    images = _images(content, file, items)
+    by_id = dict(images)
+    labels = _labels(content, file, items)
+    objects: dict[int, list[LabelledBox]] = {}
+    for index, annotation in enumerate(_rows(content, "annotations", file)):
+        with items.guard(f"annotations[{index}]"):
+            image = _image_of(annotation, by_id)
+            if not annotation.get("iscrowd", 0):
+                found = _object(annotation, image, labels)
+                objects.setdefault(annotation["image_id"], []).append(found)
+    golds = {key: Boxes(tuple(boxes)) for key, boxes in objects.items()}
+    return _samples(images, golds, "detection", folder, items)
+
+
+def read_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every image with a caption, holding all its captions as references."""
+    file = need(root, LAYOUT, f"annotations/captions_{split}.json")
+    folder = ImageFolder(need(root, LAYOUT, f"{split}/"))
+    content = load_json(file, dict)
+    items = BadItems(bad, file)
+    images = _images(content, file, items)
+    by_id = dict(images)
+    captions: dict[int, list[str]] = {}
+    for index, annotation in enumerate(_rows(content, "annotations", file)):
+        with items.guard(f"annotations[{index}]"):
+            _image_of(annotation, by_id)
+            text = take_text(annotation, "caption")
+            captions.setdefault(annotation["image_id"], []).append(text)
+    golds = {key: References(tuple(texts)) for key, texts in captions.items()}
+    return _samples(images, golds, "captioning", folder, items)
+
+
+def _rows(content: Record, key: str, file: Path) -> list[Record]:
+    """One of the file's top-level lists."""
+    rows = content.get(key)
+    if not isinstance(rows, list):
+        raise ValueError(
+            f"{file}: expected a list under the top-level key '{key}'; found the keys {sorted(content)}. "
+            f"Is it an official COCO annotation file?"
+        )
+    return rows
+
+
+def _images(content: Record, file: Path, items: BadItems) -> list[tuple[int, Record]]:
+    """The images with their ids, in the file's order, repeated ids included."""
+    images = []
+    for index, image in enumerate(_rows(content, "images", file)):
+        with items.guard(f"images[{index}]"):
+            images.append((take(image, "id", int), image))
+    return images
+
+
+def _labels(content: Record, file: Path, items: BadItems) -> dict[int, str]:
+    """Category id to name."""
+    labels = {}
+    for index, category in enumerate(_rows(content, "categories", file)):
+        with items.guard(f"categories[{index}]"):
+            labels[take(category, "id", int)] = take_text(category, "name")
+    return labels
+
+
+def _image_of(annotation: Record, images: Mapping[int, Record]) -> Record:
+    key = take(annotation, "image_id", int)
+    if key not in images:
+        raise BadItemError(f"image_id {key} is not among the file's images")
+    return images[key]
+
+
+def _object(annotation: Record, image: Record, labels: Mapping[int, str]) -> LabelledBox:
+    category = take(annotation, "category_id", int)
+    if category not in labels:
+        raise BadItemError(f"category_id {category} is not among the file's categories")
+    left, top, width, height = numbers(take(annotation, "bbox", list), 4)
+    size = numbers((take(image, "width", int), take(image, "height", int)), 2)
+    return LabelledBox(labels[category], pixel_box((left, top, left + width, top + height), *size))
+
+
+def _samples(
+    images: list[tuple[int, Record]],
+    golds: Mapping[int, Gold],
+    task: str,
+    folder: ImageFolder,
+    items: BadItems,
+) -> list[Sample]:
+    """A sample for each image that has a gold; then the report of everything left out."""
+    samples = []
+    for key, image in images:
+        if key in golds:
+            with items.guard(f"the image with id {key}"):
+                media = {"image": Media(path=folder.file(take(image, "file_name", str)))}
+                samples.append(Sample(str(key), task, f"coco_{task}", media, "", golds[key]))
+    items.report()
+    return samples

@@ -1,0 +1,108 @@
+"""A year folder of a PASCAL VOC devkit comes in; detection samples go out."""
+
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+from datamodules.benchmarks.base import (
+    BadItemError,
+    BadItems,
+    BadPolicy,
+    ImageFolder,
+    need,
+    parse_xml,
+    pixel_box,
+    read_lines,
+)
+from octavius.instruction.sample import Boxes, LabelledBox, Media, Sample
+
+LAYOUT = """\
+  <root>/Annotations/*.xml                 one file an image
+  <root>/ImageSets/Main/<split>.txt        names of the images, one a line; <split> is for example val
+  <root>/JPEGImages/*.jpg
+  (<root> may also be the folder that holds VOC20xx or VOCdevkit/VOC20xx)
+"""
+
+
+def read(root: Path, split: str, bad: BadPolicy = "error", difficult: bool = False) -> list[Sample]:
+    """One sample for every image of the split with an object.
+
+    Args:
+        root: the year folder, or a folder above it that holds no other year.
+        split: a list in `ImageSets/Main`.
+        bad: what to do with a bad image or object.
+        difficult: keep the objects marked as difficult. The VOC protocol neither asks for them nor counts
+            them, so they are left out by default, and with them the images that hold nothing else.
+    """
+    root = _year_folder(root)
+    names_file = need(root, LAYOUT, f"ImageSets/Main/{split}.txt")
+    annotations = ImageFolder(need(root, LAYOUT, "Annotations/"))
+    images = ImageFolder(need(root, LAYOUT, "JPEGImages/"))
+    items = BadItems(bad, root)
+    samples = []
+    for number, line in read_lines(names_file):
+        with items.guard(f"ImageSets/Main/{split}.txt line {number}"):
+            name = _name(line)
+            document = _document(annotations.file(f"{name}.xml"))
+            objects = _objects(document, name, items, difficult)
+            if objects:
+                media = {"image": Media(path=images.file(f"{name}.jpg"))}
+                samples.append(Sample(name, "detection", "voc_detection", media, "", Boxes(objects)))
+    items.report()
+    return samples
+
+
+def _year_folder(root: Path) -> Path:
+    """The folder with `Annotations`: the root, or the only year below it."""
+    if (root / "Annotations").is_dir():
+        return root
+    years = [year for start in (root, root / "VOCdevkit") for year in sorted(start.glob("VOC20[0-9][0-9]"))]
+    if len(years) > 1:
+        found = ", ".join(str(year.relative_to(root)) for year in years)
+        raise ValueError(f"{root} holds several years of VOC ({found}); set the root to one of these folders")
+    return years[0] if years else root
+
+
+def _name(line: str) -> str:
+    words = line.split()
+    if len(words) != 1:
+        raise BadItemError(f"expected the name of one image, found '{line[:60]}'; is it a list of one class?")
+    return words[0]
+
+
+def _document(file: Path) -> Element:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise BadItemError(f"the annotation {file} cannot be read: {error.strerror}") from None
+    return parse_xml(content, str(file))
+
+
+def _objects(document: Element, name: str, items: BadItems, difficult: bool) -> tuple[LabelledBox, ...]:
+    """The objects of one image; only direct children, because a person's parts have boxes too."""
+    width, height = _number(document, "size/width"), _number(document, "size/height")
+    objects = []
+    for index, element in enumerate(document.findall("object")):
+        if element.findtext("difficult", "0").strip() == "1" and not difficult:
+            continue
+        with items.guard(f"Annotations/{name}.xml object {index}"):
+            # Official pixels count from 1 and the last one is included: 1..width is the whole image.
+            left, top = _number(element, "bndbox/xmin") - 1, _number(element, "bndbox/ymin") - 1
+            right, bottom = _number(element, "bndbox/xmax"), _number(element, "bndbox/ymax")
+            box = pixel_box((left, top, right, bottom), width, height)
+            objects.append(LabelledBox(_text(element, "name"), box))
+    return tuple(objects)
+
+
+def _text(element: Element, path: str) -> str:
+    text = element.findtext(path, "").strip()
+    if not text:
+        raise BadItemError(f"<{path.replace('/', '><')}> is missing or empty in <{element.tag}>")
+    return text
+
+
+def _number(element: Element, path: str) -> float:
+    text = _text(element, path)
+    try:
+        return float(text)
+    except ValueError:
+        raise BadItemError(f"expected a number in <{path.replace('/', '><')}>, found '{text[:60]}'") from None
