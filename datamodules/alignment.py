@@ -1,0 +1,194 @@
+"""Facts of the miniature world come in, batches of pictures, captions and per-patch labels go out."""
+
+from functools import partial
+from typing import Any, TypeAlias
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from datamodules.miniature.draw import draw_face, draw_scene
+from datamodules.miniature.symbolic import CLASSES, PARTS, WAVES, symbols
+from datamodules.miniature.text import captions, face_captions, positions
+from datamodules.miniature.world import (
+    COLOURS,
+    HAIR,
+    SHAPES,
+    Face,
+    Scene,
+    Shift,
+    generator,
+    make_face,
+    make_scene,
+    make_single,
+)
+from octavius.presets import find_checkpoint
+
+PairBatch: TypeAlias = dict[str, Any]
+"""One batch of pairs, as `MiniaturePairs` describes it."""
+
+ABSENT = -100
+"""The label of a patch that a question does not apply to; what cross-entropy ignores."""
+
+DENSE_TEXTS = {
+    "class": (*(f"a {shape}" for shape in SHAPES), "a face", "background"),
+    "colour": COLOURS,
+    "hair": tuple(f"{hair} hair" for hair in HAIR),
+    "smile": ("a serious face", "a smiling face"),
+}
+"""What the patches are named by: classes apart from colours, so that no pair is ever a wrong answer."""
+
+
+class Pictures(Dataset[dict[str, Any]]):
+    """Pictures of the world with a caption each, drawn when asked for; item i is the same always.
+
+    Args:
+        place: which stream of the world, such as `clip/train`; streams share no scene.
+        size: how many items.
+        seed: seed of the world.
+        faces: share of faces.
+        singles: share of pictures of one large thing.
+        shift: how the scenes differ from the training scenes.
+        located: the share of captions of scenes that tell places.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        size: int,
+        seed: int,
+        faces: float = 0.25,
+        singles: float = 0.1,
+        shift: Shift = "none",
+        located: float = 0.5,
+    ) -> None:
+        self.place, self.size, self.seed, self.shift = place, size, seed, shift
+        self.faces, self.singles, self.located = faces, singles, located
+
+    def __len__(self) -> int:
+        return self.size
+
+    def facts(self, index: int) -> Scene | Face:
+        """The facts of one item."""
+        return self._make(generator(self.seed, self.place, index))
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < self.size:
+            raise IndexError(index)
+        rng = generator(self.seed, self.place, index)
+        facts = self._make(rng)
+        if isinstance(facts, Face):
+            picture, told = draw_face(facts), face_captions(facts)
+        else:
+            picture, told = draw_scene(facts), captions(facts)
+            if rng.random() < self.located:
+                told = (positions(facts),)
+        return {
+            "image": torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1),
+            "caption": told[int(rng.integers(len(told)))],
+            "symbols": torch.from_numpy(symbols(facts)),
+        }
+
+    def _make(self, rng: np.random.Generator) -> Scene | Face:
+        kind = rng.random()
+        if kind < self.faces:
+            return make_face(rng, self.shift)
+        return make_single(rng, self.shift) if kind < self.faces + self.singles else make_scene(rng, self.shift)
+
+
+def patch_labels(symbols: Tensor) -> dict[str, Tensor]:
+    """Turns symbolic grids (B, N, WIDTH) into one label a patch (B, N) for each entry of `DENSE_TEXTS`."""
+    labels = {"class": _named(symbols[..., PARTS["class"]], len(CLASSES))}
+    for part in ("colour", "hair", "smile"):
+        labels[part] = _named(symbols[..., PARTS[part]], ABSENT)
+    return labels
+
+
+def _named(one_hot: Tensor, otherwise: int) -> Tensor:
+    return torch.where(one_hot.sum(-1) > 0, one_hot.argmax(-1), otherwise)
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tensor:
+    """Token ids (B, T) of texts between their start and end marks, padded right to the longest."""
+    assert tokenizer.bos_token is not None
+    assert tokenizer.eos_token is not None
+    marked = [f"{tokenizer.bos_token}{text}{tokenizer.eos_token}" for text in texts]
+    encoded = tokenizer(marked, padding=True, padding_side="right", add_special_tokens=False, return_tensors="pt")
+    return encoded["input_ids"]
+
+
+def collate(items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, texts: dict[str, Tensor]) -> PairBatch:
+    """Joins items to a batch; see `MiniaturePairs` for its entries."""
+    grids = torch.stack([item["symbols"] for item in items])
+    return {
+        "image": torch.stack([item["image"] for item in items]),
+        "text": tokenize(tokenizer, [item["caption"] for item in items]),
+        "labels": patch_labels(grids),
+        "label_texts": texts,
+        "foreground": grids[..., 0] > 0,
+        "box_code": grids[..., PARTS["box"]],
+        "boxes": torch.arccos(grids[..., PARTS["box"]][..., ::WAVES].clamp(-1, 1)) / torch.pi,
+    }
+
+
+class MiniaturePairs(lightning.LightningDataModule):
+    """Pictures of the miniature world and their captions, drawn on the fly.
+
+    A batch is a dictionary: `image` (B, 3, H, W) bytes; `text` (B, T) token ids; `labels`, a patch label
+    (B, N) for each question of `label_texts`, -100 where it does not apply; `label_texts`, the token ids
+    (C, T) of the question's possible answers; `foreground` (B, N); `box_code` (B, N, 32);
+    `boxes` (B, N, 4), of foreground patches.
+    Validation gives five loaders: pictures to fit the probes on, pictures to score them on, the same
+    with unseen colour and shape pairs, with the unseen drawing style, and scenes for retrieval.
+
+    Args:
+        tokenizer: folder of the tokenizer, looked for here and then among the shipped checkpoints.
+        pictures: training pictures that make an epoch.
+        probe_pictures: pictures that the probes are fitted on; a quarter as many score them.
+        batch_size: pictures a batch.
+        workers: worker processes that draw.
+        seed: seed of the world.
+    """
+
+    def __init__(
+        self,
+        tokenizer: str = "miniature/language",
+        pictures: int = 400_000,
+        probe_pictures: int = 2_000,
+        batch_size: int = 32,
+        workers: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.tokenizer, self.pictures, self.probe_pictures = tokenizer, pictures, probe_pictures
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+
+    def train_dataloader(self) -> DataLoader[PairBatch]:
+        """Pictures in the order of their index; a run that starts at picture n sees those that follow."""
+        return self._loader(Pictures("clip/train", self.pictures, self.seed))
+
+    def val_dataloader(self) -> list[DataLoader[PairBatch]]:
+        """Five loaders, in the order of `octavius.alignment.VALIDATION`."""
+        few = max(self.probe_pictures // 4, 1)
+        sets = [
+            Pictures("clip/probe", self.probe_pictures, self.seed),
+            Pictures("clip/val", few, self.seed),
+            Pictures("clip/pairs", few, self.seed, shift="pairs"),
+            Pictures("clip/style", few, self.seed, shift="style"),
+            Pictures("clip/retrieval", 200, self.seed, faces=0, singles=0, located=1),
+        ]
+        return [self._loader(pictures, 100) for pictures in sets]
+
+    def _loader(self, pictures: Pictures, batch_size: int | None = None) -> DataLoader[PairBatch]:
+        tokenizer = AutoTokenizer.from_pretrained(find_checkpoint(self.tokenizer))
+        texts = {part: tokenize(tokenizer, list(answers)) for part, answers in DENSE_TEXTS.items()}
+        return DataLoader(
+            pictures,
+            batch_size=batch_size or self.batch_size,
+            num_workers=self.workers,
+            collate_fn=partial(collate, tokenizer=tokenizer, texts=texts),
+            drop_last=batch_size is None,
+        )

@@ -1,0 +1,118 @@
+"""Training and evaluation sets come in, the loaders that Lightning asks for go out."""
+
+from abc import abstractmethod
+from typing import Any
+
+import lightning as L
+from torch.utils.data import DataLoader
+
+from datamodules.instances import EvaluationInstances, EvalSet, TrainingInstances, TrainSet
+from datamodules.mixture import MixtureSampler
+from octavius.instruction.batch import Example, Processor
+
+
+class InstructionDataModule(L.LightningDataModule):
+    """Loaders over sets that a subclass names; planned, seeded, resumable, the same on any number of ranks."""
+
+    def __init__(
+        self,
+        batch_size: int = 16,
+        eval_batch_size: int = 64,
+        samples_per_epoch: int | None = None,
+        workers: int = 1,
+        seed: int = 0,
+        processor: Processor | None = None,
+    ) -> None:
+        """Sets the loaders up.
+
+        Args:
+            batch_size: training instances in a step on one process.
+            eval_batch_size: instances generated at once on one process.
+            samples_per_epoch: instances in an epoch over all processes; null is the size of all training sets.
+            workers: data worker processes of each loader.
+            seed: of the order, of the mixture and of the task's random choices.
+            processor: prepares samples for the model; the command line takes it from the model.
+        """
+        super().__init__()
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.samples_per_epoch, self.workers, self.seed = samples_per_epoch, workers, seed
+        self.processor = processor
+        self._sampler: MixtureSampler | None = None
+        self._resume: tuple[int, int] | None = None
+
+    @abstractmethod
+    def train_sets(self) -> list[TrainSet]:
+        """The training mixture."""
+
+    @abstractmethod
+    def eval_sets(self, stage: str) -> list[EvalSet]:
+        """The sets of `validate` or `test`."""
+
+    def train_dataloader(self) -> DataLoader[Example]:
+        """Batches of the planned mixture."""
+        sets, processor = self.train_sets(), self._processor()
+        sizes = [len(item.samples) for item in sets]
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        self._sampler = MixtureSampler(
+            sizes,
+            [item.weight for item in sets],
+            self.samples_per_epoch or sum(sizes),
+            self.batch_size,
+            self.seed,
+            rank,
+            world,
+        )
+        if self._resume is not None:
+            self._sampler.resume(*self._resume)
+            self._resume = None
+        return DataLoader(
+            TrainingInstances(sets, processor, self.seed),
+            self.batch_size,
+            sampler=self._sampler,
+            drop_last=True,
+            **self._loading(processor),
+        )
+
+    def val_dataloader(self) -> DataLoader[Example]:
+        """Prompts of all validation sets."""
+        return self._eval_dataloader("validate")
+
+    def test_dataloader(self) -> DataLoader[Example]:
+        """Prompts of all test sets."""
+        return self._eval_dataloader("test")
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many batches of which epoch are trained, so that a resumed run sees the rest and nothing twice."""
+        if self.trainer is None:
+            return {}
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        whole = self._sampler is not None and progress.completed >= self._sampler.steps
+        epoch = self.trainer.current_epoch
+        return {"epoch": epoch + 1 if whole else epoch, "batch": 0 if whole else progress.completed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the position of a checkpoint for the next training loader."""
+        if state_dict:
+            self._resume = (int(state_dict["epoch"]), int(state_dict["batch"]))
+
+    def _processor(self) -> Processor:
+        if self.processor is None:
+            raise ValueError("this data module has no processor; give it `model.processor`, as the command line does")
+        return self.processor
+
+    def _loading(self, processor: Processor) -> dict[str, Any]:
+        return {
+            "num_workers": self.workers,
+            "collate_fn": processor.collate,
+            "persistent_workers": self.workers > 0,
+        }
+
+    def _eval_dataloader(self, stage: str) -> DataLoader[Example]:
+        processor = self._processor()
+        data = EvaluationInstances(self.eval_sets(stage), processor)
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        # Every rank takes every world-th sample, none twice; ranks may differ by one.
+        places = range(rank, len(data), world)
+        return DataLoader(data, self.eval_batch_size, sampler=list(places), **self._loading(processor))
+
+

@@ -1,0 +1,143 @@
+"""Seeds come in, questions about scenes that were never drawn go out: what the miniature's language model reads.
+
+Each scene is either written into the question, or given as a symbolic grid at the places where image slots will
+stand. No pixel is involved, and no scene, pair or wording of a zero-shot set.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, overload
+
+import numpy as np
+
+from datamodules.base import InstructionDataModule
+from datamodules.instances import EvalSet, TrainSet
+from datamodules.miniature import text
+from datamodules.miniature.symbolic import symbols
+from datamodules.miniature.world import HAIR, SHAPES, Face, Scene, generator, make_face, make_scene, make_single
+from octavius.boxes import Box
+from octavius.instruction.batch import Processor
+from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, Media, References, Sample
+from octavius.tasks import TASKS
+
+Form = Literal["symbolic", "written"]
+
+KINDS = ("detection", "captioning", "vqa", "classification", "hair", "smile")
+
+
+class WorldQuestions(Sequence[Sample]):
+    """An endless-looking list: item i is made from (seed, place, i) when it is asked for."""
+
+    def __init__(self, seed: int, place: str, kind: str, form: Form, length: int) -> None:
+        """Chooses one kind of question in one form; `place` keeps training and evaluation scenes apart."""
+        self.seed, self.place, self.kind, self.form, self.length = seed, place, kind, form, length
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """One sample, made now."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(self.length))]
+        rng = generator(self.seed, f"{self.place}/{self.kind}/{self.form}", index)
+        facts, task, question, gold, group = make_question(self.kind, rng)
+        media: dict[str, Media] = {}
+        if self.form == "symbolic":
+            media["image"] = Media(array=symbols(facts))
+        else:
+            wording = question or str(rng.choice(TASKS[task].questions))
+            written = text.write_face(facts) if isinstance(facts, Face) else text.write_scene(facts)
+            question = f"{written}\n{wording}"
+        return Sample(f"{self.form}/{self.kind}/{index}", task, self.kind, media, question, gold, group=group)
+
+
+def make_question(kind: str, rng: np.random.Generator) -> tuple[Scene | Face, str, str, Gold, str]:
+    """Draws facts and one question of a kind: (facts, task, question or empty, gold, group)."""
+    if kind in ("hair", "smile"):
+        face = make_face(rng)
+        forms = text.HAIR_QUESTIONS if kind == "hair" else text.SMILE_QUESTIONS
+        gold = ClassName(face.hair, HAIR) if kind == "hair" else ClassName("yes" if face.smile else "no", ("yes", "no"))
+        return face, "facial_attributes", str(rng.choice(forms)), gold, kind
+    if kind == "classification":
+        single = make_single(rng)
+        return single, kind, "", ClassName(single.things[0].shape, SHAPES), ""
+    if kind == "vqa":
+        wanted = str(rng.choice(list(text.WORDINGS)))
+        while True:
+            scene = make_scene(rng, count=int(rng.integers(2, 5)) if wanted in ("side", "level") else None)
+            asked = text.ask(scene, wanted, rng)
+            if asked is not None:
+                return scene, kind, asked.text, Choice(asked.options, asked.answer), wanted
+    scene = make_scene(rng)
+    if kind == "captioning":
+        return scene, kind, "", References(text.captions(scene)), ""
+    return scene, kind, "", scene_boxes(scene), ""
+
+
+def scene_boxes(scene: Scene) -> Boxes:
+    """The gold of detection: class names alone, as in the data sets."""
+    return Boxes(tuple(LabelledBox(thing.shape, _rounded(thing.box)) for thing in scene.things))
+
+
+def _rounded(box: Box) -> Box:
+    x1, y1, x2, y2 = (round(edge, 4) for edge in box)
+    return x1, y1, x2, y2
+
+
+class WorldLanguage(InstructionDataModule):
+    """What the miniature's language model is trained on: every task, symbolic and written."""
+
+    def __init__(
+        self,
+        weights: dict[str, float] | None = None,
+        written: float = 0.25,
+        eval_count: int = 100,
+        batch_size: int = 32,
+        eval_batch_size: int = 64,
+        samples_per_epoch: int = 32_000,
+        workers: int = 1,
+        seed: int = 0,
+        processor: Processor | None = None,
+    ) -> None:
+        """Sets the mixture.
+
+        Args:
+            weights: share of each kind of question.
+            written: share of scenes that are written into the question instead of given symbolically.
+            eval_count: scenes of each kind and form in the probes.
+            batch_size: instances in a step.
+            eval_batch_size: instances generated at once.
+            samples_per_epoch: instances between two probes.
+            workers: data worker processes.
+            seed: of everything.
+            processor: taken from the model.
+        """
+        super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor)
+        self.weights = weights or dict.fromkeys(KINDS, 1.0)
+        self.written, self.eval_count = written, eval_count
+
+    def train_sets(self) -> list[TrainSet]:
+        """Every kind in both forms."""
+        shares: dict[Form, float] = {"symbolic": 1 - self.written, "written": self.written}
+        return [
+            TrainSet(WorldQuestions(self.seed, "language-train", kind, form, 2_000_000), weight * share)
+            for kind, weight in self.weights.items()
+            for form, share in shares.items()
+        ]
+
+    def eval_sets(self, stage: str) -> list[EvalSet]:
+        """The probes: every kind in both forms, on scenes of their own."""
+        forms: tuple[Form, Form] = ("symbolic", "written")
+        counts = {"vqa": 3 * self.eval_count}
+        return [
+            EvalSet(
+                f"{form}_{kind}",
+                WorldQuestions(self.seed, f"language-{stage}", kind, form, counts.get(kind, self.eval_count)),
+            )
+            for form in forms
+            for kind in self.weights
+        ]

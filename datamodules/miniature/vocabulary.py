@@ -1,0 +1,67 @@
+"""The world's grammar comes in, a small byte-level BPE tokenizer goes out: every word and coordinate one token."""
+
+from collections.abc import Iterable, Iterator
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from datamodules.miniature import text, world
+
+PIECES = r" ?\[[01]\.\d\d|, [01]\.\d\d| ?\([A-Z]\)| ?[A-Za-z]+| ?\d+(?:\.\d+)?|\s+(?!\S)|\s+| ?[^\sA-Za-z\d]"
+"""What BPE never merges across: words with their blank, `[0.25`, `, 0.25`, `(A)`, numbers, single marks."""
+
+TAGS = ("### Human:", "\n### Assistant:", "<Img>", "</Img>")
+"""The prompt's own marks, one token each; plain text, not special tokens."""
+
+
+def build_tokenizer(lines: Iterable[str], size: int = 2048) -> PreTrainedTokenizerFast:
+    """Trains the tokenizer on lines of text; all 256 bytes are in it, so any text can be told and read back."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+        [
+            pre_tokenizers.Split(Regex(PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
+
+
+def world_lines(seed: int, count: int, questions: Iterable[str] = ()) -> Iterator[str]:
+    """Text of the world to train a tokenizer on: captions, questions, written scenes, and every coordinate.
+
+    Captions and questions come with a leading blank too, since a prompt puts one before them.
+    """
+    for value in range(101):
+        yield from (f"a [{value / 100:.2f}, {value / 100:.2f}, {value / 100:.2f}]",) * 20
+    for question in questions:
+        yield from (question, f" {question}") * 50
+    for index in range(count):
+        rng = world.generator(seed, "vocabulary", index)
+        scene, face = world.make_scene(rng), world.make_face(rng)
+        for line in (*text.captions(scene), *text.face_captions(face), text.positions(scene)):
+            yield from (line, f" {line}")
+        yield from (f" {text.write_scene(scene)}\n", f" {text.write_face(face)}\n")
+        for kind in text.WORDINGS:
+            question = text.ask(scene, kind, rng)
+            if question is not None:
+                pairs = zip("ABCD", question.options, strict=False)
+                letters = " ".join(f"({letter}) {option}" for letter, option in pairs)
+                yield f" {question.text}\nOptions: {letters}"
+
+
+def unmerged(tokenizer: PreTrainedTokenizerFast, lines: Iterable[str]) -> list[str]:
+    """Pieces of the lines that are not yet one token each, for a look at whether `size` was enough."""
+    backend, known = tokenizer.backend_tokenizer.pre_tokenizer, tokenizer.get_vocab()
+    pieces = {piece for line in lines for piece, _ in backend.pre_tokenize_str(line)}
+    return sorted(pieces - set(known))

@@ -1,0 +1,112 @@
+"""Data set sizes and weights come in, one seeded plan of batches per epoch goes out, sliced for every rank."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import Sampler
+
+
+class Draw(NamedTuple):
+    """One planned instance: which set, which sample of it, and the epoch whose random choices it takes."""
+
+    source: int
+    index: int
+    epoch: int
+
+
+class MixtureSampler(Sampler[Draw]):
+    """Plans each epoch from the seed alone, so that every rank knows the whole plan and takes its own slice.
+
+    Global step k holds the planned instances k * G to (k + 1) * G with G = batch_size * world; rank r takes the
+    r-th run of `batch_size` of them. Two processes therefore train on the batches of one process with twice the
+    batch. Within a set no sample returns before all have been drawn.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        weights: Sequence[float],
+        length: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        """Takes the mixture.
+
+        Args:
+            sizes: samples in each set.
+            weights: share of each set, in any scale.
+            length: instances in one epoch over all ranks; what does not fill a global batch is left out.
+            batch_size: of one rank.
+            seed: of the plan.
+            rank: of this process.
+            world: number of processes.
+
+        Raises:
+            ValueError: an empty set, a weight that is not positive, or less than one global batch.
+        """
+        for place, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
+            if size < 1 or weight <= 0:
+                raise ValueError(f"training set {place} has {size} samples and weight {weight}; both must be positive")
+        self.group = batch_size * world
+        self.steps = length // self.group
+        if self.steps < 1:
+            raise ValueError(
+                f"an epoch of {length} samples does not fill one batch of {batch_size} on {world} process(es); "
+                "lower batch_size or raise samples_per_epoch"
+            )
+        self.sizes, self.weights = list(sizes), [float(weight) for weight in weights]
+        self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+        self.epoch = 0
+        self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch to plan; Lightning calls it."""
+        if epoch != self.epoch:
+            self.start = 0
+        self.epoch = epoch
+
+    def resume(self, epoch: int, step: int) -> None:
+        """Leaves out the first `step` batches of this epoch, once."""
+        self.epoch, self.start = epoch, step
+
+    def __len__(self) -> int:
+        """Instances of this rank in a whole epoch."""
+        return self.steps * self.batch_size
+
+    def __iter__(self) -> Iterator[Draw]:
+        """This rank's instances, batch after batch."""
+        plan = self.plan(self.epoch)
+        for step in range(self.start, self.steps):
+            first = step * self.group + self.rank * self.batch_size
+            yield from plan[first : first + self.batch_size]
+
+    def plan(self, epoch: int) -> list[Draw]:
+        """All instances of an epoch over all ranks, in order."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        counts = self._counts()
+        sources = torch.cat([torch.full((count,), place) for place, count in enumerate(counts)])
+        sources = sources[torch.randperm(len(sources), generator=generator)]
+        queues = [self._indices(place, epoch * count, count) for place, count in enumerate(counts)]
+        return [Draw(int(source), next(queues[int(source)]), epoch) for source in sources]
+
+    def _counts(self) -> list[int]:
+        """Whole instances of each set in an epoch, by largest remainder, so that they add up exactly."""
+        total = self.steps * self.group
+        exact = [weight / sum(self.weights) * total for weight in self.weights]
+        counts = [int(share) for share in exact]
+        rest = sorted(range(len(exact)), key=lambda place: counts[place] - exact[place])
+        for place in rest[: total - sum(counts)]:
+            counts[place] += 1
+        return counts
+
+    def _indices(self, place: int, first: int, count: int) -> Iterator[int]:
+        """Draws `first` to `first + count` of the endless shuffled run through one set."""
+        size = self.sizes[place]
+        for cycle in range(first // size, (first + count - 1) // size + 1):
+            seed = (self.seed * 7919 + place) * 1_000_003 + cycle
+            order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+            begin = max(0, first - cycle * size)
+            yield from order[begin : min(size, first + count - cycle * size)].tolist()

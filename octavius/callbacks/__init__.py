@@ -1,0 +1,1 @@
+"""What happens around training: evaluation in text, routing reports, sample answers."""

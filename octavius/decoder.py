@@ -1,0 +1,95 @@
+"""Embeddings come in, hidden states, logits or generated tokens go out: any Hugging Face causal LM."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from octavius.instruction.tokenizer import Tokenizer, load_tokenizer
+from octavius.presets import find_checkpoint
+
+
+class Decoder(nn.Module):
+    """A causal language model behind `embed`, `hidden`, `logits` and `generate`, with its tokenizer."""
+
+    def __init__(self, name: str, dtype: str = "float32", from_scratch: bool = False) -> None:
+        """Loads the model.
+
+        Args:
+            name: a hub id, a local folder, a GGUF file, or a bare name under `checkpoints/`.
+            dtype: of the weights: float32, bfloat16 or float16.
+            from_scratch: take only the architecture and tokenizer; weights start at random.
+
+        Raises:
+            ValueError: nothing of that name can be loaded.
+        """
+        super().__init__()
+        self.name = name
+        place = locate(name)
+        try:
+            self.lm = load_model(place, getattr(torch, dtype), from_scratch)
+            self.tokenizer: Tokenizer = load_tokenizer(place)
+        except (OSError, KeyError) as error:
+            raise ValueError(
+                f"no language model could be loaded from {name!r}: expected a hub id (with a network or a filled "
+                f"cache), a folder with config.json and weights, or a .gguf file. The loader said: {error}"
+            ) from None
+        self.width = int(self.lm.get_input_embeddings().weight.shape[1])
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Word embeddings (..., D) of ids (...)."""
+        return cast(Tensor, self.lm.get_input_embeddings()(ids))
+
+    def hidden(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+        """Last hidden states (B, T, D) after the final norm."""
+        backbone = cast(nn.Module, self.lm.base_model)
+        states = backbone(inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False)
+        return cast(Tensor, states.last_hidden_state)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Vocabulary logits (..., V) of hidden states (..., D)."""
+        return cast(Tensor, self.lm.get_output_embeddings()(hidden))
+
+    @torch.no_grad()
+    def generate(self, embeddings: Tensor, attention_mask: Tensor, max_new_tokens: int, **options: Any) -> Tensor:  # noqa: ANN401
+        """New token ids (B, N) after left-padded embeddings (B, T, D); greedy unless options say otherwise."""
+        settings = {"do_sample": False, "num_beams": 1, **options}
+        return cast(
+            Tensor,
+            self.lm.generate(  # type: ignore[operator]
+                inputs_embeds=embeddings,
+                attention_mask=attention_mask,
+                max_new_tokens=max_new_tokens,
+                pad_token_id=self.tokenizer.pad_id,
+                eos_token_id=self.tokenizer.eos_id,
+                **settings,
+            ),
+        )
+
+
+def locate(name: str) -> str | Path:
+    """A folder or GGUF file here or under `checkpoints/`; any other name is left to the hub."""
+    if Path(name).exists():
+        return Path(name)
+    try:
+        return find_checkpoint(name)
+    except ValueError:
+        if name.endswith(".gguf"):
+            raise
+        return name
+
+
+def load_model(place: str | Path, dtype: torch.dtype, from_scratch: bool) -> PreTrainedModel:
+    """Loads weights, or only the architecture, of a hub id, folder or GGUF file."""
+    path = Path(place)
+    if path.suffix == ".gguf":
+        return cast(
+            PreTrainedModel, AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
+        )
+    if from_scratch:
+        config = AutoConfig.from_pretrained(str(place))
+        return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, dtype=dtype))
+    return cast(PreTrainedModel, AutoModelForCausalLM.from_pretrained(str(place), dtype=dtype))
+

@@ -1,0 +1,35 @@
+"""Features that are in memory already come in, the same features go out, noisy while training."""
+
+import torch
+from torch import Tensor
+
+from octavius.encoders.base import Encoder
+from octavius.instruction.media import ArrayLoader, Loader
+
+
+class PrecomputedFeatures(Encoder):
+    """An encoder without an eye: takes arrays (N, width), such as a symbolic grid of a drawn scene."""
+
+    def __init__(self, num_tokens: int, width: int, noise: float = 0.0, drop: float = 0.0) -> None:
+        """Sets the shape and the training noise.
+
+        Args:
+            num_tokens: vectors per medium.
+            width: numbers per vector.
+            noise: standard deviation of the noise added to every number while training.
+            drop: share of vectors that are zeroed while training.
+        """
+        super().__init__()
+        self.num_tokens, self.width = num_tokens, width
+        self.noise, self.drop = noise, drop
+
+    def loader(self) -> Loader:
+        """Arrays of exactly (num_tokens, width)."""
+        return ArrayLoader((self.num_tokens, self.width))
+
+    def forward(self, media: Tensor) -> Tensor:
+        """Features (M, N, width) as they are, or with noise while training."""
+        if not self.training:
+            return media
+        kept = torch.rand(media.shape[:2], device=media.device) >= self.drop
+        return media * kept[..., None] + self.noise * torch.randn_like(media)

@@ -1,0 +1,125 @@
+"""Prompts with their media come in, one padded `Batch` of tensors goes out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from octavius.instruction.media import Loader
+from octavius.instruction.prompt import Prompt, PromptBuilder
+from octavius.instruction.sample import Sample
+
+IGNORE = -100
+"""The label of every position that is not part of an answer."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One instance, ready to be batched: its prompt and its media as tensors."""
+
+    sample: Sample
+    prompt: Prompt
+    media: dict[str, Tensor]
+
+
+@dataclass
+class Batch:
+    """A batch of instances; B samples, T tokens, Q question tokens.
+
+    Attributes:
+        input_ids: (B, T), slots hold the padding id.
+        attention_mask: (B, T), 1 on real tokens and slots.
+        labels: (B, T), the answer's tokens and the end mark, -100 elsewhere; not shifted.
+        question_ids: (B, Q) right-padded.
+        question_mask: (B, Q), 1 on real tokens.
+        slots: modality to (N, 2) row and column of each slot, in the order of the media's vectors.
+        media: modality to stacked tensors, only of the samples that bring it.
+        samples: the samples themselves.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    question_ids: Tensor
+    question_mask: Tensor
+    slots: dict[str, Tensor]
+    media: dict[str, Tensor]
+    samples: list[Sample]
+
+    def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":  # noqa: ANN401
+        """The same batch on another device."""
+
+        def move(value: Any) -> Any:  # noqa: ANN401
+            if isinstance(value, Tensor):
+                return value.to(device, **kwargs)
+            if isinstance(value, dict):
+                return {key: move(item) for key, item in value.items()}
+            return value
+
+        return Batch(**{entry.name: move(getattr(self, entry.name)) for entry in fields(self)})
+
+    def __len__(self) -> int:
+        """How many samples."""
+        return len(self.samples)
+
+
+class Processor:
+    """Sample to example in a worker, examples to batch in its collate: the same for fit, test and demo."""
+
+    def __init__(self, prompts: PromptBuilder, loaders: dict[str, Loader]) -> None:
+        """Takes the prompt builder and one media loader per modality."""
+        self.prompts = prompts
+        self.loaders = loaders
+
+    def example(self, sample: Sample, question: str, answer: str | None) -> Example:
+        """Writes the prompt and loads the media of one sample; errors name the sample."""
+        prompt = self.prompts.build(sample, question, answer)
+        try:
+            media = {modality: self.loaders[modality](item) for modality, item in sample.media.items()}
+        except ValueError as error:
+            raise ValueError(f"sample {sample.id} of {sample.benchmark}: {error}") from None
+        return Example(sample, prompt, media)
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """Batches examples: padded right when they bring answers, left when an answer is to be generated."""
+        answered = [len(example.prompt.ids) > example.prompt.answer_start for example in examples]
+        assert all(answered) or not any(answered), "a batch either trains or generates"
+        return collate(examples, self.prompts.tokenizer.pad_id, "right" if all(answered) else "left")
+
+
+def collate(examples: Sequence[Example], pad_id: int, side: Literal["left", "right"]) -> Batch:
+    """Pads examples to the longest on one side and stacks their media."""
+    length = max(len(example.prompt.ids) for example in examples)
+    asked = max(len(example.prompt.question_ids) for example in examples)
+    count = len(examples)
+    input_ids = torch.full((count, length), pad_id)
+    attention_mask = torch.zeros(count, length, dtype=torch.long)
+    labels = torch.full((count, length), IGNORE)
+    question_ids = torch.full((count, asked), pad_id)
+    question_mask = torch.zeros(count, asked, dtype=torch.long)
+    slots: dict[str, list[tuple[int, int]]] = {}
+    media: dict[str, list[Tensor]] = {}
+    for row, example in enumerate(examples):
+        prompt = example.prompt
+        shift = length - len(prompt.ids) if side == "left" else 0
+        ids = torch.tensor(prompt.ids)
+        input_ids[row, shift : shift + len(ids)] = ids
+        attention_mask[row, shift : shift + len(ids)] = 1
+        labels[row, shift + prompt.answer_start : shift + len(ids)] = ids[prompt.answer_start :]
+        question_ids[row, : len(prompt.question_ids)] = torch.tensor(prompt.question_ids)
+        question_mask[row, : len(prompt.question_ids)] = 1
+        for modality, columns in prompt.slots.items():
+            slots.setdefault(modality, []).extend((row, column + shift) for column in columns)
+            media.setdefault(modality, []).append(example.media[modality])
+    return Batch(
+        input_ids,
+        attention_mask,
+        labels,
+        question_ids,
+        question_mask,
+        {modality: torch.tensor(places) for modality, places in slots.items()},
+        {modality: torch.stack(items) for modality, items in media.items()},
+        [example.sample for example in examples],
+    )

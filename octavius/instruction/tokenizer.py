@@ -1,0 +1,52 @@
+"""Text comes in, token ids go out and back: a thin hold on any Hugging Face tokenizer."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+
+class Tokenizer:
+    """Encodes and decodes plain text; special tokens are never added or read from text."""
+
+    def __init__(self, backend: PreTrainedTokenizerBase) -> None:
+        """Takes the tokenizer of the decoder.
+
+        Raises:
+            ValueError: it has no end-of-sequence token, so an answer could never end.
+        """
+        if backend.eos_token_id is None:
+            raise ValueError(
+                f"the tokenizer {backend.name_or_path!r} has no eos token; Octavius ends every answer with it. "
+                "Set eos_token in its tokenizer_config.json"
+            )
+        self.backend = backend
+        self.eos_id = int(backend.eos_token_id)
+        self.bos_id = None if backend.bos_token_id is None else int(backend.bos_token_id)
+        self.pad_id = self.eos_id if backend.pad_token_id is None else int(backend.pad_token_id)
+
+        self._encode = lru_cache(maxsize=8192)(lambda text: tuple(backend(text, add_special_tokens=False).input_ids))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of the text, nothing added; the words of a prompt return, so they are remembered."""
+        return list(self._encode(text))
+
+    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[PreTrainedTokenizerBase]]:
+        """Pickles without what is remembered."""
+        return Tokenizer, (self.backend,)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of the ids up to the first end mark, stripped."""
+        kept = list(ids)
+        if self.eos_id in kept:
+            kept = kept[: kept.index(self.eos_id)]
+        return str(self.backend.decode(kept, skip_special_tokens=True)).strip()
+
+
+def load_tokenizer(name: str | Path) -> Tokenizer:
+    """Loads the tokenizer of a hub id, a local folder, or a GGUF file."""
+    path = Path(name)
+    if path.suffix == ".gguf":
+        return Tokenizer(AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name))
+    return Tokenizer(AutoTokenizer.from_pretrained(str(name)))

@@ -1,0 +1,47 @@
+"""Free text against references: captions of an image, and open turns of a conversation."""
+
+import random
+
+from torchmetrics import MetricCollection
+
+from octavius.instruction.sample import References, Sample
+from octavius.metrics import Bleu, Cider
+from octavius.tasks.base import Task
+
+
+class Captioning(Task):
+    """Answers with one of the references, drawn anew each epoch."""
+
+    name = "captioning"
+    questions = (
+        "Describe the picture.",
+        "What is in the picture?",
+        "Give a caption for this picture.",
+        "Tell me what you can see.",
+    )
+    unseen_questions = ("Describe what you can see in this picture.", "Give a caption of what you can see in the picture.")
+    max_answer_tokens = 64
+
+    def answer(self, sample: Sample, rng: random.Random) -> str:
+        """One of the references."""
+        return rng.choice(self.value(sample))
+
+    def parse(self, text: str, sample: Sample) -> str | None:  # noqa: ARG002
+        """The text on one line; None when there is none."""
+        return " ".join(text.split()) or None
+
+    def value(self, sample: Sample) -> tuple[str, ...]:
+        """The references."""
+        assert isinstance(sample.gold, References), sample.gold
+        return sample.gold.texts
+
+    def metrics(self) -> MetricCollection:
+        """CIDEr and BLEU-1..4."""
+        return MetricCollection([Cider(), Bleu()])
+
+
+class Conversation(Captioning):
+    """One open turn of a dialogue: the question is always the data's own."""
+
+    name = "conversation"
+    max_answer_tokens = 256

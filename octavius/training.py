@@ -1,0 +1,139 @@
+"""Batches come in, optimiser steps and per-task losses go out: the LightningModule of instruction tuning."""
+
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from octavius.decoder import Decoder
+from octavius.encoders.base import Encoder
+from octavius.instruction.batch import Batch, Processor
+from octavius.instruction.prompt import Template
+from octavius.model import AnswerLosses, LoRAMoE, Octavius
+from octavius.weights import check_fingerprint, fingerprint, keep_trainable
+
+
+class OctaviusModule(L.LightningModule):
+    """Tunes an `Octavius` model with a loss that is exact over the whole optimiser step."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        encoders: dict[str, Encoder],
+        lora: LoRAMoE | None = None,
+        normalise_features: bool = False,
+        template: Template | None = None,
+        max_tokens: int = 2048,
+        lr: float = 5e-4,
+        betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 1e-3,
+        warmup: float = 0.1,
+        loss_norm: Literal["token", "sample", "positions"] = "token",
+        activation_checkpointing: bool = False,
+    ) -> None:
+        """Builds the model; the defaults are the paper's (Section 4.1).
+
+        Args:
+            decoder: the language model.
+            encoders: modality name to encoder; empty for text alone.
+            lora: the experts; null trains the whole decoder instead.
+            normalise_features: bring encoder features to unit scale before the projector.
+            template: the fixed words of the prompt.
+            max_tokens: the longest prompt with its answer.
+            lr: peak learning rate of AdamW.
+            betas: of AdamW.
+            weight_decay: of AdamW, on all trainable tensors.
+            warmup: share of the steps in which the learning rate rises; then it falls linearly to zero.
+            loss_norm: what the sum of token losses of a step is divided by: its answer tokens, its samples (each
+                the mean of its tokens), or all its positions, padding included (as the published code does).
+            activation_checkpointing: recompute the decoder's layers in backward to save memory.
+        """
+        super().__init__()
+        self.model = Octavius(decoder, encoders, lora, normalise_features)
+        self.processor: Processor = self.model.processor(template, max_tokens)
+        self.lr, self.betas, self.weight_decay, self.warmup = lr, betas, weight_decay, warmup
+        self.loss_norm = loss_norm
+        self.frozen_fingerprint = fingerprint(self)
+        self.strict_loading = False  # weights.keep_trainable saves a part; check_fingerprint is strict about it
+        self._norm = torch.zeros(())
+        if activation_checkpointing:
+            decoder.lm.gradient_checkpointing_enable(
+                {"use_reentrant": False, "context_fn": self.model.routing.checkpoint_context}
+            )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+        """The summed loss of a micro-batch; `on_before_optimizer_step` divides by what the step holds in all."""
+        out: AnswerLosses = self.model(batch)
+        weights, norm = self._weights(out, batch)
+        total = (out.losses * weights).sum()
+        self._norm = self._norm.to(total.device) + norm
+        self._log_losses(out, batch)
+        # Lightning divides by the accumulation and DDP and FSDP by the ranks; both are undone here.
+        return total * self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divides the gradients by the tokens (or samples, positions) of the whole step over all ranks."""
+        norm = self._norm
+        if self.trainer.world_size > 1:
+            norm = self.trainer.strategy.reduce(norm, reduce_op="sum")
+        self._norm = torch.zeros_like(norm)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.div_(norm)
+
+    def answer(self, batch: Batch, max_new_tokens: int, **options: object) -> tuple[list[str], Tensor | None]:
+        """Generated answers and gate weights (B, E) of a left-padded batch."""
+        return self.model.generate(batch, max_new_tokens, **options)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Nothing: the evaluation callback generates, parses and scores."""
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Nothing: the evaluation callback generates, parses and scores."""
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW over all trainable tensors; linear warm-up, then linear decay to zero."""
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, self.lr, self.betas, weight_decay=self.weight_decay)
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        rise = max(1, round(self.warmup * steps))
+
+        def scale(step: int) -> float:
+            return min((step + 1) / rise, max(0.0, (steps - step) / max(1, steps - rise)))
+
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, scale), "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the trainable tensors and the fingerprint of the frozen ones."""
+        checkpoint["state_dict"] = keep_trainable(self, checkpoint["state_dict"])
+        checkpoint["frozen_fingerprint"] = self.frozen_fingerprint
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint that is not of exactly this model."""
+        check_fingerprint(self, checkpoint, self.frozen_fingerprint)
+
+    def _weights(self, out: AnswerLosses, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The weight of each answer token in the sum, and this micro-batch's share of the divisor."""
+        losses = out.losses
+        if self.loss_norm == "token":
+            return torch.ones_like(losses), losses.new_tensor(len(losses))
+        if self.loss_norm == "sample":
+            lengths = torch.bincount(out.rows, minlength=len(batch))
+            return 1.0 / lengths[out.rows], losses.new_tensor(len(batch))
+        return torch.ones_like(losses), losses.new_tensor(batch.labels[:, 1:].numel())
+
+    def _log_losses(self, out: AnswerLosses, batch: Batch) -> None:
+        """Mean token loss of the micro-batch, over all and by task."""
+        losses = out.losses.detach()
+        self.log("train/loss", losses.mean(), prog_bar=True, batch_size=len(batch))
+        tasks = [sample.task for sample in batch.samples]
+        for task in dict.fromkeys(tasks):
+            rows = torch.tensor([name == task for name in tasks], device=losses.device)
+            self.log(f"train/loss/{task}", losses[rows[out.rows]].mean(), batch_size=sum(rows.tolist()))

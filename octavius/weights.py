@@ -1,0 +1,68 @@
+"""A model and a checkpoint come in; its trainable tensors are kept, its frozen ones fingerprinted and checked."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def trainable_names(module: nn.Module) -> set[str]:
+    """Names of all tensors that training changes."""
+    return {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def keep_trainable(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a state dict that training changes."""
+    wanted = trainable_names(module)
+    return {name: tensor for name, tensor in state.items() if name in wanted}
+
+
+def fingerprint(module: nn.Module, samples: int = 64) -> str:
+    """A short hash of the frozen tensors: names, shapes, and a few values of each, spread over it."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(module.named_parameters()):
+        if parameter.requires_grad:
+            continue
+        flat = parameter.detach().reshape(-1)
+        if flat.is_meta:
+            values = b""
+        else:
+            step = max(1, flat.numel() // samples)
+            values = flat[::step][:samples].to("cpu", torch.float32).numpy().tobytes()
+        digest.update(f"{name}{tuple(parameter.shape)}".encode() + values)
+    return digest.hexdigest()[:16]
+
+
+def check_fingerprint(module: nn.Module, checkpoint: Mapping[str, Any], expected: str) -> None:
+    """Refuses a checkpoint whose trainable tensors or frozen weights are not this model's.
+
+    Raises:
+        ValueError: names or shapes differ (the message lists the first), or the frozen weights do.
+    """
+    saved: Mapping[str, Tensor] = checkpoint["state_dict"]
+    wanted = {name: parameter.shape for name, parameter in module.named_parameters() if parameter.requires_grad}
+    missing, extra = sorted(set(wanted) - set(saved)), sorted(set(saved) - set(wanted))
+    reshaped = [
+        f"{name}: {tuple(saved[name].shape)} in the file, {tuple(shape)} here"
+        for name, shape in wanted.items()
+        if name in saved and saved[name].shape != shape
+    ]
+    if missing or extra or reshaped:
+        raise ValueError(
+            "this checkpoint is of another model. "
+            f"Missing in the file: {_first(missing)}. Not in this model: {_first(extra)}. "
+            f"Other shapes: {_first(reshaped)}. Use the configuration that was saved beside the checkpoint"
+        )
+    found = checkpoint.get("frozen_fingerprint")
+    if found != expected:
+        raise ValueError(
+            f"the frozen weights differ: the checkpoint was tuned on {found}, the decoder and encoders loaded here "
+            f"are {expected}; load the same decoder and encoders that it was tuned on"
+        )
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return (", ".join(names[:count]) + more) or "none"
