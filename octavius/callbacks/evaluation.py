@@ -1,0 +1,204 @@
+"""Prompts of evaluation sets come in; answers are generated, parsed, scored, logged, tabled and written down."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+from torch import distributed
+
+from octavius.instruction.batch import Batch
+from octavius.instruction.sample import Sample
+from octavius.tasks import TASKS
+
+HEADLINE = ("recall50", "precision50", "acc1", "cider", "bleu1", "bleu4")
+"""The columns of the table; all other metrics are logged too."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One sample with the model's answer.
+
+    Attributes:
+        sample: as it was asked; its benchmark is the name of the evaluation set.
+        question: the question text as the model read it.
+        text: the model's answer.
+        value: what the task parsed from it, None for nothing.
+        gate: routing weights of the experts; None without experts.
+    """
+
+    sample: Sample
+    question: str
+    text: str
+    value: Any
+    gate: tuple[float, ...] | None
+
+
+class Evaluation(L.Callback):
+    """Generates and scores at every validation and test; every sample counts once on any number of processes.
+
+    Other callbacks with a method `on_answers(trainer, module, stage, answers)` get all answers on every process.
+    """
+
+    def __init__(self, max_new_tokens: int | None = None, num_beams: int = 1) -> None:
+        """Sets decoding: greedy by default.
+
+        Args:
+            max_new_tokens: longest answer; null takes each task's own limit.
+            num_beams: beams of the search; 1 is greedy.
+        """
+        self.max_new_tokens, self.num_beams = max_new_tokens, num_beams
+        self.table: pd.DataFrame | None = None
+        self._mine: list[Answered] = []
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:  # noqa: ANN401
+        """Answers one batch."""
+        self._answer(pl_module, rest[1])
+
+    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:  # noqa: ANN401
+        """Answers one batch."""
+        self._answer(pl_module, rest[1])
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Scores what was answered."""
+        self._finish(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Scores what was answered."""
+        self._finish(trainer, pl_module, "test")
+
+    def _answer(self, module: Any, batch: Batch) -> None:  # noqa: ANN401
+        limit = self.max_new_tokens or max(TASKS[sample.task].max_answer_tokens for sample in batch.samples)
+        options = {} if self.num_beams == 1 else {"num_beams": self.num_beams}
+        texts, gate = module.answer(batch, limit, **options)
+        weights = [None] * len(texts) if gate is None else [tuple(row) for row in gate.float().cpu().tolist()]
+        tokenizer = module.processor.prompts.tokenizer
+        for row, (sample, text) in enumerate(zip(batch.samples, texts, strict=True)):
+            asked = batch.question_ids[row][batch.question_mask[row].bool()].tolist()
+            value = TASKS[sample.task].parse(text, sample)
+            self._mine.append(Answered(sample, tokenizer.decode(asked), text, value, weights[row]))
+
+    def _finish(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        answers = gather_once(self._mine)
+        self._mine = []
+        scores = score(answers)
+        for name, row in scores.items():
+            module.log_dict({f"{stage}/{name}/{key}": value for key, value in row.items()}, rank_zero_only=False)
+        self.table = tabulate(answers, scores)
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            self._write(trainer, stage, answers)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if hasattr(callback, "on_answers") and not trainer.sanity_checking:
+                callback.on_answers(trainer, module, stage, answers)
+
+    def _write(self, trainer: L.Trainer, stage: str, answers: Sequence[Answered]) -> None:
+        """Prints the table; writes predictions as JSON lines and the table as CSV beside the logs."""
+        assert self.table is not None
+        when = "test" if stage == "test" else f"epoch {trainer.current_epoch + 1}"
+        print(f"\n{when}, step {trainer.global_step}: score (chance: every sample gets another sample's true answer)")
+        print(self.table.to_string(), flush=True)
+        if trainer.log_dir is None:
+            return
+        folder = Path(trainer.log_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.table.to_csv(folder / f"metrics_{stage}.csv")
+        with (folder / f"predictions_{stage}.jsonl").open("w", encoding="utf-8") as file:
+            for item in answers:
+                file.write(json.dumps(prediction(item), ensure_ascii=False) + "\n")
+
+
+def gather_once(mine: list[Answered]) -> list[Answered]:
+    """The answers of all processes, each (set, sample id) once, in one order everywhere."""
+    everyone: list[list[Answered]] = [mine]
+    if distributed.is_available() and distributed.is_initialized():
+        everyone = [[] for _ in range(distributed.get_world_size())]
+        distributed.all_gather_object(everyone, mine)
+    unique = {(item.sample.benchmark, item.sample.id): item for items in everyone for item in items}
+    order = {name: place for place, name in enumerate(dict.fromkeys(key[0] for key in unique))}
+    return [unique[key] for key in sorted(unique, key=lambda key: (order[key[0]], key[1]))]
+
+
+def score(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
+    """Metrics of every evaluation set, and of every group in it (`set/group`)."""
+    sets: dict[str, list[Answered]] = {}
+    for item in answers:
+        sets.setdefault(item.sample.benchmark, []).append(item)
+        if item.sample.group:
+            sets.setdefault(f"{item.sample.benchmark}/{item.sample.group}", []).append(item)
+    return {name: _score_set(items) for name, items in sets.items()}
+
+
+def chance(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
+    """The same metrics when every sample is given the true answer of the next sample of its set."""
+    sets: dict[str, list[Sample]] = {}
+    for item in answers:
+        sets.setdefault(item.sample.benchmark, []).append(item.sample)
+    shuffled = []
+    for samples in sets.values():
+        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0)).tolist()
+        for place, sample in enumerate(order):
+            asked, other = samples[sample], samples[order[(place + 1) % len(order)]]
+            truth = TASKS[other.task].value(other)
+            value = truth[0] if TASKS[other.task].name in ("captioning", "conversation") else truth
+            shuffled.append(Answered(asked, "", "", value, None))
+    return score(shuffled)
+
+
+def tabulate(answers: Sequence[Answered], scores: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """One row a set (and group) with `score (chance)` in the columns of its metrics."""
+    guesses = chance(answers)
+    counts: dict[str, int] = {}
+    for item in answers:
+        counts[item.sample.benchmark] = counts.get(item.sample.benchmark, 0) + 1
+        if item.sample.group:
+            key = f"{item.sample.benchmark}/{item.sample.group}"
+            counts[key] = counts.get(key, 0) + 1
+    rows = {}
+    for name in sorted(scores):
+        cells = {
+            key: f"{scores[name][key]:.3f} ({guesses[name][key]:.2f})" if key in scores[name] else ""
+            for key in HEADLINE
+        }
+        rows[name] = {"samples": counts[name], **cells}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table[[column for column in table.columns if column == "samples" or (table[column] != "").any()]]
+
+
+def prediction(item: Answered) -> dict[str, Any]:
+    """One line of the predictions file: what was asked, said, parsed and true."""
+    sample = item.sample
+    paths = {name: str(media.path) for name, media in sample.media.items() if media.path is not None}
+    return {
+        "set": sample.benchmark,
+        "id": sample.id,
+        "task": sample.task,
+        "group": sample.group,
+        "media": paths,
+        "question": item.question,
+        "prediction": item.text,
+        "parsed": _plain(item.value),
+        "gold": _plain(TASKS[sample.task].value(sample)),
+        "gate": item.gate and [round(weight, 4) for weight in item.gate],
+    }
+
+
+def _score_set(items: Sequence[Answered]) -> dict[str, float]:
+    task = TASKS[items[0].sample.task]
+    metrics = task.metrics()
+    for metric in metrics.values():
+        metric.sync_on_compute = False  # every process holds all answers already
+    metrics.update([item.value for item in items], [task.value(item.sample) for item in items])
+    return {key: float(value) for key, value in metrics.compute().items()}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """A parsed or gold value as JSON can hold it."""
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    if hasattr(value, "label"):
+        return {"label": value.label, "box": [round(edge, 4) for edge in value.box]}
+    return value
