@@ -1,0 +1,102 @@
+"""Predicted texts and their references come in; the COCO caption scorer's BLEU-1 to BLEU-4 go out."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from octavius.instruction.sample import References
+from octavius.metrics.ngrams import LONGEST, Ngram, ngram_counts
+from octavius.metrics.pairs import Tokens, caption_tokens
+
+# The scorer adds these to numerators and denominators, so that a corpus without a match is 0 and no error.
+_TINY = 1e-15
+_SMALL = 1e-9
+
+
+class Bleu(Metric):
+    """BLEU of a whole corpus: clipped n-gram precision, lowered when predictions are shorter than references.
+
+    Of several references the one closest in length counts, of two equally close ones the shorter. None is an
+    empty text: it matches nothing and shortens the corpus. Without any update every value is nan, because
+    nothing was measured.
+
+    Attributes:
+        matched: (4,) n-grams of the predictions found in their references, by length.
+        proposed: (4,) n-grams of the predictions, by length.
+        lengths: (2,) tokens of the predictions and of their closest references.
+        texts: how many predictions were scored.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    matched: Tensor
+    proposed: Tensor
+    lengths: Tensor
+    texts: Tensor
+
+    def __init__(self, tokenize: bool = True) -> None:
+        """Takes raw texts, or with `tokenize=False` texts whose tokens are separated by blanks."""
+        super().__init__()
+        self.tokenize = tokenize
+        for name, size in (("matched", LONGEST), ("proposed", LONGEST), ("lengths", 2), ("texts", 1)):
+            self.add_state(name, torch.zeros(size, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predictions: Sequence[str | None], golds: Sequence[References]) -> None:
+        """Adds one text, or None, for each gold."""
+        pairs = caption_tokens(predictions, golds, self.tokenize)
+        lengths = [(len(candidate), closest_length(candidate, references)) for candidate, references in pairs]
+        self.matched += self._sum(LONGEST, [clipped_matches(*pair) for pair in pairs])
+        self.proposed += self._sum(LONGEST, [[max(0, n - k) for k in range(LONGEST)] for n, _ in lengths])
+        self.lengths += self._sum(2, lengths)
+        self.texts += len(pairs)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The keys bleu1 to bleu4, fractions of 1."""
+        if not self.texts.item():
+            return {f"bleu{size}": self._score(math.nan) for size in range(1, LONGEST + 1)}
+        length, reference_length = self.lengths.tolist()
+        ratio = (length + _TINY) / (reference_length + _SMALL)
+        brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
+        scores, product = {}, 1.0
+        counts = zip(self.matched.tolist(), self.proposed.tolist(), strict=True)
+        for size, (matched, proposed) in enumerate(counts, start=1):
+            product *= (matched + _TINY) / (proposed + _SMALL)
+            scores[f"bleu{size}"] = self._score(brevity * product ** (1 / size))
+        return scores
+
+    def _sum(self, width: int, rows: Sequence[Sequence[int]]) -> Tensor:
+        table = torch.tensor(rows, dtype=torch.int64, device=self.device)
+        return table.reshape(len(rows), width).sum(dim=0)  # also for no rows at all
+
+    def _score(self, value: float) -> Tensor:
+        return torch.tensor(value, dtype=torch.float32, device=self.device)
+
+
+def closest_length(candidate: Tokens, references: Sequence[Tokens]) -> int:
+    """The length of the reference that is closest in length, the shorter of two.
+
+    >>> closest_length(["a", "b"], [["a"], ["a", "b", "c"]])
+    1
+    """
+    return min((len(reference) for reference in references), key=lambda n: (abs(n - len(candidate)), n))
+
+
+def clipped_matches(candidate: Tokens, references: Sequence[Tokens]) -> list[int]:
+    """For each n-gram length, how many n-grams of the candidate some one reference holds as often.
+
+    >>> clipped_matches("the the cat".split(), ["the cat sat".split(), "a cat".split()])
+    [2, 1, 0, 0]
+    """
+    allowed: Counter[Ngram] = Counter()
+    for reference in references:
+        allowed |= ngram_counts(reference)
+    matches = [0] * LONGEST
+    for gram, count in (ngram_counts(candidate) & allowed).items():
+        matches[len(gram) - 1] += count
+    return matches

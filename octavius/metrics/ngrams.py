@@ -1,0 +1,78 @@
+"""A caption comes in; its tokens in the manner of the Penn Treebank, and counts of their n-grams, go out.
+
+The COCO caption scorer runs Stanford's PTB tokenizer (Java) before it counts words. `ptb_tokens` keeps the
+rules that English captions meet: contractions, possessives, abbreviations, numbers, hyphens, slashes, quotes,
+brackets. Rare ones are left out: smileys, currencies other than the dollar, an initial that ends a sentence.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import TypeAlias
+
+Ngram: TypeAlias = tuple[str, ...]
+
+LONGEST = 4  # n-grams of 1 to 4 tokens: what BLEU-4 and CIDEr look at
+
+_CHAR = r"[^\W_]"  # a letter or a digit
+_LETTER = r"[^\W\d_]"
+_END = rf"(?!{_CHAR})"  # the word is over
+
+# Kept with their full stop in any case of letters, only when capitalised, and only before a number.
+_TITLES = (
+    "Mr|Mrs|Ms|Dr|Prof|Sr|Jr|Messrs|Mme|Esq|Lt|Col|Gen|Capt|Sgt|Cpl|Pvt|Maj|Adm|Cmdr|Rev|Hon|Pres|Gov|Sen|Rep"
+    "|St|Ste|Ave|Rd|Blvd|Rt|Sq|Bldg|Ft|Mt|Inc|Co|Cos|Corp|Ltd|Bros|Plc|Dept|Univ|Assn|Natl|Intl|Tel|Ext"
+    "|Etc|Vs|Al|Cf|Est|Adj|Adv|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|Mon|Tue|Tues|Wed|Thu|Thurs|Fri"
+    "|Calif|Fla|Conn|Mich|Ariz|Ala|Mo|Va|Okla|Tenn|Wis|Minn|Ky|Md|Ga|Colo|Kan|Neb|Nev|Wyo|Mont"
+)
+_CAPITALISED = "Miss|Tex|Mass|Wash|Ill|Pa|Ore|La|Del|Ark"
+_NUMBERED = "Nos?|Figs?|pp|op|art|ca"
+
+# At each place of the text the first rule that fits takes its characters as one token.
+_RULES = (
+    r"https?://\S+[\w/]|www\.\S+[\w/]|[\w.+-]{1,64}@[\w-]+\.[\w.-]*\w",
+    r"</?[A-Za-z][^<>\s]{0,100}>",
+    rf"(?i:can(?=not{_END})|gon(?=na{_END})|wan(?=na{_END})|got(?=ta{_END})|lem(?=me{_END})|gim(?=me{_END}))",
+    rf"{_CHAR}+?(?=(?i:n't){_END})|(?i:n't){_END}|(?i:more)(?='n{_END})",
+    rf"'(?i:t(?=is|was)|(?:s|m|d|re|ve|ll|em|til|cause|n'?|\d\ds?){_END})",
+    rf"(?i:o'clock|ma'am|c'mon|ol'|ph\.d\.){_END}|[Yy]'(?=all)",
+    rf"[A-Za-z](?:\.[A-Za-z])+(?:\.{_END}|(?![^\W_]|\.{_CHAR}))|[A-Za-z]\.{_END}",
+    rf"(?:(?i:{_TITLES})|{_CAPITALISED})\.{_END}|(?i:{_NUMBERED})\.(?=\s*\d)|{_LETTER}{_CHAR}*\.(?=[,;:])",
+    rf"{_CHAR}+(?:-{_LETTER}+){{0,2}}(?:/{_CHAR}+(?:-{_LETTER}+){{0,2}}){{1,2}}|\d+-\d+/\d+",
+    r"[-+]?\d*(?:[.:,]\d+)+|\$(?=\d)",
+    r"[A-Z]+(?:[&+][A-Z]+)+",
+    rf"{_LETTER}{_CHAR}*(?:[.!?]{_LETTER}{_CHAR}*)+",
+    rf"(?:[dloDLO]'(?={_LETTER}))?{_CHAR}+(?:[-_]{_CHAR}+)*",
+    rf"[-+]\d+{_END}|[#@][A-Za-z_]\w*",
+    r"''|``|\.{2,}|[?!]+|\*+|-+|\S",
+)
+_TOKEN = re.compile("|".join(f"(?:{rule})" for rule in _RULES))
+_PLAIN = str.maketrans(
+    {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": " - ", "\u2014": " - "}
+)
+_BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
+# What the scorer strikes out. Brackets stay: it looks for their names in upper case, they come in lower case.
+_DROPPED = re.compile(r"""''|``|["'`.?!,:;…]|\.{2,}|-{1,4}""")
+
+
+def ptb_tokens(text: str) -> list[str]:
+    """Splits a text into lower-case tokens without the punctuation that the caption scorer ignores.
+
+    >>> ptb_tokens("The dog's owner can't see it, a well-lit sign: Mr. Li...")
+    ['the', 'dog', "'s", 'owner', 'ca', "n't", 'see', 'it', 'a', 'well-lit', 'sign', 'mr.', 'li']
+    """
+    found = _TOKEN.findall(text.translate(_PLAIN))
+    return [_BRACKETS.get(token, token.lower()) for token in found if not _DROPPED.fullmatch(token)]
+
+
+def ngram_counts(tokens: Sequence[str], longest: int = LONGEST) -> Counter[Ngram]:
+    """How often each run of 1 to `longest` tokens occurs.
+
+    >>> ngram_counts(["a", "b", "a"], longest=2)
+    Counter({('a',): 2, ('b',): 1, ('a', 'b'): 1, ('b', 'a'): 1})
+    """
+    return Counter(
+        tuple(tokens[start : start + size])
+        for size in range(1, longest + 1)
+        for start in range(len(tokens) - size + 1)
+    )

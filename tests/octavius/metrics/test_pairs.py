@@ -1,0 +1,31 @@
+"""Ill-matched predictions and golds come in; errors that say what is wrong go out."""
+
+import pytest
+
+from octavius.instruction.sample import Boxes, Choice, References
+from octavius.metrics import Accuracy, Bleu, BoxRecallPrecision, Cider
+
+TEXT = References(("a dog",))
+
+
+@pytest.mark.parametrize("metric", [Bleu(), Cider(), BoxRecallPrecision(), Accuracy()])
+def test_unequal_lengths_are_refused_with_both_numbers(metric: Bleu) -> None:
+    with pytest.raises(ValueError, match="2 predictions and 1 golds"):
+        metric.update([None, None], [TEXT])
+
+
+@pytest.mark.parametrize("metric", [Bleu(), Cider(), Accuracy()])
+def test_a_gold_of_another_task_is_refused_by_name(metric: Bleu) -> None:
+    with pytest.raises(ValueError, match="gold 0 is a Boxes"):
+        metric.update([None], [Boxes(())])  # type: ignore[list-item]
+
+
+def test_boxes_are_scored_against_boxes_only() -> None:
+    with pytest.raises(ValueError, match="gold 1 is a Choice, but this metric scores Boxes"):
+        BoxRecallPrecision().update([None, None], [Boxes(()), Choice(("a", "b"), 0)])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("metric", [Bleu(), Cider()])
+def test_a_caption_without_references_is_refused(metric: Bleu) -> None:
+    with pytest.raises(ValueError, match="gold 1 has no reference text"):
+        metric.update(["a", "b"], [TEXT, References(())])
