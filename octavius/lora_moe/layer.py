@@ -1,0 +1,140 @@
+"""A frozen linear module comes in, the same map plus a routed mixture of LoRA experts goes out."""
+
+import math
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from octavius.lora_moe.routing import Routing
+
+
+class LoRAMoELinear(nn.Module):
+    """A frozen linear module and E LoRA experts beside it, weighed for each sample by the shared routing.
+
+    y = base(x) + alpha / R * sum over e of g_e B_e A_e drop(x), the LLM's linear maps in the paper's equation
+    (3). The experts lie side by side in one pair of matrices, expert e in rows (of A) and columns (of B)
+    e * R up to (e + 1) * R, so that the mixture is one LoRA of rank E * R with the gate between its halves.
+    No tensor of experts by width is made, and every parameter takes part in every pass.
+
+    Args:
+        base: a linear-like module, also a quantised one: called on (..., D), with `in_features` and
+            `out_features` (or `nx` and `nf`, as in `transformers.pytorch_utils.Conv1D`). It is frozen.
+        experts: number E of experts; 1 is plain LoRA.
+        rank: rank R of one expert.
+        alpha: numerator of the scale alpha / R.
+        dropout: probability with which an input of the experts (not of the base) is dropped.
+        routing: the holder that the whole model shares.
+        dtype: type in which the experts are kept; they compute in the type of the input.
+
+    Attributes:
+        base: the frozen module.
+        lora_A: all down-projections, (E * R, D).
+        lora_B: all up-projections, (D_out, E * R); zero at the start.
+        routing: where the weights of this pass are.
+    """
+
+    def __init__(
+        self,
+        base: nn.Module,
+        experts: int,
+        rank: int,
+        alpha: float,
+        dropout: float,
+        routing: Routing,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        _check_settings(experts, rank, alpha, dropout)
+        widths = linear_widths(base)
+        if widths is None:
+            raise ValueError(
+                f"LoRA-MoE wraps modules with in_features and out_features, found {type(base).__name__}; "
+                "name linear layers as targets"
+            )
+        self.in_features, self.out_features = widths
+        self.experts, self.rank, self.alpha = experts, rank, alpha
+        self.scale = alpha / rank
+        self.base = base.requires_grad_(False)
+        self.dropout = nn.Dropout(dropout)
+        self.routing = routing
+        held = next(chain(base.parameters(), base.buffers()), None)
+        device = None if held is None else held.device
+        self.lora_A = nn.Parameter(torch.empty(experts * rank, self.in_features, device=device, dtype=dtype))
+        self.lora_B = nn.Parameter(torch.empty(self.out_features, experts * rank, device=device, dtype=dtype))
+        self.reset_parameters()
+        self.train(base.training)  # a wrapper put into a model in eval mode must not drop anything
+
+    def reset_parameters(self) -> None:
+        """Draws A as PEFT does, each expert by its own fan-in D, and zeroes B: the start is the base."""
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        nn.init.zeros_(self.lora_B)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The base plus the routed experts.
+
+        Args:
+            x: inputs (B, T, D) or (B, D); B may be a multiple of the samples of the routing (beam search).
+
+        Returns:
+            (B, T, D_out) or (B, D_out), in the type of the base's output.
+        """
+        gate = self.routing.for_rows(x.shape[0])
+        if gate.shape[1] != self.experts:
+            raise ValueError(
+                f"gate weights are set for {gate.shape[1]} experts, but a LoRA-MoE layer has {self.experts}; "
+                "make the gate and the layers with the same number of experts"
+            )
+        out: Tensor = self.base(x)
+        return out + mixture(self.dropout(x), self.lora_A, self.lora_B, gate * self.scale).to(out.dtype)
+
+    def extra_repr(self) -> str:
+        """The settings, for printing the model."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, experts={self.experts}, "
+            f"rank={self.rank}, alpha={self.alpha}"
+        )
+
+
+def mixture(x: Tensor, down: Tensor, up: Tensor, gate: Tensor) -> Tensor:
+    """Sum over e of g_e B_e A_e x, as one low-rank product with the gate between its halves.
+
+    Args:
+        x: inputs (B, ..., D).
+        down: A of all experts, (E * R, D).
+        up: B of all experts, (D_out, E * R).
+        gate: weights (B, E), scaled already.
+
+    Returns:
+        (B, ..., D_out), in the type of x (or of autocast).
+    """
+    # The small matrices are cast to x, not x to them: a cast x would be kept for backward at full width.
+    hidden = F.linear(x, down.to(x.dtype))
+    blocks = hidden.reshape(*hidden.shape[:-1], gate.shape[1], -1)  # (B, ..., E, R)
+    weights = gate.reshape(gate.shape[0], *[1] * (x.dim() - 2), gate.shape[1], 1)
+    # An fp32 gate promotes this product, so that the gradient of a gate weight is summed up in fp32.
+    gated = (blocks * weights).flatten(-2).to(hidden.dtype)
+    return F.linear(gated, up.to(hidden.dtype))
+
+
+def linear_widths(module: nn.Module) -> tuple[int, int] | None:
+    """Input and output width of a linear-like module; None for any other."""
+    for names in (("in_features", "out_features"), ("nx", "nf")):
+        width_in, width_out = (getattr(module, name, None) for name in names)
+        if isinstance(width_in, int) and isinstance(width_out, int):
+            return width_in, width_out
+    return None
+
+
+def _check_settings(experts: int, rank: int, alpha: float, dropout: float) -> None:
+    """Refuses settings with which no expert could learn."""
+    if experts < 1:
+        raise ValueError(f"LoRA-MoE needs at least 1 expert, found experts = {experts}; 1 is plain LoRA")
+    if rank < 1:
+        raise ValueError(f"the rank of a LoRA expert must be at least 1, found rank = {rank}; choose 8 or 32")
+    if alpha <= 0:
+        raise ValueError(f"alpha must be positive, found alpha = {alpha:g}; alpha = rank gives a scale of 1")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is a probability in 0..1 (1 excluded), found dropout = {dropout:g}")

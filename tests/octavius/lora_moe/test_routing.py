@@ -1,0 +1,106 @@
+"""Gate weights set, restored, copied and repeated: what a layer may read, and when."""
+
+import copy
+import pickle
+from contextlib import suppress
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.checkpoint import checkpoint
+
+from octavius.lora_moe import Routing
+
+
+def test_reading_unset_weights_says_what_to_do() -> None:
+    routing = Routing()
+    with pytest.raises(RuntimeError, match=r"no gate weights are set.*routing\.use\(weights\)"):
+        _ = routing.weights
+    with pytest.raises(RuntimeError, match="no gate weights are set"):
+        routing.for_rows(3)
+
+
+def test_set_and_clear() -> None:
+    routing, weights = Routing(), torch.rand(2, 3)
+    routing.set(weights)
+    assert routing.weights is weights
+    assert repr(routing) == "Routing((2, 3))"
+    routing.clear()
+    assert repr(routing) == "Routing(unset)"
+    with pytest.raises(RuntimeError, match="no gate weights are set"):
+        _ = routing.weights
+
+
+def test_use_restores_what_was_there_also_after_an_error() -> None:
+    routing, outer, inner = Routing(), torch.rand(2, 3), torch.rand(4, 3)
+    context = routing.use(outer)
+    with context:
+        assert routing.weights is outer
+        with suppress(KeyError), routing.use(inner):
+            assert routing.weights is inner
+            raise KeyError
+        assert routing.weights is outer
+        with context:
+            assert routing.weights is outer
+        assert routing.weights is outer
+    assert repr(routing) == "Routing(unset)"
+
+
+@given(samples=st.integers(1, 5), beams=st.integers(1, 4), experts=st.integers(1, 4))
+def test_rows_of_a_sample_follow_each_other(samples: int, beams: int, experts: int) -> None:
+    routing, weights = Routing(), torch.rand(samples, experts)
+    with routing.use(weights):
+        rows = routing.for_rows(samples * beams)
+    assert rows.shape == (samples * beams, experts)
+    for row in range(samples * beams):
+        assert torch.equal(rows[row], weights[row // beams])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 7])
+def test_other_numbers_of_rows_are_refused_with_both_counts(rows: int) -> None:
+    routing = Routing()
+    routing.set(torch.rand(3, 2))
+    with pytest.raises(ValueError, match=rf"set for 3 samples, but a LoRA-MoE layer got {rows} rows"):
+        routing.for_rows(rows)
+
+
+@pytest.mark.parametrize(
+    "weights", [torch.rand(3), torch.rand(2, 3, 1), torch.ones(2, 3).long(), torch.rand(0, 3)]
+)
+def test_weights_of_another_shape_or_type_are_refused(weights: torch.Tensor) -> None:
+    routing = Routing()
+    with pytest.raises(ValueError, match=r"floating point of shape \(samples, experts\), found"):
+        routing.set(weights)
+    with pytest.raises(ValueError, match=r"floating point of shape \(samples, experts\), found"):
+        routing.use(weights)
+
+
+def test_copies_are_unset() -> None:
+    routing = Routing()
+    routing.set(torch.rand(2, 3, requires_grad=True) * 2)  # not a leaf: torch refuses to copy it
+    assert repr(copy.deepcopy(routing)) == "Routing(unset)"
+    assert repr(pickle.loads(pickle.dumps(routing))) == "Routing(unset)"
+    assert repr(routing) == "Routing((2, 3))"
+
+
+def test_recomputation_reads_the_weights_of_its_own_forward() -> None:
+    routing = Routing()
+    seen: list[float] = []
+
+    def region(x: torch.Tensor) -> torch.Tensor:
+        seen.append(routing.weights[0, 0].item())
+        return (x * routing.weights[0, 0]).sin()
+
+    x = torch.tensor([0.5], requires_grad=True)
+    outputs = []
+    for value in (2.0, 3.0):
+        with routing.use(torch.tensor([[value]])):
+            outputs.append(checkpoint(region, x, use_reentrant=False, context_fn=routing.checkpoint_context))
+    routing.set(torch.tensor([[7.0]]))
+    for output, value in zip(outputs, (2.0, 3.0), strict=True):
+        for _ in range(2):  # a second backward over a kept graph re-runs the region again
+            (grad,) = torch.autograd.grad(output, x, retain_graph=True)
+            assert grad.item() == pytest.approx(value * torch.tensor(0.5 * value).cos().item())
+    assert seen == [2.0, 3.0, 2.0, 2.0, 3.0, 3.0]
+    assert routing.weights.item() == 7.0
