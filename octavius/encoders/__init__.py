@@ -1,0 +1,1 @@
+"""Frozen encoders: pictures and point clouds come in, feature tokens go out."""

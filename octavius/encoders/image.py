@@ -1,0 +1,121 @@
+"""Pictures come in, patch tokens of a frozen CLIP vision tower's last block go out."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import open_clip
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from octavius.encoders.base import Encoder
+from octavius.instruction.media import ImageLoader
+from octavius.presets import find_checkpoint
+
+CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+"""The files of a local model's folder, named as open_clip names them."""
+
+
+class ImageEncoder(Encoder):
+    """A frozen CLIP vision tower that gives patch tokens: no class token, no final norm.
+
+    Pictures come resized to `image_size` and normalised with `mean` and `std`: that is `loader`, the data
+    workers' part.
+
+    Args:
+        name: an open_clip model name such as `ViT-L-14`, or a folder that holds `open_clip_config.json` and
+            `open_clip_model.safetensors`, looked for here and then among the shipped checkpoints
+            (`miniature/clip`).
+        pretrained: with a model name, the tag of its weights (such as `openai`) or a file of weights; without
+            it the tower is random. A folder has its own weights.
+
+    Attributes:
+        width: D, the width of a token.
+        num_tokens: N, tokens a picture.
+        image_size: pixels along each side of a picture.
+        mean: mean of each colour channel.
+        std: standard deviation of each colour channel.
+    """
+
+    def __init__(self, name: str, pretrained: str | None = None) -> None:
+        super().__init__()
+        make = _from_name if name in open_clip.list_models() else _from_folder
+        tower = make(name, pretrained).visual
+        if not isinstance(tower, VisionTransformer):
+            raise ValueError(
+                f"the image encoder needs patch tokens of a vision transformer, and '{name}' has a "
+                f"{type(tower).__name__}; choose a ViT model, such as ViT-L-14"
+            )
+        height, width = tower.image_size
+        if height != width:
+            raise ValueError(f"the image encoder needs square pictures; '{name}' takes {height} x {width}")
+        self.tower = tower
+        self.image_size: int = height
+        self.width = tower.positional_embedding.shape[1]
+        self.num_tokens = tower.grid_size[0] * tower.grid_size[1]
+        self.mean, self.std = _three(tower.image_mean), _three(tower.image_std)
+        self.tower.prune_intermediate_layers(1, prune_norm=True)
+        self.requires_grad_(False)
+        self.eval()
+
+    def loader(self) -> ImageLoader:
+        """What resizes and normalises one picture for this tower, in the data workers."""
+        return ImageLoader(self.image_size, self.mean, self.std)
+
+    def train(self, mode: bool = True) -> "ImageEncoder":  # noqa: ARG002 - the signature of nn.Module
+        """Stays in evaluation mode: the tower is frozen, its dropout too."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turns normalised pictures (B, 3, H, W) into patch tokens (B, N, D), row by row."""
+        side = self.image_size
+        if images.ndim != 4 or images.shape[1:] != (3, side, side):
+            raise ValueError(
+                f"expected pictures of shape (B, 3, {side}, {side}), got {tuple(images.shape)}; "
+                f"resize them to the encoder's image_size"
+            )
+        found = self.tower.forward_intermediates(
+            images, indices=1, normalize_intermediates=False, intermediates_only=True, output_fmt="NLC"
+        )
+        return found["image_intermediates"][-1]
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _from_name(name: str, pretrained: str | None) -> nn.Module:
+    """A model that open_clip knows by name, with the weights of a tag or a file, or random."""
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained is not None and pretrained not in tags and not Path(pretrained).is_file():
+        raise ValueError(
+            f"'{name}' has no pretrained weights '{pretrained}', and there is no such file; "
+            f"known tags: {', '.join(tags) or 'none'}"
+        )
+    return open_clip.create_model(name, pretrained=pretrained, require_pretrained=pretrained is not None)
+
+
+def _from_folder(name: str, pretrained: str | None) -> nn.Module:
+    """A model from a folder of ours; a word that is no folder is taken for a misspelt model name."""
+    try:
+        folder = find_checkpoint(name)
+    except ValueError as error:
+        near = get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
+        hint = f" Close model names: {', '.join(near)}." if near else ""
+        raise ValueError(f"'{name}' is neither an open_clip model nor a folder.{hint} ({error})") from error
+    missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
+    if missing:
+        raise ValueError(
+            f"expected {CONFIG} and {WEIGHTS} in {folder}, found no {' and no '.join(missing)}; "
+            f"the miniature's are written by `octavius fit --config pretrain/clip.yaml`"
+        )
+    if pretrained is not None:
+        raise ValueError(f"{folder} holds its own weights; leave out pretrained='{pretrained}'")
+    try:
+        return open_clip.create_model(f"local-dir:{folder}", require_pretrained=True)
+    except Exception as error:  # whatever open_clip, json or safetensors raise on a damaged file
+        raise ValueError(
+            f"could not read the model in {folder}: {type(error).__name__}: {error}; "
+            f"check that {CONFIG} and {WEIGHTS} are whole and belong together"
+        ) from error
