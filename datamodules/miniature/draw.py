@@ -10,6 +10,9 @@ from datamodules.miniature.world import SIZE, Face, Scene
 ZOOM = 3
 """Everything is drawn this much larger and reduced, so that edges are smooth."""
 
+VERSION = 1
+"""Raised when the same facts give other pixels."""
+
 INKS = {
     "red": (215, 40, 40),
     "orange": (245, 135, 25),

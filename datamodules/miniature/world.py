@@ -101,7 +101,15 @@ def make_scene(rng: np.random.Generator, shift: Shift = "none", count: int | Non
 
 
 def make_single(rng: np.random.Generator, shift: Shift = "none", shape: str | None = None) -> Scene:
-    """Draws the facts of a picture of one large thing, of the given shape if one is given."""
+    """Draws the facts of a picture of one large thing, of the given shape if one is given.
+
+    Raises:
+        ValueError: an unknown shape, or one that has no pair under this shift.
+    """
+    if shape is not None and shape not in SHAPES:
+        raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
+    if shape is not None and shift == "pairs" and all(held != shape for _, held in HELD_OUT_PAIRS):
+        raise ValueError(f"no held-out pair has the shape {shape!r}; it cannot be drawn under the shift 'pairs'")
     boxes = None
     while boxes is None:
         boxes = _place(rng, 1, 36, 76)

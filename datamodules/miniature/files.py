@@ -1,0 +1,199 @@
+"""A seed and sizes come in, the miniature goes out: files on disk, in the official layouts of real data."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from datamodules.miniature import draw
+from datamodules.miniature.layouts import LAYOUTS, Item
+from datamodules.miniature.world import Face, Shift, generator
+
+VERSION = 1
+"""Raised when the same seed and sizes give other facts, texts or files."""
+
+RECORD = "miniature.json"
+"""Written last: a folder that holds it is complete."""
+
+WORLDS: dict[str, Shift] = {"seen": "none", "unseen_pairs": "pairs", "unseen_style": "style"}
+"""Folder of each world, and how it differs from the training scenes; only the first has a training split."""
+
+FEW = 500
+"""Fewer pictures than this are drawn without a pool of processes."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many items are written: for training of each layout, for evaluation of each layout and world."""
+
+    scenes: int = 8_000
+    questions: int = 8_000
+    classes: int = 2_500
+    faces: int = 2_500
+    val: int = 100
+    test: int = 200
+    val_questions: int = 250
+    test_questions: int = 500
+
+    def __post_init__(self) -> None:
+        """Refuses sets too small to hold every class and every kind of question."""
+        small = {name: size for name, size in asdict(self).items() if size < 10}
+        if small:
+            raise ValueError(f"every size should be at least 10, so that each class occurs; found {small}")
+
+    def of(self, world: str, layout: str, split: str) -> int:
+        """Items in one split of one layout of one world; 0 where there is no such split."""
+        if split == "train":
+            train = {
+                "coco": self.scenes,
+                "scienceqa": self.questions,
+                "classes": self.classes,
+                "celeba": self.faces,
+            }
+            return train.get(layout, 0) if WORLDS[world] == "none" else 0
+        asked = {"val": self.val_questions, "test": self.test_questions}
+        return asked[split] if layout == "scienceqa" else {"val": self.val, "test": self.test}[split]
+
+
+DEFAULT_SIZES = Sizes()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One item to make and to draw."""
+
+    world: str
+    layout: str
+    split: str
+    index: int
+    number: int
+
+
+def build(
+    root: Path,
+    seed: int = 0,
+    sizes: Sizes = DEFAULT_SIZES,
+    progress: bool = True,
+    processes: int | None = None,
+) -> Path:
+    """Writes the miniature once; a root that holds it already, with these settings, is left alone.
+
+    Args:
+        root: folder to make. It appears at the end and whole, or not at all.
+        seed: of everything in it.
+        sizes: items of each set.
+        progress: shows a progress bar.
+        processes: how many draw; null takes every core.
+
+    Raises:
+        ValueError: the root holds something else.
+    """
+    root = root.expanduser()
+    home = root.resolve()
+    record = {"version": VERSION, "drawing": draw.VERSION, "seed": seed, "sizes": asdict(sizes)}
+    if home.exists() and not (home.is_dir() and not any(home.iterdir())):
+        _check(home, record)
+        return root
+    partial = home.with_name(f".{home.name}-{uuid4().hex[:8]}")
+    try:
+        _write(partial, seed, sizes, progress, processes)
+        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        try:
+            partial.rename(home)
+        except OSError:
+            if not home.exists():
+                raise
+            _check(home, record)  # another process was faster
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return root
+
+
+def make_item(seed: int, world: str, layout: str, split: str, index: int) -> Item:
+    """The facts of one item; the same for the same arguments, always."""
+    rng = generator(seed, f"files/{world}/{layout}/{split}", index)
+    return LAYOUTS[layout].make(rng, WORLDS[world], index)
+
+
+def _check(root: Path, wanted: dict[str, Any]) -> None:
+    """Raises when a folder is not the miniature of these settings."""
+    advice = "Choose another root, or delete that folder if nothing in it is needed."
+    try:
+        found = json.loads((root / RECORD).read_text(encoding="utf-8"))
+    except OSError:
+        raise ValueError(f"{root} exists, but is not a miniature: it holds no {RECORD}. {advice}") from None
+    except ValueError:
+        raise ValueError(f"{root / RECORD} is damaged: it is not JSON. {advice}") from None
+    if found != wanted:
+        raise ValueError(
+            f"{root} holds a miniature of other settings.\nfound:  {found}\nwanted: {wanted}\n{advice}"
+        )
+
+
+def _write(root: Path, seed: int, sizes: Sizes, progress: bool, processes: int | None) -> None:
+    """Draws every picture, then writes every annotation file."""
+    jobs = list(_plan(sizes))
+    sets: dict[tuple[str, str], dict[str, dict[int, Item]]] = {}
+    with _mapping(processes or _cores(), len(jobs)) as run:
+        items = run(_draw, [root] * len(jobs), [seed] * len(jobs), jobs)
+        shown = tqdm(items, "writing the miniature", len(jobs), unit=" pictures", disable=not progress)
+        for job, item in zip(jobs, shown, strict=True):
+            sets.setdefault((job.world, job.layout), {}).setdefault(job.split, {})[job.number] = item
+    for (world, layout), splits in sets.items():
+        LAYOUTS[layout].annotate(root / world / LAYOUTS[layout].folder, splits)
+
+
+def _plan(sizes: Sizes) -> Iterator[Job]:
+    """Every item of the miniature; numbers run on through the splits of a layout."""
+    for world in WORLDS:
+        for layout in LAYOUTS:
+            number = 0
+            for split in ("train", "val", "test"):
+                for index in range(sizes.of(world, layout, split)):
+                    number += 1
+                    yield Job(world, layout, split, index, number)
+
+
+def _draw(root: Path, seed: int, job: Job) -> Item:
+    """Makes one item and saves its picture."""
+    item = make_item(seed, job.world, job.layout, job.split, job.index)
+    layout = LAYOUTS[job.layout]
+    path = root / job.world / layout.folder / layout.picture(job.split, job.number, item)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = draw.draw_face(item.facts) if isinstance(item.facts, Face) else draw.draw_scene(item.facts)
+    if path.suffix == ".png":
+        picture.save(path)
+    else:
+        picture.save(path, quality=95, subsampling=0)  # colours as sharp as they were drawn
+    return item
+
+
+@contextmanager
+def _mapping(processes: int, count: int) -> Iterator[Callable[..., Iterable[Item]]]:
+    """A `map` over processes, or the plain one when that is quicker."""
+    if processes == 1 or count < FEW:
+        yield map
+        return
+    with ProcessPoolExecutor(processes) as pool:
+
+        def run(*args: Any) -> Iterable[Item]:
+            return pool.map(*args, chunksize=32)
+
+        try:
+            yield run
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
