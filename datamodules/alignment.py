@@ -16,6 +16,7 @@ from datamodules.miniature.text import captions, face_captions, positions
 from datamodules.miniature.world import (
     COLOURS,
     HAIR,
+    HELD_OUT_PAIRS,
     SHAPES,
     Face,
     Scene,
@@ -96,7 +97,9 @@ class Pictures(Dataset[dict[str, Any]]):
         kind = rng.random()
         if kind < self.faces:
             return make_face(rng, self.shift)
-        return make_single(rng, self.shift) if kind < self.faces + self.singles else make_scene(rng, self.shift)
+        return (
+            make_single(rng, self.shift) if kind < self.faces + self.singles else make_scene(rng, self.shift)
+        )
 
 
 def patch_labels(symbols: Tensor) -> dict[str, Tensor]:
@@ -105,6 +108,16 @@ def patch_labels(symbols: Tensor) -> dict[str, Tensor]:
     for part in ("colour", "hair", "smile"):
         labels[part] = _named(symbols[..., PARTS[part]], ABSENT)
     return labels
+
+
+def spared_classes(symbols: Tensor) -> Tensor:
+    """The class (B, N) that no training picture shows in a patch's colour, or -1.
+
+    Held against the patch, it would teach that a colour rules a shape out.
+    """
+    unseen = torch.tensor([SHAPES.index(dict(HELD_OUT_PAIRS)[colour]) for colour in COLOURS])
+    colours = _named(symbols[..., PARTS["colour"]], -1)
+    return torch.where(colours >= 0, unseen[colours], -1)
 
 
 def _named(one_hot: Tensor, otherwise: int) -> Tensor:
@@ -116,11 +129,15 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tensor:
     assert tokenizer.bos_token is not None
     assert tokenizer.eos_token is not None
     marked = [f"{tokenizer.bos_token}{text}{tokenizer.eos_token}" for text in texts]
-    encoded = tokenizer(marked, padding=True, padding_side="right", add_special_tokens=False, return_tensors="pt")
+    encoded = tokenizer(
+        marked, padding=True, padding_side="right", add_special_tokens=False, return_tensors="pt"
+    )
     return encoded["input_ids"]
 
 
-def collate(items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, texts: dict[str, Tensor]) -> PairBatch:
+def collate(
+    items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, texts: dict[str, Tensor]
+) -> PairBatch:
     """Joins items to a batch; see `MiniaturePairs` for its entries."""
     grids = torch.stack([item["symbols"] for item in items])
     return {
@@ -128,6 +145,7 @@ def collate(items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, tex
         "text": tokenize(tokenizer, [item["caption"] for item in items]),
         "labels": patch_labels(grids),
         "label_texts": texts,
+        "spared": {"class": spared_classes(grids)},
         "foreground": grids[..., 0] > 0,
         "box_code": grids[..., PARTS["box"]],
         "boxes": torch.arccos(grids[..., PARTS["box"]][..., ::WAVES].clamp(-1, 1)) / torch.pi,
@@ -139,7 +157,8 @@ class MiniaturePairs(lightning.LightningDataModule):
 
     A batch is a dictionary: `image` (B, 3, H, W) bytes; `text` (B, T) token ids; `labels`, a patch label
     (B, N) for each question of `label_texts`, -100 where it does not apply; `label_texts`, the token ids
-    (C, T) of the question's possible answers; `foreground` (B, N); `box_code` (B, N, 32);
+    (C, T) of the question's possible answers; `spared`, answers (B, N) to a question that
+    are not held against a patch, or -1; `foreground` (B, N); `box_code` (B, N, 32);
     `boxes` (B, N, 4), of foreground patches.
     Validation gives five loaders: pictures to fit the probes on, pictures to score them on, the same
     with unseen colour and shape pairs, with the unseen drawing style, and scenes for retrieval.

@@ -1,27 +1,37 @@
-"""Pairs of a picture and its caption come in, a contrastively trained open_clip model goes out, and its probes."""
+"""Pairs of a picture and its caption come in, a contrastively trained open_clip model and its scores go out."""
 
 import json
 import math
 import os
 import shutil
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import lightning
 import open_clip
 import torch
-from safetensors.torch import load_file, save_file
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from open_clip.pos_embed import get_2d_sincos_pos_embed
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from octavius.presets import find_checkpoint
-from octavius.probes import accuracy, box_share, fit_label, ridge
+from octavius.probes import probe_scores, retrieval
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
-"""What a folder of a model holds; open_clip reads it as `local-dir:<folder>`."""
+"""What the folder of a model holds; open_clip reads it as `local-dir:<folder>`."""
+
+QUESTIONS = ("class", "colour", "hair", "smile")
+"""What the dense terms ask of a patch."""
+
+BOX_CODE = 32
+"""Numbers that code the box of what a patch shows."""
 
 VALIDATION = ("fit", "", "/pairs", "/style", "retrieval")
-"""What each validation loader is for: fitting the probes, scoring them (with a suffix to the name), retrieval."""
+"""What each validation loader is for: fitting probes, scoring them (suffix of the figures), retrieval."""
 
 
 def contrastive_loss(first: Tensor, second: Tensor, scale: Tensor, same: Tensor | None = None) -> Tensor:
@@ -35,7 +45,8 @@ def contrastive_loss(first: Tensor, second: Tensor, scale: Tensor, same: Tensor 
     """
     logits = scale * functional.normalize(first, dim=-1) @ functional.normalize(second, dim=-1).T
     if same is not None:
-        logits = logits.masked_fill(same & ~torch.eye(len(same), dtype=torch.bool, device=same.device), -math.inf)
+        others = ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+        logits = logits.masked_fill(same & others, -math.inf)
     own = torch.arange(len(logits), device=logits.device)
     return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
 
@@ -53,41 +64,69 @@ def encode_text(tower: nn.Module, ids: Tensor) -> Tensor:
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Disturbs pictures (B, 3, H, W) in 0..1: light, contrast, tint, fading, blur, and texture of random grain."""
+    """Disturbs 60 % of the pictures (B, 3, H, W) in 0..1: paler, darker, tinted, blurred, grained."""
 
     def draw(low: float, high: float, *shape: int) -> Tensor:
-        return torch.rand(len(images), *shape, generator=generator) * (high - low) + low
+        return (torch.rand(len(images), *shape, generator=generator) * (high - low) + low).to(images.device)
 
-    mean = images.mean((1, 2, 3), keepdim=True)
+    gray, mean = images.mean(1, keepdim=True), images.mean((1, 2, 3), keepdim=True)
+    changed = gray + (images - gray) * draw(0.6, 1.2, 1, 1, 1)
     contrast, light, tint = draw(0.6, 1.2, 1, 1, 1), draw(-0.12, 0.12, 1, 1, 1), draw(-0.04, 0.04, 3, 1, 1)
-    changed = (images - mean) * contrast + mean + light + tint
+    changed = (changed - mean) * contrast + mean + light + tint
     blur = draw(0, 1) < 0.25
     changed[blur] = functional.avg_pool2d(changed[blur], 3, 1, 1, count_include_pad=False)
     side = images.shape[-1] // int(torch.randint(1, 6, (), generator=generator))
-    grain = functional.interpolate(
-        torch.randn(len(images), 1, side, side, generator=generator), images.shape[-2:], mode="bilinear"
-    )
+    grain = torch.randn(len(images), 1, side, side, generator=generator).to(images.device)
+    grain = functional.interpolate(grain, images.shape[-2:], mode="bilinear")
     changed = changed + grain * draw(0, 1, 1, 1, 1) ** 2 * 0.2
-    kept = draw(0, 1, 1, 1, 1) < 0.25
-    return torch.where(kept, images, changed.clamp(0, 1))
+    return torch.where(draw(0, 1, 1, 1, 1) < 0.4, images, changed.clamp(0, 1))
+
+
+def place_patches(tower: nn.Module) -> None:
+    """Starts a vision tower's places as waves over rows and columns: its own start is noise near zero."""
+    width = tower.positional_embedding.shape[1]
+    waves = get_2d_sincos_pos_embed(width, tower.grid_size[0], cls_token=True)
+    with torch.no_grad():
+        tower.positional_embedding.copy_(torch.from_numpy(waves) * 0.5)
+
+
+def whiten_patches(tower: nn.Module, images: Tensor) -> None:
+    """Starts a vision tower's patch filters as the whitened principal components of pictures (B, 3, H, W).
+
+    Random filters see little but a patch's mean colour; of these, each tells as much as the others, so that
+    outlines count from the first step. (B, 3, H, W) are normalised pictures, a few hundred of them.
+    """
+    filters = tower.conv1.weight
+    patches = functional.unfold(images, tower.patch_size, stride=tower.patch_size)
+    rows = patches.transpose(1, 2).flatten(0, 1).double()
+    values, directions = torch.linalg.eigh(rows.T @ rows / len(rows))
+    values, directions = values.flip(0)[: len(filters)], directions.flip(1)[:, : len(filters)]
+    scales = (values + 0.1 * rows.square().mean()).rsqrt()
+    with torch.no_grad():
+        filters.copy_((directions * scales).T.reshape(filters.shape))
 
 
 class AlignmentModule(lightning.LightningModule):
     """Contrastive training of an open_clip model, with dense terms that teach its patches what and where.
 
+    A batch is a dictionary, as `datamodules.alignment.MiniaturePairs` makes it. Fitting starts from random
+    weights; validation alone scores the folder's.
+
     Args:
         model: folder of the model, holding `open_clip_config.json` and, for validation, its weights; looked
             for here and then among the shipped checkpoints.
-        save_to: folder that the trained model is written to at the end of fitting.
+        save_to: folder that the trained model is written to.
         save_every: steps after which the weights so far are written there as well; 0 for at the end only.
         lr: highest learning rate.
         warmup: share of the steps that warm up.
-        decay: share of the steps, the last ones, over which the learning rate falls to zero.
+        decay: share of the steps, the last ones, over which the learning rate falls to zero as a cosine.
         weight_decay: decay of matrices; vectors have none.
         contrastive: weight of the contrastive loss.
-        dense: weight of naming the patches.
-        box: weight of the patches' box code.
-        background: weight of the background patches' names beside the foreground's.
+        classes: weight of naming the patches' class by its text; shape is what is learnt slowest.
+        attributes: weight of naming colour, hair and smile likewise, each.
+        box: weight of the box code.
+        edges: weight of the four edges themselves, as fractions of the picture.
+        background: weight of a background patch in naming the class; one of the foreground weighs 1.
     """
 
     def __init__(
@@ -95,83 +134,113 @@ class AlignmentModule(lightning.LightningModule):
         model: str = "miniature/clip",
         save_to: str = "runs/clip",
         save_every: int = 0,
-        lr: float = 8e-4,
+        lr: float = 5e-4,
         warmup: float = 0.03,
-        decay: float = 0.5,
+        decay: float = 0.8,
         weight_decay: float = 0.02,
         contrastive: float = 0.5,
-        dense: float = 1.0,
-        box: float = 4.0,
-        background: float = 0.5,
+        classes: float = 3.0,
+        attributes: float = 1.0,
+        box: float = 2.0,
+        edges: float = 10.0,
+        background: float = 0.125,
     ) -> None:
         super().__init__()
         self.folder, self.save_to, self.save_every = find_checkpoint(model), Path(save_to), save_every
         self.lr, self.warmup, self.decay, self.weight_decay = lr, warmup, decay, weight_decay
-        self.share = {"contrastive": contrastive, "dense": dense, "box": box, "background": background}
-        described = json.loads((self.folder / CONFIG).read_text())
+        self.weights = {"contrastive": contrastive, "box": box, "edges": edges}
+        self.weights |= dict.fromkeys(QUESTIONS, attributes) | {"class": classes}
+        self.background = background
         self.clip = open_clip.create_model(f"local-dir:{self.folder}", load_weights=False)
-        self.preprocess = described["preprocess_cfg"]
-        embed, width = described["model_cfg"]["embed_dim"], described["model_cfg"]["vision_cfg"]["width"]
-        self.heads = nn.ModuleDict({part: nn.Linear(width, embed) for part in ("class", "colour", "hair", "smile")})
-        self.box_head = nn.Linear(width, 32)
+        place_patches(self.clip.visual)
+        width, embed = self.clip.visual.proj.shape
+        self.heads = nn.ModuleDict({question: nn.Linear(width, embed) for question in QUESTIONS})
+        self.box_head, self.edge_head = nn.Linear(width, BOX_CODE), nn.Linear(width, 4)
+        looks = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))["preprocess_cfg"]
         for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(self.preprocess[name]).view(3, 1, 1), persistent=False)
+            self.register_buffer(name, torch.tensor(looks[name]).view(3, 1, 1), persistent=False)
         self.noise = torch.Generator()
         self.seen: list[dict[str, list[Tensor]]] = []
 
+    def setup(self, stage: str) -> None:
+        """Takes the folder's weights where nothing is to be fitted."""
+        if stage != "fit":
+            if not (self.folder / WEIGHTS).is_file():
+                raise ValueError(
+                    f"expected the weights {WEIGHTS} in {self.folder}, found none; "
+                    f"make them with `octavius fit --config pretrain/clip.yaml`"
+                )
+            open_clip.load_checkpoint(self.clip, str(self.folder / WEIGHTS))
+
+    def on_fit_start(self) -> None:
+        """Looks at a few hundred pictures for a good start of the patch filters."""
+        batches = islice(self.trainer.datamodule.train_dataloader(), -(-300 // self.trainer.datamodule.batch_size))
+        images = torch.cat([batch["image"] for batch in batches]).to(self.device)
+        whiten_patches(self.clip.visual, (images / 255 - self.mean) / self.std)
+
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, E) and last-block patch tokens (B, N, D) of pictures (B, 3, H, W) in 0..1."""
-        out = self.clip.visual.forward_intermediates((images - self.mean) / self.std, indices=1, output_fmt="NLC")
+        images = (images - self.mean) / self.std
+        out = self.clip.visual.forward_intermediates(images, indices=1, output_fmt="NLC")
         return out["image_features"], out["image_intermediates"][-1]
 
-    def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
+    def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         """The weighted sum of the contrastive loss and the dense terms."""
         self.noise.manual_seed(self.global_step)
-        images = augment(batch["image"].float() / 255, self.noise)
-        features, patches = self.encode(images)
-        ids = batch["text"]
-        texts = encode_text(self.clip.text, ids)
+        images, ids = augment(batch["image"].float() / 255, self.noise), batch["text"]
+        plain = [SDPBackend.MATH] if images.device.type == "cpu" else list(SDPBackend.__members__.values())
+        with sdpa_kernel(plain):  # on a CPU the fused attention's bfloat16 backward takes half of the time
+            features, patches = self.encode(images)
+            texts = encode_text(self.clip.text, ids)
+            answers = self._answers(batch["label_texts"])
         same = (ids[:, None] == ids[None]).all(-1)
-        losses = {"contrastive": contrastive_loss(features.float(), texts.float(), self.clip.logit_scale.exp(), same)}
-        tokens = functional.layer_norm(patches, patches.shape[-1:])
-        losses |= self._dense_losses(tokens, batch)
-        total = self.share["contrastive"] * losses["contrastive"] + self.share["box"] * losses["box"]
-        total = total + self.share["dense"] * sum(losses[part] for part in self.heads)
+        scale = self.clip.logit_scale.exp()
+        losses = {"contrastive": contrastive_loss(features.float(), texts.float(), scale, same)}
+        losses |= self._dense_losses(functional.layer_norm(patches, patches.shape[-1:]), answers, batch)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
+        total: Tensor = sum(self.weights[name] * value for name, value in losses.items())  # type: ignore[assignment]
         return total
 
-    def _dense_losses(self, tokens: Tensor, batch: dict[str, Any]) -> dict[str, Tensor]:
+    def _answers(self, label_texts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Unit features (C, E) of the possible answers to each question, from their ids (C, T)."""
+        longest = max(ids.shape[1] for ids in label_texts.values())
+        ids = torch.cat([functional.pad(ids, (0, longest - ids.shape[1])) for ids in label_texts.values()])
+        features = functional.normalize(encode_text(self.clip.text, ids).float(), dim=-1)
+        parts = features.split([len(ids) for ids in label_texts.values()])
+        return dict(zip(label_texts, parts, strict=True))
+
+    def _dense_losses(
+        self, tokens: Tensor, answers: dict[str, Tensor], batch: dict[str, Any]
+    ) -> dict[str, Tensor]:
         """How badly tokens (B, N, D) name their patch and place its box, one loss a question."""
-        named, losses = list(self.heads), {}
-        lists = [batch["label_texts"][part] for part in named]
-        longest = max(ids.shape[1] for ids in lists)
-        ids = torch.cat([functional.pad(ids, (0, longest - ids.shape[1])) for ids in lists])
-        answers = functional.normalize(encode_text(self.clip.text, ids).float(), dim=-1)
-        foreground = batch["foreground"]
-        for part, texts in zip(named, answers.split([len(ids) for ids in lists]), strict=True):
-            labels = batch["labels"][part]
+        foreground, losses = batch["foreground"], {}
+        for question, texts in answers.items():
+            labels = batch["labels"][question]
             known = labels >= 0
-            logits = self.heads[part](tokens[known]).float() @ texts.T
-            weights = torch.where(foreground[known], 1.0, self.share["background"] * 0.25)
+            logits = self.heads[question](tokens[known]).float() @ texts.T
+            if question in batch["spared"]:
+                spared = batch["spared"][question][known]
+                spared = spared[:, None] == torch.arange(len(texts), device=spared.device)
+                logits = logits.masked_fill(spared, -math.inf)
+            weights = torch.where(foreground[known], 1.0, self.background)
             each = functional.cross_entropy(logits, labels[known], reduction="none")
-            losses[part] = (each * weights).sum() / weights.sum().clamp_min(1)
-        read = self.box_head(tokens[foreground]).float()
-        losses["box"] = functional.l1_loss(read, batch["box_code"][foreground])
+            losses[question] = (each * weights).sum() / weights.sum().clamp_min(1)
+        shown = tokens[foreground]
+        losses["box"] = functional.l1_loss(self.box_head(shown).float(), batch["box_code"][foreground])
+        losses["edges"] = functional.l1_loss(self.edge_head(shown).float(), batch["boxes"][foreground])
         return losses
 
-    def validation_step(self, batch: dict[str, Any], index: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, batch: dict[str, Any], _: int, dataloader_idx: int = 0) -> None:
         """Keeps what the probes and the retrieval need of one batch."""
         features, patches = self.encode(batch["image"].float() / 255)
-        kept = self.seen[dataloader_idx]
         if VALIDATION[dataloader_idx] == "retrieval":
-            kept.setdefault("image", []).append(features.float())
-            kept.setdefault("text", []).append(encode_text(self.clip.text, batch["text"]).float())
-            return
-        kept.setdefault("tokens", []).append(patches.float().flatten(0, 1))
-        for name in ("boxes", "foreground"):
-            kept.setdefault(name, []).append(batch[name].flatten(0, 1))
-        for part, labels in batch["labels"].items():
-            kept.setdefault(part, []).append(labels.flatten())
+            found = {"image": features, "text": encode_text(self.clip.text, batch["text"])}
+        else:
+            found = {"tokens": patches.flatten(0, 1)}
+            found |= {name: batch[name].flatten(0, 1) for name in ("boxes", "foreground")}
+            found |= {question: labels.flatten() for question, labels in batch["labels"].items()}
+        for name, rows in found.items():
+            self.seen[dataloader_idx].setdefault(name, []).append(rows.cpu())
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last validation."""
@@ -180,35 +249,33 @@ class AlignmentModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Fits the probes on the first loader, scores them on the others, and logs all figures."""
         sets = {
-            kind: {name: torch.cat(rows).cpu() for name, rows in kept.items()}
+            kind: {name: torch.cat(rows) for name, rows in kept.items()}
             for kind, kept in zip(VALIDATION, self.seen, strict=True)
-            if kept
         }
-        figures = probe_scores(sets.pop("fit"), {kind: sets[kind] for kind in sets if kind != "retrieval"})
-        if "retrieval" in sets:
-            figures["val/retrieval"] = retrieval(sets["retrieval"]["image"], sets["retrieval"]["text"])
-        self.log_dict(figures)
+        fit, pairs = sets.pop("fit"), sets.pop("retrieval")
+        figures = probe_scores(fit, sets) | {"retrieval": retrieval(pairs["image"], pairs["text"])}
+        self.log_dict({f"val/{name}": value for name, value in figures.items()})
         self.seen = []
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; a short warm-up, a plateau, and a cosine to zero over the last `decay` of the steps."""
-        matrices = [weight for weight in self.parameters() if weight.ndim > 1]
-        vectors = [weight for weight in self.parameters() if weight.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": self.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
+        groups: list[dict[str, Any]] = [
+            {"params": [weight for weight in self.parameters() if weight.ndim > 1]},
+            {"params": [weight for weight in self.parameters() if weight.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(0.9, 0.98), fused=True)
+        optimizer = torch.optim.AdamW(
+            groups, lr=self.lr, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True
+        )
         total = self.trainer.estimated_stepping_batches
 
         def factor(step: int) -> float:
-            left = (total - step) / max(self.decay * total, 1)
-            return min(1.0, (step + 1) / max(self.warmup * total, 1), (1 - math.cos(math.pi * min(max(left, 0), 1))) / 2)
+            left = min(max((total - step) / max(self.decay * total, 1), 0), 1)
+            return min((step + 1) / max(self.warmup * total, 1), (1 - math.cos(math.pi * left)) / 2)
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def on_before_optimizer_step(self, *_: Any) -> None:
+    def on_before_optimizer_step(self, _: torch.optim.Optimizer) -> None:
         """Clips gradients here, since Lightning refuses to do it for a fused optimizer."""
         nn.utils.clip_grad_norm_(self.parameters(), 1.0)
 
@@ -223,46 +290,12 @@ class AlignmentModule(lightning.LightningModule):
 
     def save(self) -> None:
         """Writes configuration and weights (half precision), each file whole or not at all."""
+        if not self.trainer.is_global_zero:
+            return
         self.save_to.mkdir(parents=True, exist_ok=True)
         halves = {name: value.detach().half().contiguous() for name, value in self.clip.state_dict().items()}
-        for name in (CONFIG, WEIGHTS):
-            fresh = self.save_to / f".{name}.{os.getpid()}"
-            if name == WEIGHTS:
-                save_file(halves, fresh)
-            else:
-                shutil.copyfile(self.folder / CONFIG, fresh)
-            os.replace(fresh, self.save_to / name)
-
-
-def probe_scores(fit: dict[str, Tensor], held_out: dict[str, dict[str, Tensor]]) -> dict[str, float]:
-    """Scores linear read-outs of patch tokens, fitted on one set, on others (by the suffix of their figures).
-
-    A set holds one row a patch: `tokens` (M, D), `foreground` (M,), `boxes` (M, 4), and labels (M,), -100 where
-    a question does not apply. Classes and colours are asked of foreground patches only.
-    """
-    figures = {}
-    named = {"patch_class": "class", "patch_colour": "colour", "face_hair": "hair", "face_smile": "smile"}
-    ours, own = fit["tokens"], fit["foreground"]
-    for figure, part in named.items():
-        labels = torch.where(own, fit[part], -100)
-        read = fit_label(ours, labels, int(labels.max()) + 1)
-        for suffix, patches in held_out.items():
-            asked = torch.where(patches["foreground"] & (patches["hair"] < 0), patches[part], -100)
-            if part in ("hair", "smile"):
-                asked = torch.where(patches["foreground"], patches[part], -100)
-            figures[f"val/{figure}{suffix}"] = accuracy(read, patches["tokens"], asked)
-    read = ridge(ours[own], fit["boxes"][own])
-    for suffix, patches in held_out.items():
-        things = patches["foreground"] & (patches["hair"] < 0)
-        figures[f"val/patch_box50{suffix}"] = box_share(read, patches["tokens"][things], patches["boxes"][things])
-    read = ridge(ours, own[:, None])
-    for suffix, patches in held_out.items():
-        right = (read(patches["tokens"])[:, 0] > 0.5) == patches["foreground"]
-        figures[f"val/foreground{suffix}"] = right.double().mean().item()
-    return figures
-
-
-def retrieval(images: Tensor, texts: Tensor) -> float:
-    """Share of pictures (B, E) whose nearest caption (B, E) is their own."""
-    nearest = (functional.normalize(images, dim=-1) @ functional.normalize(texts, dim=-1).T).argmax(-1)
-    return (nearest == torch.arange(len(nearest))).double().mean().item()
+        fresh = {name: self.save_to / f".{name}.{os.getpid()}" for name in (CONFIG, WEIGHTS)}
+        shutil.copyfile(self.folder / CONFIG, fresh[CONFIG])
+        save_file(halves, fresh[WEIGHTS])
+        for name, path in fresh.items():
+            os.replace(path, self.save_to / name)
