@@ -1,0 +1,165 @@
+"""Answers come in; a few of each set go out as text, and detections as pictures with their boxes."""
+
+import html
+import random
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from octavius.callbacks.board import COLOURS, log_folder, show, writers
+from octavius.callbacks.evaluation import Answered
+from octavius.instruction.sample import Boxes, LabelledBox
+from octavius.tasks import TASKS
+
+TRUE, PREDICTED = COLOURS[0], COLOURS[5]
+PANEL = 3.4
+"""Inches of a picture's side."""
+LONGEST = 600
+"""Characters of a cell."""
+
+
+class AnswerSamples(L.Callback):
+    """Shows sample answers after each evaluation, the same samples each time.
+
+    In TensorBoard: `answers/{stage}/{benchmark}` (a table of questions, true and predicted answers) and
+    `detections/{stage}` (pictures with boxes), the latter also in `detections_{stage}.png` beside the logs.
+    """
+
+    def __init__(self, per_benchmark: int = 4) -> None:
+        """Sets how much is shown.
+
+        Args:
+            per_benchmark: answers, and pictures, of each evaluation set.
+        """
+        if per_benchmark < 1:
+            raise ValueError(
+                f"per_benchmark must be at least 1, found {per_benchmark}; "
+                "leave the callback out to show nothing"
+            )
+        self.per_benchmark = per_benchmark
+
+    def on_answers(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,  # noqa: ARG002
+        stage: str,
+        answers: Sequence[Answered],
+    ) -> None:
+        """Shows samples of one evaluation; called on every process with all answers."""
+        folder = log_folder(trainer)
+        if folder is None or not trainer.is_global_zero:
+            return
+        for benchmark, items in choose(answers, self.per_benchmark).items():
+            for writer in writers(trainer):
+                writer.add_text(f"answers/{stage}/{benchmark}", table(items), trainer.global_step)
+        pictures = choose([item for item in answers if picture_of(item)], self.per_benchmark)
+        if pictures:
+            title = f"Detections, {stage}, step {trainer.global_step}"
+            show(trainer, draw(pictures, title), f"detections/{stage}", folder / f"detections_{stage}.png")
+
+
+def choose(answers: Sequence[Answered], count: int) -> dict[str, list[Answered]]:
+    """So many answers of each benchmark: mixed over its samples, yet the same ones at every evaluation."""
+    chosen: dict[str, list[Answered]] = {}
+    for item in sorted(answers, key=lambda item: (zlib.crc32(item.sample.id.encode()), item.sample.id)):
+        items = chosen.setdefault(item.sample.benchmark, [])
+        if len(items) < count:
+            items.append(item)
+    return dict(sorted(chosen.items()))
+
+
+def table(items: Sequence[Answered]) -> str:
+    """A Markdown table of answers; what holds nothing that can be scored is marked."""
+    lines = ["| question | true | predicted |", "| --- | --- | --- |"]
+    for item in items:
+        true = TASKS[item.sample.task].answer(item.sample, random.Random(0))
+        predicted = cell(item.text) if item.value is not None else f"{cell(item.text)} *(not readable)*"
+        lines.append(f"| {cell(item.question)} | {cell(true)} | {predicted} |")
+    return "\n".join(lines)
+
+
+def cell(text: str) -> str:
+    r"""Any text as one cell of a Markdown table that shows just these characters.
+
+    >>> print(cell("Which is *red* |\n the ball or <b>?"))
+    Which is \*red\* \| the ball or &lt;b&gt;?
+    """
+    plain = " ".join(text.encode("utf-8", "replace").decode().replace("\0", " ").split())
+    if len(plain) > LONGEST:
+        plain = plain[:LONGEST] + "…"
+    return re.sub(r"([\\`*_{}\[\]()!|#~])", r"\\\1", html.escape(plain, quote=False))
+
+
+def picture_of(item: Answered) -> Path | None:
+    """The image file of a detection; None for another task, and for media that are no file."""
+    media = item.sample.media.get("image")
+    return media.path if media is not None and isinstance(item.sample.gold, Boxes) else None
+
+
+def draw(pictures: dict[str, list[Answered]], title: str) -> Figure:
+    """A grid with a row for each benchmark: pictures, enlarged, with true and predicted boxes."""
+    columns = max(len(items) for items in pictures.values())
+    size = (max(PANEL * columns, 5.0), (PANEL + 0.25) * len(pictures) + 0.7)
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    grid = figure.subplots(len(pictures), columns, squeeze=False)
+    for row, (benchmark, items) in zip(grid, pictures.items(), strict=True):
+        for axes in row:
+            axes.set_axis_off()
+        for axes, item in zip(row, items, strict=False):
+            _panel(axes, item, f"{benchmark}: {item.sample.id}")
+    figure.suptitle(title)
+    handles = [
+        Line2D([], [], color=TRUE, linewidth=2, label="true"),
+        Line2D([], [], color=PREDICTED, linewidth=2, linestyle="--", label="predicted"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _panel(axes: Axes, item: Answered, title: str) -> None:
+    """One picture with its boxes, in coordinates of 0..1."""
+    path = picture_of(item)
+    assert path is not None
+    assert isinstance(item.sample.gold, Boxes)
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    axes.imshow(np.asarray(picture), extent=(0, 1, 1, 0))
+    axes.set_aspect(picture.height / picture.width)
+    axes.set_title(title if len(title) <= 44 else f"…{title[-43:]}", fontsize=8)
+    for thing in item.sample.gold.objects:
+        _box(axes, thing, TRUE, "-", below=False)
+    for thing in item.value if isinstance(item.value, tuple) else ():
+        _box(axes, thing, PREDICTED, "--", below=True)
+
+
+def _box(axes: Axes, thing: LabelledBox, colour: str, style: str, below: bool) -> None:
+    """A box with its name above or below it, or inside where the picture ends."""
+    x1, y1, x2, y2 = thing.box
+    frame = Rectangle(
+        (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linestyle=style, linewidth=1.8
+    )
+    frame.set_path_effects([patheffects.withStroke(linewidth=3.5, foreground="white")])
+    axes.add_patch(frame)
+    left = x1 < 0.65
+    place = y2 if below else y1
+    outside = place < 0.93 if below else place > 0.07
+    axes.text(
+        x1 if left else x2,
+        place,
+        thing.label,
+        ha="left" if left else "right",
+        va="top" if below == outside else "bottom",
+        fontsize=7,
+        color="white",
+        bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.2, "alpha": 0.85},
+    )

@@ -1,0 +1,153 @@
+"""Answers with their gate weights come in; histograms, scalars, a figure and a table of them go out."""
+
+from collections.abc import Sequence
+
+import lightning as L
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+
+from octavius.callbacks.board import COLOURS, log_folder, show, writers
+from octavius.callbacks.evaluation import Answered
+
+CELL = ["task", "benchmark", "group"]
+BINS = np.linspace(0.0, 1.0, 31)
+BAR, GAP, TASK = 0.8, 0.35, 1.45
+"""Inches: from bar to bar, between tasks, and the least for a task, so that its name has room."""
+
+
+class RoutingReport(L.Callback):
+    """Shows which experts answered which task, after each evaluation; silent below two experts.
+
+    In TensorBoard, under `routing/{stage}/{task}/`: `expert_{e}` (histogram of the gate weight),
+    `usage/expert_{e}` (share of instances with this expert in their top-k), and in nats `entropy_of_mean` (of
+    the task's mean gate: low when the task keeps to few experts) and `mean_entropy` (of one instance's gate:
+    low when one expert carries it). Over all tasks, under `routing/{stage}/`: `dead/expert_{e}` (1 when no
+    instance used the expert) and the figure `experts`. Beside the logs: `routing_{stage}.png` and
+    `routing_{stage}.csv`.
+    """
+
+    def on_answers(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str, answers: Sequence[Answered]
+    ) -> None:
+        """Reports one evaluation; called on every process with all answers."""
+        folder = log_folder(trainer)
+        if folder is None or not trainer.is_global_zero:
+            return
+        gates = gate_table(answers)
+        if gates.shape[1] < 2 or gates.empty:
+            return
+        for writer in writers(trainer):
+            write_tasks(writer, gates, f"routing/{stage}", trainer.global_step)
+        folder.mkdir(parents=True, exist_ok=True)
+        summarise(gates).to_csv(folder / f"routing_{stage}.csv", index=False, float_format="%.6f")
+        title = f"Gate routing, {stage}, step {trainer.global_step}"
+        show(trainer, draw(gates, title), f"routing/{stage}/experts", folder / f"routing_{stage}.png")
+        dead = ", ".join(str(expert) for expert in np.flatnonzero(~used(gates)))
+        if dead:
+            pl_module.print(
+                f"warning: none of {len(gates)} answers ({stage}) used expert {dead} of 0 to "
+                f"{gates.shape[1] - 1}; an expert that is never chosen learns nothing"
+            )
+
+
+def gate_table(answers: Sequence[Answered]) -> pd.DataFrame:
+    """Gate weights, a row an instance (indexed by task, benchmark, group) and a column an expert.
+
+    Answers without a gate, or with weights that are not numbers, are left out.
+    """
+    routed = [(item.sample, item.gate) for item in answers if item.gate and np.isfinite(item.gate).all()]
+    cells = [(sample.task, sample.benchmark, sample.group) for sample, _ in routed]
+    if not routed:
+        return pd.DataFrame()
+    index = pd.MultiIndex.from_tuples(cells, names=CELL)
+    weights = np.array([gate for _, gate in routed], dtype=float)
+    return pd.DataFrame(weights, index=index, columns=pd.RangeIndex(weights.shape[1], name="expert"))
+
+
+def used(gates: pd.DataFrame) -> np.ndarray:
+    """Whether any instance chose an expert, (E,)."""
+    return np.asarray((gates > 0).any())
+
+
+def summarise(gates: pd.DataFrame) -> pd.DataFrame:
+    """A row for each task, benchmark, group and expert: its mean weight, and its share of the instances."""
+    means = gates.groupby(level=CELL).mean().stack()
+    usage = (gates > 0).groupby(level=CELL).mean().stack()
+    instances = gates.groupby(level=CELL).size()
+    table = pd.DataFrame({"mean_weight": means, "usage": usage}).reset_index()
+    table.insert(4, "instances", instances.reindex(pd.MultiIndex.from_frame(table[CELL])).to_numpy())
+    return table
+
+
+def entropy(weights: np.ndarray) -> np.ndarray:
+    """Entropy in nats of weights (..., E) that sum to 1, as (...).
+
+    >>> round(float(entropy(np.array([0.5, 0.5, 0.0]))), 4)
+    0.6931
+    """
+    logs = np.log(weights, where=weights > 0, out=np.zeros_like(weights))
+    return -(weights * logs).sum(axis=-1)
+
+
+def write_tasks(writer: SummaryWriter, gates: pd.DataFrame, tag: str, step: int) -> None:
+    """Histograms and scalars of every task, and which experts are dead, under a tag."""
+    for task, rows in gates.groupby(level="task"):
+        weights = rows.to_numpy()
+        for expert, column in enumerate(weights.T):
+            writer.add_histogram(f"{tag}/{task}/expert_{expert}", column.clip(0, 1), step, bins=BINS)
+            writer.add_scalar(f"{tag}/{task}/usage/expert_{expert}", (column > 0).mean(), step)
+        writer.add_scalar(f"{tag}/{task}/entropy_of_mean", entropy(weights.mean(axis=0)), step)
+        writer.add_scalar(f"{tag}/{task}/mean_entropy", entropy(weights).mean(), step)
+    for expert, alive in enumerate(used(gates)):
+        writer.add_scalar(f"{tag}/dead/expert_{expert}", float(not alive), step)
+
+
+def draw(gates: pd.DataFrame, title: str) -> Figure:
+    """Stacked bars of the mean gate: a bar for each benchmark, side by side within its task."""
+    bars = gates.groupby(level=CELL[:2]).mean()
+    counts = gates.groupby(level=CELL[:2]).size()
+    tasks: dict[str, list[str]] = {}
+    for task, benchmark in bars.index.to_list():
+        tasks.setdefault(task, []).append(benchmark)
+    width = sum(max(TASK, BAR * len(names)) + GAP for names in tasks.values()) + GAP
+    figure = Figure(figsize=(width + 2.2, 4.8), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    places: list[float] = []
+    left = GAP
+    for task, names in tasks.items():
+        room = max(TASK, BAR * len(names))
+        start = left + (room - BAR * (len(names) - 1)) / 2
+        places.extend(start + BAR * number for number in range(len(names)))
+        axes.text(left + room / 2, 1.02, task.replace("_", " "), ha="center", va="bottom", weight="bold")
+        left += room + GAP
+    _stack(axes, np.array(places), bars.to_numpy())
+    labels = [f"{benchmark}\n({count})" for (_, benchmark), count in zip(bars.index, counts, strict=True)]
+    axes.set_xticks(places, labels, rotation=40, ha="right", rotation_mode="anchor", fontsize=9)
+    axes.set(xlim=(0, width), ylim=(0, 1), ylabel="mean gate weight")
+    axes.set_xlabel("evaluation set (instances)", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title, pad=26)
+    handles, experts = axes.get_legend_handles_labels()
+    figure.legend(handles[::-1], experts[::-1], loc="outside right center", frameon=False)
+    return figure
+
+
+def _stack(axes: Axes, places: np.ndarray, bars: np.ndarray) -> None:
+    """Draws bars (N, E) at their places (N,), each share written on it where there is room."""
+    base = np.zeros(len(bars))
+    for expert, shares in enumerate(bars.T):
+        colour = COLOURS[expert % len(COLOURS)]
+        hatch = "///" if expert // len(COLOURS) % 2 else None
+        axes.bar(
+            places, shares, 0.6, base, color=colour, hatch=hatch, edgecolor="white", label=f"expert {expert}"
+        )
+        ink = "black" if np.dot(to_rgb(colour), (0.299, 0.587, 0.114)) > 0.41 else "white"
+        for place, low, share in zip(places, base, shares, strict=True):
+            if share >= 0.06:
+                middle = low + share / 2
+                axes.text(place, middle, f"{share:.2f}", ha="center", va="center", color=ink, fontsize=8)
+        base += shares
