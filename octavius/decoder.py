@@ -14,13 +14,16 @@ from octavius.presets import find_checkpoint
 class Decoder(nn.Module):
     """A causal language model behind `embed`, `hidden`, `logits` and `generate`, with its tokenizer."""
 
-    def __init__(self, name: str, dtype: str = "float32", from_scratch: bool = False) -> None:
+    def __init__(
+        self, name: str, dtype: str = "float32", from_scratch: bool = False, attention: str = "sdpa"
+    ) -> None:
         """Loads the model.
 
         Args:
             name: a hub id, a local folder, a GGUF file, or a bare name under `checkpoints/`.
             dtype: of the weights: float32, bfloat16 or float16.
             from_scratch: take only the architecture and tokenizer; weights start at random.
+            attention: `sdpa`, `eager` (the fastest on a CPU in bfloat16) or another of transformers.
 
         Raises:
             ValueError: nothing of that name can be loaded.
@@ -29,7 +32,7 @@ class Decoder(nn.Module):
         self.name = name
         place = locate(name)
         try:
-            self.lm = load_model(place, getattr(torch, dtype), from_scratch)
+            self.lm = load_model(place, from_scratch, {"dtype": getattr(torch, dtype), "attn_implementation": attention})
             self.tokenizer: Tokenizer = load_tokenizer(place)
         except (OSError, KeyError) as error:
             raise ValueError(
@@ -81,15 +84,13 @@ def locate(name: str) -> str | Path:
         return name
 
 
-def load_model(place: str | Path, dtype: torch.dtype, from_scratch: bool) -> PreTrainedModel:
+def load_model(place: str | Path, from_scratch: bool, options: dict[str, Any]) -> PreTrainedModel:
     """Loads weights, or only the architecture, of a hub id, folder or GGUF file."""
     path = Path(place)
     if path.suffix == ".gguf":
-        return cast(
-            PreTrainedModel, AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
-        )
-    if from_scratch:
-        config = AutoConfig.from_pretrained(str(place))
-        return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, dtype=dtype))
-    return cast(PreTrainedModel, AutoModelForCausalLM.from_pretrained(str(place), dtype=dtype))
-
+        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, **options)
+    elif from_scratch:
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(place)), **options)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(str(place), **options)
+    return cast(PreTrainedModel, model)

@@ -1,7 +1,9 @@
 """A model and a checkpoint come in; its trainable tensors are kept, its frozen ones fingerprinted and checked."""
 
 import hashlib
+import pickle
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,3 +68,23 @@ def check_fingerprint(module: nn.Module, checkpoint: Mapping[str, Any], expected
 def _first(names: list[str], count: int = 3) -> str:
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return (", ".join(names[:count]) + more) or "none"
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint of ours, tensors and plain types only.
+
+    Raises:
+        ValueError: it is cut short, not a checkpoint at all, or holds no trained tensors.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
+        size = path.stat().st_size if path.is_file() else 0
+        reason = str(error).splitlines()[0][:200]
+        raise ValueError(
+            f"{path} ({size:,} bytes) cannot be read as a checkpoint: it is cut short or of another kind ({reason}). "
+            "Copy it again, or train anew with `octavius fit`"
+        ) from None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path} is not a checkpoint of Octavius: expected the key 'state_dict', found none")
+    return checkpoint

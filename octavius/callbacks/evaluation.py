@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import distributed
 
+from octavius.callbacks.board import log_folder
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 from octavius.tasks import TASKS
@@ -89,21 +90,21 @@ class Evaluation(L.Callback):
         for name, row in scores.items():
             module.log_dict({f"{stage}/{name}/{key}": value for key, value in row.items()}, rank_zero_only=False)
         self.table = tabulate(answers, scores)
+        folder = log_folder(trainer)
         if trainer.is_global_zero and not trainer.sanity_checking:
-            self._write(trainer, stage, answers)
+            self._write(trainer, stage, answers, folder)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if hasattr(callback, "on_answers") and not trainer.sanity_checking:
                 callback.on_answers(trainer, module, stage, answers)
 
-    def _write(self, trainer: L.Trainer, stage: str, answers: Sequence[Answered]) -> None:
+    def _write(self, trainer: L.Trainer, stage: str, answers: Sequence[Answered], folder: Path | None) -> None:
         """Prints the table; writes predictions as JSON lines and the table as CSV beside the logs."""
         assert self.table is not None
         when = "test" if stage == "test" else f"epoch {trainer.current_epoch + 1}"
         print(f"\n{when}, step {trainer.global_step}: score (chance: every sample gets another sample's true answer)")
         print(self.table.to_string(), flush=True)
-        if trainer.log_dir is None:
+        if folder is None:
             return
-        folder = Path(trainer.log_dir)
         folder.mkdir(parents=True, exist_ok=True)
         self.table.to_csv(folder / f"metrics_{stage}.csv")
         with (folder / f"predictions_{stage}.jsonl").open("w", encoding="utf-8") as file:
