@@ -34,13 +34,8 @@ PairBatch: TypeAlias = dict[str, Any]
 ABSENT = -100
 """The label of a patch that a question does not apply to; what cross-entropy ignores."""
 
-DENSE_TEXTS = {
-    "class": (*(f"a {shape}" for shape in SHAPES), "a face", "background"),
-    "colour": COLOURS,
-    "hair": tuple(f"{hair} hair" for hair in HAIR),
-    "smile": ("a serious face", "a smiling face"),
-}
-"""What the patches are named by: classes apart from colours, so that no pair is ever a wrong answer."""
+ANSWERS = {"class": (*CLASSES, "background"), "colour": COLOURS, "hair": HAIR, "smile": ("no", "yes")}
+"""What each label of a patch means: classes apart from colours, so that no pair is ever a wrong answer."""
 
 
 class Pictures(Dataset[dict[str, Any]]):
@@ -103,7 +98,7 @@ class Pictures(Dataset[dict[str, Any]]):
 
 
 def patch_labels(symbols: Tensor) -> dict[str, Tensor]:
-    """Turns symbolic grids (B, N, WIDTH) into one label a patch (B, N) for each entry of `DENSE_TEXTS`."""
+    """Turns symbolic grids (B, N, WIDTH) into one label a patch (B, N) for each entry of `ANSWERS`."""
     labels = {"class": _named(symbols[..., PARTS["class"]], len(CLASSES))}
     for part in ("colour", "hair", "smile"):
         labels[part] = _named(symbols[..., PARTS[part]], ABSENT)
@@ -135,30 +130,27 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tensor:
     return encoded["input_ids"]
 
 
-def collate(
-    items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, texts: dict[str, Tensor]
-) -> PairBatch:
+def collate(items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> PairBatch:
     """Joins items to a batch; see `MiniaturePairs` for its entries."""
     grids = torch.stack([item["symbols"] for item in items])
+    codes = grids[..., PARTS["box"]]
     return {
         "image": torch.stack([item["image"] for item in items]),
         "text": tokenize(tokenizer, [item["caption"] for item in items]),
         "labels": patch_labels(grids),
-        "label_texts": texts,
         "spared": {"class": spared_classes(grids)},
         "foreground": grids[..., 0] > 0,
-        "box_code": grids[..., PARTS["box"]],
-        "boxes": torch.arccos(grids[..., PARTS["box"]][..., ::WAVES].clamp(-1, 1)) / torch.pi,
+        "box_code": codes,
+        "boxes": torch.arccos(codes[..., ::WAVES].clamp(-1, 1)) / torch.pi,  # the first cosine of each edge
     }
 
 
 class MiniaturePairs(lightning.LightningDataModule):
     """Pictures of the miniature world and their captions, drawn on the fly.
 
-    A batch is a dictionary: `image` (B, 3, H, W) bytes; `text` (B, T) token ids; `labels`, a patch label
-    (B, N) for each question of `label_texts`, -100 where it does not apply; `label_texts`, the token ids
-    (C, T) of the question's possible answers; `spared`, answers (B, N) to a question that
-    are not held against a patch, or -1; `foreground` (B, N); `box_code` (B, N, 32);
+    A batch is a dictionary: `image` (B, 3, H, W) bytes; `text` (B, T) token ids; `labels`, for each
+    question of `ANSWERS` a label (B, N) a patch, -100 where it does not apply; `spared`, answers (B, N) to
+    a question that are not held against a patch, or -1; `foreground` (B, N); `box_code` (B, N, 32) and
     `boxes` (B, N, 4), of foreground patches.
     Validation gives five loaders: pictures to fit the probes on, pictures to score them on, the same
     with unseen colour and shape pairs, with the unseen drawing style, and scenes for retrieval.
@@ -175,9 +167,9 @@ class MiniaturePairs(lightning.LightningDataModule):
     def __init__(
         self,
         tokenizer: str = "miniature/language",
-        pictures: int = 400_000,
+        pictures: int = 128_000,
         probe_pictures: int = 2_000,
-        batch_size: int = 32,
+        batch_size: int = 16,
         workers: int = 1,
         seed: int = 0,
     ) -> None:
@@ -203,11 +195,10 @@ class MiniaturePairs(lightning.LightningDataModule):
 
     def _loader(self, pictures: Pictures, batch_size: int | None = None) -> DataLoader[PairBatch]:
         tokenizer = AutoTokenizer.from_pretrained(find_checkpoint(self.tokenizer))
-        texts = {part: tokenize(tokenizer, list(answers)) for part, answers in DENSE_TEXTS.items()}
         return DataLoader(
             pictures,
             batch_size=batch_size or self.batch_size,
             num_workers=self.workers,
-            collate_fn=partial(collate, tokenizer=tokenizer, texts=texts),
+            collate_fn=partial(collate, tokenizer=tokenizer),
             drop_last=batch_size is None,
         )

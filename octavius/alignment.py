@@ -1,10 +1,9 @@
-"""Pairs of a picture and its caption come in, a contrastively trained open_clip model and its scores go out."""
+"""Pictures and captions come in, a contrastively trained open_clip model and its scores go out."""
 
 import json
 import math
 import os
 import shutil
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ from octavius.probes import probe_scores, retrieval
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 """What the folder of a model holds; open_clip reads it as `local-dir:<folder>`."""
 
-QUESTIONS = ("class", "colour", "hair", "smile")
-"""What the dense terms ask of a patch."""
+ANSWERS = {"class": 12, "colour": 8, "hair": 4, "smile": 2}
+"""What the dense terms ask of a patch, and how many answers there are."""
 
 BOX_CODE = 32
 """Numbers that code the box of what a patch shows."""
@@ -90,22 +89,6 @@ def place_patches(tower: nn.Module) -> None:
         tower.positional_embedding.copy_(torch.from_numpy(waves) * 0.5)
 
 
-def whiten_patches(tower: nn.Module, images: Tensor) -> None:
-    """Starts a vision tower's patch filters as the whitened principal components of pictures (B, 3, H, W).
-
-    Random filters see little but a patch's mean colour; of these, each tells as much as the others, so that
-    outlines count from the first step. (B, 3, H, W) are normalised pictures, a few hundred of them.
-    """
-    filters = tower.conv1.weight
-    patches = functional.unfold(images, tower.patch_size, stride=tower.patch_size)
-    rows = patches.transpose(1, 2).flatten(0, 1).double()
-    values, directions = torch.linalg.eigh(rows.T @ rows / len(rows))
-    values, directions = values.flip(0)[: len(filters)], directions.flip(1)[:, : len(filters)]
-    scales = (values + 0.1 * rows.square().mean()).rsqrt()
-    with torch.no_grad():
-        filters.copy_((directions * scales).T.reshape(filters.shape))
-
-
 class AlignmentModule(lightning.LightningModule):
     """Contrastive training of an open_clip model, with dense terms that teach its patches what and where.
 
@@ -122,8 +105,8 @@ class AlignmentModule(lightning.LightningModule):
         decay: share of the steps, the last ones, over which the learning rate falls to zero as a cosine.
         weight_decay: decay of matrices; vectors have none.
         contrastive: weight of the contrastive loss.
-        classes: weight of naming the patches' class by its text; shape is what is learnt slowest.
-        attributes: weight of naming colour, hair and smile likewise, each.
+        classes: weight of naming the patches' class; shape is what is learnt slowest.
+        attributes: weight of naming colour, hair and smile, each.
         box: weight of the box code.
         edges: weight of the four edges themselves, as fractions of the picture.
         background: weight of a background patch in naming the class; one of the foreground weighs 1.
@@ -139,8 +122,8 @@ class AlignmentModule(lightning.LightningModule):
         decay: float = 0.8,
         weight_decay: float = 0.02,
         contrastive: float = 0.5,
-        classes: float = 3.0,
-        attributes: float = 1.0,
+        classes: float = 4.0,
+        attributes: float = 2.0,
         box: float = 2.0,
         edges: float = 10.0,
         background: float = 0.125,
@@ -149,12 +132,12 @@ class AlignmentModule(lightning.LightningModule):
         self.folder, self.save_to, self.save_every = find_checkpoint(model), Path(save_to), save_every
         self.lr, self.warmup, self.decay, self.weight_decay = lr, warmup, decay, weight_decay
         self.weights = {"contrastive": contrastive, "box": box, "edges": edges}
-        self.weights |= dict.fromkeys(QUESTIONS, attributes) | {"class": classes}
+        self.weights |= dict.fromkeys(ANSWERS, attributes) | {"class": classes}
         self.background = background
         self.clip = open_clip.create_model(f"local-dir:{self.folder}", load_weights=False)
         place_patches(self.clip.visual)
-        width, embed = self.clip.visual.proj.shape
-        self.heads = nn.ModuleDict({question: nn.Linear(width, embed) for question in QUESTIONS})
+        width = self.clip.visual.proj.shape[0]
+        self.heads = nn.ModuleDict({question: nn.Linear(width, size) for question, size in ANSWERS.items()})
         self.box_head, self.edge_head = nn.Linear(width, BOX_CODE), nn.Linear(width, 4)
         looks = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))["preprocess_cfg"]
         for name in ("mean", "std"):
@@ -172,12 +155,6 @@ class AlignmentModule(lightning.LightningModule):
                 )
             open_clip.load_checkpoint(self.clip, str(self.folder / WEIGHTS))
 
-    def on_fit_start(self) -> None:
-        """Looks at a few hundred pictures for a good start of the patch filters."""
-        batches = islice(self.trainer.datamodule.train_dataloader(), -(-300 // self.trainer.datamodule.batch_size))
-        images = torch.cat([batch["image"] for batch in batches]).to(self.device)
-        whiten_patches(self.clip.visual, (images / 255 - self.mean) / self.std)
-
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, E) and last-block patch tokens (B, N, D) of pictures (B, 3, H, W) in 0..1."""
         images = (images - self.mean) / self.std
@@ -192,35 +169,24 @@ class AlignmentModule(lightning.LightningModule):
         with sdpa_kernel(plain):  # on a CPU the fused attention's bfloat16 backward takes half of the time
             features, patches = self.encode(images)
             texts = encode_text(self.clip.text, ids)
-            answers = self._answers(batch["label_texts"])
         same = (ids[:, None] == ids[None]).all(-1)
         scale = self.clip.logit_scale.exp()
         losses = {"contrastive": contrastive_loss(features.float(), texts.float(), scale, same)}
-        losses |= self._dense_losses(functional.layer_norm(patches, patches.shape[-1:]), answers, batch)
+        losses |= self._dense_losses(functional.layer_norm(patches, patches.shape[-1:]), batch)
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
         total: Tensor = sum(self.weights[name] * value for name, value in losses.items())  # type: ignore[assignment]
         return total
 
-    def _answers(self, label_texts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Unit features (C, E) of the possible answers to each question, from their ids (C, T)."""
-        longest = max(ids.shape[1] for ids in label_texts.values())
-        ids = torch.cat([functional.pad(ids, (0, longest - ids.shape[1])) for ids in label_texts.values()])
-        features = functional.normalize(encode_text(self.clip.text, ids).float(), dim=-1)
-        parts = features.split([len(ids) for ids in label_texts.values()])
-        return dict(zip(label_texts, parts, strict=True))
-
-    def _dense_losses(
-        self, tokens: Tensor, answers: dict[str, Tensor], batch: dict[str, Any]
-    ) -> dict[str, Tensor]:
+    def _dense_losses(self, tokens: Tensor, batch: dict[str, Any]) -> dict[str, Tensor]:
         """How badly tokens (B, N, D) name their patch and place its box, one loss a question."""
         foreground, losses = batch["foreground"], {}
-        for question, texts in answers.items():
+        for question, head in self.heads.items():
             labels = batch["labels"][question]
             known = labels >= 0
-            logits = self.heads[question](tokens[known]).float() @ texts.T
+            logits = head(tokens[known]).float()
             if question in batch["spared"]:
                 spared = batch["spared"][question][known]
-                spared = spared[:, None] == torch.arange(len(texts), device=spared.device)
+                spared = spared[:, None] == torch.arange(logits.shape[1], device=spared.device)
                 logits = logits.masked_fill(spared, -math.inf)
             weights = torch.where(foreground[known], 1.0, self.background)
             each = functional.cross_entropy(logits, labels[known], reduction="none")
