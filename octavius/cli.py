@@ -1,6 +1,8 @@
 """A command line comes in, model and data are joined and run: `octavius fit | validate | test | predict | miniature`."""
 
+import logging
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -109,6 +111,9 @@ def run(words: list[str]) -> None:
         CLI(COMMANDS[words[0]], args=resolve(words)[1:], prog=f"octavius {words[0]}")
         return
     torch.set_float32_matmul_precision("high")
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_reading)
     OctaviusCLI(
         L.LightningModule,
         L.LightningDataModule,
@@ -155,6 +160,12 @@ def resolve(words: Sequence[str]) -> list[str]:
     return out
 
 
+def worth_reading(record: logging.LogRecord) -> bool:
+    """Drops Lightning's advertisement, and its copy of an error that is told in full at the end."""
+    text = record.getMessage()
+    return "Tip:" not in text and "was raised with message" not in text
+
+
 def message(error: Exception) -> str:
     """The words of an error; of one that crossed a data worker, only what was said there."""
     text = str(error)
@@ -162,6 +173,9 @@ def message(error: Exception) -> str:
         text = text.rsplit("\n", 1)[0] if text.endswith("\n") else text
         kind = type(error).__name__
         text = text.rpartition(f"{kind}: ")[2]
+    if "Union subtypes" in text:  # jsonargparse wraps what a constructor said into its own report
+        said = [line[4:] for line in text.splitlines() if line.startswith("  - ") and "NoneType" not in line]
+        text = "\n".join(said) or text
     return text.strip()
 
 

@@ -13,6 +13,7 @@ from octavius.encoders.base import Encoder
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.prompt import Template
 from octavius.model import AnswerLosses, LoRAMoE, Octavius
+from octavius.sharding import shard
 from octavius.weights import check_fingerprint, fingerprint, keep_trainable
 
 
@@ -59,10 +60,18 @@ class OctaviusModule(L.LightningModule):
         self.frozen_fingerprint = fingerprint(self)
         self.strict_loading = False  # weights.keep_trainable saves a part; check_fingerprint is strict about it
         self._norm = torch.zeros(())
+        self._sharded = False
         if activation_checkpointing:
             decoder.lm.gradient_checkpointing_enable(
                 {"use_reentrant": False, "context_fn": self.model.routing.checkpoint_context}
             )
+
+    def configure_model(self) -> None:
+        """Shards the model under FSDP2, once; Lightning calls this again before every later stage."""
+        mesh = self.device_mesh
+        if mesh is not None and not self._sharded:
+            shard(self.model, mesh["data_parallel"])
+            self._sharded = True
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """The summed loss of a micro-batch; `on_before_optimizer_step` divides by what the step holds in all."""

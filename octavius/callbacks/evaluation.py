@@ -192,7 +192,7 @@ def _score_set(items: Sequence[Answered]) -> dict[str, float]:
     metrics = task.metrics()
     for metric in metrics.values():
         metric.sync_on_compute = False  # every process holds all answers already
-    metrics.update([item.value for item in items], [task.value(item.sample) for item in items])
+    metrics.update([item.value for item in items], [item.sample.gold for item in items])
     return {key: float(value) for key, value in metrics.compute().items()}
 
 
