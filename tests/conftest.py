@@ -21,6 +21,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from datamodules.miniature.files import Sizes, build
+
 ROOT = Path(__file__).resolve().parent.parent
 
 settings.register_profile("octavius", deadline=None, max_examples=50, derandomize=True)
@@ -36,6 +38,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real sample data not found at {folder}; set OCTAVIUS_SHARED_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def miniature_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature on disk, seed 0: 20 training and 10 evaluation items of each kind; do not change it."""
+    sizes = Sizes(20, 20, 20, 20, val=10, test=10, val_questions=10, test_questions=10)
+    return build(tmp_path_factory.mktemp("data") / "miniature", sizes=sizes, progress=False)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,30 @@
+"""What tests of the data modules get: processors with the miniature's own tokenizer."""
+
+import pytest
+
+from datamodules.miniature.symbolic import GRID, WIDTH
+from datamodules.miniature.vocabulary import build_tokenizer, world_lines
+from octavius.instruction.batch import Processor
+from octavius.instruction.media import ArrayLoader, ImageLoader
+from octavius.instruction.prompt import PromptBuilder
+from octavius.instruction.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """A tokenizer trained on a little of the world's text."""
+    return Tokenizer(build_tokenizer(world_lines(0, 40), 700))
+
+
+@pytest.fixture(scope="session")
+def processor(tokenizer: Tokenizer) -> Processor:
+    """Takes pictures of files, four slots each."""
+    image = ImageLoader(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    return Processor(PromptBuilder(tokenizer, {"image": 4}), {"image": image})
+
+
+@pytest.fixture(scope="session")
+def symbolic_processor(tokenizer: Tokenizer) -> Processor:
+    """Takes symbolic grids, a slot for each patch."""
+    slots = GRID * GRID
+    return Processor(PromptBuilder(tokenizer, {"image": slots}), {"image": ArrayLoader((slots, WIDTH))})

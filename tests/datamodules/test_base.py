@@ -1,0 +1,169 @@
+"""Loaders serve any number of ranks, each sample scored once, and go on where a killed run stopped."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+
+from datamodules.base import InstructionDataModule
+from datamodules.instances import EvalSet, TrainSet
+from octavius.instruction.batch import Batch, Processor
+from octavius.instruction.sample import Media, References, Sample
+
+
+def samples(name: str, count: int) -> list[Sample]:
+    image = Media(array=np.zeros((4, 4, 3), np.uint8))
+    return [
+        Sample(f"{name}{number}", "captioning", name, {"image": image}, "", References(("a", "b", "c")))
+        for number in range(count)
+    ]
+
+
+class Few(InstructionDataModule):
+    """Two training sets of 7 and 5 samples; evaluation sets of 5 and 2."""
+
+    def train_sets(self) -> list[TrainSet]:
+        return [TrainSet(samples("a", 7), 2.0), TrainSet(samples("b", 5), 1.0)]
+
+    def eval_sets(self, stage: str) -> list[EvalSet]:
+        return [EvalSet(f"{stage}_x", samples("x", 5)), EvalSet(f"{stage}_y", samples("y", 2), True)]
+
+
+def few(processor: Processor | None, rank: int = 0, world: int = 1, **options: Any) -> Few:
+    data = Few(processor=processor, **{"batch_size": 2, "eval_batch_size": 2, "workers": 0, **options})
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world)  # type: ignore[assignment]
+    return data
+
+
+def ids(batches: Iterator[Batch]) -> list[list[str]]:
+    return [[sample.id for sample in batch.samples] for batch in batches]
+
+
+def test_two_ranks_train_on_the_batches_of_one(processor: Processor) -> None:
+    whole = list(few(processor, batch_size=4).train_dataloader())
+    ranks = [list(few(processor, rank, 2).train_dataloader()) for rank in range(2)]
+    assert len(whole) == len(ranks[0]) == len(ranks[1]) == 3
+    for one, first, second in zip(whole, *ranks, strict=True):
+        assert [s.id for s in one.samples] == [s.id for s in first.samples + second.samples]
+        rows = [row[row >= 0].tolist() for batch in (first, second) for row in batch.labels]
+        assert [row[row >= 0].tolist() for row in one.labels] == rows
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 9])
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_every_sample_is_evaluated_once(processor: Processor, world: int, stage: str) -> None:
+    seen = []
+    for rank in range(world):
+        data = few(processor, rank, world)
+        loader = data.val_dataloader() if stage == "validate" else data.test_dataloader()
+        seen += [(s.benchmark, s.id) for batch in loader for s in batch.samples]
+    assert len(seen) == 7
+    expected = [(f"{stage}_x", f"x{n}") for n in range(5)] + [(f"{stage}_y", f"y{n}") for n in range(2)]
+    assert sorted(seen) == expected
+
+
+def test_worker_processes_change_nothing(processor: Processor) -> None:
+    alone, helped = (few(processor, workers=count) for count in (0, 2))
+    for name in ("train_dataloader", "val_dataloader"):
+        first, second = list(getattr(alone, name)()), list(getattr(helped, name)())
+        assert ids(iter(first)) == ids(iter(second))
+        assert all(torch.equal(a.input_ids, b.input_ids) for a, b in zip(first, second, strict=True))
+
+
+def test_the_length_of_an_epoch(processor: Processor) -> None:
+    assert len(few(processor).train_dataloader()) == 6
+    assert len(few(processor, samples_per_epoch=101).train_dataloader()) == 50
+    with pytest.raises(ValueError, match="an epoch of 12 samples does not fill one batch of 16"):
+        few(processor, batch_size=16).train_dataloader()
+
+
+def test_a_missing_processor_is_told() -> None:
+    with pytest.raises(ValueError, match=r"has no processor; give it `model\.processor`"):
+        few(None).train_dataloader()
+
+
+class Recorder(L.LightningModule):
+    """Notes ids and answers of every batch that it trains on; saves a checkpoint in a hook after a step."""
+
+    def __init__(self, hook: str = "", step: int = 0, path: Path | None = None) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.hook, self.step, self.path = hook, step, path
+        self.seen: list[tuple[int, list[str], list[int]]] = []
+
+    def training_step(self, batch: Batch, _: int) -> torch.Tensor:
+        names = [sample.id for sample in batch.samples]
+        self.seen.append((self.current_epoch, names, batch.labels.flatten().tolist()))
+        return self.weight**2
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Nothing to evaluate."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+    def save(self, hook: str) -> None:
+        if (hook, self.global_step) == (self.hook, self.step):
+            self.trainer.save_checkpoint(self.path)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.save("on_train_batch_start")
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.save("on_train_batch_end")
+
+    def on_validation_end(self) -> None:
+        self.save("on_validation_end")
+
+    def on_train_epoch_end(self) -> None:
+        self.save("on_train_epoch_end")
+
+
+def fit(data: Few, model: Recorder, checkpoint: Path | None = None) -> Recorder:
+    trainer = L.Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(model, data, ckpt_path=checkpoint)
+    return model
+
+
+AHEAD = pytest.mark.xfail(
+    strict=True, reason="state_dict counts a batch only after its on_train_batch_end hooks"
+)
+
+
+@pytest.mark.parametrize(
+    ("hook", "cut", "workers"),
+    [
+        ("on_train_batch_start", 7, 0),
+        pytest.param("on_train_batch_end", 1, 0, marks=AHEAD),
+        pytest.param("on_train_batch_end", 5, 1, marks=AHEAD),
+        pytest.param("on_train_batch_end", 6, 1, marks=AHEAD),
+        pytest.param("on_train_batch_end", 8, 0, marks=AHEAD),
+        pytest.param("on_train_batch_end", 17, 1, marks=AHEAD),
+        ("on_validation_end", 6, 0),
+        ("on_validation_end", 12, 1),
+        ("on_train_epoch_end", 6, 1),
+        ("on_train_epoch_end", 12, 0),
+    ],
+)
+def test_a_resumed_run_sees_the_rest_and_nothing_twice(
+    processor: Processor, tmp_path: Path, hook: str, cut: int, workers: int
+) -> None:
+    path = tmp_path / "cut.ckpt"
+    whole = fit(Few(2, 2, workers=0, processor=processor), Recorder(hook, cut, path))
+    assert len(whole.seen) == 18
+    resumed = fit(Few(2, 2, workers=workers, processor=processor), Recorder(), path)
+    assert resumed.seen == whole.seen[cut:]
