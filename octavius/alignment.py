@@ -12,6 +12,7 @@ import open_clip
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from open_clip.pos_embed import get_2d_sincos_pos_embed
+from open_clip.transformer import TextTransformer, VisionTransformer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -50,7 +51,7 @@ def contrastive_loss(first: Tensor, second: Tensor, scale: Tensor, same: Tensor 
     return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
 
 
-def encode_text(tower: nn.Module, ids: Tensor) -> Tensor:
+def encode_text(tower: TextTransformer, ids: Tensor) -> Tensor:
     """What open_clip's text tower says of ids (B, T), without padding them to its full context.
 
     The tower's own `forward` adds a causal mask of fixed size, so it cannot take a shorter batch.
@@ -81,7 +82,7 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(draw(0, 1, 1, 1, 1) < 0.4, images, changed.clamp(0, 1))
 
 
-def place_patches(tower: nn.Module) -> None:
+def place_patches(tower: VisionTransformer) -> None:
     """Starts a vision tower's places as waves over rows and columns: its own start is noise near zero."""
     width = tower.positional_embedding.shape[1]
     waves = get_2d_sincos_pos_embed(width, tower.grid_size[0], cls_token=True)
@@ -111,6 +112,9 @@ class AlignmentModule(lightning.LightningModule):
         edges: weight of the four edges themselves, as fractions of the picture.
         background: weight of a background patch in naming the class; one of the foreground weighs 1.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -264,4 +268,5 @@ class AlignmentModule(lightning.LightningModule):
         shutil.copyfile(self.folder / CONFIG, fresh[CONFIG])
         save_file(halves, fresh[WEIGHTS])
         for name, path in fresh.items():
+            path.chmod(0o644)  # safetensors makes files that only their owner may read
             os.replace(path, self.save_to / name)
