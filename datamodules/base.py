@@ -85,10 +85,12 @@ class InstructionDataModule(L.LightningDataModule):
         """How many batches of which epoch are trained, so that a resumed run sees the rest and nothing twice."""
         if self.trainer is None:
             return {}
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        whole = self._sampler is not None and progress.completed >= self._sampler.steps
-        epoch = self.trainer.current_epoch
-        return {"epoch": epoch + 1 if whole else epoch, "batch": 0 if whole else progress.completed}
+        loop = self.trainer.fit_loop
+        # `processed` counts a batch before callbacks see its end, `completed` only after they saved.
+        batches = loop.epoch_loop.batch_progress.current.processed
+        epoch = max(loop.epoch_progress.current.ready - 1, 0)
+        whole = self._sampler is not None and batches >= self._sampler.steps
+        return {"epoch": epoch + 1 if whole else epoch, "batch": 0 if whole else batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes the position of a checkpoint for the next training loader."""

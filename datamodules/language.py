@@ -13,7 +13,17 @@ from datamodules.base import InstructionDataModule
 from datamodules.instances import EvalSet, TrainSet
 from datamodules.miniature import text
 from datamodules.miniature.symbolic import symbols
-from datamodules.miniature.world import HAIR, SHAPES, Face, Scene, generator, make_face, make_scene, make_single
+from datamodules.miniature.world import (
+    COLOURS,
+    HAIR,
+    SHAPES,
+    Face,
+    Scene,
+    generator,
+    make_face,
+    make_scene,
+    make_single,
+)
 from octavius.boxes import Box
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, Media, References, Sample
@@ -21,7 +31,7 @@ from octavius.tasks import TASKS
 
 Form = Literal["symbolic", "written"]
 
-KINDS = ("detection", "captioning", "vqa", "classification", "hair", "smile")
+KINDS = ("detection", "captioning", "vqa", "letters", "classification", "hair", "smile")
 
 
 class WorldQuestions(Sequence[Sample]):
@@ -44,6 +54,9 @@ class WorldQuestions(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(self.length))]
         rng = generator(self.seed, f"{self.place}/{self.kind}/{self.form}", index)
+        if self.kind == "letters":
+            drill = letter_drill(rng)
+            return Sample(f"letters/{index}", "vqa", self.kind, {}, drill.text, Choice(drill.options, drill.answer))
         facts, task, question, gold, group = make_question(self.kind, rng)
         media: dict[str, Media] = {}
         if self.form == "symbolic":
@@ -76,6 +89,14 @@ def make_question(kind: str, rng: np.random.Generator) -> tuple[Scene | Face, st
     if kind == "captioning":
         return scene, kind, "", References(text.captions(scene)), ""
     return scene, kind, "", scene_boxes(scene), ""
+
+
+def letter_drill(rng: np.random.Generator) -> text.Question:
+    """Two to four options and one of them named: nothing to see, only the letter to find."""
+    words = (*COLOURS, *SHAPES, "1", "2", "3", "4", "left", "right", "above", "below")
+    options = tuple(words[place] for place in rng.permutation(len(words))[: int(rng.integers(2, 5))])
+    answer = int(rng.integers(len(options)))
+    return text.Question("letters", f"Which option is {options[answer]}?", options, answer)
 
 
 def scene_boxes(scene: Scene) -> Boxes:

@@ -139,20 +139,15 @@ def fit(data: Few, model: Recorder, checkpoint: Path | None = None) -> Recorder:
     return model
 
 
-AHEAD = pytest.mark.xfail(
-    strict=True, reason="state_dict counts a batch only after its on_train_batch_end hooks"
-)
-
-
 @pytest.mark.parametrize(
     ("hook", "cut", "workers"),
     [
         ("on_train_batch_start", 7, 0),
-        pytest.param("on_train_batch_end", 1, 0, marks=AHEAD),
-        pytest.param("on_train_batch_end", 5, 1, marks=AHEAD),
-        pytest.param("on_train_batch_end", 6, 1, marks=AHEAD),
-        pytest.param("on_train_batch_end", 8, 0, marks=AHEAD),
-        pytest.param("on_train_batch_end", 17, 1, marks=AHEAD),
+        ("on_train_batch_end", 1, 0),
+        ("on_train_batch_end", 5, 1),
+        ("on_train_batch_end", 6, 1),
+        ("on_train_batch_end", 8, 0),
+        ("on_train_batch_end", 17, 1),
         ("on_validation_end", 6, 0),
         ("on_validation_end", 12, 1),
         ("on_train_epoch_end", 6, 1),
