@@ -4,7 +4,9 @@ Each scene is either written into the question, or given as a symbolic grid at t
 stand. No pixel is involved, and no scene, pair or wording of a zero-shot set.
 """
 
+import string
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
@@ -13,6 +15,7 @@ from datamodules.base import InstructionDataModule
 from datamodules.instances import EvalSet, TrainSet
 from datamodules.miniature import text
 from datamodules.miniature.symbolic import symbols
+from datamodules.miniature.vocabulary import build_tokenizer, world_lines
 from datamodules.miniature.world import (
     COLOURS,
     HAIR,
@@ -55,8 +58,8 @@ class WorldQuestions(Sequence[Sample]):
             return [self[place] for place in range(*index.indices(self.length))]
         rng = generator(self.seed, f"{self.place}/{self.kind}/{self.form}", index)
         if self.kind == "letters":
-            drill = letter_drill(rng)
-            return Sample(f"letters/{index}", "vqa", self.kind, {}, drill.text, Choice(drill.options, drill.answer))
+            drill, told = letter_drill(rng)
+            return Sample(f"letters/{index}", "conversation", self.kind, {}, drill, References((told,)))
         facts, task, question, gold, group = make_question(self.kind, rng)
         media: dict[str, Media] = {}
         if self.form == "symbolic":
@@ -91,12 +94,28 @@ def make_question(kind: str, rng: np.random.Generator) -> tuple[Scene | Face, st
     return scene, kind, "", scene_boxes(scene), ""
 
 
-def letter_drill(rng: np.random.Generator) -> text.Question:
-    """Two to four options and one of them named: nothing to see, only the letter to find."""
+def letter_drill(rng: np.random.Generator) -> tuple[str, str]:
+    """Question and answer with nothing to see: each of some options is told with its letter, in any order."""
     words = (*COLOURS, *SHAPES, "1", "2", "3", "4", "left", "right", "above", "below")
-    options = tuple(words[place] for place in rng.permutation(len(words))[: int(rng.integers(2, 5))])
-    answer = int(rng.integers(len(options)))
-    return text.Question("letters", f"Which option is {options[answer]}?", options, answer)
+    options = [words[place] for place in rng.permutation(len(words))[: int(rng.integers(2, 5))]]
+    letters = [f"({letter})" for letter, _ in zip(string.ascii_uppercase, options, strict=False)]
+    listed = " ".join(f"{letter} {option}" for letter, option in zip(letters, options, strict=True))
+    told = ", ".join(f"{options[place]} {letters[place]}" for place in rng.permutation(len(options)))
+    return f"Name every option with its letter.\nOptions: {listed}", told
+
+
+def vocabulary(folder: Path, seed: int = 0, scenes: int = 3000) -> None:
+    """Makes the tokenizer of the miniature's language model from the world's text.
+
+    Args:
+        folder: where its files go, beside the model's config.json.
+        seed: of the scenes that are told.
+        scenes: how many scenes and faces are told.
+    """
+    questions = [question for task in TASKS.values() for question in task.questions]
+    answers = ["no objects", "yes", "no", *HAIR, *SHAPES, *(f"({letter})" for letter in "ABCDEF")]
+    lines = [*questions, *text.HAIR_QUESTIONS, *text.SMILE_QUESTIONS, *answers]
+    build_tokenizer(world_lines(seed, scenes, lines)).save_pretrained(str(folder))
 
 
 def scene_boxes(scene: Scene) -> Boxes:

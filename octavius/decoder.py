@@ -71,6 +71,11 @@ class Decoder(nn.Module):
             ),
         )
 
+    def save(self, folder: Path) -> None:
+        """Writes weights in half precision, configuration and tokenizer as a Hugging Face folder."""
+        self.lm.to(torch.float16).save_pretrained(folder)
+        self.tokenizer.backend.save_pretrained(str(folder))
+
 
 def locate(name: str) -> str | Path:
     """A folder or GGUF file here or under `checkpoints/`; any other name is left to the hub."""

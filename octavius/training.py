@@ -1,5 +1,6 @@
 """Batches come in, optimiser steps and per-task losses go out: the LightningModule of instruction tuning."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -34,6 +35,7 @@ class OctaviusModule(L.LightningModule):
         warmup: float = 0.1,
         loss_norm: Literal["token", "sample", "positions"] = "token",
         activation_checkpointing: bool = False,
+        save_decoder: str | None = None,
     ) -> None:
         """Builds the model; the defaults are the paper's (Section 4.1).
 
@@ -51,6 +53,7 @@ class OctaviusModule(L.LightningModule):
             loss_norm: what the sum of token losses of a step is divided by: its answer tokens, its samples (each
                 the mean of its tokens), or all its positions, padding included (as the published code does).
             activation_checkpointing: recompute the decoder's layers in backward to save memory.
+            save_decoder: folder that the trained decoder is written to at the end, when it has no experts.
         """
         super().__init__()
         self.model = Octavius(decoder, encoders, lora, normalise_features)
@@ -59,6 +62,9 @@ class OctaviusModule(L.LightningModule):
         self.loss_norm = loss_norm
         self.frozen_fingerprint = fingerprint(self)
         self.strict_loading = False  # weights.keep_trainable saves a part; check_fingerprint is strict about it
+        self.save_decoder = save_decoder
+        if save_decoder is not None and lora is not None:
+            raise ValueError("save_decoder writes a decoder that is trained whole; with experts use the checkpoint")
         self._norm = torch.zeros(())
         self._sharded = False
         if activation_checkpointing:
@@ -93,6 +99,11 @@ class OctaviusModule(L.LightningModule):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.div_(norm)
+
+    def on_fit_end(self) -> None:
+        """Writes the decoder, when it was trained whole and a folder is named."""
+        if self.save_decoder is not None and self.trainer.is_global_zero:
+            self.model.decoder.save(Path(self.save_decoder))
 
     def answer(self, batch: Batch, max_new_tokens: int, **options: object) -> tuple[list[str], Tensor | None]:
         """Generated answers and gate weights (B, E) of a left-padded batch."""
