@@ -15,6 +15,7 @@ from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.prompt import Template
 from octavius.model import AnswerLosses, LoRAMoE, Octavius
 from octavius.sharding import shard
+from octavius.tasks import TASKS
 from octavius.weights import check_fingerprint, fingerprint, keep_trainable
 
 
@@ -65,7 +66,7 @@ class OctaviusModule(L.LightningModule):
         self.save_decoder = save_decoder
         if save_decoder is not None and lora is not None:
             raise ValueError("save_decoder writes a decoder that is trained whole; with experts use the checkpoint")
-        self._norm = torch.zeros(())
+        self._sums = torch.zeros(1 + 2 * len(TASKS))  # of a step: its divisor; losses, then tokens, by task
         self._sharded = False
         if activation_checkpointing:
             decoder.lm.gradient_checkpointing_enable(
@@ -83,22 +84,22 @@ class OctaviusModule(L.LightningModule):
         """The summed loss of a micro-batch; `on_before_optimizer_step` divides by what the step holds in all."""
         out: AnswerLosses = self.model(batch)
         weights, norm = self._weights(out, batch)
-        total = (out.losses * weights).sum()
-        self._norm = self._norm.to(total.device) + norm
-        self._log_losses(out, batch)
+        sums = torch.cat([norm[None], by_task(out, batch)])
+        self._sums = self._sums.to(sums.device) + sums
         # Lightning divides by the accumulation and DDP and FSDP by the ranks; both are undone here.
-        return total * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        return (out.losses * weights).sum() * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divides the gradients by the tokens (or samples, positions) of the whole step over all ranks."""
-        norm = self._norm
+        sums = self._sums
         if self.trainer.world_size > 1:
-            norm = self.trainer.strategy.reduce(norm, reduce_op="sum")
-        self._norm = torch.zeros_like(norm)
+            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        self._sums = torch.zeros_like(sums)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    parameter.grad.div_(norm)
+                    parameter.grad.div_(sums[0])
+        self._log_losses(*sums[1:].chunk(2))
 
     def on_fit_end(self) -> None:
         """Writes the decoder, when it was trained whole and a folder is named."""
@@ -149,11 +150,18 @@ class OctaviusModule(L.LightningModule):
             return 1.0 / lengths[out.rows], losses.new_tensor(len(batch))
         return torch.ones_like(losses), losses.new_tensor(batch.labels[:, 1:].numel())
 
-    def _log_losses(self, out: AnswerLosses, batch: Batch) -> None:
-        """Mean token loss of the micro-batch, over all and by task."""
-        losses = out.losses.detach()
-        self.log("train/loss", losses.mean(), prog_bar=True, batch_size=len(batch))
-        tasks = [sample.task for sample in batch.samples]
-        for task in dict.fromkeys(tasks):
-            rows = torch.tensor([name == task for name in tasks], device=losses.device)
-            self.log(f"train/loss/{task}", losses[rows[out.rows]].mean(), batch_size=sum(rows.tolist()))
+    def _log_losses(self, losses: Tensor, tokens: Tensor) -> None:
+        """Mean token loss of the whole step over all ranks, of everything and of every task that took part."""
+        self.log("train/loss", losses.sum() / tokens.sum(), prog_bar=True)
+        for task, total, count in zip(TASKS, losses, tokens.tolist(), strict=True):
+            if count:
+                self.log(f"train/loss/{task}", total / count)
+
+
+def by_task(out: AnswerLosses, batch: Batch) -> Tensor:
+    """Summed loss of each task of `TASKS`, then the number of its answer tokens, in one vector."""
+    names = list(TASKS)
+    tasks = torch.tensor([names.index(sample.task) for sample in batch.samples], device=out.rows.device)
+    zeros = out.losses.new_zeros(len(names))
+    places, losses = tasks[out.rows], out.losses.detach()
+    return torch.cat([zeros.index_add(0, places, losses), zeros.index_add(0, places, torch.ones_like(losses))])
