@@ -2,16 +2,16 @@
 
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
 from octavius.model import Octavius
 
 
 def shard(model: Octavius, mesh: DeviceMesh) -> None:
-    """Applies FSDP2 in place: each decoder layer a unit, then projectors and gate, whose gradients it averages.
+    """Applies FSDP2 in place: each decoder layer is a unit; embeddings, head, projectors and gate are the root's.
 
-    Frozen encoders are replicated: a process whose batch lacks a modality must not wait for the others. Word
-    embeddings and head are units of their own, unless they are one tied tensor, which stays whole.
+    What the root holds is gathered once a pass, whatever is in the batch, so that a process whose batch lacks a
+    modality waits for nobody. Frozen encoders are left out: every process keeps them whole, for the same reason.
 
     Args:
         model: the whole model, unsharded.
@@ -19,14 +19,10 @@ def shard(model: Octavius, mesh: DeviceMesh) -> None:
     """
     for layer in decoder_layers(model.decoder.lm):
         fully_shard(layer, mesh=mesh)
-    for projector in model.projectors.values():
-        fully_shard(projector, mesh=mesh)
-    if model.gate is not None:
-        fully_shard(model.gate, mesh=mesh)
-    embeddings, head = model.decoder.lm.get_input_embeddings(), model.decoder.lm.get_output_embeddings()
-    if embeddings.weight is not head.weight:
-        fully_shard(embeddings, mesh=mesh)
-        fully_shard(head, mesh=mesh)
+    fully_shard(model, mesh=mesh, ignored_params=set(model.encoders.parameters()))
+    register_fsdp_forward_method(model, "generate")
+    # Every token is a collective now: this has transformers generate until the last process is done.
+    model.decoder.lm._is_fsdp_managed_module = True
 
 
 def decoder_layers(lm: nn.Module) -> list[nn.Module]:
@@ -39,4 +35,3 @@ def decoder_layers(lm: nn.Module) -> list[nn.Module]:
     if not lists:
         raise ValueError(f"{type(lm).__name__} has no list of layers to shard; use the strategy ddp")
     return list(max(lists, key=len))
-
