@@ -48,10 +48,10 @@ class Batch:
     media: dict[str, Tensor]
     samples: list[Sample]
 
-    def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":  # noqa: ANN401
+    def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
         """The same batch on another device."""
 
-        def move(value: Any) -> Any:  # noqa: ANN401
+        def move(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return value.to(device, **kwargs)
             if isinstance(value, dict):

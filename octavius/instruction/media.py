@@ -1,6 +1,7 @@
 """A reference to a file or an array comes in, the tensor that an encoder takes goes out."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -34,22 +35,43 @@ class ImageLoader:
         """Pixels (3, size, size), float32.
 
         Raises:
-            ValueError: the file is not there, or it is not an image that can be read to its end.
+            ValueError: the file is not there or is no image that can be read to its end, or the array is none.
         """
-        if media.path is None:
-            image = Image.fromarray(media.array)
-        else:
-            try:
-                image = Image.open(media.path)
-                image.load()
-            except FileNotFoundError:
-                raise ValueError(f"no image file at {media.path}; check the data root and the annotation file") from None
-            except (UnidentifiedImageError, OSError, SyntaxError) as error:
-                raise ValueError(f"{media.path} is not an image that can be read ({error}); replace or remove it") from None
-        image = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
+        picture = _of_file(media.path) if media.path is not None else _of_array(np.asarray(media.array))
+        image = picture.resize((self.size, self.size), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255
         mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
         return (pixels - mean) / std
+
+
+def _of_file(path: Path) -> Image.Image:
+    """The colours of an image file."""
+    try:
+        with Image.open(path) as image:
+            return _in_colour(image)
+    except FileNotFoundError:
+        raise ValueError(f"no image file at {path}; check the data root and the annotation file") from None
+    except Exception as error:  # Pillow's decoders raise almost anything on damaged files
+        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise ValueError(f"{path} is not an image that can be read{reason}; replace or remove it") from None
+
+
+def _of_array(array: np.ndarray) -> Image.Image:
+    """The colours of an array (H, W) or (H, W, 3) of bytes."""
+    shaped = array.ndim in (2, 3) and array.shape[2:] in ((), (3,)) and array.size > 0
+    if array.dtype != np.uint8 or not shaped:
+        raise ValueError(
+            f"expected an image array of uint8 (H, W, 3) or (H, W), found {array.dtype} of shape {array.shape}"
+        )
+    return Image.fromarray(array).convert("RGB")
+
+
+def _in_colour(image: Image.Image) -> Image.Image:
+    """Any image as RGB; one of 16 bits is scaled to 8, which Pillow would clip to white."""
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).clip(0, 65535) >> 8
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
 
 
 @dataclass(frozen=True)
@@ -65,6 +87,8 @@ class ArrayLoader:
             ValueError: it is a file, or an array of another shape.
         """
         if media.array is None or media.array.shape != self.shape:
-            found = f"the file {media.path}" if media.array is None else f"an array of shape {media.array.shape}"
-            raise ValueError(f"expected an array of shape {self.shape}, found {found}")
+            shape = "" if media.array is None else f"an array of shape {media.array.shape}"
+            raise ValueError(
+                f"expected an array of shape {self.shape}, found {shape or f'the file {media.path}'}"
+            )
         return torch.from_numpy(np.ascontiguousarray(media.array, dtype=np.float32))

@@ -1,4 +1,4 @@
-"""A sample's words come in, token ids with media slots, answer and question marks go out; one builder for all uses."""
+"""A sample's words come in, token ids with media slots, answer and question marks go out, for every use."""
 
 from dataclasses import dataclass, field
 
@@ -63,29 +63,32 @@ class PromptBuilder:
         Raises:
             ValueError: a modality that has no slots, an empty question or answer, or more than `max_tokens`.
         """
-        encode, words = self.tokenizer.encode, self.template
+        encode, fixed, words = self.tokenizer.encode, self._fixed, self.template
         if not question.strip():
-            raise ValueError(f"sample {sample.id}: the question is empty; the gate reads it, so it must say something")
+            raise ValueError(f"sample {sample.id}: the question is empty; the gate reads it, so write one")
         if answer is not None and not answer.strip():
             raise ValueError(f"sample {sample.id}: the answer is empty; a training sample needs one")
         ids = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
-        ids += encode(words.system) if words.system else []
-        ids += encode(words.human)
+        ids += fixed(words.system) + fixed(words.human)
         slots = self._write_slots(ids, sample)
         for asked, answered in sample.history:
-            ids += encode(f" {asked}") + encode(words.assistant) + encode(f" {answered}")
-            ids += encode(words.between) + encode(words.human)
+            ids += encode(f" {asked}") + fixed(words.assistant) + encode(f" {answered}")
+            ids += fixed(words.between) + fixed(words.human)
         question_ids = encode(f" {question}")
-        ids += question_ids + encode(words.assistant)
+        ids += question_ids + fixed(words.assistant)
         start = len(ids)
         if answer is not None:
             ids += [*encode(f" {answer}"), self.tokenizer.eos_id]
         if len(ids) > self.max_tokens:
             raise ValueError(
-                f"sample {sample.id}: {len(ids)} tokens ({start} before the answer, {len(ids) - start} of it), "
-                f"but max_tokens is {self.max_tokens}; raise it, or leave the sample out"
+                f"sample {sample.id}: {len(ids)} tokens ({start} before the answer, {len(ids) - start} of it), but "
+                f"max_tokens is {self.max_tokens}; raise it, or leave the sample out"
             )
         return Prompt(ids, start, slots, question_ids)
+
+    def _fixed(self, words: str) -> list[int]:
+        """Tokens of the template's own words, in which special tokens may stand; none for no words."""
+        return self.tokenizer.encode(words, special=True) if words else []
 
     def _write_slots(self, ids: list[int], sample: Sample) -> dict[str, list[int]]:
         """Appends tag, slots and tag of every medium of the sample; gives the slot positions."""
@@ -94,11 +97,11 @@ class PromptBuilder:
             if modality not in self.slots:
                 raise ValueError(
                     f"sample {sample.id} brings the modality {modality!r}, but this model takes "
-                    f"{', '.join(sorted(self.slots)) or 'none'}; add an encoder for it or leave the data set out"
+                    f"{', '.join(sorted(self.slots)) or 'none'}; add an encoder or leave the data set out"
                 )
             before, after = self.template.tags.get(modality, ("", ""))
-            ids += self.tokenizer.encode(before) if before else []
+            ids += self._fixed(before)
             positions[modality] = list(range(len(ids), len(ids) + self.slots[modality]))
             ids += [self.tokenizer.pad_id] * self.slots[modality]
-            ids += self.tokenizer.encode(after) if after else []
+            ids += self._fixed(after)
         return positions

@@ -10,7 +10,6 @@ import numpy as np
 from octavius.boxes import Box
 
 
-
 @dataclass(frozen=True)
 class LabelledBox:
     """One object: its class name and its box."""

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 
 class Tokenizer:
-    """Encodes and decodes plain text; special tokens are never added or read from text."""
+    """Encodes and decodes plain text; special tokens are neither added nor read from words of a data set."""
 
     def __init__(self, backend: PreTrainedTokenizerBase) -> None:
         """Takes the tokenizer of the decoder.
@@ -18,19 +18,27 @@ class Tokenizer:
         """
         if backend.eos_token_id is None:
             raise ValueError(
-                f"the tokenizer {backend.name_or_path!r} has no eos token; Octavius ends every answer with it. "
+                f"the tokenizer {backend.name_or_path!r} has no eos token, which ends every answer. "
                 "Set eos_token in its tokenizer_config.json"
             )
         self.backend = backend
         self.eos_id = int(backend.eos_token_id)
         self.bos_id = None if backend.bos_token_id is None else int(backend.bos_token_id)
         self.pad_id = self.eos_id if backend.pad_token_id is None else int(backend.pad_token_id)
+        self._encode = lru_cache(maxsize=8192)(self._look_up)
 
-        self._encode = lru_cache(maxsize=8192)(lambda text: tuple(backend(text, add_special_tokens=False).input_ids))
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """Token ids of the text, nothing added; the words of a prompt return, so they are remembered.
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of the text, nothing added; the words of a prompt return, so they are remembered."""
-        return list(self._encode(text))
+        Args:
+            text: any text.
+            special: read the names of special tokens as these tokens; for the fixed words of a template only,
+                since a question that says `</s>` must not end anything.
+        """
+        return list(self._encode(text, special))
+
+    def _look_up(self, text: str, special: bool) -> tuple[int, ...]:
+        return tuple(self.backend(text, add_special_tokens=False, split_special_tokens=not special).input_ids)
 
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[PreTrainedTokenizerBase]]:
         """Pickles without what is remembered."""

@@ -1,19 +1,23 @@
-"""What every task answers for: a sample in, question and answer out; a model's text in, a parsed value out."""
+"""What every task does: a sample in, question and answer out; a model's text in, a parsed value out."""
 
 import random
+import re
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
 
 from torchmetrics import MetricCollection
 
-from octavius.instruction.sample import Sample
+from octavius.instruction.sample import Boxes, Choice, ClassName, References, Sample
+
+G = TypeVar("G", Boxes, References, Choice, ClassName)
 
 
 class Task(ABC):
     """A pair of inverse functions and a metric; it imports no model and reads no file.
 
-    `parse(answer(sample, rng), sample) == value(sample)` holds for every sample, and any other text parses to a
-    value or to None, which scores zero; it never raises.
+    `parse(answer(sample, rng), sample)` is the right value for every sample that `value` does not refuse. Any
+    other text parses to a value or to None, which scores zero; `parse` never raises.
 
     Attributes:
         name: the task's one name, in files, configs, logs and tables.
@@ -28,7 +32,12 @@ class Task(ABC):
     max_answer_tokens: ClassVar[int]
 
     def question(self, sample: Sample, rng: random.Random, unseen: bool = False) -> str:
-        """The sample's own question, or one drawn from the task's forms (the unseen ones when asked)."""
+        """The sample's own question, or one drawn from the task's forms (the unseen ones when asked).
+
+        Raises:
+            ValueError: the sample's gold is one that `value` refuses, said before any model has worked on it.
+        """
+        self.value(sample)
         return sample.question or rng.choice(self.unseen_questions if unseen else self.questions)
 
     @abstractmethod
@@ -36,13 +45,52 @@ class Task(ABC):
         """The right answer as the model should say it; randomness comes from `rng` alone."""
 
     @abstractmethod
-    def parse(self, text: str, sample: Sample) -> Any:  # noqa: ANN401 - each task has its own kind of value
+    def parse(self, text: str, sample: Sample) -> Any:
         """What a model's text says, or None when it says nothing that can be scored."""
 
     @abstractmethod
-    def value(self, sample: Sample) -> Any:  # noqa: ANN401
-        """The gold in the form that the metrics take."""
+    def value(self, sample: Sample) -> Any:
+        """The gold in the form that the metrics take.
+
+        Raises:
+            ValueError: it is of another kind, or no answer could say it so that `parse` reads the same.
+        """
 
     @abstractmethod
     def metrics(self) -> MetricCollection:
         """Fresh metrics with `update(predictions, golds)` over lists."""
+
+
+def whose(sample: Sample) -> str:
+    """The beginning of a message about a sample."""
+    return f"sample {sample.id} of {sample.benchmark}"
+
+
+def gold_of(sample: Sample, kind: type[G]) -> G:
+    """The gold of a sample, of the kind that its task takes.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
+    if not isinstance(sample.gold, kind):
+        raise ValueError(
+            f"{whose(sample)}: the task {sample.task} takes a gold of type {kind.__name__}, "
+            f"found a {type(sample.gold).__name__}; check the reader or the sample's task"
+        )
+    return sample.gold
+
+
+def named(text: str, names: Sequence[str]) -> list[int]:
+    """Places of the names that a text holds as whole words, case aside; a name inside a longer one is not held.
+
+    >>> named("It is dark grey.", ["grey", "Dark grey", "red"])
+    [1]
+    """
+    words = text.casefold()
+    found = []
+    for place in sorted(range(len(names)), key=lambda place: -len(names[place].casefold())):
+        whole_word = re.compile(rf"(?<!\w){re.escape(names[place].casefold())}(?!\w)")
+        if names[place].strip() and whole_word.search(words):
+            found.append(place)
+            words = whole_word.sub("\0", words)
+    return sorted(found)

@@ -1,25 +1,29 @@
 """Free text against references: captions of an image, and open turns of a conversation."""
 
 import random
+from typing import ClassVar
 
 from torchmetrics import MetricCollection
 
 from octavius.instruction.sample import References, Sample
 from octavius.metrics import Bleu, Cider
-from octavius.tasks.base import Task
+from octavius.tasks.base import Task, gold_of, whose
 
 
 class Captioning(Task):
     """Answers with one of the references, drawn anew each epoch."""
 
     name = "captioning"
-    questions = (
+    questions: ClassVar[tuple[str, ...]] = (
         "Describe the picture.",
         "What is in the picture?",
         "Give a caption for this picture.",
         "Tell me what you can see.",
     )
-    unseen_questions = ("Describe what you can see in this picture.", "Give a caption of what you can see in the picture.")
+    unseen_questions: ClassVar[tuple[str, ...]] = (
+        "Describe what you can see in this picture.",
+        "Give a caption of what you can see in the picture.",
+    )
     max_answer_tokens = 64
 
     def answer(self, sample: Sample, rng: random.Random) -> str:
@@ -31,9 +35,11 @@ class Captioning(Task):
         return " ".join(text.split()) or None
 
     def value(self, sample: Sample) -> tuple[str, ...]:
-        """The references."""
-        assert isinstance(sample.gold, References), sample.gold
-        return sample.gold.texts
+        """The references, without empty ones."""
+        texts = tuple(text for text in gold_of(sample, References).texts if text.strip())
+        if not texts:
+            raise ValueError(f"{whose(sample)}: it has no reference text, it needs at least one")
+        return texts
 
     def metrics(self) -> MetricCollection:
         """CIDEr and BLEU-1..4."""

@@ -1,26 +1,29 @@
 """Naming one thing from a closed list: the class of an image, or an attribute of a face."""
 
 import random
-import re
+from typing import ClassVar
 
 from torchmetrics import MetricCollection
 
 from octavius.instruction.sample import ClassName, Sample
 from octavius.metrics import Accuracy
-from octavius.tasks.base import Task
+from octavius.tasks.base import Task, gold_of, named, whose
 
 
 class Classification(Task):
     """Answers with the bare class name."""
 
     name = "classification"
-    questions = (
+    questions: ClassVar[tuple[str, ...]] = (
         "What is this?",
         "Which class does the picture show?",
         "Name the object in this picture.",
         "Which object is this?",
     )
-    unseen_questions = ("What object does this picture show?", "Name the class of the object.")
+    unseen_questions: ClassVar[tuple[str, ...]] = (
+        "What object does this picture show?",
+        "Name the class of the object.",
+    )
     max_answer_tokens = 24
 
     def answer(self, sample: Sample, rng: random.Random) -> str:  # noqa: ARG002
@@ -28,21 +31,25 @@ class Classification(Task):
         return self.value(sample)
 
     def parse(self, text: str, sample: Sample) -> str | None:
-        """The one class name that the text holds as a whole word; None for none or several."""
-        assert isinstance(sample.gold, ClassName), sample.gold
-        words = text.casefold()
-        named = [
-            name
-            for name in sample.gold.names
-            if re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", words)
-        ]
-        longest = [name for name in named if not any(name != other and name in other for other in named)]
-        return longest[0] if len(longest) == 1 else None
+        """The class name that the text is, or the only one that it holds; None for none or several."""
+        names = gold_of(sample, ClassName).names
+        said = " ".join(text.split())
+        exact = [name for name in names if " ".join(name.split()) == said]
+        if said and exact:
+            return exact[0]
+        spellings = {" ".join(name.split()).casefold(): name for name in names}
+        found = named(said, list(spellings))
+        return list(spellings.values())[found[0]] if len(found) == 1 else None
 
     def value(self, sample: Sample) -> str:
         """The right name."""
-        assert isinstance(sample.gold, ClassName), sample.gold
-        return sample.gold.name
+        gold = gold_of(sample, ClassName)
+        if gold.name not in gold.names or not gold.name.strip():
+            raise ValueError(
+                f"{whose(sample)}: its class name {gold.name!r} should be one of the names "
+                f"that are possible, and not empty: {', '.join(gold.names[:20])}"
+            )
+        return gold.name
 
     def metrics(self) -> MetricCollection:
         """Acc@1."""
@@ -53,5 +60,5 @@ class FacialAttributes(Classification):
     """Hair colour or smile: the question is the data's own and says which."""
 
     name = "facial_attributes"
-    questions = ("What does this face show?",)
-    unseen_questions = ("Tell me what this face shows.",)
+    questions: ClassVar[tuple[str, ...]] = ("What does this face show?",)
+    unseen_questions: ClassVar[tuple[str, ...]] = ("Tell me what this face shows.",)

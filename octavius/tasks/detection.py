@@ -2,52 +2,89 @@
 
 import random
 import re
+from typing import ClassVar
 
 from torchmetrics import MetricCollection
 
-from octavius.boxes import problem
+from octavius.boxes import Box, problem
 from octavius.instruction.sample import Boxes, LabelledBox, Sample
 from octavius.metrics import BoxRecallPrecision
-from octavius.tasks.base import Task
+from octavius.tasks.base import Task, gold_of, whose
 
-_NUMBER = r"\s*(-?\d*\.?\d+)\s*"
-_OBJECT = re.compile(rf"([^\[\],;]+?)\s*\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
+# Each number can be read in one way only, and a label is cut, not searched for: no text takes long to read.
+_NUMBER = r"\s*(-?(?:\d+(?:\.\d*)?|\.\d+))\s*"
+_BOX = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
+_BOUND = re.compile(r"[\[\],;]")
+_STEP = 0.01
+"""The boxes of an answer have two decimals."""
 
 
 class Detection(Task):
     """Answers `ball [0.06, 0.10, 0.41, 0.40], box [..]`: left to right, two decimals."""
 
     name = "detection"
-    questions = (
+    questions: ClassVar[tuple[str, ...]] = (
         "Find all objects and give their boxes.",
         "Which objects are in the picture, and where?",
         "Name every object in the picture with its box.",
         "Detect all objects in the picture.",
     )
-    unseen_questions = ("Where are all the objects? Give every box.", "Find every object in the picture with its box.")
+    unseen_questions: ClassVar[tuple[str, ...]] = (
+        "Where are all the objects? Give every box.",
+        "Find every object in the picture with its box.",
+    )
     max_answer_tokens = 512
 
     def answer(self, sample: Sample, rng: random.Random) -> str:  # noqa: ARG002 - the order is fixed
         """All objects from left to right; `no objects` for none."""
         ordered = sorted(self.value(sample), key=lambda item: (item.box[0], item.box[1]))
-        rows = (f"{item.label} [{', '.join(f'{edge:.2f}' for edge in item.box)}]" for item in ordered)
-        return ", ".join(rows) or "no objects"
+        return ", ".join(f"{item.label.strip()} [{_written(item.box)}]" for item in ordered) or "no objects"
 
     def parse(self, text: str, sample: Sample) -> tuple[LabelledBox, ...]:  # noqa: ARG002
-        """Every `name [x1, y1, x2, y2]` in the text; boxes that are reversed or outside the image are dropped."""
-        found = []
-        for match in _OBJECT.finditer(text):
-            label = match[1].strip().removeprefix("and ").strip(" .:\n")
-            x1, y1, x2, y2 = (float(number) for number in match.groups()[1:])
+        """Every `name [x1, y1, x2, y2]` in the text; reversed boxes and boxes outside the image are dropped."""
+        found, end = [], 0
+        for match in _BOX.finditer(text):
+            label = _label(_BOUND.split(text[end : match.start()])[-1])
+            end = match.end()
+            x1, y1, x2, y2 = (float(number) for number in match.groups())
             if label and problem((x1, y1, x2, y2)) is None:
                 found.append(LabelledBox(label, (x1, y1, x2, y2)))
         return tuple(found)
 
     def value(self, sample: Sample) -> tuple[LabelledBox, ...]:
-        """The gold boxes."""
-        assert isinstance(sample.gold, Boxes), sample.gold
-        return sample.gold.objects
+        """The gold boxes; refuses a label or a box that no answer could say."""
+        objects = gold_of(sample, Boxes).objects
+        for item in objects:
+            label = item.label.strip()
+            if not label or _BOUND.search(label) or _label(label) != label:
+                raise ValueError(
+                    f"{whose(sample)}: the label {item.label!r} could not be read back from an answer: a label is "
+                    "not empty, has no comma, semicolon or square bracket, no dot or colon at its ends, and does "
+                    "not begin with 'and'; rename it in the annotation file"
+                )
+            if said := problem(item.box):
+                raise ValueError(f"{whose(sample)}: a box of {item.label!r} is wrong: {said}")
+        return objects
 
     def metrics(self) -> MetricCollection:
         """Recall and precision at IoU 0.5, class-aware, one to one."""
         return MetricCollection([BoxRecallPrecision()])
+
+
+def _label(words: str) -> str:
+    """The class name in the words before a box."""
+    return words.strip().removeprefix("and ").strip(" .:\n\t\r")
+
+
+def _written(box: Box) -> str:
+    """The edges as an answer says them: two decimals, and one step apart at least: no box vanishes."""
+    (x1, x2), (y1, y2) = _apart(box[0], box[2]), _apart(box[1], box[3])
+    return f"{x1:.2f}, {y1:.2f}, {x2:.2f}, {y2:.2f}"
+
+
+def _apart(low: float, high: float) -> tuple[float, float]:
+    first, last = (round(min(1.0, max(0.0, edge)), 2) for edge in (low, high))
+    if first < last:
+        return first, last
+    first = min(first, 1.0 - _STEP)
+    return first, first + _STEP

@@ -2,56 +2,78 @@
 
 import random
 import re
-import string
+from string import ascii_uppercase as LETTERS
+from typing import ClassVar
 
 from torchmetrics import MetricCollection
 
 from octavius.instruction.sample import Choice, Sample
 from octavius.metrics import Accuracy
-from octavius.tasks.base import Task
+from octavius.tasks.base import Task, gold_of, named, whose
 
-_LETTER = re.compile(r"\(([A-Z])\)|(?:^|answer is|answer:)\s*([A-Z])(?=$|[\s.,:;)])", re.IGNORECASE)
+_ENDS = r"(?=\s*(?:$|[.,:;)/]|\b(?:or|and)\b))"
+_LETTER = re.compile(
+    r"(?<!\w)\(([A-Za-z])\)"  # (B)
+    rf"|(?:^|\b(?i:answer|answer is|option|choice)\b:?)\s*([A-Za-z]){_ENDS}"  # `B`, `answer is B`
+    rf"|(?:[,;/]|\b(?:is|or|and)\b)\s*([A-Z]){_ENDS}"  # A or B
+    r"|(?:^|\b(?:is|option|choice)\b)\s*([B-HJ-Z])(?=\s)"  # `B because ..`, not the words A and I
+)
 
 
 class VQA(Task):
-    """Asks `question` + `Options: (A) red (B) blue`; answers `red (B)`: the content, then its letter."""
+    """Asks `question` + `Options: red (A), blue (B)` and answers `blue (B)`.
+
+    Content stands before its letter in both, so that answering goes on from the option as it was read; small
+    language models learn that at once, and letters before the options hardly.
+    """
 
     name = "vqa"
-    questions = ("Which option is right?",)
-    unseen_questions = ("Which of these options is the right one?",)
+    questions: ClassVar[tuple[str, ...]] = ("Which option is right?",)
+    unseen_questions: ClassVar[tuple[str, ...]] = ("Which of these options is the right one?",)
     max_answer_tokens = 48
 
     def question(self, sample: Sample, rng: random.Random, unseen: bool = False) -> str:
-        """The question, then all options behind their letters."""
-        options = " ".join(
-            f"({letter}) {option}" for letter, option in zip(string.ascii_uppercase, _options(sample), strict=False)
-        )
-        return f"{super().question(sample, rng, unseen)}\nOptions: {options}"
+        """The question, then all options with their letters."""
+        asked = super().question(sample, rng, unseen)
+        options = ", ".join(_said(index, option) for index, option in enumerate(_options(sample)))
+        return f"{asked}\nOptions: {options}"
 
     def answer(self, sample: Sample, rng: random.Random) -> str:  # noqa: ARG002
         """Content and letter of the right option."""
         right = self.value(sample)
-        return f"{_options(sample)[right]} ({string.ascii_uppercase[right]})"
+        return _said(right, _options(sample)[right])
 
     def parse(self, text: str, sample: Sample) -> int | None:
-        """The index of the one letter named; else of the one option whose text is there; else None."""
+        """The index of the answer that the text is, else of the one letter named, else of the one option.
+
+        Letters inside an option, such as the C of `C major`, are not read as one.
+        """
         options = _options(sample)
-        letters = {(first or second).upper() for first, second in _LETTER.findall(text)}
-        if len(letters) == 1:
-            index = string.ascii_uppercase.index(letters.pop())
-            return index if index < len(options) else None
-        words = text.casefold()
-        named = [
-            index
-            for index, option in enumerate(options)
-            if re.search(rf"(?<!\w){re.escape(option.casefold())}(?!\w)", words)
-        ]
-        return named[0] if len(named) == 1 and not letters else None
+        said = _plain(text)
+        for form in (_said, lambda _, option: option):  # content with letter, content alone
+            exact = [index for index, option in enumerate(options) if _plain(form(index, option)) == said]
+            if said and len(exact) == 1:
+                return exact[0]
+        letters = {"".join(groups).upper() for groups in _LETTER.findall(_without(options, said))}
+        indices = {LETTERS.index(letter) for letter in letters if letter in LETTERS[: len(options)]}
+        if indices:
+            return indices.pop() if len(indices) == 1 else None
+        found = named(said, options)
+        return found[0] if len(found) == 1 else None
 
     def value(self, sample: Sample) -> int:
         """The index of the right option."""
-        assert isinstance(sample.gold, Choice), sample.gold
-        return sample.gold.answer
+        options, answer = _options(sample), gold_of(sample, Choice).answer
+        if not 0 < len(options) <= len(LETTERS) or not all(option.strip() for option in options):
+            raise ValueError(
+                f"{whose(sample)}: expected 1 to {len(LETTERS)} options, none of them empty, found {len(options)}: "
+                f"{', '.join(map(repr, options[:30]))}"
+            )
+        if not 0 <= answer < len(options):
+            raise ValueError(
+                f"{whose(sample)}: the right option is number {answer}, counted from 0, but there are {len(options)}"
+            )
+        return answer
 
     def metrics(self) -> MetricCollection:
         """Acc@1."""
@@ -59,5 +81,20 @@ class VQA(Task):
 
 
 def _options(sample: Sample) -> tuple[str, ...]:
-    assert isinstance(sample.gold, Choice), sample.gold
-    return sample.gold.options
+    return gold_of(sample, Choice).options
+
+
+def _said(index: int, option: str) -> str:
+    """An answer: the option and its letter."""
+    return f"{option} ({LETTERS[index]})"
+
+
+def _without(options: tuple[str, ...], text: str) -> str:
+    """The text without the options' own words; an option of one letter stays, as it looks like a letter."""
+    forms = sorted((_plain(option) for option in options if len(_plain(option)) > 1), key=len, reverse=True)
+    words = "|".join(rf"(?<!\w){re.escape(form)}(?!\w)" for form in forms)
+    return re.sub(words, "*", text, flags=re.IGNORECASE) if words else text
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
