@@ -35,7 +35,7 @@ class ImageLoader:
         """Pixels (3, size, size), float32.
 
         Raises:
-            ValueError: the file is not there or is no image that can be read to its end, or the array is none.
+            ValueError: no such file, no image that can be read to its end, or no image array.
         """
         picture = _of_file(media.path) if media.path is not None else _of_array(np.asarray(media.array))
         image = picture.resize((self.size, self.size), Image.Resampling.BICUBIC)
@@ -61,7 +61,7 @@ def _of_array(array: np.ndarray) -> Image.Image:
     shaped = array.ndim in (2, 3) and array.shape[2:] in ((), (3,)) and array.size > 0
     if array.dtype != np.uint8 or not shaped:
         raise ValueError(
-            f"expected an image array of uint8 (H, W, 3) or (H, W), found {array.dtype} of shape {array.shape}"
+            f"expected an image array uint8 (H, W, 3) or (H, W), found {array.dtype} {array.shape}"
         )
     return Image.fromarray(array).convert("RGB")
 
@@ -87,8 +87,6 @@ class ArrayLoader:
             ValueError: it is a file, or an array of another shape.
         """
         if media.array is None or media.array.shape != self.shape:
-            shape = "" if media.array is None else f"an array of shape {media.array.shape}"
-            raise ValueError(
-                f"expected an array of shape {self.shape}, found {shape or f'the file {media.path}'}"
-            )
+            what = f"the file {media.path}" if media.array is None else f"one of shape {media.array.shape}"
+            raise ValueError(f"expected an array of shape {self.shape}, found {what}")
         return torch.from_numpy(np.ascontiguousarray(media.array, dtype=np.float32))

@@ -81,7 +81,7 @@ def gold_of(sample: Sample, kind: type[G]) -> G:
 
 
 def named(text: str, names: Sequence[str]) -> list[int]:
-    """Places of the names that a text holds as whole words, case aside; a name inside a longer one is not held.
+    """Places of the names that a text holds as whole words, case aside, and not inside a longer name.
 
     >>> named("It is dark grey.", ["grey", "Dark grey", "red"])
     [1]

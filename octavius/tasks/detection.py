@@ -41,7 +41,7 @@ class Detection(Task):
         return ", ".join(f"{item.label.strip()} [{_written(item.box)}]" for item in ordered) or "no objects"
 
     def parse(self, text: str, sample: Sample) -> tuple[LabelledBox, ...]:  # noqa: ARG002
-        """Every `name [x1, y1, x2, y2]` in the text; reversed boxes and boxes outside the image are dropped."""
+        """Every `name [x1, y1, x2, y2]` in the text, without boxes reversed or outside the image."""
         found, end = [], 0
         for match in _BOX.finditer(text):
             label = _label(_BOUND.split(text[end : match.start()])[-1])
@@ -58,9 +58,9 @@ class Detection(Task):
             label = item.label.strip()
             if not label or _BOUND.search(label) or _label(label) != label:
                 raise ValueError(
-                    f"{whose(sample)}: the label {item.label!r} could not be read back from an answer: a label is "
-                    "not empty, has no comma, semicolon or square bracket, no dot or colon at its ends, and does "
-                    "not begin with 'and'; rename it in the annotation file"
+                    f"{whose(sample)}: the label {item.label!r} could not be read back from an answer: a "
+                    "label is not empty, has no comma, semicolon or square bracket, no dot or colon at an end, "
+                    "and does not begin with 'and'; rename it in the annotation file"
                 )
             if said := problem(item.box):
                 raise ValueError(f"{whose(sample)}: a box of {item.label!r} is wrong: {said}")

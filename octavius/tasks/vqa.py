@@ -66,12 +66,12 @@ class VQA(Task):
         options, answer = _options(sample), gold_of(sample, Choice).answer
         if not 0 < len(options) <= len(LETTERS) or not all(option.strip() for option in options):
             raise ValueError(
-                f"{whose(sample)}: expected 1 to {len(LETTERS)} options, none of them empty, found {len(options)}: "
+                f"{whose(sample)}: expected 1 to {len(LETTERS)} options, none empty, found {len(options)}: "
                 f"{', '.join(map(repr, options[:30]))}"
             )
         if not 0 <= answer < len(options):
             raise ValueError(
-                f"{whose(sample)}: the right option is number {answer}, counted from 0, but there are {len(options)}"
+                f"{whose(sample)}: the right option is number {answer} (from 0), there are {len(options)}"
             )
         return answer
 
