@@ -58,7 +58,7 @@ def test_it_says_what_the_data_and_the_projector_must_know(folder: Path) -> None
     assert encoder.std == pytest.approx((0.4, 0.5, 0.6))
 
 
-def test_its_loader_makes_what_it_takes(folder: Path, tmp_path: Path) -> None:
+def test_its_loader_makes_what_it_takes(folder: Path) -> None:
     encoder = ImageEncoder(str(folder))
     torch.manual_seed(0)
     array = torch.randint(0, 256, (30, 50, 3), dtype=torch.uint8).numpy()
