@@ -113,8 +113,19 @@ class InstructionDataModule(L.LightningDataModule):
         processor = self._processor()
         data = EvaluationInstances(self.eval_sets(stage), processor)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        # Every rank takes every world-th sample, none twice; ranks may differ by one.
-        places = range(rank, len(data), world)
-        return DataLoader(data, self.eval_batch_size, sampler=list(places), **self._loading(processor))
+        return DataLoader(
+            data, self.eval_batch_size, sampler=even_share(len(data), rank, world), **self._loading(processor)
+        )
 
 
+def even_share(count: int, rank: int, world: int) -> list[int]:
+    """Every world-th place, as many on each rank: the last round is filled with the first places again.
+
+    Ranks must run the same batches in number, or a sharded model would wait for the rank that is done; the
+    evaluation scores each sample once.
+
+    >>> [even_share(5, rank, 3) for rank in range(3)]
+    [[0, 3], [1, 4], [2, 0]]
+    """
+    rounds = -(-count // world)
+    return [(rank + turn * world) % count for turn in range(rounds)]

@@ -56,15 +56,20 @@ def test_two_ranks_train_on_the_batches_of_one(processor: Processor) -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3, 9])
 @pytest.mark.parametrize("stage", ["validate", "test"])
-def test_every_sample_is_evaluated_once(processor: Processor, world: int, stage: str) -> None:
-    seen = []
+def test_every_sample_is_evaluated_and_no_rank_has_less_to_do(processor: Processor, world: int, stage: str) -> None:
+    ranks = []
     for rank in range(world):
         data = few(processor, rank, world)
         loader = data.val_dataloader() if stage == "validate" else data.test_dataloader()
-        seen += [(s.benchmark, s.id) for batch in loader for s in batch.samples]
-    assert len(seen) == 7
+        ranks.append([[(s.benchmark, s.id) for s in batch.samples] for batch in loader])
     expected = [(f"{stage}_x", f"x{n}") for n in range(5)] + [(f"{stage}_y", f"y{n}") for n in range(2)]
-    assert sorted(seen) == expected
+    # In turns over the ranks: every sample once and in order, then some again so that no rank has less to do.
+    turns = zip(*([key for batch in rank for key in batch] for rank in ranks), strict=True)
+    seen = [key for turn in turns for key in turn]
+    assert seen[:7] == expected
+    assert seen[7:] == (expected * world)[: len(seen) - 7]
+    assert len(seen) < 7 + world
+    assert len({tuple(len(batch) for batch in rank) for rank in ranks}) == 1
 
 
 def test_worker_processes_change_nothing(processor: Processor) -> None:
