@@ -1,6 +1,6 @@
 """A `Batch` comes in, answer losses or answers go out: encoders, projectors, gate and decoder in one module."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -140,12 +140,22 @@ class Octavius(nn.Module):
         return AnswerLosses(losses, wanted.nonzero()[:, 0], gate)
 
     @torch.no_grad()
-    def generate(self, batch: Batch, max_new_tokens: int, **options: object) -> tuple[list[str], Tensor | None]:
-        """Answers to a left-padded batch, and the gate weights (B, E) that made them; greedy by default."""
+    def generate(
+        self, batch: Batch, max_new_tokens: int | Sequence[int], **options: object
+    ) -> tuple[list[str], Tensor | None]:
+        """Answers to a left-padded batch, and the gate weights (B, E) that made them; greedy by default.
+
+        Args:
+            batch: prompts without answers.
+            max_new_tokens: the longest answer, of all or of each; what shares the batch makes none longer.
+            options: of the decoder's `generate`.
+        """
+        limits = [max_new_tokens] * len(batch) if isinstance(max_new_tokens, int) else list(max_new_tokens)
         gate = self.route(batch)
         embeddings = self.embed(batch)
         if gate is not None:
             self.routing.set(gate)
-        ids = self.decoder.generate(embeddings, batch.attention_mask, max_new_tokens, **options)
+        ids = self.decoder.generate(embeddings, batch.attention_mask, max(limits), **options)
         self.routing.clear()
-        return [self.decoder.tokenizer.decode(row) for row in ids.tolist()], gate
+        rows = [row[:limit] for row, limit in zip(ids.tolist(), limits, strict=True)]
+        return [self.decoder.tokenizer.decode(row) for row in rows], gate

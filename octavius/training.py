@@ -1,5 +1,6 @@
 """Batches come in, optimiser steps and per-task losses go out: the LightningModule of instruction tuning."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,7 +107,9 @@ class OctaviusModule(L.LightningModule):
         if self.save_decoder is not None and self.trainer.is_global_zero:
             self.model.decoder.save(Path(self.save_decoder))
 
-    def answer(self, batch: Batch, max_new_tokens: int, **options: object) -> tuple[list[str], Tensor | None]:
+    def answer(
+        self, batch: Batch, max_new_tokens: int | Sequence[int], **options: object
+    ) -> tuple[list[str], Tensor | None]:
         """Generated answers and gate weights (B, E) of a left-padded batch."""
         return self.model.generate(batch, max_new_tokens, **options)
 
@@ -151,7 +154,7 @@ class OctaviusModule(L.LightningModule):
         return torch.ones_like(losses), losses.new_tensor(batch.labels[:, 1:].numel())
 
     def _log_losses(self, losses: Tensor, tokens: Tensor) -> None:
-        """Mean token loss of the whole step over all ranks, of everything and of every task that took part."""
+        """Mean token loss of the whole step over all ranks, of all and of every task that took part."""
         self.log("train/loss", losses.sum() / tokens.sum(), prog_bar=True)
         for task, total, count in zip(TASKS, losses, tokens.tolist(), strict=True):
             if count:
@@ -164,4 +167,4 @@ def by_task(out: AnswerLosses, batch: Batch) -> Tensor:
     tasks = torch.tensor([names.index(sample.task) for sample in batch.samples], device=out.rows.device)
     zeros = out.losses.new_zeros(len(names))
     places, losses = tasks[out.rows], out.losses.detach()
-    return torch.cat([zeros.index_add(0, places, losses), zeros.index_add(0, places, torch.ones_like(losses))])
+    return torch.cat([zeros.index_add(0, places, part) for part in (losses, torch.ones_like(losses))])

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,9 @@ class Evaluation(L.Callback):
         self._finish(trainer, pl_module, "test")
 
     def _answer(self, module: Any, batch: Batch) -> None:  # noqa: ANN401
-        limit = self.max_new_tokens or max(TASKS[sample.task].max_answer_tokens for sample in batch.samples)
+        limits = [self.max_new_tokens or TASKS[sample.task].max_answer_tokens for sample in batch.samples]
         options = {} if self.num_beams == 1 else {"num_beams": self.num_beams}
-        texts, gate = module.answer(batch, limit, **options)
+        texts, gate = module.answer(batch, limits, **options)
         weights = [None] * len(texts) if gate is None else [tuple(row) for row in gate.float().cpu().tolist()]
         tokenizer = module.processor.prompts.tokenizer
         for row, (sample, text) in enumerate(zip(batch.samples, texts, strict=True)):
@@ -88,7 +89,8 @@ class Evaluation(L.Callback):
         self._mine = []
         scores = score(answers)
         for name, row in scores.items():
-            module.log_dict({f"{stage}/{name}/{key}": value for key, value in row.items()}, rank_zero_only=False)
+            # The same value everywhere; its mean over all processes keeps Lightning from warning about each.
+            module.log_dict({f"{stage}/{name}/{key}": value for key, value in row.items()}, sync_dist=True)
         self.table = tabulate(answers, scores)
         folder = log_folder(trainer)
         if trainer.is_global_zero and not trainer.sanity_checking:
@@ -113,12 +115,13 @@ class Evaluation(L.Callback):
 
 
 def gather_once(mine: list[Answered]) -> list[Answered]:
-    """The answers of all processes, each (set, sample id) once, in one order everywhere."""
+    """The answers of all processes, each (set, sample id) once, in the order that a single process gives."""
     everyone: list[list[Answered]] = [mine]
     if distributed.is_available() and distributed.is_initialized():
         everyone = [[] for _ in range(distributed.get_world_size())]
         distributed.all_gather_object(everyone, mine)
-    unique = {(item.sample.benchmark, item.sample.id): item for items in everyone for item in items}
+    turns = (item for turn in zip_longest(*everyone) for item in turn if item is not None)
+    unique = {(item.sample.benchmark, item.sample.id): item for item in turns}
     order = {name: place for place, name in enumerate(dict.fromkeys(key[0] for key in unique))}
     return [unique[key] for key in sorted(unique, key=lambda key: (order[key[0]], key[1]))]
 
@@ -191,9 +194,14 @@ def _score_set(items: Sequence[Answered]) -> dict[str, float]:
     task = TASKS[items[0].sample.task]
     metrics = task.metrics()
     for metric in metrics.values():
-        metric.sync_on_compute = False  # every process holds all answers already
+        metric.distributed_available_fn = alone  # every process holds all answers already
     metrics.update([item.value for item in items], [item.sample.gold for item in items])
     return {key: float(value) for key, value in metrics.compute().items()}
+
+
+def alone() -> bool:
+    """That there are no other processes, whatever there are: the metrics must not add theirs."""
+    return False
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
