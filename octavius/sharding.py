@@ -8,10 +8,10 @@ from octavius.model import Octavius
 
 
 def shard(model: Octavius, mesh: DeviceMesh) -> None:
-    """Applies FSDP2 in place: each decoder layer is a unit; embeddings, head, projectors and gate are the root's.
+    """Applies FSDP2 in place: a unit for each decoder layer, and one for the rest but the frozen encoders.
 
-    What the root holds is gathered once a pass, whatever is in the batch, so that a process whose batch lacks a
-    modality waits for nobody. Frozen encoders are left out: every process keeps them whole, for the same reason.
+    The rest (embeddings, head, projectors, gate) is gathered once a pass, whatever is in the batch, so that no
+    process waits for one whose batch lacks a modality. Every process keeps the encoders whole, likewise.
 
     Args:
         model: the whole model, unsharded.

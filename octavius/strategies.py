@@ -21,8 +21,8 @@ from octavius.weights import read_checkpoint
 class FSDP2(ModelParallelStrategy):
     """Shards the decoder over all processes; `octavius.sharding.shard` says which parts.
 
-    Checkpoints are those of a single process, to the last key, so that any number of processes, sharded or not,
-    goes on from them. Only what is trained is gathered for one; the frozen decoder never is.
+    Checkpoints are those of a single process, to the last key, so that any number of processes, sharded or
+    not, goes on from them. Only what is trained is gathered for one; the frozen decoder never is.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,11 @@ class FSDP2(ModelParallelStrategy):
         }
         return {**state, "state": gathered} if self.is_global_zero else {}
 
-    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: ARG002
+    def load_checkpoint(
+        self,
+        checkpoint_path: str | Path,
+        weights_only: bool | None = None,  # noqa: ARG002
+    ) -> dict[str, Any]:
         """Reads a checkpoint of any number of processes; nothing is put in place before it is checked."""
         return read_checkpoint(Path(self.broadcast(checkpoint_path)))
 
@@ -76,7 +80,7 @@ class FSDP2(ModelParallelStrategy):
             }
             optimizer.load_state_dict({**saved, "state": parts})
 
-    def _whole(self, value: Any) -> Any:  # noqa: ANN401
+    def _whole(self, value: Any) -> Any:
         """A tensor put together from all processes, kept by the first alone; anything else as it is."""
         if isinstance(value, DTensor):
             value = value.full_tensor()
@@ -85,7 +89,7 @@ class FSDP2(ModelParallelStrategy):
         return value.cpu() if self.is_global_zero else None
 
 
-def part(value: Any, parameter: Tensor) -> Any:  # noqa: ANN401
+def part(value: Any, parameter: Tensor) -> Any:
     """This process's part of a tensor that belongs to a parameter; anything else as it is."""
     if isinstance(value, Tensor) and isinstance(parameter, DTensor) and value.shape == parameter.shape:
         mesh = parameter.device_mesh
