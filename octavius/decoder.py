@@ -1,11 +1,11 @@
 """Embeddings come in, hidden states, logits or generated tokens go out: any Hugging Face causal LM."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from octavius.instruction.tokenizer import Tokenizer, load_tokenizer
 from octavius.presets import find_checkpoint
@@ -15,13 +15,17 @@ class Decoder(nn.Module):
     """A causal language model behind `embed`, `hidden`, `logits` and `generate`, with its tokenizer."""
 
     def __init__(
-        self, name: str, dtype: str = "float32", from_scratch: bool = False, attention: str = "sdpa"
+        self,
+        name: str,
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        from_scratch: bool = False,
+        attention: str = "sdpa",
     ) -> None:
         """Loads the model.
 
         Args:
             name: a hub id, a local folder, a GGUF file, or a bare name under `checkpoints/`.
-            dtype: of the weights: float32, bfloat16 or float16.
+            dtype: of the weights.
             from_scratch: take only the architecture and tokenizer; weights start at random.
             attention: `sdpa`, `eager` (the fastest on a CPU in bfloat16) or another of transformers.
 
@@ -31,15 +35,19 @@ class Decoder(nn.Module):
         super().__init__()
         self.name = name
         place = locate(name)
+        options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
         try:
-            self.lm = load_model(place, from_scratch, {"dtype": getattr(torch, dtype), "attn_implementation": attention})
+            self.lm = load_model(place, from_scratch, options)
             self.tokenizer: Tokenizer = load_tokenizer(place)
-        except (OSError, KeyError) as error:
+        except Exception as error:  # transformers, safetensors and gguf raise almost anything on bad files
             raise ValueError(
-                f"no language model could be loaded from {name!r}: expected a hub id (with a network or a filled "
-                f"cache), a folder with config.json and weights, or a .gguf file. The loader said: {error}"
+                f"no language model could be loaded from {name!r}: expected a hub id (with a network or a "
+                "filled cache), a folder with config.json, weights and tokenizer, or a .gguf file. "
+                f"The loader said: {error}"
             ) from None
-        self.width = int(self.lm.get_input_embeddings().weight.shape[1])
+        # What a model's authors advise for chat, such as a penalty on repeated words, is not asked for here.
+        self.lm.generation_config = GenerationConfig()
+        self.width = cast(Tensor, self.lm.get_input_embeddings().weight).shape[1]
 
     def embed(self, ids: Tensor) -> Tensor:
         """Word embeddings (..., D) of ids (...)."""
@@ -47,8 +55,7 @@ class Decoder(nn.Module):
 
     def hidden(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
         """Last hidden states (B, T, D) after the final norm."""
-        backbone = cast(nn.Module, self.lm.base_model)
-        states = backbone(inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False)
+        states = self.lm.base_model(inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False)
         return cast(Tensor, states.last_hidden_state)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -56,8 +63,10 @@ class Decoder(nn.Module):
         return cast(Tensor, self.lm.get_output_embeddings()(hidden))
 
     @torch.no_grad()
-    def generate(self, embeddings: Tensor, attention_mask: Tensor, max_new_tokens: int, **options: Any) -> Tensor:  # noqa: ANN401
-        """New token ids (B, N) after left-padded embeddings (B, T, D); greedy unless options say otherwise."""
+    def generate(
+        self, embeddings: Tensor, attention_mask: Tensor, max_new_tokens: int, **options: Any
+    ) -> Tensor:
+        """New token ids (B, N) after left-padded embeddings (B, T, D), greedy unless options say more."""
         settings = {"do_sample": False, "num_beams": 1, **options}
         return cast(
             Tensor,
@@ -73,7 +82,7 @@ class Decoder(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Writes weights in half precision, configuration and tokenizer as a Hugging Face folder."""
-        self.lm.to(torch.float16).save_pretrained(folder)
+        self.lm.half().save_pretrained(folder)
         self.tokenizer.backend.save_pretrained(str(folder))
 
 
@@ -92,10 +101,16 @@ def locate(name: str) -> str | Path:
 def load_model(place: str | Path, from_scratch: bool, options: dict[str, Any]) -> PreTrainedModel:
     """Loads weights, or only the architecture, of a hub id, folder or GGUF file."""
     path = Path(place)
-    if path.suffix == ".gguf":
-        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, **options)
-    elif from_scratch:
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(place)), **options)
-    else:
-        model = AutoModelForCausalLM.from_pretrained(str(place), **options)
+    files = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
+    source = str(path.parent if files else place)
+    if from_scratch:
+        config = AutoConfig.from_pretrained(source, **files)
+        return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, **options))
+    loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **files, **options)
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(
+            f"weights and configuration do not belong together: {len(missing)} tensors of the configuration "
+            f"are not among the weights, the first is {missing[0]}"
+        )
     return cast(PreTrainedModel, model)

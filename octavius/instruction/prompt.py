@@ -81,8 +81,8 @@ class PromptBuilder:
             ids += [*encode(f" {answer}"), self.tokenizer.eos_id]
         if len(ids) > self.max_tokens:
             raise ValueError(
-                f"sample {sample.id}: {len(ids)} tokens, {len(ids) - start} of them of the answer, but max_tokens "
-                f"is {self.max_tokens}; raise it, or leave the sample out"
+                f"sample {sample.id}: {len(ids)} tokens, {len(ids) - start} of them the answer's, but "
+                f"max_tokens is {self.max_tokens}; raise it, or leave the sample out"
             )
         return Prompt(ids, start, slots, question_ids)
 

@@ -58,9 +58,9 @@ class Detection(Task):
             label = item.label.strip()
             if not label or _BOUND.search(label) or _label(label) != label:
                 raise ValueError(
-                    f"{whose(sample)}: the label {item.label!r} could not be read back from an answer: a "
-                    "label is not empty, has no comma, semicolon or square bracket, no dot or colon at an end, "
-                    "and does not begin with 'and'; rename it in the annotation file"
+                    f"{whose(sample)}: the label {item.label!r} could not be read back from an answer; "
+                    "rename it: a label is not empty, has no comma, semicolon or square bracket, no dot or "
+                    "colon at its ends, and does not begin with 'and'"
                 )
             if said := problem(item.box):
                 raise ValueError(f"{whose(sample)}: a box of {item.label!r} is wrong: {said}")
