@@ -1,37 +1,69 @@
-"""A command line comes in, model and data are joined and run: `octavius fit | validate | test | predict | miniature`."""
+"""A command line comes in, model and data are joined and run: fit, validate, test, predict, miniature."""
 
 import logging
+import os
+import re
 import sys
 import warnings
+from argparse import ArgumentError
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from jsonargparse import CLI
+from jsonargparse import auto_cli
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 import datamodules.alignment
 import datamodules.images
 import datamodules.language  # noqa: F401 - importing the data modules makes their short names legal in YAML
 import octavius.alignment
 import octavius.encoders.image
-import octavius.encoders.precomputed
-import octavius.training  # noqa: F401 - likewise for the models and encoders
+import octavius.encoders.precomputed  # noqa: F401 - likewise for the models and encoders
+from datamodules.base import InstructionDataModule
 from datamodules.miniature.files import build
+from octavius import __version__
+from octavius.callbacks.checkpoint import CheckpointFiles
 from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.pictures import AnswerSamples
+from octavius.callbacks.progress import Progress
 from octavius.callbacks.routing import RoutingReport
 from octavius.callbacks.throughput import Throughput
-from octavius.demo import predict
+from octavius.demo import missing_config, predict, read_config, saved_config
+from octavius.errors import message, nearest, readable
 from octavius.presets import find_checkpoint, find_config
+from octavius.training import OctaviusModule
 from octavius.weights import read_checkpoint
 
-COMMANDS: dict[str, Callable[..., Any]] = {"predict": predict, "miniature": build}
-"""Commands that are plain functions; all others are Lightning's."""
+HELP = """\
+usage: octavius COMMAND [options]
+
+Tune one multimodal language model on many tasks with routed LoRA experts.
+
+commands:
+  fit        train, score after each epoch, keep a checkpoint  octavius fit --config 2d.yaml
+  validate   score a checkpoint on its validation sets         octavius validate --ckpt last.ckpt
+  test       score a checkpoint on its test sets               octavius test --ckpt last.ckpt
+  predict    answer a question about an image file             octavius predict --image x.png --question "..."
+  miniature  write the miniature's data                        octavius miniature data/miniature
+
+`octavius COMMAND --help` lists a command's options, `octavius fit --config 2d.yaml --print_config` what a run
+would use. What is set more than once is taken from the command line first, then from the --config files (the
+last one first), then from the configuration saved beside the checkpoint. A name such as 2d.yaml or last.ckpt
+is looked for here, then in configs/ or checkpoints/. OCTAVIUS_DEBUG=1 shows where an error was raised.
+"""
+
+STAGES = ("fit", "validate", "test")
+"""Commands that run a trainer."""
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {"predict": predict, "miniature": build}
+"""Commands that are plain functions."""
 
 DEFAULTS = {
     "logger": {"class_path": "TensorBoardLogger", "init_args": {"save_dir": "runs", "name": "octavius"}},
@@ -41,14 +73,17 @@ DEFAULTS = {
     "log_every_n_steps": 10,
 }
 
-NOT_ASKED = ("ckpt_path", "config", "subcommand")
-
 
 class OctaviusCLI(LightningCLI):
-    """LightningCLI with Octavius' callbacks, name look-up, and the configuration kept beside the checkpoint."""
+    """LightningCLI with Octavius' callbacks and files; builds model, data and trainer, and runs nothing."""
+
+    files: CheckpointFiles
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the callbacks, and gives the model's processor to the data."""
+        """Adds the checkpoint and the callbacks, and gives the model's processor to the data."""
+        parser.add_argument(
+            "--ckpt", "--ckpt_path", type=str | None, help="checkpoint to go on from, or to score"
+        )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -63,33 +98,36 @@ class OctaviusCLI(LightningCLI):
             "model", "data.init_args.processor", compute_fn=attrgetter("processor"), apply_on="instantiate"
         )
 
-    def _parse_ckpt_path(self) -> None:
-        """Nothing: hyper-parameters of a checkpoint must not override YAML or command line without a word."""
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the words; an error names their files, and the nearest option to one that there is not."""
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            text = readable(str(error), re.findall(r"--[\w.]+", parser.format_usage()))
+            if "are required: data, model" in text:
+                raise ValueError(
+                    "model and data are missing; name a configuration, such as --config 2d.yaml"
+                ) from None
+            files = [Path(word).name for flag, word in pairwise(args) if flag == "--config"]
+            raise ValueError(f"{text}\n(read from {', '.join([*files, 'the command line'])})") from None
 
-    def before_fit(self) -> None:
-        """Keeps the resolved configuration beside the checkpoint, where `test --ckpt` finds it."""
-        if self.trainer.is_global_zero:
-            place = self._checkpoint().with_suffix(".yaml")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            config = self.config["fit"].clone()
-            for key in NOT_ASKED:
-                config.pop(key, None)
-            text = self._parser("fit").dump(config, skip_none=False, skip_link_targets=True)
-            place.write_text(text, encoding="utf-8")
+    def instantiate_trainer(self, **options: Any) -> L.Trainer:
+        """The trainer with our callbacks, and with the configuration beside its checkpoints."""
+        config = self.config.clone()
+        for key in ("config", "ckpt"):
+            config.pop(key, None)
+        self.files = CheckpointFiles(self.parser.dump(config, skip_none=False, skip_link_targets=True))
+        asked = self.config_init["trainer"]
+        callbacks = [*listed(asked["callbacks"]), Throughput(), RoutingReport(), AnswerSamples()]
+        callbacks += [LearningRateMonitor("step")] if asked["logger"] else []
+        callbacks += [Progress()] if asked["enable_progress_bar"] is not False else []
+        plugins = [*listed(asked["plugins"]), self.files]
+        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **options)
 
-    def after_fit(self) -> None:
-        """Says what lies where, and what to run next."""
-        if self.trainer.is_global_zero and self.trainer.state.finished:
-            name = self._checkpoint()
-            print(
-                f"\nlogs, predictions and tables: {self.trainer.log_dir}\ncheckpoint: {name}\n"
-                f"next: octavius test --ckpt {name.name if str(name.parent) == 'checkpoints' else name}\n"
-                f"      tensorboard --logdir {Path(str(self.trainer.log_dir)).parts[0]}"
-            )
 
-    def _checkpoint(self) -> Path:
-        config = self.config["fit"]["checkpoint"]
-        return Path(config.dirpath) / f"{config.filename}.ckpt"
+def listed(value: Any) -> list[Any]:
+    """One, several or none, as a list."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -98,84 +136,142 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: words of the command line; those of the process when not given.
     """
-    words = list(sys.argv[1:] if args is None else args)
     try:
-        run(words)
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f"octavius: error: {message(error)}") from None
+        run(list(sys.argv[1:] if args is None else args))
+    except KeyboardInterrupt:
+        print("octavius: stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+    except (ArgumentError, MisconfigurationException, OSError, ValueError) as error:
+        if os.environ.get("OCTAVIUS_DEBUG"):
+            raise
+        print(f"octavius: error: {message(error)}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def run(words: list[str]) -> None:
     """Runs one command and lets its errors through."""
-    if words and words[0] in COMMANDS:
-        CLI(COMMANDS[words[0]], args=resolve(words)[1:], prog=f"octavius {words[0]}")
-        return
+    command, options = (words[0], words[1:]) if words else ("--help", [])
+    if command in ("--help", "-h", "help"):
+        print(HELP, end="")
+    elif command == "--version":
+        print(f"octavius {__version__}")
+    elif command in FUNCTIONS:
+        positional = command == "miniature"
+        auto_cli(FUNCTIONS[command], options, as_positional=positional, **parser_settings(command))
+    elif command in STAGES:
+        run_stage(command, options)
+    else:
+        known = (*STAGES, *FUNCTIONS)
+        raise ValueError(
+            f"there is no command '{command}'{nearest(command, known)}; commands are {', '.join(known)}"
+        )
+
+
+def parser_settings(command: str) -> dict[str, Any]:
+    """Errors are raised, not printed below the usage; a name is the whole name, so that look-up sees it."""
+    return {"prog": f"octavius {command}", "exit_on_error": False, "allow_abbrev": False}
+
+
+def run_stage(stage: str, words: Sequence[str]) -> None:
+    """Builds model, data and trainer from the words, and fits, validates or tests."""
     torch.set_float32_matmul_precision("high")
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start")  # frozen encoders mean to be
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_reading)
-    OctaviusCLI(
+    cli = OctaviusCLI(
         L.LightningModule,
         L.LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_callback=None,
         seed_everything_default=0,
-        trainer_defaults={
-            **DEFAULTS,
-            "callbacks": [Throughput(), RoutingReport(), AnswerSamples(), LearningRateMonitor("step")],
-        },
+        trainer_defaults=DEFAULTS,
+        parser_kwargs=parser_settings(stage),
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
         args=resolve(words),
+        run=False,
     )
+    trainer = cli.trainer
+    if isinstance(cli.datamodule, InstructionDataModule):  # it keeps its place within an epoch itself
+        warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
+    # What answers questions has the table of the evaluation; anything else needs Lightning's.
+    options = {} if stage == "fit" else {"verbose": not isinstance(cli.model, OctaviusModule)}
+    try:
+        getattr(trainer, stage)(
+            cli.model, datamodule=cli.datamodule, ckpt_path=cli.config["ckpt"], weights_only=True, **options
+        )
+    except SystemExit:  # how Lightning ends after Ctrl-C
+        raise KeyboardInterrupt from None
+    finally:
+        if trainer.is_global_zero:
+            say_where(trainer, cli.files.last)
+
+
+def say_where(trainer: L.Trainer, checkpoint: Path | None) -> None:
+    """Says what lies where, and what to run next; after an error, how to go on."""
+    if not trainer.state.finished:
+        if checkpoint is not None:
+            place, name = shown(checkpoint), named(checkpoint)
+            print(f"\nthe training so far is in {place}; go on with: octavius fit --ckpt {name}")
+        return
+    print()
+    folder = getattr(trainer.logger, "log_dir", None)  # the trainer's own is a broadcast
+    if isinstance(folder, str):
+        print(f"logs, predictions and tables: {shown(Path(folder))}")
+    if checkpoint is not None:
+        stage = "test" if is_overridden("test_step", trainer.lightning_module) else "validate"
+        print(f"checkpoint: {shown(checkpoint)}\nnext: octavius {stage} --ckpt {named(checkpoint)}")
+        if isinstance(folder, str) and trainer.logger is not None:
+            print(f"      tensorboard --logdir {trainer.logger.save_dir}")
+
+
+def shown(path: Path) -> Path:
+    """A path as one would type it here."""
+    return path.resolve().relative_to(Path.cwd()) if path.resolve().is_relative_to(Path.cwd()) else path
+
+
+def named(checkpoint: Path) -> Path:
+    """A checkpoint as one would name it here."""
+    path = shown(checkpoint)
+    return Path(path.name) if path.parent == Path("checkpoints") else path
 
 
 def resolve(words: Sequence[str]) -> list[str]:
-    """Fills in names: presets, checkpoints, and the configuration saved beside a checkpoint as the lowest one.
+    """Fills in names: presets, checkpoints, and as the lowest one the configuration beside a checkpoint.
 
     Precedence: command line, then `--config` files (the last wins), then the checkpoint's own, then defaults.
 
     Raises:
-        ValueError: a preset or checkpoint that is not there; a checkpoint that cannot be read.
+        ValueError: a preset or checkpoint that is not there; a file of either kind that cannot be read.
     """
-    out: list[str] = []
-    saved: Path | None = None
+    configs: list[Path] = []
+    rest: list[str] = []
     pending = list(words)
+    checkpoint: Path | None = None
     while pending:
-        word = pending.pop(0)
-        flag, equals, value = word.partition("=")
-        if flag in ("--config", "-c", "--ckpt", "--ckpt_path"):
-            value = value if equals else (pending.pop(0) if pending else "")
-            if flag in ("--config", "-c"):
-                out += ["--config", str(find_config(value))]
-                continue
-            path = find_checkpoint(value)
-            read_checkpoint(path)
-            beside = [place for place in (path.with_suffix(".yaml"), path.parent / "config.yaml") if place.is_file()]
-            saved = beside[0] if beside else None
-            out += ["--ckpt_path" if words[0] not in COMMANDS else "--ckpt", str(path)]
+        flag, equals, value = pending.pop(0).partition("=")
+        if flag not in ("--config", "-c", "--ckpt", "--ckpt_path"):
+            rest.append(flag + equals + value)
+            continue
+        value = value if equals else (pending.pop(0) if pending else "")
+        if flag in ("--config", "-c"):
+            configs.append(find_config(value))
+            read_config(configs[-1])
         else:
-            out.append(word)
-    if saved is not None and words[0] not in COMMANDS:
-        out[1:1] = ["--config", str(saved)]
-    return out
+            checkpoint = find_checkpoint(value)
+            read_checkpoint(checkpoint)
+            rest += ["--ckpt", str(checkpoint)]
+    if checkpoint is not None:
+        saved = saved_config(checkpoint)
+        if saved is not None:
+            configs.insert(0, saved)
+        elif not configs:
+            raise ValueError(f"{missing_config(checkpoint)}, or name one with --config")
+    return [word for path in configs for word in ("--config", str(path))] + rest
 
 
 def worth_reading(record: logging.LogRecord) -> bool:
     """Drops Lightning's advertisement, and its copy of an error that is told in full at the end."""
     text = record.getMessage()
     return "Tip:" not in text and "was raised with message" not in text
-
-
-def message(error: Exception) -> str:
-    """The words of an error; of one that crossed a data worker, only what was said there."""
-    text = str(error)
-    if "Original Traceback" in text:
-        text = text.rsplit("\n", 1)[0] if text.endswith("\n") else text
-        kind = type(error).__name__
-        text = text.rpartition(f"{kind}: ")[2]
-    if "Union subtypes" in text:  # jsonargparse wraps what a constructor said into its own report
-        said = [line[4:] for line in text.splitlines() if line.startswith("  - ") and "NoneType" not in line]
-        text = "\n".join(said) or text
-    return text.strip()
-
-

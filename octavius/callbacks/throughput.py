@@ -9,12 +9,16 @@ import lightning as L
 class Throughput(L.Callback):
     """Logs `samples/s` over all processes, averaged over the last hundred steps or so."""
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the clock again, so that an evaluation does not count."""
+    def __init__(self) -> None:
+        """Starts without a time: a run that resumes within an epoch never sees the epoch start."""
         self._last: float | None = None
         self._rate: float | None = None
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:  # noqa: ANN401
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Starts the clock again, so that an evaluation does not count."""
+        self._last = self._rate = None
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:
         """Takes the time of one batch into a running mean."""
         now = time.monotonic()
         if self._last is not None:

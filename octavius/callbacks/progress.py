@@ -1,0 +1,21 @@
+"""Steps pass by, a progress bar with step, time left, loss and samples/s goes out."""
+
+import sys
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+
+class Progress(TQDMProgressBar):
+    """Draws each step on a terminal, and a line now and then where nobody watches."""
+
+    def __init__(self) -> None:
+        """Looks whether anybody watches."""
+        super().__init__(refresh_rate=1 if sys.stdout.isatty() else 100)
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """What was logged for the bar, without the number of the log folder."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics

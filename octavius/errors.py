@@ -1,0 +1,78 @@
+"""An exception comes in, one message for people goes out."""
+
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pydoc import locate
+
+FRAME = (
+    "Parser key",
+    "Problem with",
+    "Does not validate",
+    "Subtypes:",
+    "Errors:",
+    "Given value",
+    "Expected a <class 'NoneType'>",
+)
+"""How lines begin in which the parser tells what it tried, level by level."""
+
+
+def message(error: BaseException) -> str:
+    """The words of an error; of one that crossed a data worker or the parser, what was said at its source."""
+    text = str(error)
+    if "Original Traceback" in text:
+        text = re.split(rf"^(?:[\w.]+\.)?{type(error).__name__}: ", text, flags=re.MULTILINE)[-1]
+    return readable(text.strip())
+
+
+def readable(text: str, options: Sequence[str] = ()) -> str:
+    """What the parser of the command line means, with the nearest of its options for one that there is not.
+
+    Args:
+        text: its message.
+        options: the options that it knows, such as `--trainer.max_epochs`.
+    """
+    keys = re.findall(r'Parser key "(.+)":', text)
+    said = _unknown_option(text, options) or (_wrong_value(text) if keys else text)
+    return f"{'.'.join(keys)}: {said}" if keys else said
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question after the nearest known name, or nothing when none is near."""
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _unknown_option(text: str, options: Sequence[str]) -> str:
+    """That an option is not known, and which one may be meant; empty when the text says something else."""
+    if found := re.search(r"unrecognized arguments: (\S+)", text):
+        return f"there is no option '{found[1]}'{nearest(found[1], options) or '; --help lists them'}"
+    if found := re.search(r"Group '(\S+)' does not accept option '(\S+)'", text):
+        owner, name = found[1], found[2]
+        known = [option.removeprefix(f"--{owner}.") for option in options if option.startswith(f"--{owner}.")]
+    elif found := re.search(r"Option '(\S+)' is not accepted", text):
+        owners, name = re.findall(r"class_path '(\S+)'", text[: found.start()]), found[1]
+        owner = owners[-1].rpartition(".")[2] if owners else "the configuration"
+        known = list(inspect.signature(locate(owners[-1])).parameters) if owners else []  # type: ignore[arg-type]
+        if not owners:
+            name = name.split(".")[0]
+            known = sorted({option.removeprefix("--").split(".")[0] for option in options})
+    else:
+        return ""
+    return f"{owner} has no option '{name}'{nearest(name, known) or '; it has ' + ', '.join(known)}"
+
+
+def _wrong_value(text: str) -> str:
+    """What a value should have been and is; or what the code said that was given it."""
+    lines = [line.strip().removeprefix("- ") for line in text.splitlines()]
+    said = [line for line in lines if line and not line.startswith(FRAME)]
+    words = [line for line in said if not line.startswith("Expected a ")]
+    if words:
+        return "\n".join(words)
+    wanted = " or ".join(line.removeprefix("Expected a ").split(". Got value: ")[0] for line in said)
+    wanted = re.sub(
+        r"<class '(?:\w+\.)*(\w+)'>", r"\1", re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", wanted)
+    )
+    given = re.search(r"(?:Got value|Given value): (.*)", text)
+    return f"expected {wanted}, found {given[1]:.100}" if given else f"expected {wanted}"
