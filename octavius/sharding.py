@@ -4,34 +4,34 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-from octavius.model import Octavius
 
+def shard(model: nn.Module, lm: nn.Module, encoders: nn.Module, mesh: DeviceMesh) -> None:
+    """Applies FSDP2 in place: a unit for each layer of the language model, and one for all else but encoders.
 
-def shard(model: Octavius, mesh: DeviceMesh) -> None:
-    """Applies FSDP2 in place: a unit for each decoder layer, and one for the rest but the frozen encoders.
-
-    The rest (embeddings, head, projectors, gate) is gathered once a pass, whatever is in the batch, so that no
-    process waits for one whose batch lacks a modality. Every process keeps the encoders whole, likewise.
+    All else (embeddings, head, projectors, gate) is gathered once a pass, whatever is in the batch, so that
+    no process waits for one whose batch lacks a modality. Every process keeps the encoders whole likewise.
 
     Args:
-        model: the whole model, unsharded.
+        model: the whole model, unsharded; its methods `forward` and `generate` work as before.
+        lm: the language model in it, of Hugging Face.
+        encoders: the frozen encoders in it.
         mesh: a one-dimensional mesh of all data-parallel processes.
     """
-    for layer in decoder_layers(model.decoder.lm):
+    for layer in layers(lm):
         fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh, ignored_params=set(model.encoders.parameters()))
+    fully_shard(model, mesh=mesh, ignored_params=set(encoders.parameters()))
     register_fsdp_forward_method(model, "generate")
-    # Every token is a collective now: this has transformers generate until the last process is done.
-    model.decoder.lm._is_fsdp_managed_module = True
+    # Every token is a collective now: by this mark transformers generates until the last process is done.
+    lm._is_fsdp_managed_module = True  # type: ignore[assignment]
 
 
-def decoder_layers(lm: nn.Module) -> list[nn.Module]:
+def layers(lm: nn.Module) -> list[nn.Module]:
     """The repeated blocks of a Hugging Face causal LM: its longest list of modules.
 
     Raises:
         ValueError: it has none, so there is nothing to shard.
     """
-    lists = [module for module in lm.modules() if isinstance(module, nn.ModuleList)]
+    lists: list[list[nn.Module]] = [list(found) for found in lm.modules() if isinstance(found, nn.ModuleList)]
     if not lists:
         raise ValueError(f"{type(lm).__name__} has no list of layers to shard; use the strategy ddp")
-    return list(max(lists, key=len))
+    return max(lists, key=len)

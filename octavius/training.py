@@ -78,7 +78,7 @@ class OctaviusModule(L.LightningModule):
         """Shards the model under FSDP2, once; Lightning calls this again before every later stage."""
         mesh = self.device_mesh
         if mesh is not None and not self._sharded:
-            shard(self.model, mesh["data_parallel"])
+            shard(self.model, self.model.decoder.lm, self.model.encoders, mesh["data_parallel"])
             self._sharded = True
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002

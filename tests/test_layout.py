@@ -24,6 +24,7 @@ LEVELS = {
     "lora_moe": 3,
     "model": 4,
     "weights": 4,
+    "sharding": 4,
     "probes": 4,
     "training": 5,
     "alignment": 5,
