@@ -1,5 +1,9 @@
 """A model and a mesh of processes come in, the model with its decoder sharded over them goes out."""
 
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -21,6 +25,9 @@ def shard(model: nn.Module, lm: nn.Module, encoders: nn.Module, mesh: DeviceMesh
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh, ignored_params=set(encoders.parameters()))
     register_fsdp_forward_method(model, "generate")
+    # Weights that were first gathered in inference mode could not be trained afterwards.
+    generate = cast(Callable[..., Any], model.generate)
+    model.generate = torch.inference_mode(False)(generate)  # type: ignore[assignment]
     # Every token is a collective now: by this mark transformers generates until the last process is done.
     lm._is_fsdp_managed_module = True  # type: ignore[assignment]
 
