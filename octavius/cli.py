@@ -116,7 +116,7 @@ class OctaviusCLI(LightningCLI):
         config = self.config.clone()
         for key in ("config", "ckpt"):
             config.pop(key, None)
-        self.files = CheckpointFiles(self.parser.dump(config, skip_none=False, skip_link_targets=True))
+        self.files = CheckpointFiles(self.parser.dump(config, skip_unset=False, skip_link_targets=True))
         asked = self.config_init["trainer"]
         callbacks = [*listed(asked["callbacks"]), Throughput(), RoutingReport(), AnswerSamples()]
         callbacks += [LearningRateMonitor("step")] if asked["logger"] else []

@@ -55,7 +55,7 @@ def load(path: Path) -> OctaviusModule:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(OctaviusModule, "model")
     model = parser.parse_object({"model": read_config(config).get("model")})
-    module: OctaviusModule = parser.instantiate_classes(model).model
+    module: OctaviusModule = parser.instantiate(model).model
     module.on_load_checkpoint(checkpoint)
     module.load_state_dict(checkpoint["state_dict"], strict=False)
     return module.eval()

@@ -1,0 +1,83 @@
+"""A trained checkpoint comes in; the tests see that a question is answered as the evaluation answers it."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from octavius.cli import main
+from octavius.demo import ask, load
+from tests.tiny import settings, write_models
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, miniature_root: Path) -> Path:
+    """A folder in which a tiny model was trained and tested; predictions lie in `runs/test`."""
+    folder = tmp_path_factory.mktemp("demo")
+    small = settings(write_models(folder / "models"), miniature_root)
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": None, "version": "test"}}
+    small["trainer"]["logger"] = logger
+    with contextlib.chdir(folder):
+        Path("small.yaml").write_text(yaml.safe_dump(small))
+        main(["fit", "--config", "small.yaml", "--data.init_args.validate", "[]"])
+        main(["test", "--ckpt", "last.ckpt"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def asked(run: Path) -> list[dict[str, Any]]:
+    """What the evaluation of the test set wrote down."""
+    lines = (run / "runs" / "test" / "predictions_test.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_it_answers_as_the_evaluation_did(run: Path, asked: list[dict[str, Any]]) -> None:
+    module = load(run / "checkpoints" / "last.ckpt")
+    assert not module.training
+    assert len(asked) == 4
+    for line in asked:
+        text, gate = ask(module, line["question"], Path(line["media"]["image"]), max_new_tokens=4)
+        assert text == line["prediction"]
+        assert gate == pytest.approx(line["gate"], abs=1e-4)
+
+
+def test_it_holds_what_was_trained(run: Path) -> None:
+    module = load(run / "checkpoints" / "last.ckpt")
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    here = dict(module.named_parameters())
+    assert set(saved) == {name for name, parameter in here.items() if parameter.requires_grad}
+    for name, tensor in saved.items():
+        torch.testing.assert_close(here[name], tensor, rtol=0, atol=0)
+
+
+def test_the_command_prints_the_answer_and_the_experts(
+    run: Path,
+    asked: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(run)
+    line = asked[0]
+    words = ["--question", line["question"], "--image", line["media"]["image"], "--max_new_tokens", "4"]
+    main(["predict", *words])
+    answer, experts = capsys.readouterr().out.splitlines()
+    assert answer == line["prediction"]
+    used = {place: weight for place, weight in enumerate(line["gate"]) if weight > 0}
+    assert experts == "experts: " + ", ".join(f"{place} ({weight:.2f})" for place, weight in used.items())
+
+
+def test_a_picture_is_not_needed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = str(run / "checkpoints" / "last.ckpt")
+    main(["predict", "--question", "What is red?", "--ckpt", checkpoint, "--max_new_tokens", "3"])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("experts: ")
+
+
+def test_beams_and_greedy_agree_on_one_token(run: Path, asked: list[dict[str, Any]]) -> None:
+    module = load(run / "checkpoints" / "last.ckpt")
+    image = Path(asked[0]["media"]["image"])
+    greedy = ask(module, "What is this?", image, max_new_tokens=1)
+    assert ask(module, "What is this?", image, max_new_tokens=1, num_beams=3) == greedy
