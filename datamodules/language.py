@@ -4,7 +4,6 @@ Each scene is either written into the question, or given as a symbolic grid at t
 stand. No pixel is involved, and no scene, pair or wording of a zero-shot set.
 """
 
-import string
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, overload
@@ -34,7 +33,7 @@ from octavius.tasks import TASKS
 
 Form = Literal["symbolic", "written"]
 
-KINDS = ("detection", "captioning", "vqa", "letters", "classification", "hair", "smile")
+KINDS = ("detection", "captioning", "vqa", "classification", "hair", "smile")
 
 
 class WorldQuestions(Sequence[Sample]):
@@ -57,9 +56,6 @@ class WorldQuestions(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(self.length))]
         rng = generator(self.seed, f"{self.place}/{self.kind}/{self.form}", index)
-        if self.kind == "letters":
-            drill, told = letter_drill(rng)
-            return Sample(f"letters/{index}", "conversation", self.kind, {}, drill, References((told,)))
         facts, task, question, gold, group = make_question(self.kind, rng)
         media: dict[str, Media] = {}
         if self.form == "symbolic":
@@ -92,16 +88,6 @@ def make_question(kind: str, rng: np.random.Generator) -> tuple[Scene | Face, st
     if kind == "captioning":
         return scene, kind, "", References(text.captions(scene)), ""
     return scene, kind, "", scene_boxes(scene), ""
-
-
-def letter_drill(rng: np.random.Generator) -> tuple[str, str]:
-    """Question and answer with nothing to see: each of some options is told with its letter, in any order."""
-    words = (*COLOURS, *SHAPES, "1", "2", "3", "4", "left", "right", "above", "below")
-    options = [words[place] for place in rng.permutation(len(words))[: int(rng.integers(2, 5))]]
-    letters = [f"({letter})" for letter, _ in zip(string.ascii_uppercase, options, strict=False)]
-    listed = " ".join(f"{letter} {option}" for letter, option in zip(letters, options, strict=True))
-    told = ", ".join(f"{options[place]} {letters[place]}" for place in rng.permutation(len(options)))
-    return f"Name every option with its letter.\nOptions: {listed}", told
 
 
 def vocabulary(folder: Path, seed: int = 0, scenes: int = 3000) -> None:

@@ -56,7 +56,7 @@ def world_lines(seed: int, count: int, questions: Iterable[str] = ()) -> Iterato
             question = text.ask(scene, kind, rng)
             if question is not None:
                 pairs = zip("ABCD", question.options, strict=False)
-                letters = " ".join(f"({letter}) {option}" for letter, option in pairs)
+                letters = ", ".join(f"{option} ({letter})" for letter, option in pairs)
                 yield f" {question.text}\nOptions: {letters}"
 
 

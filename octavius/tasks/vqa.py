@@ -21,10 +21,9 @@ _LETTER = re.compile(
 
 
 class VQA(Task):
-    """Asks `question` + `Options: red (A), blue (B)` and answers `blue (B)`.
+    """Asks `question` + `Options: red (A), blue (B)` and answers `blue`, the right option's content.
 
-    Content stands before its letter in both, so that answering goes on from the option as it was read; small
-    language models learn that at once, and letters before the options hardly.
+    A model that answers with a letter, alone or beside the content, is understood as well.
     """
 
     name = "vqa"
@@ -39,9 +38,10 @@ class VQA(Task):
         return f"{asked}\nOptions: {options}"
 
     def answer(self, sample: Sample, rng: random.Random) -> str:  # noqa: ARG002
-        """Content and letter of the right option."""
+        """Content of the right option, with its letter where the content alone would be read as another."""
         right = self.value(sample)
-        return _said(right, _options(sample)[right])
+        content = _plain(_options(sample)[right])
+        return content if self.parse(content, sample) == right else _said(right, content)
 
     def parse(self, text: str, sample: Sample) -> int | None:
         """The index of the answer that the text is, else of the one letter named, else of the one option.
@@ -52,8 +52,8 @@ class VQA(Task):
         said = _plain(text)
         for form in (_said, lambda _, option: option):  # content with letter, content alone
             exact = [index for index, option in enumerate(options) if _plain(form(index, option)) == said]
-            if said and len(exact) == 1:
-                return exact[0]
+            if said and exact:
+                return exact[0] if len(exact) == 1 else None
         letters = {"".join(groups).upper() for groups in _LETTER.findall(_without(options, said))}
         indices = {LETTERS.index(letter) for letter in letters if letter in LETTERS[: len(options)]}
         if indices:

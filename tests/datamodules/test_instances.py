@@ -102,7 +102,7 @@ def test_a_question_of_the_data_is_kept(processor: Processor) -> None:
     ]
     for unseen in (False, True):
         instances = EvaluationInstances([EvalSet("own", own, unseen)], processor)
-        assert words(instances[0], processor)[0] == "What colour is the ball?\nOptions: (A) red (B) blue"
+        assert words(instances[0], processor)[0] == "What colour is the ball?\nOptions: red (A), blue (B)"
         assert words(instances[1], processor)[0] == "Is this person smiling?"
 
 
