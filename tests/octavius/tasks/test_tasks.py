@@ -1,0 +1,217 @@
+"""What a task answers reads back as the gold; whatever else a model says never raises and scores nothing."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, References, Sample
+from octavius.instruction.tokenizer import Tokenizer
+from octavius.tasks import TASKS
+
+RNG = random.Random(0)
+ANY_TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
+WORDS = ANY_TEXT.filter(str.strip)
+NESTED = (
+    "grey",
+    "dark grey",
+    "Dark grey-blue",
+    "red",
+    "dark red",
+    "A",
+    "B",
+    "(B)",
+    "a (B)",
+    "C major",
+    "no",
+    "yes",
+)
+NAMES = st.one_of(WORDS.map(lambda text: " ".join(text.split())), st.sampled_from(NESTED))
+LABELS = ANY_TEXT.map(
+    lambda text: text.translate({ord(mark): " " for mark in "[],;"}).strip(" .:\t\n\r")
+).filter(lambda label: label == label.strip() and label and not label.startswith("and "))
+
+
+def sample(task: str, gold: Gold, question: str = "") -> Sample:
+    return Sample("s1", task, "zoo", {}, question, gold)
+
+
+@st.composite
+def boxes(draw: st.DrawFn) -> Boxes:
+    """Objects whose edges are whole hundredths."""
+    objects = []
+    for label in draw(st.lists(LABELS, max_size=4)):
+        x1, y1 = draw(st.integers(0, 99)), draw(st.integers(0, 99))
+        x2, y2 = draw(st.integers(x1 + 1, 100)), draw(st.integers(y1 + 1, 100))
+        objects.append(LabelledBox(label, (x1 / 100, y1 / 100, x2 / 100, y2 / 100)))
+    return Boxes(tuple(objects))
+
+
+@st.composite
+def choices(draw: st.DrawFn) -> Choice:
+    options = draw(st.lists(NAMES, min_size=1, max_size=26))
+    return Choice(tuple(options), draw(st.integers(0, len(options) - 1)))
+
+
+@st.composite
+def class_names(draw: st.DrawFn) -> ClassName:
+    names = draw(st.lists(NAMES, min_size=1, max_size=8, unique=True))
+    return ClassName(draw(st.sampled_from(names)), tuple(names))
+
+
+GOLDS: dict[str, st.SearchStrategy[Any]] = {
+    "detection": boxes(),
+    "captioning": st.lists(WORDS, min_size=1, max_size=3).map(lambda texts: References(tuple(texts))),
+    "vqa": choices(),
+    "classification": class_names(),
+    "facial_attributes": class_names(),
+    "conversation": st.lists(WORDS, min_size=1, max_size=1).map(lambda texts: References(tuple(texts))),
+}
+EXAMPLES: dict[str, Gold] = {
+    "detection": Boxes((LabelledBox("cat", (0.1, 0.1, 0.5, 0.5)),)),
+    "captioning": References(("a cat on a mat in the sun",)),
+    "vqa": Choice(("red", "blue", "green"), 1),
+    "classification": ClassName("cat", ("cat", "dog")),
+    "facial_attributes": ClassName("yes", ("yes", "no")),
+    "conversation": References(("a cat on a mat in the sun",)),
+}
+
+
+def test_every_task_is_tested_here() -> None:
+    assert set(TASKS) == set(GOLDS) == set(EXAMPLES)
+    assert all(task.name == name for name, task in TASKS.items())
+
+
+def in_order(value: Any) -> Any:
+    """A value that can be compared: objects from left to right, texts on one line."""
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if isinstance(value, tuple):
+        return sorted(value, key=lambda item: (item.box, item.label))
+    return value
+
+
+@pytest.mark.parametrize("name", TASKS)
+@given(data=st.data())
+def test_an_answer_reads_back(tokenizer: Tokenizer, name: str, data: st.DataObject) -> None:
+    task, one = TASKS[name], sample(name, data.draw(GOLDS[name]))
+    answer, truth = task.answer(one, RNG), task.value(one)
+    for said in (answer, tokenizer.decode(tokenizer.encode(f" {answer}"))):
+        found = task.parse(said, one)
+        if name in ("captioning", "conversation"):
+            assert found in [in_order(text) for text in truth]
+        else:
+            assert in_order(found) == in_order(truth)
+
+
+@pytest.mark.parametrize("name", TASKS)
+@given(data=st.data())
+def test_no_text_raises(name: str, data: st.DataObject) -> None:
+    task, one = TASKS[name], sample(name, data.draw(GOLDS[name]))
+    text = data.draw(st.one_of(ANY_TEXT, st.text("[](),.;:0123456789 -abcABC", max_size=60)))
+    metrics = task.metrics()
+    metrics.update([task.parse(text, one)], [one.gold])
+    assert all(value >= 0 or value.isnan() for value in metrics.compute().values())
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    "text", ["", " \n", "?!", "xyzzy", "[0.1, 0.2", "\u212a", "(\u212a)", "[]" * 50, "\0"]
+)
+def test_garbage_scores_nothing(name: str, text: str) -> None:
+    task, one = TASKS[name], sample(name, EXAMPLES[name])
+    metrics = task.metrics()
+    metrics.update([task.parse(text, one)], [one.gold])
+    assert all(value == pytest.approx(0, abs=1e-6) for value in metrics.compute().values())
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_right_answer_scores_best(name: str) -> None:
+    task, metrics = TASKS[name], TASKS[name].metrics()
+    one = sample(name, EXAMPLES[name])
+    metrics.update([task.parse(task.answer(one, RNG), one)], [one.gold])
+    scores = {key: float(value) for key, value in metrics.compute().items() if key != "cider"}
+    assert scores
+    assert all(value == pytest.approx(1) for value in scores.values())
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    "text", [" " * 20_000, "[" * 20_000, "[1" * 10_000, "[" + "1" * 5000 + "," + "1" * 5000, "(A " * 7000]
+)
+def test_long_texts_are_read_fast(name: str, text: str) -> None:
+    TASKS[name].parse(text, sample(name, EXAMPLES[name]))  # would take minutes if a pattern tried every split
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_questions_come_from_the_forms(name: str) -> None:
+    task, one = TASKS[name], sample(name, EXAMPLES[name])
+    seen = {task.question(one, random.Random(seed)).split("\n")[0] for seed in range(60)}
+    unseen = {task.question(one, random.Random(seed), unseen=True).split("\n")[0] for seed in range(60)}
+    assert seen == set(task.questions)
+    assert unseen == set(task.unseen_questions)
+    assert not seen & unseen
+    own = sample(name, EXAMPLES[name], "What now?")
+    assert task.question(own, RNG, unseen=True).split("\n")[0] == "What now?"
+    assert task.question(one, random.Random(3)) == task.question(one, random.Random(3))
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("use", ["value", "answer", "question"])
+def test_a_gold_of_another_kind(name: str, use: str) -> None:
+    other = EXAMPLES["vqa"] if name != "vqa" else EXAMPLES["detection"]
+    ask: Callable[..., Any] = getattr(TASKS[name], use)
+    with pytest.raises(
+        ValueError, match=rf"^sample s1 of zoo: the task {name} takes a gold of type \w+, found a"
+    ):
+        ask(*([sample(name, other)] if use == "value" else [sample(name, other), RNG]))
+
+
+@pytest.mark.parametrize(
+    ("name", "gold", "message"),
+    [
+        (
+            "detection",
+            Boxes((LabelledBox("tench, fish", (0, 0, 1, 1)),)),
+            "the label 'tench, fish' could not be read",
+        ),
+        (
+            "detection",
+            Boxes((LabelledBox("cat [old]", (0, 0, 1, 1)),)),
+            r"the label 'cat \[old\]' could not be read",
+        ),
+        ("detection", Boxes((LabelledBox("a;b", (0, 0, 1, 1)),)), "the label 'a;b' could not be read"),
+        ("detection", Boxes((LabelledBox("and so", (0, 0, 1, 1)),)), "the label 'and so' could not be read"),
+        ("detection", Boxes((LabelledBox("Mt.", (0, 0, 1, 1)),)), "the label 'Mt.' could not be read"),
+        ("detection", Boxes((LabelledBox(" ", (0, 0, 1, 1)),)), "the label ' ' could not be read"),
+        (
+            "detection",
+            Boxes((LabelledBox("cat", (0.5, 0, 0.1, 1)),)),
+            "a box of 'cat' is wrong: x1 = 0.5 is not left",
+        ),
+        (
+            "detection",
+            Boxes((LabelledBox("cat", (0, 0, 1.2, 1)),)),
+            "a box of 'cat' is wrong: an edge lies outside",
+        ),
+        ("captioning", References(()), "it has no reference text"),
+        ("captioning", References((" ", "\n")), "it has no reference text"),
+        ("vqa", Choice((), 0), "expected 1 to 26 options, none empty, found 0"),
+        ("vqa", Choice(("a",) * 27, 0), "expected 1 to 26 options, none empty, found 27"),
+        ("vqa", Choice(("a", " "), 0), "expected 1 to 26 options, none empty, found 2: 'a', ' '"),
+        ("vqa", Choice(("a", "b"), 2), r"the right option is number 2 \(from 0\), there are 2"),
+        ("vqa", Choice(("a", "b"), -1), r"the right option is number -1 \(from 0\), there are 2"),
+        (
+            "classification",
+            ClassName("cow", ("cat", "dog")),
+            "its class name 'cow' should be one of .*: cat, dog",
+        ),
+        ("classification", ClassName(" ", ("cat", " ")), "its class name ' ' should be"),
+    ],
+)
+def test_golds_that_no_answer_could_say(name: str, gold: Gold, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^sample s1 of zoo: {message}"):
+        TASKS[name].question(sample(name, gold), RNG)  # the first that a data worker does with a sample
