@@ -8,7 +8,6 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from octavius.callbacks.routing import RoutingReport
 from octavius.callbacks.throughput import Throughput
 from octavius.demo import missing_config, predict, read_config, saved_config
 from octavius.errors import message, nearest, readable
+from octavius.instruction.batch import Processor
 from octavius.presets import find_checkpoint, find_config
 from octavius.training import OctaviusModule
 from octavius.weights import read_checkpoint
@@ -95,7 +95,7 @@ class OctaviusCLI(LightningCLI):
         )
         parser.add_lightning_class_args(Evaluation, "evaluation")
         parser.link_arguments(
-            "model", "data.init_args.processor", compute_fn=attrgetter("processor"), apply_on="instantiate"
+            "model", "data.init_args.processor", compute_fn=processor_of, apply_on="instantiate"
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -116,13 +116,21 @@ class OctaviusCLI(LightningCLI):
         config = self.config.clone()
         for key in ("config", "ckpt"):
             config.pop(key, None)
-        self.files = CheckpointFiles(self.parser.dump(config, skip_unset=False, skip_link_targets=True))
+        self.files = CheckpointFiles(self.parser.dump(config, skip_unset=False, skip_validation=True))
         asked = self.config_init["trainer"]
         callbacks = [*listed(asked["callbacks"]), Throughput(), RoutingReport(), AnswerSamples()]
         callbacks += [LearningRateMonitor("step")] if asked["logger"] else []
         callbacks += [Progress()] if asked["enable_progress_bar"] is not False else []
         plugins = [*listed(asked["plugins"]), self.files]
-        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **options)
+        built = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **options)
+        if not isinstance(self.model, OctaviusModule):  # it answers no questions
+            built.callbacks = [item for item in built.callbacks if not isinstance(item, Evaluation)]
+        return built
+
+
+def processor_of(model: L.LightningModule) -> Processor | None:
+    """What prepares samples for the model, if it answers questions."""
+    return model.processor if isinstance(model, OctaviusModule) else None
 
 
 def listed(value: Any) -> list[Any]:

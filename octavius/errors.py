@@ -34,7 +34,8 @@ def readable(text: str, options: Sequence[str] = ()) -> str:
         options: the options that it knows, such as `--trainer.max_epochs`.
     """
     keys = re.findall(r'Parser key "(.+)":', text)
-    said = _unknown_option(text, options) or (_wrong_value(text) if keys else text)
+    framed = keys or "Union subtypes" in text
+    said = _unknown_option(text, options) or (_wrong_value(text) if framed else text)
     return f"{'.'.join(keys)}: {said}" if keys else said
 
 

@@ -22,7 +22,9 @@ class Throughput(L.Callback):
         """Takes the time of one batch into a running mean."""
         now = time.monotonic()
         if self._last is not None:
-            rate = len(rest[1]) * trainer.world_size / max(now - self._last, 1e-9)
+            batch = rest[1]
+            count = len(next(iter(batch.values()))) if isinstance(batch, dict) else len(batch)
+            rate = count * trainer.world_size / max(now - self._last, 1e-9)
             self._rate = rate if self._rate is None else 0.98 * self._rate + 0.02 * rate
             pl_module.log("samples/s", self._rate, prog_bar=True, rank_zero_only=True)
         self._last = now

@@ -1,0 +1,104 @@
+"""Every preset comes in; its first line is its command, which parses, trains a step and scores a batch."""
+
+import shlex
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from octavius.cli import main
+from tests.tiny import ROOT, write_models
+
+CONFIGS = ROOT / "configs"
+NAMES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
+
+SHORT = {
+    "logger": False,
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "max_epochs": 1,
+    "limit_train_batches": 1,
+    "limit_val_batches": 1,
+    "limit_test_batches": 1,
+    "val_check_interval": 1.0,
+}
+"""One step and one batch of each evaluation."""
+
+NOT_RUN = {"fsdp.yaml": "needs several processes: tests/octavius/test_processes.py"}
+
+
+def command(name: str) -> list[str]:
+    """The words after `octavius` on the first line of a preset."""
+    words = shlex.split((CONFIGS / name).read_text().splitlines()[0])
+    assert words[:3] == ["#", "octavius", "fit"], f"{name} should begin with the command that runs it"
+    assert ("--config", name) in pairwise(words)
+    return words[2:]
+
+
+def overlay(name: str, models: Path, data: Path) -> dict[str, Any]:
+    """Settings that put tiny models, data and runs in the place of those of a preset."""
+    decoder = {"init_args": {"name": str(models / "language")}}
+    image = {"class_path": "ImageEncoder", "init_args": {"name": str(models / "clip"), "pretrained": None}}
+    few = {"workers": 0, "batch_size": 4}
+    asked = few | {"eval_batch_size": 4}
+    miniature = asked | {"root": str(data), "miniature": False}
+    one = {"benchmark": "scienceqa", "folder": "seen/scienceqa"}
+    # A preset on top of 2d.yaml has its sources; reading them once is enough.
+    one_each = {"train": [{**one, "split": "train"}], "validate": [{**one, "split": "val"}]}
+    one_each["test"] = [{**one, "split": "test"}]
+    parts = {
+        "pretrain/clip.yaml": ({"model": str(models / "clip")}, few | {"probe_pictures": 8}),
+        "pretrain/language.yaml": ({"decoder": decoder}, asked | {"eval_count": 2}),
+        "coco": ({"decoder": decoder, "encoders": {"image": image}}, asked),
+        "2d.yaml": ({"decoder": decoder, "encoders": {"image": image}}, miniature),
+        "": ({"decoder": decoder, "encoders": {"image": image}}, miniature | one_each),
+    }
+    model, sources = next(part for key, part in parts.items() if name.startswith(key))
+    return {
+        "trainer": SHORT,
+        "model": {"init_args": model},
+        "data": {"init_args": sources},
+        "evaluation": {"max_new_tokens": 3},
+    }
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_models(tmp_path_factory.mktemp("models"))
+
+
+def test_there_are_presets() -> None:
+    assert {"2d.yaml", "fsdp.yaml", "pretrain/clip.yaml", "pretrain/language.yaml"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NOT_RUN)
+def test_its_command_parses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*command(name), "--print_config"])
+    assert end.value.code == 0, capsys.readouterr().err
+    assert {"model", "data", "trainer"} <= set(yaml.safe_load(capsys.readouterr().out))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_RUN])
+def test_its_command_trains_a_step_and_scores_a_batch(
+    name: str,
+    models: Path,
+    miniature_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(yaml.safe_dump(overlay(name, models, miniature_root)))
+    words = [word.replace("PATH_TO_COCO", str(miniature_root / "seen" / "coco")) for word in command(name)]
+    main([*words, "--config", "tiny.yaml"])
+    (checkpoint,) = Path("checkpoints").rglob("*.ckpt")
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 1
+    last = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: octavius ")]
+    assert len(last) == 1
+    main(shlex.split(last[0])[2:])
+    assert "0." in capsys.readouterr().out  # a table of scores
