@@ -1,7 +1,9 @@
-"""A `Batch` comes in, answer losses or answers go out: encoders, projectors, gate and decoder in one module."""
+"""A `Batch` comes in, answer losses or answers go out: encoders, projectors, gate and decoder in one."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -72,8 +74,12 @@ class Octavius(nn.Module):
         super().__init__()
         self.decoder = decoder
         self.encoders = nn.ModuleDict(dict(encoders)).requires_grad_(False)
+        widths = {name: encoder.width for name, encoder in encoders.items()}
         self.projectors = nn.ModuleDict(
-            {name: LinearProjector(encoder.width, decoder.width, normalise_features) for name, encoder in encoders.items()}
+            {
+                name: LinearProjector(width, decoder.width, normalise_features)
+                for name, width in widths.items()
+            }
         )
         self.routing = Routing()
         self.gate: InstanceGate | None = None
@@ -106,7 +112,8 @@ class Octavius(nn.Module):
             ValueError: the number of slots and of media vectors differ.
         """
         embeddings = self.decoder.embed(batch.input_ids)
-        for name, projector in self.projectors.items():
+        for name, module in self.projectors.items():
+            projector = cast(LinearProjector, module)
             if name in batch.media:
                 embeddings = self._fill_slots(embeddings, name, batch)
             elif self.training:
@@ -153,9 +160,7 @@ class Octavius(nn.Module):
         limits = [max_new_tokens] * len(batch) if isinstance(max_new_tokens, int) else list(max_new_tokens)
         gate = self.route(batch)
         embeddings = self.embed(batch)
-        if gate is not None:
-            self.routing.set(gate)
-        ids = self.decoder.generate(embeddings, batch.attention_mask, max(limits), **options)
-        self.routing.clear()
+        with nullcontext() if gate is None else self.routing.use(gate):
+            ids = self.decoder.generate(embeddings, batch.attention_mask, max(limits), **options)
         rows = [row[:limit] for row, limit in zip(ids.tolist(), limits, strict=True)]
         return [self.decoder.tokenizer.decode(row) for row in rows], gate

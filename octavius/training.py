@@ -52,8 +52,8 @@ class OctaviusModule(L.LightningModule):
             betas: of AdamW.
             weight_decay: of AdamW, on all trainable tensors.
             warmup: share of the steps in which the learning rate rises; then it falls linearly to zero.
-            loss_norm: what the sum of token losses of a step is divided by: its answer tokens, its samples (each
-                the mean of its tokens), or all its positions, padding included (as the published code does).
+            loss_norm: what the sum of a step's token losses is divided by: its tokens, its samples (each the
+                mean of its tokens), or all its positions, padding included (as the published code does).
             activation_checkpointing: recompute the decoder's layers in backward to save memory.
             save_decoder: folder that the trained decoder is written to at the end, when it has no experts.
         """
@@ -63,12 +63,15 @@ class OctaviusModule(L.LightningModule):
         self.lr, self.betas, self.weight_decay, self.warmup = lr, betas, weight_decay, warmup
         self.loss_norm = loss_norm
         self.frozen_fingerprint = fingerprint(self)
-        self.strict_loading = False  # weights.keep_trainable saves a part; check_fingerprint is strict about it
+        self.strict_loading = False  # a part is saved; check_fingerprint is strict about it
         self.save_decoder = save_decoder
         if save_decoder is not None and lora is not None:
-            raise ValueError("save_decoder writes a decoder that is trained whole; with experts use the checkpoint")
+            raise ValueError("save_decoder writes a decoder trained whole; with experts use the checkpoint")
         self._sums = torch.zeros(1 + 2 * len(TASKS))  # of a step: its divisor; losses, then tokens, by task
         self._sharded = False
+        self._seed: int | None = None
+        # Lightning leaves modes alone, and a loaded decoder is in eval mode: no dropout, no checkpointing.
+        self.train()
         if activation_checkpointing:
             decoder.lm.gradient_checkpointing_enable(
                 {"use_reentrant": False, "context_fn": self.model.routing.checkpoint_context}
@@ -81,8 +84,18 @@ class OctaviusModule(L.LightningModule):
             shard(self.model, self.model.decoder.lm, self.model.encoders, mesh["data_parallel"])
             self._sharded = True
 
+    def on_fit_start(self) -> None:
+        """Takes the seed of dropout and noise, unless a checkpoint brought the one that it was begun with."""
+        self._seed = torch.initial_seed() if self._seed is None else self._seed
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """Seeds dropout and noise by batch and process: a resumed run draws as one that went through."""
+        assert self._seed is not None
+        place = self.trainer.fit_loop.epoch_loop.total_batch_idx * self.trainer.world_size + self.global_rank
+        torch.manual_seed((self._seed * 1_000_003 + place) % 2**63)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
-        """The summed loss of a micro-batch; `on_before_optimizer_step` divides by what the step holds in all."""
+        """The summed loss of a micro-batch; `on_before_optimizer_step` divides by what the step holds."""
         out: AnswerLosses = self.model(batch)
         weights, norm = self._weights(out, batch)
         sums = torch.cat([norm[None], by_task(out, batch)])
@@ -123,7 +136,10 @@ class OctaviusModule(L.LightningModule):
         """AdamW over all trainable tensors; linear warm-up, then linear decay to zero."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(parameters, self.lr, self.betas, weight_decay=self.weight_decay)
-        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise ValueError("the learning rate needs to know the last step; set max_epochs or max_steps")
+        steps = max(1, int(steps))
         rise = max(1, round(self.warmup * steps))
 
         def scale(step: int) -> float:
@@ -138,10 +154,12 @@ class OctaviusModule(L.LightningModule):
         """Keeps the trainable tensors and the fingerprint of the frozen ones."""
         checkpoint["state_dict"] = keep_trainable(self, checkpoint["state_dict"])
         checkpoint["frozen_fingerprint"] = self.frozen_fingerprint
+        checkpoint["seed"] = self._seed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint that is not of exactly this model."""
         check_fingerprint(self, checkpoint, self.frozen_fingerprint)
+        self._seed = checkpoint.get("seed")
 
     def _weights(self, out: AnswerLosses, batch: Batch) -> tuple[Tensor, Tensor]:
         """The weight of each answer token in the sum, and this micro-batch's share of the divisor."""
@@ -154,7 +172,7 @@ class OctaviusModule(L.LightningModule):
         return torch.ones_like(losses), losses.new_tensor(batch.labels[:, 1:].numel())
 
     def _log_losses(self, losses: Tensor, tokens: Tensor) -> None:
-        """Mean token loss of the whole step over all ranks, of all and of every task that took part."""
+        """Mean token loss of the step over all ranks; a task that takes no part keeps its last value."""
         self.log("train/loss", losses.sum() / tokens.sum(), prog_bar=True)
         for task, total, count in zip(TASKS, losses, tokens.tolist(), strict=True):
             if count:

@@ -1,4 +1,4 @@
-"""A model and a checkpoint come in; its trainable tensors are kept, its frozen ones fingerprinted and checked."""
+"""A model and a checkpoint come in; its trainable tensors are kept, its frozen ones checked by a hash."""
 
 import hashlib
 import pickle
@@ -44,7 +44,7 @@ def check_fingerprint(module: nn.Module, checkpoint: Mapping[str, Any], expected
         ValueError: names or shapes differ (the message lists the first), or the frozen weights do.
     """
     saved: Mapping[str, Tensor] = checkpoint["state_dict"]
-    wanted = {name: parameter.shape for name, parameter in module.named_parameters() if parameter.requires_grad}
+    wanted = {name: part.shape for name, part in module.named_parameters() if part.requires_grad}
     missing, extra = sorted(set(wanted) - set(saved)), sorted(set(saved) - set(wanted))
     reshaped = [
         f"{name}: {tuple(saved[name].shape)} in the file, {tuple(shape)} here"
@@ -60,8 +60,8 @@ def check_fingerprint(module: nn.Module, checkpoint: Mapping[str, Any], expected
     found = checkpoint.get("frozen_fingerprint")
     if found != expected:
         raise ValueError(
-            f"the frozen weights differ: the checkpoint was tuned on {found}, the decoder and encoders loaded here "
-            f"are {expected}; load the same decoder and encoders that it was tuned on"
+            f"the frozen weights differ: the checkpoint was tuned on {found}, the decoder and encoders "
+            f"loaded here are {expected}; load the same decoder and encoders that it was tuned on"
         )
 
 
@@ -80,10 +80,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
         size = path.stat().st_size if path.is_file() else 0
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
-            f"{path} ({size:,} bytes) cannot be read as a checkpoint: it is cut short or of another kind ({reason}). "
-            "Copy it again, or train anew with `octavius fit`"
+            f"{path} ({size:,} bytes) cannot be read as a checkpoint: it is cut short or of another kind "
+            f"({reason}). Copy it again, or train anew with `octavius fit`"
         ) from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint of Octavius: expected the key 'state_dict', found none")

@@ -1,4 +1,4 @@
-"""Prompts of evaluation sets come in; answers are generated, parsed, scored, logged, tabled and written down."""
+"""Prompts of evaluation sets come in; generated, parsed, scored, logged, tabled and saved answers go out."""
 
 import json
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Answered:
 class Evaluation(L.Callback):
     """Generates and scores at every validation and test; every sample counts once on any number of processes.
 
-    Other callbacks with a method `on_answers(trainer, module, stage, answers)` get all answers on every process.
+    Callbacks with a method `on_answers(trainer, module, stage, answers)` get all answers on every process.
     """
 
     def __init__(self, max_new_tokens: int | None = None, num_beams: int = 1) -> None:
@@ -57,13 +57,23 @@ class Evaluation(L.Callback):
         self.table: pd.DataFrame | None = None
         self._mine: list[Answered] = []
 
-    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:  # noqa: ANN401
-        """Answers one batch."""
-        self._answer(pl_module, rest[1])
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Forgets what an evaluation that was cut off left behind."""
+        self._mine = []
 
-    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:  # noqa: ANN401
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Forgets what an evaluation that was cut off left behind."""
+        self._mine = []
+
+    def on_validation_batch_end(self, *hook: Any) -> None:
         """Answers one batch."""
-        self._answer(pl_module, rest[1])
+        _, module, _, batch, *_ = hook
+        self._answer(module, batch)
+
+    def on_test_batch_end(self, *hook: Any) -> None:
+        """Answers one batch."""
+        _, module, _, batch, *_ = hook
+        self._answer(module, batch)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Scores what was answered."""
@@ -73,7 +83,7 @@ class Evaluation(L.Callback):
         """Scores what was answered."""
         self._finish(trainer, pl_module, "test")
 
-    def _answer(self, module: Any, batch: Batch) -> None:  # noqa: ANN401
+    def _answer(self, module: Any, batch: Batch) -> None:
         limits = [self.max_new_tokens or TASKS[sample.task].max_answer_tokens for sample in batch.samples]
         options = {} if self.num_beams == 1 else {"num_beams": self.num_beams}
         texts, gate = module.answer(batch, limits, **options)
@@ -99,11 +109,13 @@ class Evaluation(L.Callback):
             if hasattr(callback, "on_answers") and not trainer.sanity_checking:
                 callback.on_answers(trainer, module, stage, answers)
 
-    def _write(self, trainer: L.Trainer, stage: str, answers: Sequence[Answered], folder: Path | None) -> None:
+    def _write(
+        self, trainer: L.Trainer, stage: str, answers: Sequence[Answered], folder: Path | None
+    ) -> None:
         """Prints the table; writes predictions as JSON lines and the table as CSV beside the logs."""
         assert self.table is not None
         when = "test" if stage == "test" else f"epoch {trainer.current_epoch + 1}"
-        print(f"\n{when}, step {trainer.global_step}: score (chance: every sample gets another sample's true answer)")
+        print(f"\n{when}, step {trainer.global_step}: score (chance: each sample gets another's true answer)")
         print(self.table.to_string(), flush=True)
         if folder is None:
             return
@@ -127,20 +139,30 @@ def gather_once(mine: list[Answered]) -> list[Answered]:
 
 
 def score(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
-    """Metrics of every evaluation set, and of every group in it (`set/group`)."""
-    sets: dict[str, list[Answered]] = {}
+    """Metrics of every row of the table."""
+    return {name: _score_set(items) for name, items in rows(answers).items()}
+
+
+def rows(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
+    """Answers by set (`set`, or `set/task` where one set mixes tasks), and by group in it (`../group`)."""
+    tasks: dict[str, set[str]] = {}
     for item in answers:
-        sets.setdefault(item.sample.benchmark, []).append(item)
-        if item.sample.group:
-            sets.setdefault(f"{item.sample.benchmark}/{item.sample.group}", []).append(item)
-    return {name: _score_set(items) for name, items in sets.items()}
+        tasks.setdefault(item.sample.benchmark, set()).add(item.sample.task)
+    found: dict[str, list[Answered]] = {}
+    for item in answers:
+        sample = item.sample
+        name = sample.benchmark if len(tasks[sample.benchmark]) == 1 else f"{sample.benchmark}/{sample.task}"
+        found.setdefault(name, []).append(item)
+        if sample.group:
+            found.setdefault(f"{name}/{sample.group}", []).append(item)
+    return found
 
 
 def chance(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
-    """The same metrics when every sample is given the true answer of the next sample of its set."""
-    sets: dict[str, list[Sample]] = {}
+    """The same metrics when every sample is given the true answer of another one of its set and task."""
+    sets: dict[tuple[str, str], list[Sample]] = {}
     for item in answers:
-        sets.setdefault(item.sample.benchmark, []).append(item.sample)
+        sets.setdefault((item.sample.benchmark, item.sample.task), []).append(item.sample)
     shuffled = []
     for samples in sets.values():
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0)).tolist()
@@ -155,20 +177,15 @@ def chance(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
 def tabulate(answers: Sequence[Answered], scores: dict[str, dict[str, float]]) -> pd.DataFrame:
     """One row a set (and group) with `score (chance)` in the columns of its metrics."""
     guesses = chance(answers)
-    counts: dict[str, int] = {}
-    for item in answers:
-        counts[item.sample.benchmark] = counts.get(item.sample.benchmark, 0) + 1
-        if item.sample.group:
-            key = f"{item.sample.benchmark}/{item.sample.group}"
-            counts[key] = counts.get(key, 0) + 1
-    rows = {}
+    counts = {name: len(items) for name, items in rows(answers).items()}
+    lines = {}
     for name in sorted(scores):
         cells = {
             key: f"{scores[name][key]:.3f} ({guesses[name][key]:.2f})" if key in scores[name] else ""
             for key in HEADLINE
         }
-        rows[name] = {"samples": counts[name], **cells}
-    table = pd.DataFrame.from_dict(rows, orient="index")
+        lines[name] = {"samples": counts[name], **cells}
+    table = pd.DataFrame.from_dict(lines, orient="index")
     return table[[column for column in table.columns if column == "samples" or (table[column] != "").any()]]
 
 
@@ -204,7 +221,7 @@ def alone() -> bool:
     return False
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _plain(value: Any) -> Any:
     """A parsed or gold value as JSON can hold it."""
     if isinstance(value, tuple | list):
         return [_plain(part) for part in value]
