@@ -35,6 +35,9 @@ Form = Literal["symbolic", "written"]
 
 KINDS = ("detection", "captioning", "vqa", "classification", "hair", "smile")
 
+LOOK_UPS = ("count", *("colour", "object", "side", "level") * 3)
+"""Kinds of lettered questions to draw from: counting is learnt at once, finding the thing that is meant is not."""
+
 
 class WorldQuestions(Sequence[Sample]):
     """An endless-looking list: item i is made from (seed, place, i) when it is asked for."""
@@ -78,7 +81,7 @@ def make_question(kind: str, rng: np.random.Generator) -> tuple[Scene | Face, st
         single = make_single(rng)
         return single, kind, "", ClassName(single.things[0].shape, SHAPES), ""
     if kind == "vqa":
-        wanted = str(rng.choice(list(text.WORDINGS)))
+        wanted = str(rng.choice(LOOK_UPS))
         while True:
             scene = make_scene(rng, count=int(rng.integers(2, 5)) if wanted in ("side", "level") else None)
             asked = text.ask(scene, wanted, rng)
