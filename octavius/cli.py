@@ -34,7 +34,7 @@ from octavius.callbacks.pictures import AnswerSamples
 from octavius.callbacks.progress import Progress
 from octavius.callbacks.routing import RoutingReport
 from octavius.callbacks.throughput import Throughput
-from octavius.demo import missing_config, predict, read_config, saved_config
+from octavius.demo import matching, missing_config, predict, read_config, saved_config
 from octavius.errors import message, nearest, readable
 from octavius.instruction.batch import Processor
 from octavius.presets import find_checkpoint, find_config
@@ -64,6 +64,9 @@ STAGES = ("fit", "validate", "test")
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {"predict": predict, "miniature": build}
 """Commands that are plain functions."""
+
+TOLD = (ArgumentError, ImportError, OSError, ValueError, MisconfigurationException, torch.OutOfMemoryError)
+"""Errors that are told in words; any other is a fault of ours, and shows where it was raised."""
 
 DEFAULTS = {
     "logger": {"class_path": "TensorBoardLogger", "init_args": {"save_dir": "runs", "name": "octavius"}},
@@ -149,7 +152,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("octavius: stopped", file=sys.stderr)
         raise SystemExit(130) from None
-    except (ArgumentError, MisconfigurationException, OSError, ValueError) as error:
+    except TOLD as error:
         if os.environ.get("OCTAVIUS_DEBUG"):
             raise
         print(f"octavius: error: {message(error)}", file=sys.stderr)
@@ -200,14 +203,16 @@ def run_stage(stage: str, words: Sequence[str]) -> None:
         args=resolve(words),
         run=False,
     )
-    trainer = cli.trainer
+    trainer, checkpoint = cli.trainer, cli.config["ckpt"]
+    if checkpoint is not None:
+        matching(Path(checkpoint), cli.model)
     if isinstance(cli.datamodule, InstructionDataModule):  # it keeps its place within an epoch itself
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
     # What answers questions has the table of the evaluation; anything else needs Lightning's.
     options = {} if stage == "fit" else {"verbose": not isinstance(cli.model, OctaviusModule)}
     try:
         getattr(trainer, stage)(
-            cli.model, datamodule=cli.datamodule, ckpt_path=cli.config["ckpt"], weights_only=True, **options
+            cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, **options
         )
     except SystemExit:  # how Lightning ends after Ctrl-C
         raise KeyboardInterrupt from None

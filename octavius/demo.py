@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 import yaml
 from jsonargparse import ArgumentParser
@@ -48,17 +49,30 @@ def load(path: Path) -> OctaviusModule:
     Raises:
         ValueError: no configuration beside it, or a checkpoint of another model.
     """
-    checkpoint = read_checkpoint(path)
     config = saved_config(path)
+    read_checkpoint(path)
     if config is None:
         raise ValueError(missing_config(path))
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(OctaviusModule, "model")
     model = parser.parse_object({"model": read_config(config).get("model")})
     module: OctaviusModule = parser.instantiate(model).model
-    module.on_load_checkpoint(checkpoint)
-    module.load_state_dict(checkpoint["state_dict"], strict=False)
+    module.load_state_dict(matching(path, module)["state_dict"], strict=False)
     return module.eval()
+
+
+def matching(path: Path, module: L.LightningModule) -> dict[str, Any]:
+    """A checkpoint, when it is of this very model.
+
+    Raises:
+        ValueError: it cannot be read, or is of another model.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        module.on_load_checkpoint(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return checkpoint
 
 
 def saved_config(checkpoint: Path) -> Path | None:

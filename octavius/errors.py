@@ -68,6 +68,10 @@ def _wrong_value(text: str) -> str:
     """What a value should have been and is; or what the code said that was given it."""
     lines = [line.strip().removeprefix("- ") for line in text.splitlines()]
     said = [line for line in lines if line and not line.startswith(FRAME)]
+    if found := re.search(r"Expected a dot import path string: (\S+)", text):
+        return (
+            f"there is no class '{found[1]}'; one that is not Octavius' own needs its module, as in a.b.Class"
+        )
     words = [line for line in said if not line.startswith("Expected a ")]
     if words:
         return "\n".join(words)

@@ -80,7 +80,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
         size = path.stat().st_size if path.is_file() else 0
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        objects = isinstance(error, pickle.UnpicklingError)  # whose text tells how to load it all the same
+        said = "it holds more than tensors and plain values" if objects else str(error)
+        reason = (said or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
             f"{path} ({size:,} bytes) cannot be read as a checkpoint: it is cut short or of another kind "
             f"({reason}). Copy it again, or train anew with `octavius fit`"
