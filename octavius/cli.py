@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import signal
 import sys
 import warnings
 from argparse import ArgumentError
@@ -15,7 +16,7 @@ import lightning as L
 import torch
 from jsonargparse import auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -28,7 +29,7 @@ import octavius.encoders.precomputed  # noqa: F401 - likewise for the models and
 from datamodules.base import InstructionDataModule
 from datamodules.miniature.files import build
 from octavius import __version__
-from octavius.callbacks.checkpoint import CheckpointFiles
+from octavius.callbacks.checkpoint import Checkpoint, CheckpointFiles
 from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.pictures import AnswerSamples
 from octavius.callbacks.progress import Progress
@@ -87,7 +88,7 @@ class OctaviusCLI(LightningCLI):
         parser.add_argument(
             "--ckpt", "--ckpt_path", type=str | None, help="checkpoint to go on from, or to score"
         )
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(Checkpoint, "checkpoint")
         parser.set_defaults(
             {
                 "checkpoint.dirpath": "checkpoints",
@@ -127,7 +128,8 @@ class OctaviusCLI(LightningCLI):
         plugins = [*listed(asked["plugins"]), self.files]
         built = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **options)
         if not isinstance(self.model, OctaviusModule):  # it answers no questions
-            built.callbacks = [item for item in built.callbacks if not isinstance(item, Evaluation)]
+            kept = [item for item in built.callbacks if not isinstance(item, Evaluation)]  # type: ignore[attr-defined]
+            built.callbacks = kept  # type: ignore[attr-defined]
         return built
 
 
@@ -203,9 +205,12 @@ def run_stage(stage: str, words: Sequence[str]) -> None:
         args=resolve(words),
         run=False,
     )
-    trainer, checkpoint = cli.trainer, cli.config["ckpt"]
+    trainer = cli.trainer
+    checkpoint = None if cli.config["ckpt"] is None else find_checkpoint(cli.config["ckpt"])
     if checkpoint is not None:
-        matching(Path(checkpoint), cli.model)
+        matching(checkpoint, cli.model)
+    elif stage != "fit" and isinstance(cli.model, OctaviusModule) and trainer.is_global_zero:
+        print("no --ckpt is named: the model is scored as it is before any training")
     if isinstance(cli.datamodule, InstructionDataModule):  # it keeps its place within an epoch itself
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
     # What answers questions has the table of the evaluation; anything else needs Lightning's.
@@ -216,7 +221,14 @@ def run_stage(stage: str, words: Sequence[str]) -> None:
         )
     except SystemExit:  # how Lightning ends after Ctrl-C
         raise KeyboardInterrupt from None
+    except RuntimeError as error:
+        if trainer.world_size > 1 and "by peer" in str(error):  # a connection closed or reset
+            raise ConnectionError("another process of this run ended; what it said stands above") from None
+        raise
     finally:
+        if not trainer.state.finished and trainer.strategy.launcher is not None:
+            # The processes that were started for this run wait for it; they hear no softer signal there.
+            trainer.strategy.launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
         if trainer.is_global_zero:
             say_where(trainer, cli.files.last)
 

@@ -14,6 +14,14 @@ class Progress(TQDMProgressBar):
         """Looks whether anybody watches."""
         super().__init__(refresh_rate=1 if sys.stdout.isatty() else 100)
 
+    def on_train_epoch_start(self, trainer: L.Trainer, *rest: Any) -> None:
+        """Counts epochs from one, as the tables do."""
+        super().on_train_epoch_start(trainer, *rest)
+        number, last = trainer.current_epoch + 1, trainer.max_epochs or -1
+        self.train_progress_bar.set_description(
+            f"epoch {number} of {last}" if last > 0 else f"epoch {number}"
+        )
+
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """What was logged for the bar, without the number of the log folder."""
         metrics = super().get_metrics(trainer, pl_module)

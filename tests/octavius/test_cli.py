@@ -34,14 +34,15 @@ def small(tmp_path_factory: pytest.TempPathFactory, miniature_root: Path) -> dic
 
 @pytest.fixture(scope="module")
 def trained(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which `octavius fit` ran with logs, and what it printed in `printed.txt`."""
+    """A folder in which `octavius fit` ran with logs and bar, and what it printed in `printed.txt`."""
     folder = tmp_path_factory.mktemp("trained")
     with (
         contextlib.chdir(folder),
         (folder / "printed.txt").open("w") as file,
         contextlib.redirect_stdout(file),
     ):
-        del (logged := {**small, "trainer": dict(small["trainer"])})["trainer"]["logger"]
+        logged = {**small, "trainer": dict(small["trainer"])}
+        del logged["trainer"]["logger"], logged["trainer"]["enable_progress_bar"]
         Path("small.yaml").write_text(yaml.safe_dump(logged))
         main(["fit", "--config", "small.yaml"])
     return folder
@@ -123,6 +124,18 @@ def test_a_run_leaves_a_checkpoint_and_says_where_all_lies(trained: Path) -> Non
     assert steps(trained / "checkpoints" / "last.ckpt") == 2
 
 
+def test_the_bar_tells_epoch_step_loss_and_speed(trained: Path) -> None:
+    printed = (trained / "printed.txt").read_text()
+    last = [line for line in printed.replace("\r", "\n").splitlines() if line.startswith("epoch 1 of 1: ")][
+        -1
+    ]
+    assert "100%" in last
+    assert "| 2/2 [" in last
+    assert "train/loss=" in last
+    assert "samples/s=" in last
+    assert "v_num" not in printed
+
+
 def test_the_configuration_beside_the_checkpoint_is_whole_and_plain(trained: Path) -> None:
     saved = yaml.safe_load((trained / "checkpoints" / "last.yaml").read_text())
     assert set(saved) == {"seed_everything", "trainer", "model", "data", "checkpoint", "evaluation"}
@@ -189,6 +202,14 @@ def test_a_run_goes_on_from_a_checkpoint() -> None:
     again = torch.load("checkpoints/last.ckpt", weights_only=True)
     assert (again["global_step"], again["epoch"]) == (4, 1)
     assert next(iter(again["optimizer_states"][0]["state"].values()))["step"] == 4
+
+
+@pytest.mark.usefixtures("here")
+def test_scores_without_a_checkpoint_are_said_to_be_untrained(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["validate", "--config", "small.yaml"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("no --ckpt is named: ")
+    assert "cider" in printed
 
 
 @pytest.mark.usefixtures("here", "interruptible")
@@ -271,7 +292,7 @@ def test_the_stack_of_an_error_is_there_for_who_asks(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_ctrl_c_at_a_terminal_reaches_data_workers_too(here: Path) -> None:
-    words = ["fit", "--config", "small.yaml", *options(data__init_args__workers=2, trainer__max_epochs=-1)]
+    words = ["fit", "--config", "small.yaml", *options(data__init_args__workers=2, trainer__max_epochs=9999)]
     command = [sys.executable, "-m", "octavius", *words, *options(trainer__enable_progress_bar="true")]
     # A shell without job control starts its children with Ctrl-C switched off; this switches it on again.
     reset = "import os, signal, sys; signal.signal(2, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"

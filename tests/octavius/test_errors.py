@@ -59,7 +59,7 @@ def test_other_words_stay_as_they_are(words: str) -> None:
         ("lr", "Expected a <class 'float'>. Got value: fast", "model.lr: expected float, found fast"),
         (
             "lora",
-            "Problem with given class_path 'octavius.model.LoRAMoE':\n        Option 'exprts' is not accepted",
+            "Problem with given class_path 'octavius.model.LoRAMoE':\n  Option 'exprts' is not accepted",
             "model.lora: LoRAMoE has no option 'exprts'; did you mean 'experts'?",
         ),
         ("decoder", "the folder is empty", "model.decoder: the folder is empty"),
