@@ -3,7 +3,24 @@
 from pathlib import Path
 from typing import Any
 
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+
+class Checkpoint(ModelCheckpoint):
+    """Saves as its parent does, but after an error only where this process is alone.
+
+    All processes save together, and those that the error did not reach are elsewhere: each would wait for the
+    other without end.
+    """
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Saves what there is, when nobody else has to take part."""
+        if trainer.world_size == 1:
+            super().on_exception(trainer, pl_module, exception)
 
 
 class CheckpointFiles(TorchCheckpointIO):
