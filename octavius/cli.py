@@ -185,11 +185,11 @@ def parser_settings(command: str) -> dict[str, Any]:
     return {"prog": f"octavius {command}", "exit_on_error": False, "allow_abbrev": False}
 
 
-def run_stage(stage: str, words: Sequence[str]) -> None:
-    """Builds model, data and trainer from the words, and fits, validates or tests."""
+def prepare(stage: str, words: Sequence[str]) -> OctaviusCLI:
+    """Builds model, data and trainer from the words; silences warnings about what is meant to be so."""
     torch.set_float32_matmul_precision("high")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start")  # frozen encoders mean to be
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start")  # frozen encoders
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_reading)
     cli = OctaviusCLI(
         L.LightningModule,
@@ -205,16 +205,22 @@ def run_stage(stage: str, words: Sequence[str]) -> None:
         args=resolve(words),
         run=False,
     )
-    trainer = cli.trainer
+    if isinstance(cli.datamodule, InstructionDataModule):  # it keeps its place within an epoch itself
+        warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
+    return cli
+
+
+def run_stage(stage: str, words: Sequence[str]) -> None:
+    """Fits, validates or tests what the words say."""
+    cli = prepare(stage, words)
+    trainer, answers = cli.trainer, isinstance(cli.model, OctaviusModule)
     checkpoint = None if cli.config["ckpt"] is None else find_checkpoint(cli.config["ckpt"])
     if checkpoint is not None:
         matching(checkpoint, cli.model)
-    elif stage != "fit" and isinstance(cli.model, OctaviusModule) and trainer.is_global_zero:
+    elif stage != "fit" and answers and trainer.is_global_zero:
         print("no --ckpt is named: the model is scored as it is before any training")
-    if isinstance(cli.datamodule, InstructionDataModule):  # it keeps its place within an epoch itself
-        warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
     # What answers questions has the table of the evaluation; anything else needs Lightning's.
-    options = {} if stage == "fit" else {"verbose": not isinstance(cli.model, OctaviusModule)}
+    options = {} if stage == "fit" else {"verbose": not answers}
     try:
         getattr(trainer, stage)(
             cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, **options
