@@ -1,5 +1,6 @@
 """Embeddings come in, hidden states, logits or generated tokens go out: any Hugging Face causal LM."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -80,9 +81,10 @@ class Decoder(nn.Module):
             ),
         )
 
-    def save(self, folder: Path) -> None:
-        """Writes weights in half precision, configuration and tokenizer as a Hugging Face folder."""
-        self.lm.half().save_pretrained(folder)
+    def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """Writes a Hugging Face folder: these weights of `lm` in half precision, configuration, tokenizer."""
+        half = {name: tensor.half() for name, tensor in state.items()}
+        self.lm.save_pretrained(folder, state_dict=half)
         self.tokenizer.backend.save_pretrained(str(folder))
 
 

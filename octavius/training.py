@@ -117,8 +117,14 @@ class OctaviusModule(L.LightningModule):
 
     def on_fit_end(self) -> None:
         """Writes the decoder, when it was trained whole and a folder is named."""
-        if self.save_decoder is not None and self.trainer.is_global_zero:
-            self.model.decoder.save(Path(self.save_decoder))
+        if self.save_decoder is None:
+            return
+        # Shards are put together, in which all processes take part; the first one has the outcome.
+        state = keep_trainable(self, self.trainer.strategy.lightning_module_state_dict())
+        if self.trainer.is_global_zero:
+            prefix = "model.decoder.lm."
+            own = {name.removeprefix(prefix): part for name, part in state.items() if name.startswith(prefix)}
+            self.model.decoder.save(Path(self.save_decoder), own)
 
     def answer(
         self, batch: Batch, max_new_tokens: int | Sequence[int], **options: object
