@@ -1,6 +1,6 @@
-"""A folder comes in, short runs of a tiny model go out: notes of every step and checkpoints, on one process or two.
+"""A folder comes in; notes of short runs of a tiny model and their checkpoints go out, on one process or two.
 
-Run as a module by every one of two processes, it does all that the tests of `test_processes.py` look at.
+Run as a script by every one of two processes, it does all that the tests of `test_processes.py` look at.
 """
 
 import sys
@@ -71,7 +71,7 @@ class Notes(L.Callback):
         trained = [(name, tensor) for name, tensor in pl_module.named_parameters() if tensor.requires_grad]
         self.norms.append({name: float(whole(tensor.grad).norm()) for name, tensor in trained})
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         if self.cut is not None and trainer.current_epoch == 0:
             trainer.save_checkpoint(self.cut)
 
@@ -103,7 +103,7 @@ def sample(name: str, task: str, gold: Gold, media: dict[str, Media]) -> Sample:
 
 
 def write_decoder(folder: Path, tied: bool) -> Path:
-    """A LLaMA of two layers and width 32 that has read the texts and names a few times, with its tokenizer."""
+    """A LLaMA of two layers and width 32 that has read texts and names a few times, with its tokenizer."""
     backend = load_tokenizer(TOKENIZER).backend
     config = LlamaConfig(
         vocab_size=len(backend),
@@ -151,7 +151,7 @@ def fit(
     resume: Path | None = None,
     **options: Any,
 ) -> tuple[L.Trainer, Pieces, dict[str, Any]]:
-    """Trains two epochs of three steps, evaluates after each, and keeps `{name}.ckpt` and `{name}-cut.ckpt`."""
+    """Trains two epochs of three steps, evaluates after each; keeps `{name}.ckpt` and `{name}-cut.ckpt`."""
     notes = Notes(folder / f"{name}-cut.ckpt" if resume is None else None)
     trainer = L.Trainer(
         accelerator="cpu",
@@ -206,7 +206,12 @@ def two_processes(folder: Path) -> dict[str, dict[str, Any]]:
     for name, options in VARIANTS.items():
         decoder = untied if name.startswith("untied") else tied
         model = make(decoder, **options)
+        model.save_decoder = str(folder / f"saved-{name}") if name.endswith("whole") else None
         notes[name] = fit(folder, name, model, FSDP2(), 2, batch_size=2, evaluate=False)[2]
+    try:
+        fit(folder, "refused", make(tied, experts=2), FSDP2(), 2, resume=folder / "one-cut.ckpt")
+    except ValueError as error:
+        notes["refused"] = {"message": str(error)}
     return notes
 
 
