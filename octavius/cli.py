@@ -35,12 +35,12 @@ from octavius.callbacks.pictures import AnswerSamples
 from octavius.callbacks.progress import Progress
 from octavius.callbacks.routing import RoutingReport
 from octavius.callbacks.throughput import Throughput
-from octavius.demo import matching, missing_config, predict, read_config, saved_config
+from octavius.demo import matching, predict
 from octavius.errors import message, nearest, readable
 from octavius.instruction.batch import Processor
-from octavius.presets import find_checkpoint, find_config
+from octavius.presets import find_checkpoint
 from octavius.training import OctaviusModule
-from octavius.weights import read_checkpoint
+from octavius.words import named, resolve, shown
 
 HELP = """\
 usage: octavius COMMAND [options]
@@ -255,51 +255,6 @@ def say_where(trainer: L.Trainer, checkpoint: Path | None) -> None:
         print(f"checkpoint: {shown(checkpoint)}\nnext: octavius {stage} --ckpt {named(checkpoint)}")
         if isinstance(folder, str) and trainer.logger is not None:
             print(f"      tensorboard --logdir {trainer.logger.save_dir}")
-
-
-def shown(path: Path) -> Path:
-    """A path as one would type it here."""
-    return path.resolve().relative_to(Path.cwd()) if path.resolve().is_relative_to(Path.cwd()) else path
-
-
-def named(checkpoint: Path) -> Path:
-    """A checkpoint as one would name it here."""
-    path = shown(checkpoint)
-    return Path(path.name) if path.parent == Path("checkpoints") else path
-
-
-def resolve(words: Sequence[str]) -> list[str]:
-    """Fills in names: presets, checkpoints, and as the lowest one the configuration beside a checkpoint.
-
-    Precedence: command line, then `--config` files (the last wins), then the checkpoint's own, then defaults.
-
-    Raises:
-        ValueError: a preset or checkpoint that is not there; a file of either kind that cannot be read.
-    """
-    configs: list[Path] = []
-    rest: list[str] = []
-    pending = list(words)
-    checkpoint: Path | None = None
-    while pending:
-        flag, equals, value = pending.pop(0).partition("=")
-        if flag not in ("--config", "-c", "--ckpt", "--ckpt_path"):
-            rest.append(flag + equals + value)
-            continue
-        value = value if equals else (pending.pop(0) if pending else "")
-        if flag in ("--config", "-c"):
-            configs.append(find_config(value))
-            read_config(configs[-1])
-        else:
-            checkpoint = find_checkpoint(value)
-            read_checkpoint(checkpoint)
-            rest += ["--ckpt", str(checkpoint)]
-    if checkpoint is not None:
-        saved = saved_config(checkpoint)
-        if saved is not None:
-            configs.insert(0, saved)
-        elif not configs:
-            raise ValueError(f"{missing_config(checkpoint)}, or name one with --config")
-    return [word for path in configs for word in ("--config", str(path))] + rest
 
 
 def worth_reading(record: logging.LogRecord) -> bool:

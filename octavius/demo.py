@@ -5,13 +5,13 @@ from typing import Any
 
 import lightning as L
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 
 from octavius.instruction.sample import Media, References, Sample
 from octavius.presets import find_checkpoint
 from octavius.training import OctaviusModule
 from octavius.weights import read_checkpoint
+from octavius.words import missing_config, read_config, saved_config
 
 
 def predict(
@@ -73,39 +73,6 @@ def matching(path: Path, module: L.LightningModule) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return checkpoint
-
-
-def saved_config(checkpoint: Path) -> Path | None:
-    """The configuration that `octavius fit` wrote beside a checkpoint, if it is still there."""
-    path = checkpoint.with_suffix(".yaml")
-    return path if path.is_file() else None
-
-
-def missing_config(checkpoint: Path) -> str:
-    """What to say when there is none."""
-    beside = checkpoint.with_suffix(".yaml")
-    return (
-        f"no configuration beside {checkpoint}: expected {beside}, which `octavius fit` writes; copy it too"
-    )
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """What a YAML file of settings says.
-
-    Raises:
-        ValueError: it is not YAML, or not a list of keys with their values.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ValueError(f"{path} is not valid YAML{where}: {error.problem}; correct it there") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML text: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} should hold keys and their values, such as `model:`, found {content!r:.60}")
-    return content
 
 
 def ask(

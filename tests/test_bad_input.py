@@ -95,18 +95,6 @@ def malformed_voc(place: Place) -> list[str]:
     return place.fit(data={"root": "data", "train": [{"benchmark": "voc_detection", "split": "train"}]})
 
 
-def reversed_coco(place: Place) -> list[str]:
-    Path("data/annotations").mkdir(parents=True)
-    Path("data/train2017").mkdir()
-    content = {
-        "images": [{"id": 1, "file_name": "a.jpg", "width": 32, "height": 32}],
-        "categories": [{"id": 1, "name": "star"}],
-        "annotations": [{"id": 5, "image_id": 1, "category_id": 1, "bbox": [10, 10, -4, 8], "iscrowd": 0}],
-    }
-    Path("data/annotations/instances_train2017.json").write_text(json.dumps(content))
-    return place.fit(data={"root": "data", "train": [{"benchmark": "coco_detection", "split": "train2017"}]})
-
-
 def truncated_checkpoint(words: list[str]) -> Callable[[Place], list[str]]:
     def cut(place: Place) -> list[str]:
         path = place.checkpoint()
@@ -212,10 +200,6 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
         data(boxes(0.6, 0.1, 0.2, 0.5)),
         ["data/train.json, item 0 (id '7')", "bad box", "0.6", "Correct it"],
     ),
-    "reversed box in pixels": (
-        reversed_coco,
-        ["data/annotations/instances_train2017.json, ", "bad box", "[10, 10, 6, 18]", "32 x 32"],
-    ),
     "empty answer": (
         data(turns(answer="  ")),
         ["data/train.json, item 0 (id '7')", "the answer conversations[1] is empty", "Correct it"],
@@ -255,10 +239,7 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
         lambda place: place.fit(model={"max_tokens": 20}),
         ["tokens", "max_tokens is 20", "raise it"],
     ),
-    "more chosen than there are": (
-        lora(experts=2, top_k=3),
-        ["top_k = 3, experts = 2", "lower top_k to 2"],
-    ),
+    "more chosen than there are": (lora(experts=2, top_k=3), ["top_k = 3, experts = 2", "lower top_k to 2"]),
     "no expert": (lora(experts=0), ["at least 1 expert", "experts = 0"]),
     "rank 0": (lora(rank=0), ["at least 1", "rank = 0"]),
     "target that matches nothing": (

@@ -27,6 +27,7 @@ LEVELS = {
     "sharding": 4,
     "probes": 4,
     "training": 5,
+    "words": 5,
     "alignment": 5,
     "callbacks": 6,
     "strategies": 6,

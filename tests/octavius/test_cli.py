@@ -17,7 +17,8 @@ import yaml
 from octavius import __version__
 from octavius.callbacks.checkpoint import CheckpointFiles
 from octavius.callbacks.throughput import Throughput
-from octavius.cli import main, resolve
+from octavius.cli import main
+from octavius.words import resolve
 from tests.tiny import ROOT, options, refused, settings, write_models
 
 LORA = {"alpha": 32.0, "dropout": 0.1, "top_k": 2, "targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}
