@@ -76,7 +76,7 @@ def test_texts(text: str, found: int | None) -> None:
     ("options", "text", "found"),
     [
         (("C major", "A minor", "D minor"), "D minor", 2),
-        (("C major", "A minor", "D minor"), "The answer is D minor.", 2),
+        (("C major", "A minor", "D minor", "E minor"), "The answer is D minor.", 2),
         (("C major", "A minor", "D minor"), "C major (A)", 0),
         (("f(a)", "f(b)"), "f(b) (B)", 1),
         (("x", "x (A)"), "x (A)", 0),
