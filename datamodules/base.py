@@ -6,7 +6,7 @@ from typing import Any
 import lightning as L
 from torch.utils.data import DataLoader
 
-from datamodules.instances import EvaluationInstances, EvalSet, TrainingInstances, TrainSet
+from datamodules.instances import EvalSet, EvaluationInstances, TrainingInstances, TrainSet
 from datamodules.mixture import MixtureSampler
 from octavius.instruction.batch import Example, Processor
 
@@ -99,7 +99,9 @@ class InstructionDataModule(L.LightningDataModule):
 
     def _processor(self) -> Processor:
         if self.processor is None:
-            raise ValueError("this data module has no processor; give it `model.processor`, as the command line does")
+            raise ValueError(
+                "this data module has no processor; give it `model.processor`, as the command line does"
+            )
         return self.processor
 
     def _loading(self, processor: Processor) -> dict[str, Any]:

@@ -61,7 +61,9 @@ class EvaluationInstances(Dataset[Example]):
     def __init__(self, sets: Sequence[EvalSet], processor: Processor) -> None:
         """Numbers the samples of all sets; a sample's benchmark becomes the name of its set."""
         self.sets, self.processor = list(sets), processor
-        self.places = [(which, index) for which, item in enumerate(self.sets) for index in range(len(item.samples))]
+        self.places = [
+            (which, index) for which, item in enumerate(self.sets) for index in range(len(item.samples))
+        ]
 
     def __len__(self) -> int:
         """Samples of all sets."""

@@ -16,7 +16,6 @@ from datamodules.miniature import text
 from datamodules.miniature.symbolic import symbols
 from datamodules.miniature.vocabulary import build_tokenizer, world_lines
 from datamodules.miniature.world import (
-    COLOURS,
     HAIR,
     SHAPES,
     Face,
@@ -75,7 +74,11 @@ def make_question(kind: str, rng: np.random.Generator) -> tuple[Scene | Face, st
     if kind in ("hair", "smile"):
         face = make_face(rng)
         forms = text.HAIR_QUESTIONS if kind == "hair" else text.SMILE_QUESTIONS
-        gold = ClassName(face.hair, HAIR) if kind == "hair" else ClassName("yes" if face.smile else "no", ("yes", "no"))
+        gold = (
+            ClassName(face.hair, HAIR)
+            if kind == "hair"
+            else ClassName("yes" if face.smile else "no", ("yes", "no"))
+        )
         return face, "facial_attributes", str(rng.choice(forms)), gold, kind
     if kind == "classification":
         single = make_single(rng)

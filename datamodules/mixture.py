@@ -49,7 +49,9 @@ class MixtureSampler(Sampler[Draw]):
         """
         for place, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
             if size < 1 or weight <= 0:
-                raise ValueError(f"training set {place} has {size} samples and weight {weight}; both must be positive")
+                raise ValueError(
+                    f"training set {place} has {size} samples and weight {weight}; both must be positive"
+                )
         self.group = batch_size * world
         self.steps = length // self.group
         if self.steps < 1:

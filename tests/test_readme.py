@@ -39,7 +39,9 @@ def test_fit_commands_parse(
     assert end.value.code in (0, None), capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [item for item in COMMANDS if item.split()[1] in ("predict", "miniature")])
+@pytest.mark.parametrize(
+    "command", [item for item in COMMANDS if item.split()[1] in ("predict", "miniature")]
+)
 def test_options_of_the_other_commands_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every option that the README types is in the command's help."""
     words = shlex.split(command)[1:]

@@ -24,7 +24,12 @@ INKS = {
     "pink": (245, 130, 185),
 }
 HAIR_INKS = {"black": (30, 26, 28), "blond": (235, 205, 105), "brown": (115, 68, 35), "gray": (160, 160, 165)}
-SKIN_INKS = {"light": (250, 220, 195), "tan": (225, 180, 140), "olive": (190, 150, 105), "dark": (125, 85, 60)}
+SKIN_INKS = {
+    "light": (250, 220, 195),
+    "tan": (225, 180, 140),
+    "olive": (190, 150, 105),
+    "dark": (125, 85, 60),
+}
 
 Colour = tuple[int, int, int]
 Pixels = tuple[int, int, int, int]
@@ -58,7 +63,9 @@ def draw_face(face: Face) -> Image.Image:
     ImageDraw.Draw(head).ellipse((width * 0.12, height * 0.14, width * 0.88, height - 1), fill=255)
     _paint(canvas, head, (x1, y1), skin, face.style, rng)
     fringe = Image.new("L", (width, height), 0)
-    ImageDraw.Draw(fringe).pieslice((width * 0.1, height * 0.06, width * 0.9, height * 0.62), 180, 360, fill=255)
+    ImageDraw.Draw(fringe).pieslice(
+        (width * 0.1, height * 0.06, width * 0.9, height * 0.62), 180, 360, fill=255
+    )
     _paint(canvas, fringe, (x1, y1), hair, face.style, rng)
     _features(ImageDraw.Draw(canvas), face, (x1, y1), (width, height))
     return canvas.reduce(ZOOM)
@@ -138,7 +145,9 @@ def _paint(
         pen, step = ImageDraw.Draw(fill), int(rng.integers(4, 7)) * ZOOM
         slant = int(rng.integers(-size[1], size[1]))
         for x in range(-2 * size[1], size[0] + 2 * size[1], step):
-            pen.line((x, 0, x + slant, size[1]), fill=_jitter(ink, rng, 12), width=int(rng.integers(2, 4)) * ZOOM)
+            pen.line(
+                (x, 0, x + slant, size[1]), fill=_jitter(ink, rng, 12), width=int(rng.integers(2, 4)) * ZOOM
+            )
     else:
         fill = Image.new("RGB", size, ink)
     canvas.paste(fill, corner, mask)
@@ -185,23 +194,57 @@ def _outline(shape: str) -> list[tuple[float, float]]:
         return [(0.5, 0), (1, 1), (0, 1)]
     if shape == "cross":
         a, b = 0.33, 0.67
-        return [(a, 0), (b, 0), (b, a), (1, a), (1, b), (b, b), (b, 1), (a, 1), (a, b), (0, b), (0, a), (a, a)]
+        return [
+            (a, 0),
+            (b, 0),
+            (b, a),
+            (1, a),
+            (1, b),
+            (b, b),
+            (b, 1),
+            (a, 1),
+            (a, b),
+            (0, b),
+            (0, a),
+            (a, a),
+        ]
     if shape == "house":
         return [(0.5, 0), (1, 0.45), (0.86, 0.45), (0.86, 1), (0.14, 1), (0.14, 0.45), (0, 0.45)]
     if shape == "tree":
-        return [(0.5, 0), (0.85, 0.42), (0.68, 0.42), (1, 0.8), (0.6, 0.8), (0.6, 1), (0.4, 1), (0.4, 0.8), (0, 0.8), (0.32, 0.42), (0.15, 0.42)]
+        return [
+            (0.5, 0),
+            (0.85, 0.42),
+            (0.68, 0.42),
+            (1, 0.8),
+            (0.6, 0.8),
+            (0.6, 1),
+            (0.4, 1),
+            (0.4, 0.8),
+            (0, 0.8),
+            (0.32, 0.42),
+            (0.15, 0.42),
+        ]
     if shape == "star":
         radii = [1.0, 0.42] * 5
         return [(r * math.sin(turn * k / 10), -r * math.cos(turn * k / 10)) for k, r in enumerate(radii)]
     if shape == "heart":
         angles = [turn * k / 60 for k in range(60)]
         return [
-            (16 * math.sin(a) ** 3, -(13 * math.cos(a) - 5 * math.cos(2 * a) - 2 * math.cos(3 * a) - math.cos(4 * a)))
+            (
+                16 * math.sin(a) ** 3,
+                -(13 * math.cos(a) - 5 * math.cos(2 * a) - 2 * math.cos(3 * a) - math.cos(4 * a)),
+            )
             for a in angles
         ]
     assert shape == "moon", shape
-    outer = [(-math.cos(math.pi * k / 30 - math.pi / 2), math.sin(math.pi * k / 30 - math.pi / 2)) for k in range(31)]
-    inner = [(-0.42 * math.cos(math.pi * k / 30 - math.pi / 2), math.sin(math.pi * k / 30 - math.pi / 2)) for k in range(31)]
+    outer = [
+        (-math.cos(math.pi * k / 30 - math.pi / 2), math.sin(math.pi * k / 30 - math.pi / 2))
+        for k in range(31)
+    ]
+    inner = [
+        (-0.42 * math.cos(math.pi * k / 30 - math.pi / 2), math.sin(math.pi * k / 30 - math.pi / 2))
+        for k in range(31)
+    ]
     return outer + inner[::-1]
 
 

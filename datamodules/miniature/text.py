@@ -40,7 +40,11 @@ WORDINGS = {
 }
 """Question forms by kind; the last of each is never used in training, nor by the language model's own."""
 
-HAIR_QUESTIONS = ("What is the hair colour of this person?", "Which colour is the hair?", "Tell me the hair colour.")
+HAIR_QUESTIONS = (
+    "What is the hair colour of this person?",
+    "Which colour is the hair?",
+    "Tell me the hair colour.",
+)
 SMILE_QUESTIONS = ("Is this person smiling?", "Does this person smile?", "Can you see a smile?")
 
 

@@ -15,7 +15,9 @@ COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 HAIR = ("black", "blond", "brown", "gray")
 SKINS = ("light", "tan", "olive", "dark")
 
-HELD_OUT_PAIRS = frozenset(zip(COLOURS, ("cross", "moon", "house", "heart", "star", "cone", "tree", "ball"), strict=True))
+HELD_OUT_PAIRS = frozenset(
+    zip(COLOURS, ("cross", "moon", "house", "heart", "star", "cone", "tree", "ball"), strict=True)
+)
 """Colour and shape never drawn or told together in training: one pair a colour, so no colour tells its shape."""
 HELD_OUT_FACES = frozenset(zip(HAIR, ("olive", "dark", "light", "tan"), strict=True))
 """Hair and skin never drawn together in training."""
@@ -109,7 +111,9 @@ def make_single(rng: np.random.Generator, shift: Shift = "none", shape: str | No
     if shape is not None and shape not in SHAPES:
         raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
     if shape is not None and shift == "pairs" and all(held != shape for _, held in HELD_OUT_PAIRS):
-        raise ValueError(f"no held-out pair has the shape {shape!r}; it cannot be drawn under the shift 'pairs'")
+        raise ValueError(
+            f"no held-out pair has the shape {shape!r}; it cannot be drawn under the shift 'pairs'"
+        )
     boxes = None
     while boxes is None:
         boxes = _place(rng, 1, 36, 76)
@@ -127,7 +131,7 @@ def make_face(rng: np.random.Generator, shift: Shift = "none") -> Face:
         if ((hair, skin) in HELD_OUT_FACES) == (shift == "pairs"):
             break
     width = int(rng.integers(58, 84))
-    height = int(round(width * rng.uniform(1.05, 1.25)))
+    height = round(width * rng.uniform(1.05, 1.25))
     x1 = int(rng.integers(4, SIZE - width - 3))
     y1 = int(rng.integers(2, max(3, SIZE - height - 1)))
     smile, glasses, long_hair = (bool(value) for value in rng.integers(0, 2, 3))

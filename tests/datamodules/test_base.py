@@ -56,7 +56,9 @@ def test_two_ranks_train_on_the_batches_of_one(processor: Processor) -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3, 9])
 @pytest.mark.parametrize("stage", ["validate", "test"])
-def test_every_sample_is_evaluated_and_no_rank_has_less_to_do(processor: Processor, world: int, stage: str) -> None:
+def test_every_sample_is_evaluated_and_no_rank_has_less_to_do(
+    processor: Processor, world: int, stage: str
+) -> None:
     ranks = []
     for rank in range(world):
         data = few(processor, rank, world)
