@@ -87,7 +87,8 @@ class InstructionDataModule(L.LightningDataModule):
             return {}
         loop = self.trainer.fit_loop
         # `processed` counts a batch before callbacks see its end, `completed` only after they saved.
-        batches = loop.epoch_loop.batch_progress.current.processed
+        progress: Any = loop.epoch_loop.batch_progress.current
+        batches = progress.processed
         epoch = max(loop.epoch_progress.current.ready - 1, 0)
         whole = self._sampler is not None and batches >= self._sampler.steps
         return {"epoch": epoch + 1 if whole else epoch, "batch": 0 if whole else batches}

@@ -49,7 +49,7 @@ class TrainingInstances(Dataset[Example]):
 
     def __getitem__(self, draw: Draw) -> Example:
         """The instance of one draw."""
-        sample = self.sets[draw.source].samples[draw.index]
+        sample = self.sets[draw.source].samples[draw.place]
         rng = random.Random(f"{self.seed}/{draw.epoch}/{sample.benchmark}/{sample.id}")
         task = find_task(sample.task)
         return self.processor.example(sample, task.question(sample, rng), task.answer(sample, rng))

@@ -11,7 +11,7 @@ class Draw(NamedTuple):
     """One planned instance: which set, which sample of it, and the epoch whose random choices it takes."""
 
     source: int
-    index: int
+    place: int
     epoch: int
 
 

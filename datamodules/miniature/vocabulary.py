@@ -17,13 +17,13 @@ TAGS = ("### Human:", "\n### Assistant:", "<Img>", "</Img>")
 def build_tokenizer(lines: Iterable[str], size: int = 2048) -> PreTrainedTokenizerFast:
     """Trains the tokenizer on lines of text; all 256 bytes are in it, so any text can be told and read back."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(PIECES), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         special_tokens=["<pad>", "<s>", "</s>"],
@@ -53,11 +53,11 @@ def world_lines(seed: int, count: int, questions: Iterable[str] = ()) -> Iterato
             yield from (line, f" {line}")
         yield from (f" {text.write_scene(scene)}\n", f" {text.write_face(face)}\n")
         for kind in text.WORDINGS:
-            question = text.ask(scene, kind, rng)
-            if question is not None:
-                pairs = zip("ABCD", question.options, strict=False)
+            asked = text.ask(scene, kind, rng)
+            if asked is not None:
+                pairs = zip("ABCD", asked.options, strict=False)
                 letters = ", ".join(f"{option} ({letter})" for letter, option in pairs)
-                yield f" {question.text}\nOptions: {letters}"
+                yield f" {asked.text}\nOptions: {letters}"
 
 
 def unmerged(tokenizer: PreTrainedTokenizerFast, lines: Iterable[str]) -> list[str]:

@@ -51,7 +51,7 @@ def test_no_sample_returns_before_all_have_been_drawn(
     for epoch in range(5):
         for draw in sampler.plan(epoch):
             assert draw.epoch == epoch
-            drawn[draw.source].append(draw.index)
+            drawn[draw.source].append(draw.place)
     for size, indices in zip(sizes, drawn, strict=True):
         for start in range(0, len(indices), size):
             cycle = indices[start : start + size]
