@@ -64,8 +64,8 @@ def test_tables_show_question_truth_and_prediction(
     head, *rows = rendered(event.tensor_proto.string_val[0].decode())
     assert head == ["question", "true", "predicted"]
     assert sorted(rows) == [
-        ["Which colour is it, one? Options: (A) red (B) blue", "blue (B)", "blue (B)"],
-        ["Which colour is it, two? Options: (A) red (B) blue", "blue (B)", "a|b <em>(not readable)</em>"],
+        ["Which colour is it, one? Options: (A) red (B) blue", "blue", "blue (B)"],
+        ["Which colour is it, two? Options: (A) red (B) blue", "blue", "a|b <em>(not readable)</em>"],
     ]
     (event,) = log.Tensors("answers/val/voc/text_summary")
     assert len(rendered(event.tensor_proto.string_val[0].decode())) == 1 + 2
