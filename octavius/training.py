@@ -7,6 +7,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -15,9 +16,13 @@ from octavius.encoders.base import Encoder
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.prompt import Template
 from octavius.model import AnswerLosses, LoRAMoE, Octavius
+from octavius.presets import find_checkpoint
 from octavius.sharding import shard
 from octavius.tasks import TASKS
-from octavius.weights import check_fingerprint, fingerprint, keep_trainable
+from octavius.weights import check_fingerprint, fingerprint, keep_trainable, load_part, part_of
+
+PROJECTORS = "projectors.safetensors"
+"""The projectors beside a decoder that was trained with them."""
 
 
 class OctaviusModule(L.LightningModule):
@@ -38,6 +43,7 @@ class OctaviusModule(L.LightningModule):
         loss_norm: Literal["token", "sample", "positions"] = "token",
         activation_checkpointing: bool = False,
         save_decoder: str | None = None,
+        projectors: str | None = None,
     ) -> None:
         """Builds the model; the defaults are the paper's (Section 4.1).
 
@@ -55,10 +61,14 @@ class OctaviusModule(L.LightningModule):
             loss_norm: what the sum of a step's token losses is divided by: its tokens, its samples (each the
                 mean of its tokens), or all its positions, padding included (as the published code does).
             activation_checkpointing: recompute the decoder's layers in backward to save memory.
-            save_decoder: folder that the trained decoder is written to at the end, when it has no experts.
+            save_decoder: folder that the trained decoder is written to at the end, when it has no experts; the
+                projectors go with it, as projectors.safetensors.
+            projectors: such a file, to begin with its projectors instead of random ones.
         """
         super().__init__()
         self.model = Octavius(decoder, encoders, lora, normalise_features)
+        if projectors is not None:
+            load_part(self.model.projectors, find_checkpoint(projectors))
         self.processor: Processor = self.model.processor(template, max_tokens)
         self.lr, self.betas, self.weight_decay, self.warmup = lr, betas, weight_decay, warmup
         self.loss_norm = loss_norm
@@ -122,9 +132,9 @@ class OctaviusModule(L.LightningModule):
         # Shards are put together, in which all processes take part; the first one has the outcome.
         state = keep_trainable(self, self.trainer.strategy.lightning_module_state_dict())
         if self.trainer.is_global_zero:
-            prefix = "model.decoder.lm."
-            own = {name.removeprefix(prefix): part for name, part in state.items() if name.startswith(prefix)}
-            self.model.decoder.save(Path(self.save_decoder), own)
+            folder = Path(self.save_decoder)
+            self.model.decoder.save(folder, part_of(state, "model.decoder.lm."))
+            save_file(part_of(state, "model.projectors."), folder / PROJECTORS)
 
     def answer(
         self, batch: Batch, max_new_tokens: int | Sequence[int], **options: object

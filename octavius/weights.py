@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 
@@ -19,6 +21,26 @@ def keep_trainable(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, 
     """The part of a state dict that training changes."""
     wanted = trainable_names(module)
     return {name: tensor for name, tensor in state.items() if name in wanted}
+
+
+def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors below a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): part for name, part in state.items() if name.startswith(prefix)}
+
+
+def load_part(module: nn.Module, path: Path) -> None:
+    """Fills a module from a safetensors file that holds exactly its tensors.
+
+    Raises:
+        ValueError: the file is of another module.
+    """
+    try:
+        module.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} does not hold the tensors of this {type(module).__name__}: {reason}"
+        ) from None
 
 
 def fingerprint(module: nn.Module, samples: int = 64) -> str:
