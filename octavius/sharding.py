@@ -14,6 +14,7 @@ def shard(model: nn.Module, lm: nn.Module, encoders: nn.Module, mesh: DeviceMesh
 
     All else (embeddings, head, projectors, gate) is gathered once a pass, whatever is in the batch, so that
     no process waits for one whose batch lacks a modality. Every process keeps the encoders whole likewise.
+    By the mark that FSDP2 leaves on the language model, transformers generates until the last process is done.
 
     Args:
         model: the whole model, unsharded; its methods `forward` and `generate` work as before.
@@ -28,8 +29,6 @@ def shard(model: nn.Module, lm: nn.Module, encoders: nn.Module, mesh: DeviceMesh
     # Weights that were first gathered in inference mode could not be trained afterwards.
     generate = cast(Callable[..., Any], model.generate)
     model.generate = torch.inference_mode(False)(generate)  # type: ignore[assignment]
-    # Every token is a collective now: by this mark transformers generates until the last process is done.
-    lm._is_fsdp_managed_module = True  # type: ignore[assignment]
 
 
 def layers(lm: nn.Module) -> list[nn.Module]:

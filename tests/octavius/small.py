@@ -181,6 +181,13 @@ def metrics(trainer: L.Trainer) -> dict[str, float]:
     return {key: float(value) for key, value in found if key.startswith(("val/", "test/"))}
 
 
+def answers(model: OctaviusModule, rank: int) -> list[str]:
+    """Answers to the first two questions, longer ones on a higher rank."""
+    length = 3 + 6 * rank
+    batch = next(iter(Pieces(processor=model.processor).val_dataloader()))
+    return model.train(False).answer(batch, length, min_new_tokens=length)[0]
+
+
 def two_processes(folder: Path) -> dict[str, dict[str, Any]]:
     """Every run that takes two processes, by name; decoders and `one-cut.ckpt` are in the folder already."""
     tied, untied = folder / "tied", folder / "untied"
@@ -196,6 +203,7 @@ def two_processes(folder: Path) -> dict[str, dict[str, Any]]:
         notes[f"{kind}-again"] = {"metrics": metrics(trainer)}
         trainer.test(model, data)
         notes[f"{kind}-lonely"] = {"metrics": metrics(trainer)}
+        notes[f"{kind}-answers"] = {"texts": [answers(model, trainer.global_rank) for _ in range(2)]}
         name = f"{kind}-accumulated"
         options = {"batch_size": 1, "accumulate_grad_batches": 2, "evaluate": False}
         notes[name] = fit(folder, name, make(tied), strategy(), 2, **options)[2]

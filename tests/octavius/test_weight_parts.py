@@ -22,7 +22,9 @@ def test_a_part_goes_back_as_it_was(tmp_path: Path) -> None:
 def test_a_part_of_another_module_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "part.safetensors"
     save_file(nn.Linear(3, 2).state_dict(), file)
-    with pytest.raises(ValueError, match=r"part.safetensors does not hold the tensors of this Linear.*weight"):
+    with pytest.raises(
+        ValueError, match=r"part.safetensors does not hold the tensors of this Linear.*weight"
+    ):
         load_part(nn.Linear(4, 2), file)
     file.write_bytes(b"cut")
     with pytest.raises(ValueError, match="does not hold the tensors"):
