@@ -192,6 +192,7 @@ def two_processes(folder: Path) -> dict[str, dict[str, Any]]:
     """Every run that takes two processes, by name; decoders and `one-cut.ckpt` are in the folder already."""
     tied, untied = folder / "tied", folder / "untied"
     notes: dict[str, dict[str, Any]] = {}
+    options: dict[str, Any]
     for kind in ("ddp", "fsdp"):
 
         def strategy(kind: str = kind) -> str | FSDP2:

@@ -114,9 +114,8 @@ def same_training(found: Mapping[str, Any], expected: Mapping[str, Any], toleran
     assert list(found["state_dict"]) == list(expected["state_dict"])
     here, there = found["optimizer_states"][0], expected["optimizer_states"][0]
     assert here["param_groups"] == there["param_groups"]
-    options = {"rtol": 0, "atol": tolerance}
-    torch.testing.assert_close(found["state_dict"], expected["state_dict"], **options)
-    torch.testing.assert_close(here["state"], there["state"], **options)
+    torch.testing.assert_close(found["state_dict"], expected["state_dict"], rtol=0, atol=tolerance)
+    torch.testing.assert_close(here["state"], there["state"], rtol=0, atol=tolerance)
 
 
 def test_one_process_learns(runs: Runs) -> None:
