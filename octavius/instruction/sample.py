@@ -7,7 +7,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from octavius.boxes import Box
+from octavius.boxes import Box, Box3D
+
+Pose: TypeAlias = tuple[tuple[float, float, float, float], ...]
+"""The four rows of a rigid 4 x 4 matrix that is applied to points (x, y, z, 1)."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,58 @@ class References:
     texts: tuple[str, ...]
 
 
-Gold: TypeAlias = Boxes | References | Choice | ClassName
+@dataclass(frozen=True)
+class DescribedObject:
+    """One object of a scene: its box, and texts that all describe it."""
+
+    box: Box3D
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DescribedObjects:
+    """The gold of a dense captioning: every object of the scene that is described."""
+
+    objects: tuple[DescribedObject, ...]
+
+
+Gold: TypeAlias = Boxes | References | Choice | ClassName | DescribedObjects
+
+
+@dataclass(frozen=True)
+class Region:
+    """The one object of a scene that a sample speaks of.
+
+    A scene is one file with many objects, and a question such as "What is this?" means one of them, so the
+    reference to the file says which: by its name, for keys of tables and caches, and by its box, for the
+    crop and for the position that the encoder adds.
+
+    Attributes:
+        object: what the annotation files of the scene call it, most often a number.
+        box: its axis-aligned box in the cloud's frame, after `Media.pose`.
+    """
+
+    object: str
+    box: Box3D
 
 
 @dataclass(frozen=True)
 class Media:
-    """Where one picture (or cloud) is: a file, or an array that is already in memory."""
+    """Where one picture (or cloud) is: a file, or an array that is already in memory.
+
+    Attributes:
+        path: the file.
+        array: the content itself.
+        pose: brings the points of the file into the frame that the sample speaks in, upright and aligned
+            with the walls; None where they are so already. Scans and object sets come in frames of their
+            own, which only their annotation files tell.
+        region: the object that is meant; None for the whole.
+    """
 
     path: Path | None = None
     array: np.ndarray | None = field(default=None, compare=False)
+    pose: Pose | None = None
+    region: Region | None = None
 
     def __post_init__(self) -> None:
         """Refuses a reference to nothing, or to two things."""
@@ -72,7 +118,7 @@ class Sample:
         id: unique within its benchmark and split.
         task: a key of `octavius.tasks.TASKS`.
         benchmark: the name of the reader that made it, a key of `datamodules.benchmarks.BENCHMARKS`.
-        media: modality name (`image`) to where its file is; empty for a text-only sample.
+        media: modality name (`image`, `cloud`, `rois`) to where its file is; empty for a text-only sample.
         question: the question of the data set; empty when the task asks one of its own.
         gold: the right answer, typed by the task.
         history: earlier (question, answer) turns of a conversation, oldest first.

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, TypeVar
 
 from torchmetrics import MetricCollection
 
-from octavius.instruction.sample import Boxes, Choice, ClassName, References, Sample
+from octavius.instruction.sample import Boxes, Choice, ClassName, DescribedObjects, References, Sample
 
-G = TypeVar("G", Boxes, References, Choice, ClassName)
+G = TypeVar("G", Boxes, References, Choice, ClassName, DescribedObjects)
 
 
 class Task(ABC):
