@@ -152,7 +152,7 @@ class BadItems:
             warnings.warn(f"{items} left out of {self.source}; the first: {self.first}", stacklevel=3)
 
 
-class ImageFolder:
+class DataFolder:
     """Joins file names out of annotation files to one folder, and refuses those that lead out of it.
 
     A link is followed only while it stays inside. Links are found by listing each folder once, because
@@ -172,7 +172,7 @@ class ImageFolder:
             raise self._outside(name)
         path = self.path.joinpath(*windows.parts)
         if path == self.path or not name.strip():
-            raise BadItemError("the name of the image file is empty")
+            raise BadItemError("the name of the file is empty")
         if path.name in self._links_beside(path) and not self._holds(path):
             raise self._outside(name)
         return path

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, ImageFolder, need, read_lines
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataFolder, need, read_lines
 from octavius.instruction.sample import ClassName, Media, Sample
 
 LAYOUT = """\
@@ -52,7 +52,7 @@ def _faces(
         raise ValueError(f"CelebA has no split '{split}'; it has {', '.join(PARTITIONS)}")
     file = need(root, LAYOUT, "list_attr_celeba.txt", "list_attr_celeba.csv")
     partition = need(root, LAYOUT, "list_eval_partition.txt", "list_eval_partition.csv")
-    images = ImageFolder(need(root, LAYOUT, "img_align_celeba/"))
+    images = DataFolder(need(root, LAYOUT, "img_align_celeba/"))
     items = BadItems(bad, root)
     chosen = _partition(partition, PARTITIONS[split], items)
     header, rows = _table(file, items)

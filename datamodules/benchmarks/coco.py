@@ -8,7 +8,7 @@ from datamodules.benchmarks.base import (
     BadItemError,
     BadItems,
     BadPolicy,
-    ImageFolder,
+    DataFolder,
     load_json,
     need,
     numbers,
@@ -35,7 +35,7 @@ def read_detection(root: Path, split: str, bad: BadPolicy = "error") -> list[Sam
     A bad box that is skipped takes only itself away, not its image.
     """
     file = need(root, LAYOUT, f"annotations/instances_{split}.json")
-    folder = ImageFolder(need(root, LAYOUT, f"{split}/"))
+    folder = DataFolder(need(root, LAYOUT, f"{split}/"))
     content = load_json(file, dict)
     items = BadItems(bad, file)
     images = _images(content, file, items)
@@ -55,7 +55,7 @@ def read_detection(root: Path, split: str, bad: BadPolicy = "error") -> list[Sam
 def read_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     """One sample for every image with a caption, holding all its captions as references."""
     file = need(root, LAYOUT, f"annotations/captions_{split}.json")
-    folder = ImageFolder(need(root, LAYOUT, f"{split}/"))
+    folder = DataFolder(need(root, LAYOUT, f"{split}/"))
     content = load_json(file, dict)
     items = BadItems(bad, file)
     images = _images(content, file, items)
@@ -119,7 +119,7 @@ def _samples(
     images: list[tuple[int, Record]],
     golds: Mapping[int, Gold],
     task: str,
-    folder: ImageFolder,
+    folder: DataFolder,
     items: BadItems,
 ) -> list[Sample]:
     """A sample for each image that has a gold; then the report of everything left out."""

@@ -6,7 +6,7 @@ from datamodules.benchmarks.base import (
     BadItemError,
     BadItems,
     BadPolicy,
-    ImageFolder,
+    DataFolder,
     checked_box,
     load_json,
     need,
@@ -49,7 +49,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     turn. A sample's group is the task type.
     """
     file = need(root, LAYOUT, f"{split}.json", f"meta_file/{split}.json")
-    images = ImageFolder(root)
+    images = DataFolder(root)
     items = BadItems(bad, file)
     samples = []
     for index, item in enumerate(load_json(file, list)):
@@ -60,7 +60,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     return samples
 
 
-def _samples(index: int, item: dict[str, object], images: ImageFolder) -> list[Sample]:
+def _samples(index: int, item: dict[str, object], images: DataFolder) -> list[Sample]:
     turns = _turns(take(item, "conversations", list))
     kind = take(item, "task_type", str) if "task_type" in item else "normal"
     if kind not in TASK_TYPES:

@@ -6,7 +6,7 @@ from datamodules.benchmarks.base import (
     BadItemError,
     BadItems,
     BadPolicy,
-    ImageFolder,
+    DataFolder,
     load_json,
     need,
     take,
@@ -32,7 +32,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     problems_file = need(root, LAYOUT, "problems.json")
     splits_file = need(root, LAYOUT, "pid_splits.json")
     images = need(root, LAYOUT, "images/", *(f"{name}/" for name in SPLITS))
-    folder = ImageFolder(images if images.name == "images" else root)
+    folder = DataFolder(images if images.name == "images" else root)
     problems = load_json(problems_file, dict)
     splits = load_json(splits_file, dict)
     if not isinstance(splits.get(split), list):
@@ -49,7 +49,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     return samples
 
 
-def _sample(pid: str, problem: dict[str, object], split: str, folder: ImageFolder) -> Sample:
+def _sample(pid: str, problem: dict[str, object], split: str, folder: DataFolder) -> Sample:
     # Lists such as `minitest` and `trainval` draw from the three folders; the problem knows its own.
     home = take(problem, "split", str) if "split" in problem else split
     path = folder.file(f"{home}/{pid}/{take(problem, 'image', str)}")

@@ -7,7 +7,7 @@ from datamodules.benchmarks.base import (
     BadItemError,
     BadItems,
     BadPolicy,
-    ImageFolder,
+    DataFolder,
     need,
     parse_xml,
     pixel_box,
@@ -35,8 +35,8 @@ def read(root: Path, split: str, bad: BadPolicy = "error", difficult: bool = Fal
     """
     root = _year_folder(root)
     names_file = need(root, LAYOUT, f"ImageSets/Main/{split}.txt")
-    annotations = ImageFolder(need(root, LAYOUT, "Annotations/"))
-    images = ImageFolder(need(root, LAYOUT, "JPEGImages/"))
+    annotations = DataFolder(need(root, LAYOUT, "Annotations/"))
+    images = DataFolder(need(root, LAYOUT, "JPEGImages/"))
     items = BadItems(bad, root)
     samples = []
     for number, line in read_lines(names_file):

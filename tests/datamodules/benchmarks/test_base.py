@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from datamodules.benchmarks.base import (
     BadItemError,
     BadItems,
+    DataFolder,
     DatasetNotFoundError,
-    ImageFolder,
     checked_box,
     load_json,
     need,
@@ -185,7 +185,7 @@ def test_a_box_of_fractions_is_clipped_within_the_tolerance() -> None:
 
 def test_a_file_below_is_found(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
-    folder = ImageFolder(tmp_path)
+    folder = DataFolder(tmp_path)
     assert folder.file("a b.jpg") == tmp_path / "a b.jpg"
     assert folder.file("deep/a.jpg") == tmp_path / "deep" / "a.jpg"
     assert folder.file("./deep//a.jpg") == tmp_path / "deep" / "a.jpg"
@@ -197,13 +197,13 @@ def test_a_file_below_is_found(tmp_path: Path) -> None:
 )
 def test_a_path_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadItemError, match="leads out of the data folder"):
-        ImageFolder(tmp_path).file(name)
+        DataFolder(tmp_path).file(name)
 
 
 @pytest.mark.parametrize("name", ["", " ", ".", "./"])
 def test_a_path_to_nothing_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BadItemError, match="name of the image file is empty"):
-        ImageFolder(tmp_path).file(name)
+    with pytest.raises(BadItemError, match="name of the file is empty"):
+        DataFolder(tmp_path).file(name)
 
 
 def test_links_are_followed_only_inside(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_links_are_followed_only_inside(tmp_path: Path) -> None:
     (root / "in.jpg").symlink_to(root / "real" / "a.jpg")
     (root / "out.jpg").symlink_to(other / "a.jpg")
     (root / "circle").symlink_to(root / "circle")
-    folder = ImageFolder(root)
+    folder = DataFolder(root)
     assert folder.file("inner/a.jpg").read_bytes() == b""
     assert folder.file("in.jpg").read_bytes() == b""
     for name in ("outer/a.jpg", "out.jpg", "circle", "circle/a.jpg"):
@@ -227,19 +227,19 @@ def test_links_are_followed_only_inside(tmp_path: Path) -> None:
 def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "images").symlink_to(tmp_path / "real")
-    assert ImageFolder(tmp_path / "images").file("a.jpg") == tmp_path / "images" / "a.jpg"
+    assert DataFolder(tmp_path / "images").file("a.jpg") == tmp_path / "images" / "a.jpg"
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadItemError, match=r"the folder .*gone, which should hold 'a\.jpg', cannot be read"):
-        ImageFolder(tmp_path).file("gone/a.jpg")
+        DataFolder(tmp_path).file("gone/a.jpg")
 
 
 @given(st.text(alphabet="a./\\ :~", max_size=12))
 def test_whatever_the_name_the_file_is_inside(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     root = tmp_path_factory.getbasetemp()
     try:
-        path = ImageFolder(root).file(name)
+        path = DataFolder(root).file(name)
     except BadItemError:
         return
     assert path.resolve().is_relative_to(root.resolve())

@@ -179,7 +179,7 @@ BAD = {
     "escape": (item("a", "b", image="../1.jpg"), "the path '../1.jpg' leads out of the data folder"),
     "absolute": (item("a", "b", image="/etc/1.jpg"), "the path '/etc/1.jpg' leads out of the data folder"),
     "no folder": (item("a", "b", image="gone/1.jpg"), "gone, which should hold '1.jpg', cannot be read"),
-    "empty image": (item("a", "b", image=""), "the name of the image file is empty"),
+    "empty image": (item("a", "b", image=""), "the name of the file is empty"),
     "many images": (item("a", "b", image=["1.jpg"]), r"'image' should be a text, found \['1.jpg'\]"),
     "place-holder inside": (
         item("see <image> here", "b"),
