@@ -1,13 +1,12 @@
-"""Axis-aligned boxes, in fractions of an image or in metres, come in; checked, compared ones go out."""
+"""Axis-aligned 2D boxes as (x1, y1, x2, y2) fractions come in; checked, clipped, compared boxes go out."""
 
-import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
 Box: TypeAlias = tuple[float, float, float, float]
 """Of an image: x1, y1, x2, y2 as fractions of its size."""
 Box3D: TypeAlias = tuple[float, float, float, float, float, float]
-"""Of a point cloud: x1, y1, z1, x2, y2, z2 in metres, in the axis-aligned frame, z up."""
+"""Of a point cloud: centre x, y, z and size along x, y, z, in metres, z up; `octavius.boxes3d` works on them."""
 
 
 def area(box: Box) -> float:
@@ -60,20 +59,4 @@ def problem(box: Sequence[float], tolerance: float = 1e-3) -> str | None:
         return f"x1 = {x1:g} is not left of x2 = {x2:g}"
     if y1 >= y2:
         return f"y1 = {y1:g} is not above y2 = {y2:g}"
-    return None
-
-
-def problem3d(box: Sequence[float]) -> str | None:
-    """What is wrong with a 3D box, in words; None for a good one.
-
-    >>> problem3d((0, 0, 0.5, 1, 2, 0.5))
-    'it has no extent along z: from 0.5 to 0.5'
-    """
-    if len(box) != 6:
-        return f"a 3D box has 6 numbers, this one has {len(box)}"
-    if not all(math.isfinite(value) for value in box):
-        return f"an edge is not a finite number: {list(box)}"
-    for axis, low, high in zip("xyz", box[:3], box[3:], strict=True):
-        if low >= high:
-            return f"it has no extent along {axis}: from {low:g} to {high:g}"
     return None

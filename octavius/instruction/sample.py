@@ -79,7 +79,7 @@ class Region:
 
     Attributes:
         object: what the annotation files of the scene call it, most often a number.
-        box: its axis-aligned box in the cloud's frame, after `Media.pose`.
+        box: its axis-aligned box (centre, size) in the cloud's frame, after `Media.pose`.
     """
 
     object: str

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavius.boxes import Box, Box3D, area, clip, iou, normalise, problem, problem3d
+from octavius.boxes import Box, area, clip, iou, normalise, problem
 
 CELLS = 8
 edges = st.integers(0, CELLS)
@@ -74,23 +74,3 @@ def test_a_bad_box_is_told_in_words(box: tuple[float, ...], words: str) -> None:
 def test_rounding_just_past_the_rim_is_forgiven() -> None:
     assert problem((-0.0005, 0.0, 1.0005, 1.0)) is None
     assert problem((-0.002, 0.0, 1.0, 1.0)) is not None
-
-
-@given(st.tuples(*[st.integers(-2, 2).map(float)] * 6))
-def test_a_3d_box_is_good_exactly_when_it_has_cells(box: Box3D) -> None:
-    x1, y1, z1, x2, y2, z2 = (round(edge) for edge in box)
-    cells = [(x, y, z) for x in range(x1, x2) for y in range(y1, y2) for z in range(z1, z2)]
-    assert (problem3d(box) is None) == bool(cells)
-
-
-@pytest.mark.parametrize(
-    ("box", "words"),
-    [
-        ((0, 0, 0, 1, 1), "a 3D box has 6 numbers, this one has 5"),
-        ((0, 0, float("nan"), 1, 1, 1), "not a finite number"),
-        ((0, 0, 0, 1, float("inf"), 1), "not a finite number"),
-        ((0, 2.5, 0, 1, 1, 1), "no extent along y: from 2.5 to 1"),
-    ],
-)
-def test_a_bad_3d_box_is_told_in_words(box: tuple[float, ...], words: str) -> None:
-    assert words in str(problem3d(box))
