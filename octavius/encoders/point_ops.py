@@ -1,0 +1,229 @@
+"""Point clouds come in; indices of far-apart points, of neighbours and of balls, and voxel numbers, go out.
+
+The conventions are those of torch-geometric: the points of all clouds lie one after the other in one tensor, a
+batch vector says of each point which cloud it is of (0, 0, 0, 1, 1, ...; none at all is one cloud), and results
+are indices into that tensor, without a gradient. Where `pyg-lib` is installed its compiled operations are
+called; without it the same results come from plain torch. Only ties may be told apart differently. Shapes: P
+points of B clouds, Q query points, D axes.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from torch_geometric import typing
+from torch_geometric.nn import pool
+from torch_geometric.utils import to_dense_batch
+
+from octavius.encoders.clouds import cloud_sizes, query_sizes
+
+DISTANCES = 2**24
+"""How many distances are held at once."""
+LIBRARY_NEIGHBOURS = 100
+"""The largest k of the library's `knn` on a GPU."""
+
+
+def farthest_points(points: Tensor, count: int, batch: Tensor | None = None) -> Tensor:
+    """Picks points of each cloud one by one, always the one farthest from all that are picked already.
+
+    The first of a cloud is its first point, so that the choice is the same each time; among equally far points
+    the first is taken. When a cloud has fewer than `count` distinct positions, its first point is repeated.
+
+    Args:
+        points: positions (P, D).
+        count: how many points to pick of each cloud.
+        batch: cloud of each point (P,).
+
+    Returns:
+        Indices (B * count,), cloud after cloud, in the order in which they were picked.
+    """
+    sizes = cloud_sizes(points, batch)
+    if not 1 <= count <= min(sizes):
+        raise ValueError(
+            f"expected a count from 1 to {min(sizes)}, the size of the smallest cloud (number "
+            f"{sizes.index(min(sizes))}), found {count}; repeat the points of small clouds first"
+        )
+    (points,) = _computable(points)
+    if typing.WITH_FPS:
+        return _farthest_by_library(points, sizes, count)
+    dense, real = to_dense_batch(points, batch)
+    planes = dense.permute(2, 0, 1).contiguous()  # (D, B, N): sums over axes run along memory
+    clouds = torch.arange(len(sizes), device=points.device)
+    chosen = clouds.new_zeros(len(sizes), count)
+    distances = torch.where(real, math.inf, -math.inf).to(points.dtype)  # padding is never the farthest
+    for place in range(1, count):
+        last = planes[:, clouds, chosen[:, place - 1], None]
+        distances = torch.minimum(distances, (planes - last).square_().sum(0))
+        chosen[:, place] = distances.argmax(1)
+    return (chosen + chosen.new_tensor(_starts(sizes))[:, None]).flatten()
+
+
+def k_nearest(
+    points: Tensor, queries: Tensor, k: int, batch: Tensor | None = None, query_batch: Tensor | None = None
+) -> Tensor:
+    """Finds the k points nearest to each query, within the query's cloud.
+
+    Args:
+        points: positions (P, D).
+        queries: positions (Q, D).
+        k: how many neighbours each query gets.
+        batch: cloud of each point (P,).
+        query_batch: cloud of each query (Q,); a cloud may have none.
+
+    Returns:
+        Pairs (2, Q * k): the query's index above, the point's below; query after query, nearest first.
+    """
+    sizes = cloud_sizes(points, batch)
+    asked = query_sizes(points, queries, query_batch, len(sizes))
+    if not 1 <= k <= min(sizes):
+        raise ValueError(
+            f"expected k from 1 to {min(sizes)}, the size of the smallest cloud (number "
+            f"{sizes.index(min(sizes))}), found k = {k}; ask for fewer neighbours or repeat points first"
+        )
+    points, queries = _computable(points, queries)
+    if typing.WITH_KNN and (k <= LIBRARY_NEIGHBOURS or not points.is_cuda):
+        batches = _numbers(sizes, points), _numbers(asked, points)
+        return pool.knn(points, queries, k, *batches, batch_size=len(sizes))
+    near = [
+        distances.topk(k, largest=False).indices + start
+        for distances, start, _ in _distances(points, queries, sizes, asked)
+    ]
+    found = torch.cat(near).flatten() if near else _none(points)
+    return torch.stack([torch.arange(len(queries), device=points.device).repeat_interleave(k), found])
+
+
+def ball_crop(
+    points: Tensor,
+    centres: Tensor,
+    radius: float,
+    batch: Tensor | None = None,
+    centre_batch: Tensor | None = None,
+) -> Tensor:
+    """Finds all points that lie closer to a centre than a radius, within the centre's cloud.
+
+    Args:
+        points: positions (P, D).
+        centres: positions (Q, D).
+        radius: the radius of each ball; a point at this very distance is outside.
+        batch: cloud of each point (P,).
+        centre_batch: cloud of each centre (Q,); a cloud may have none.
+
+    Returns:
+        Pairs (2, number found): the centre's index above, the point's below, in the order of both.
+    """
+    sizes = cloud_sizes(points, batch)
+    asked = query_sizes(points, centres, centre_batch, len(sizes))
+    if not 0 < radius < math.inf:
+        raise ValueError(f"expected a radius above 0, found {radius}; give it in the unit of the points")
+    points, centres = _computable(points, centres)
+    if typing.WITH_RADIUS and not points.is_cuda:  # on a GPU the library holds Q x P pairs at once
+        batches = _numbers(sizes, points), _numbers(asked, points)
+        most = max(sizes)  # the library stops at a number of points, and not at the nearest ones
+        pairs = pool.radius(points, centres, radius, *batches, max_num_neighbors=most, batch_size=len(sizes))
+        return pairs[:, (pairs[0] * len(points) + pairs[1]).argsort()]
+    inside = [
+        (distances < radius).nonzero() + distances.new_tensor([first, start], dtype=torch.long)
+        for distances, start, first in _distances(points, centres, sizes, asked)
+    ]
+    return torch.cat(inside).T if inside else _none(points).expand(2, 0)
+
+
+def voxel_grid(
+    points: Tensor,
+    size: float | Sequence[float],
+    batch: Tensor | None = None,
+    start: float | Sequence[float] | None = None,
+) -> Tensor:
+    """Numbers the cells of a regular grid, and says of each point in which cell it lies.
+
+    Cells are counted along the first axis first and along the clouds last; empty cells are counted, too, so
+    the numbers have gaps (`torch_geometric.nn.pool.consecutive.consecutive_cluster` closes them).
+
+    Args:
+        points: positions (P, D).
+        size: edge of a cell, one for all axes or one for each.
+        batch: cloud of each point (P,).
+        start: lower corner of the grid, one number for all axes or one for each; by default the smallest
+            coordinates of all points together.
+
+    Returns:
+        The number of each point's cell (P,); two points have the same one if they share cloud and cell.
+    """
+    sizes = cloud_sizes(points, batch)
+    (points,) = _computable(points)
+    edges = _per_axis("size", size, points)
+    corner = points.amin(0) if start is None else _per_axis("start", start, points)
+    if not bool((edges > 0).all()):
+        raise ValueError(f"expected a voxel size above 0, found {size}; give it in the unit of the points")
+    if bool((points < corner).any()):
+        low = [round(value, 4) for value in points.amin(0).tolist()]
+        raise ValueError(f"a grid that starts at {start} misses the points down to {low}; let it start there")
+    spans = ((points.amax(0) - corner) / edges).tolist()
+    if math.prod(span + 1 for span in spans) * len(sizes) >= 2**62:
+        raise ValueError(
+            f"a grid of {' x '.join(f'{span + 1:.3g}' for span in spans)} cells is too large to be numbered; "
+            f"points far away from the others, or a voxel size of {size} in another unit than the points, may "
+            "be the cause"
+        )
+    extents = [int(span) + 1 for span in spans]
+    numbers = _numbers(sizes, points)
+    if typing.WITH_GRID_CLUSTER:
+        return pool.voxel_grid(points, edges, numbers, corner)
+    cells = torch.cat([((points - corner) / edges).long(), numbers[:, None]], dim=1)
+    steps = [1, *accumulate(extents, lambda step, extent: step * extent)]
+    return (cells * cells.new_tensor(steps)).sum(1)
+
+
+def _distances(
+    points: Tensor, queries: Tensor, sizes: list[int], asked: list[int]
+) -> Iterator[tuple[Tensor, int, int]]:
+    """Distances of some queries (rows) to all points of their cloud, with the first index of either axis."""
+    row = 0
+    for cloud, start, own in zip(points.split(sizes), _starts(sizes), queries.split(asked), strict=True):
+        for part in own.split(max(1, DISTANCES // len(cloud))) if len(own) else ():
+            # The shortcut by matrix products would lose small distances far from the origin.
+            distances = torch.cdist(part, cloud, compute_mode="donot_use_mm_for_euclid_dist")
+            yield distances, start, row
+            row += len(part)
+
+
+def _farthest_by_library(points: Tensor, sizes: list[int], count: int) -> Tensor:
+    """The library's farthest points; it takes a share of each cloud instead of a count."""
+    if len(set(sizes)) > 1:
+        clouds = zip(points.split(sizes), _starts(sizes), strict=True)
+        return torch.cat(
+            [_farthest_by_library(cloud, [len(cloud)], count) + start for cloud, start in clouds]
+        )
+    ratio = (count - 0.5) / sizes[0]  # it rounds up, so half a point less leaves room for rounding errors
+    return pool.fps(points, _numbers(sizes, points), ratio, random_start=False, batch_size=len(sizes))
+
+
+def _computable(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The same without gradients, all in the finest of their types and in single precision at least."""
+    dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
+    return tuple(tensor.detach().to(dtype).contiguous() for tensor in tensors)
+
+
+def _per_axis(what: str, value: float | Sequence[float], points: Tensor) -> Tensor:
+    given = points.new_tensor(value)
+    axes = points.shape[1]
+    if given.shape not in ((), (axes,)) or not bool(given.isfinite().all()):
+        raise ValueError(f"expected one number or {axes} as {what} of a grid of {axes} axes, found {value}")
+    return given.expand(axes).contiguous()
+
+
+def _numbers(sizes: list[int], points: Tensor) -> Tensor:
+    """The batch vector of clouds of these sizes."""
+    counts = torch.tensor(sizes, device=points.device)
+    return torch.arange(len(sizes), device=points.device).repeat_interleave(counts)
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    return [0, *accumulate(sizes)][:-1]
+
+
+def _none(points: Tensor) -> Tensor:
+    return torch.zeros(0, dtype=torch.long, device=points.device)
