@@ -5,6 +5,7 @@ stand. No pixel is involved, and no scene, pair or wording of a zero-shot set.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, overload
 
@@ -32,18 +33,39 @@ from octavius.tasks import TASKS
 
 Form = Literal["symbolic", "written"]
 
-KINDS = ("detection", "captioning", "vqa", "classification", "hair", "smile")
+KINDS = ("detection", "look_up", "captioning", "vqa", "classification", "hair", "smile")
 
-LOOK_UPS = ("count", *("colour", "object", "side", "level") * 3)
-"""Kinds of lettered questions to draw from: counting is learnt at once, finding the thing that is meant is not."""
+TOPICS = ("count", *("colour", "object", "side", "level") * 3)
+"""Questions with options to draw from: counting is learnt at once, finding the thing that is meant is not."""
+
+HIDING: dict[str, tuple[Literal["shape", "colour"], ...]] = {
+    "detection": ("colour",),
+    "classification": ("colour",),
+    "colour": ("shape",),
+    **dict.fromkeys(("look_up", "captioning", "count", "side", "level"), ("shape", "colour")),
+}
+"""What may be hidden without making a kind of question senseless."""
 
 
 class WorldQuestions(Sequence[Sample]):
     """An endless-looking list: item i is made from (seed, place, i) when it is asked for."""
 
-    def __init__(self, seed: int, place: str, kind: str, form: Form, length: int) -> None:
-        """Chooses one kind of question in one form; `place` keeps training and evaluation scenes apart."""
+    def __init__(
+        self, seed: int, place: str, kind: str, form: Form, length: int, hidden: float = 0.0
+    ) -> None:
+        """Chooses one kind of question in one form.
+
+        Args:
+            seed: of everything.
+            place: keeps training and evaluation scenes apart.
+            kind: one of `KINDS`.
+            form: where the scene is told.
+            length: how many items.
+            hidden: share of scenes in which nobody can see the shapes, or the colours, so that neither is
+                ever guessed from the other.
+        """
         self.seed, self.place, self.kind, self.form, self.length = seed, place, kind, form, length
+        self.hidden = hidden
 
     def __len__(self) -> int:
         """How many there are."""
@@ -58,7 +80,7 @@ class WorldQuestions(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(self.length))]
         rng = generator(self.seed, f"{self.place}/{self.kind}/{self.form}", index)
-        facts, task, question, gold, group = make_question(self.kind, rng)
+        facts, task, question, gold, group = make_question(self.kind, rng, self.hidden)
         media: dict[str, Media] = {}
         if self.form == "symbolic":
             media["image"] = Media(array=symbols(facts))
@@ -69,7 +91,9 @@ class WorldQuestions(Sequence[Sample]):
         return Sample(f"{self.form}/{self.kind}/{index}", task, self.kind, media, question, gold, group=group)
 
 
-def make_question(kind: str, rng: np.random.Generator) -> tuple[Scene | Face, str, str, Gold, str]:
+def make_question(
+    kind: str, rng: np.random.Generator, hidden: float = 0.0
+) -> tuple[Scene | Face, str, str, Gold, str]:
     """Draws facts and one question of a kind: (facts, task, question or empty, gold, group)."""
     if kind in ("hair", "smile"):
         face = make_face(rng)
@@ -81,19 +105,34 @@ def make_question(kind: str, rng: np.random.Generator) -> tuple[Scene | Face, st
         )
         return face, "facial_attributes", str(rng.choice(forms)), gold, kind
     if kind == "classification":
-        single = make_single(rng)
+        single = hide(make_single(rng), kind, hidden, rng)
         return single, kind, "", ClassName(single.things[0].shape, SHAPES), ""
     if kind == "vqa":
-        wanted = str(rng.choice(LOOK_UPS))
+        wanted = str(rng.choice(TOPICS))
         while True:
             scene = make_scene(rng, count=int(rng.integers(2, 5)) if wanted in ("side", "level") else None)
+            scene = hide(scene, wanted, hidden, rng)
             asked = text.ask(scene, wanted, rng)
             if asked is not None:
                 return scene, kind, asked.text, Choice(asked.options, asked.answer), wanted
-    scene = make_scene(rng)
+    scene = hide(make_scene(rng), kind, hidden, rng)
     if kind == "captioning":
         return scene, kind, "", References(text.captions(scene)), ""
+    if kind == "look_up":
+        question, meant = text.look_up(scene, rng)
+        return scene, "detection", question, _boxes({name: thing.box for name, thing in meant.items()}), ""
     return scene, kind, "", scene_boxes(scene), ""
+
+
+def hide(scene: Scene, kind: str, share: float, rng: np.random.Generator) -> Scene:
+    """Takes all shapes or all colours from `share` of the scenes, where names stay unlike one another."""
+    parts = HIDING.get(kind, ())
+    if not parts or rng.random() >= share:
+        return scene
+    part = parts[int(rng.integers(len(parts)))]
+    bare = replace(scene, things=tuple(replace(thing, **{part: ""}) for thing in scene.things))
+    told_apart = len({text.name(thing) for thing in bare.things}) == len(bare.things)
+    return bare if told_apart or kind not in ("look_up", "side", "level") else scene
 
 
 def vocabulary(folder: Path, seed: int = 0, scenes: int = 3000) -> None:
@@ -115,6 +154,10 @@ def scene_boxes(scene: Scene) -> Boxes:
     return Boxes(tuple(LabelledBox(thing.shape, _rounded(thing.box)) for thing in scene.things))
 
 
+def _boxes(named: dict[str, Box]) -> Boxes:
+    return Boxes(tuple(LabelledBox(name, _rounded(box)) for name, box in named.items()))
+
+
 def _rounded(box: Box) -> Box:
     x1, y1, x2, y2 = (round(edge, 4) for edge in box)
     return x1, y1, x2, y2
@@ -127,6 +170,7 @@ class WorldLanguage(InstructionDataModule):
         self,
         weights: dict[str, float] | None = None,
         written: float = 0.25,
+        hidden: float = 0.3,
         eval_count: int = 100,
         batch_size: int = 32,
         eval_batch_size: int = 64,
@@ -140,6 +184,7 @@ class WorldLanguage(InstructionDataModule):
         Args:
             weights: share of each kind of question.
             written: share of scenes that are written into the question instead of given symbolically.
+            hidden: share of training scenes in which shapes or colours cannot be seen.
             eval_count: scenes of each kind and form in the probes.
             batch_size: instances in a step.
             eval_batch_size: instances generated at once.
@@ -150,13 +195,16 @@ class WorldLanguage(InstructionDataModule):
         """
         super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor)
         self.weights = weights or dict.fromkeys(KINDS, 1.0)
-        self.written, self.eval_count = written, eval_count
+        self.written, self.hidden, self.eval_count = written, hidden, eval_count
 
     def train_sets(self) -> list[TrainSet]:
         """Every kind in both forms."""
         shares: dict[Form, float] = {"symbolic": 1 - self.written, "written": self.written}
         return [
-            TrainSet(WorldQuestions(self.seed, "language-train", kind, form, 2_000_000), weight * share)
+            TrainSet(
+                WorldQuestions(self.seed, "language-train", kind, form, 2_000_000, self.hidden),
+                weight * share,
+            )
             for kind, weight in self.weights.items()
             for form, share in shares.items()
         ]

@@ -1,6 +1,7 @@
 """Embeddings come in, hidden states, logits or generated tokens go out: any Hugging Face causal LM."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -21,6 +22,7 @@ class Decoder(nn.Module):
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         from_scratch: bool = False,
         attention: str = "sdpa",
+        compile: bool = False,
     ) -> None:
         """Loads the model.
 
@@ -29,6 +31,8 @@ class Decoder(nn.Module):
             dtype: of the weights.
             from_scratch: take only the architecture and tokenizer; weights start at random.
             attention: `sdpa`, `eager` (the fastest on a CPU in bfloat16) or another of transformers.
+            compile: train through `torch.compile`, layer by layer; it needs a C++ compiler, and some seconds at
+                the start. Answers are generated without it, since their lengths never repeat.
 
         Raises:
             ValueError: nothing of that name can be loaded.
@@ -48,6 +52,10 @@ class Decoder(nn.Module):
             ) from None
         # What a model's authors advise for chat, such as a penalty on repeated words, is not asked for here.
         self.lm.generation_config = GenerationConfig()
+        self.compiled = compile
+        if compile:
+            for layer in layers(self.lm):
+                layer.compile(dynamic=True)
         self.width = cast(Tensor, self.lm.get_input_embeddings().weight).shape[1]
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -69,23 +77,39 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """New token ids (B, N) after left-padded embeddings (B, T, D), greedy unless options say more."""
         settings = {"do_sample": False, "num_beams": 1, **options}
-        return cast(
-            Tensor,
-            self.lm.generate(  # type: ignore[operator]
-                inputs_embeds=embeddings,
-                attention_mask=attention_mask,
-                max_new_tokens=max_new_tokens,
-                pad_token_id=self.tokenizer.pad_id,
-                eos_token_id=self.tokenizer.eos_id,
-                **settings,
-            ),
-        )
+        with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
+            return cast(
+                Tensor,
+                self.lm.generate(  # type: ignore[operator]
+                    inputs_embeds=embeddings,
+                    attention_mask=attention_mask,
+                    max_new_tokens=max_new_tokens,
+                    pad_token_id=self.tokenizer.pad_id,
+                    eos_token_id=self.tokenizer.eos_id,
+                    **settings,
+                ),
+            )
 
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Writes a Hugging Face folder: these weights of `lm` in half precision, configuration, tokenizer."""
         half = {name: tensor.half() for name, tensor in state.items()}
         self.lm.save_pretrained(folder, state_dict=half)
         self.tokenizer.backend.save_pretrained(str(folder))
+
+
+def layers(lm: nn.Module) -> list[nn.Module]:
+    """The repeated blocks of a Hugging Face causal LM: its longest list of modules.
+
+    Raises:
+        ValueError: it has none, so there is nothing to shard or to compile.
+    """
+    lists: list[list[nn.Module]] = [list(found) for found in lm.modules() if isinstance(found, nn.ModuleList)]
+    if not lists:
+        raise ValueError(
+            f"{type(lm).__name__} has no list of equal layers: use the strategy ddp instead of sharding it, and "
+            "leave `compile` off"
+        )
+    return max(lists, key=len)
 
 
 def locate(name: str) -> str | Path:

@@ -8,6 +8,8 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+from octavius.decoder import layers
+
 
 def shard(model: nn.Module, lm: nn.Module, encoders: nn.Module, mesh: DeviceMesh) -> None:
     """Applies FSDP2 in place: a unit for each layer of the language model, and one for all else but encoders.
@@ -29,15 +31,3 @@ def shard(model: nn.Module, lm: nn.Module, encoders: nn.Module, mesh: DeviceMesh
     # Weights that were first gathered in inference mode could not be trained afterwards.
     generate = cast(Callable[..., Any], model.generate)
     model.generate = torch.inference_mode(False)(generate)  # type: ignore[assignment]
-
-
-def layers(lm: nn.Module) -> list[nn.Module]:
-    """The repeated blocks of a Hugging Face causal LM: its longest list of modules.
-
-    Raises:
-        ValueError: it has none, so there is nothing to shard.
-    """
-    lists: list[list[nn.Module]] = [list(found) for found in lm.modules() if isinstance(found, nn.ModuleList)]
-    if not lists:
-        raise ValueError(f"{type(lm).__name__} has no list of layers to shard; use the strategy ddp")
-    return max(lists, key=len)

@@ -58,23 +58,27 @@ def box_code(boxes: np.ndarray) -> np.ndarray:
 
 
 def symbols(facts: Scene | Face, grid: int = GRID) -> np.ndarray:
-    """The symbolic grid of a scene or face: (grid * grid, WIDTH) float32, zeros on background patches."""
+    """The symbolic grid of a scene or face: (grid * grid, WIDTH) float32, zeros on background patches.
+
+    A shape or colour that is hidden (empty) becomes random numbers, the same for the same scene.
+    """
     patches = np.zeros((grid * grid, WIDTH), np.float32)
     if isinstance(facts, Face):
         rows = _face_row(facts)[None]
         owner = owners([facts.pixels], grid)
     else:
-        rows = np.stack([_thing_row(thing.shape, thing.colour, thing.box) for thing in facts.things])
+        rng = np.random.default_rng(facts.ink)
+        rows = np.stack([_thing_row(thing.shape, thing.colour, thing.box, rng) for thing in facts.things])
         owner = owners([thing.pixels for thing in facts.things], grid)
     patches[owner >= 0] = rows[owner[owner >= 0]]
     return patches
 
 
-def _thing_row(shape: str, colour: str, box: tuple[float, ...]) -> np.ndarray:
+def _thing_row(shape: str, colour: str, box: tuple[float, ...], rng: np.random.Generator) -> np.ndarray:
     row = np.zeros(WIDTH, np.float32)
     row[PARTS["foreground"]] = 1
-    row[PARTS["class"].start + CLASSES.index(shape)] = 1
-    row[PARTS["colour"].start + COLOURS.index(colour)] = 1
+    for part, names, name in (("class", CLASSES, shape), ("colour", COLOURS, colour)):
+        row[PARTS[part]] = np.array(names) == name if name else rng.normal(0, 0.5, len(names))
     row[PARTS["box"]] = box_code(np.array(box))
     return row
 

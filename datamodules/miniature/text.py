@@ -11,34 +11,56 @@ WORDINGS = {
         "How many objects are there?",
         "Count the objects in the picture.",
         "What is the number of objects?",
+        "How many objects does this picture show?",
+        "Say how many objects you see.",
+        "What is the count of the things?",
         "How many things can you see?",
     ),
     "colour": (
         "What colour is the {shape}?",
         "Which colour does the {shape} have?",
         "Tell me the colour of the {shape}.",
+        "What is the colour of the {shape}?",
+        "Say which colour the {shape} is.",
+        "In which colour is the {shape}?",
         "The {shape} is of which colour?",
     ),
     "object": (
         "What is the {colour} object?",
         "Which object is {colour}?",
         "Name the {colour} thing in the picture.",
+        "Which of the things is {colour}?",
+        "Say what the {colour} thing is.",
+        "What can you see in {colour}?",
         "What is the object that is {colour}?",
     ),
     "side": (
         "Is the {first} left or right of the {second}?",
         "On which side of the {second} is the {first}?",
         "Where is the {first}, left or right of the {second}?",
+        "Does the {first} stand left or right of the {second}?",
+        "Seen from the {second}, is the {first} on the left or on the right?",
+        "Say on which side of the {second} the {first} is.",
         "Which side of the {second} is the {first} on?",
     ),
     "level": (
         "Is the {first} above or below the {second}?",
         "Is the {first} higher or lower than the {second}, above or below?",
         "Where is the {first}, above or below the {second}?",
+        "Does the {first} stand above or below the {second}?",
+        "Seen from the {second}, is the {first} above or below?",
+        "Say whether the {first} is above or below the {second}.",
         "Above or below the {second}, where is the {first}?",
     ),
 }
 """Question forms by kind; the last of each is never used in training, nor by the language model's own."""
+
+LOOK_UP_WORDINGS = (
+    "Where is the {what}?",
+    "Find the {what}.",
+    "Give the box of the {what}.",
+    "Show the {what}.",
+)
 
 HAIR_QUESTIONS = (
     "What is the hair colour of this person?",
@@ -59,13 +81,13 @@ class Question:
 
 
 def name(thing: Thing) -> str:
-    """`red ball`."""
-    return f"{thing.colour} {thing.shape}"
+    """`red ball`; `ball` of a thing whose colour is hidden, `red object` of one whose shape is."""
+    return f"{thing.colour} {thing.shape or 'object'}".strip()
 
 
 def captions(scene: Scene) -> tuple[str, ...]:
     """Five true captions of a scene, things named from left to right."""
-    names = [f"{_article(thing.colour)} {name(thing)}" for thing in scene.things]
+    names = [_with_article(name(thing)) for thing in scene.things]
     row = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
     return (
         f"A picture of {row}.",
@@ -97,7 +119,7 @@ def positions(scene: Scene) -> str:
         x, y = thing.centre
         column = ("left", "middle", "right")[min(2, int(x * 3))]
         row = ("top", "centre", "bottom")[min(2, int(y * 3))]
-        places.append(f"{_article(thing.colour)} {name(thing)} at the {row} {column}")
+        places.append(f"{_with_article(name(thing))} at the {row} {column}")
     return ", ".join(places)
 
 
@@ -132,6 +154,27 @@ def ask(scene: Scene, kind: str, rng: np.random.Generator, unseen: bool = False)
     return _lettered(kind, text, words[int(first.centre[axis] > second.centre[axis])], words, rng, 2)
 
 
+def look_up(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, Thing]]:
+    """Asks where one or two things are, each named by words that fit no other: (question, name to thing).
+
+    Raises:
+        ValueError: no words fit one thing alone.
+    """
+    fitting: dict[str, list[Thing]] = {}
+    for thing in scene.things:
+        for words in {name(thing), thing.shape, f"{thing.colour} object" if thing.colour else ""} - {""}:
+            fitting.setdefault(words, []).append(thing)
+    clear = sorted(words for words, things in fitting.items() if len(things) == 1)
+    if not clear:
+        raise ValueError("every thing of this scene has a twin; nothing can be asked for")
+    asked = {clear[int(rng.integers(len(clear)))]: None}
+    others = [words for words in clear if fitting[words] != fitting[next(iter(asked))]]
+    if others and rng.random() < 0.5:
+        asked[others[int(rng.integers(len(others)))]] = None
+    form = LOOK_UP_WORDINGS[int(rng.integers(len(LOOK_UP_WORDINGS)))]
+    return form.format(what=" and the ".join(asked)), {words: fitting[words][0] for words in asked}
+
+
 def write_scene(scene: Scene) -> str:
     """A scene in words and boxes, as the language model reads it before it ever sees a picture."""
     rows = ", ".join(
@@ -148,8 +191,8 @@ def write_face(face: Face) -> str:
     return f"Scene: {mood} face, {length} {face.hair} hair, {glasses}."
 
 
-def _article(word: str) -> str:
-    return "an" if word[0] in "aeiou" else "a"
+def _with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _lettered(

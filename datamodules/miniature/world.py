@@ -33,7 +33,10 @@ Shift: TypeAlias = Literal["none", "pairs", "style"]
 
 @dataclass(frozen=True)
 class Thing:
-    """One object of a scene; its box is tight and in pixels (x1, y1, x2, y2)."""
+    """One object of a scene; its box is tight and in pixels (x1, y1, x2, y2).
+
+    In a scene that is told but not drawn, an empty shape or colour is one that nobody can see.
+    """
 
     shape: str
     colour: str
@@ -54,7 +57,10 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """One to four things, left to right by their left edge, on a background; `ink` seeds the drawing only."""
+    """One to four things, left to right by their left edge, on a background.
+
+    `ink` seeds how it looks, in a drawing or in symbols, and nothing else.
+    """
 
     things: tuple[Thing, ...]
     style: str

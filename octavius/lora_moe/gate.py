@@ -8,9 +8,12 @@ from torch.nn import functional as F
 class InstanceGate(nn.Module):
     """G(z^qu) of the paper's equation (3): scores the experts once for each instance, from its question.
 
-    The embeddings of the real question tokens are averaged, a linear map without bias gives one logit per
-    expert, and the softmax over the experts is cut to its `top_k` largest entries and renormalised. All of
-    it in fp32, whatever autocast or the type of the parameters says.
+    The embeddings of the real question tokens are averaged and brought to a root mean square of 1, a linear
+    map without bias gives one logit per expert, and the softmax over the experts is cut to its `top_k` largest
+    entries and renormalised. All of it in fp32, whatever autocast or the type of the parameters says.
+
+    The scaling is not in the paper. Word embeddings are small (a standard deviation of 0.02 is usual), so that
+    without it all logits of a fresh gate are nearly equal and the same experts win for every question.
 
     With `top_k` 1 every weight is 1, so that a gate over several experts gets no gradient from the answer.
 
@@ -36,7 +39,7 @@ class InstanceGate(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws small weights: a logit starts as large as one coordinate of the mean embedding."""
+        """Draws small weights: logits start with a standard deviation of 1."""
         nn.init.normal_(self.weight, std=self.width**-0.5)
 
     def forward(self, question_embeddings: Tensor, question_mask: Tensor) -> Tensor:
@@ -85,4 +88,5 @@ class InstanceGate(nn.Module):
             )
         with torch.autocast(embeddings.device.type, enabled=False):
             kept = embeddings.float().masked_fill(~real.unsqueeze(-1), 0.0)
-            return F.linear(kept.sum(dim=1) / counts, self.weight.float())
+            mean = F.rms_norm(kept.sum(dim=1) / counts, (self.width,))
+            return F.linear(mean, self.weight.float())

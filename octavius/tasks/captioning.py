@@ -19,6 +19,10 @@ class Captioning(Task):
         "What is in the picture?",
         "Give a caption for this picture.",
         "Tell me what you can see.",
+        "Describe this image.",
+        "Write one sentence about this picture.",
+        "Say in one sentence what the image shows.",
+        "What can be seen here?",
     )
     unseen_questions: ClassVar[tuple[str, ...]] = (
         "Describe what you can see in this picture.",

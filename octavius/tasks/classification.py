@@ -19,6 +19,10 @@ class Classification(Task):
         "Which class does the picture show?",
         "Name the object in this picture.",
         "Which object is this?",
+        "What is the object in this picture?",
+        "Say which class this is.",
+        "What kind of object is this?",
+        "Give the class of the object in the image.",
     )
     unseen_questions: ClassVar[tuple[str, ...]] = (
         "What object does this picture show?",

@@ -28,6 +28,10 @@ class Detection(Task):
         "Which objects are in the picture, and where?",
         "Name every object in the picture with its box.",
         "Detect all objects in the picture.",
+        "List the objects in this picture with their boxes.",
+        "Give the class and the box of every object.",
+        "What can you see here, and where is it?",
+        "Show where each thing is.",
     )
     unseen_questions: ClassVar[tuple[str, ...]] = (
         "Where are all the objects? Give every box.",

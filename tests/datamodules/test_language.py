@@ -1,14 +1,19 @@
 """Every question about a scene that was never drawn has an answer that reads back to its gold."""
 
 import random
+import re
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from datamodules.language import KINDS, Form, WorldLanguage, WorldQuestions
-from datamodules.miniature.symbolic import GRID, PARTS, WIDTH
+from datamodules.language import KINDS, Form, WorldLanguage, WorldQuestions, make_question
+from datamodules.miniature import text
+from datamodules.miniature.symbolic import GRID, PARTS, WIDTH, symbols
+from datamodules.miniature.world import COLOURS, SHAPES, Face, Scene, Thing, generator, make_scene
 from octavius.boxes import iou
 from octavius.instruction.batch import Processor
+from octavius.instruction.sample import Boxes, Choice, Gold, References
 from octavius.tasks import TASKS
 
 FORMS: tuple[Form, ...] = ("symbolic", "written")
@@ -20,9 +25,10 @@ def test_answers_read_back(kind: str, form: Form) -> None:
     for sample in WorldQuestions(0, "test", kind, form, 40)[:]:
         task = TASKS[sample.task]
         value, found = task.value(sample), task.parse(task.answer(sample, random.Random(sample.id)), sample)
-        if kind == "detection":
-            assert [thing.label for thing in found] == [thing.label for thing in value]
-            edges = [(one.box, two.box) for one, two in zip(found, value, strict=True)]
+        if sample.task == "detection":
+            ordered = sorted(value, key=lambda thing: thing.box)
+            assert [thing.label for thing in found] == [thing.label for thing in ordered]
+            edges = [(one.box, two.box) for one, two in zip(found, ordered, strict=True)]
             assert all(one == pytest.approx(two, abs=0.0051) and iou(one, two) > 0.9 for one, two in edges)
         elif kind == "captioning":
             assert found in value
@@ -54,6 +60,55 @@ def test_a_symbolic_grid_holds_the_answer(kind: str) -> None:
         [name] = {int(row.argmax()) for row in grid[grid[:, 0] > 0][:, PARTS[part]]}
         names = ("no", "yes") if kind == "smile" else sample.gold.names
         assert names[name] == sample.gold.name
+
+
+def told(gold: Gold) -> str:
+    """All words of an answer and of what else it might have been."""
+    if isinstance(gold, Boxes):
+        return " ".join(thing.label for thing in gold.objects)
+    if isinstance(gold, References):
+        return " ".join(gold.texts)
+    return " ".join(gold.options) if isinstance(gold, Choice) else gold.name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_hidden_is_neither_told_nor_shown(kind: str) -> None:
+    """Where a scene is hidden, all its shapes or all its colours are gone from words and symbols alike."""
+    counts: Counter[str] = Counter()
+    for index in range(150):
+        rng = generator(7, "hidden", index)
+        facts, _, question, gold, group = make_question(kind, rng, hidden=0.6)
+        if isinstance(facts, Face):
+            continue
+        gone = [part for part in ("shape", "colour") if not any(getattr(t, part) for t in facts.things)]
+        counts.update(gone or ["nothing"])
+        words = f"{question.removeprefix('Give the box of')} {told(gold)}"
+        rows = symbols(facts)
+        rows = rows[rows[:, 0] > 0]
+        for part, place, names in (("shape", "class", (*SHAPES, "face")), ("colour", "colour", COLOURS)):
+            one_hot = (np.sort(rows[:, PARTS[place]], axis=1)[:, -2:] == [0, 1]).all()
+            assert one_hot == (part not in gone)
+            if part in gone and group != "colour":
+                assert not any(re.search(rf"\b{name}\b", words) for name in names)
+    assert counts["nothing"] >= 30 or kind in ("hair", "smile")
+    assert (counts["colour"] >= 15) == (kind not in ("hair", "smile"))
+    assert (counts["shape"] >= 15) == (kind in ("look_up", "captioning", "vqa"))
+
+
+def test_looked_up_things_are_named_by_words_that_fit_no_other() -> None:
+    asked = Counter()
+    for index in range(200):
+        scene = make_scene(generator(3, "look up", index))
+        question, meant = text.look_up(scene, generator(4, "look up", index))
+        asked[len(meant)] += 1
+        for words, thing in meant.items():
+            assert re.search(rf"\bthe {words}\b", question)
+            told = {word for word in words.split() if word != "object"}
+            assert [other for other in scene.things if told <= {other.shape, other.colour}] == [thing]
+    assert min(asked[1], asked[2]) > 30
+    twins = Scene((Thing("", "", (0, 0, 30, 30)), Thing("", "", (50, 50, 80, 80))), "flat", "plain", 0)
+    with pytest.raises(ValueError, match="twin"):
+        text.look_up(twins, generator(0, "look up", 0))
 
 
 def test_an_item_is_the_same_whenever_it_is_asked_for() -> None:

@@ -207,3 +207,19 @@ def test_a_gguf_file(decoder_folder: Path, tmp_path: Path) -> None:
     assert Decoder(str(path), from_scratch=True).width == 32
     path.write_bytes(path.read_bytes()[:1000])
     refused(path, "no language model could be loaded")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_decoder_trains_and_answers_as_a_plain_one(decoder_folder: Path) -> None:
+    plain, fast = Decoder(str(decoder_folder)), Decoder(str(decoder_folder), compile=True)
+    assert list(plain.state_dict()) == list(fast.state_dict())
+    gradients = []
+    for decoder in (plain, fast):
+        decoder.train()
+        hidden = decoder.hidden(decoder.embed(IDS), torch.ones_like(IDS))
+        decoder.logits(hidden).square().mean().backward()
+        gradients.append([parameter.grad for parameter in decoder.parameters()])
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+    answers = [decoder.generate(decoder.embed(IDS), torch.ones_like(IDS), 5) for decoder in (plain, fast)]
+    assert answers[0].tolist() == answers[1].tolist()

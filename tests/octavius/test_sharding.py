@@ -11,7 +11,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from octavius.instruction.batch import Batch
-from octavius.sharding import layers, shard
+from octavius.decoder import layers
+from octavius.sharding import shard
 from octavius.training import OctaviusModule
 from tests.octavius.small import Pieces, make, whole, write_decoder
 
@@ -110,5 +111,5 @@ def test_its_state_dict_is_whole_after_answering(sharded: OctaviusModule, questi
 def test_layers_are_the_longest_list(plain: OctaviusModule) -> None:
     lm = plain.model.decoder.lm
     assert layers(lm) == [lm.get_submodule("model.layers.0"), lm.get_submodule("model.layers.1")]
-    with pytest.raises(ValueError, match="Linear has no list of layers to shard; use the strategy ddp"):
+    with pytest.raises(ValueError, match="Linear has no list of equal layers: use the strategy ddp"):
         layers(nn.Linear(2, 2))

@@ -37,9 +37,9 @@ def solve(question: str, scene: Scene) -> str:
     """The one right answer to a question, from its words and the facts; fails where there are several."""
     pairs = PAIR.findall(question)
     if len(pairs) == 2:
-        subject = PAIR.search(question, re.search(r"\bis the ", question, re.IGNORECASE).start())
-        first = find(scene, subject[1], subject[2])
-        second = next(find(scene, *pair) for pair in pairs if pair != subject.groups())
+        [landmark] = re.findall(rf"\b(?:of|from|than|below) the {PAIR.pattern}", question)
+        first = next(find(scene, *pair) for pair in pairs if pair != landmark)
+        second = find(scene, *landmark)
         axis = 1 if "above" in question.lower() else 0
         before, after = (("left", "right"), ("above", "below"))[axis]
         gap = sum(first.pixels[axis::2]) - sum(second.pixels[axis::2])

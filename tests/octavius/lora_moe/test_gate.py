@@ -11,11 +11,13 @@ from octavius.lora_moe import InstanceGate
 
 
 def slow_weights(gate: InstanceGate, embeddings: torch.Tensor, mask: torch.Tensor) -> list[list[float]]:
-    """Mean over real tokens, softmax, cut to the top k, renormalise: one number at a time."""
+    """Mean over real tokens, unit scale, softmax, cut to the top k, renormalise: one number at a time."""
     rows = []
     for sample in range(len(embeddings)):
         real = [token for token in range(mask.shape[1]) if mask[sample, token]]
         mean = [sum(embeddings[sample, t, d].item() for t in real) / len(real) for d in range(gate.width)]
+        scale = math.sqrt(sum(m * m for m in mean) / len(mean))
+        mean = [m / scale for m in mean]
         logits = [sum(w.item() * m for w, m in zip(row, mean, strict=True)) for row in gate.weight]
         total = sum(math.exp(logit) for logit in logits)
         full = [math.exp(logit) / total for logit in logits]
