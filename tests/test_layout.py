@@ -13,6 +13,7 @@ OWN = ("octavius", "datamodules")
 # A file imports only from lower levels, or from its own room. A new room of `octavius` gets a row here.
 LEVELS = {
     "boxes": 0,
+    "boxes3d": 0,
     "errors": 0,
     "presets": 0,
     "instruction": 1,

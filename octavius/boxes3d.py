@@ -1,0 +1,216 @@
+"""3D boxes as rows (centre, size, yaw) come in; corners, edges, volumes and overlaps go out, with gradients.
+
+A box is 6 numbers, its centre x, y, z and its size along x, y, z, in metres with z up. A seventh number turns
+it about the vertical through its centre, in radians, counter-clockwise seen from above. In shapes, `...` is any
+leading dimensions; those of two arguments broadcast, so `iou3d(first[:, None], second)` compares every box of
+one list with every box of the other, and `iou3d(first, second)` compares them one by one. Sizes below zero count
+as zero.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+PLAIN, TURNED = 6, 7
+"""How many numbers an axis-aligned and a turned box have."""
+
+# Bottom face counter-clockwise seen from above, beginning at the lowest x and y; then the top face alike.
+_CORNERS = (
+    *((-0.5, -0.5, -0.5), (0.5, -0.5, -0.5), (0.5, 0.5, -0.5), (-0.5, 0.5, -0.5)),
+    *((-0.5, -0.5, 0.5), (0.5, -0.5, 0.5), (0.5, 0.5, 0.5), (-0.5, 0.5, 0.5)),
+)
+_PARALLEL = 1e-9  # a side whose ends differ by less, in metres, never crosses a line along that axis
+
+
+def stack(boxes: Sequence[Sequence[float]]) -> Tensor:
+    """Boxes of 6 or 7 numbers as one tensor in double precision.
+
+    Returns:
+        (N, 6), or (N, 7) when one of them is turned.
+    """
+    if wrong := [box for box in boxes if len(box) not in (PLAIN, TURNED)]:
+        raise ValueError(f"{len(wrong)} of {len(boxes)} boxes: {problem(wrong[0])}")
+    width = max((len(box) for box in boxes), default=PLAIN)
+    rows = [[*box, *[0.0] * (width - len(box))] for box in boxes]
+    return torch.tensor(rows, dtype=torch.float64).reshape(len(boxes), width)
+
+
+def problem(box: Sequence[float]) -> str | None:
+    """What is wrong with a box, in words; None for a good one.
+
+    >>> problem((0.0, 0.0, 0.5, 1.0, -1.0, 1.0))
+    'its size along y is -1, not above 0'
+    """
+    if len(box) not in (PLAIN, TURNED):
+        return f"a 3D box has {PLAIN} numbers (centre, size) or {TURNED} (and yaw), this one has {len(box)}"
+    if not all(math.isfinite(value) for value in box):
+        return f"a number is not finite: {[round(float(v), 4) for v in box]}"
+    for axis, size in zip("xyz", box[3:6], strict=True):
+        if size <= 0:
+            return f"its size along {axis} is {size:g}, not above 0"
+    return None
+
+
+def edges(boxes: Tensor) -> Tensor:
+    """The smallest axis-aligned edges that hold each box.
+
+    Args:
+        boxes: (..., 6 or 7).
+
+    Returns:
+        (..., 6): lowest x, y, z, then highest x, y, z.
+    """
+    if _width(boxes) == TURNED:
+        points = corners(boxes)
+        return torch.cat([points.amin(-2), points.amax(-2)], dim=-1)
+    centre, half = boxes[..., :3], boxes[..., 3:6].clamp(min=0) / 2
+    return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def from_edges(rows: Tensor) -> Tensor:
+    """Boxes (..., 6) from lowest and highest x, y, z (..., 6)."""
+    low, high = rows.chunk(2, dim=-1)
+    return torch.cat([(low + high) / 2, high - low], dim=-1)
+
+
+def enclosing(points: Tensor) -> Tensor:
+    """The smallest axis-aligned box of some points, such as 8 corners in any order or all points of an object.
+
+    Args:
+        points: (..., P, 3) with at least one point.
+
+    Returns:
+        (..., 6).
+    """
+    return from_edges(torch.cat([points.amin(-2), points.amax(-2)], dim=-1))
+
+
+def corners(boxes: Tensor) -> Tensor:
+    """The 8 corners of each box.
+
+    Args:
+        boxes: (..., 6 or 7).
+
+    Returns:
+        (..., 8, 3): the bottom face counter-clockwise seen from above, from the corner that is lowest in the
+        box's own x and y; then the top face in the same order.
+    """
+    turned = _width(boxes) == TURNED
+    points = boxes.new_tensor(_CORNERS) * boxes[..., None, 3:6].clamp(min=0)
+    if turned:
+        points = torch.cat([_turn(points[..., :2], boxes[..., 6]), points[..., 2:]], dim=-1)
+    return points + boxes[..., None, :3]
+
+
+def from_corners(points: Tensor) -> Tensor:
+    """Turned boxes from their corners, in the order that `corners` gives them.
+
+    Args:
+        points: (..., 8, 3).
+
+    Returns:
+        (..., 7), with a yaw in -pi..pi.
+    """
+    first = points[..., 0, :]
+    along, across, up = (points[..., corner, :] - first for corner in (1, 3, 4))
+    sizes = torch.stack([side.norm(dim=-1) for side in (along, across, up)], dim=-1)
+    yaw = torch.atan2(along[..., 1], along[..., 0])
+    return torch.cat([points.mean(-2), sizes, yaw[..., None]], dim=-1)
+
+
+def volume(boxes: Tensor) -> Tensor:
+    """Volumes (...) of boxes (..., 6 or 7)."""
+    return boxes[..., 3:6].clamp(min=0).prod(-1)
+
+
+def overlap_bev(first: Tensor, second: Tensor) -> Tensor:
+    """The area that two boxes share seen from above.
+
+    Both are seen in the frame of the second, where it is a rectangle about the origin. Each point of the first
+    one's outline is moved to the nearest point of that rectangle: no point of the rectangle's inside is crossed
+    on the way, so the moved outline goes round exactly what both share. Between the places where a side crosses
+    a line along the rectangle's sides the moved outline is straight, so its corners give its area.
+
+    Args:
+        first: (..., 6 or 7).
+        second: (..., 6 or 7).
+
+    Returns:
+        (...).
+    """
+    if _width(first) == _width(second) == PLAIN:
+        return _span(first, second, 0) * _span(first, second, 1)
+    first, second = (pad(boxes, (0, TURNED - boxes.shape[-1])) for boxes in (first, second))
+    half = second[..., None, 3:5].clamp(min=0) / 2
+    outline = corners(first)[..., :4, :2] - second[..., None, :2]
+    outline = _turn(outline, -second[..., 6])
+    side = outline.roll(-1, -2) - outline
+    parallel = side.abs() < _PARALLEL
+    safe = side.where(~parallel, torch.ones_like(side))
+    shares = torch.cat([((half * sign - outline) / safe).where(~parallel, 0) for sign in (-1, 1)], dim=-1)
+    shares = pad(shares.clamp(0, 1).sort(-1).values, (1, 0))  # 0, then the crossings: 5 of each side's points
+    path = outline[..., None, :] + shares[..., None] * side[..., None, :]
+    path = torch.minimum(torch.maximum(path.flatten(-3, -2), -half), half)
+    ahead = path.roll(-1, -2)
+    return ((path[..., 0] * ahead[..., 1] - path[..., 1] * ahead[..., 0]).sum(-1) / 2).clamp(min=0)
+
+
+def iou_bev(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union (...) seen from above, in 0..1; zero when both are empty."""
+    areas = [boxes[..., 3:5].clamp(min=0).prod(-1) for boxes in (first, second)]
+    shared = overlap_bev(first, second)
+    return _ratio(shared, areas[0] + areas[1] - shared)
+
+
+def iou3d(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union (...) of boxes (..., 6 or 7), in 0..1; zero when both are empty."""
+    shared = overlap_bev(first, second) * _span(first, second, 2)
+    return _ratio(shared, volume(first) + volume(second) - shared)
+
+
+def giou3d(first: Tensor, second: Tensor) -> Tensor:
+    """Generalised IoU (...), in -1..1: IoU less the empty share of the axis-aligned box that holds both."""
+    shared = overlap_bev(first, second) * _span(first, second, 2)
+    union = volume(first) + volume(second) - shared
+    one, other = edges(first), edges(second)
+    low, high = torch.minimum(one, other)[..., :3], torch.maximum(one, other)[..., 3:]
+    hull = (high - low).prod(-1)
+    return _ratio(shared, union) - _ratio((hull - union).clamp(min=0), hull)
+
+
+def _width(boxes: Tensor) -> int:
+    """How many numbers each box has.
+
+    Raises:
+        ValueError: neither 6 nor 7.
+    """
+    width = boxes.shape[-1] if boxes.ndim else 0
+    if width not in (PLAIN, TURNED):
+        raise ValueError(
+            f"3D boxes are rows of {PLAIN} numbers (centre, size) or {TURNED} (and yaw), "
+            f"but these have shape {tuple(boxes.shape)}; 8 corners become boxes with from_corners or enclosing"
+        )
+    return width
+
+
+def _turn(points: Tensor, yaw: Tensor) -> Tensor:
+    """Points (..., P, 2) turned about the origin by angles (...)."""
+    cos, sin = yaw.cos()[..., None], yaw.sin()[..., None]
+    x, y = points.unbind(-1)
+    return torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)
+
+
+def _span(first: Tensor, second: Tensor, axis: int) -> Tensor:
+    """The length that two boxes share along an axis about which neither is turned."""
+    ends = [(boxes[..., axis], boxes[..., axis + 3].clamp(min=0) / 2) for boxes in (first, second)]
+    low = torch.maximum(*(centre - half for centre, half in ends))
+    high = torch.minimum(*(centre + half for centre, half in ends))
+    return (high - low).clamp(min=0)
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Shares in 0..1; zero of nothing."""
+    return (part / whole.clamp(min=torch.finfo(whole.dtype).tiny)).clamp(max=1)
