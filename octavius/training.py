@@ -94,6 +94,19 @@ class OctaviusModule(L.LightningModule):
             shard(self.model, self.model.decoder.lm, self.model.encoders, mesh["data_parallel"])
             self._sharded = True
 
+    def setup(self, stage: str) -> None:  # noqa: ARG002
+        """Refuses a trainer that would change the type of all weights, trained ones too.
+
+        Raises:
+            ValueError: its precision is bf16-true, 16-true or the like.
+        """
+        precision = str(self.trainer.precision)
+        if precision.endswith("-true") and not precision.startswith(("32", "64")):
+            raise ValueError(
+                f"trainer.precision is {precision!r}, which would round the trained weights too; take bf16-mixed, "
+                "and give the frozen language model its type by model.init_args.decoder.init_args.dtype: bfloat16"
+            )
+
     def on_fit_start(self) -> None:
         """Takes the seed of dropout and noise, unless a checkpoint brought the one that it was begun with."""
         self._seed = torch.initial_seed() if self._seed is None else self._seed

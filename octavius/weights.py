@@ -43,8 +43,8 @@ def load_part(module: nn.Module, path: Path) -> None:
         ) from None
 
 
-def fingerprint(module: nn.Module, samples: int = 64) -> str:
-    """A short hash of the frozen tensors: names, shapes, and a few values of each, spread over it."""
+def fingerprint(module: nn.Module, samples: int = 256) -> str:
+    """A short hash of the frozen tensors: names, shapes, and values of each, spread over all of it."""
     digest = hashlib.sha256()
     for name, parameter in sorted(module.named_parameters()):
         if parameter.requires_grad:
@@ -53,8 +53,8 @@ def fingerprint(module: nn.Module, samples: int = 64) -> str:
         if flat.is_meta:
             values = b""
         else:
-            step = max(1, flat.numel() // samples)
-            values = flat[::step][:samples].to("cpu", torch.float32).numpy().tobytes()
+            step = -(-flat.numel() // samples) or 1
+            values = flat[::step].to("cpu", torch.float32).numpy().tobytes()
         digest.update(f"{name}{tuple(parameter.shape)}".encode() + values)
     return digest.hexdigest()[:16]
 

@@ -240,6 +240,10 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
         ["tokens", "max_tokens is 20", "raise it"],
     ),
     "more chosen than there are": (lora(experts=2, top_k=3), ["top_k = 3, experts = 2", "lower top_k to 2"]),
+    "precision that rounds trained weights": (
+        lambda _: [*FIT, "--trainer.precision", "bf16-true"],
+        ["trainer.precision is 'bf16-true'", "take bf16-mixed"],
+    ),
     "no expert": (lora(experts=0), ["at least 1 expert", "experts = 0"]),
     "rank 0": (lora(rank=0), ["at least 1", "rank = 0"]),
     "target that matches nothing": (

@@ -114,8 +114,9 @@ class Evaluation(L.Callback):
     ) -> None:
         """Prints the table; writes predictions as JSON lines and the table as CSV beside the logs."""
         assert self.table is not None
-        when = "test" if stage == "test" else f"epoch {trainer.current_epoch + 1}"
-        print(f"\n{when}, step {trainer.global_step}: score (chance: each sample gets another's true answer)")
+        training = trainer.state.fn == "fit"
+        when = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}" if training else stage
+        print(f"\n{when}: score (chance: each sample gets another's true answer)")
         print(self.table.to_string(), flush=True)
         if folder is None:
             return
@@ -159,12 +160,15 @@ def rows(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
 
 
 def chance(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
-    """The same metrics when every sample is given the true answer of another one of its set and task."""
+    """The same metrics when every sample is given the true answer of another one of its set and task.
+
+    A set of one sample has no other; it is not in the result.
+    """
     sets: dict[tuple[str, str], list[Sample]] = {}
     for item in answers:
         sets.setdefault((item.sample.benchmark, item.sample.task), []).append(item.sample)
     shuffled = []
-    for samples in sets.values():
+    for samples in (several for several in sets.values() if len(several) > 1):
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0)).tolist()
         for place, sample in enumerate(order):
             asked, other = samples[sample], samples[order[(place + 1) % len(order)]]
@@ -181,12 +185,16 @@ def tabulate(answers: Sequence[Answered], scores: dict[str, dict[str, float]]) -
     lines = {}
     for name in sorted(scores):
         cells = {
-            key: f"{scores[name][key]:.3f} ({guesses[name][key]:.2f})" if key in scores[name] else ""
+            key: _cell(scores[name][key], guesses.get(name, {}).get(key)) if key in scores[name] else ""
             for key in HEADLINE
         }
         lines[name] = {"samples": counts[name], **cells}
     table = pd.DataFrame.from_dict(lines, orient="index")
     return table[[column for column in table.columns if column == "samples" or (table[column] != "").any()]]
+
+
+def _cell(score: float, chance: float | None) -> str:
+    return f"{score:.3f} ({'-' if chance is None else format(chance, '.2f')})"
 
 
 def prediction(item: Answered) -> dict[str, Any]:

@@ -214,7 +214,7 @@ def test_an_evaluation_from_prompts_to_files(
     kept = pd.read_csv(Path(logger.log_dir) / "metrics_test.csv", index_col=0, keep_default_na=False)
     assert kept.astype(str).equals(table.astype(str))
     printed = capsys.readouterr().out
-    assert "test, step 0: score (chance:" in printed
+    assert "\ntest: score (chance:" in printed
     assert all(line in printed for line in table.to_string().splitlines())
 
 
@@ -315,6 +315,12 @@ def test_chance_of_a_constant_gold_is_certain() -> None:
     boxes = in_set("d", [replace(one, gold=detections(1)[0].gold) for one in detections(4)])
     assert chance(answered(same))["q"] == {"acc1": 1.0}
     assert chance(answered(boxes))["d"] == {"recall50": 1.0, "precision50": 1.0}
+
+
+def test_a_set_of_one_sample_has_no_chance() -> None:
+    items = answered(in_set("q", questions(1)) + in_set("d", detections(3)))
+    assert list(chance(items)) == ["d"]
+    assert tabulate(items, score(items))["acc1"]["q"] == "1.000 (-)"
 
 
 def test_chance_of_two_golds_is_how_often_neighbours_agree() -> None:
