@@ -22,6 +22,23 @@ class LabelledBox:
 
 
 @dataclass(frozen=True)
+class LabelledBox3D:
+    """One object of a scene: its class name and its box.
+
+    Attributes:
+        label: its class name.
+        box: where it is.
+        score: how sure a detector is of it; of a gold object it says nothing.
+        ignored: a gold object that need not be found, because too little of it is seen; finding it is no error.
+    """
+
+    label: str
+    box: Box3D
+    score: float = 1.0
+    ignored: bool = False
+
+
+@dataclass(frozen=True)
 class Choice:
     """The gold of a multiple-choice question: all options and the index of the right one."""
 
@@ -45,10 +62,23 @@ class Boxes:
 
 
 @dataclass(frozen=True)
+class Boxes3D:
+    """The gold of a detection in a point cloud: all objects of the scene."""
+
+    objects: tuple[LabelledBox3D, ...]
+
+
+@dataclass(frozen=True)
 class References:
-    """The gold of a free-text answer: one or more texts that are all right."""
+    """The gold of a free-text answer: one or more texts that are all right.
+
+    Attributes:
+        texts: the texts.
+        scene: the scene that they speak of, for scores that are counted by scene; empty where there is none.
+    """
 
     texts: tuple[str, ...]
+    scene: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,7 +96,7 @@ class DescribedObjects:
     objects: tuple[DescribedObject, ...]
 
 
-Gold: TypeAlias = Boxes | References | Choice | ClassName | DescribedObjects
+Gold: TypeAlias = Boxes | References | Choice | ClassName | Boxes3D | DescribedObjects
 
 
 @dataclass(frozen=True)
@@ -79,11 +109,12 @@ class Region:
 
     Attributes:
         object: what the annotation files of the scene call it, most often a number.
-        box: its axis-aligned box (centre, size) in the cloud's frame, after `Media.pose`.
+        box: its axis-aligned box (centre, size) in the cloud's frame, after `Media.pose`; None when the object
+            is all of the cloud, as in sets of single objects.
     """
 
     object: str
-    box: Box3D
+    box: Box3D | None
 
 
 @dataclass(frozen=True)
