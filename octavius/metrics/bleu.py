@@ -50,32 +50,51 @@ class Bleu(Metric):
     def update(self, predictions: Sequence[str | None], golds: Sequence[References]) -> None:
         """Adds one text, or None, for each gold."""
         pairs = caption_tokens(predictions, golds, self.tokenize)
-        lengths = [(len(candidate), closest_length(candidate, references)) for candidate, references in pairs]
-        self.matched += self._sum(LONGEST, [clipped_matches(*pair) for pair in pairs])
-        self.proposed += self._sum(LONGEST, [[max(0, n - k) for k in range(LONGEST)] for n, _ in lengths])
-        self.lengths += self._sum(2, lengths)
+        matched, proposed, lengths = _tally(pairs)
+        self.matched += torch.tensor(matched, device=self.device)
+        self.proposed += torch.tensor(proposed, device=self.device)
+        self.lengths += torch.tensor(lengths, device=self.device)
         self.texts += len(pairs)
 
     def compute(self) -> dict[str, Tensor]:
         """The keys bleu1 to bleu4, fractions of 1."""
-        if not self.texts.item():
-            return {f"bleu{size}": self._score(math.nan) for size in range(1, LONGEST + 1)}
-        length, reference_length = self.lengths.tolist()
-        ratio = (length + _TINY) / (reference_length + _SMALL)
-        brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
-        scores, product = {}, 1.0
-        counts = zip(self.matched.tolist(), self.proposed.tolist(), strict=True)
-        for size, (matched, proposed) in enumerate(counts, start=1):
-            product *= (matched + _TINY) / (proposed + _SMALL)
-            scores[f"bleu{size}"] = self._score(brevity * product ** (1 / size))
-        return scores
+        scores = [math.nan] * LONGEST
+        if self.texts.item():
+            scores = _scores(self.matched.tolist(), self.proposed.tolist(), self.lengths.tolist())
+        return {
+            f"bleu{size}": torch.tensor(score, dtype=torch.float32, device=self.device)
+            for size, score in enumerate(scores, start=1)
+        }
 
-    def _sum(self, width: int, rows: Sequence[Sequence[int]]) -> Tensor:
-        table = torch.tensor(rows, dtype=torch.int64, device=self.device)
-        return table.reshape(len(rows), width).sum(dim=0)  # also for no rows at all
 
-    def _score(self, value: float) -> Tensor:
-        return torch.tensor(value, dtype=torch.float32, device=self.device)
+def bleu_scores(pairs: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> list[float]:
+    """BLEU-1 to BLEU-4 of some (candidate, references) as one corpus; of one pair, that of a sentence.
+
+    >>> [round(score, 3) for score in bleu_scores([("a red bus".split(), ["the red bus".split()])])]
+    [0.667, 0.577, 0.0, 0.0]
+    """
+    return _scores(*_tally(pairs))
+
+
+def _tally(pairs: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> tuple[list[int], list[int], list[int]]:
+    """The counts that BLEU is made of, summed: matched and proposed n-grams by length, and the two lengths."""
+    matched, proposed, lengths = [0] * LONGEST, [0] * LONGEST, [0, 0]
+    for candidate, references in pairs:
+        matched = [a + b for a, b in zip(matched, clipped_matches(candidate, references), strict=True)]
+        proposed = [count + max(0, len(candidate) - k) for k, count in enumerate(proposed)]
+        lengths = [lengths[0] + len(candidate), lengths[1] + closest_length(candidate, references)]
+    return matched, proposed, lengths
+
+
+def _scores(matched: Sequence[int], proposed: Sequence[int], lengths: Sequence[int]) -> list[float]:
+    """BLEU-1 to BLEU-4 from the counts of `_tally`."""
+    ratio = (lengths[0] + _TINY) / (lengths[1] + _SMALL)
+    brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
+    scores, product = [], 1.0
+    for size, (found, given) in enumerate(zip(matched, proposed, strict=True), start=1):
+        product *= (found + _TINY) / (given + _SMALL)
+        scores.append(brevity * product ** (1 / size))
+    return scores
 
 
 def closest_length(candidate: Tokens, references: Sequence[Tokens]) -> int:
