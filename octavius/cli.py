@@ -1,4 +1,4 @@
-"""A command line comes in, model and data are joined and run: fit, validate, test, predict, miniature."""
+"""A command line comes in, model and data are joined and run: fit, validate, test, predict, compare, miniature."""
 
 import logging
 import os
@@ -35,6 +35,7 @@ from octavius.callbacks.pictures import AnswerSamples
 from octavius.callbacks.progress import Progress
 from octavius.callbacks.routing import RoutingReport
 from octavius.callbacks.throughput import Throughput
+from octavius.compare.runs import compare
 from octavius.demo import matching, predict
 from octavius.errors import message, nearest, readable
 from octavius.instruction.batch import Processor
@@ -52,6 +53,7 @@ commands:
   validate   score a checkpoint on its validation sets         octavius validate --ckpt last.ckpt
   test       score a checkpoint on its test sets               octavius test --ckpt last.ckpt
   predict    answer a question about an image file             octavius predict --image x.png --question "..."
+  compare    the same training in variants, with seeds         octavius compare --config 2d.yaml --arms ...
   miniature  write the miniature's data                        octavius miniature data/miniature
 
 `octavius COMMAND --help` lists a command's options, `octavius fit --config 2d.yaml --print_config` what a run
@@ -173,8 +175,10 @@ def run(words: list[str]) -> None:
         auto_cli(FUNCTIONS[command], options, as_positional=positional, **parser_settings(command))
     elif command in STAGES:
         run_stage(command, options)
+    elif command == "compare":
+        compare(options)
     else:
-        known = (*STAGES, *FUNCTIONS)
+        known = (*STAGES, *FUNCTIONS, "compare")
         raise ValueError(
             f"there is no command '{command}'{nearest(command, known)}; commands are {', '.join(known)}"
         )

@@ -34,6 +34,7 @@ LEVELS = {
     "strategies": 6,
     "demo": 7,
     "report": 7,
+    "compare": 7,
     "export": 7,
     "cli": 8,
     "__main__": 9,

@@ -104,15 +104,20 @@ class Evaluation(L.Callback):
         self.table = tabulate(answers, scores)
         folder = log_folder(trainer)
         if trainer.is_global_zero and not trainer.sanity_checking:
-            self._write(trainer, stage, answers, folder)
+            self._write(trainer, stage, answers, scores, folder)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if hasattr(callback, "on_answers") and not trainer.sanity_checking:
                 callback.on_answers(trainer, module, stage, answers)
 
     def _write(
-        self, trainer: L.Trainer, stage: str, answers: Sequence[Answered], folder: Path | None
+        self,
+        trainer: L.Trainer,
+        stage: str,
+        answers: Sequence[Answered],
+        scores: dict[str, dict[str, float]],
+        folder: Path | None,
     ) -> None:
-        """Prints the table; writes predictions as JSON lines and the table as CSV beside the logs."""
+        """Prints the table; writes it as CSV, all scores as JSON and predictions as JSON lines beside the logs."""
         assert self.table is not None
         training = trainer.state.fn == "fit"
         when = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}" if training else stage
@@ -122,6 +127,7 @@ class Evaluation(L.Callback):
             return
         folder.mkdir(parents=True, exist_ok=True)
         self.table.to_csv(folder / f"metrics_{stage}.csv")
+        (folder / f"metrics_{stage}.json").write_text(json.dumps(scores, indent=1))
         with (folder / f"predictions_{stage}.jsonl").open("w", encoding="utf-8") as file:
             for item in answers:
                 file.write(json.dumps(prediction(item), ensure_ascii=False) + "\n")

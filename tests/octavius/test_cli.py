@@ -24,7 +24,7 @@ from tests.tiny import ROOT, options, refused, settings, write_models
 LORA = {"alpha": 32.0, "dropout": 0.1, "top_k": 2, "targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}
 """The paper's settings that `small.yaml` leaves alone."""
 
-COMMANDS = ("fit", "validate", "test", "predict", "miniature")
+COMMANDS = ("fit", "validate", "test", "predict", "compare", "miniature")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("command", "told"),
     [
+        ("compare", ["--arms", "--seeds", "--baseline", "--print_commands"]),
         ("fit", ["--ckpt", "--config", "--checkpoint.dirpath", "--evaluation.num_beams"]),
         ("test", ["--ckpt", "--trainer.devices"]),
         ("predict", ["--question", "--image", "--ckpt", "last.ckpt"]),

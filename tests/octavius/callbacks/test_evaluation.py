@@ -213,6 +213,9 @@ def test_an_evaluation_from_prompts_to_files(
     assert table["acc1"]["captions"] == ""
     kept = pd.read_csv(Path(logger.log_dir) / "metrics_test.csv", index_col=0, keep_default_na=False)
     assert kept.astype(str).equals(table.astype(str))
+    exact = json.loads((Path(logger.log_dir) / "metrics_test.json").read_text())
+    assert exact["seen/vqa"] == {"acc1": pytest.approx(0.6)}
+    assert exact.keys() == set(table.index)
     printed = capsys.readouterr().out
     assert "\ntest: score (chance:" in printed
     assert all(line in printed for line in table.to_string().splitlines())

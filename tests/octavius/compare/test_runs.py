@@ -1,0 +1,181 @@
+"""A comparison makes equal runs, keeps those that are done, goes on with one that was stopped, says who failed."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from octavius.cli import main
+from octavius.compare import runs
+from tests.tiny import options, refused, settings, write_models
+
+
+class Commands:
+    """Stands for `octavius fit` and `octavius test`: notes its words, leaves the files that they would leave."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[str, list[str]]] = []
+        self.stop_at = -1
+
+    def __call__(self, command: str, words: Iterable[str], log: Path, record: dict[str, Any]) -> float:
+        said = list(words)
+        self.given.append((command, said))
+        folder = log.parent
+        record["seconds"] += 30.0
+        if command == "fit":
+            torch.save({"state_dict": {"a": torch.zeros(2, 3), "b": torch.zeros(4)}}, folder / "last.ckpt")
+        if len(self.given) == self.stop_at:
+            raise KeyboardInterrupt
+        if command == "test":
+            (folder / "test").mkdir(exist_ok=True)
+            seed = int(folder.name.removeprefix("seed"))
+            scores = {"q": {"acc1": 0.1 * seed + 0.2 * (folder.parent.name == "two")}}
+            (folder / "test" / "metrics_test.json").write_text(json.dumps(scores))
+        return 1.5
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """A current folder with two configurations, and commands that only pretend."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        Path(f"{name}.yaml").write_text("{}")
+    made = Commands()
+    monkeypatch.setattr(runs, "octavius", made)
+    return made
+
+
+COMPARE = ("--config", "one.yaml", "--arms", "two.yaml", "--seeds", "2", "--out", "kept")
+
+
+def compare(*more: str) -> None:
+    main(["compare", *COMPARE, *more])
+
+
+def option(words: Sequence[str], name: str) -> str:
+    return words[list(words).index(name) + 1]
+
+
+def test_runs_differ_in_nothing_but_arm_seed_and_place(commands: Commands) -> None:
+    compare("--trainer.max_steps", "7")
+    fits = [words for command, words in commands.given if command == "fit"]
+    assert [(words.count("--config"), option(words, "--seed_everything")) for words in fits] == [
+        (1, "0"),
+        (2, "0"),
+        (1, "1"),
+        (2, "1"),
+    ]
+    for words in fits:
+        assert option(words, "--seed_everything") == option(words, "--data.init_args.seed")
+        assert words[-2:] == ["--trainer.max_steps", "7"]
+    bare = [
+        [
+            word
+            for word in words
+            if word not in ("--config", "one.yaml", "two.yaml", "0", "1") and "/" not in word
+        ]
+        for words in fits
+    ]
+    assert all(words == bare[0] for words in bare)
+    assert len({option(words, "--checkpoint.dirpath") for words in fits}) == 4
+
+
+def test_the_table_is_of_all_runs(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
+    compare()
+    printed = capsys.readouterr().out
+    assert "| q | acc1 | 0.250 ± 0.071 | 0.050 ± 0.071 | -0.200 ± 0.000 |" in printed
+    assert "| trainable parameters | 10.0 ± 0.0 |" in printed
+    assert Path("kept/compare.md").read_text().strip() in printed
+    assert len(commands.given) == 8
+
+
+def test_what_is_done_is_kept_and_more_seeds_are_added(commands: Commands) -> None:
+    compare()
+    compare()
+    assert len(commands.given) == 8
+    compare("--seeds", "3")
+    assert [option(words, "--seed_everything") for name, words in commands.given[8:] if name == "fit"] == [
+        "2"
+    ] * 2
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 6])
+def test_it_goes_on_where_it_was_stopped(commands: Commands, stop_at: int) -> None:
+    commands.stop_at = stop_at
+    with pytest.raises(SystemExit):
+        compare()
+    command, words = commands.given[-1]
+    compare()
+    again_command, again = commands.given[stop_at]
+    assert again_command == command
+    if command == "fit":
+        assert again == [*words, "--ckpt", option(words, "--checkpoint.dirpath") + "/last.ckpt"]
+        record = json.loads((Path(option(words, "--checkpoint.dirpath")) / "run.json").read_text())
+        assert record == {"trained": True, "seconds": 60.0, "memory": 1.5}
+    assert len(commands.given) == 9
+
+
+def test_commands_for_a_scheduler(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
+    compare("--print_commands")
+    lines = capsys.readouterr().out.splitlines()
+    assert not commands.given
+    assert not Path("kept").exists()
+    assert [line.split()[:2] for line in lines] == [["octavius", "fit"], ["octavius", "test"]] * 4
+    compare()
+    assert [" ".join(["octavius", command, *words]) for command, words in commands.given] == lines
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--arms", "gone.yaml"], ["gone.yaml"]),
+        (["--arms", "one.yaml"], ["two arms would be called 'one'"]),
+        (["--baseline", "three"], ["no arm 'three'", "one, two"]),
+        (["--seeds", "0"], ["at least one seed"]),
+        (["--seeds", "many"], ["invalid int value: 'many'"]),
+    ],
+)
+def test_refused(
+    commands: Commands, words: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = refused(["compare", *COMPARE, *words], capsys)
+    assert all(part in text for part in said)
+    assert not commands.given
+
+
+def test_a_folder_holds_one_comparison(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
+    compare()
+    text = refused(["compare", *COMPARE, "--trainer.max_steps", "9"], capsys)
+    assert "kept holds a comparison of one.yaml, not of one.yaml --trainer.max_steps 9" in text
+    assert len(commands.given) == 8
+
+
+@pytest.mark.slow
+def test_a_real_comparison(miniature_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(yaml.safe_dump(settings(write_models(tmp_path), miniature_root)))
+    Path("one.yaml").write_text(
+        yaml.safe_dump({"model": {"init_args": {"lora": {"experts": 1, "top_k": 1}}}})
+    )
+    main(["compare", "--config", "small.yaml", "--arms", "one.yaml", "--seeds", "1"])
+    text = Path("runs/compare/compare.md").read_text()
+    assert "| set | metric | one | small | small - one |" in text
+    assert "relative average" in text
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_named(
+    miniature_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(yaml.safe_dump(settings(write_models(tmp_path), miniature_root)))
+    Path("odd.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"lora": {"experts": 0}}}}))
+    place = options(seeds=1, out=tmp_path / "out")
+    text = refused(["compare", "--config", "small.yaml", "--arms", "odd.yaml", *place], capsys)
+    assert "octavius fit failed" in text
+    assert "odd/seed0/fit.log" in text
+    assert "at least 1 expert" in text

@@ -1,0 +1,88 @@
+"""Summaries are what the statistics module and the paper's own tables say."""
+
+import math
+import statistics
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from octavius.compare.table import Result, relative_average, summary, values, write_tables
+
+PAPER = {  # Tables 1 and 2: without experts, with experts, the printed improvement in percent
+    "images": (
+        {"det": (7.61, 39.04), "vqa": (40.31, 46.95), "cap": (0.21, 5.66), "cls": (73.50, 65.40)}
+        | {"hair": (58.04, 60.93), "smile": (50.15, 59.82)},
+        20.89,
+    ),
+    "points": ({"cls": (19.75, 24.85), "cap": (16.19, 17.22)}, 17.06),
+}
+METRICS = {"det": "recall50", "cap": "cider"}
+
+
+def run(arm: str, seed: int, **scores: float) -> Result:
+    return Result(arm, seed, {"q": scores}, 100, 60.0, 2.0)
+
+
+@pytest.mark.parametrize("table", PAPER)
+def test_the_average_is_the_papers(table: str) -> None:
+    scores, printed = PAPER[table]
+    other = {"recall50": "precision50", "cider": "bleu1"}  # in the paper's tables, not in its averages
+    runs = []
+    for place, arm in enumerate(("plain", "moe")):
+        found = {
+            name: {METRICS.get(name, "acc1"): pair[place]}
+            | ({other[METRICS[name]]: 1 + 90.0 * place} if name in METRICS else {})
+            for name, pair in scores.items()
+        }
+        runs.append(Result(arm, 0, found, 1, 1.0, 1.0))
+    wide = values(runs).pivot_table(index=["set", "metric"], columns=["arm", "seed"], values="value")
+    assert relative_average(wide, "plain", ["moe"])["moe"][0] == pytest.approx(printed, abs=0.02)
+
+
+def test_groups_of_a_set_are_not_averaged_twice() -> None:
+    runs = [
+        Result(arm, 0, {"a/q": {"acc1": score}, "a/q/count": {"acc1": 0.9}, "b": {"cider": 2.0}}, 1, 1.0, 1.0)
+        for arm, score in (("plain", 0.5), ("moe", 1.0))
+    ]
+    wide = values(runs).pivot_table(index=["set", "metric"], columns=["arm", "seed"], values="value")
+    assert relative_average(wide, "plain", ["moe"])["moe"][0] == pytest.approx(100 * (3.0 / 2.5 - 1))
+
+
+def test_means_spreads_and_paired_differences() -> None:
+    plain, moe = [0.50, 0.60, 0.40], [0.55, 0.64, 0.48]
+    runs = [run("plain", seed, acc1=score) for seed, score in enumerate(plain)]
+    runs += [run("moe", seed, acc1=score) for seed, score in enumerate(moe)]
+    table = summary(values(runs), "plain")
+    assert table.columns.tolist() == ["plain", "moe", "moe - plain"]
+    row = table.loc[("q", "acc1")]
+    gaps = [two - one for one, two in zip(plain, moe, strict=True)]
+    for cell, numbers in zip(row, (plain, moe, gaps), strict=True):
+        mean, deviation = (float(part) for part in cell.split(" ± "))
+        assert mean == pytest.approx(statistics.mean(numbers), abs=5e-4)
+        assert deviation == pytest.approx(statistics.stdev(numbers), abs=5e-4)
+    assert row["moe - plain"].startswith("+0.057")
+    average = [100 * (two / one - 1) for one, two in zip(plain, moe, strict=True)]
+    said = table.loc[("", "relative average / %"), "moe - plain"].split(" ± ")
+    assert float(said[0]) == pytest.approx(statistics.mean(average), abs=0.06)
+    assert float(said[1]) == pytest.approx(statistics.stdev(average), abs=0.06)
+
+
+def test_one_seed_has_no_spread() -> None:
+    table = summary(values([run("plain", 0, acc1=0.5), run("moe", 0, acc1=0.25)]), "plain")
+    assert table.loc[("q", "acc1")].tolist() == ["0.500", "0.250", "-0.250"]
+
+
+def test_files_hold_every_value(tmp_path: Path) -> None:
+    runs = [run(arm, seed, acc1=0.1 * seed) for arm in ("plain", "moe") for seed in (1, 2)]
+    text = write_tables(runs, "plain", tmp_path)
+    assert (tmp_path / "compare.md").read_text() == text + "\n"
+    kept = pd.read_csv(tmp_path / "compare.csv", keep_default_na=False)
+    assert kept.columns.tolist() == ["arm", "seed", "set", "metric", "value"]
+    assert len(kept) == 4 * 4
+    [value] = kept.query("arm == 'moe' and seed == 2 and metric == 'acc1'")["value"]
+    assert math.isclose(value, 0.2)
+    lines = text.splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    assert "| q | acc1 | 0.150 ± 0.071 |" in text
+    assert "|  | trainable parameters | 100.0 ± 0.0 |" in text
