@@ -1,0 +1,179 @@
+"""A random stream comes in, the facts of a furnished room go out: by its use, in groups, with twins to tell apart."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias, TypeVar
+
+import numpy as np
+
+from datamodules.miniature.rooms.furniture.catalogue import UNSEEN_CLASSES, Look, other_than
+from datamodules.miniature.rooms.plan import Plan
+from datamodules.miniature.rooms.room import Piece, Room
+
+T = TypeVar("T")
+
+Change: TypeAlias = Literal["none", "pairs", "classes"]
+"""How the pieces differ from those of training: not at all, by pairs and styles, by classes that it never has."""
+
+AT_WALLS = frozenset(
+    (
+        *("bed", "bench", "bookshelf", "bunk bed", "cabinet", "desk", "dresser", "piano", "refrigerator"),
+        *("sink", "sofa", "toilet", "tv stand", "wardrobe"),
+    )
+)
+"""Classes that stand with their back to a wall, always; others do so half of the time."""
+
+LONE = frozenset(("bathtub", "bed", "door", "toilet", "window"))
+"""Classes that get no twin."""
+
+
+def make_room(rng: np.random.Generator, change: Change = "none") -> Room:
+    """Draws the facts of a room of up to twenty pieces."""
+    kind = _one(rng, tuple(USES))
+    least, most = (2.8, 4.4) if kind == "bathroom" else (3.6, 6.6)
+    size = (rng.uniform(least, most), rng.uniform(least, min(most, 6.0)), rng.uniform(2.4, 2.8))
+    plan = Plan(rng, size, "pairs" if change == "pairs" else "none")
+    _openings(plan)
+    if change == "classes":
+        for place in rng.permutation(len(UNSEEN_CLASSES))[: int(rng.integers(2, 5))]:
+            _stand(plan, plan.look(UNSEEN_CLASSES[place]))
+    furnish, extras = USES[kind]
+    furnish(plan)
+    wanted = int(rng.integers(8, 13) if kind == "bathroom" else rng.integers(10, 18))
+    for _ in range(2 * wanted):
+        if len(plan.pieces) >= wanted:
+            break
+        _stand(plan, plan.look(_one(rng, extras)))
+    for _ in range(2):
+        if rng.random() < 0.6:
+            _twin(plan)
+    return Room(kind, plan.size, tuple(plan.pieces), int(rng.integers(2**31)))
+
+
+def _openings(plan: Plan) -> None:
+    """Perhaps a door, with free floor before it, windows and a curtain."""
+    door = plan.hung(plan.look("door")) if plan.rng.random() < 0.8 else None
+    if door is not None:
+        plan.block(door, 0.6)
+    for name, often in (("window", 0.7), ("window", 0.2), ("curtain", 0.4)):
+        if plan.rng.random() < often:
+            plan.hung(plan.look(name))
+
+
+def _stand(plan: Plan, look: Look) -> Piece | None:
+    """Puts a piece where one of its kind belongs."""
+    carriers = [piece for piece in plan.pieces if piece.look.way.top]
+    if look.way.stands == "wall":
+        return plan.hung(look)
+    if look.way.stands == "top" or (look.name == "box" and plan.rng.random() < 0.4):
+        for place in plan.rng.permutation(len(carriers)):
+            piece = plan.upon(carriers[place], look)
+            if piece is not None:
+                return piece
+        return None
+    if look.name in AT_WALLS or plan.rng.random() < 0.5:
+        return plan.against(look)
+    return plan.free(look)
+
+
+def _twin(plan: Plan) -> Piece | None:
+    """A second piece like one that is there, but for its colour, its size or its place."""
+    models = [piece.look for piece in plan.pieces if piece.name not in LONE]
+    if not models:
+        return None
+    look = _one(plan.rng, models)
+    attribute = _one(plan.rng, ("colour", "size", "place"))
+    return _stand(plan, look if attribute == "place" else other_than(look, plan.rng, attribute))
+
+
+def _bedroom(plan: Plan) -> None:
+    bed = plan.against(plan.look("bed"))
+    for side in (-1, 1):
+        if bed is not None and plan.rng.random() < 0.7:
+            stand = plan.beside(bed, plan.look("nightstand"), side)
+            if stand is not None and plan.rng.random() < 0.6:
+                plan.upon(stand, plan.look("lamp", "top"))
+    plan.against(plan.look(_one(plan.rng, ("wardrobe", "dresser"))))
+    if plan.rng.random() < 0.3:
+        _desk(plan)
+
+
+def _living_room(plan: Plan) -> None:
+    sofa = plan.against(plan.look("sofa"), corner=0.1)
+    if sofa is not None and plan.rng.random() < 0.8:
+        plan.before(sofa, plan.look("coffee table"), plan.rng.uniform(0.3, 0.5), faces_it=False)
+    stand = plan.against(plan.look("tv stand"), corner=0.1)
+    if stand is not None and plan.rng.random() < 0.8:
+        plan.upon(stand, plan.look("tv", "top"))
+    for _ in range(int(plan.rng.integers(3))):
+        _stand(plan, plan.look("armchair"))
+
+
+def _office(plan: Plan) -> None:
+    for _ in range(int(plan.rng.integers(1, 4))):
+        _desk(plan)
+    if plan.rng.random() < 0.6:
+        plan.hung(plan.look("whiteboard"))
+
+
+def _desk(plan: Plan) -> None:
+    """A desk, its chair, and something upon it."""
+    desk = plan.against(plan.look("desk"))
+    if desk is None:
+        return
+    if plan.rng.random() < 0.85:
+        plan.before(desk, plan.look("office chair"), plan.rng.uniform(0.06, 0.3), faces_it=True)
+    for _ in range(int(plan.rng.integers(1, 3))):
+        _upon(plan, desk, ("monitor", "monitor", "lamp", "box"))
+
+
+def _dining_room(plan: Plan) -> None:
+    table = plan.free(plan.look("table"))
+    if table is None:
+        return
+    chair = plan.look("chair")
+    x1, y1, _, x2, y2, _ = table.box
+    pair = (-0.5, 0.5) if max(x2 - x1, y2 - y1) > 1.2 else (0.0,)
+    seats = [*[(side, along) for side in (0, 2) for along in pair], (1, 0.0), (3, 0.0)]
+    mixed = plan.rng.random() < 0.3
+    for place in plan.rng.permutation(len(seats))[: int(plan.rng.integers(2, 7))]:
+        plan.around(table, plan.look("chair") if mixed else chair, *seats[place])
+    if plan.rng.random() < 0.5:
+        _upon(plan, table, ("lamp", "box"))
+
+
+def _upon(plan: Plan, carrier: Piece, names: Sequence[str]) -> None:
+    name = _one(plan.rng, names)
+    plan.upon(carrier, plan.look(name, None if name == "box" else "top"))
+
+
+def _bathroom(plan: Plan) -> None:
+    plan.against(plan.look("bathtub"), corner=0.7)
+    for name in ("toilet", "sink"):
+        plan.against(plan.look(name))
+
+
+def _one(rng: np.random.Generator, pool: Sequence[T]) -> T:
+    return pool[int(rng.integers(len(pool)))]
+
+
+ANYWHERE = ("bookshelf", "box", "lamp", "picture", "plant", "stool", "trash can", "whiteboard")
+USES: dict[str, tuple[Callable[[Plan], None], tuple[str, ...]]] = {
+    "bedroom": (
+        _bedroom,
+        (*ANYWHERE, "armchair", "cabinet", "chair", "coffee table", "dresser", "tv", "wardrobe"),
+    ),
+    "living room": (
+        _living_room,
+        (*ANYWHERE, "armchair", "bench", "cabinet", "coffee table", "monitor", "table"),
+    ),
+    "office": (_office, (*ANYWHERE, "bench", "cabinet", "refrigerator", "sink", "sofa", "table", "wardrobe")),
+    "dining room": (
+        _dining_room,
+        (*ANYWHERE, "cabinet", "dresser", "refrigerator", "sink", "tv", "tv stand"),
+    ),
+    "bathroom": (
+        _bathroom,
+        (*ANYWHERE, "bench", "cabinet", "coffee table", "nightstand", "toilet", "wardrobe"),
+    ),
+}
+"""How a room of each use is furnished, and what else it may hold."""

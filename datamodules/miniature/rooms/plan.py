@@ -1,0 +1,168 @@
+"""A room's empty floor comes in, pieces are put against walls, beside, around, before and on others, and fit."""
+
+import numpy as np
+
+from datamodules.miniature.rooms.furniture.catalogue import Look, Shift, built, draw_look
+from datamodules.miniature.rooms.furniture.solids import Triple
+from datamodules.miniature.rooms.room import FRONTS, Edges, Piece, box_at
+
+MARGIN = 0.05
+"""Metres between pieces that share a height."""
+
+CARRIED = 0.6
+"""Share of its footprint that stands on the face of what carries a piece, at least."""
+
+TRIES = 25
+
+
+class Plan:
+    """A room while it is furnished; every method gives the new piece, or None where it found no place."""
+
+    def __init__(self, rng: np.random.Generator, size: Triple, shift: Shift) -> None:
+        self.rng, self.size, self.shift = rng, size, shift
+        self.pieces: list[Piece] = []
+        self.blocked: list[Edges] = []
+
+    def look(self, name: str, stands: str | None = None) -> Look:
+        """Draws the look of a new piece of a class."""
+        return draw_look(self.rng, name, self.shift, stands)
+
+    def against(self, look: Look, corner: float = 0.25) -> Piece | None:
+        """Its back against a wall, with some chance in a corner."""
+        for _ in range(TRIES):
+            quarter, gap = int(self.rng.integers(4)), self.rng.uniform(0.02, 0.08)
+            along = self._room(quarter)[0] - built(look).half[0] - 0.02
+            if along < 0:
+                continue
+            into_corner = self.rng.random() < corner
+            place = along * self.rng.choice((-1, 1)) if into_corner else self.rng.uniform(-along, along)
+            back = gap + built(look).half[1] - self._room(quarter)[1]
+            piece = self._put(look, quarter, self._spot((0.0, 0.0), quarter, float(place), back), 0.0)
+            if piece is not None:
+                return piece
+        return None
+
+    def free(self, look: Look) -> Piece | None:
+        """Anywhere on the floor."""
+        for _ in range(TRIES):
+            quarter = int(self.rng.integers(4))
+            x, y = (half - built(look).half[0] for half in self._room(0))
+            if min(x, y) <= 0:
+                return None
+            place = (float(self.rng.uniform(-x, x)), float(self.rng.uniform(-y, y)))
+            piece = self._put(look, quarter, place, 0.0)
+            if piece is not None:
+                return piece
+        return None
+
+    def beside(self, anchor: Piece, look: Look, side: int) -> Piece | None:
+        """Left (-1) or right (1) of a piece, their backs in line."""
+        gap = self.rng.uniform(MARGIN, 0.15)
+        own, other = built(look).half, built(anchor.look).half
+        spot = self._spot(anchor.at[:2], anchor.quarter, side * (own[0] + other[0] + gap), own[1] - other[1])
+        return self._put(look, anchor.quarter, spot, anchor.at[2])
+
+    def before(self, anchor: Piece, look: Look, gap: float, faces_it: bool) -> Piece | None:
+        """In front of a piece, and perhaps turned towards it."""
+        out = built(look).half[1] + built(anchor.look).half[1] + gap
+        slack = built(anchor.look).half[0] * 0.4
+        spot = self._spot(anchor.at[:2], anchor.quarter, float(self.rng.uniform(-slack, slack)), out)
+        return self._put(look, anchor.quarter + (2 if faces_it else 0), spot, 0.0)
+
+    def around(self, anchor: Piece, look: Look, side: int, along: float) -> Piece | None:
+        """At one of the four sides of a table, facing it; `along` is a share of half that side."""
+        gap = self.rng.uniform(MARGIN + 0.01, 0.2)
+        width, depth = built(anchor.look).half[:2]
+        reach, span = (depth, width) if side % 2 == 0 else (width, depth)
+        out = reach + built(look).half[1] + gap
+        spot = self._spot(anchor.at[:2], anchor.quarter + side, along * span, out)
+        return self._put(look, anchor.quarter + side + 2, spot, 0.0)
+
+    def upon(self, anchor: Piece, look: Look) -> Piece | None:
+        """On top of a piece, where most of its footprint is carried."""
+        top = built(anchor.look).top
+        if top is None:
+            return None
+        height, *face = top
+        own = built(look).half
+        space = [side - half for side, half in zip(face, own, strict=False)]
+        carried = [min(1.0, side / half) for side, half in zip(face, own, strict=False)]
+        if carried[0] * carried[1] < CARRIED:
+            return None
+        for _ in range(TRIES):
+            x, y = (float(self.rng.uniform(-free, free)) if free > 0 else 0.0 for free in space)
+            spot = self._spot(anchor.at[:2], anchor.quarter, x, y)
+            piece = self._put(look, anchor.quarter, spot, anchor.at[2] + height)
+            if piece is not None:
+                return piece
+        return None
+
+    def hung(self, look: Look) -> Piece | None:
+        """On a wall, at a height of its style."""
+        low, high = look.way.hangs
+        depth, tall = built(look).half[1], built(look).half[2]
+        z = min(float(self.rng.uniform(low, high)), self.size[2] - tall - 0.05)
+        for _ in range(TRIES):
+            quarter = int(self.rng.integers(4))
+            along = self._room(quarter)[0] - built(look).half[0] - 0.1
+            if along < 0:
+                continue
+            back = depth + 0.005 - self._room(quarter)[1]
+            spot = self._spot((0.0, 0.0), quarter, float(self.rng.uniform(-along, along)), back)
+            piece = self._put(look, quarter, spot, z)
+            if piece is not None:
+                return piece
+        return None
+
+    def block(self, anchor: Piece, reach: float) -> None:
+        """Keeps the floor before a piece, such as a door, free."""
+        x, y = FRONTS[anchor.quarter % 4]
+        x1, y1, _, x2, y2, _ = anchor.box
+        self.blocked.append(
+            (
+                x1 + min(0, x * reach),
+                y1 + min(0, y * reach),
+                0.0,
+                x2 + max(0, x * reach),
+                y2 + max(0, y * reach),
+                1.0,
+            )
+        )
+
+    def fits(self, box: Edges) -> bool:
+        """Whether a box lies in the room and keeps its distance from all others that share a height."""
+        w, d, h = self.size
+        if box[0] < -w / 2 or box[3] > w / 2 or box[1] < -d / 2 or box[4] > d / 2 or box[5] > h:
+            return False
+        x1, y1, x2, y2 = box[0] - MARGIN, box[1] - MARGIN, box[3] + MARGIN, box[4] + MARGIN
+        z1, z2 = box[2] + 1e-6, box[5] - 1e-6
+        return not any(
+            other[0] < x2
+            and other[3] > x1
+            and other[1] < y2
+            and other[4] > y1
+            and other[2] < z2
+            and other[5] > z1
+            for other in (*[piece.box for piece in self.pieces], *self.blocked)
+        )
+
+    def _put(self, look: Look, quarter: int, spot: tuple[float, float], z: float) -> Piece | None:
+        at = (spot[0], spot[1], z)
+        box = box_at(look, quarter, at)
+        if not self.fits(box):
+            return None
+        piece = Piece(len(self.pieces), look, quarter % 4, at, box)
+        self.pieces.append(piece)
+        return piece
+
+    def _room(self, quarter: int) -> tuple[float, float]:
+        """Half of the room along the back of a piece, and along its front."""
+        w, d, _ = self.size
+        return (d / 2, w / 2) if quarter % 2 else (w / 2, d / 2)
+
+    def _spot(
+        self, origin: tuple[float, float], quarter: int, right: float, forward: float
+    ) -> tuple[float, float]:
+        """A place to the right and to the front of an origin, as a piece turned so sees it."""
+        x, y = FRONTS[quarter % 4]
+        return origin[0] + right * y + forward * x, origin[1] - right * x + forward * y
