@@ -33,7 +33,10 @@ from octavius.tasks import TASKS
 
 Form = Literal["symbolic", "written"]
 
-KINDS = ("detection", "look_up", "captioning", "vqa", "classification", "hair", "smile")
+EXERCISES = {"compare": text.compare, "attributes": text.attributes}
+"""Questions about all of a scene at once, which teach what the questions with options ask one thing of."""
+
+KINDS = ("detection", "look_up", *EXERCISES, "captioning", "vqa", "classification", "hair", "smile")
 
 TOPICS = ("count", *("colour", "object", "side", "level") * 3)
 """Questions with options to draw from: counting is learnt at once, finding the thing that is meant is not."""
@@ -42,7 +45,7 @@ HIDING: dict[str, tuple[Literal["shape", "colour"], ...]] = {
     "detection": ("colour",),
     "classification": ("colour",),
     "colour": ("shape",),
-    **dict.fromkeys(("look_up", "captioning", "count", "side", "level"), ("shape", "colour")),
+    **dict.fromkeys(("look_up", "compare", "captioning", "count", "side", "level"), ("shape", "colour")),
 }
 """What may be hidden without making a kind of question senseless."""
 
@@ -107,6 +110,12 @@ def make_question(
     if kind == "classification":
         single = hide(make_single(rng), kind, hidden, rng)
         return single, kind, "", ClassName(single.things[0].shape, SHAPES), ""
+    if kind in EXERCISES:
+        while True:
+            scene = hide(make_scene(rng), kind, hidden, rng)
+            exercise = EXERCISES[kind](scene, rng)
+            if exercise is not None:
+                return scene, "conversation", exercise[0], References((exercise[1],)), ""
     if kind == "vqa":
         wanted = str(rng.choice(TOPICS))
         while True:
@@ -132,7 +141,7 @@ def hide(scene: Scene, kind: str, share: float, rng: np.random.Generator) -> Sce
     part = parts[int(rng.integers(len(parts)))]
     bare = replace(scene, things=tuple(replace(thing, **{part: ""}) for thing in scene.things))
     told_apart = len({text.name(thing) for thing in bare.things}) == len(bare.things)
-    return bare if told_apart or kind not in ("look_up", "side", "level") else scene
+    return bare if told_apart or kind not in ("look_up", "compare", "side", "level") else scene
 
 
 def vocabulary(folder: Path, seed: int = 0, scenes: int = 3000) -> None:

@@ -55,6 +55,9 @@ WORDINGS = {
 }
 """Question forms by kind; the last of each is never used in training, nor by the language model's own."""
 
+SIDES = (("left", "right"), ("above", "below"))
+"""How one thing lies to another, by axis."""
+
 LOOK_UP_WORDINGS = (
     "Where is the {what}?",
     "Find the {what}.",
@@ -140,18 +143,13 @@ def ask(scene: Scene, kind: str, rng: np.random.Generator, unseen: bool = False)
         text = form.format(**{attribute: getattr(thing, attribute)})
         near = [getattr(other, answer) for other in scene.things if other is not thing]
         return _lettered(kind, text, getattr(thing, answer), pool, rng, 4, near)
-    axis, words = (0, ("left", "right")) if kind == "side" else (1, ("above", "below"))
-    pairs = [
-        (a, b)
-        for a in scene.things
-        for b in scene.things
-        if a is not b and abs(a.centre[axis] - b.centre[axis]) > 0.12
-    ]
+    axis = ("side", "level").index(kind)
+    pairs = [(a, b) for a in scene.things for b in scene.things if a is not b and _relation(a, b, axis)]
     if not pairs:
         return None
     first, second = pairs[int(rng.integers(len(pairs)))]
     text = form.format(first=name(first), second=name(second))
-    return _lettered(kind, text, words[int(first.centre[axis] > second.centre[axis])], words, rng, 2)
+    return _lettered(kind, text, _relation(first, second, axis), SIDES[axis], rng, 2)
 
 
 def look_up(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, Thing]]:
@@ -175,6 +173,42 @@ def look_up(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, Thin
     return form.format(what=" and the ".join(asked)), {words: fitting[words][0] for words in asked}
 
 
+def compare(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
+    """Asks how each two of the things lie, named in any order: `red ball, blue box: left, above; ..`.
+
+    None when the names are not unlike one another, or no two things are far enough apart to tell.
+    """
+    things = [scene.things[place] for place in rng.permutation(len(scene.things))]
+    names = [name(thing) for thing in things]
+    rows = []
+    for place, first in enumerate(things):
+        for second in things[place + 1 :]:
+            words = [_relation(first, second, axis) for axis in (0, 1)]
+            if any(words):
+                said = ", ".join(word for word in words if word)
+                rows.append(f"{name(first)}, {name(second)}: {said}")
+    if not rows or len(set(names)) < len(names):
+        return None
+    return f"Compare the {_listed(names)}.", "; ".join(rows)
+
+
+def attributes(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
+    """Asks for the colours of some shapes, or the shapes of some colours, in any order: `ball: red; ..`.
+
+    None when no shape (or colour) is one thing's alone.
+    """
+    known, wanted = ("shape", "colour") if rng.random() < 0.5 else ("colour", "shape")
+    keys = [getattr(thing, known) for thing in scene.things]
+    clear = [thing for thing in scene.things if keys.count(getattr(thing, known)) == 1]
+    if not clear or not all(thing.shape and thing.colour for thing in clear):
+        return None
+    things = [clear[place] for place in rng.permutation(len(clear))]
+    asked = ", ".join(getattr(thing, known) for thing in things)
+    return f"Name the {wanted} of each: {asked}.", "; ".join(
+        f"{getattr(thing, known)}: {getattr(thing, wanted)}" for thing in things
+    )
+
+
 def write_scene(scene: Scene) -> str:
     """A scene in words and boxes, as the language model reads it before it ever sees a picture."""
     rows = ", ".join(
@@ -189,6 +223,16 @@ def write_face(face: Face) -> str:
     length = "long" if face.long_hair else "short"
     glasses = "glasses" if face.glasses else "no glasses"
     return f"Scene: {mood} face, {length} {face.hair} hair, {glasses}."
+
+
+def _relation(first: Thing, second: Thing, axis: int) -> str:
+    """How the first lies to the second along an axis; empty when they are too close to tell."""
+    gap = first.centre[axis] - second.centre[axis]
+    return SIDES[axis][int(gap > 0)] if abs(gap) > 0.12 else ""
+
+
+def _listed(names: list[str]) -> str:
+    return " and the ".join([", the ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
 def _with_article(words: str) -> str:

@@ -1,6 +1,8 @@
 """What is told of a scene is true of its facts, checked by reading the words back."""
 
+import itertools
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 from datamodules.miniature.text import (
     WORDINGS,
     ask,
+    attributes,
     captions,
+    compare,
     face_captions,
     positions,
     write_face,
@@ -164,3 +168,58 @@ def test_a_written_scene_reads_back(seed: int) -> None:
     assert [(colour, shape) for colour, shape, _ in rows] == [(it.colour, it.shape) for it in scene.things]
     for (_, _, edges), thing in zip(rows, scene.things, strict=True):
         assert [float(edge) for edge in edges.split(", ")] == pytest.approx(thing.box, abs=0.0051)
+
+
+def test_comparisons_are_true_and_whole() -> None:
+    """Read back word by word: every pair that is far enough apart, and nothing that is not so."""
+    rows = 0
+    for index in range(150):
+        scene = make_scene(generator(5, "compare", index))
+        told = compare(scene, generator(6, "compare", index))
+        if told is None:
+            assert all(near(*pair) for pair in itertools.combinations(scene.things, 2))
+            continue
+        question, answer = told
+        order = PAIR.findall(question)
+        assert sorted(order) == sorted((thing.colour, thing.shape) for thing in scene.things)
+        said = {}
+        for row in answer.split("; "):
+            names, words = row.split(": ")
+            one, two = PAIR.findall(names)
+            assert order.index(one) < order.index(two)
+            said[one, two] = words.split(", ")
+        for one, two in itertools.combinations(order, 2):
+            first, second = find(scene, *one), find(scene, *two)
+            expected = []
+            for axis, (low, high) in enumerate((("left", "right"), ("above", "below"))):
+                gap = sum(first.pixels[axis::2]) - sum(second.pixels[axis::2])
+                if abs(gap) > 0.24 * 112:
+                    expected.append(low if gap < 0 else high)
+            assert said.get((one, two), []) == expected
+        rows += len(said)
+    assert rows > 200
+
+
+def near(first: Thing, second: Thing) -> bool:
+    gaps = [sum(first.pixels[axis::2]) - sum(second.pixels[axis::2]) for axis in (0, 1)]
+    return all(abs(gap) <= 0.24 * 112 for gap in gaps)
+
+
+def test_attributes_are_true_and_named_once() -> None:
+    asked = Counter()
+    for index in range(150):
+        scene = make_scene(generator(5, "attributes", index))
+        told = attributes(scene, generator(6, "attributes", index))
+        if told is None:
+            continue
+        question, answer = told
+        wanted = re.match(r"Name the (colour|shape) of each: ", question)[1]
+        keys = question.removesuffix(".").split(": ")[1].split(", ")
+        asked[wanted] += len(keys)
+        known = {"colour": "shape", "shape": "colour"}[wanted]
+        assert answer == "; ".join(
+            f"{key}: {getattr(next(t for t in scene.things if getattr(t, known) == key), wanted)}"
+            for key in keys
+        )
+        assert all([getattr(thing, known) for thing in scene.things].count(key) == 1 for key in keys)
+    assert min(asked["colour"], asked["shape"]) > 50
