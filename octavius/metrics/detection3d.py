@@ -1,0 +1,146 @@
+"""Scored and true 3D boxes come in; mean average precision and mean recall over classes go out."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import Tensor
+
+from octavius.boxes3d import iou3d, stack
+from octavius.instruction.sample import Boxes3D, LabelledBox3D
+from octavius.metrics.pairs import check_pairs
+from octavius.metrics.records import Records, mean
+
+THRESHOLDS = (0.25, 0.5)
+
+Hits: TypeAlias = tuple[bool | None, ...]
+"""For each threshold, whether a detection found an object; None where it found one that is ignored."""
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class over all scenes: average precision, recall of all detections, and objects to find."""
+
+    precision: float
+    recall: float
+    objects: int
+
+
+class MeanAP3D(Records):
+    """Mean average precision over classes, as the evaluators for ScanNet take it.
+
+    Source: `eval_det.py` of VoteNet, which MMDetection3D and ScanRefer's benchmark share, after the devkit of
+    PASCAL VOC from 2010 on. Of each class, all detections of all scenes are taken by falling score. Each looks
+    at the object of its class in its scene with which its IoU is largest; it hits when that IoU is above the
+    threshold and no better detection has hit the same object, else it misses. The average precision is the whole
+    area under the precision that is still reached at each recall. The mean is over the classes that have an
+    object to find.
+
+    Three things are settled here that those evaluators leave to chance or have no word for. Detections of equal
+    score count as one step, so their order makes no difference. A class that is predicted but has no object is
+    left out of the mean. A detection whose best object is marked `ignored` is neither a hit nor a miss, as VOC
+    treats its difficult objects. A prediction of None is no boxes. Without an object to find every value is nan.
+    """
+
+    def __init__(self) -> None:
+        """Starts from no scenes."""
+        super().__init__("detections")
+
+    def update(self, predictions: Sequence[Sequence[LabelledBox3D] | None], golds: Sequence[Boxes3D]) -> None:
+        """Adds the boxes that were detected in a scene, or None, for each gold."""
+        check_pairs(predictions, golds, Boxes3D)
+        pairs = zip(predictions, golds, strict=True)
+        self.keep(scene for found, gold in pairs if (scene := scene_hits(found or (), gold.objects)))
+
+    def compute(self) -> dict[str, Tensor]:
+        """The keys map25, map50, mar25 and mar50 (mean recall), fractions of 1."""
+        scenes = self.kept()
+        values = {}
+        for place, threshold in enumerate(THRESHOLDS):
+            scores = class_scores(scenes, place).values()
+            values[f"map{threshold * 100:.0f}"] = mean([score.precision for score in scores])
+            values[f"mar{threshold * 100:.0f}"] = mean([score.recall for score in scores])
+        return self._scores(values)
+
+
+Scene: TypeAlias = dict[str, tuple[int, list[tuple[float, Hits]]]]
+"""By class: how many objects there are to find, and the score and hits of each detection."""
+
+
+def scene_hits(found: Sequence[LabelledBox3D], true: Sequence[LabelledBox3D]) -> Scene:
+    """What the detections of one scene found, by class; labels are compared without case and outer blanks."""
+    for place, box in enumerate(found):
+        if not math.isfinite(box.score):
+            raise ValueError(
+                f"detection {place} of {len(found)} in a scene, a {box.label!r}, has the score {box.score}: "
+                "detections are taken by falling score, so each needs a finite one; look at the detector's output"
+            )
+    labels = sorted({box.label.strip().casefold() for box in (*found, *true)})
+    scene = {}
+    for label in labels:
+        mine, wanted = (
+            [box for box in boxes if box.label.strip().casefold() == label] for boxes in (found, true)
+        )
+        mine.sort(key=lambda box: -box.score)
+        rows = [(box.score, hits) for box, hits in zip(mine, _hits(mine, wanted), strict=True)]
+        scene[label] = (sum(not box.ignored for box in wanted), rows)
+    return scene
+
+
+def class_scores(scenes: Sequence[Scene], place: int) -> dict[str, ClassScore]:
+    """Each class that has an object to find, over all scenes, at the threshold of this place."""
+    objects: dict[str, int] = {}
+    rows: dict[str, list[tuple[float, bool]]] = {}
+    for scene in scenes:
+        for label, (count, detections) in scene.items():
+            objects[label] = objects.get(label, 0) + count
+            judged = [(score, hits[place]) for score, hits in detections]
+            rows.setdefault(label, []).extend((score, hit) for score, hit in judged if hit is not None)
+    return {
+        label: ClassScore(
+            average_precision(rows[label], count), sum(hit for _, hit in rows[label]) / count, count
+        )
+        for label, count in sorted(objects.items())
+        if count
+    }
+
+
+def average_precision(rows: Sequence[tuple[float, bool]], objects: int) -> float:
+    """The area under the envelope of precision over recall, of (score, hit) for some objects to find.
+
+    >>> average_precision([(0.9, True), (0.8, False), (0.7, True)], 2)
+    0.8333333333333333
+    """
+    ordered = sorted(rows, key=lambda row: -row[0])
+    steps, hits = [(0.0, 1.0)], 0
+    for place, (score, hit) in enumerate(ordered, start=1):
+        hits += hit
+        if place == len(ordered) or ordered[place][0] != score:
+            steps.append((hits / objects, hits / place))
+    area, best = 0.0, 0.0
+    for (before, _), (recall, precision) in zip(steps[-2::-1], steps[:0:-1], strict=True):
+        best = max(best, precision)
+        area += (recall - before) * best
+    return area
+
+
+def _hits(found: Sequence[LabelledBox3D], true: Sequence[LabelledBox3D]) -> list[Hits]:
+    """What each detection of one class in one scene found, for detections by falling score."""
+    if not found or not true:
+        return [(False,) * len(THRESHOLDS)] * len(found)
+    first, second = (stack([box.box for box in boxes]) for boxes in (found, true))
+    overlaps = iou3d(first[:, None], second).numpy()
+    taken: list[set[int]] = [set() for _ in THRESHOLDS]
+    rows: list[Hits] = []
+    for row in overlaps:
+        best = int(row.argmax())
+        hits: list[bool | None] = []
+        for threshold, gone in zip(THRESHOLDS, taken, strict=True):
+            over = bool(row[best] > threshold)
+            ignored = over and true[best].ignored
+            hits.append(None if ignored else over and best not in gone)
+            if over:
+                gone.add(best)
+        rows.append(tuple(hits))
+    return rows
