@@ -13,8 +13,29 @@ from torch import distributed
 from torch.multiprocessing.spawn import start_processes
 from torchmetrics import Metric, MetricCollection
 
-from octavius.instruction.sample import Boxes, Choice, ClassName, LabelledBox, References
-from octavius.metrics import Accuracy, Bleu, BoxRecallPrecision, Cider
+from octavius.instruction.sample import (
+    Boxes,
+    Boxes3D,
+    Choice,
+    ClassName,
+    DescribedObject,
+    DescribedObjects,
+    LabelledBox,
+    LabelledBox3D,
+    References,
+)
+from octavius.metrics import (
+    Accuracy,
+    Bleu,
+    BoxRecallPrecision,
+    Cider,
+    DenseCaptions,
+    ExactMatch,
+    LastOfScene,
+    MeanAP3D,
+    NameInText,
+    RougeL,
+)
 
 Pair = tuple[Any, Any]
 
@@ -46,11 +67,41 @@ ANSWERS: list[Pair] = [
     ("cat", ClassName("Dog", ("Dog", "cat"))),
     (0, Choice(("a", "b", "c"), 0)),
 ]
+
+
+def _object(x: float, text: str) -> DescribedObject:
+    return DescribedObject((x, 0, 0, 2, 2, 2), (text,))
+
+
+CHAIRS = tuple(LabelledBox3D("chair", (x, 0, 0, 2, 2, 2), 0.5) for x in (0, 0.5, 5))
+CLOUDS: list[Pair] = [
+    (CHAIRS, Boxes3D(CHAIRS[::2])),
+    (None, Boxes3D(CHAIRS[:1])),
+    (CHAIRS[1:], Boxes3D(())),
+    (CHAIRS[1:2], Boxes3D((*CHAIRS[:1], LabelledBox3D("table", (0, 0, 0, 1, 1, 1))))),
+]
+ROOMS: list[Pair] = [
+    ((_object(0, "a red chair"), _object(4, "a bed")), DescribedObjects((_object(0, "the red chair"),))),
+    (None, DescribedObjects((_object(0, "a lamp by the door"),))),
+    ((_object(1, "a lamp"),), DescribedObjects((_object(0, "the lamp"), _object(1.5, "a red bed")))),
+]
 CASES: list[tuple[Callable[[], Metric], list[Pair]]] = [
     (Bleu, CAPTIONS),
     (Cider, CAPTIONS),
+    (RougeL, CAPTIONS),
+    (ExactMatch, CAPTIONS),
+    (MeanAP3D, CLOUDS),
+    (DenseCaptions, ROOMS),
     (BoxRecallPrecision, DETECTIONS),
     (Accuracy, ANSWERS),
+]
+# Of these one hangs on the order of samples by design, and the other is as simple as Accuracy.
+MORE: list[tuple[Callable[[], Metric], list[Pair]]] = [
+    (
+        LastOfScene,
+        [(text, References(gold.texts, f"scene{i % 2}")) for i, (text, gold) in enumerate(CAPTIONS)],
+    ),
+    (NameInText, ANSWERS[2:4]),
 ]
 
 
@@ -78,7 +129,7 @@ def test_order_and_batches_make_no_difference(
     assert found == pytest.approx(whole(make, pairs), abs=1e-6)
 
 
-@pytest.mark.parametrize(("make", "pairs"), CASES)
+@pytest.mark.parametrize(("make", "pairs"), [*CASES, *MORE])
 def test_scores_of_a_batch_and_of_all_batches_come_from_one_call(
     make: Callable[[], Metric], pairs: list[Pair]
 ) -> None:
@@ -86,7 +137,7 @@ def test_scores_of_a_batch_and_of_all_batches_come_from_one_call(
     for half in (pairs[:2], pairs[2:]):
         batch = metric([prediction for prediction, _ in half], [gold for _, gold in half])
         found = {key: value.item() for key, value in batch.items()}
-        assert found == pytest.approx(whole(make, half), nan_ok=True)
+        assert found == pytest.approx(whole(make, half), abs=1e-6, nan_ok=True)
     metric_found = {key: value.item() for key, value in metric.compute().items()}
     assert metric_found == pytest.approx(whole(make, pairs), abs=1e-6)
     metric.reset()
@@ -97,12 +148,15 @@ def test_scores_of_a_batch_and_of_all_batches_come_from_one_call(
 
 
 def test_a_collection_holds_every_key_once() -> None:
-    collection = MetricCollection([Bleu(), Cider()], prefix="coco/")
+    collection = MetricCollection([Bleu(), Cider(), RougeL(), ExactMatch()], prefix="coco/")
     for pair in CAPTIONS:  # the second update is the one that may share states within the collection
         collection.update([pair[0]], [pair[1]])
     found = {key: value.item() for key, value in collection.compute().items()}
-    expected = whole(Bleu, CAPTIONS) | whole(Cider, CAPTIONS)
-    assert set(found) == {"coco/bleu1", "coco/bleu2", "coco/bleu3", "coco/bleu4", "coco/cider"}
+    expected = {}
+    for make in (Bleu, Cider, RougeL, ExactMatch):
+        expected |= whole(make, CAPTIONS)
+    names = "bleu1 bleu2 bleu3 bleu4 cider rouge_l em1 em1_normalised em1_refined"
+    assert set(found) == {f"coco/{name}" for name in names.split()}
     assert found == pytest.approx({f"coco/{key}": value for key, value in expected.items()}, abs=1e-6)
 
 
@@ -112,7 +166,7 @@ def _score_a_share(rank: int, folder: str) -> None:
     meeting = f"file://{folder}/rendezvous"
     distributed.init_process_group("gloo", meeting, timedelta(seconds=60), world_size=2, rank=rank)
     scores = {}
-    for make, pairs in CASES:
+    for make, pairs in [*CASES, *MORE]:
         for name, shares in (("uneven", (pairs[:2], pairs[2:])), ("one idle", (pairs, []))):
             metric = make()
             if shares[rank]:
@@ -128,8 +182,8 @@ def test_two_processes_score_as_one_even_when_one_saw_no_sample(tmp_path: Path) 
     start_processes(_score_a_share, args=(str(tmp_path),), nprocs=2, start_method="fork")
     for rank in (0, 1):
         scores = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert len(scores) == 2 * len(CASES)
-        for make, pairs in CASES:
+        assert len(scores) == 2 * len(CASES + MORE)
+        for make, pairs in [*CASES, *MORE]:
             for name in ("uneven", "one idle"):
                 found = scores[f"{type(make()).__name__}, {name}"]
                 assert found == pytest.approx(whole(make, pairs), abs=1e-6)

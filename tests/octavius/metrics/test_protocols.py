@@ -1,0 +1,130 @@
+"""Answers about scenes come in; what each protocol makes of them goes out."""
+
+import math
+
+import pytest
+from torchmetrics import MetricCollection
+
+from octavius.instruction.sample import ClassName, References
+from octavius.metrics import (
+    PROTOCOLS,
+    Accuracy,
+    Bleu,
+    Cider,
+    LastOfScene,
+    NameInText,
+    Protocol,
+    RougeL,
+    answer_metrics,
+    caption_metrics,
+    class_metrics,
+)
+
+TEXTS = ["a red chair", None, "the lamp by a door", "a table near the wall", "a red lamp"]
+GOLDS = [
+    References(("a red chair by the wall",), "one"),
+    References(("a lamp",), "two"),
+    References(("the old lamp by the door", "the lamp by a door"), "one"),
+    References(("a table near a wall",), "three"),
+    References(("a red lamp by the wall", "the lamp"), "two"),
+]
+NAMES = ("table", "lamp", "TV")
+
+
+def last(texts: list[str | None], golds: list[References]) -> dict[str, float]:
+    metric = LastOfScene()
+    metric.update(texts, golds)
+    return {key: value.item() for key, value in metric.compute().items()}
+
+
+def test_published_scores_the_last_answer_of_each_scene_against_its_first_reference() -> None:
+    expected = {}
+    for metric in (Cider(), Bleu(), RougeL()):
+        metric.update([TEXTS[i] for i in (2, 3, 4)], [References(GOLDS[i].texts[:1]) for i in (2, 3, 4)])
+        expected |= {key: value.item() for key, value in metric.compute().items()}
+    assert last(TEXTS, GOLDS) == pytest.approx(expected, abs=1e-6)
+
+
+def test_published_scores_hang_on_the_order_of_samples() -> None:
+    assert last(TEXTS[::-1], GOLDS[::-1])["cider"] != pytest.approx(last(TEXTS, GOLDS)["cider"], abs=0.1)
+
+
+def test_batches_make_no_difference_to_published_scores() -> None:
+    metric = LastOfScene()
+    for text, gold in zip(TEXTS, GOLDS, strict=True):
+        metric([text], [gold])
+    assert {key: value.item() for key, value in metric.compute().items()} == pytest.approx(
+        last(TEXTS, GOLDS), abs=1e-6
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_nothing_measured_is_nan() -> None:
+    assert all(math.isnan(value) for value in LastOfScene().compute().values())
+    assert all(math.isnan(value) for value in NameInText().compute().values())
+
+
+def test_a_gold_of_no_scene_cannot_be_scored_by_scene() -> None:
+    with pytest.raises(
+        ValueError, match=r"1 of 2 golds name no scene, first gold 1; its reader sets References\.scene"
+    ):
+        last(["a", "b"], [GOLDS[0], References(("a",))])
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "held"),
+    [
+        ("This is a Table.", "table", True),
+        ("a tablet", "table", True),  # as lax as the published evaluation is
+        ("table, lamp, TV", "lamp", True),
+        ("a TV", "TV", False),  # the text is put into lower case, the name is not
+        ("a chair", "table", False),
+        (None, "table", False),
+    ],
+)
+def test_published_looks_for_the_name_anywhere_in_the_text(text: str | None, name: str, held: bool) -> None:
+    metric = NameInText()
+    metric.update([text, "lamp"], [ClassName(name, NAMES), ClassName("lamp", NAMES)])
+    assert metric.compute()["acc1_name_in_text"].item() == (1 + held) / 2
+
+
+def test_both_accuracies_keep_apart_in_one_collection() -> None:
+    collection = MetricCollection([Accuracy(), NameInText()])
+    gold = ClassName("lamp", NAMES)
+    collection.update(
+        ["lamp"], [gold]
+    )  # the same for both, so that states of one name would be shared from now on
+    collection.update(["a lamp"], [gold])
+    found = {key: value.item() for key, value in collection.compute().items()}
+    assert found == {"acc1": 0.5, "acc1_name_in_text": 1.0}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_scores_every_kind_of_answer(protocol: Protocol) -> None:
+    captions = MetricCollection(caption_metrics(protocol))
+    answers = MetricCollection(answer_metrics(protocol))
+    classes = MetricCollection(class_metrics(protocol))
+    for text, gold in zip(TEXTS, GOLDS, strict=True):
+        captions.update([text], [gold])
+        answers.update([text], [gold])
+    classes.update(["lamp"], [ClassName("lamp", NAMES)])
+    keys = {"cider", "rouge_l", "bleu1", "bleu2", "bleu3", "bleu4"}
+    assert set(captions.compute()) == keys
+    if protocol == "published":
+        assert captions.compute()["cider"].item() == pytest.approx(last(TEXTS, GOLDS)["cider"])
+        assert set(answers.compute()) == keys
+        assert set(classes.compute()) == {"acc1_name_in_text"}
+    else:
+        cider = Cider()
+        cider.update(TEXTS, GOLDS)
+        assert captions.compute()["cider"].item() == pytest.approx(cider.compute()["cider"].item())
+        assert set(answers.compute()) == keys | {"em1", "em1_normalised", "em1_refined"}
+        assert set(classes.compute()) == {"acc1"}
+
+
+@pytest.mark.parametrize("metrics", [caption_metrics, answer_metrics, class_metrics])
+def test_another_protocol_is_refused_by_name(metrics: object) -> None:
+    with pytest.raises(
+        ValueError, match="there is no protocol 'official'; expected one of standard, published"
+    ):
+        metrics("official")  # type: ignore[operator]
