@@ -1,0 +1,100 @@
+"""Features and kernel maps come in; sums of products with a kernel, or largest values, go out."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import Function, once_differentiable
+
+from octavius.encoders.sparse.voxels import KernelMap
+
+
+def convolve(features: Tensor, kernel: Tensor, pairs: KernelMap) -> Tensor:
+    """For each pair of a map, adds the source's features times the offset's matrix to the target.
+
+    Products are computed in the type of the features, or of autocast, and summed up in single precision at least.
+
+    Args:
+        features: features of the input voxels (N_in, C_in).
+        kernel: a matrix for each offset (K^3, C_in, C_out).
+        pairs: who meets whom.
+
+    Returns:
+        Features of the output voxels (N_out, C_out); zero for a target without any source.
+    """
+    device = features.device.type
+    if torch.is_autocast_enabled(device) and features.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device)
+        features, kernel = features.to(dtype), kernel.to(dtype)
+    return _Convolution.apply(features, kernel, pairs)
+
+
+def largest(features: Tensor, pairs: KernelMap) -> Tensor:
+    """The largest value of each channel over a target's sources.
+
+    Args:
+        features: features of the input voxels (N_in, C).
+        pairs: who meets whom; each target has a source.
+
+    Returns:
+        Features of the output voxels (N_out, C).
+    """
+    places = pairs.targets[:, None].expand(-1, features.shape[1])
+    start = features.new_zeros(pairs.size, features.shape[1])
+    met = features.index_select(0, pairs.sources)
+    return start.scatter_reduce(0, places, met, reduce="amax", include_self=False)
+
+
+class _Convolution(Function):
+    """`convolve` with a backward pass of its own.
+
+    Autograd would keep the gathered rows of each offset, and make a gradient of full size for each. This keeps
+    the features, gathers once more, and adds in place.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, kernel: Tensor, pairs: KernelMap) -> Tensor:
+        """The sum (N_out, C_out), offset after offset."""
+        ctx.save_for_backward(features, kernel, pairs.sources, pairs.targets)
+        ctx.counts = pairs.counts
+        total = _zeros(features, pairs.size, kernel.shape[2])
+        sides = zip(pairs.sources.split(pairs.counts), pairs.targets.split(pairs.counts), strict=True)
+        for matrix, (sources, targets) in zip(kernel, sides, strict=True):
+            if len(sources):
+                _give(total, targets, _take(features, sources) @ matrix)
+        return total.to(features.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """The gradients of the features and of the kernel, of those that are asked for."""
+        features, kernel, sources, targets = ctx.saved_tensors
+        of_features = _zeros(features, *features.shape) if ctx.needs_input_grad[0] else None
+        of_kernel = torch.zeros_like(kernel) if ctx.needs_input_grad[1] else None
+        sides = zip(sources.split(ctx.counts), targets.split(ctx.counts), strict=True)
+        for offset, (here, there) in enumerate(sides):
+            if not len(here):
+                continue
+            arrived = _take(gradient, there)
+            if of_features is not None:
+                _give(of_features, here, arrived @ kernel[offset].T)
+            if of_kernel is not None:
+                torch.mm(_take(features, here).T, arrived, out=of_kernel[offset])
+        return None if of_features is None else of_features.to(features.dtype), of_kernel, None
+
+
+def _take(rows: Tensor, places: Tensor) -> Tensor:
+    """The rows at distinct, ascending places; as many places as rows are all rows in order."""
+    return rows if len(places) == len(rows) else rows.index_select(0, places)
+
+
+def _give(total: Tensor, places: Tensor, rows: Tensor) -> None:
+    """Adds rows at distinct, ascending places."""
+    if len(places) == len(total):
+        total += rows.to(total.dtype)
+    else:
+        total.index_add_(0, places, rows.to(total.dtype))
+
+
+def _zeros(like: Tensor, rows: int, width: int) -> Tensor:
+    return like.new_zeros(rows, width, dtype=torch.promote_types(like.dtype, torch.float32))
