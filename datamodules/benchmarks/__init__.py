@@ -3,7 +3,21 @@
 from collections import Counter
 from pathlib import Path
 
-from datamodules.benchmarks import celeba, class_folder, coco, conversations, scienceqa, voc
+from datamodules.benchmarks import (
+    celeba,
+    class_folder,
+    coco,
+    conversations,
+    modelnet,
+    nr3d,
+    scan2inst,
+    scannet,
+    scanqa,
+    scanrefer,
+    scienceqa,
+    shapenet,
+    voc,
+)
 from datamodules.benchmarks.base import BadPolicy, DatasetNotFoundError, Reader
 from octavius.instruction.sample import Sample
 
@@ -18,6 +32,14 @@ BENCHMARKS: dict[str, Reader] = {
     "celeba_hair": celeba.read_hair,
     "celeba_smile": celeba.read_smile,
     "conversations": conversations.read,
+    "scannet_classification": scannet.read_classification,
+    "scanrefer_captioning": scanrefer.read_captioning,
+    "scanrefer_dense_captioning": scanrefer.read_dense_captioning,
+    "scanqa": scanqa.read,
+    "nr3d_captioning": nr3d.read,
+    "shapenet_classification": shapenet.read,
+    "modelnet_classification": modelnet.read,
+    "scan2inst": scan2inst.read,
 }
 
 

@@ -21,7 +21,13 @@ PIXELS_OUTSIDE = 2.0  # official annotations overshoot the image by rounding, ne
 
 DAMAGED = "The file may be cut short or damaged: compare it with the original and copy it again."
 
-KIND_WORDS = {str: "a text", int: "a whole number", list: "a list", dict: "an object"}
+KIND_WORDS = {
+    str: "a text",
+    int: "a whole number",
+    list: "a list",
+    dict: "an object",
+    object: "a number or a text",
+}
 
 
 class Reader(Protocol):

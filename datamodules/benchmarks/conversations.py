@@ -61,7 +61,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
 
 
 def _samples(index: int, item: dict[str, object], images: DataFolder) -> list[Sample]:
-    turns = _turns(take(item, "conversations", list))
+    turns = turns_of(take(item, "conversations", list))
     kind = take(item, "task_type", str) if "task_type" in item else "normal"
     if kind not in TASK_TYPES:
         raise BadItemError(f"unknown task_type '{kind[:60]}'; known ones are {', '.join(TASK_TYPES)}")
@@ -86,7 +86,7 @@ def _samples(index: int, item: dict[str, object], images: DataFolder) -> list[Sa
     return samples
 
 
-def _turns(conversation: list[object]) -> list[tuple[str, str]]:
+def turns_of(conversation: list[object]) -> list[tuple[str, str]]:
     """The (human, gpt) pairs of a conversation."""
     texts = []
     for place, turn in enumerate(conversation):

@@ -1,0 +1,224 @@
+"""A scan in ScanNet's layout comes in; the reference to its cloud, its objects and their boxes go out, checked.
+
+An object's box is no annotation of its own: it is what holds the vertices of the object's segments once the scan
+is aligned. So the places of the vertices are read here, when a set is built, and let go again; the clouds of the
+samples are loaded in the workers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datamodules.benchmarks.base import BadItemError, DataFolder, load_json, need, numbers, read_lines, take
+from octavius.boxes import Box3D
+from octavius.boxes3d import from_edges, problem
+from octavius.instruction.clouds import read_points
+from octavius.instruction.sample import Media, Pose, Region
+
+LAYOUT = """\
+  <root>/scans/<scan>/<scan>_vh_clean_2.ply                  the mesh (of test scans: in <root>/scans_test)
+  <root>/scans/<scan>/<scan>_vh_clean_2.0.010000.segs.json   the segment that each vertex is in
+  <root>/scans/<scan>/<scan>.aggregation.json                the objects, as lists of segments
+  <root>/scans/<scan>/<scan>.txt                             the axis alignment
+"""
+
+MESH, SEGMENTS = "{0}_vh_clean_2.ply", "{0}_vh_clean_2.0.010000.segs.json"
+OBJECTS, INFO = "{0}.aggregation.json", "{0}.txt"
+
+
+@dataclass(frozen=True)
+class ScanObject:
+    """One object of a scan.
+
+    Attributes:
+        id: the `objectId` of the aggregation file, which all annotations of ScanNet use.
+        label: its raw category, as the annotators wrote it, blanks for underscores.
+        box: centre and size in metres, in the aligned frame.
+        points: how many vertices it has.
+    """
+
+    id: str
+    label: str
+    box: Box3D
+    points: int
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan.
+
+    Attributes:
+        name: for example `scene0000_00`.
+        cloud: the reference to its mesh, with the pose that aligns it.
+        objects: its objects by their ids; empty when they were not asked for.
+        broken: what is wrong with the others, by their ids.
+    """
+
+    name: str
+    cloud: Media
+    objects: Mapping[str, ScanObject]
+    broken: Mapping[str, str]
+
+    def object(self, name: str) -> ScanObject:
+        """The object of that id."""
+        if name in self.broken:
+            raise BadItemError(f"object {name} of {self.name} {self.broken[name]}")
+        if name not in self.objects:
+            known = ", ".join([*self.objects][:20])
+            more = ", .." if len(self.objects) > 20 else ""
+            raise BadItemError(f"{self.name} has no object {name!r:.40}; it has {known}{more}")
+        return self.objects[name]
+
+    def distinct(self) -> list[ScanObject]:
+        """The objects, each once: the official scene0217_00 lists all of its objects twice."""
+        found = dict[tuple[str, Box3D], ScanObject]()
+        for one in self.objects.values():
+            found.setdefault((one.label, one.box), one)
+        return list(found.values())
+
+    def region(self, name: str) -> Media:
+        """The reference to the scan that means one object of it."""
+        return Media(path=self.cloud.path, pose=self.cloud.pose, region=Region(name, self.object(name).box))
+
+
+class Scans:
+    """The scans below a root, each read once, however many samples speak of it."""
+
+    def __init__(self, root: Path, layout: str) -> None:
+        """Looks for the folders of scans; `layout` is the whole tree that an error shows."""
+        need(root, layout, "scans/", "scans_test/")
+        self._folders = [
+            DataFolder(root / home) for home in ("scans", "scans_test") if (root / home).is_dir()
+        ]
+
+    def scan(self, name: str, objects: bool = True) -> Scan:
+        """One scan, with its objects or without.
+
+        Raises:
+            BadItemError: a file is missing or broken, or the files do not fit each other.
+        """
+        files = self._files(name, (MESH, INFO, SEGMENTS, OBJECTS) if objects else (MESH, INFO))
+        stamps = tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+        found = _read(name, files, stamps)
+        if isinstance(found, str):
+            raise BadItemError(found)
+        return found
+
+    def _files(self, name: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
+        homes = [folder for folder in self._folders if (folder.path / name).is_dir()] or self._folders
+        files = tuple(homes[0].file(f"{name}/{pattern.format(name)}") for pattern in patterns)
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            raise BadItemError(f"the scan {name} lacks {' and '.join(missing)} in {files[0].parent}")
+        return files
+
+
+def object_id(record: object, key: str) -> str:
+    """The number of an object under a key of a JSON object; official files hold numbers, as such or in texts."""
+    value = take(record, key, object)
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip().isdecimal():
+        raise BadItemError(f"'{key}' should be the number of an object, found {value!r:.60}")
+    return str(int(value))
+
+
+def axis_alignment(info: Path) -> Pose | None:
+    """The alignment of a scan's information file; None where it names none, as those of test scans."""
+    pairs = [line.partition("=") for _, line in read_lines(info)]
+    texts = [text for key, _, text in pairs if key.strip() == "axisAlignment"]
+    if not texts:
+        return None
+    try:
+        found = numbers([float(word) for word in texts[-1].split()], 16)
+    except ValueError as error:  # also what `numbers` raises
+        raise BadItemError(f"the axisAlignment in {info.name} is not 16 numbers: {error}") from None
+    matrix = np.array(found).reshape(4, 4)
+    turn = matrix[:3, :3]
+    rigid = np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) and np.linalg.det(turn) > 0
+    if not rigid or not np.allclose(matrix[3], (0, 0, 0, 1)):
+        raise BadItemError(f"the axisAlignment in {info.name} is no rigid motion: {texts[-1].strip()[:80]}")
+    rows = [tuple(row) for row in matrix.tolist()]
+    return tuple(rows)
+
+
+@cache
+def _read(name: str, files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> Scan | str:  # noqa: ARG001
+    """One scan, or what is wrong with it; kept while the stamps of its files stay the same.
+
+    Several benchmarks speak of the same scans, and many samples of each: a broken scan is read once too.
+    """
+    mesh, info, *annotated = files
+    try:
+        cloud = Media(path=mesh, pose=axis_alignment(info))
+        xyz = read_points(cloud)[:, :3]
+        if not annotated:
+            return Scan(name, cloud, {}, {})
+        segments_file, objects_file = annotated
+        objects, broken = _objects(xyz, segments_file, objects_file)
+    except ValueError as error:
+        return f"the scan {name} cannot be used: {error}"
+    return Scan(name, cloud, objects, broken)
+
+
+def _objects(
+    xyz: np.ndarray, segments_file: Path, objects_file: Path
+) -> tuple[dict[str, ScanObject], dict[str, str]]:
+    """The objects with their boxes, and what is wrong with those that have none."""
+    segments = _segments(segments_file, len(xyz))
+    order = np.argsort(segments, kind="stable")
+    names, starts, counts = np.unique(segments[order], return_index=True, return_counts=True)
+    sorted_xyz = xyz[order].astype(np.float64)
+    edges = np.concatenate(
+        [np.minimum.reduceat(sorted_xyz, starts), np.maximum.reduceat(sorted_xyz, starts)], axis=1
+    )
+    places = {int(segment): place for place, segment in enumerate(names)}
+    objects, broken = dict[str, ScanObject](), dict[str, str]()
+    for group in _list(objects_file, "segGroups"):
+        key, label = object_id(group, "objectId"), take(group, "label", str)
+        wanted = set(_whole(take(group, "segments", list), f"the segments of object {key}"))
+        found = [places[segment] for segment in wanted if segment in places]
+        if len(found) < len(wanted) or not found:
+            unknown = sorted(wanted - places.keys())
+            broken[key] = (
+                f"names segments that no vertex is in: {unknown[:5]}" if unknown else "has no segment"
+            )
+            continue
+        low, high = edges[found, :3].min(axis=0), edges[found, 3:].max(axis=0)
+        x, y, z, dx, dy, dz = from_edges(torch.from_numpy(np.concatenate([low, high]))).tolist()
+        one = ScanObject(
+            key, " ".join(label.replace("_", " ").split()), (x, y, z, dx, dy, dz), int(counts[found].sum())
+        )
+        if said := problem(one.box):
+            broken[key] = f"has a bad box around its {one.points} points: {said}"
+        elif objects.setdefault(key, one) != one:
+            broken[key] = f"stands twice in {objects_file.name}, with different content"
+    return {key: one for key, one in objects.items() if key not in broken}, broken
+
+
+def _segments(file: Path, vertices: int) -> np.ndarray:
+    """The segment of every vertex (P,)."""
+    segments = np.array(_whole(_list(file, "segIndices"), f"the segIndices in {file.name}"))
+    if len(segments) != vertices:
+        raise BadItemError(
+            f"{file.name} tells the segments of {len(segments)} vertices, but the mesh has {vertices}; "
+            "one of the files is cut short, or they are of different scans"
+        )
+    return segments
+
+
+def _list(file: Path, key: str) -> list[Any]:
+    try:
+        return take(load_json(file, dict), key, list)
+    except BadItemError as error:
+        raise BadItemError(f"{file.name}: {error}") from None
+
+
+def _whole(values: list[Any], what: str) -> list[int]:
+    if not all(type(value) is int for value in values):
+        wrong = next(value for value in values if type(value) is not int)
+        raise BadItemError(f"{what} should be whole numbers, found {wrong!r:.40}")
+    return values

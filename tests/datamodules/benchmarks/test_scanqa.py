@@ -1,0 +1,116 @@
+"""ScanQA's questions become samples about a whole scan, with every accepted answer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datamodules.benchmarks.base import DatasetNotFoundError
+from datamodules.benchmarks.scanqa import kind_of, read
+from octavius.instruction.sample import Media, References, Sample
+from tests.datamodules.benchmarks.scan_files import AGGREGATION, MESH, NAME, SEGMENTS, ply, write_scan
+
+
+def record(number: int, **changes: Any) -> dict[str, Any]:
+    """One entry, with the keys of the official file."""
+    usual = {
+        "scene_id": NAME,
+        "object_ids": [2],
+        "object_names": ["chair"],
+        "question_id": f"val-scene0000-{number}",
+        "question": " What color is the chair? ",
+        "answers": ["brown ", "dark brown", "brown"],
+    }
+    return {**usual, **changes}
+
+
+def write(root: Path, *records: Any, name: str = "ScanQA_v1.0_val.json") -> Path:
+    folder = root / "scans" / NAME
+    if not folder.is_dir():
+        write_scan(root)
+    for file in (SEGMENTS, AGGREGATION):  # no question needs them
+        (folder / file.format(NAME)).unlink(missing_ok=True)
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_text(json.dumps(list(records)))
+    return root
+
+
+@pytest.mark.parametrize("folder", [".", "qa"])
+def test_questions_become_samples(tmp_path: Path, folder: str) -> None:
+    write(tmp_path, record(0), record(1, question="Where is it?"), name=f"{folder}/ScanQA_v1.0_val.json")
+    samples = read(tmp_path, "val")
+    assert samples[0] == Sample(
+        "val-scene0000-0",
+        "vqa3d",
+        "scanqa",
+        {"cloud": Media(path=tmp_path / "scans" / NAME / MESH.format(NAME))},
+        "What color is the chair?",
+        References(("brown", "dark brown"), NAME),
+        group="colour",
+    )
+    assert [sample.group for sample in samples] == ["colour", "place"]
+
+
+@pytest.mark.parametrize(
+    ("question", "kind"),
+    [
+        ("What is on the table?", "object"),
+        ("Which chair is closest to the door?", "object"),
+        ("How many chairs are there?", "number"),
+        ("How is the room lit?", "other"),
+        ("What is the colour of the chair?", "colour"),
+        ("what COLOR is it", "colour"),
+        ("What coloring is it?", "object"),
+        ("Where", "place"),
+        ("Is there a chair?", "yes or no"),
+        ("Isolated chairs stand where?", "other"),
+        ("", "other"),
+    ],
+)
+def test_kinds_of_questions(question: str, kind: str) -> None:
+    assert kind_of(question) == kind
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "no answers": (
+        {"scene_id": NAME, "question_id": "a", "question": "Where?"},
+        "the key 'answers' is missing",
+    ),
+    "empty answers": (record(0, answers=[]), "'answers' is empty, a question needs at least one"),
+    "an empty answer": (record(0, answers=["a", " "]), "every answer should be a text, found ' '"),
+    "a number for an answer": (record(0, answers=[2]), "every answer should be a text, found 2"),
+    "no question": (record(0, question=""), "'question' is empty"),
+    "no id": (record(0, question_id=7), "'question_id' should be a text, found 7"),
+    "unknown scan": (record(0, scene_id="scene0009_00"), "the folder .*scene0009_00, which should hold"),
+    "escape": (record(0, scene_id="../../etc"), "leads out of the data folder"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_entries(tmp_path: Path, case: str) -> None:
+    bad, message = BAD[case]
+    write(tmp_path, bad, record(1))
+    with pytest.raises(ValueError, match=r"ScanQA_v1\.0_val\.json, item 0: .*" + message):
+        read(tmp_path, "val")
+    with pytest.warns(UserWarning, match="1 bad item left out"):
+        [sample] = read(tmp_path, "val", bad="skip")
+    assert sample.id == "val-scene0000-1"
+
+
+def test_a_broken_scan_is_found_before_any_training(tmp_path: Path) -> None:
+    write(tmp_path, record(0), record(1))
+    (tmp_path / "scans" / NAME / MESH.format(NAME)).write_bytes(ply([(0, 0, 0), (float("nan"), 1, 2)]))
+    with pytest.raises(ValueError, match=r"item 0: the scan .* 1 of 2 points are NaN or infinite"):
+        read(tmp_path, "val")
+    with pytest.warns(UserWarning, match="2 bad items left out"):
+        assert read(tmp_path, "val", bad="skip") == []
+
+
+def test_splits_without_answers_are_told(tmp_path: Path) -> None:
+    bare = {key: value for key, value in record(0).items() if key != "answers"}
+    write(tmp_path, bare, name="ScanQA_v1.0_test_wo_obj.json")
+    with pytest.raises(ValueError, match=r"holds no 'answers': .* not published; take the split val"):
+        read(tmp_path, "test_wo_obj")
+    with pytest.raises(DatasetNotFoundError, match=r"ScanQA_v1\.0_dev\.json and qa/ScanQA_v1\.0_dev\.json"):
+        read(tmp_path, "dev")
