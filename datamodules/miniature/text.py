@@ -174,11 +174,11 @@ def look_up(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, Thin
 
 
 def compare(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
-    """Asks how each two of the things lie, named in any order: `red ball, blue box: left, above; ..`.
+    """Asks how each two of at most three things lie, in any order: `red ball, blue box: left, above; ..`.
 
     None when the names are not unlike one another, or no two things are far enough apart to tell.
     """
-    things = [scene.things[place] for place in rng.permutation(len(scene.things))]
+    things = [scene.things[place] for place in rng.permutation(len(scene.things))[:3]]
     names = [name(thing) for thing in things]
     rows = []
     for place, first in enumerate(things):
