@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from torch import distributed
 
 from octavius.callbacks.board import log_folder
 from octavius.instruction.batch import Batch
-from octavius.instruction.sample import Sample
+from octavius.instruction.sample import DescribedObject, DescribedObjects, LabelledBox, References, Sample
 from octavius.tasks import TASKS
 
-HEADLINE = ("recall50", "precision50", "acc1", "cider", "bleu1", "bleu4")
+HEADLINE = ("recall50", "precision50", "acc1", "em1", "cider", "cider_at50", "bleu1", "bleu4")
 """The columns of the table; all other metrics are logged too."""
 
 
@@ -178,10 +178,18 @@ def chance(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0)).tolist()
         for place, sample in enumerate(order):
             asked, other = samples[sample], samples[order[(place + 1) % len(order)]]
-            truth = TASKS[other.task].value(other)
-            value = truth[0] if TASKS[other.task].name in ("captioning", "conversation") else truth
-            shuffled.append(Answered(asked, "", "", value, None))
+            shuffled.append(Answered(asked, "", "", one_truth(other), None))
     return score(shuffled)
+
+
+def one_truth(sample: Sample) -> Any:
+    """A sample's gold as one answer says it: the first text where several are right."""
+    truth = TASKS[sample.task].value(sample)
+    if isinstance(sample.gold, References):
+        return truth[0]
+    if isinstance(sample.gold, DescribedObjects):
+        return tuple(replace(item, texts=item.texts[:1]) for item in truth)
+    return truth
 
 
 def tabulate(answers: Sequence[Answered], scores: dict[str, dict[str, float]]) -> pd.DataFrame:
@@ -239,6 +247,7 @@ def _plain(value: Any) -> Any:
     """A parsed or gold value as JSON can hold it."""
     if isinstance(value, tuple | list):
         return [_plain(part) for part in value]
-    if hasattr(value, "label"):
-        return {"label": value.label, "box": [round(edge, 4) for edge in value.box]}
+    if isinstance(value, LabelledBox | DescribedObject):
+        said = {"label": value.label} if isinstance(value, LabelledBox) else {"texts": list(value.texts)}
+        return {**said, "box": [round(number, 4) for number in value.box]}
     return value

@@ -32,6 +32,8 @@ from octavius.instruction.sample import (
     Boxes,
     Choice,
     ClassName,
+    DescribedObject,
+    DescribedObjects,
     Gold,
     LabelledBox,
     Media,
@@ -358,3 +360,26 @@ def test_a_prediction_of_boxes_is_plain_json() -> None:
     assert line["gold"] == [{"label": "cat", "box": [0, 0, 0.2, 0.2]}]
     assert line["media"] == {"image": str(Path("a/b.png"))}
     assert line["gate"] is None
+
+
+def test_answers_about_clouds_are_scored_and_written_down() -> None:
+    """Chance gives a scene another one's objects, each with the first of its texts."""
+    boxes = ((0.0, 0.0, 0.5, 1.0, 1.0, 1.0), (4.0, 4.0, 0.5, 1.0, 1.0, 1.0))
+    rooms = [
+        DescribedObjects((DescribedObject(box, (f"a {name} chair at the wall", "a chair")),))
+        for box, name in zip(boxes, ("red", "blue"), strict=True)
+    ]
+    asked = [sample(f"r{n}", "dense_captioning3d", room, benchmark="rooms") for n, room in enumerate(rooms)]
+    asked += [sample(f"a{n}", "vqa3d", References((f"{n} chairs",)), benchmark="answers") for n in range(2)]
+    answers = []
+    for one in asked:
+        text = TASKS[one.task].answer(one, FIRST)
+        answers.append(Answered(one, "?", text, TASKS[one.task].parse(text, one), None))
+    scores, guesses = score(answers), chance(answers)
+    assert (scores["rooms"]["recall50"], guesses["rooms"]["recall50"]) == (1, 0)
+    assert (scores["answers"]["em1"], guesses["answers"]["em1"]) == (1, 0)
+    table = tabulate(answers, scores)
+    assert (table["recall50"]["rooms"], table["em1"]["answers"]) == ("1.000 (0.00)", "1.000 (0.00)")
+    line = json.loads(json.dumps(prediction(answers[1])))
+    assert line["parsed"] == [{"texts": ["a blue chair at the wall"], "box": [4, 4, 0.5, 1, 1, 1]}]
+    assert line["gold"] == [{"texts": ["a blue chair at the wall", "a chair"], "box": [4, 4, 0.5, 1, 1, 1]}]

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, References, Sample
+from octavius.instruction.sample import (
+    Boxes,
+    Choice,
+    ClassName,
+    DescribedObject,
+    DescribedObjects,
+    Gold,
+    LabelledBox,
+    References,
+    Sample,
+)
 from octavius.instruction.tokenizer import Tokenizer
 from octavius.tasks import TASKS
 
@@ -62,13 +72,33 @@ def class_names(draw: st.DrawFn) -> ClassName:
     return ClassName(draw(st.sampled_from(names)), tuple(names))
 
 
+@st.composite
+def described(draw: st.DrawFn) -> DescribedObjects:
+    """Objects of texts that hold no box, in boxes of whole centimetres."""
+    objects = []
+    for _ in range(draw(st.integers(0, 4))):
+        x, y, z = (draw(st.integers(-999, 999)) / 100 for _ in range(3))
+        dx, dy, dz = (draw(st.integers(1, 500)) / 100 for _ in range(3))
+        texts = draw(st.lists(WORDS.filter(lambda text: text.strip(" ;,\t\n\r")), min_size=1, max_size=3))
+        objects.append(DescribedObject((x, y, z, dx, dy, dz), tuple(texts)))
+    return DescribedObjects(tuple(objects))
+
+
+REFERENCES = st.lists(WORDS, min_size=1, max_size=3).map(lambda texts: References(tuple(texts)))
+FREE = ("captioning", "conversation", "captioning3d", "vqa3d")
+"""Tasks that are answered with one of several texts."""
+
 GOLDS: dict[str, st.SearchStrategy[Any]] = {
     "detection": boxes(),
-    "captioning": st.lists(WORDS, min_size=1, max_size=3).map(lambda texts: References(tuple(texts))),
+    "captioning": REFERENCES,
     "vqa": choices(),
     "classification": class_names(),
     "facial_attributes": class_names(),
     "conversation": st.lists(WORDS, min_size=1, max_size=1).map(lambda texts: References(tuple(texts))),
+    "captioning3d": REFERENCES,
+    "vqa3d": REFERENCES,
+    "classification3d": class_names(),
+    "dense_captioning3d": described(),
 }
 EXAMPLES: dict[str, Gold] = {
     "detection": Boxes((LabelledBox("cat", (0.1, 0.1, 0.5, 0.5)),)),
@@ -77,6 +107,12 @@ EXAMPLES: dict[str, Gold] = {
     "classification": ClassName("cat", ("cat", "dog")),
     "facial_attributes": ClassName("yes", ("yes", "no")),
     "conversation": References(("a cat on a mat in the sun",)),
+    "captioning3d": References(("a red chair at the wall",)),
+    "vqa3d": References(("next to the red chair",)),
+    "classification3d": ClassName("chair", ("chair", "coffee table")),
+    "dense_captioning3d": DescribedObjects(
+        (DescribedObject((1, 2, 0.5, 1, 1, 1), ("a red chair at the wall",)),)
+    ),
 }
 
 
@@ -90,8 +126,19 @@ def in_order(value: Any) -> Any:
     if isinstance(value, str):
         return " ".join(value.split())
     if isinstance(value, tuple):
-        return sorted(value, key=lambda item: (item.box, item.label))
+        return sorted(value, key=lambda item: (item.box, getattr(item, "label", "")))
     return value
+
+
+def one_text_each(found: tuple[DescribedObject, ...], truth: tuple[DescribedObject, ...]) -> bool:
+    """Whether the found objects are the true ones, paired in some way, each with one of its texts."""
+    left = list(truth)
+    for item in found:
+        fits = [other for other in left if other.box == item.box and set(item.texts) <= set(other.texts)]
+        if len(item.texts) != 1 or not fits:
+            return False
+        left.remove(fits[0])
+    return not left
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -101,8 +148,10 @@ def test_an_answer_reads_back(tokenizer: Tokenizer, name: str, data: st.DataObje
     answer, truth = task.answer(one, RNG), task.value(one)
     for said in (answer, tokenizer.decode(tokenizer.encode(f" {answer}"))):
         found = task.parse(said, one)
-        if name in ("captioning", "conversation"):
+        if name in FREE:
             assert found in [in_order(text) for text in truth]
+        elif name == "dense_captioning3d":
+            assert one_text_each(found, truth)
         else:
             assert in_order(found) == in_order(truth)
 
@@ -133,7 +182,7 @@ def test_the_right_answer_scores_best(name: str) -> None:
     task, metrics = TASKS[name], TASKS[name].metrics()
     one = sample(name, EXAMPLES[name])
     metrics.update([task.parse(task.answer(one, RNG), one)], [one.gold])
-    scores = {key: float(value) for key, value in metrics.compute().items() if key != "cider"}
+    scores = {key: float(value) for key, value in metrics.compute().items() if "cider" not in key}
     assert scores
     assert all(value == pytest.approx(1) for value in scores.values())
 
@@ -197,6 +246,22 @@ def test_a_gold_of_another_kind(name: str, use: str) -> None:
             Boxes((LabelledBox("cat", (0, 0, 1.2, 1)),)),
             "a box of 'cat' is wrong: an edge lies outside",
         ),
+        (
+            "dense_captioning3d",
+            DescribedObjects((DescribedObject((0, 0, 0, 1, 1, 1), (" ;",)),)),
+            "object 0 has no text, it needs",
+        ),
+        (
+            "dense_captioning3d",
+            DescribedObjects((DescribedObject((0, 0, 0, 1, 1, 1), ("a [1, 2, 3, 4, 5, 6]",)),)),
+            r"the text 'a \[1, 2, 3, 4, 5, 6\]' of object 0 could not be read back",
+        ),
+        (
+            "dense_captioning3d",
+            DescribedObjects((DescribedObject((0, 0, 0, 1, 0, 1), ("a box",)),)),
+            "the box of object 0 is wrong: its size along y is 0",
+        ),
+        ("vqa3d", References(()), "it has no reference text"),
         ("captioning", References(()), "it has no reference text"),
         ("captioning", References((" ", "\n")), "it has no reference text"),
         ("vqa", Choice((), 0), "expected 1 to 26 options, none empty, found 0"),

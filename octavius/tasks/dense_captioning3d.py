@@ -1,0 +1,99 @@
+"""Dense captioning: every described object of a scene with its box, as text that reads back to the same."""
+
+import random
+import re
+from typing import ClassVar
+
+from torchmetrics import MetricCollection
+
+from octavius.boxes import Box3D
+from octavius.boxes3d import problem
+from octavius.instruction.sample import DescribedObject, DescribedObjects, Sample
+from octavius.metrics import DenseCaptions
+from octavius.tasks.base import Task, gold_of, whose
+
+# Each number can be read in one way only, so no text takes long to read.
+_NUMBER = r"\s*(-?(?:\d+(?:\.\d*)?|\.\d+))\s*"
+_BOX = re.compile(rf"\[{','.join([_NUMBER] * 6)}\]")
+_STEP = 0.01
+"""The boxes of an answer have two decimals: centimetres."""
+_FARTHEST = 10_000.0
+"""Metres; a volume of much larger numbers could not be computed, and no scene has them."""
+
+
+class DenseCaptioning3D(Task):
+    """Answers `A red chair. [1.20, 0.45, 0.41, 0.50, 0.52, 0.82]; A box. [..]`: centre and size, in metres.
+
+    Objects stand in the order of their centres, along x, then y, then z.
+    """
+
+    name = "dense_captioning3d"
+    questions: ClassVar[tuple[str, ...]] = (
+        "Describe all objects in the room and give their boxes.",
+        "What is in the room, and where?",
+        "Describe every object with its box.",
+        "Write a sentence about each object and say where it is.",
+        "Caption all objects of this room with their boxes.",
+        "Give a description and a box for every object.",
+        "Which things stand in this room? Describe each and give its box.",
+        "List the objects of the room, each with a sentence and its box.",
+    )
+    unseen_questions: ClassVar[tuple[str, ...]] = (
+        "Where are the objects of this room, and what are they like?",
+        "Describe everything in the room, with boxes.",
+    )
+    max_answer_tokens = 1024
+
+    def answer(self, sample: Sample, rng: random.Random) -> str:
+        """All objects, each with one of its texts; `no objects` for none."""
+        ordered = sorted(self.value(sample), key=lambda item: item.box[:3])
+        said = [f"{rng.choice(item.texts)} [{_written(item.box)}]" for item in ordered]
+        return "; ".join(said) or "no objects"
+
+    def parse(self, text: str, sample: Sample) -> tuple[DescribedObject, ...]:  # noqa: ARG002
+        """Every `text [x, y, z, dx, dy, dz]`, without boxes of no size and boxes without a text."""
+        found, end = [], 0
+        for match in _BOX.finditer(text):
+            said, end = _plain(text[end : match.start()]), match.end()
+            x, y, z, dx, dy, dz = (float(number) for number in match.groups())
+            if said and _fault((x, y, z, dx, dy, dz)) is None:
+                found.append(DescribedObject((x, y, z, dx, dy, dz), (said,)))
+        return tuple(found)
+
+    def value(self, sample: Sample) -> tuple[DescribedObject, ...]:
+        """The objects with their texts on one line; refuses a text or a box that no answer could say."""
+        objects = []
+        for place, item in enumerate(gold_of(sample, DescribedObjects).objects):
+            texts = tuple(said for text in item.texts if (said := _plain(text)))
+            if not texts:
+                raise ValueError(f"{whose(sample)}: object {place} has no text, it needs at least one")
+            if unreadable := [text for text in texts if _BOX.search(text)]:
+                raise ValueError(
+                    f"{whose(sample)}: the text {unreadable[0]!r:.80} of object {place} could not be read back "
+                    "from an answer, because it holds a box; take the box out"
+                )
+            if fault := _fault(item.box):
+                raise ValueError(f"{whose(sample)}: the box of object {place} is wrong: {fault}")
+            objects.append(DescribedObject(item.box, texts))
+        return tuple(objects)
+
+    def metrics(self) -> MetricCollection:
+        """Caption scores and recall and precision of the boxes, at IoU 0.25 and 0.5."""
+        return MetricCollection([DenseCaptions()])
+
+
+def _plain(text: str) -> str:
+    """A text on one line, without the marks that part it from the object before it."""
+    return " ".join(text.split()).strip(" ;,")
+
+
+def _fault(box: Box3D) -> str | None:
+    if max(map(abs, box)) > _FARTHEST:
+        return f"a number is beyond {_FARTHEST:g} metres"
+    return problem(box)
+
+
+def _written(box: Box3D) -> str:
+    """Centre and size as an answer says them: two decimals, and no side of no length."""
+    sides = [max(side, _STEP) for side in box[3:]]
+    return ", ".join(f"{number:.2f}" for number in (*box[:3], *sides))
