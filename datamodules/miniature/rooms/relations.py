@@ -1,0 +1,193 @@
+"""Pieces of a room come in, what is true of where they stand goes out; computed from boxes, never from the layout.
+
+`left`, `right`, `front` and `behind` are those of the anchor itself: of someone who sits in the chair, or who is
+the cupboard; so only pieces with a front are their anchors.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from datamodules.miniature.rooms.furniture.catalogue import CLASSES
+from datamodules.miniature.rooms.room import Edges, Piece, Room
+
+TOUCH, CARRIED, OVERSIZE = 0.15, 0.3, 1.5
+"""`on`: gap below at most, share of the smaller footprint at least, size of the footprint over the carrier's."""
+APART, OVER = 0.06, 0.2
+"""`above`, `below`: gap at least, share of the smaller footprint at least."""
+LEAD = 0.2
+"""`closest`, `farthest`: metres to the runner-up at least."""
+NEAR, REACH = 0.5, 1.5
+"""Metres between two boxes at most: `next`; `left`, `right`, `front`, `behind`."""
+AT_WALL, BETWEEN, CENTRAL = 0.15, 0.51, 0.2
+"""Metres to a wall; share of a footprint in the anchors' hull; share of the room on each side of its middle."""
+
+PHRASES = {
+    "on": "on the {0}",
+    "carrying": "carrying the {0}",
+    "above": "above the {0}",
+    "below": "below the {0}",
+    "closest": "closest to the {0}",
+    "farthest": "farthest from the {0}",
+    "next": "next to the {0}",
+    "left": "left of the {0}",
+    "right": "right of the {0}",
+    "front": "in front of the {0}",
+    "behind": "behind the {0}",
+    "between": "between the {0} and the {1}",
+    "corner": "in the corner",
+    "wall": "against the wall",
+    "middle": "in the middle of the room",
+}
+"""How each relation is said, with its anchors; the last three have none."""
+
+PLACES = ("corner", "wall", "middle")
+ANCHORED = tuple(relation for relation in PHRASES if relation not in PLACES)
+
+HELD_OUT_RELATIONS = frozenset(
+    (relation, name)
+    for i, relation in enumerate(ANCHORED)
+    for j, name in enumerate(CLASSES)
+    if (i + 3 * j) % 7 == 0
+)
+"""Relation and anchor class never told together in training; each occurs there with others."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One relation to no, one or two anchors."""
+
+    relation: str
+    anchors: tuple[Piece, ...] = ()
+
+    @property
+    def held_out(self) -> bool:
+        """Whether training never tells of this relation to one of these anchors."""
+        return any((self.relation, anchor.name) in HELD_OUT_RELATIONS for anchor in self.anchors)
+
+
+def satisfying(room: Room, pool: Sequence[Piece], claim: Claim) -> list[Piece]:
+    """The pieces of a pool of which a claim is true; a superlative looks at this pool alone."""
+    pool = [piece for piece in pool if piece not in claim.anchors]
+    if claim.relation in PLACES:
+        return [piece for piece in pool if claim.relation in places(room, piece)]
+    if claim.relation in ("closest", "farthest"):
+        return _extreme(pool, claim.anchors[0], nearest=claim.relation == "closest")
+    if claim.relation == "between":
+        return [piece for piece in pool if between(piece.box, claim.anchors[0].box, claim.anchors[1].box)]
+    holds = HOLDS[claim.relation]
+    return [piece for piece in pool if holds(piece, claim.anchors[0])]
+
+
+def claims(room: Room, piece: Piece, anchors: Sequence[Piece]) -> Iterator[Claim]:
+    """Everything that is true of where a piece stands, but for superlatives."""
+    others = [anchor for anchor in anchors if anchor != piece]
+    yield from (Claim(place) for place in PLACES if place in places(room, piece))
+    for anchor in others:
+        yield from (Claim(relation, (anchor,)) for relation, holds in HOLDS.items() if holds(piece, anchor))
+    for i, first in enumerate(others):
+        for second in others[i + 1 :]:
+            if between(piece.box, first.box, second.box):
+                yield Claim("between", (first, second))
+
+
+def places(room: Room, piece: Piece) -> tuple[str, ...]:
+    """Which of corner, wall and middle is true; what is in a corner is also against a wall."""
+    w, d, _ = room.size
+    x1, y1, _, x2, y2, _ = piece.box
+    at_x = min(x1 + w / 2, w / 2 - x2) < AT_WALL
+    at_y = min(y1 + d / 2, d / 2 - y2) < AT_WALL
+    central = abs(x1 + x2) / 2 < CENTRAL * w and abs(y1 + y2) / 2 < CENTRAL * d
+    found = (("corner", at_x and at_y), ("wall", at_x or at_y), ("middle", central and not (at_x or at_y)))
+    return tuple(place for place, true in found if true)
+
+
+def gap(first: Edges, second: Edges) -> float:
+    """Metres between two boxes; zero when they touch."""
+    sides = (max(first[i] - second[i + 3], second[i] - first[i + 3], 0.0) for i in range(3))
+    return math.hypot(*sides)
+
+
+def footprint_shared(first: Edges, second: Edges) -> float:
+    """Common footprint over the smaller of the two."""
+    x = max(0.0, min(first[3], second[3]) - max(first[0], second[0]))
+    y = max(0.0, min(first[4], second[4]) - max(first[1], second[1]))
+    return x * y / min(_footprint(first), _footprint(second))
+
+
+def on(piece: Piece, anchor: Piece) -> bool:
+    """Whether a piece rests on the anchor."""
+    return (
+        abs(piece.box[2] - anchor.box[5]) <= TOUCH
+        and footprint_shared(piece.box, anchor.box) >= CARRIED
+        and _footprint(piece.box) <= OVERSIZE * _footprint(anchor.box)
+    )
+
+
+def above(piece: Piece, anchor: Piece) -> bool:
+    """Whether a piece is over the anchor and apart from it."""
+    return piece.box[2] - anchor.box[5] >= APART and footprint_shared(piece.box, anchor.box) >= OVER
+
+
+def between(box: Edges, first: Edges, second: Edges) -> bool:
+    """Whether a box shares a height with two others, and most of its footprint lies in the space between.
+
+    That space is the part of their common hull that is neither of them: along one axis from the one to the
+    other, along the other axis where both are.
+    """
+    if any(min(box[5], other[5]) <= max(box[2], other[2]) for other in (first, second)):
+        return False
+    for i, j in ((0, 1), (1, 0)):
+        near, far = sorted((first, second), key=lambda side: side[i])
+        strip = (near[i + 3], max(near[j], far[j]), far[i], min(near[j + 3], far[j + 3]))
+        along = min(box[i + 3], strip[2]) - max(box[i], strip[0])
+        across = min(box[j + 3], strip[3]) - max(box[j], strip[1])
+        if along > 0 and across > 0 and along * across > BETWEEN * _footprint(box):
+            return True
+    return False
+
+
+def _toward(right: int, forward: int) -> Callable[[Piece, Piece], bool]:
+    """Whether a piece lies on one side of an anchor: beyond its face, within a right angle, at its height, near."""
+
+    def holds(piece: Piece, anchor: Piece) -> bool:
+        if anchor.front is None or gap(piece.box, anchor.box) > REACH:
+            return False
+        if min(piece.box[5], anchor.box[5]) <= max(piece.box[2], anchor.box[2]):
+            return False
+        fx, fy = anchor.front
+        x, y = right * fy + forward * fx, -right * fx + forward * fy
+        dx, dy = ((piece.box[i] + piece.box[i + 3] - anchor.box[i] - anchor.box[i + 3]) / 2 for i in range(2))
+        reach = (anchor.box[3] - anchor.box[0]) / 2 if x else (anchor.box[4] - anchor.box[1]) / 2
+        out, aside = dx * x + dy * y, abs(dx * y) + abs(dy * x)
+        return out > reach and out > aside
+
+    return holds
+
+
+HOLDS: dict[str, Callable[[Piece, Piece], bool]] = {
+    "on": on,
+    "carrying": lambda piece, anchor: on(anchor, piece),
+    "above": above,
+    "below": lambda piece, anchor: above(anchor, piece),
+    "next": lambda piece, anchor: (
+        gap(piece.box, anchor.box) < NEAR and not on(piece, anchor) and not on(anchor, piece)
+    ),
+    "left": _toward(-1, 0),
+    "right": _toward(1, 0),
+    "front": _toward(0, 1),
+    "behind": _toward(0, -1),
+}
+"""The relations to one anchor that are true of a piece whatever else is in the room."""
+
+
+def _extreme(pool: Sequence[Piece], anchor: Piece, nearest: bool) -> list[Piece]:
+    """The one of at least two that is nearest or farthest by a clear lead, or none."""
+    ranked = sorted((gap(piece.box, anchor.box) * (1 if nearest else -1), piece.number) for piece in pool)
+    if len(ranked) < 2 or ranked[1][0] - ranked[0][0] < LEAD:
+        return []
+    return [piece for piece in pool if piece.number == ranked[0][1]]
+
+
+def _footprint(box: Edges) -> float:
+    return (box[3] - box[0]) * (box[4] - box[1])
