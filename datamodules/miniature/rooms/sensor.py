@@ -1,0 +1,275 @@
+"""A room comes in, what a walk with a depth camera sees of it goes out: points, colours, segments, owners."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from datamodules.miniature.rooms.furniture.catalogue import Look, built
+from datamodules.miniature.rooms.furniture.palette import DARK, FLOORS, LIGHT, TRIMS, WALLS, tone
+from datamodules.miniature.rooms.furniture.solids import area, surface
+from datamodules.miniature.rooms.room import Room
+
+VERSION = 1
+"""Raised when the same facts give other points."""
+
+FINE, COARSE, FLOOR_DENSITY, WALL_DENSITY = 1600, 700, 150, 80
+"""Points on a square metre of small pieces, of larger ones, of floor and walls, before anything is hidden."""
+
+SMALL = 0.8
+"""A piece whose longest side is below this, in metres, is a small one."""
+
+EYE = (1.4, 2.3)
+"""Heights of the camera, metres: held before the eyes or lifted above what is high."""
+
+ROWS, COLUMNS = 128, 256
+"""The camera's depth image: elevation and azimuth, all around."""
+
+SPAN = 3 * math.pi / ROWS
+"""Radians from one side of a pixel to the far corner of its neighbour."""
+
+VOXEL = 0.02
+"""Side of the cells that keep one point each, metres."""
+
+FEWEST, LEAST_SHARE = 50, 0.1
+"""A piece of fewer points, or of which less was seen, counts as unseen."""
+
+FLOOR, WALL, NOTHING = -1, -2, -3
+"""Owners of points that belong to no piece: floor, walls, and noise."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was seen of a room, in the room's frame.
+
+    Attributes:
+        points: (N, 3) float32, metres.
+        colours: (N, 3) uint8.
+        segments: (N,) numbers of small patches; a patch belongs to one owner.
+        owners: (N,) numbers of pieces; `FLOOR`, `WALL`, `NOTHING`.
+        shares: of each piece, by its number, the share of its surface that was seen.
+    """
+
+    points: np.ndarray
+    colours: np.ndarray
+    segments: np.ndarray
+    owners: np.ndarray
+    shares: tuple[float, ...]
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Numbers of the pieces that were seen well enough to be annotated."""
+        counts = np.bincount(self.owners[self.owners >= 0], minlength=len(self.shares))
+        return tuple(
+            number
+            for number, share in enumerate(self.shares)
+            if counts[number] >= FEWEST and share >= LEAST_SHARE
+        )
+
+
+@dataclass
+class _Cloud:
+    """Points with all that is known of each, row by row."""
+
+    points: np.ndarray
+    normals: np.ndarray
+    colours: np.ndarray
+    segments: np.ndarray
+    owners: np.ndarray
+
+    def only(self, kept: np.ndarray) -> "_Cloud":
+        """The rows of a mask or of indices."""
+        return _Cloud(*[rows[kept] for rows in vars(self).values()])
+
+
+def scan(room: Room) -> Scan:
+    """Scans a room: always the same points for the same facts."""
+    rng = np.random.default_rng(room.ink)
+    whole = _joined([*_pieces(room, rng), *_shell(room, rng)])
+    distance = nearest_view(whole.points, whole.normals, _cameras(room, rng))
+    total = np.bincount(whole.owners[whole.owners >= 0], minlength=len(room.pieces))
+    seen = np.bincount(whole.owners[(whole.owners >= 0) & np.isfinite(distance)], minlength=len(room.pieces))
+    kept = np.isfinite(distance) & ~_holes(whole.points, rng)
+    cloud, distance = whole.only(kept), distance[kept]
+    thin = thinned(cloud.points)
+    cloud, distance = cloud.only(thin), distance[thin]
+    light = rng.uniform(0.8, 1.1) * rng.uniform(0.95, 1.05, 3)
+    colours = cloud.colours * _shade(cloud.normals)[:, None] * light + rng.normal(
+        0, 0.03, cloud.colours.shape
+    )
+    sigma = 0.002 + 0.0015 * distance**2 / 9
+    points = cloud.points + rng.normal(size=cloud.points.shape) * sigma[:, None]
+    stray = _strays(room, cloud, rng)
+    points, colours = np.concatenate([points, stray.points]), np.concatenate([colours, stray.colours])
+    order = rng.permutation(len(points))
+    return Scan(
+        points[order].astype(np.float32),
+        (np.clip(colours[order], 0, 1) * 255).round().astype(np.uint8),
+        np.concatenate([cloud.segments, stray.segments])[order],
+        np.concatenate([cloud.owners, stray.owners])[order],
+        tuple(float(share) for share in seen / np.maximum(total, 1)),
+    )
+
+
+def paint(look: Look) -> dict[str, np.ndarray]:
+    """Red, green and blue in 0..1 of each role of a thing's parts."""
+    rng = np.random.default_rng([look.ink, 1])
+    body, accent = tone(look.colour, rng), tone(look.accent, rng)
+    named = {"body": body, "accent": accent, "trim": TRIMS[look.trim], "dark": DARK, "light": LIGHT}
+    return {role: np.array(colour) for role, colour in named.items()}
+
+
+def whole_thing(look: Look, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Points all over a thing that stands at the origin, hidden ones too: (count, 3) metres, and colours in 0..1."""
+    parts, colours = built(look).parts, paint(look)
+    areas = np.array([area(part) for part in parts])
+    counts = rng.multinomial(count, areas / areas.sum())
+    found = [surface(part, int(n), rng) for part, n in zip(parts, counts, strict=True)]
+    painted = [np.tile(colours[part.role], (int(n), 1)) for part, n in zip(parts, counts, strict=True)]
+    return np.concatenate([points for points, _ in found]), np.concatenate(painted)
+
+
+def _pieces(room: Room, rng: np.random.Generator) -> list[_Cloud]:
+    """All surfaces of all pieces, a segment for each part."""
+    clouds, segment = [], 0
+    for piece in room.pieces:
+        colours = paint(piece.look)
+        c, s = math.cos(piece.yaw), math.sin(piece.yaw)
+        turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+        sides = [high - low for low, high in zip(piece.box[:3], piece.box[3:], strict=True)]
+        density = FINE if max(sides) < SMALL else COARSE
+        for part in built(piece.look).parts:
+            count = max(4, int(area(part) * density))
+            points, normals = surface(part, count, rng)
+            clouds.append(
+                _Cloud(
+                    points @ turn.T + np.array(piece.at),
+                    normals @ turn.T,
+                    np.tile(colours[part.role], (count, 1)),
+                    np.full(count, segment),
+                    np.full(count, piece.number),
+                )
+            )
+            segment += 1
+    return clouds
+
+
+def _shell(room: Room, rng: np.random.Generator) -> list[_Cloud]:
+    """Floor and walls, but for the walls behind what hangs on them."""
+    w, d, h = room.size
+    segment = sum(len(built(piece.look).parts) for piece in room.pieces)
+    floor, wall = (np.array(pool[int(rng.integers(len(pool)))]) for pool in (FLOORS, WALLS))
+    faces = [((w, d, 0.0), (0.0, 0.0, 0.0), (0, 0, 1), FLOOR)]
+    for x in (-1, 1):
+        faces.append(((0.0, d, h), (x * w / 2, 0.0, h / 2), (-x, 0, 0), WALL))
+    for y in (-1, 1):
+        faces.append(((w, 0.0, h), (0.0, y * d / 2, h / 2), (0, -y, 0), WALL))
+    hung = np.array([piece.box for piece in room.pieces if piece.look.way.stands == "wall"]).reshape(-1, 6)
+    clouds = []
+    for number, (size, middle, normal, owner) in enumerate(faces):
+        flat = math.prod(side for side in size if side)
+        count = int(flat * (FLOOR_DENSITY if owner == FLOOR else WALL_DENSITY))
+        points = rng.uniform(-0.5, 0.5, (count, 3)) * np.array(size) + np.array(middle)
+        reach = np.array([0.07, 0.07, 0.0])
+        behind = (
+            ((points[:, None] > hung[None, :, :3] - reach) & (points[:, None] < hung[None, :, 3:] + reach))
+            .all(2)
+            .any(1)
+        )
+        points = points[~behind]
+        tile = np.tile(floor if owner == FLOOR else wall, (len(points), 1))
+        ones = np.ones(len(points), int)
+        clouds.append(
+            _Cloud(
+                points,
+                np.tile(np.array(normal, float), (len(points), 1)),
+                tile,
+                ones * (segment + number),
+                ones * owner,
+            )
+        )
+    return clouds
+
+
+def nearest_view(points: np.ndarray, normals: np.ndarray, cameras: np.ndarray) -> np.ndarray:
+    """Distance of each point from the nearest camera that sees it: (N,), infinite where none does.
+
+    A camera sees what faces it and is not clearly behind other points of its pixel or of those around: the
+    points of a surface are sparse, and light must not pass between them. A surface seen aslant spans more
+    depth within a pixel than one seen from straight ahead, and may do so without hiding itself.
+    """
+    best = np.full(len(points), np.inf)
+    for camera in cameras:
+        way = points - camera
+        distance = np.linalg.norm(way, axis=1)
+        row = (np.arcsin(np.clip(way[:, 2] / distance, -1, 1)) / math.pi + 0.5) * ROWS
+        column = (np.arctan2(way[:, 1], way[:, 0]) / (2 * math.pi) + 0.5) * COLUMNS
+        pixel = row.astype(int).clip(0, ROWS - 1) * COLUMNS + column.astype(int) % COLUMNS
+        depth = np.full(ROWS * COLUMNS, np.inf)
+        np.minimum.at(depth, pixel, distance)
+        cosine = -np.einsum("ni,ni->n", normals, way) / distance
+        slant = np.sqrt(np.clip(1 - cosine**2, 0, 1)) / np.maximum(cosine, 0.1)
+        slant = np.where(normals.any(1), slant, 1.0)
+        slack = np.maximum(0.05, np.minimum(SPAN * distance * slant, 0.4))
+        clear = distance <= _around(depth.reshape(ROWS, COLUMNS)).reshape(-1)[pixel] + slack
+        best = np.where(clear & (cosine >= 0), np.minimum(best, distance), best)
+    return best
+
+
+def _around(depth: np.ndarray) -> np.ndarray:
+    """The least of each pixel and its eight neighbours; columns go round."""
+    sides = np.minimum(np.minimum(np.roll(depth, 1, 1), np.roll(depth, -1, 1)), depth)
+    above = np.concatenate([sides[1:], sides[-1:]])
+    below = np.concatenate([sides[:1], sides[:-1]])
+    return np.minimum(np.minimum(above, below), sides)
+
+
+def _cameras(room: Room, rng: np.random.Generator) -> np.ndarray:
+    """Three to six places in different parts of the room, an arm's length from all pieces if possible: (n, 3)."""
+    w, d, _ = room.size
+    boxes = np.array([piece.box for piece in room.pieces]).reshape(-1, 6)
+    corners = ((-1, -1), (1, 1), (-1, 1), (1, -1), (0, 0), (0, 0))
+    places = []
+    for x, y in corners[: int(rng.integers(3, 7))]:
+        for distance in (*[0.5] * 20, *[0.2] * 20):
+            spot = np.array([(x + rng.uniform(-0.7, 0.7)) * w / 4, (y + rng.uniform(-0.7, 0.7)) * d / 4, 0])
+            spot[2] = rng.uniform(*EYE)
+            if not ((spot > boxes[:, :3] - distance) & (spot < boxes[:, 3:] + distance)).all(1).any():
+                places.append(spot)
+                break
+    return np.array(places).reshape(-1, 3)
+
+
+def _holes(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Points in up to three patches of 10 to 30 cm across that the scan missed: (n,) bools."""
+    missing = np.zeros(len(points), bool)
+    for _ in range(int(rng.integers(4))):
+        centre = points[int(rng.integers(len(points)))]
+        missing |= ((points - centre) ** 2).sum(1) < rng.uniform(0.05, 0.15) ** 2
+    return missing
+
+
+def thinned(points: np.ndarray) -> np.ndarray:
+    """Indices of one point in each cell of a grid."""
+    cell = np.floor(points / VOXEL).astype(np.int64) + 1024
+    _, first = np.unique((cell[:, 0] * 4096 + cell[:, 1]) * 4096 + cell[:, 2], return_index=True)
+    return np.sort(first)
+
+
+def _strays(room: Room, cloud: _Cloud, rng: np.random.Generator) -> _Cloud:
+    """One point in a hundred, anywhere in the room, of any colour that was seen."""
+    count = len(cloud.points) // 100
+    w, d, h = room.size
+    points = rng.uniform((-w / 2, -d / 2, 0), (w / 2, d / 2, h), (count, 3))
+    colours = cloud.colours[rng.integers(len(cloud.colours), size=count)]
+    segment = 5 + sum(len(built(piece.look).parts) for piece in room.pieces)
+    return _Cloud(points, points * 0, colours, np.full(count, segment), np.full(count, NOTHING))
+
+
+def _shade(normals: np.ndarray) -> np.ndarray:
+    """How bright a surface is: most from above; one seen from both sides is as bright as a wall."""
+    return 0.875 + 0.125 * normals @ np.array([0.18, 0.31, 0.93])
+
+
+def _joined(clouds: list[_Cloud]) -> _Cloud:
+    return _Cloud(*[np.concatenate(rows) for rows in zip(*[vars(c).values() for c in clouds], strict=True)])
