@@ -1,0 +1,85 @@
+"""A folder's name and what is to be in it come in, the folder goes out: written once and whole, or left alone."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+ADVICE = "Choose another root, or delete that folder if nothing in it is needed."
+
+
+def once(root: Path, record_name: str, record: dict[str, Any], write: Callable[[Path], None]) -> Path:
+    """Writes a folder that appears at the end and whole, or not at all.
+
+    Args:
+        root: the folder; one that holds the same record already is left alone.
+        record_name: the file that tells what the folder holds.
+        record: what it holds: version, seed, sizes; plain values.
+        write: fills a folder that does not exist yet.
+
+    Raises:
+        ValueError: the root holds something else.
+    """
+    root = root.expanduser()
+    home = root.resolve()
+    if home.exists() and not (home.is_dir() and not any(home.iterdir())):
+        _check(home, record_name, record)
+        return root
+    partial = home.with_name(f".{home.name}-{uuid4().hex[:8]}")
+    try:
+        write(partial)
+        (partial / record_name).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        try:
+            partial.rename(home)
+        except OSError:
+            if not home.exists():
+                raise
+            _check(home, record_name, record)  # another process was faster
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return root
+
+
+@contextmanager
+def mapping(processes: int | None, count: int, few: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A `map` over processes (null takes every core), or the plain one for fewer than `few` items."""
+    processes = processes or _cores()
+    if processes == 1 or count < few:
+        yield map
+        return
+    with ProcessPoolExecutor(processes) as pool:
+
+        def run(*args: Any) -> Iterable[Any]:
+            return pool.map(*args, chunksize=max(1, few // 8))
+
+        try:
+            yield run
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _check(root: Path, record_name: str, wanted: dict[str, Any]) -> None:
+    """Raises when a folder does not hold what is wanted."""
+    try:
+        found = json.loads((root / record_name).read_text(encoding="utf-8"))
+    except OSError:
+        raise ValueError(
+            f"{root} exists, but is not a miniature: it holds no {record_name}. {ADVICE}"
+        ) from None
+    except ValueError:
+        raise ValueError(f"{root / record_name} is damaged: it is not JSON. {ADVICE}") from None
+    if found != wanted:
+        raise ValueError(
+            f"{root} holds a miniature of other settings.\nfound:  {found}\nwanted: {wanted}\n{ADVICE}"
+        )
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
