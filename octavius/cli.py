@@ -1,4 +1,4 @@
-"""A command line comes in, model and data are joined and run: fit, validate, test, predict, compare, miniature."""
+"""A command line comes in, model and data are joined and run: fit, test, predict, compare, miniature, rooms ..."""
 
 import logging
 import os
@@ -28,6 +28,7 @@ import octavius.encoders.image
 import octavius.encoders.precomputed  # noqa: F401 - likewise for the models and encoders
 from datamodules.base import InstructionDataModule
 from datamodules.miniature.files import build
+from datamodules.miniature.rooms.files import build as build_rooms
 from octavius import __version__
 from octavius.callbacks.checkpoint import Checkpoint, CheckpointFiles
 from octavius.callbacks.evaluation import Evaluation
@@ -54,7 +55,8 @@ commands:
   test       score a checkpoint on its test sets               octavius test --ckpt last.ckpt
   predict    answer a question about an image file             octavius predict --image x.png --question "..."
   compare    the same training in variants, with seeds         octavius compare --config 2d.yaml --arms ...
-  miniature  write the miniature's data                        octavius miniature data/miniature
+  miniature  write the miniature's pictures                    octavius miniature data/miniature
+  rooms      write the miniature's scanned rooms               octavius rooms data/rooms
 
 `octavius COMMAND --help` lists a command's options, `octavius fit --config 2d.yaml --print_config` what a run
 would use. What is set more than once is taken from the command line first, then from the --config files (the
@@ -65,7 +67,7 @@ is looked for here, then in configs/ or checkpoints/. OCTAVIUS_DEBUG=1 shows whe
 STAGES = ("fit", "validate", "test")
 """Commands that run a trainer."""
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {"predict": predict, "miniature": build}
+FUNCTIONS: dict[str, Callable[..., Any]] = {"predict": predict, "miniature": build, "rooms": build_rooms}
 """Commands that are plain functions."""
 
 TOLD = (ArgumentError, ImportError, OSError, ValueError, MisconfigurationException, torch.OutOfMemoryError)
@@ -171,7 +173,7 @@ def run(words: list[str]) -> None:
     elif command == "--version":
         print(f"octavius {__version__}")
     elif command in FUNCTIONS:
-        positional = command == "miniature"
+        positional = command in ("miniature", "rooms")
         auto_cli(FUNCTIONS[command], options, as_positional=positional, **parser_settings(command))
     elif command in STAGES:
         run_stage(command, options)

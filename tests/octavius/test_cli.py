@@ -24,7 +24,7 @@ from tests.tiny import ROOT, options, refused, settings, write_models
 LORA = {"alpha": 32.0, "dropout": 0.1, "top_k": 2, "targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}
 """The paper's settings that `small.yaml` leaves alone."""
 
-COMMANDS = ("fit", "validate", "test", "predict", "compare", "miniature")
+COMMANDS = ("fit", "validate", "test", "predict", "compare", "miniature", "rooms")
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +99,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         ("test", ["--ckpt", "--trainer.devices"]),
         ("predict", ["--question", "--image", "--ckpt", "last.ckpt"]),
         ("miniature", ["root", "--seed", "--sizes.scenes"]),
+        ("rooms", ["root", "--seed", "--sizes.train"]),
     ],
 )
 def test_each_command_tells_its_options(

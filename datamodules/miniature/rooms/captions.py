@@ -1,0 +1,159 @@
+"""A room and one of its pieces come in, texts that fit this piece alone go out: descriptions, or short utterances."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from string import Formatter
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from datamodules.miniature.rooms.relations import PHRASES, PLACES, Claim, claims, satisfying
+from datamodules.miniature.rooms.room import Piece, Room
+
+DESCRIPTIONS = (
+    "This is {thing}. It is {where}.",
+    "The {name} is {colour}. It is {where}.",
+    "There is {thing} {where}.",
+    "{Thing}. The {name} is {where}.",
+    "It is {thing} and it is {where}.",
+)
+"""Families of descriptions, for training too."""
+
+UTTERANCES = (
+    "choose the {colour} {name} that is {where}",
+    "pick the {name} {where}",
+    "the {colour} one {where}",
+    "select the {sized}, the one {where}",
+    "find the {sized} that is {where}",
+)
+"""Families of short utterances; never used in training."""
+
+FIELDS = {
+    "thing": ("size", "colour", "name"),
+    "Thing": ("size", "colour", "name"),
+    "sized": ("size", "name"),
+    "name": ("name",),
+    "colour": ("colour",),
+    "where": (),
+}
+"""What each field of a form tells of a piece."""
+
+Telling: TypeAlias = Literal["seen", "unseen", "any"]
+"""Which relations to which anchors are told: those of training, only those that it never tells, or all."""
+
+PLACE_FIRST = 0.5
+"""How often a place is told rather than a relation, where there is one."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that one piece alone fits, the claim in it, and the family that it is of."""
+
+    text: str
+    claim: Claim
+    form: str
+
+
+def describe(
+    room: Room,
+    piece: Piece,
+    rng: np.random.Generator,
+    telling: Telling = "seen",
+    forms: Sequence[str] = DESCRIPTIONS,
+    count: int = 3,
+) -> list[Text]:
+    """Up to `count` texts of different families that no other piece of the room fits; fewer where there are none."""
+    known = [claim for claim in _all_claims(room, piece) if told(claim, telling)]
+    texts: list[Text] = []
+    for place in rng.permutation(len(forms)):
+        form = forms[place]
+        order = [known[i] for i in rng.permutation(len(known))]
+        if rng.random() < PLACE_FIRST:
+            order.sort(key=lambda claim: claim.relation not in PLACES)
+        for claim in order:
+            if fitting(room, piece, form, claim) == [piece]:
+                texts.append(Text(_worded(room, piece, form, claim), claim, form))
+                break
+        if len(texts) == count:
+            break
+    return texts
+
+
+def fitting(room: Room, piece: Piece, form: str, claim: Claim) -> list[Piece]:
+    """The pieces that fit what a form would say of this piece; a superlative is one of its class, or its colour."""
+    said_of = mentioned(form)
+    first = "name" if "name" in said_of else "colour"
+    pool = [other for other in room.pieces if getattr(other, first) == getattr(piece, first)]
+    pool = satisfying(room, pool, claim)
+    for attribute in said_of - {first}:
+        wanted = getattr(piece, attribute)
+        pool = [other for other in pool if not wanted or getattr(other, attribute) == wanted]
+    return pool
+
+
+@cache
+def mentioned(form: str) -> frozenset[str]:
+    """The attributes of a piece that a form tells.
+
+    >>> sorted(mentioned("find the {sized} that is {where}"))
+    ['name', 'size']
+    """
+    fields = {field for _, field, _, _ in Formatter().parse(form) if field}
+    return frozenset(attribute for field in fields for attribute in FIELDS[field])
+
+
+def told(claim: Claim, telling: Telling) -> bool:
+    """Whether a claim is one of those to tell."""
+    return telling == "any" or claim.held_out == (telling == "unseen")
+
+
+def label(room: Room, piece: Piece) -> str | None:
+    """What to call a piece so that no other is meant: its class, or colour and class; None where neither will do."""
+    twins = [other for other in room.pieces if other.name == piece.name]
+    if len(twins) == 1:
+        return piece.name
+    if sum(other.colour == piece.colour for other in twins) == 1:
+        return f"{piece.colour} {piece.name}"
+    return None
+
+
+def said(room: Room, claim: Claim) -> str:
+    """A claim in words: `on the desk`."""
+    names = [label(room, anchor) for anchor in claim.anchors]
+    assert all(names), claim
+    return PHRASES[claim.relation].format(*names)
+
+
+def with_article(words: str) -> str:
+    """`a red chair`, `an orange chair`."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def anchors_of(room: Room) -> list[Piece]:
+    """The pieces that can be named alone."""
+    return [piece for piece in room.pieces if label(room, piece) is not None]
+
+
+def _all_claims(room: Room, piece: Piece) -> Iterator[Claim]:
+    """Everything that is true of where a piece stands, superlatives among its class included."""
+    anchors = anchors_of(room)
+    yield from claims(room, piece, anchors)
+    twins = [other for other in room.pieces if other.name == piece.name]
+    for anchor in anchors if len(twins) > 1 else ():
+        for relation in ("closest", "farthest"):
+            claim = Claim(relation, (anchor,))
+            if anchor not in twins and satisfying(room, twins, claim) == [piece]:
+                yield claim
+
+
+def _worded(room: Room, piece: Piece, form: str, claim: Claim) -> str:
+    thing = with_article(" ".join(filter(None, (piece.size, piece.colour, piece.name))))
+    return form.format(
+        thing=thing,
+        Thing=thing[0].upper() + thing[1:],
+        sized=f"{piece.size} {piece.name}".strip(),
+        name=piece.name,
+        colour=piece.colour,
+        where=said(room, claim),
+    )

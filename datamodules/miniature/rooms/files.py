@@ -1,0 +1,185 @@
+"""A seed and sizes come in, the rooms go out: files on disk, in the official layouts of real data."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from datamodules.miniature.once import mapping, once
+from datamodules.miniature.rooms import sensor
+from datamodules.miniature.rooms.furniture.catalogue import CLASSES, KINDS
+from datamodules.miniature.rooms.layout import make_room
+from datamodules.miniature.rooms.room import Piece, Room
+from datamodules.miniature.rooms.scannet import write_labels, write_scan
+from datamodules.miniature.rooms.sensor import Scan
+from datamodules.miniature.rooms.shapenet import SUBJECTS, write_shapes
+from datamodules.miniature.rooms.told import WORLDS, Told, tell, write_nr3d, write_scanqa, write_scanrefer
+from datamodules.miniature.world import generator
+
+VERSION = 1
+"""Raised when the same seed and sizes give other facts, texts or files."""
+
+RECORD = "rooms.json"
+"""Written last: a folder that holds it is complete."""
+
+FEW = 16
+"""Fewer rooms than this are scanned without a pool of processes."""
+
+LIMITS = {"train": 5000, "val": 1000, "test": 1000, "unseen": 1000}
+"""Scans are numbered with four digits, so that there is no room for more rooms."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many rooms are written for training and evaluation, and how many single things of each class."""
+
+    train: int = 280
+    val: int = 30
+    test: int = 50
+    unseen: int = 30
+    things_train: int = 2
+    things_test: int = 5
+
+    def __post_init__(self) -> None:
+        """Refuses empty sets, and more rooms than there are numbers for."""
+        empty = {name: size for name, size in asdict(self).items() if size < 1}
+        if empty:
+            raise ValueError(f"every size should be at least 1; found {empty}")
+        full = {name: size for name, size in asdict(self).items() if size > LIMITS.get(name, size)}
+        if full:
+            raise ValueError(f"at most {LIMITS} rooms can be numbered; found {full}")
+
+    def of(self, world: str, split: str) -> int:
+        """Rooms in one split of one world; 0 where there is no such split."""
+        if split not in WORLDS[world].splits:
+            return 0
+        return (
+            {"train": self.train, "val": self.val, "test": self.test}[split]
+            if world == "seen"
+            else self.unseen
+        )
+
+
+DEFAULT_SIZES = Sizes()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One room to make and to scan."""
+
+    world: str
+    split: str
+    index: int
+    scan: str
+
+
+def build(
+    root: Path,
+    seed: int = 0,
+    sizes: Sizes = DEFAULT_SIZES,
+    progress: bool = True,
+    processes: int | None = None,
+) -> Path:
+    """Writes the rooms once; a root that holds them already, with these settings, is left alone.
+
+    Args:
+        root: folder to make. It appears at the end and whole, or not at all.
+        seed: of everything in it.
+        sizes: rooms and things of each set.
+        progress: shows a progress bar.
+        processes: how many work; null takes every core.
+
+    Raises:
+        ValueError: the root holds something else.
+    """
+    record = {"version": VERSION, "scanning": sensor.VERSION, "seed": seed, "sizes": asdict(sizes)}
+    return once(root, RECORD, record, lambda home: _write(home, seed, sizes, progress, processes))
+
+
+def room_of(seed: int, world: str, split: str, index: int) -> Room:
+    """The facts of one room, seen or not; the same for the same arguments, always."""
+    return make_room(generator(seed, f"rooms/{world}/{split}", index), WORLDS[world].change)
+
+
+def told_of(seed: int, world: str, split: str, index: int, room: Room) -> Told:
+    """What is told of a room, most often of its seen part; the same for the same arguments, always."""
+    return tell(room, WORLDS[world], generator(seed, f"told/{world}/{split}", index), split == "train")
+
+
+def plan(sizes: Sizes) -> Iterator[Job]:
+    """Every room; scans are numbered on through the splits of a world."""
+    for world, facts in WORLDS.items():
+        number = facts.first
+        for split in facts.splits:
+            for index in range(sizes.of(world, split)):
+                yield Job(world, split, index, f"scene{number:04d}_00")
+                number += 1
+
+
+def _write(root: Path, seed: int, sizes: Sizes, progress: bool, processes: int | None) -> None:
+    """Scans every room, then writes what is told, then single things."""
+    jobs = list(plan(sizes))
+    told: dict[str, dict[str, dict[str, Told]]] = {}
+    facts: dict[str, dict[str, Any]] = {world: {} for world in WORLDS}
+    with mapping(processes, len(jobs), FEW) as run:
+        done = run(_make, [root] * len(jobs), [seed] * len(jobs), jobs)
+        shown = tqdm(done, "writing the rooms", len(jobs), unit=" rooms", disable=not progress)
+        for job, (words, known) in zip(jobs, shown, strict=True):
+            told.setdefault(job.world, {}).setdefault(job.split, {})[job.scan] = words
+            facts[job.world][job.scan] = known
+    for world, splits in told.items():
+        _annotate(root / world, seed, world, splits)
+        text = ",\n".join(f"{json.dumps(scan)}: {json.dumps(known)}" for scan, known in facts[world].items())
+        (root / world / "objects.json").write_text(f"{{\n{text}\n}}\n", encoding="utf-8", newline="\n")
+    for world in SUBJECTS:
+        for split in {"train", "test"} & {*WORLDS[world].splits}:
+            each = sizes.things_train if split == "train" else sizes.things_test
+            write_shapes(root / world, seed, world, split, each)
+
+
+def _make(root: Path, seed: int, job: Job) -> tuple[Told, dict[str, Any]]:
+    """Makes, scans and writes one room, and tells of what was seen in it."""
+    room = room_of(seed, job.world, job.split, job.index)
+    scan = sensor.scan(room)
+    write_scan(root / job.world / "scans" / job.scan, job.scan, room, scan)
+    seen = room.only(scan.seen)
+    return told_of(seed, job.world, job.split, job.index, seen), _facts(seen, scan)
+
+
+def _annotate(folder: Path, seed: int, world: str, splits: dict[str, dict[str, Told]]) -> None:
+    write_labels(
+        folder / "scannetv2-labels.combined.tsv", tuple(KINDS) if world == "unseen_classes" else CLASSES
+    )
+    for split, rooms in splits.items():
+        names = "".join(f"{scan}\n" for scan in rooms)
+        (folder / f"scannetv2_{split}.txt").write_text(names, encoding="utf-8", newline="\n")
+        write_scanrefer(folder, split, rooms)
+        write_scanqa(folder, split, rooms, generator(seed, f"balance/{world}/{split}", 0))
+    write_nr3d(folder, {scan: told for rooms in splits.values() for scan, told in rooms.items()})
+
+
+def _facts(room: Room, scan: Scan) -> dict[str, Any]:
+    """What is true of the seen pieces of a room, for `objects.json`."""
+    return {
+        "kind": room.kind,
+        "size": [round(side, 6) for side in room.size],
+        "objects": [_fact(piece, scan) for piece in room.pieces],
+    }
+
+
+def _fact(piece: Piece, scan: Scan) -> dict[str, Any]:
+    return {
+        "id": piece.number,
+        "name": piece.name,
+        "style": piece.look.style,
+        "colour": piece.colour,
+        "size": piece.size,
+        "stands": piece.look.way.stands,
+        "box": [round(edge, 6) for edge in piece.box],
+        "front": piece.front,
+        "points": int((scan.owners == piece.number).sum()),
+        "seen": round(scan.shares[piece.number], 4),
+    }

@@ -1,0 +1,254 @@
+"""A room comes in, questions about it go out with all accepted answers, then a balanced choice of them."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from datamodules.miniature.rooms.captions import Telling, anchors_of, label, said, told, with_article
+from datamodules.miniature.rooms.furniture.catalogue import CLASSES, HELD_OUT_PAIRS, KINDS
+from datamodules.miniature.rooms.furniture.palette import COLOURS
+from datamodules.miniature.rooms.relations import ANCHORED, PLACES, Claim, claims, satisfying
+from datamodules.miniature.rooms.room import Piece, Room
+
+WORDINGS = {
+    "object": ("What is {where}?", "Which object is {where}?", "What do you see {where}?"),
+    "colour": (
+        "What colour is the {ref}?",
+        "Which colour does the {ref} have?",
+        "What is the colour of the {ref}?",
+    ),
+    "count": (
+        "How many {what} are there?",
+        "How many {what} are in the room?",
+        "How many {what} can you see?",
+    ),
+    "place": ("Where is the {ref}?", "Where does the {ref} stand?", "Where can you find the {ref}?"),
+    "exists": ("Is there {what} in the room?", "Is {what} in this room?", "Does the room have {what}?"),
+    "larger": (
+        "Which is larger, the {first} or the {second}?",
+        "What is bigger, the {first} or the {second}?",
+    ),
+}
+"""Question forms by kind."""
+
+WORDS = ("zero", "one", "two", "three", "four", "five")
+MOST = 0.35
+"""Share of the questions of one kind that may have the same answer; yes and no are half each anyway."""
+
+BIGGER = 1.5
+"""Volume of the larger of two boxes over the other's, at least."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a room.
+
+    Attributes:
+        kind: a key of `WORDINGS`.
+        text: the question.
+        answers: all that are right, the usual one first.
+        pieces: numbers of the pieces that it asks about.
+        claim: the relation that it speaks of, if there is one.
+    """
+
+    kind: str
+    text: str
+    answers: tuple[str, ...]
+    pieces: tuple[int, ...]
+    claim: Claim | None = None
+
+
+def questions(room: Room, rng: np.random.Generator, telling: Telling = "seen") -> list[Question]:
+    """Some fifteen questions of all kinds; of those that speak of a relation, the kind of `telling` alone."""
+    order = [room.pieces[i] for i in rng.permutation(len(room.pieces))]
+    found: list[Question] = []
+    for make, most in (
+        (_objects, 4),
+        (_colours, 3),
+        (_counts, 3),
+        (_places, 2),
+        (_existences, 4),
+        (_larger, 2),
+    ):
+        found += _first(make(room, order, rng, telling), most)
+    return found
+
+
+def balanced(found: Sequence[Question], rng: np.random.Generator) -> list[Question]:
+    """Leaves out questions until no usual answer has more than its share of its kind, in the order given."""
+    kept: set[int] = set()
+    for kind in WORDINGS:
+        places = [i for i, question in enumerate(found) if question.kind == kind]
+        counts = Counter(found[i].answers[0] for i in places)
+        most = max(counts.values(), default=0)
+        if kind != "exists":
+            while most > 1 and most > MOST * sum(min(count, most) for count in counts.values()):
+                most -= 1
+        left = dict.fromkeys(counts, most)
+        for i in rng.permutation(len(places)):
+            answer = found[places[i]].answers[0]
+            if left[answer]:
+                left[answer] -= 1
+                kept.add(places[i])
+    return [question for i, question in enumerate(found) if i in kept]
+
+
+def _objects(
+    room: Room, order: Sequence[Piece], rng: np.random.Generator, telling: Telling
+) -> Iterator[Question]:
+    """What stands in a relation to an anchor, where only one thing does; each answer and each anchor once."""
+    named, done = {piece.number for piece in anchors_of(room)}, set[int]()
+    tries = [(piece, relation) for piece in order if piece.number in named for relation in ANCHORED]
+    for i in rng.permutation(len(tries)):
+        anchor, relation = tries[i]
+        anchors: tuple[Piece, ...] = (anchor,)
+        if relation == "between":
+            second = order[int(rng.integers(len(order)))]
+            if second == anchor or second.number not in named:
+                continue
+            anchors = (anchor, second)
+        claim = Claim(relation, anchors)
+        right = satisfying(room, room.pieces, claim) if told(claim, telling) else []
+        if len(right) == 1 and right[0].number not in done and anchor.number not in done:
+            done |= {right[0].number, anchor.number}
+            answers = (right[0].name, f"{right[0].colour} {right[0].name}")
+            yield _asked("object", rng, answers, right, claim, where=said(room, claim))
+
+
+def _colours(
+    room: Room, order: Sequence[Piece], rng: np.random.Generator, telling: Telling
+) -> Iterator[Question]:
+    for piece in order:
+        words, claim = _reference(room, piece, rng, telling, coloured=False)
+        if words:
+            yield _asked("colour", rng, (piece.colour,), [piece], claim, ref=words)
+
+
+def _counts(
+    room: Room,  # noqa: ARG001
+    order: Sequence[Piece],
+    rng: np.random.Generator,
+    telling: Telling,
+) -> Iterator[Question]:
+    """How many of a class there are, or of a colour of it; some of which there are none."""
+    names = list(dict.fromkeys(piece.name for piece in order))
+    names.sort(key=lambda name: -sum(piece.name == name for piece in order) * rng.uniform(0.3, 1))
+    absent = [name for name in CLASSES if name not in names]
+    for name in (names[0], absent[int(rng.integers(len(absent)))], *names[1:]) if names else ():
+        pieces = [piece for piece in order if piece.name == name]
+        what = KINDS[name].plural
+        if pieces and rng.random() < 0.5:
+            colours = [piece.colour for piece in pieces]
+            if rng.random() < 0.4:
+                colours = _possible_colours(name, telling)
+            colour = colours[int(rng.integers(len(colours)))]
+            pieces, what = [piece for piece in pieces if piece.colour == colour], f"{colour} {what}"
+        if len(pieces) < len(WORDS):
+            answers = (str(len(pieces)), WORDS[len(pieces)])
+            yield _asked("count", rng, answers, pieces, what=what)
+
+
+def _places(
+    room: Room, order: Sequence[Piece], rng: np.random.Generator, telling: Telling
+) -> Iterator[Question]:
+    """Where a piece stands that does not hang: on what, in which part of the room, next to what."""
+    anchors = anchors_of(room)
+    for piece in order:
+        if piece.look.way.stands == "wall":
+            continue
+        words, claim = _reference(room, piece, rng, telling, coloured=True)
+        true = [one for one in claims(room, piece, anchors) if one.relation in ("on", *PLACES, "next")]
+        true = [one for one in true if told(one, "seen" if telling == "seen" else "any") and one != claim]
+        true.sort(key=lambda one: ("on", *PLACES, "next").index(one.relation))
+        if words and true:
+            answers = tuple(said(room, one) for one in true)
+            yield _asked("place", rng, answers, [piece], claim, ref=words)
+
+
+def _existences(
+    room: Room, order: Sequence[Piece], rng: np.random.Generator, telling: Telling
+) -> Iterator[Question]:
+    """A piece that is there, then the same with another colour or class, which is not."""
+    there = {(piece.colour, piece.name) for piece in room.pieces}
+    for piece in order:
+        if rng.random() < 0.5:
+            pool = [(colour, piece.name) for colour in _possible_colours(piece.name, telling)]
+        else:
+            pool = [
+                (piece.colour, name) for name in CLASSES if piece.colour in _possible_colours(name, telling)
+            ]
+        pool = [pair for pair in pool if pair not in there]
+        if pool:
+            other = pool[int(rng.integers(len(pool)))]
+            for (colour, name), answer in (((piece.colour, piece.name), "yes"), (other, "no")):
+                yield _asked("exists", rng, (answer,), [piece], what=with_article(f"{colour} {name}"))
+
+
+def _larger(
+    room: Room,
+    order: Sequence[Piece],
+    rng: np.random.Generator,
+    telling: Telling,  # noqa: ARG001
+) -> Iterator[Question]:
+    """Two pieces of one class first, since there a class says nothing about the size."""
+    named = {piece.number: words for piece in order if (words := label(room, piece))}
+    pairs = [
+        (a, b) for a in order for b in order if a.number != b.number and {a.number, b.number} <= {*named}
+    ]
+    pairs.sort(key=lambda pair: pair[0].name != pair[1].name)
+    done = set[int]()
+    for first, second in pairs:
+        ratio = _volume(first) / _volume(second)
+        if not BIGGER <= max(ratio, 1 / ratio) <= 4 or {first.number, second.number} & done:
+            continue
+        done |= {first.number, second.number}
+        right = first if ratio > 1 else second
+        answers: tuple[str, ...] = (named[right.number], f"the {named[right.number]}")
+        if first.name != second.name:
+            answers = tuple(dict.fromkeys((*answers, right.name)))
+        names = named[first.number], named[second.number]
+        yield _asked("larger", rng, answers, [first, second], first=names[0], second=names[1])
+
+
+def _reference(
+    room: Room, piece: Piece, rng: np.random.Generator, telling: Telling, coloured: bool
+) -> tuple[str | None, Claim | None]:
+    """Words that mean a piece alone, and the claim in them: its class, perhaps its colour, or where it is."""
+    twins = [other for other in room.pieces if other.name == piece.name]
+    if len(twins) == 1 and telling != "unseen":
+        return piece.name, None
+    if coloured and telling != "unseen" and label(room, piece):
+        return label(room, piece), None
+    known = [claim for claim in claims(room, piece, anchors_of(room)) if told(claim, telling)]
+    for i in rng.permutation(len(known)):
+        if satisfying(room, twins, known[i]) == [piece]:
+            return f"{piece.name} {said(room, known[i])}", known[i]
+    return None, None
+
+
+def _possible_colours(name: str, telling: Telling) -> list[str]:
+    """Colours in which a class may be spoken of; in training, none that is held out."""
+    return [colour for colour in COLOURS if telling == "any" or (colour, name) not in HELD_OUT_PAIRS]
+
+
+def _asked(
+    kind: str,
+    rng: np.random.Generator,
+    answers: tuple[str, ...],
+    pieces: Iterable[Piece],
+    claim: Claim | None = None,
+    **words: str,
+) -> Question:
+    form = WORDINGS[kind][int(rng.integers(len(WORDINGS[kind])))]
+    return Question(kind, form.format(**words), answers, tuple(piece.number for piece in pieces), claim)
+
+
+def _first(found: Iterator[Question], most: int) -> list[Question]:
+    return [question for question, _ in zip(found, range(most), strict=False)]
+
+
+def _volume(piece: Piece) -> float:
+    x1, y1, z1, x2, y2, z2 = piece.box
+    return (x2 - x1) * (y2 - y1) * (z2 - z1)

@@ -1,0 +1,73 @@
+"""Looks of single things come in, colourless clouds in ShapeNet55's layout go out: whole, y up, of unit size."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.miniature.rooms.furniture.catalogue import (
+    CLASSES,
+    HELD_OUT_STYLES,
+    KINDS,
+    UNSEEN_CLASSES,
+    Look,
+    draw_look,
+)
+from datamodules.miniature.rooms.sensor import whole_thing
+from datamodules.miniature.world import generator
+
+POINTS = 8192
+
+SYNSETS = {name: f"{90_000_001 + place}" for place, name in enumerate(KINDS)}
+"""Numbers in the form of WordNet's, which has none so high."""
+
+SUBJECTS: dict[str, tuple[str, ...]] = {
+    "seen": CLASSES,
+    "unseen_pairs": tuple(sorted(name for _, name in HELD_OUT_STYLES)),
+    "unseen_classes": UNSEEN_CLASSES,
+}
+"""Classes of the clouds of each world; those of `unseen_pairs` are of held-out styles, as clouds have no colour."""
+
+
+def look_of(seed: int, world: str, split: str, name: str, index: int) -> Look:
+    """The look of one cloud's thing; the same for the same arguments, always."""
+    rng = generator(seed, f"shapes/{world}/{split}/{name}", index)
+    while True:
+        look = draw_look(rng, name, "pairs" if world == "unseen_pairs" else "none")
+        if ((look.style, name) in HELD_OUT_STYLES) == (world == "unseen_pairs"):
+            return look
+
+
+def cloud(look: Look) -> np.ndarray:
+    """A thing's whole surface, its middle at the origin, the farthest point at 1, y up: (POINTS, 3) float32."""
+    points, _ = whole_thing(look, POINTS, np.random.default_rng([look.ink, 3]))
+    points = points - points.mean(0)
+    points = points / np.linalg.norm(points, axis=1).max()
+    return np.stack([points[:, 0], points[:, 2], -points[:, 1]], 1).astype(np.float32)
+
+
+def write_shapes(folder: Path, seed: int, world: str, split: str, each: int) -> None:
+    """Writes `each` clouds of every class of a world, their list and the names of their synsets."""
+    clouds, lists = folder / "shapenet_pc", folder / "shapenet-55"
+    clouds.mkdir(parents=True, exist_ok=True)
+    lists.mkdir(exist_ok=True)
+    lines = []
+    for name in SUBJECTS[world]:
+        for index in range(each):
+            lines.append(f"{SYNSETS[name]}-{split}{index:05d}.npy")
+            np.save(clouds / lines[-1], cloud(look_of(seed, world, split, name, index)))
+    _text(lists / f"{split}.txt", "".join(f"{line}\n" for line in lines))
+    _names(folder, SUBJECTS[world])
+
+
+def _names(folder: Path, names: Sequence[str]) -> None:
+    taxonomy = [
+        {"synsetId": SYNSETS[name], "name": name, "children": [], "numInstances": 0} for name in names
+    ]
+    _text(folder / "taxonomy.json", json.dumps(taxonomy, indent=1))
+    _text(folder / "shapenet_synset_dict.json", json.dumps({SYNSETS[name]: name for name in names}, indent=1))
+
+
+def _text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
