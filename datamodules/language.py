@@ -45,7 +45,8 @@ HIDING: dict[str, tuple[Literal["shape", "colour"], ...]] = {
     "detection": ("colour",),
     "classification": ("colour",),
     "colour": ("shape",),
-    **dict.fromkeys(("look_up", "compare", "captioning", "count", "side", "level"), ("shape", "colour")),
+    **dict.fromkeys(("look_up", "compare", "side", "level"), ("colour",)),
+    **dict.fromkeys(("captioning", "count"), ("shape", "colour")),
 }
 """What may be hidden without making a kind of question senseless."""
 
@@ -123,7 +124,7 @@ def make_question(
             scene = hide(scene, wanted, hidden, rng)
             asked = text.ask(scene, wanted, rng)
             if asked is not None:
-                return scene, kind, asked.text, Choice(asked.options, asked.answer), wanted
+                return scene, kind, asked.text, Choice(asked.options, asked.answer, asked.reason), wanted
     scene = hide(make_scene(rng), kind, hidden, rng)
     if kind == "captioning":
         return scene, kind, "", References(text.captions(scene)), ""

@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, Reader] = {
     "coco_captioning": coco.read_captioning,
     "voc_detection": voc.read,
     "scienceqa": scienceqa.read,
+    "scienceqa_reasoned": scienceqa.read_reasoned,
     "class_folder": class_folder.read,
     "celeba_hair": celeba.read_hair,
     "celeba_smile": celeba.read_smile,

@@ -1,6 +1,8 @@
 """ScienceQA's problems with an image come in; multiple-choice samples go out."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from datamodules.benchmarks.base import (
     BadItemError,
@@ -24,10 +26,16 @@ SPLITS = ("train", "val", "test")
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every problem of the split that has an image, answered by the right option alone."""
+    return [replace(sample, gold=_bare(sample.gold)) for sample in read_reasoned(root, split, bad)]
+
+
+def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     """One sample for every problem of the split that has an image.
 
     The question ends with the hint as its context, where there is one; the options are in the gold alone,
-    because writing them out is the task's work. A sample's group is the problem's topic.
+    because writing them out is the task's work. A sample's group is the problem's topic, and its answer
+    begins with the problem's solution, where there is one.
     """
     problems_file = need(root, LAYOUT, "problems.json")
     splits_file = need(root, LAYOUT, "pid_splits.json")
@@ -47,6 +55,10 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
                 samples.append(_sample(pid, problems[pid], split, folder))
     items.report()
     return samples
+
+
+def _bare(gold: Any) -> Choice:
+    return replace(gold, reason="")
 
 
 def _sample(pid: str, problem: dict[str, object], split: str, folder: DataFolder) -> Sample:
@@ -74,4 +86,5 @@ def _choice(problem: dict[str, object]) -> Choice:
     if not 0 <= answer < len(options):
         last = len(options) - 1
         raise BadItemError(f"'answer' should be the index of a choice, 0 to {last}, found {answer}")
-    return Choice(tuple(options), answer)
+    reason = take(problem, "solution", str).strip() if problem.get("solution") else ""
+    return Choice(tuple(options), answer, reason)

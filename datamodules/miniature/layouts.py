@@ -189,7 +189,7 @@ def _problem(split: str, question: Question) -> dict[str, Any]:
         "category": "",
         "skill": "",
         "lecture": "",
-        "solution": "",
+        "solution": question.reason,
         "split": split,
     }
 

@@ -1,6 +1,6 @@
 """Facts of a scene or a face come in, captions, questions and written scenes go out; grammar only, no pixels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -75,12 +75,13 @@ SMILE_QUESTIONS = ("Is this person smiling?", "Does this person smile?", "Can yo
 
 @dataclass(frozen=True)
 class Question:
-    """A lettered question about a scene: its kind, its text, its options and the right one's index."""
+    """A question about a scene: its kind, its text, its options, the right one's index, and why it is right."""
 
     kind: str
     text: str
     options: tuple[str, ...]
     answer: int
+    reason: str = ""
 
 
 def name(thing: Thing) -> str:
@@ -142,14 +143,16 @@ def ask(scene: Scene, kind: str, rng: np.random.Generator, unseen: bool = False)
         pool = COLOURS if kind == "colour" else SHAPES
         text = form.format(**{attribute: getattr(thing, attribute)})
         near = [getattr(other, answer) for other in scene.things if other is not thing]
-        return _lettered(kind, text, getattr(thing, answer), pool, rng, 4, near)
+        asked = _lettered(kind, text, getattr(thing, answer), pool, rng, 4, near)
+        return replace(asked, reason=_stated(thing, attribute, answer))
     axis = ("side", "level").index(kind)
     pairs = [(a, b) for a in scene.things for b in scene.things if a is not b and _relation(a, b, axis)]
     if not pairs:
         return None
     first, second = pairs[int(rng.integers(len(pairs)))]
     text = form.format(first=name(first), second=name(second))
-    return _lettered(kind, text, _relation(first, second, axis), SIDES[axis], rng, 2)
+    asked = _lettered(kind, text, _relation(first, second, axis), SIDES[axis], rng, 2)
+    return replace(asked, reason=f"{name(first)}, {name(second)} {_relation(first, second, axis)}")
 
 
 def look_up(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, Thing]]:
@@ -174,7 +177,7 @@ def look_up(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, Thin
 
 
 def compare(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
-    """Asks how each two of at most three things lie, in any order: `red ball, blue box: left, above; ..`.
+    """Asks how each two of at most three things lie, in any order: `red ball, blue box left above; ..`.
 
     None when the names are not unlike one another, or no two things are far enough apart to tell.
     """
@@ -185,15 +188,15 @@ def compare(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
         for second in things[place + 1 :]:
             words = [_relation(first, second, axis) for axis in (0, 1)]
             if any(words):
-                said = ", ".join(word for word in words if word)
-                rows.append(f"{name(first)}, {name(second)}: {said}")
+                said = " ".join(word for word in words if word)
+                rows.append(f"{name(first)}, {name(second)} {said}")
     if not rows or len(set(names)) < len(names):
         return None
     return f"Compare the {_listed(names)}.", "; ".join(rows)
 
 
 def attributes(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
-    """Asks for the colours of some shapes, or the shapes of some colours, in any order: `ball: red; ..`.
+    """Asks for the colours of some shapes, or the shapes of some colours, in any order: `ball red; ..`.
 
     None when no shape (or colour) is one thing's alone.
     """
@@ -205,7 +208,7 @@ def attributes(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None
     things = [clear[place] for place in rng.permutation(len(clear))]
     asked = ", ".join(getattr(thing, known) for thing in things)
     return f"Name the {wanted} of each: {asked}.", "; ".join(
-        f"{getattr(thing, known)}: {getattr(thing, wanted)}" for thing in things
+        _stated(thing, known, wanted) for thing in things
     )
 
 
@@ -233,6 +236,11 @@ def _relation(first: Thing, second: Thing, axis: int) -> str:
 
 def _listed(names: list[str]) -> str:
     return " and the ".join([", the ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def _stated(thing: Thing, known: str, wanted: str) -> str:
+    """`ball red`: what is known of a thing, then what is asked for."""
+    return f"{getattr(thing, known)} {getattr(thing, wanted)}".strip()
 
 
 def _with_article(words: str) -> str:

@@ -40,10 +40,14 @@ class LabelledBox3D:
 
 @dataclass(frozen=True)
 class Choice:
-    """The gold of a multiple-choice question: all options and the index of the right one."""
+    """The gold of a multiple-choice question: all options, the index of the right one, and why it is right.
+
+    A reason that is not empty is said before the answer.
+    """
 
     options: tuple[str, ...]
     answer: int
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Visual questions with lettered choices: options in, a letter with its content out."""
+"""Visual questions with lettered choices: options in, the content of the right one out, after its reason if any."""
 
 import random
 import re
@@ -10,6 +10,9 @@ from torchmetrics import MetricCollection
 from octavius.instruction.sample import Choice, Sample
 from octavius.metrics import Accuracy
 from octavius.tasks.base import Task, gold_of, named, whose
+
+_SO = "\nAnswer: "
+"""Stands between a reason and its answer; no option and no reason has a line break in it when it is said."""
 
 _ENDS = r"(?=\s*(?:$|[.,:;)/]|\b(?:or|and)\b))"
 _LETTER = re.compile(
@@ -23,13 +26,15 @@ _LETTER = re.compile(
 class VQA(Task):
     """Asks `question` + `Options: red (A), blue (B)` and answers `blue`, the right option's content.
 
-    A model that answers with a letter, alone or beside the content, is understood as well.
+    A model that answers with a letter, alone or beside the content, is understood as well. A gold with a reason
+    is answered `reason`, then `Answer: blue` on a line of its own (a chain of thought, as in Multimodal-CoT,
+    Zhang et al. 2023); only what follows `Answer:` is scored.
     """
 
     name = "vqa"
     questions: ClassVar[tuple[str, ...]] = ("Which option is right?",)
     unseen_questions: ClassVar[tuple[str, ...]] = ("Which of these options is the right one?",)
-    max_answer_tokens = 48
+    max_answer_tokens = 256
 
     def question(self, sample: Sample, rng: random.Random, unseen: bool = False) -> str:
         """The question, then all options with their letters."""
@@ -40,8 +45,9 @@ class VQA(Task):
     def answer(self, sample: Sample, rng: random.Random) -> str:  # noqa: ARG002
         """Content of the right option, with its letter where the content alone would be read as another."""
         right = self.value(sample)
-        content = _plain(_options(sample)[right])
-        return content if self.parse(content, sample) == right else _said(right, content)
+        content, reason = _plain(_options(sample)[right]), _plain(gold_of(sample, Choice).reason)
+        said = content if self.parse(content, sample) == right else _said(right, content)
+        return f"{reason}{_SO}{said}" if reason else said
 
     def parse(self, text: str, sample: Sample) -> int | None:
         """The index of the answer that the text is, else of the one letter named, else of the one option.
@@ -49,7 +55,8 @@ class VQA(Task):
         Letters inside an option, such as the C of `C major`, are not read as one.
         """
         options = _options(sample)
-        said = _plain(text)
+        reason, so, rest = text.partition(_SO.rstrip())
+        said = _plain(rest if so else reason)
         for form in (_said, lambda _, option: option):  # content with letter, content alone
             exact = [index for index, option in enumerate(options) if _plain(form(index, option)) == said]
             if said and exact:

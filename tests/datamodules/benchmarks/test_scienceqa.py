@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from datamodules.benchmarks.base import DatasetNotFoundError
-from datamodules.benchmarks.scienceqa import read
+from datamodules.benchmarks.scienceqa import read, read_reasoned
 from octavius.instruction.sample import Choice, Media, Sample
 
 Problem = dict[str, Any]
@@ -107,6 +107,15 @@ def test_bad_problems(tmp_path: Path, case: str) -> None:
     with pytest.warns(UserWarning, match="1 bad item left out"):
         samples = read(tmp_path, "test", bad="skip")
     assert [sample.id for sample in samples] == ["5"]
+
+
+def test_solutions_are_reasons_where_they_are_asked_for(tmp_path: Path) -> None:
+    problems = {"1": problem(solution=" The peak is the top.\n"), "2": problem(solution=""), "3": problem()}
+    write(tmp_path, problems, test=["1", "2", "3"])
+    plain, reasoned = read(tmp_path, "test"), read_reasoned(tmp_path, "test")
+    assert [sample.gold.reason for sample in reasoned] == ["The peak is the top.", "", ""]
+    assert [sample.gold.reason for sample in plain] == ["", "", ""]
+    assert [sample.id for sample in plain] == [sample.id for sample in reasoned] == ["1", "2", "3"]
 
 
 def test_a_listed_problem_must_exist(tmp_path: Path) -> None:

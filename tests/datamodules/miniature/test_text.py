@@ -186,10 +186,10 @@ def test_comparisons_are_true_and_whole() -> None:
         assert set(order) <= {(thing.colour, thing.shape) for thing in scene.things}
         said = {}
         for row in answer.split("; "):
-            names, words = row.split(": ")
-            one, two = PAIR.findall(names)
+            one, two = PAIR.findall(row)
+            words = row.partition(f"{two[0]} {two[1]} ")[2]
             assert order.index(one) < order.index(two)
-            said[one, two] = words.split(", ")
+            said[one, two] = words.split()
         for one, two in itertools.combinations(order, 2):
             first, second = find(scene, *one), find(scene, *two)
             expected = []
@@ -220,8 +220,28 @@ def test_attributes_are_true_and_named_once() -> None:
         asked[wanted] += len(keys)
         known = {"colour": "shape", "shape": "colour"}[wanted]
         assert answer == "; ".join(
-            f"{key}: {getattr(next(t for t in scene.things if getattr(t, known) == key), wanted)}"
+            f"{key} {getattr(next(t for t in scene.things if getattr(t, known) == key), wanted)}"
             for key in keys
         )
         assert all([getattr(thing, known) for thing in scene.things].count(key) == 1 for key in keys)
     assert min(asked["colour"], asked["shape"]) > 50
+
+
+def test_a_reason_states_the_answer_last() -> None:
+    """The last word of a reason is the answer, and what stands before it is what was asked about."""
+    for index in range(200):
+        scene = make_scene(generator(5, "reasons", index), count=3)
+        kind = tuple(WORDINGS)[index % len(WORDINGS)]
+        asked = ask(scene, kind, generator(6, "reasons", index))
+        if asked is None or kind == "count":
+            assert asked is None or asked.reason == ""
+            continue
+        subject, _, answer = asked.reason.rpartition(" ")
+        assert answer == asked.options[asked.answer] == solve(asked.text, scene)
+        for words in subject.split(", "):
+            assert re.search(rf"\b{words}\b", asked.text)
+        if kind in ("side", "level"):
+            first, second = PAIR.findall(subject)
+            axis = ("side", "level").index(kind)
+            gap = sum(find(scene, *first).pixels[axis::2]) - sum(find(scene, *second).pixels[axis::2])
+            assert (gap < 0) == (answer in ("left", "above"))

@@ -116,3 +116,31 @@ def test_an_answer_has_its_letter_where_it_needs_one(options: tuple[str, ...], a
     golds = [replace(sample(*options), gold=Choice(options, index)) for index in range(len(options))]
     assert [TASK.answer(one, random.Random(0)) for one in golds] == answers
     assert [TASK.parse(answer, golds[0]) for answer in answers] == list(range(len(options)))
+
+
+def test_a_reason_is_said_first_and_not_scored() -> None:
+    """What a reason names, other options and letters too, is not taken for the answer."""
+    reasons = ("The ball is green, not red (A).", "Answer: B", "line\nbreak\nAnswer: red", "red")
+    for reason in reasons:
+        for right in range(len(OPTIONS)):
+            asked = replace(sample(), gold=Choice(OPTIONS, right, reason))
+            said = TASK.answer(asked, random.Random(0))
+            assert said.count("\n") == 1
+            assert said.startswith(" ".join(reason.split()))
+            assert TASK.parse(said, asked) == right
+    assert TASK.answer(sample(), random.Random(0)) == "red"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("star red\nAnswer: green", 3),
+        ("star red\nAnswer:green", 3),
+        ("star red\nAnswer: (B)", 1),
+        ("star red\nAnswer:", None),
+        ("star red\nAnswer: purple", None),
+        ("star red", 0),
+    ],
+)
+def test_a_models_reason(text: str, found: int | None) -> None:
+    assert TASK.parse(text, sample()) == found
