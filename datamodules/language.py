@@ -38,6 +38,9 @@ EXERCISES = {"compare": text.compare, "attributes": text.attributes}
 
 KINDS = ("detection", "look_up", *EXERCISES, "captioning", "vqa", "classification", "hair", "smile")
 
+IMAGE_TASKS = ("detection", "captioning", "vqa", "classification", "facial_attributes")
+"""Tasks that the miniature's pictures are asked; what other tasks ask is not in its vocabulary."""
+
 TOPICS = ("count", *("colour", "object", "side", "level") * 3)
 """Questions with options to draw from: counting is learnt at once, finding the thing that is meant is not."""
 
@@ -140,7 +143,13 @@ def hide(scene: Scene, kind: str, share: float, rng: np.random.Generator) -> Sce
     if not parts or rng.random() >= share:
         return scene
     part = parts[int(rng.integers(len(parts)))]
-    bare = replace(scene, things=tuple(replace(thing, **{part: ""}) for thing in scene.things))
+    bare = replace(
+        scene,
+        things=tuple(
+            replace(thing, shape="") if part == "shape" else replace(thing, colour="")
+            for thing in scene.things
+        ),
+    )
     told_apart = len({text.name(thing) for thing in bare.things}) == len(bare.things)
     return bare if told_apart or kind not in ("look_up", "compare", "side", "level") else scene
 
@@ -153,7 +162,7 @@ def vocabulary(folder: Path, seed: int = 0, scenes: int = 3000) -> None:
         seed: of the scenes that are told.
         scenes: how many scenes and faces are told.
     """
-    questions = [question for task in TASKS.values() for question in task.questions]
+    questions = [question for name in IMAGE_TASKS for question in TASKS[name].questions]
     answers = ["no objects", "yes", "no", *HAIR, *SHAPES, *(f"({letter})" for letter in "ABCDEF")]
     lines = [*questions, *text.HAIR_QUESTIONS, *text.SMILE_QUESTIONS, *answers]
     build_tokenizer(world_lines(seed, scenes, lines)).save_pretrained(str(folder))

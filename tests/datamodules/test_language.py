@@ -92,7 +92,7 @@ def test_what_is_hidden_is_neither_told_nor_shown(kind: str) -> None:
                 assert not any(re.search(rf"\b{name}\b", words) for name in names)
     assert counts["nothing"] >= 30 or kind in ("hair", "smile")
     assert (counts["colour"] >= 15) == (kind not in ("attributes", "hair", "smile"))
-    assert (counts["shape"] >= 15) == (kind in ("look_up", "compare", "captioning", "vqa"))
+    assert (counts["shape"] >= 15) == (kind in ("captioning", "vqa"))
 
 
 def test_looked_up_things_are_named_by_words_that_fit_no_other() -> None:
