@@ -51,10 +51,10 @@ def make_room(rng: np.random.Generator, change: Change = "none") -> Room:
 
 def _openings(plan: Plan) -> None:
     """Perhaps a door, with free floor before it, windows and a curtain."""
-    door = plan.hung(plan.look("door")) if plan.rng.random() < 0.8 else None
+    door = plan.hung(plan.look("door")) if plan.rng.random() < 0.5 else None
     if door is not None:
         plan.block(door, 0.6)
-    for name, often in (("window", 0.7), ("window", 0.2), ("curtain", 0.4)):
+    for name, often in (("window", 0.6), ("window", 0.1), ("curtain", 0.6)):
         if plan.rng.random() < often:
             plan.hung(plan.look(name))
 
@@ -156,7 +156,7 @@ def _one(rng: np.random.Generator, pool: Sequence[T]) -> T:
     return pool[int(rng.integers(len(pool)))]
 
 
-ANYWHERE = ("bookshelf", "box", "lamp", "picture", "plant", "stool", "trash can", "whiteboard")
+ANYWHERE = ("bookshelf", "box", "lamp", "picture", "plant", "stool", "trash can")
 USES: dict[str, tuple[Callable[[Plan], None], tuple[str, ...]]] = {
     "bedroom": (
         _bedroom,
@@ -164,12 +164,12 @@ USES: dict[str, tuple[Callable[[Plan], None], tuple[str, ...]]] = {
     ),
     "living room": (
         _living_room,
-        (*ANYWHERE, "armchair", "bench", "cabinet", "coffee table", "monitor", "table"),
+        (*ANYWHERE, "armchair", "bench", "cabinet", "refrigerator", "tv", "whiteboard"),
     ),
     "office": (_office, (*ANYWHERE, "bench", "cabinet", "refrigerator", "sink", "sofa", "table", "wardrobe")),
     "dining room": (
         _dining_room,
-        (*ANYWHERE, "cabinet", "dresser", "refrigerator", "sink", "tv", "tv stand"),
+        (*ANYWHERE, "cabinet", "dresser", "refrigerator", "sink", "tv stand", "whiteboard"),
     ),
     "bathroom": (
         _bathroom,

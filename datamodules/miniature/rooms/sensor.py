@@ -13,7 +13,7 @@ from datamodules.miniature.rooms.room import Room
 VERSION = 1
 """Raised when the same facts give other points."""
 
-FINE, COARSE, FLOOR_DENSITY, WALL_DENSITY = 1600, 700, 150, 80
+FINE, COARSE, FLOOR_DENSITY, WALL_DENSITY = 1500, 600, 100, 60
 """Points on a square metre of small pieces, of larger ones, of floor and walls, before anything is hidden."""
 
 SMALL = 0.8
@@ -27,6 +27,9 @@ ROWS, COLUMNS = 128, 256
 
 SPAN = 3 * math.pi / ROWS
 """Radians from one side of a pixel to the far corner of its neighbour."""
+
+CLOSE = 1.3
+"""Below this distance in metres points lie several pixels apart, and hide what is two pixels beside them."""
 
 VOXEL = 0.02
 """Side of the cells that keep one point each, metres."""
@@ -195,8 +198,8 @@ def nearest_view(points: np.ndarray, normals: np.ndarray, cameras: np.ndarray) -
     """Distance of each point from the nearest camera that sees it: (N,), infinite where none does.
 
     A camera sees what faces it and is not clearly behind other points of its pixel or of those around: the
-    points of a surface are sparse, and light must not pass between them. A surface seen aslant spans more
-    depth within a pixel than one seen from straight ahead, and may do so without hiding itself.
+    points of a surface are sparse, the more so close by, and light must not pass between them. A surface seen
+    aslant spans more depth within a pixel than one seen from straight ahead, and may do so without hiding itself.
     """
     best = np.full(len(points), np.inf)
     for camera in cameras:
@@ -205,15 +208,24 @@ def nearest_view(points: np.ndarray, normals: np.ndarray, cameras: np.ndarray) -
         row = (np.arcsin(np.clip(way[:, 2] / distance, -1, 1)) / math.pi + 0.5) * ROWS
         column = (np.arctan2(way[:, 1], way[:, 0]) / (2 * math.pi) + 0.5) * COLUMNS
         pixel = row.astype(int).clip(0, ROWS - 1) * COLUMNS + column.astype(int) % COLUMNS
-        depth = np.full(ROWS * COLUMNS, np.inf)
-        np.minimum.at(depth, pixel, distance)
+        close = distance < CLOSE
+        depth = _around(_depth(pixel, distance))
+        depth = np.minimum(depth, _around(_around(_depth(pixel[close], distance[close]))))
         cosine = -np.einsum("ni,ni->n", normals, way) / distance
         slant = np.sqrt(np.clip(1 - cosine**2, 0, 1)) / np.maximum(cosine, 0.1)
         slant = np.where(normals.any(1), slant, 1.0)
-        slack = np.maximum(0.05, np.minimum(SPAN * distance * slant, 0.4))
-        clear = distance <= _around(depth.reshape(ROWS, COLUMNS)).reshape(-1)[pixel] + slack
+        span = np.where(distance < 1.5 * CLOSE, SPAN * 5 / 3, SPAN)
+        slack = np.maximum(0.05, np.minimum(span * distance * slant, 0.25))
+        clear = distance <= depth.reshape(-1)[pixel] + slack
         best = np.where(clear & (cosine >= 0), np.minimum(best, distance), best)
     return best
+
+
+def _depth(pixel: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """The least distance in each pixel: (ROWS, COLUMNS), infinite where no point is."""
+    depth = np.full(ROWS * COLUMNS, np.inf)
+    np.minimum.at(depth, pixel, distance)
+    return depth.reshape(ROWS, COLUMNS)
 
 
 def _around(depth: np.ndarray) -> np.ndarray:

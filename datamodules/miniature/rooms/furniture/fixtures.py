@@ -132,7 +132,7 @@ def _spiky_plant(order: Order) -> list[Part]:
     return parts
 
 
-TV, MONITOR = ((0.6, 1.2), (0.18, 0.28), (0.42, 0.75)), ((0.5, 0.95), (0.16, 0.26), (0.36, 0.65))
+SCREEN = ((0.5, 1.1), (0.16, 0.28), (0.38, 0.7))
 
 FIXTURES = {
     "toilet": Kind(
@@ -164,8 +164,8 @@ FIXTURES = {
     ),
     "tv": Kind(
         {
-            "feet": Style(TV, _screen, "top"),
-            "block": Style(TV, partial(_screen, block=True), "top"),
+            "feet": Style(SCREEN, _screen, "top"),
+            "block": Style(SCREEN, partial(_screen, block=True), "top"),
             "hung": Style(
                 ((0.5, 1.5), (0.04, 0.08), (0.45, 1.15)), partial(_screen, hung=True), "wall", (0.9, 1.3)
             ),
@@ -176,8 +176,8 @@ FIXTURES = {
     ),
     "monitor": Kind(
         {
-            "low": Style(MONITOR, partial(_monitor, high=False), "top"),
-            "high": Style(MONITOR, partial(_monitor, high=True), "top"),
+            "low": Style(SCREEN, partial(_monitor, high=False), "top"),
+            "high": Style(SCREEN, partial(_monitor, high=True), "top"),
         },
         nyu40=40,
         front=True,
