@@ -102,6 +102,8 @@ class Plan:
         low, high = look.way.hangs
         depth, tall = built(look).half[1], built(look).half[2]
         z = min(float(self.rng.uniform(low, high)), self.size[2] - tall - 0.05)
+        if z < 0:
+            return None
         for _ in range(TRIES):
             quarter = int(self.rng.integers(4))
             along = self._room(quarter)[0] - built(look).half[0] - 0.1

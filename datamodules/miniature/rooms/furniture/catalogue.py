@@ -38,6 +38,12 @@ HELD_OUT_STYLES = frozenset(
 )
 """Style and class never built in training."""
 
+SPREAD, VARIETY = (0.88, 1.12), 0.3
+"""How far things go beyond the usual sizes of their style, and each side alone beyond the share of the whole.
+
+Classes overlap in size, so that what a thing is must be seen: a box alone names three things of ten.
+"""
+
 SMALL, LARGE = 0.3, 0.7
 """Shares of the way from the smallest to the largest below and above which a thing is called so."""
 
@@ -141,9 +147,9 @@ def other_than(look: Look, rng: np.random.Generator, attribute: str) -> Look:
 def built(look: Look) -> Thing:
     """The thing of a look; always the same for the same look."""
     rng = np.random.default_rng(look.ink)
-    sizes = look.way.sizes
-    near = np.clip(look.share + rng.uniform(-0.12, 0.12, 3), 0, 1)
-    w, d, h = (low + (high - low) * float(part) for (low, high), part in zip(sizes, near, strict=True))
+    near = np.clip(look.share + rng.uniform(-VARIETY, VARIETY, 3), 0, 1)
+    limits = [(low * SPREAD[0], high * SPREAD[1]) for low, high in look.way.sizes]
+    w, d, h = (low + (high - low) * float(part) for (low, high), part in zip(limits, near, strict=True))
     parts = look.way.recipe(Order(w, d, h, rng))
     tilt = 0.0 if look.way.stands == "wall" else float(rng.uniform(-TILT, TILT))
     low, high = extent(parts, tilt)

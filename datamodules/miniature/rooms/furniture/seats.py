@@ -49,8 +49,8 @@ def _office_chair(order: Order, arms: bool) -> list[Part]:
 
 def _sofa(order: Order, cushions: bool = False) -> list[Part]:
     w, d, h, rng = order
-    seat, arm, back = rng.uniform(0.38, 0.45), rng.uniform(0.13, 0.18), rng.uniform(0.18, 0.24)
-    top = seat + rng.uniform(0.1, 0.18)
+    seat, arm, back = h * rng.uniform(0.42, 0.5), rng.uniform(0.13, 0.18), rng.uniform(0.18, 0.24)
+    top = seat + h * rng.uniform(0.12, 0.2)
     parts = [
         box((w, d, seat - 0.06), (0, 0, 0.06)),
         box((w, back, h - 0.06), (0, (back - d) / 2, 0.06)),

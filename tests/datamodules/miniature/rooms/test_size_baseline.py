@@ -46,4 +46,4 @@ def test_sizes_alone_do_not_name_the_things_of_rooms() -> None:
     baseline = SizeBaseline([piece.name for piece in train], [sides(piece) for piece in train])
     found = baseline([sides(piece) for piece in test])
     share = np.mean([name == piece.name for name, piece in zip(found, test, strict=True)])
-    assert 0.2 < share < 0.5
+    assert 0.15 < share < 0.4
