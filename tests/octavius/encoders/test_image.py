@@ -113,3 +113,14 @@ def test_a_folder_takes_no_other_weights(folder: Path) -> None:
 def test_pictures_of_another_size_are_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"\(B, 3, 24, 24\)"):
         ImageEncoder(str(folder))(torch.zeros(1, 3, 32, 32))
+
+
+@pytest.mark.slow
+def test_the_papers_tower() -> None:
+    """ViT-L/14 at 224 pixels: 16 x 16 patch tokens of width 1024, whatever its weights."""
+    encoder = ImageEncoder("ViT-L-14")
+    assert (encoder.num_tokens, encoder.width, encoder.image_size) == (256, 1024, 224)
+    with torch.no_grad():
+        tokens = encoder(torch.randn(1, 3, 224, 224))
+    assert tokens.shape == (1, 256, 1024)
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
