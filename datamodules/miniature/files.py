@@ -17,7 +17,7 @@ from datamodules.miniature import draw
 from datamodules.miniature.layouts import LAYOUTS, Item
 from datamodules.miniature.world import Face, Shift, generator
 
-VERSION = 2
+VERSION = 3
 """Raised when the same seed and sizes give other facts, texts or files."""
 
 RECORD = "miniature.json"

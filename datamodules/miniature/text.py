@@ -14,6 +14,9 @@ WORDINGS = {
         "How many objects does this picture show?",
         "Say how many objects you see.",
         "What is the count of the things?",
+        "Tell me how many things are here.",
+        "In this picture, how many objects are there?",
+        "The picture shows how many things?",
         "How many things can you see?",
     ),
     "colour": (
@@ -23,6 +26,9 @@ WORDINGS = {
         "What is the colour of the {shape}?",
         "Say which colour the {shape} is.",
         "In which colour is the {shape}?",
+        "Look at the {shape}: which colour is it?",
+        "Name the colour that the {shape} has.",
+        "Do you see the {shape}? Tell me its colour.",
         "The {shape} is of which colour?",
     ),
     "object": (
@@ -32,6 +38,9 @@ WORDINGS = {
         "Which of the things is {colour}?",
         "Say what the {colour} thing is.",
         "What can you see in {colour}?",
+        "Look for {colour}: which object is it?",
+        "Tell me which of the objects is {colour}.",
+        "In {colour}, what do you see?",
         "What is the object that is {colour}?",
     ),
     "side": (
@@ -41,6 +50,9 @@ WORDINGS = {
         "Does the {first} stand left or right of the {second}?",
         "Seen from the {second}, is the {first} on the left or on the right?",
         "Say on which side of the {second} the {first} is.",
+        "Left or right: where is the {first} as seen from the {second}?",
+        "Look at the {second}. Is the {first} left or right of it?",
+        "Is it left or right of the {second} that the {first} stands?",
         "Which side of the {second} is the {first} on?",
     ),
     "level": (
@@ -50,6 +62,9 @@ WORDINGS = {
         "Does the {first} stand above or below the {second}?",
         "Seen from the {second}, is the {first} above or below?",
         "Say whether the {first} is above or below the {second}.",
+        "Higher or lower, above or below: how does the {first} stand to the {second}?",
+        "Look at the {second}. Is the {first} above or below it?",
+        "Is it above or below the {second} that the {first} stands?",
         "Above or below the {second}, where is the {first}?",
     ),
 }

@@ -23,6 +23,10 @@ class Captioning(Task):
         "Write one sentence about this picture.",
         "Say in one sentence what the image shows.",
         "What can be seen here?",
+        "Write a caption of this image.",
+        "Tell me about this picture.",
+        "How would you describe the scene?",
+        "Please describe what is here.",
     )
     unseen_questions: ClassVar[tuple[str, ...]] = (
         "Describe what you can see in this picture.",

@@ -23,6 +23,10 @@ class Classification(Task):
         "Say which class this is.",
         "What kind of object is this?",
         "Give the class of the object in the image.",
+        "Which object can you see here?",
+        "What thing is in the image?",
+        "Tell me what this object is.",
+        "Which kind of thing does the image show?",
     )
     unseen_questions: ClassVar[tuple[str, ...]] = (
         "What object does this picture show?",

@@ -32,6 +32,10 @@ class Detection(Task):
         "Give the class and the box of every object.",
         "What can you see here, and where is it?",
         "Show where each thing is.",
+        "What objects do you see in this image? Add their boxes.",
+        "Tell me the place of each object in the picture.",
+        "Box every object in this picture.",
+        "Which things are here? Write a box for each.",
     )
     unseen_questions: ClassVar[tuple[str, ...]] = (
         "Where are all the objects? Give every box.",

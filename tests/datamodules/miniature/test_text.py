@@ -41,7 +41,7 @@ def solve(question: str, scene: Scene) -> str:
     """The one right answer to a question, from its words and the facts; fails where there are several."""
     pairs = PAIR.findall(question)
     if len(pairs) == 2:
-        [landmark] = re.findall(rf"\b(?:of|from|than|below) the {PAIR.pattern}", question)
+        [landmark] = re.findall(rf"\b(?:of|from|than|below|at|to) the {PAIR.pattern}", question)
         first = next(find(scene, *pair) for pair in pairs if pair != landmark)
         second = find(scene, *landmark)
         axis = 1 if "above" in question.lower() else 0
