@@ -76,6 +76,7 @@ def oracle(model: Octavius, row: Row, write: Write) -> Tensor:
     gate = None
     if model.gate is not None:
         mean = torch.stack([lm.get_input_embeddings().weight[token] for token in prompt.question_ids]).mean(0)
+        mean = mean / mean.square().mean().sqrt()
         best = (model.gate.weight @ mean).topk(model.gate.top_k)
         gate = torch.zeros(1, model.gate.experts)
         gate[0, best.indices] = best.values.softmax(0)
