@@ -1,6 +1,7 @@
 """Training and evaluation sets come in, the loaders that Lightning asks for go out."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader
 from datamodules.instances import EvalSet, EvaluationInstances, TrainingInstances, TrainSet
 from datamodules.mixture import MixtureSampler
 from octavius.instruction.batch import Example, Processor
+from octavius.instruction.sample import Sample
 
 
 class InstructionDataModule(L.LightningDataModule):
@@ -47,6 +49,13 @@ class InstructionDataModule(L.LightningDataModule):
     @abstractmethod
     def eval_sets(self, stage: str) -> list[EvalSet]:
         """The sets of `validate` or `test`."""
+
+    def samples_of(self, stage: str) -> Iterator[Sample]:
+        """Every sample of a stage of the trainer, for what is prepared before any of them is loaded."""
+        sets: list[TrainSet | EvalSet] = [*self.train_sets()] if stage == "fit" else []
+        sets += self.eval_sets("test" if stage == "test" else "validate")
+        for item in sets:
+            yield from item.samples
 
     def train_dataloader(self) -> DataLoader[Example]:
         """Batches of the planned mixture."""

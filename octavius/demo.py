@@ -81,6 +81,7 @@ def ask(
     """One answer, and the routing weights of the experts."""
     media = {} if image is None else {"image": Media(path=Path(image))}
     sample = Sample("question", "conversation", "demo", media, question, References(("",)))
+    module.model.prepare(lambda: [sample], module.device)
     batch = module.processor.collate([module.processor.example(sample, question, None)])
     with torch.inference_mode():
         texts, gate = module.answer(batch.to(module.device), max_new_tokens, num_beams=num_beams)

@@ -1,9 +1,10 @@
 """A `Batch` comes in, answer losses or answers go out: encoders, projectors, gate and decoder in one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import cast
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,8 @@ from octavius.decoder import Decoder
 from octavius.encoders.base import Encoder
 from octavius.instruction.batch import IGNORE, Batch, Processor
 from octavius.instruction.prompt import PromptBuilder, Template
+from octavius.instruction.sample import Sample
 from octavius.lora_moe import InstanceGate, Routing, inject
-from octavius.projectors import LinearProjector
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,8 @@ class Octavius(nn.Module):
         super().__init__()
         self.decoder = decoder
         self.encoders = nn.ModuleDict(dict(encoders)).requires_grad_(False)
-        widths = {name: encoder.width for name, encoder in encoders.items()}
         self.projectors = nn.ModuleDict(
-            {
-                name: LinearProjector(width, decoder.width, normalise_features)
-                for name, width in widths.items()
-            }
+            {name: encoder.projector(decoder.width, normalise_features) for name, encoder in encoders.items()}
         )
         self.routing = Routing()
         self.gate: InstanceGate | None = None
@@ -95,6 +92,26 @@ class Octavius(nn.Module):
         slots = {name: encoder.num_tokens for name, encoder in encoders.items()}
         prompts = PromptBuilder(self.decoder.tokenizer, slots, template, max_tokens)
         return Processor(prompts, {name: encoder.loader() for name, encoder in encoders.items()})
+
+    def prepare(
+        self,
+        samples: Callable[[], Iterable[Sample]],
+        device: torch.device | str,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        """Lets each encoder do what it does once for each medium, before any loader is asked for one.
+
+        Args:
+            samples: gives all samples that will be used; encoders that have nothing to do ask for none.
+            device: where to compute.
+            rank: of this process, which does its share of the media.
+            world: number of processes.
+        """
+        for name, module in self.encoders.items():
+            media = (sample.media[name] for sample in samples() if name in sample.media)
+            share = (item for item in media if crc32(repr(item).encode()) % world == rank)
+            cast(Encoder, module).prepare(share, device)
 
     def route(self, batch: Batch) -> Tensor | None:
         """Gate weights (B, E) of the batch's questions; ones for a single expert, None for no experts."""
@@ -113,13 +130,11 @@ class Octavius(nn.Module):
         """
         embeddings = self.decoder.embed(batch.input_ids)
         for name, module in self.projectors.items():
-            projector = cast(LinearProjector, module)
             if name in batch.media:
                 embeddings = self._fill_slots(embeddings, name, batch)
             elif self.training:
                 # Every rank must run the same backward, also one whose batch lacks this modality.
-                nothing = torch.zeros(1, 1, projector.linear.in_features, device=embeddings.device)
-                embeddings = embeddings + 0.0 * projector(nothing).sum()
+                embeddings = embeddings + 0.0 * sum(part.sum() for part in module.parameters())
         return embeddings
 
     def _fill_slots(self, embeddings: Tensor, name: str, batch: Batch) -> Tensor:

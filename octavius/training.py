@@ -1,6 +1,7 @@
 """Batches come in, optimiser steps and per-task losses go out: the LightningModule of instruction tuning."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,8 +95,8 @@ class OctaviusModule(L.LightningModule):
             shard(self.model, self.model.decoder.lm, self.model.encoders, mesh["data_parallel"])
             self._sharded = True
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002
-        """Refuses a trainer that would change the type of all weights, trained ones too.
+    def setup(self, stage: str) -> None:
+        """Refuses a trainer that would change the type of all weights, and lets encoders prepare their media.
 
         Raises:
             ValueError: its precision is bf16-true, 16-true or the like.
@@ -106,6 +107,11 @@ class OctaviusModule(L.LightningModule):
                 f"trainer.precision is {precision!r}, which would round the trained weights too; take bf16-mixed, "
                 "and give the frozen language model its type by model.init_args.decoder.init_args.dtype: bfloat16"
             )
+        samples_of = getattr(self.trainer.datamodule, "samples_of", None)  # type: ignore[attr-defined]
+        if samples_of is not None:
+            device = self.trainer.strategy.root_device
+            self.model.prepare(partial(samples_of, stage), device, self.global_rank, self.trainer.world_size)
+            self.trainer.strategy.barrier()
 
     def on_fit_start(self) -> None:
         """Takes the seed of dropout and noise, unless a checkpoint brought the one that it was begun with."""

@@ -20,7 +20,6 @@ LEVELS = {
     "metrics": 1,
     "tasks": 2,
     "encoders": 3,
-    "projectors": 3,
     "decoder": 3,
     "lora_moe": 3,
     "model": 4,

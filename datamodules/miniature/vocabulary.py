@@ -10,7 +10,7 @@ from datamodules.miniature import text, world
 PIECES = r" ?\[[01]\.\d\d|, [01]\.\d\d| ?\([A-Z]\)| ?[A-Za-z]+| ?\d+(?:\.\d+)?|\s+(?!\S)|\s+| ?[^\sA-Za-z\d]"
 """What BPE never merges across: words with their blank, `[0.25`, `, 0.25`, `(A)`, numbers, single marks."""
 
-TAGS = ("### Human:", "\n### Assistant:", "<Img>", "</Img>")
+TAGS = ("### Human:", "\n### Assistant:", "<Img>", "</Img>", "<Pcl>", "</Pcl>")
 """The prompt's own marks, one token each; plain text, not special tokens."""
 
 

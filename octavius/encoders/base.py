@@ -1,25 +1,49 @@
-"""What every encoder offers: media of one modality in, a fixed number of feature vectors out."""
+"""What every encoder offers: media of one modality in, features and the trained part that reads them out."""
 
-from torch import Tensor, nn
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
 
+import torch
+from torch import nn
+
+from octavius.encoders.projector import LinearProjector
 from octavius.instruction.media import Loader
+from octavius.instruction.sample import Media
 
 
-class Encoder(nn.Module):
-    """Media (M, ...) in, features (M, N, width) out.
+class Encoder(nn.Module, ABC):
+    """Media of one modality in, features of `width` numbers out; frozen in instruction tuning.
 
     Attributes:
         width: size of one feature vector.
-        num_tokens: N, how many vectors a medium gives, and so how many slots it takes in the prompt.
+        num_tokens: N, how many vectors a medium gives the language model, and so its slots in the prompt.
     """
 
     width: int
     num_tokens: int
 
+    @abstractmethod
     def loader(self) -> Loader:
         """What turns one file or array into this encoder's input, in the data workers."""
-        raise NotImplementedError
 
-    def forward(self, media: Tensor) -> Tensor:
-        """Features (M, N, width)."""
-        raise NotImplementedError
+    @abstractmethod
+    def forward(self, media: Any) -> Any:
+        """Features (M, N, width), or whatever else `projector` takes."""
+
+    def projector(self, width: int, normalise: bool) -> nn.Module:
+        """A new trained part that turns the features into vectors (M, N, width) for the language model.
+
+        Args:
+            width: of the language model.
+            normalise: bring each feature vector to mean 0 and variance 1 first.
+        """
+        return LinearProjector(self.width, width, normalise)
+
+    def prepare(self, media: Iterable[Media], device: torch.device | str) -> None:
+        """Does the work that is done once for each medium and kept on disk; nothing for most encoders.
+
+        Args:
+            media: all that will be loaded; repeated ones are alike.
+            device: where to compute.
+        """

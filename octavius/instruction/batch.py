@@ -1,8 +1,8 @@
 """Prompts with their media come in, one padded `Batch` of tensors goes out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -10,6 +10,8 @@ from torch import Tensor
 from octavius.instruction.media import Loader
 from octavius.instruction.prompt import Prompt, PromptBuilder
 from octavius.instruction.sample import Sample
+
+Side: TypeAlias = Literal["left", "right"]
 
 IGNORE = -100
 """The label of every position that is not part of an answer."""
@@ -21,7 +23,7 @@ class Example:
 
     sample: Sample
     prompt: Prompt
-    media: dict[str, Tensor]
+    media: dict[str, Any]
 
 
 @dataclass
@@ -35,7 +37,8 @@ class Batch:
         question_ids: (B, Q) right-padded.
         question_mask: (B, Q), 1 on real tokens.
         slots: modality to (N, 2) row and column of each slot, in the order of the media's vectors.
-        media: modality to stacked tensors, only of the samples that bring it.
+        media: modality to what its loader made of all of them, only of the samples that bring it: a stacked
+            tensor, or a `torch_geometric.data.Batch` where sizes differ.
         samples: the samples themselves.
     """
 
@@ -45,18 +48,16 @@ class Batch:
     question_ids: Tensor
     question_mask: Tensor
     slots: dict[str, Tensor]
-    media: dict[str, Tensor]
+    media: dict[str, Any]
     samples: list[Sample]
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
         """The same batch on another device."""
 
         def move(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return value.to(device, **kwargs)
             if isinstance(value, dict):
                 return {key: move(item) for key, item in value.items()}
-            return value
+            return value.to(device, **kwargs) if hasattr(value, "to") else value
 
         return Batch(**{entry.name: move(getattr(self, entry.name)) for entry in fields(self)})
 
@@ -86,11 +87,12 @@ class Processor:
         """Batches examples: padded right when they bring answers, left when an answer is to be generated."""
         answered = [len(example.prompt.ids) > example.prompt.answer_start for example in examples]
         assert all(answered) or not any(answered), "a batch either trains or generates"
-        return collate(examples, self.prompts.tokenizer.pad_id, "right" if all(answered) else "left")
+        side: Side = "right" if all(answered) else "left"
+        return collate(examples, self.prompts.tokenizer.pad_id, side, self.loaders)
 
 
-def collate(examples: Sequence[Example], pad_id: int, side: Literal["left", "right"]) -> Batch:
-    """Pads examples to the longest on one side and stacks their media."""
+def collate(examples: Sequence[Example], pad_id: int, side: Side, loaders: Mapping[str, Loader]) -> Batch:
+    """Pads examples to the longest on one side; the loaders batch what they loaded."""
     length = max(len(example.prompt.ids) for example in examples)
     asked = max(len(example.prompt.question_ids) for example in examples)
     count = len(examples)
@@ -100,7 +102,7 @@ def collate(examples: Sequence[Example], pad_id: int, side: Literal["left", "rig
     question_ids = torch.full((count, asked), pad_id)
     question_mask = torch.zeros(count, asked, dtype=torch.long)
     slots: dict[str, list[tuple[int, int]]] = {}
-    media: dict[str, list[Tensor]] = {}
+    media: dict[str, list[Any]] = {}
     for row, example in enumerate(examples):
         prompt = example.prompt
         shift = length - len(prompt.ids) if side == "left" else 0
@@ -120,6 +122,6 @@ def collate(examples: Sequence[Example], pad_id: int, side: Literal["left", "rig
         question_ids,
         question_mask,
         {modality: torch.tensor(places) for modality, places in slots.items()},
-        {modality: torch.stack(items) for modality, items in media.items()},
+        {modality: loaders[modality].collate(items) for modality, items in media.items()},
         [example.sample for example in examples],
     )

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from octavius.instruction.media import Loader
 from octavius.instruction.ply import read_vertices
 from octavius.instruction.sample import Media, Pose
 
@@ -20,7 +21,7 @@ _BAD_POINTS = "remove such points, or leave the cloud out"
 
 
 @dataclass(frozen=True)
-class CloudLoader:
+class CloudLoader(Loader):
     """Reads all points of a cloud from a PLY or `.npy` file, or takes those of an array.
 
     Points are not thinned and the region of an instance task is not cut out: how many points are enough, and

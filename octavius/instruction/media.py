@@ -1,8 +1,10 @@
 """A reference to a file or an array comes in, the tensor that an encoder takes goes out."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,16 +14,20 @@ from torch import Tensor
 from octavius.instruction.sample import Media
 
 
-class Loader(Protocol):
-    """Turns one reference into one tensor; runs in the data workers."""
+class Loader(ABC):
+    """Turns one reference into one tensor, and several of them into a batch; runs in the data workers."""
 
-    def __call__(self, media: Media) -> Tensor:
-        """The tensor of this reference."""
-        ...
+    @abstractmethod
+    def __call__(self, media: Media) -> Any:
+        """What this reference holds: a tensor, or `torch_geometric.data.Data` where sizes differ."""
+
+    def collate(self, items: Sequence[Any]) -> Any:
+        """One batch of what was loaded: tensors of one shape are stacked, (M, ...)."""
+        return torch.stack(list(items))
 
 
 @dataclass(frozen=True)
-class ImageLoader:
+class ImageLoader(Loader):
     """Opens an image, resizes it to a square and normalises it.
 
     The aspect ratio is not kept and nothing is cropped, so boxes in fractions of the image stay true.
@@ -75,7 +81,7 @@ def _in_colour(image: Image.Image) -> Image.Image:
 
 
 @dataclass(frozen=True)
-class ArrayLoader:
+class ArrayLoader(Loader):
     """Takes an array of one fixed shape as it is."""
 
     shape: tuple[int, ...]

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from octavius.instruction.sample import Sample
 from octavius.instruction.tokenizer import Tokenizer
 
+TAGS = {"image": ("<Img>", "</Img>"), "cloud": ("<Pcl>", "</Pcl>"), "rois": ("<Pcl>", "</Pcl>")}
+"""Plain text around the slots of each modality."""
+
 
 @dataclass(frozen=True)
 class Template:
@@ -14,7 +17,7 @@ class Template:
     human: str = "### Human:"
     assistant: str = "\n### Assistant:"
     between: str = "\n"
-    tags: dict[str, tuple[str, str]] = field(default_factory=lambda: {"image": ("<Img>", "</Img>")})
+    tags: dict[str, tuple[str, str]] = field(default_factory=lambda: dict(TAGS))
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,14 @@ from torch import Tensor
 from octavius.boxes import Box3D
 from octavius.boxes3d import enclosing
 from octavius.instruction.clouds import load_array
+from octavius.instruction.media import Loader
 from octavius.instruction.sample import Media
 
 FEATURES, BOXES = "ins_pc_feat", "bbox"
 
 
 @dataclass(frozen=True)
-class RoiLoader:
+class RoiLoader(Loader):
     """Reads the features and boxes of the objects of a scene, or those of one object.
 
     Attributes:

@@ -132,12 +132,15 @@ class Media:
             with the walls; None where they are so already. Scans and object sets come in frames of their
             own, which only their annotation files tell.
         region: the object that is meant; None for the whole.
+        objects: the boxes of all annotated objects of the scene, in the frame of the pose, for encoders that
+            are told to take them for a detector's; None where they are not known.
     """
 
     path: Path | None = None
     array: np.ndarray | None = field(default=None, compare=False)
     pose: Pose | None = None
     region: Region | None = None
+    objects: tuple[Box3D, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuses a reference to nothing, or to two things."""

@@ -15,6 +15,7 @@ from octavius.instruction.prompt import Prompt, PromptBuilder
 from octavius.instruction.sample import Media, References, Sample
 from octavius.instruction.tokenizer import Tokenizer
 
+LOADERS = {name: ArrayLoader((1,)) for name in ("image", "sound")}
 PAD = 0
 MakeSample = Callable[..., Sample]
 
@@ -35,7 +36,7 @@ def examples(draw: st.DrawFn) -> Example:
 
 @given(st.lists(examples(), min_size=1, max_size=4), st.sampled_from(["left", "right"]))
 def test_every_row_is_its_prompt(items: list[Example], side: Literal["left", "right"]) -> None:
-    batch = collate(items, PAD, side)
+    batch = collate(items, PAD, side, LOADERS)
     length = max(len(item.prompt.ids) for item in items)
     assert batch.input_ids.shape == batch.attention_mask.shape == batch.labels.shape == (len(items), length)
     assert len(batch) == len(items)

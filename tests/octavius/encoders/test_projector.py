@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from octavius.projectors import LinearProjector
+from octavius.encoders.projector import LinearProjector
 
 
 @pytest.mark.parametrize("normalise", [False, True])
