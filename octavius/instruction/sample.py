@@ -161,6 +161,7 @@ class Sample:
         gold: the right answer, typed by the task.
         history: earlier (question, answer) turns of a conversation, oldest first.
         group: a finer name within the benchmark (a question's topic), for tables; empty when there is none.
+        protocol: how its answer is scored, a key of `octavius.metrics.PROTOCOLS`; evaluation sets choose it.
     """
 
     id: str
@@ -171,3 +172,4 @@ class Sample:
     gold: Gold
     history: tuple[tuple[str, str], ...] = ()
     group: str = ""
+    protocol: str = "standard"
