@@ -12,6 +12,7 @@ from datamodules.instances import EvalSet, TrainSet
 from datamodules.miniature import files
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Sample
+from octavius.metrics import Protocol
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Source:
         name: its name in logs and tables; empty takes the benchmark's.
         limit: keeps so many samples, drawn by chance, the same ones in every run; null keeps all.
         unseen_wording: asks in forms that training never draws (evaluation only).
+        protocol: scores 3D answers as the data sets' own evaluators do, or as the paper's numbers came about
+            (evaluation only).
     """
 
     benchmark: str
@@ -35,6 +38,7 @@ class Source:
     name: str = ""
     limit: int | None = None
     unseen_wording: bool = False
+    protocol: Protocol = "standard"
 
     def __post_init__(self) -> None:
         """Refuses what can be seen to be wrong before any file is read."""
@@ -119,7 +123,10 @@ class ImageInstructions(InstructionDataModule):
     def eval_sets(self, stage: str) -> list[EvalSet]:
         """The sets of `validate` or `test`."""
         sources = {"validate": self.validate, "test": self.test}[stage]
-        return [EvalSet(source.title, self.samples(source), source.unseen_wording) for source in sources]
+        return [
+            EvalSet(source.title, self.samples(source), source.unseen_wording, source.protocol)
+            for source in sources
+        ]
 
     def samples(self, source: Source) -> list[Sample]:
         """All samples of a source, from its annotation files or from memory.

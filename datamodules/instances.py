@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from datamodules.mixture import Draw
 from octavius.instruction.batch import Example, Processor
 from octavius.instruction.sample import Sample
+from octavius.metrics import Protocol
 from octavius.tasks import TASKS, Task
 
 
@@ -22,11 +23,19 @@ class TrainSet:
 
 @dataclass(frozen=True)
 class EvalSet:
-    """An evaluation set: its name in logs and tables, its samples, and whether questions take unseen wordings."""
+    """An evaluation set.
+
+    Attributes:
+        name: in logs and tables.
+        samples: in the order of their files, which some protocols depend on.
+        unseen_wording: whether questions take forms that training never draws.
+        protocol: how its answers are scored.
+    """
 
     name: str
     samples: Sequence[Sample]
     unseen_wording: bool = False
+    protocol: Protocol = "standard"
 
 
 def find_task(name: str) -> Task:
@@ -59,7 +68,7 @@ class EvaluationInstances(Dataset[Example]):
     """Instances without answers, set after set; the same question for a sample in every epoch."""
 
     def __init__(self, sets: Sequence[EvalSet], processor: Processor) -> None:
-        """Numbers the samples of all sets; a sample's benchmark becomes the name of its set."""
+        """Numbers the samples of all sets; a sample takes the name of its set for its benchmark, and its protocol."""
         self.sets, self.processor = list(sets), processor
         self.places = [
             (which, index) for which, item in enumerate(self.sets) for index in range(len(item.samples))
@@ -73,7 +82,7 @@ class EvaluationInstances(Dataset[Example]):
         """One sample, its question drawn by its id alone."""
         which, index = self.places[place]
         item = self.sets[which]
-        sample = replace(item.samples[index], benchmark=item.name)
+        sample = replace(item.samples[index], benchmark=item.name, protocol=item.protocol)
         rng = random.Random(f"{item.name}/{sample.id}")
         question = find_task(sample.task).question(sample, rng, item.unseen_wording)
         return self.processor.example(sample, question, None)

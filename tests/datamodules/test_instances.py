@@ -131,3 +131,9 @@ def test_a_missing_picture_is_named_with_its_sample(processor: Processor, tmp_pa
     )
     with pytest.raises(ValueError, match=r"sample 9 of coco: no image file at .*a\.jpg"):
         TrainingInstances([TrainSet([lost])], processor, 0)[Draw(0, 0, 0)]
+
+
+def test_samples_take_the_protocol_of_their_set(processor: Processor) -> None:
+    sets = [EvalSet("ours", captioning(1)), EvalSet("theirs", captioning(1), protocol="published")]
+    instances = EvaluationInstances(sets, processor)
+    assert [instances[place].sample.protocol for place in range(2)] == ["standard", "published"]
