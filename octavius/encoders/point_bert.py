@@ -1,0 +1,336 @@
+"""Clouds of single objects come in, one feature vector of each goes out: Point-BERT, as ULIP trains it.
+
+The layers and their names are those of the published code of Point-BERT and ULIP, so that its weights load by
+name (`octavius.encoders.point_bert_published`). Two things differ: farthest points begin at the point farthest
+from the middle, so that the order of a cloud's points does not matter, and colours are read where there are any.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import StochasticDepth
+
+from octavius.encoders.point_ops import farthest_points, k_nearest
+from octavius.instruction.clouds import GREY
+from octavius.presets import find_checkpoint
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+"""What the folder of a saved encoder holds."""
+
+PLACE_WIDTH = 128
+"""Hidden width of the positional MLP."""
+
+
+def unit_sphere(points: Tensor) -> Tensor:
+    """Moves the mean of each cloud to the origin and its farthest point to distance 1; colours stay.
+
+    Args:
+        points: (..., N, 3 or more), the first three numbers a place.
+
+    Raises:
+        ValueError: a cloud without an extent: no point, one, or all at one place.
+    """
+    if not points.shape[-2]:
+        raise ValueError("a cloud without points has no size; leave it out")
+    places = points[..., :3] - points[..., :3].mean(-2, keepdim=True)
+    radius = places.norm(dim=-1).amax(-1)[..., None, None]
+    if not bool((radius > 0).all()):
+        raise ValueError("all points of a cloud lie at one place, or are not finite; leave it out")
+    return torch.cat([places / radius, points[..., 3:]], dim=-1)
+
+
+class PointBERT(nn.Module):
+    """A transformer over small groups of neighbouring points (Point-BERT; ULIP; Octavius, Section 3.2.2).
+
+    The defaults are the published sizes, but for the colours, which Octavius stores and does not read.
+
+    Args:
+        channels: 6 for places and colours, 3 for places alone.
+        groups: G, groups of neighbours in a cloud, which overlap.
+        group_size: M, points of a group.
+        width: of the transformer.
+        depth: its blocks.
+        heads: attention heads of a block.
+        drop_path: share of samples for which the last block is left out in training; it grows from 0.
+        token_width: of the vector that a group's small PointNet gives.
+        num_points: points that the encoder wants of a cloud; others are taken too, from the larger of G and M.
+        projection_width: width of the CLIP space that `project` leads to; null for none.
+
+    Attributes:
+        width: of the output: class token and maximum over groups, so twice the transformer's.
+        num_points: as above.
+        projection_width: as above.
+        config: the arguments, by name.
+    """
+
+    def __init__(
+        self,
+        channels: int = 6,
+        groups: int = 512,
+        group_size: int = 32,
+        width: int = 384,
+        depth: int = 12,
+        heads: int = 6,
+        drop_path: float = 0.1,
+        token_width: int = 256,
+        num_points: int = 2048,
+        projection_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_sizes(channels, width, heads, num_points, max(groups, group_size))
+        self.config: dict[str, Any] = {
+            "channels": channels,
+            "groups": groups,
+            "group_size": group_size,
+            "width": width,
+            "depth": depth,
+            "heads": heads,
+            "drop_path": drop_path,
+            "token_width": token_width,
+            "num_points": num_points,
+            "projection_width": projection_width,
+        }
+        self.channels, self.groups, self.group_size = channels, groups, group_size
+        self.num_points, self.width, self.projection_width = num_points, 2 * width, projection_width
+        self.encoder = GroupEncoder(channels, token_width)
+        self.reduce_dim = nn.Linear(token_width, width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.cls_pos = nn.Parameter(torch.randn(1, 1, width))
+        self.pos_embed = nn.Sequential(nn.Linear(3, PLACE_WIDTH), nn.GELU(), nn.Linear(PLACE_WIDTH, width))
+        self.blocks = Blocks(width, depth, heads, drop_path)
+        self.norm = nn.LayerNorm(width)
+        self.projection: nn.Parameter | None = None
+        if projection_width is not None:
+            start = torch.randn(self.width, projection_width) * self.width**-0.5
+            self.projection = nn.Parameter(start)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """One feature vector of each cloud.
+
+        Args:
+            points: (B, N, 3 or 6), brought to the unit sphere, colours in 0..1. An encoder that reads colours
+                takes clouds without any for grey; one that reads none leaves them out.
+
+        Returns:
+            (B, width): the class token, then the maximum over all groups.
+
+        Raises:
+            ValueError: other shapes, fewer points than a group or than groups, or numbers that are not finite.
+        """
+        groups, centres = self.grouped(points)
+        tokens = self.reduce_dim(self.encoder(groups))
+        first = self.cls_token.expand(len(points), -1, -1).to(tokens.dtype)
+        places = self.pos_embed(centres)
+        places = torch.cat([self.cls_pos.expand(len(points), -1, -1).to(places.dtype), places], dim=1)
+        hidden = self.norm(self.blocks(torch.cat([first, tokens], dim=1), places))
+        return torch.cat([hidden[:, 0], hidden[:, 1:].amax(1)], dim=-1)
+
+    def project(self, features: Tensor) -> Tensor:
+        """Features (B, width) in CLIP's space (B, projection_width), of any length."""
+        if self.projection is None:
+            raise ValueError(
+                "this Point-BERT has no projection into CLIP's space; build it with projection_width, "
+                "or load one that was aligned"
+            )
+        return features @ self.projection.to(features.dtype)
+
+    def grouped(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Groups (B, G, M, channels), places relative to the group's centre, and the centres (B, G, 3)."""
+        points = _outermost_first(self._channels_of(points))
+        clouds, size, channels = points.shape
+        flat = points.reshape(-1, channels)
+        places = flat[:, :3]
+        numbers = torch.arange(clouds, device=points.device)
+        batch = numbers.repeat_interleave(size)
+        centres = places[farthest_points(places, self.groups, batch)]
+        owners = numbers.repeat_interleave(self.groups)
+        _, near = k_nearest(places, centres, self.group_size, batch, owners)
+        groups = flat[near].view(-1, self.group_size, channels)
+        moved = torch.cat([groups[..., :3] - centres[:, None], groups[..., 3:]], dim=-1)
+        return moved.view(clouds, self.groups, self.group_size, channels), centres.view(clouds, -1, 3)
+
+    def _channels_of(self, points: Tensor) -> Tensor:
+        """The clouds with as many columns as the encoder reads."""
+        least = max(self.groups, self.group_size)
+        if points.ndim != 3 or points.shape[-1] not in (3, 6) or points.shape[1] < least:
+            raise ValueError(
+                f"expected clouds (B, N, 3 or 6) of at least N = {least} points, found {tuple(points.shape)}; "
+                "`octavius.instruction.crops.resampled` repeats the points of small ones"
+            )
+        if points.shape[-1] < self.channels:
+            return functional.pad(points, (0, 3), value=GREY)
+        return points[..., : self.channels]
+
+
+class GroupEncoder(nn.Module):
+    """A small PointNet: groups of points (B, G, M, channels) in, a vector (B, G, width) of each out."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.first_conv = nn.Sequential(
+            nn.Conv1d(channels, width // 2, 1),
+            nn.BatchNorm1d(width // 2),
+            nn.ReLU(),
+            nn.Conv1d(width // 2, width, 1),
+        )
+        self.second_conv = nn.Sequential(
+            nn.Conv1d(2 * width, 2 * width, 1),
+            nn.BatchNorm1d(2 * width),
+            nn.ReLU(),
+            nn.Conv1d(2 * width, width, 1),
+        )
+
+    def forward(self, groups: Tensor) -> Tensor:
+        """The maximum over what two shared layers say of each point, the second with the group in view."""
+        enter, norm, relu, leave = self.first_conv
+        each = _pointwise(leave, relu(_normed(norm, _pointwise(enter, groups))))
+        enter, norm, relu, leave = self.second_conv
+        assert isinstance(enter, nn.Conv1d)
+        # The published layer takes (group, point) side by side; the group's half is the same for all its points.
+        whole, own = enter.weight.squeeze(-1).chunk(2, dim=1)
+        both = functional.linear(each, own) + functional.linear(each.amax(2), whole, enter.bias)[:, :, None]
+        return _pointwise(leave, relu(_normed(norm, both))).amax(2)
+
+
+class Blocks(nn.Module):
+    """Transformer blocks, to each of which the places are told anew; they lie under `blocks.blocks`."""
+
+    def __init__(self, width: int, depth: int, heads: int, drop_path: float) -> None:
+        super().__init__()
+        shares = torch.linspace(0, drop_path, depth).tolist()
+        self.blocks = nn.ModuleList(Block(width, heads, share) for share in shares)
+
+    def forward(self, hidden: Tensor, places: Tensor) -> Tensor:
+        """Tokens (B, T, D) after all blocks; `places` (B, T, D) is added before every one."""
+        for block in self.blocks:
+            hidden = block(hidden + places)
+        return hidden
+
+
+class Block(nn.Module):
+    """Attention and an MLP, each after a norm and around a shortcut."""
+
+    def __init__(self, width: int, heads: int, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = MLP(width)
+        self.drop_path = StochasticDepth(drop_path, "row")
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Tokens (B, T, D)."""
+        hidden = hidden + self.drop_path(self.attn(self.norm1(hidden)))
+        return hidden + self.drop_path(self.mlp(self.norm2(hidden)))
+
+
+class Attention(nn.Module):
+    """Self-attention of all tokens; queries, keys and values without bias, in one matrix."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Tokens (B, T, D)."""
+        batch, length, width = hidden.shape
+        split = self.qkv(hidden).view(batch, length, 3, self.heads, width // self.heads)
+        queries, keys, values = split.permute(2, 0, 3, 1, 4)
+        seen = functional.scaled_dot_product_attention(queries, keys, values)
+        return self.proj(seen.transpose(1, 2).reshape(batch, length, width))
+
+
+class MLP(nn.Module):
+    """Two layers, four times as wide between them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Tokens (B, T, D)."""
+        return self.fc2(functional.gelu(self.fc1(hidden)))
+
+
+def save_point_bert(model: PointBERT, folder: Path | str) -> None:
+    """Writes `config.json` and, in half precision, `model.safetensors`, each file whole or not at all."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    halves = {
+        name: (part.half() if part.is_floating_point() else part).detach().cpu().contiguous()
+        for name, part in model.state_dict().items()
+    }
+    fresh = {name: folder / f".{name}.{os.getpid()}" for name in (CONFIG, WEIGHTS)}
+    fresh[CONFIG].write_text(json.dumps(model.config, indent=2) + "\n", encoding="utf-8")
+    save_file(halves, fresh[WEIGHTS])
+    for name, path in fresh.items():
+        path.chmod(0o644)  # safetensors makes files that only their owner may read
+        os.replace(path, folder / name)
+
+
+def load_point_bert(name: str) -> PointBERT:
+    """The saved encoder of a folder, in single precision and evaluation mode.
+
+    Args:
+        name: the folder, looked for here and then among the shipped checkpoints, as `miniature/points`.
+
+    Raises:
+        ValueError: there is no such folder, a file is missing in it, or the files do not fit each other.
+    """
+    folder = find_checkpoint(name)
+    missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
+    if missing:
+        raise ValueError(
+            f"expected {CONFIG} and {WEIGHTS} in {folder}, found no {' and no '.join(missing)}; "
+            "they are written by `octavius fit --config pretrain/points.yaml`"
+        )
+    try:
+        model = PointBERT(**json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (TypeError, ValueError, RuntimeError, SafetensorError, OSError) as error:
+        raise ValueError(
+            f"could not read the Point-BERT in {folder}: {' '.join(str(error).split())}"
+        ) from None
+    return model.eval()
+
+
+def _check_sizes(channels: int, width: int, heads: int, num_points: int, least: int) -> None:
+    if channels not in (3, 6):
+        raise ValueError(f"Point-BERT reads 3 channels (places) or 6 (and colours), found {channels}")
+    if width % heads:
+        raise ValueError(
+            f"a width of {width} cannot be shared by {heads} heads; take a multiple of the heads"
+        )
+    if num_points < least:
+        raise ValueError(f"{num_points} points are fewer than the groups or than a group's points, {least}")
+
+
+def _outermost_first(points: Tensor) -> Tensor:
+    """The same clouds (B, N, C), the point farthest from each one's middle in the first place."""
+    places = points[..., :3]
+    outermost = (places - places.mean(1, keepdim=True)).square().sum(-1).argmax(1)
+    clouds = torch.arange(len(points), device=points.device)
+    order = torch.arange(points.shape[1], device=points.device).repeat(len(points), 1)
+    order[clouds, outermost] = 0
+    order[:, 0] = outermost
+    return points[clouds[:, None], order]
+
+
+def _pointwise(layer: nn.Module, rows: Tensor) -> Tensor:
+    """A convolution of width 1 over rows (..., C), which is faster as the product that it is."""
+    assert isinstance(layer, nn.Conv1d)
+    return functional.linear(rows, layer.weight.squeeze(-1), layer.bias)
+
+
+def _normed(norm: nn.Module, rows: Tensor) -> Tensor:
+    """A batch norm over all leading dimensions of rows (..., C)."""
+    return norm(rows.flatten(0, -2)).view_as(rows)
