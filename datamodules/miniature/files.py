@@ -1,20 +1,14 @@
 """A seed and sizes come in, the miniature goes out: files on disk, in the official layouts of real data."""
 
-import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from datamodules.miniature import draw
 from datamodules.miniature.layouts import LAYOUTS, Item
+from datamodules.miniature.once import mapping, once
 from datamodules.miniature.world import Face, Shift, generator
 
 VERSION = 3
@@ -96,25 +90,8 @@ def build(
     Raises:
         ValueError: the root holds something else.
     """
-    root = root.expanduser()
-    home = root.resolve()
     record = {"version": VERSION, "drawing": draw.VERSION, "seed": seed, "sizes": asdict(sizes)}
-    if home.exists() and not (home.is_dir() and not any(home.iterdir())):
-        _check(home, record)
-        return root
-    partial = home.with_name(f".{home.name}-{uuid4().hex[:8]}")
-    try:
-        _write(partial, seed, sizes, progress, processes)
-        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        try:
-            partial.rename(home)
-        except OSError:
-            if not home.exists():
-                raise
-            _check(home, record)  # another process was faster
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return root
+    return once(root, RECORD, record, lambda home: _write(home, seed, sizes, progress, processes))
 
 
 def make_item(seed: int, world: str, layout: str, split: str, index: int) -> Item:
@@ -123,26 +100,11 @@ def make_item(seed: int, world: str, layout: str, split: str, index: int) -> Ite
     return LAYOUTS[layout].make(rng, WORLDS[world], index)
 
 
-def _check(root: Path, wanted: dict[str, Any]) -> None:
-    """Raises when a folder is not the miniature of these settings."""
-    advice = "Choose another root, or delete that folder if nothing in it is needed."
-    try:
-        found = json.loads((root / RECORD).read_text(encoding="utf-8"))
-    except OSError:
-        raise ValueError(f"{root} exists, but is not a miniature: it holds no {RECORD}. {advice}") from None
-    except ValueError:
-        raise ValueError(f"{root / RECORD} is damaged: it is not JSON. {advice}") from None
-    if found != wanted:
-        raise ValueError(
-            f"{root} holds a miniature of other settings.\nfound:  {found}\nwanted: {wanted}\n{advice}"
-        )
-
-
 def _write(root: Path, seed: int, sizes: Sizes, progress: bool, processes: int | None) -> None:
     """Draws every picture, then writes every annotation file."""
     jobs = list(_plan(sizes))
     sets: dict[tuple[str, str], dict[str, dict[int, Item]]] = {}
-    with _mapping(processes or _cores(), len(jobs)) as run:
+    with mapping(processes, len(jobs), FEW) as run:
         items = run(_draw, [root] * len(jobs), [seed] * len(jobs), jobs)
         shown = tqdm(items, "writing the miniature", len(jobs), unit=" pictures", disable=not progress)
         for job, item in zip(jobs, shown, strict=True):
@@ -174,26 +136,3 @@ def _draw(root: Path, seed: int, job: Job) -> Item:
     else:
         picture.save(path, quality=95, subsampling=0)  # colours as sharp as they were drawn
     return item
-
-
-@contextmanager
-def _mapping(processes: int, count: int) -> Iterator[Callable[..., Iterable[Item]]]:
-    """A `map` over processes, or the plain one when that is quicker."""
-    if processes == 1 or count < FEW:
-        yield map
-        return
-    with ProcessPoolExecutor(processes) as pool:
-
-        def run(*args: Any) -> Iterable[Item]:
-            return pool.map(*args, chunksize=32)
-
-        try:
-            yield run
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
