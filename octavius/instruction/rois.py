@@ -1,4 +1,10 @@
-"""Stored features of a scene's objects come in, one tensor of features with their boxes goes out.
+"""Features of a scene's objects come in, one `Data` with their boxes goes out, and ragged batches of them.
+
+RoIs are regions of interest: the objects of a scene, or the one object that a question is about. A scene has as
+many as were found in it, so they travel as `torch_geometric.data.Data` with
+
+    x      (O, width)   a feature vector of each
+    boxes  (O, 6)       centre and size in metres
 
 The published 3D data bring no clouds but, for each object, a feature vector and the corners of its box:
 
@@ -8,8 +14,13 @@ The published 3D data bring no clouds but, for each object, a feature vector and
 A reference names a feature file, for one object, or the folder of a scene, for all of its objects.
 """
 
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,12 +32,33 @@ from octavius.instruction.clouds import load_array
 from octavius.instruction.media import Loader
 from octavius.instruction.sample import Media
 
+if TYPE_CHECKING:
+    from torch_geometric.data import Batch, Data
+
 FEATURES, BOXES = "ins_pc_feat", "bbox"
 
 
+def rois_of(features: Tensor, boxes: Tensor) -> Data:
+    """The RoIs of one medium from features (O, width) and boxes (O, 6), centre and size; O may be 0."""
+    from torch_geometric.data import Data  # takes seconds, and readers of annotation files import this module
+
+    assert len(features) == len(boxes), "every object has a feature and a box"
+    return Data(x=features, boxes=boxes)
+
+
+class RoiLoader(Loader, ABC):
+    """What all loaders of RoIs share: how they are batched."""
+
+    def collate(self, items: Sequence[Data]) -> Batch:
+        """All RoIs one after the other, with the number of the medium that each belongs to."""
+        from torch_geometric.data import Batch
+
+        return Batch.from_data_list(list(items))
+
+
 @dataclass(frozen=True)
-class RoiLoader(Loader):
-    """Reads the features and boxes of the objects of a scene, or those of one object.
+class StoredRoiLoader(RoiLoader):
+    """Reads the stored features and boxes of the objects of a scene, or those of one object.
 
     Attributes:
         width: numbers of a feature vector.
@@ -34,17 +66,21 @@ class RoiLoader(Loader):
 
     width: int = 768
 
-    def __call__(self, media: Media) -> Tensor:
-        """Features and boxes (O, width + 6), a box as centre and size; float32, none for a scene of no object.
+    def __call__(self, media: Media) -> Data:
+        """Features and boxes, float32; none for a scene in which nothing was found.
 
         Raises:
             ValueError: it is an array, there is no such file or folder, or a file holds something else.
         """
         if media.path is None:
             raise ValueError("expected a file or a folder of stored features, found an array")
-        rows = [np.concatenate([self._feature(file), box_of(file)]) for file in _files(media.path)]
-        stored = np.array(rows, dtype=np.float32).reshape(len(rows), self.width + 6)
-        return torch.from_numpy(stored)
+        files = _files(media.path)
+        features = np.array([self._feature(file) for file in files], np.float32)
+        boxes = np.array([box_of(file) for file in files], np.float32)
+        return rois_of(
+            torch.from_numpy(features.reshape(len(files), self.width)),
+            torch.from_numpy(boxes.reshape(len(files), 6)),
+        )
 
     def _feature(self, file: Path) -> np.ndarray:
         feature = load_array(file)

@@ -9,7 +9,7 @@ import pytest
 
 from datamodules.benchmarks.base import DatasetNotFoundError
 from datamodules.benchmarks.scan2inst import read
-from octavius.instruction.rois import RoiLoader
+from octavius.instruction.rois import StoredRoiLoader
 from octavius.instruction.sample import ClassName, Media, References, Region, Sample
 
 SCENE = "scene0000_00"
@@ -79,8 +79,8 @@ def test_items_become_samples(tmp_path: Path, folder: str) -> None:
 
 def test_the_loader_takes_what_the_samples_refer_to(tmp_path: Path) -> None:
     samples = read(write(tmp_path, *ASKED), "scan2inst_train")
-    shapes = [RoiLoader()(sample.media["rois"]).shape for sample in samples]
-    assert shapes == [(1, 774), (1, 774), (1, 774), (2, 774)]
+    shapes = [StoredRoiLoader()(sample.media["rois"]).x.shape for sample in samples]
+    assert shapes == [(1, 768), (1, 768), (1, 768), (2, 768)]
 
 
 def test_shapenet_has_folders_of_its_own(tmp_path: Path) -> None:

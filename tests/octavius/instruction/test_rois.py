@@ -1,15 +1,17 @@
-"""Stored features and corners become rows of features and boxes; what does not fit is told."""
+"""Stored features and corners become features and boxes, in ragged batches; what does not fit is told."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from octavius.instruction.rois import RoiLoader, box_of
+from octavius.instruction.rois import StoredRoiLoader, box_of, rois_of
 from octavius.instruction.sample import Media
 
-LOAD = RoiLoader(width=4)
+LOAD = StoredRoiLoader(width=4)
 
 
 def store(root: Path, name: str, feature: object, corners: object) -> Path:
@@ -32,17 +34,34 @@ BOX = corners((1, 2, 3), (3, 6, 4))
 def test_one_object_and_all_of_a_scene(tmp_path: Path) -> None:
     second = store(tmp_path, "10-coffee_table", np.float16([[5, 6, 7, 8]]), BOX)
     first = store(tmp_path, "1-v1.2 chair", np.float32([1, 2, 3, 4]), corners((0, 0, 0), (2, 2, 2)))
-    rows = {first: [1.0, 2, 3, 4, 1, 1, 1, 2, 2, 2], second: [5.0, 6, 7, 8, 2, 4, 3.5, 2, 4, 1]}
-    for file, row in rows.items():
-        assert torch.equal(LOAD(Media(path=file)), torch.tensor([row]))
+    rows = {first: ([1.0, 2, 3, 4], [1.0, 1, 1, 2, 2, 2]), second: ([5.0, 6, 7, 8], [2, 4, 3.5, 2, 4, 1])}
+    for file, (feature, box) in rows.items():
+        found = LOAD(Media(path=file))
+        assert (found.x.tolist(), found.boxes.tolist()) == ([feature], [box])
+        assert found.x.dtype == found.boxes.dtype == torch.float32
     found = LOAD(Media(path=first.parent))
-    assert torch.equal(found, torch.tensor([rows[first], rows[second]]))
+    assert found.x.tolist() == [feature for feature, _ in rows.values()]
+    assert found.boxes.tolist() == [box for _, box in rows.values()]
     assert box_of(second) == (2, 4, 3.5, 2, 4, 1)
 
 
 def test_a_scene_in_which_nothing_was_found(tmp_path: Path) -> None:
     (tmp_path / "ins_pc_feat" / "s").mkdir(parents=True)
-    assert LOAD(Media(path=tmp_path / "ins_pc_feat" / "s")).shape == (0, 10)
+    found = LOAD(Media(path=tmp_path / "ins_pc_feat" / "s"))
+    assert (found.x.shape, found.boxes.shape) == ((0, 4), (0, 6))
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=6))
+def test_a_batch_keeps_the_rois_of_each_medium_apart(counts: list[int]) -> None:
+    items = [rois_of(torch.randn(count, 4), torch.rand(count, 6)) for count in counts]
+    batch = LOAD.collate(items)
+    assert batch.num_graphs == len(counts)
+    assert batch.num_nodes == sum(counts)
+    assert batch.ptr.diff().tolist() == counts
+    for number, item in enumerate(items):
+        mine = batch.batch == number
+        assert torch.equal(batch.x[mine], item.x)
+        assert torch.equal(batch.boxes[mine], item.boxes)
 
 
 FEATURE = np.zeros(4, "float32")
