@@ -1,7 +1,7 @@
 """Chosen options or names and the right ones come in; the share that is right goes out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,79 +11,69 @@ from octavius.instruction.sample import Choice, ClassName
 from octavius.metrics.pairs import check_pairs
 
 
-class Accuracy(Metric):
-    """Top-1 accuracy of multiple choice (the index of an option) and of classification (a name).
-
-    A prediction of None is wrong. Without any update the value is nan, because nothing was measured.
+class ShareOfRight(Metric):
+    """How many of the answers are right, as a fraction of 1; nan without any, because nothing was measured.
 
     Attributes:
-        right: predictions equal to their gold.
-        total: how many predictions were scored.
+        key: the name of the score. It is in the names of the states too: metrics of one collection share those of
+            one name as soon as they were equal once.
     """
 
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
 
-    right: Tensor
-    total: Tensor
+    def __init__(self, key: str) -> None:
+        """Starts from no answers."""
+        super().__init__()
+        self.key = key
+        for name in ("right", "total"):
+            self.add_state(f"{name}_{key}", torch.tensor(0), dist_reduce_fx="sum")
+
+    def count(self, verdicts: Iterable[bool]) -> None:
+        """Adds answers by whether they are right."""
+        found = list(verdicts)
+        for name, more in (("right", sum(found)), ("total", len(found))):
+            setattr(self, f"{name}_{self.key}", getattr(self, f"{name}_{self.key}") + more)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The share under its key."""
+        right, total = (getattr(self, f"{name}_{self.key}").item() for name in ("right", "total"))
+        return {self.key: torch.tensor(right / total if total else math.nan, device=self.device)}
+
+
+class Accuracy(ShareOfRight):
+    """Top-1 accuracy, key acc1, of multiple choice (the index of an option) and of classification (a name).
+
+    A prediction of None is wrong.
+    """
 
     def __init__(self) -> None:
         """Starts from no answers."""
-        super().__init__()
-        for name in ("right", "total"):
-            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+        super().__init__("acc1")
 
     def update(self, predictions: Sequence[int | str | None], golds: Sequence[Choice | ClassName]) -> None:
         """Adds one option index or name, or None, for each gold."""
         check_pairs(predictions, golds, Choice, ClassName)
-        self.right += sum(is_right(*pair) for pair in zip(predictions, golds, strict=True))
-        self.total += len(golds)
-
-    def compute(self) -> dict[str, Tensor]:
-        """The key acc1, a fraction of 1."""
-        total = self.total.item()
-        return {"acc1": torch.tensor(self.right.item() / total if total else math.nan, device=self.device)}
+        self.count(is_right(*pair) for pair in zip(predictions, golds, strict=True))
 
 
-class NameInText(Metric):
+class NameInText(ShareOfRight):
     """The share of texts that hold the name of their class anywhere, as the published 3D evaluation counts.
 
-    The text is put into lower case and the name is not, and any place will do: "table" is right in "tablet", and
-    an answer that lists all classes is right. A prediction of None is wrong. Without any update the value is nan.
-
-    Attributes:
-        held: texts that hold the name.
-        texts: how many predictions were scored.
+    The key is acc1_name_in_text. The text is put into lower case and the name is not, and any place will do: "table"
+    is right in "tablet", and an answer that lists all classes is right. A prediction of None is wrong.
     """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-
-    held: Tensor
-    texts: Tensor
 
     def __init__(self) -> None:
         """Starts from no answers."""
-        super().__init__()
-        for name in ("held", "texts"):
-            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+        super().__init__("acc1_name_in_text")
 
     def update(self, predictions: Sequence[str | None], golds: Sequence[ClassName]) -> None:
         """Adds one text, or None, for each gold."""
         check_pairs(predictions, golds, ClassName)
-        self.held += sum(
-            text is not None and gold.name in text.lower()
-            for text, gold in zip(predictions, golds, strict=True)
-        )
-        self.texts += len(golds)
-
-    def compute(self) -> dict[str, Tensor]:
-        """The key acc1_name_in_text, a fraction of 1."""
-        total = self.texts.item()
-        share = self.held.item() / total if total else math.nan
-        return {"acc1_name_in_text": torch.tensor(share, device=self.device)}
+        pairs = zip(predictions, golds, strict=True)
+        self.count(text is not None and gold.name in text.lower() for text, gold in pairs)
 
 
 def is_right(prediction: int | str | None, gold: Choice | ClassName) -> bool:

@@ -13,7 +13,7 @@ from octavius.metrics.scene_captions import LastOfScene
 
 Protocol: TypeAlias = Literal["standard", "published"]
 
-PROTOCOLS: dict[Protocol, str] = {
+PROTOCOLS: dict[str, str] = {
     "standard": "every sample, against all its references; a class by its whole name",
     "published": "the last answer of each scene, against one reference; a class is right where its name occurs",
 }
@@ -25,17 +25,17 @@ predicted, see `DenseCaptions`.
 """
 
 
-def caption_metrics(protocol: Protocol) -> list[Metric]:
+def caption_metrics(protocol: str) -> list[Metric]:
     """For descriptions of a scene or of one of its objects (predictions are texts, golds References)."""
     return [LastOfScene()] if _known(protocol) == "published" else [Cider(), Bleu(), RougeL()]
 
 
-def answer_metrics(protocol: Protocol) -> list[Metric]:
+def answer_metrics(protocol: str) -> list[Metric]:
     """For short answers to open questions (predictions are texts, golds References)."""
     return [LastOfScene()] if _known(protocol) == "published" else [ExactMatch(), *caption_metrics(protocol)]
 
 
-def class_metrics(protocol: Protocol) -> list[Metric]:
+def class_metrics(protocol: str) -> list[Metric]:
     """For the class of an object (golds are ClassNames).
 
     Predictions are what the gold's name is looked for in: the whole text under `published`, the name that was
@@ -44,7 +44,7 @@ def class_metrics(protocol: Protocol) -> list[Metric]:
     return [NameInText()] if _known(protocol) == "published" else [Accuracy()]
 
 
-def _known(protocol: Protocol) -> Protocol:
+def _known(protocol: str) -> str:
     if protocol not in PROTOCOLS:
         raise ValueError(f"there is no protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}")
     return protocol

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from octavius.instruction.sample import Boxes, Choice, ClassName, DescribedObjects, References, Sample
 
@@ -24,20 +24,29 @@ class Task(ABC):
         questions: forms to draw a question from when the data set has none of its own.
         unseen_questions: forms that training never draws, for zero-shot sets.
         max_answer_tokens: how far generation goes at most.
+        protocols: the ways of scoring that it knows, keys of `octavius.metrics.PROTOCOLS`.
     """
 
     name: ClassVar[str]
     questions: ClassVar[tuple[str, ...]]
     unseen_questions: ClassVar[tuple[str, ...]]
     max_answer_tokens: ClassVar[int]
+    protocols: ClassVar[tuple[str, ...]] = ("standard",)
 
     def question(self, sample: Sample, rng: random.Random, unseen: bool = False) -> str:
         """The sample's own question, or one drawn from the task's forms (the unseen ones when asked).
 
         Raises:
-            ValueError: the sample's gold is one that `value` refuses, said before any model has worked on it.
+            ValueError: the sample's gold is one that `value` refuses, or one that its protocol cannot score, said
+                before any model has worked on it.
         """
         self.value(sample)
+        self.check_protocol(sample.protocol)
+        if sample.protocol == "published" and isinstance(sample.gold, References) and not sample.gold.scene:
+            raise ValueError(
+                f"{whose(sample)}: the protocol published scores one answer a scene, but the gold names no scene; "
+                "its reader sets References.scene, or take the protocol standard"
+            )
         return sample.question or rng.choice(self.unseen_questions if unseen else self.questions)
 
     @abstractmethod
@@ -46,7 +55,7 @@ class Task(ABC):
 
     @abstractmethod
     def parse(self, text: str, sample: Sample) -> Any:
-        """What a model's text says, or None when it says nothing that can be scored."""
+        """What a model's text says to the sample's protocol, or None when it says nothing that can be scored."""
 
     @abstractmethod
     def value(self, sample: Sample) -> Any:
@@ -56,9 +65,26 @@ class Task(ABC):
             ValueError: it is of another kind, or no answer could say it so that `parse` reads the same.
         """
 
+    def metrics(self, protocol: str = "standard") -> MetricCollection:
+        """Fresh metrics of a protocol, with `update(predictions, golds)` over lists.
+
+        Raises:
+            ValueError: the task is not scored by that protocol.
+        """
+        self.check_protocol(protocol)
+        return MetricCollection(self._metrics(protocol))
+
     @abstractmethod
-    def metrics(self) -> MetricCollection:
-        """Fresh metrics with `update(predictions, golds)` over lists."""
+    def _metrics(self, protocol: str) -> list[Metric]:
+        """The metrics of one of the task's protocols."""
+
+    def check_protocol(self, protocol: str) -> None:
+        """Refuses a protocol by which the task is not scored."""
+        if protocol not in self.protocols:
+            raise ValueError(
+                f"the task {self.name} is scored by the protocol {' or '.join(self.protocols)}, found {protocol!r}; "
+                "correct the `protocol` of its evaluation source"
+            )
 
 
 def whose(sample: Sample) -> str:

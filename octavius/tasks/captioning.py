@@ -3,7 +3,7 @@
 import random
 from typing import ClassVar
 
-from torchmetrics import MetricCollection
+from torchmetrics import Metric
 
 from octavius.instruction.sample import References, Sample
 from octavius.metrics import Bleu, Cider
@@ -49,9 +49,9 @@ class Captioning(Task):
             raise ValueError(f"{whose(sample)}: it has no reference text, it needs at least one")
         return texts
 
-    def metrics(self) -> MetricCollection:
+    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
         """CIDEr and BLEU-1..4."""
-        return MetricCollection([Cider(), Bleu()])
+        return [Cider(), Bleu()]
 
 
 class Conversation(Captioning):

@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
-from torchmetrics import MetricCollection
+from torchmetrics import Metric
 
-from octavius.metrics import caption_metrics
+from octavius.metrics import PROTOCOLS, caption_metrics
 from octavius.tasks.captioning import Captioning
 
 
@@ -27,7 +27,8 @@ class Captioning3D(Captioning):
         "Tell me about the object in one sentence.",
     )
     max_answer_tokens = 96
+    protocols = tuple(PROTOCOLS)
 
-    def metrics(self) -> MetricCollection:
-        """CIDEr, BLEU-1..4 and ROUGE-L, of every sample and against all references: the standard protocol."""
-        return MetricCollection(caption_metrics("standard"))
+    def _metrics(self, protocol: str) -> list[Metric]:
+        """CIDEr, BLEU-1..4 and ROUGE-L, given the true box of the object."""
+        return caption_metrics(protocol)

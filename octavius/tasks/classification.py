@@ -1,9 +1,10 @@
 """Naming one thing from a closed list: the class of an image, or an attribute of a face."""
 
 import random
+from collections.abc import Sequence
 from typing import ClassVar
 
-from torchmetrics import MetricCollection
+from torchmetrics import Metric
 
 from octavius.instruction.sample import ClassName, Sample
 from octavius.metrics import Accuracy
@@ -45,9 +46,14 @@ class Classification(Task):
         exact = [name for name in names if " ".join(name.split()) == said]
         if said and exact:
             return exact[0]
-        spellings = {" ".join(name.split()).casefold(): name for name in names}
-        found = named(said, list(spellings))
-        return list(spellings.values())[found[0]] if len(found) == 1 else None
+        spellings = self._spellings(names)
+        words = list(spellings)
+        found = {spellings[words[place]] for place in named(said, words)}
+        return found.pop() if len(found) == 1 else None
+
+    def _spellings(self, names: Sequence[str]) -> dict[str, str]:
+        """The names by the words that stand for them, case aside."""
+        return {" ".join(name.split()).casefold(): name for name in names}
 
     def value(self, sample: Sample) -> str:
         """The right name."""
@@ -59,9 +65,9 @@ class Classification(Task):
             )
         return gold.name
 
-    def metrics(self) -> MetricCollection:
+    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
         """Acc@1."""
-        return MetricCollection([Accuracy()])
+        return [Accuracy()]
 
 
 class FacialAttributes(Classification):

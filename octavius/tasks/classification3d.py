@@ -1,12 +1,57 @@
 """Naming one object in a point cloud from a closed list: the object that the sample refers to in, its class out."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
+from torchmetrics import Metric
+
+from octavius.instruction.sample import Sample
+from octavius.metrics import PROTOCOLS, class_metrics
 from octavius.tasks.classification import Classification
+
+SYNONYMS: tuple[tuple[str, ...], ...] = (
+    ("airplane", "aeroplane", "plane"),
+    ("armchair", "arm chair"),
+    ("bathtub", "bath tub", "tub"),
+    ("bookshelf", "book shelf", "bookcase", "book case"),
+    ("cabinet", "cupboard"),
+    ("car", "automobile"),
+    ("cellular telephone", "cell phone", "cellphone", "mobile phone"),
+    ("clothes dryer", "tumble dryer"),
+    ("curtain", "curtains", "drapes"),
+    ("dresser", "chest of drawers"),
+    ("faucet", "tap"),
+    ("keyboard", "computer keyboard"),
+    ("loudspeaker", "speaker"),
+    ("microwave", "microwave oven"),
+    ("monitor", "display", "computer monitor", "computer screen"),
+    ("motorcycle", "motorbike"),
+    ("nightstand", "night stand", "bedside table"),
+    ("office chair", "desk chair", "swivel chair"),
+    ("picture", "painting"),
+    ("plant", "potted plant", "houseplant"),
+    ("refrigerator", "refridgerator", "fridge"),
+    ("remote control", "remote"),
+    ("sofa", "couch"),
+    ("stove", "cooker"),
+    ("telephone", "phone"),
+    ("trash can", "trash bin", "garbage can", "garbage bin", "rubbish bin", "waste bin", "dustbin", "bin", "ashcan"),
+    ("tv", "television", "television set"),
+    ("tv stand", "television stand"),
+    ("wardrobe", "armoire"),
+    ("washing machine", "washer"),
+    ("watercraft", "vessel", "boat", "ship"),
+    ("whiteboard", "white board"),
+)
+"""Words for one thing among the classes of ScanNet and ShapeNet."""
 
 
 class Classification3D(Classification):
-    """Answers with the bare class name."""
+    """Answers with the bare class name.
+
+    The standard protocol reads a synonym as the class that it means; a word that is itself a class means only that
+    one, so a list with both `sofa` and `couch` tells them apart. The published protocol takes the text as it is.
+    """
 
     name = "classification3d"
     questions: ClassVar[tuple[str, ...]] = (
@@ -23,3 +68,22 @@ class Classification3D(Classification):
         "Name the class of this object.",
         "What kind of object do the points show?",
     )
+    protocols = tuple(PROTOCOLS)
+
+    def parse(self, text: str, sample: Sample) -> str | None:
+        """The one class name that the text means; by the published protocol the text on one line."""
+        if sample.protocol == "published":
+            return " ".join(text.split()) or None
+        return super().parse(text, sample)
+
+    def _spellings(self, names: Sequence[str]) -> dict[str, str]:
+        found, others = super()._spellings(names), dict[str, str]()
+        for words in SYNONYMS:
+            known = [word for word in words if word in found]
+            if len(known) == 1:  # of two that are listed, a third word could mean either
+                others |= dict.fromkeys(words, found[known[0]])
+        return others | found
+
+    def _metrics(self, protocol: str) -> list[Metric]:
+        """Acc@1: of the class that was understood, or of texts that hold the name anywhere."""
+        return class_metrics(protocol)

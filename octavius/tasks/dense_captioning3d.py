@@ -4,7 +4,7 @@ import random
 import re
 from typing import ClassVar
 
-from torchmetrics import MetricCollection
+from torchmetrics import Metric
 
 from octavius.boxes import Box3D
 from octavius.boxes3d import problem
@@ -77,9 +77,9 @@ class DenseCaptioning3D(Task):
             objects.append(DescribedObject(item.box, texts))
         return tuple(objects)
 
-    def metrics(self) -> MetricCollection:
-        """Caption scores and recall and precision of the boxes, at IoU 0.25 and 0.5."""
-        return MetricCollection([DenseCaptions()])
+    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
+        """m@kIoU and F1 of the captions, recall and precision of the boxes, at IoU 0.25 and 0.5."""
+        return [DenseCaptions()]
 
 
 def _plain(text: str) -> str:

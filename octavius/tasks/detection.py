@@ -4,7 +4,7 @@ import random
 import re
 from typing import ClassVar
 
-from torchmetrics import MetricCollection
+from torchmetrics import Metric
 
 from octavius.boxes import Box, problem
 from octavius.instruction.sample import Boxes, LabelledBox, Sample
@@ -74,9 +74,9 @@ class Detection(Task):
                 raise ValueError(f"{whose(sample)}: a box of {item.label!r} is wrong: {said}")
         return objects
 
-    def metrics(self) -> MetricCollection:
+    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
         """Recall and precision at IoU 0.5, class-aware, one to one."""
-        return MetricCollection([BoxRecallPrecision()])
+        return [BoxRecallPrecision()]
 
 
 def _label(words: str) -> str:

@@ -5,7 +5,7 @@ import re
 from string import ascii_uppercase as LETTERS
 from typing import ClassVar
 
-from torchmetrics import MetricCollection
+from torchmetrics import Metric
 
 from octavius.instruction.sample import Choice, Sample
 from octavius.metrics import Accuracy
@@ -82,9 +82,9 @@ class VQA(Task):
             )
         return answer
 
-    def metrics(self) -> MetricCollection:
+    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
         """Acc@1."""
-        return MetricCollection([Accuracy()])
+        return [Accuracy()]
 
 
 def _options(sample: Sample) -> tuple[str, ...]:

@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
-from torchmetrics import MetricCollection
+from torchmetrics import Metric
 
-from octavius.metrics import answer_metrics
+from octavius.metrics import PROTOCOLS, answer_metrics
 from octavius.tasks.captioning import Captioning
 
 
@@ -15,7 +15,8 @@ class VQA3D(Captioning):
     questions: ClassVar[tuple[str, ...]] = ("What is in this room?",)
     unseen_questions: ClassVar[tuple[str, ...]] = ("Tell me what there is in this room.",)
     max_answer_tokens = 48
+    protocols = tuple(PROTOCOLS)
 
-    def metrics(self) -> MetricCollection:
-        """Exact match in three grades, CIDEr, BLEU-1..4 and ROUGE-L: the standard protocol."""
-        return MetricCollection(answer_metrics("standard"))
+    def _metrics(self, protocol: str) -> list[Metric]:
+        """CIDEr, BLEU-1..4 and ROUGE-L; by the standard protocol exact match in three grades too."""
+        return answer_metrics(protocol)
