@@ -79,10 +79,12 @@ class References:
     Attributes:
         texts: the texts.
         scene: the scene that they speak of, for scores that are counted by scene; empty where there is none.
+        reason: why the first text is right, for tasks that say so before it; empty says the text alone.
     """
 
     texts: tuple[str, ...]
     scene: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
