@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from octavius.decoder import Decoder
@@ -20,7 +21,7 @@ from octavius.model import AnswerLosses, LoRAMoE, Octavius
 from octavius.presets import find_checkpoint
 from octavius.sharding import shard
 from octavius.tasks import TASKS
-from octavius.weights import check_fingerprint, fingerprint, keep_trainable, load_part, part_of
+from octavius.weights import check_fingerprint, fingerprint, keep_trainable, load_fitting, part_of
 
 PROJECTORS = "projectors.safetensors"
 """The projectors beside a decoder that was trained with them."""
@@ -64,12 +65,13 @@ class OctaviusModule(L.LightningModule):
             activation_checkpointing: recompute the decoder's layers in backward to save memory.
             save_decoder: folder that the trained decoder is written to at the end, when it has no experts; the
                 projectors go with it, as projectors.safetensors.
-            projectors: such a file, to begin with its projectors instead of random ones.
+            projectors: such a file, to begin with its projectors instead of random ones; what it does not hold
+                in this model's shapes begins at random, and is named.
         """
         super().__init__()
         self.model = Octavius(decoder, encoders, lora, normalise_features)
         if projectors is not None:
-            load_part(self.model.projectors, find_checkpoint(projectors))
+            begin_with(self.model.projectors, find_checkpoint(projectors))
         self.processor: Processor = self.model.processor(template, max_tokens)
         self.lr, self.betas, self.weight_decay, self.warmup = lr, betas, weight_decay, warmup
         self.loss_norm = loss_norm
@@ -212,6 +214,14 @@ class OctaviusModule(L.LightningModule):
         for task, total, count in zip(TASKS, losses, tokens.tolist(), strict=True):
             if count:
                 self.log(f"train/loss/{task}", total / count)
+
+
+def begin_with(projectors: nn.Module, path: Path) -> None:
+    """Fills projectors from a file as far as it fits, and says in one line what was not in it."""
+    rest = load_fitting(projectors, path)
+    total = len(projectors.state_dict())
+    said = f"; at random begin {', '.join(rest)}" if rest else ""
+    rank_zero_info(f"projectors: {total - len(rest)} of {total} tensors from {path}{said}")
 
 
 def by_task(out: AnswerLosses, batch: Batch) -> Tensor:

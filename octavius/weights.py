@@ -28,19 +28,30 @@ def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): part for name, part in state.items() if name.startswith(prefix)}
 
 
-def load_part(module: nn.Module, path: Path) -> None:
-    """Fills a module from a safetensors file that holds exactly its tensors.
+def load_fitting(module: nn.Module, path: Path) -> list[str]:
+    """Fills a module with those tensors of a safetensors file that have its names and shapes.
+
+    Returns:
+        Names of the module's tensors that were not in the file, or not in their shape, and stay as they are.
 
     Raises:
-        ValueError: the file is of another module.
+        ValueError: nothing of the file fits, or it cannot be read.
     """
     try:
-        module.load_state_dict(load_file(path))
-    except (RuntimeError, SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())
+        found = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as tensors: {' '.join(str(error).split())}") from None
+    own = module.state_dict()
+    taken = {
+        name: tensor for name, tensor in found.items() if name in own and own[name].shape == tensor.shape
+    }
+    if not taken:
         raise ValueError(
-            f"{path} does not hold the tensors of this {type(module).__name__}: {reason}"
-        ) from None
+            f"nothing of {path} fits: it holds {_first(sorted(found))}, expected {_first(sorted(own))} in the "
+            "shapes of this model; leave the file out, or take the encoders that it was trained with"
+        )
+    module.load_state_dict(taken, strict=False)
+    return sorted(own.keys() - taken.keys())
 
 
 def fingerprint(module: nn.Module, samples: int = 256) -> str:

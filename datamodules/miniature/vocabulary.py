@@ -1,17 +1,29 @@
 """The world's grammar comes in, a small byte-level BPE tokenizer goes out: every word and coordinate one token."""
 
+import json
+import re
 from collections.abc import Iterable, Iterator
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from datamodules.miniature import text, world
+from datamodules.miniature.rooms import captions, exercises, questions, relations
+from datamodules.miniature.rooms.furniture.catalogue import KINDS
+from datamodules.miniature.rooms.furniture.palette import COLOURS
 
-PIECES = r" ?\[[01]\.\d\d|, [01]\.\d\d| ?\([A-Z]\)| ?[A-Za-z]+| ?\d+(?:\.\d+)?|\s+(?!\S)|\s+| ?[^\sA-Za-z\d]"
-"""What BPE never merges across: words with their blank, `[0.25`, `, 0.25`, `(A)`, numbers, single marks."""
+PIECES = r" ?\[-?\d\.\d\d|, -?\d\.\d\d| ?\([A-Z]\)| ?[A-Za-z]+| ?\d+(?:\.\d+)?|\s+(?!\S)|\s+| ?[^\sA-Za-z\d]"
+"""What BPE never merges across: words with their blank, `[0.25`, `, -1.25`, `(A)`, numbers, single marks."""
 
 TAGS = ("### Human:", "\n### Assistant:", "<Img>", "</Img>", "<Pcl>", "</Pcl>")
 """The prompt's own marks, one token each; plain text, not special tokens."""
+
+
+REACH = 340
+"""Centimetres up to which coordinates of rooms are told, either way from their middle."""
+
+
+FIELD = re.compile(r"{\w+}")
 
 
 def build_tokenizer(lines: Iterable[str], size: int = 2048) -> PreTrainedTokenizerFast:
@@ -58,6 +70,49 @@ def world_lines(seed: int, count: int, questions: Iterable[str] = ()) -> Iterato
                 pairs = zip("ABCD", asked.options, strict=False)
                 letters = ", ".join(f"{option} ({letter})" for letter, option in pairs)
                 yield f" {asked.text}\nOptions: {letters}"
+
+
+def room_lines() -> Iterator[str]:
+    """Text with every word of the rooms' descriptions, questions and answers, and every coordinate, each once.
+
+    Classes that training never shows are named too: a word by itself tells nothing of what it means. The wordings
+    of zero-shot sets are not.
+    """
+    for value in range(-REACH, REACH + 1):
+        yield f" [{value / 100:.2f}, {value / 100:.2f}"
+    yield " [-0.00, -0.00]; no objects"
+    yield f" {' '.join((*COLOURS, *questions.WORDS, *'012345', 'yes no none apart small large A An a an one'))}"
+    yield from (f" {name} {kind.plural}, object; {name}." for name, kind in KINDS.items())
+    yield from (f" {phrase}" for phrase in relations.PHRASES.values())
+    forms = [*captions.DESCRIPTIONS, *(form for forms in questions.WORDINGS.values() for form in forms)]
+    yield from (f" {FIELD.sub('a', form)}" for form in (*forms, *exercises.WORDINGS))
+
+
+def grow_tokenizer(tokenizer: PreTrainedTokenizerFast, lines: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer that also has one token for each piece of these lines, and for each of `TAGS`.
+
+    What it knows keeps its number, so that a model's embeddings only have to be made longer. New pieces are
+    looked up whole and not merged from parts; what is not looked up is merged as before.
+
+    Args:
+        tokenizer: one that `build_tokenizer` made.
+        lines: text of what is new.
+    """
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    known = {token["content"]: token["id"] for token in state["added_tokens"]} | state["model"]["vocab"]
+    state["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": PIECES}
+    state["model"]["ignore_merges"] = True
+    backend = Tokenizer.from_str(json.dumps(state)).pre_tokenizer
+    assert backend is not None
+    pieces = dict.fromkeys(piece for line in lines for piece, _ in backend.pre_tokenize_str(line))
+    for piece in (*TAGS, *pieces):
+        known.setdefault(piece, len(known))
+    state["model"]["vocab"] = known
+    grown = Tokenizer.from_str(json.dumps(state))
+    grown.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=grown, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
 
 
 def unmerged(tokenizer: PreTrainedTokenizerFast, lines: Iterable[str]) -> list[str]:

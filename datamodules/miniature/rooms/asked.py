@@ -1,0 +1,155 @@
+"""A room comes in, one question of a task about it goes out: with the rows that are seen of it, and its gold."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from datamodules.miniature.rooms import questions
+from datamodules.miniature.rooms.captions import DESCRIPTIONS, describe, with_article
+from datamodules.miniature.rooms.exercises import EXERCISES
+from datamodules.miniature.rooms.furniture.catalogue import CLASSES
+from datamodules.miniature.rooms.furniture.palette import COLOURS
+from datamodules.miniature.rooms.room import Room
+from datamodules.miniature.rooms.symbolic import Part, alone, centred, symbols
+from octavius.instruction.sample import ClassName, DescribedObject, DescribedObjects, Gold, References
+
+T = TypeVar("T")
+
+SINGLE = 0.25
+"""Share of things to name that stand in no room and have no colour, as those of object sets."""
+
+FEW = 6
+"""Things of a room that is described whole, at most."""
+
+UNCOLOURED = ("object", "place", "larger", "count")
+"""Questions that make sense where nobody can see a colour."""
+
+
+class Asked(NamedTuple):
+    """A question about a room: its task, the rows that are seen, and the rest of a sample."""
+
+    task: str
+    rows: np.ndarray
+    question: str
+    gold: Gold
+    group: str = ""
+
+
+def ask_class(room: Room, rng: np.random.Generator, hidden: float) -> Asked:
+    """What one thing is."""
+    names = list(dict.fromkeys(piece.name for piece in room.pieces))
+    name = names[int(rng.integers(len(names)))]
+    piece = _one([piece for piece in room.pieces if piece.name == name], rng)
+    single = rng.random() < SINGLE
+    gone: tuple[Part, ...] = ("colour",) if single or rng.random() < hidden else ()
+    rows = alone(piece, rng, gone) if single else symbols([piece], rng, gone, found=False)
+    return Asked("classification3d", rows, "", ClassName(name, CLASSES), "single" if single else "")
+
+
+def ask_description(room: Room, rng: np.random.Generator, hidden: float) -> Asked | None:
+    """What one thing is like; where it stands is told too, though one thing alone hardly tells it."""
+    gone = _gone(("class", "colour"), rng, hidden)
+    piece = _one(room.pieces, rng)
+    texts: tuple[str, ...]
+    if "class" in gone:
+        thing = with_article(f"{piece.size} {piece.colour} object".strip())
+        texts = (f"This is {thing}.", f"It is {thing}.")
+    else:
+        room = uncoloured(room) if gone else room
+        piece = next(other for other in room.pieces if other.number == piece.number)
+        forms = [form for form in DESCRIPTIONS if not gone or "{colour}" not in form]
+        texts = tuple(text.text for text in describe(room, piece, rng, forms=forms))
+    if not texts:
+        return None
+    return Asked("captioning3d", symbols([piece], rng, gone, found=False), "", References(texts))
+
+
+def ask_question(room: Room, rng: np.random.Generator, hidden: float) -> Asked | None:
+    """One of ScanQA's kinds of question; rare answers of a room as often as usual ones."""
+    gone = _gone(("colour",), rng, hidden)
+    kinds = UNCOLOURED if gone else tuple(questions.WORDINGS)
+    kind = kinds[int(rng.integers(len(kinds)))]
+    found = [one for one in questions.questions(uncoloured(room) if gone else room, rng) if one.kind == kind]
+    if gone:
+        found = [one for one in found if not set(one.text.split()) & {*COLOURS}]
+    if not found:
+        return None
+    usual = sorted({one.answers[0] for one in found})
+    answer = usual[int(rng.integers(len(usual)))]
+    asked = _one([one for one in found if one.answers[0] == answer], rng)
+    answers = tuple(dict.fromkeys(_plain(text) for text in asked.answers))
+    names = [piece.name for number in asked.pieces for piece in room.pieces if piece.number == number]
+    gold = References(answers, reason=reason_of(names, answers[0]))
+    return Asked("vqa3d", symbols(room.pieces, rng, gone), _plain(asked.text), gold, kind)
+
+
+def ask_for_all(room: Room, rng: np.random.Generator, hidden: float) -> Asked | None:  # noqa: ARG001
+    """All things of a small room, each with its box."""
+    few = rng.permutation(len(room.pieces))[: int(rng.integers(1, FEW + 1))]
+    room = room.only([room.pieces[place].number for place in few])
+    told = [(piece, describe(room, piece, rng)) for piece in room.pieces]
+    objects = [
+        DescribedObject(centred(piece.box), tuple(t.text for t in texts)) for piece, texts in told if texts
+    ]
+    if not objects:
+        return None
+    pieces = [piece for piece, texts in told if texts]
+    return Asked("dense_captioning3d", symbols(pieces, rng), "", DescribedObjects(tuple(objects)))
+
+
+def ask_exercise(name: str, room: Room, rng: np.random.Generator, hidden: float) -> Asked | None:
+    """An exercise on several things of a room."""
+    parts: dict[str, tuple[Part, ...]] = {"at": ("class", "colour"), "colours": (), "listed": ()}
+    gone = _gone(parts.get(name, ("colour",)), rng, hidden)
+    asked = EXERCISES[name](uncoloured(room) if "colour" in gone else room, rng)
+    if asked is None:
+        return None
+    question, answer = asked
+    if "class" in gone:
+        answer = f"{answer.split()[0]} object"
+    return Asked("conversation", symbols(room.pieces, rng, gone), question, References((answer,)))
+
+
+KINDS: dict[str, Callable[[Room, np.random.Generator, float], Asked | None]] = {
+    "classification3d": ask_class,
+    "captioning3d": ask_description,
+    "vqa3d": ask_question,
+    "dense_captioning3d": ask_for_all,
+    **{name: partial(ask_exercise, name) for name in EXERCISES},
+}
+"""The tasks, and the exercises beside them; the share is how often something is hidden that may be."""
+
+
+def uncoloured(room: Room) -> Room:
+    """The room as one that sees no colours would tell of it."""
+    pieces = [replace(piece, look=replace(piece.look, colour="")) for piece in room.pieces]
+    return replace(room, pieces=tuple(pieces))
+
+
+def reason_of(names: Sequence[str], answer: str) -> str:
+    """What is said before an answer: the things that a question is about, then the answer; perhaps nothing.
+
+    >>> reason_of(["chair", "chair"], "2")
+    'chair, chair 2'
+    """
+    if answer in ("yes", "no") or all(name in answer for name in names):
+        return ""
+    return f"{', '.join(names)} {answer}"
+
+
+def _gone(parts: tuple[Part, ...], rng: np.random.Generator, share: float) -> tuple[Part, ...]:
+    """One of these parts in `share` of the cases."""
+    if not parts or rng.random() >= share:
+        return ()
+    return (parts[int(rng.integers(len(parts)))],)
+
+
+def _one(pool: Sequence[T], rng: np.random.Generator) -> T:
+    return pool[int(rng.integers(len(pool)))]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())

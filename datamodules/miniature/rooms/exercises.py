@@ -1,0 +1,143 @@
+"""A room comes in, an exercise about several of its things goes out as (question, answer); None where it has none.
+
+They teach what questions and descriptions ask one thing of: to fetch what belongs to a name, or to a place.
+What training never tells is not told here either. A piece whose colour is hidden has an empty one.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from datamodules.miniature.rooms.captions import anchors_of, label, said
+from datamodules.miniature.rooms.furniture.catalogue import CLASSES, KINDS
+from datamodules.miniature.rooms.furniture.palette import COLOURS
+from datamodules.miniature.rooms.relations import HELD_OUT_RELATIONS, HOLDS, PHRASES, PLACES, claims
+from datamodules.miniature.rooms.room import Piece, Room
+from datamodules.miniature.rooms.symbolic import centred
+
+Exercise: TypeAlias = tuple[str, str]
+
+MOST = 4
+"""Things that one exercise asks about."""
+
+ORDER = ("on", "carrying", "above", "below", "front", "behind", "left", "right", "next")
+"""Which relation is told where several hold, the first of them."""
+
+LOCATE = ("Give the box of the {what}.", "Find the box of the {what}.", "Where is the box of the {what}?")
+AT = ("What is at {where}?", "Which object is at {where}?", "What do you see at {where}?")
+LIST = ("List the {what}.", "Name all {what}.", "Which {what} are there?")
+EACH_COLOUR, EACH_PLACE = "Name the colour of each: {what}.", "Say where each stands: {what}."
+AROUND = "How do these stand to the {anchor}: {what}?"
+
+WORDINGS = (*LOCATE, *AT, *LIST, EACH_COLOUR, EACH_PLACE, AROUND)
+
+
+def colours(room: Room, rng: np.random.Generator) -> Exercise | None:
+    """The colours of some things: `chair red; desk brown`."""
+    names = [piece.name for piece in room.pieces]
+    clear = _drawn([piece for piece in room.pieces if names.count(piece.name) == 1], rng)
+    if not clear or not all(piece.colour for piece in clear):
+        return None
+    asked = ", ".join(piece.name for piece in clear)
+    return EACH_COLOUR.format(what=asked), "; ".join(f"{piece.name} {piece.colour}" for piece in clear)
+
+
+def standing(room: Room, rng: np.random.Generator) -> Exercise | None:
+    """Where some things stand: `lamp on the desk; bed against the wall`."""
+    anchors, rows = anchors_of(room), dict[str, str]()
+    for piece in _drawn([piece for piece in anchors if piece.look.way.stands != "wall"], rng):
+        true = [claim for claim in claims(room, piece, anchors) if claim.relation in ("on", *PLACES)]
+        if true and not any(claim.held_out for claim in true):
+            rows[_label(room, piece)] = said(room, true[-1] if true[-1].relation == "on" else true[0])
+    if not rows:
+        return None
+    return EACH_PLACE.format(what=", ".join(rows)), "; ".join(f"{name} {at}" for name, at in rows.items())
+
+
+def around(room: Room, rng: np.random.Generator) -> Exercise | None:
+    """How some things stand to one anchor: `monitor on; office chair in front of; bed apart`."""
+    anchors = anchors_of(room)
+    if len(anchors) < 2:
+        return None
+    anchor, rows = anchors[int(rng.integers(len(anchors)))], dict[str, str]()
+    near, far = list[tuple[Piece, str]](), list[tuple[Piece, str]]()
+    for piece in anchors:
+        true = [relation for relation in ORDER if HOLDS[relation](piece, anchor)]
+        if piece != anchor and not any((relation, anchor.name) in HELD_OUT_RELATIONS for relation in true):
+            (near if true else far).append((piece, true[0] if true else ""))
+    for place in rng.permutation(len(near))[: MOST - 1]:
+        piece, relation = near[place]
+        rows[_label(room, piece)] = PHRASES[relation].removesuffix(" the {0}")
+    for place in rng.permutation(len(far))[:1]:
+        rows[_label(room, far[place][0])] = "apart"
+    if not rows:
+        return None
+    rows = {name: rows[name] for name in rng.permutation(list(rows)).tolist()}
+    asked = AROUND.format(anchor=_label(room, anchor), what=", ".join(rows))
+    return asked, "; ".join(f"{name} {relation}" for name, relation in rows.items())
+
+
+def listed(room: Room, rng: np.random.Generator) -> Exercise | None:
+    """All things of a class by their colours: `red chair, blue chair`; `none` for a class that is not there."""
+    names = [piece.name for piece in room.pieces]
+    counted = sorted(set(names), key=lambda name: -names.count(name) * rng.uniform(0.3, 1))
+    absent = [name for name in CLASSES if name not in names]
+    pool = counted[:2] if rng.random() < 0.8 else absent
+    if not all(piece.colour for piece in room.pieces) or not pool:
+        return None
+    name = pool[int(rng.integers(len(pool)))]
+    worn = [piece.colour for piece in room.pieces if piece.name == name]
+    rows = [f"{colour} {name}" for colour in COLOURS for _ in range(worn.count(colour))]
+    return _form(LIST, rng).format(what=KINDS[name].plural), ", ".join(rows) or "none"
+
+
+def locate(room: Room, rng: np.random.Generator) -> Exercise | None:
+    """The box of a thing, written as dense captions write it."""
+    anchors = anchors_of(room)
+    if not anchors:
+        return None
+    piece = anchors[int(rng.integers(len(anchors)))]
+    return _form(LOCATE, rng).format(what=_label(room, piece)), written(centred(piece.box))
+
+
+def at(room: Room, rng: np.random.Generator) -> Exercise:
+    """What stands at a place, which is the middle of its box: `red chair`."""
+    piece = room.pieces[int(rng.integers(len(room.pieces)))]
+    asked = _form(AT, rng).format(where=written(centred(piece.box)[:3]))
+    return asked, f"{piece.colour} {piece.name}".strip()
+
+
+def written(numbers: Sequence[float]) -> str:
+    """Metres with two decimals.
+
+    >>> written((1.2, -0.051))
+    '[1.20, -0.05]'
+    """
+    return f"[{', '.join(f'{number:.2f}' for number in numbers)}]"
+
+
+def _drawn(pieces: Sequence[Piece], rng: np.random.Generator) -> list[Piece]:
+    """Up to `MOST` of them, in any order."""
+    return [pieces[place] for place in rng.permutation(len(pieces))[: int(rng.integers(1, MOST + 1))]]
+
+
+def _label(room: Room, piece: Piece) -> str:
+    name = label(room, piece)
+    assert name is not None
+    return name
+
+
+def _form(forms: Sequence[str], rng: np.random.Generator) -> str:
+    return forms[int(rng.integers(len(forms)))]
+
+
+EXERCISES = {
+    "colours": colours,
+    "standing": standing,
+    "around": around,
+    "listed": listed,
+    "locate": locate,
+    "at": at,
+}
+"""All of them by name."""
