@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, need
+from datamodules.benchmarks.cloud_files import check_cloud
 from octavius.instruction.clouds import Y_UP
 from octavius.instruction.sample import ClassName, Media, Region, Sample
 
@@ -18,7 +19,8 @@ def read(root: Path, split: str, bad: BadPolicy = "error", up: Literal["y", "z"]
     Args:
         root: the folder that holds the folders of the classes.
         split: the folder below that of a class.
-        bad: what to do with a class folder without a cloud; most often its copy was cut short.
+        bad: what to do with a class folder without a cloud, and with a file that can be none; most often the
+            copy was cut short.
         up: the axis that points up. ModelNet's own meshes have z up, its resampled clouds with normals y.
     """
     classes = sorted(folder.parent.name for folder in root.glob(f"*/{split}/"))
@@ -41,6 +43,8 @@ def read(root: Path, split: str, bad: BadPolicy = "error", up: Literal["y", "z"]
             pose = Y_UP if up == "y" else None
             media = {"cloud": Media(path=file, pose=pose, region=Region(key, None))}
             gold = ClassName(names[name], vocabulary)
-            samples.append(Sample(key, "classification3d", "modelnet_classification", media, "", gold))
+            with items.guard(f"the object {key}"):
+                check_cloud(file)
+                samples.append(Sample(key, "classification3d", "modelnet_classification", media, "", gold))
     items.report()
     return samples

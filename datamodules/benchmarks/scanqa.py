@@ -24,7 +24,10 @@ KINDS = {
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every question, which is about the whole scan. Its group is the kind of the question."""
+    """One sample for every question, which is about the whole scan. Its group is the kind of the question.
+
+    Questions need no objects; where the files that tell them are there, the scan brings their boxes.
+    """
     name = f"ScanQA_v1.0_{split}.json"
     file = need(root, LAYOUT, name, f"qa/{name}")
     folders, items = Scans(root, LAYOUT), BadItems(bad, file)
@@ -36,7 +39,8 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     samples = []
     for place, record in enumerate(records):
         with items.guard(f"item {place}"):
-            scan = folders.scan(take_text(record, "scene_id"), objects=False)
+            scene = take_text(record, "scene_id")
+            scan = folders.scan(scene, objects=folders.annotated(scene))
             question = take_text(record, "question")
             samples.append(
                 Sample(

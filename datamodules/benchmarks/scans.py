@@ -6,7 +6,7 @@ samples are loaded in the workers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.benchmarks.base import BadItemError, DataFolder, load_json, need, numbers, read_lines, take
+from datamodules.benchmarks.base import BadItemError, DataFolder, load_json, need, take
 from octavius.boxes import Box3D
 from octavius.boxes3d import from_edges, problem
 from octavius.instruction.clouds import read_points
-from octavius.instruction.sample import Media, Pose, Region
+from octavius.instruction.sample import Media, Region
+from octavius.instruction.scan_frame import axis_alignment
 
 LAYOUT = """\
   <root>/scans/<scan>/<scan>_vh_clean_2.ply                  the mesh (of test scans: in <root>/scans_test)
@@ -29,6 +30,9 @@ LAYOUT = """\
 
 MESH, SEGMENTS = "{0}_vh_clean_2.ply", "{0}_vh_clean_2.0.010000.segs.json"
 OBJECTS, INFO = "{0}.aggregation.json", "{0}.txt"
+
+STRUCTURE = ("wall", "walls", "floor", "ceiling")
+"""Last words of the raw categories that the set of forty calls wall, floor and ceiling."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Scan:
 
     Attributes:
         name: for example `scene0000_00`.
-        cloud: the reference to its mesh, with the pose that aligns it.
+        cloud: the reference to its mesh, with the pose that aligns it, and the boxes of the things in it when
+            its objects were asked for: of each object once, walls, floors and ceilings apart.
         objects: its objects by their ids; empty when they were not asked for.
         broken: what is wrong with the others, by their ids.
     """
@@ -96,6 +101,10 @@ class Scans:
             DataFolder(root / home) for home in ("scans", "scans_test") if (root / home).is_dir()
         ]
 
+    def annotated(self, name: str) -> bool:
+        """Whether both files are there that tell the objects of a scan; test scans have none."""
+        return all(file.is_file() for file in self._paths(name, (SEGMENTS, OBJECTS)))
+
     def scan(self, name: str, objects: bool = True) -> Scan:
         """One scan, with its objects or without.
 
@@ -109,9 +118,12 @@ class Scans:
             raise BadItemError(found)
         return found
 
-    def _files(self, name: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
+    def _paths(self, name: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
         homes = [folder for folder in self._folders if (folder.path / name).is_dir()] or self._folders
-        files = tuple(homes[0].file(f"{name}/{pattern.format(name)}") for pattern in patterns)
+        return tuple(homes[0].file(f"{name}/{pattern.format(name)}") for pattern in patterns)
+
+    def _files(self, name: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
+        files = self._paths(name, patterns)
         missing = [file.name for file in files if not file.is_file()]
         if missing:
             raise BadItemError(f"the scan {name} lacks {' and '.join(missing)} in {files[0].parent}")
@@ -126,23 +138,13 @@ def object_id(record: object, key: str) -> str:
     return str(int(value))
 
 
-def axis_alignment(info: Path) -> Pose | None:
-    """The alignment of a scan's information file; None where it names none, as those of test scans."""
-    pairs = [line.partition("=") for _, line in read_lines(info)]
-    texts = [text for key, _, text in pairs if key.strip() == "axisAlignment"]
-    if not texts:
-        return None
-    try:
-        found = numbers([float(word) for word in texts[-1].split()], 16)
-    except ValueError as error:  # also what `numbers` raises
-        raise BadItemError(f"the axisAlignment in {info.name} is not 16 numbers: {error}") from None
-    matrix = np.array(found).reshape(4, 4)
-    turn = matrix[:3, :3]
-    rigid = np.allclose(turn @ turn.T, np.eye(3), atol=1e-3) and np.linalg.det(turn) > 0
-    if not rigid or not np.allclose(matrix[3], (0, 0, 0, 1)):
-        raise BadItemError(f"the axisAlignment in {info.name} is no rigid motion: {texts[-1].strip()[:80]}")
-    rows = [tuple(row) for row in matrix.tolist()]
-    return tuple(rows)
+def is_structure(label: str) -> bool:
+    """Whether a raw category is a part of the building, by its last word.
+
+    >>> [is_structure(label) for label in ("wall", "shower floor", "floor mat")]
+    [True, True, False]
+    """
+    return label.rpartition(" ")[2] in STRUCTURE
 
 
 @cache
@@ -161,7 +163,9 @@ def _read(name: str, files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...
         objects, broken = _objects(xyz, segments_file, objects_file)
     except ValueError as error:
         return f"the scan {name} cannot be used: {error}"
-    return Scan(name, cloud, objects, broken)
+    found = Scan(name, cloud, objects, broken)
+    things = tuple(one.box for one in found.distinct() if not is_structure(one.label))
+    return replace(found, cloud=replace(cloud, objects=things))
 
 
 def _objects(

@@ -12,6 +12,7 @@ from datamodules.benchmarks.base import (
     read_lines,
     take_text,
 )
+from datamodules.benchmarks.cloud_files import check_cloud
 from octavius.instruction.clouds import Y_UP
 from octavius.instruction.sample import ClassName, Media, Region, Sample
 
@@ -45,7 +46,9 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     for line, name in found:
         with items.guard(f"the object {line}"):
             key = line.removesuffix(".npy")
-            media = {"cloud": Media(path=clouds.file(line), pose=Y_UP, region=Region(key, None))}
+            file = clouds.file(line)
+            check_cloud(file)
+            media = {"cloud": Media(path=file, pose=Y_UP, region=Region(key, None))}
             gold = ClassName(name, names)
             samples.append(Sample(key, "classification3d", "shapenet_classification", media, "", gold))
     items.report()

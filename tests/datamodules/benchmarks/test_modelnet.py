@@ -53,3 +53,13 @@ def test_a_missing_split_is_told(tmp_path: Path) -> None:
     write(tmp_path, "bed/test/c.npy")
     with pytest.raises(DatasetNotFoundError, match="<class_name>/train/ not found in the data folder"):
         read(tmp_path, "train")
+
+
+def test_a_file_that_can_be_no_cloud_is_a_bad_item(tmp_path: Path) -> None:
+    write(tmp_path, "bed/test/c.npy", "bed/test/d.npy")
+    np.save(tmp_path / "bed/test/c.npy", np.zeros((0, 3), "float32"))
+    with pytest.raises(ValueError, match=r"the object bed/c\.npy: .*c\.npy: the cloud is empty"):
+        read(tmp_path, "test")
+    with pytest.warns(UserWarning, match="1 bad item left out"):
+        [sample] = read(tmp_path, "test", bad="skip")
+    assert sample.id == "bed/d.npy"

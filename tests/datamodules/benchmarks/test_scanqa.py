@@ -9,7 +9,16 @@ import pytest
 from datamodules.benchmarks.base import DatasetNotFoundError
 from datamodules.benchmarks.scanqa import kind_of, read
 from octavius.instruction.sample import Media, References, Sample
-from tests.datamodules.benchmarks.scan_files import AGGREGATION, MESH, NAME, SEGMENTS, ply, write_scan
+from tests.datamodules.benchmarks.scan_files import (
+    AGGREGATION,
+    CHAIR,
+    MESH,
+    NAME,
+    SEGMENTS,
+    TABLE,
+    ply,
+    write_scan,
+)
 
 
 def record(number: int, **changes: Any) -> dict[str, Any]:
@@ -25,11 +34,11 @@ def record(number: int, **changes: Any) -> dict[str, Any]:
     return {**usual, **changes}
 
 
-def write(root: Path, *records: Any, name: str = "ScanQA_v1.0_val.json") -> Path:
+def write(root: Path, *records: Any, name: str = "ScanQA_v1.0_val.json", annotated: bool = False) -> Path:
     folder = root / "scans" / NAME
     if not folder.is_dir():
         write_scan(root)
-    for file in (SEGMENTS, AGGREGATION):  # no question needs them
+    for file in () if annotated else (SEGMENTS, AGGREGATION):  # no question needs them
         (folder / file.format(NAME)).unlink(missing_ok=True)
     (root / name).parent.mkdir(exist_ok=True)
     (root / name).write_text(json.dumps(list(records)))
@@ -50,6 +59,12 @@ def test_questions_become_samples(tmp_path: Path, folder: str) -> None:
         group="colour",
     )
     assert [sample.group for sample in samples] == ["colour", "place"]
+
+
+def test_an_annotated_scan_brings_its_boxes(tmp_path: Path) -> None:
+    write_scan(tmp_path)
+    [sample] = read(write(tmp_path, record(0), annotated=True), "val")
+    assert sample.media["cloud"].objects == tuple(pytest.approx(thing.box) for thing in (TABLE, CHAIR))
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_all_descriptions_of_a_scan(tmp_path: Path) -> None:
         NAME,
         "dense_captioning3d",
         "scanrefer_dense_captioning",
-        {"cloud": Media(path=tmp_path / "scans" / NAME / MESH.format(NAME))},
+        {"cloud": Media(path=tmp_path / "scans" / NAME / MESH.format(NAME), objects=(TABLE_BOX, CHAIR_BOX))},
         "",
         DescribedObjects(things),
     )

@@ -61,6 +61,28 @@ def test_the_loader_and_the_box_speak_of_one_frame(tmp_path: Path) -> None:
     assert points[17:].min(axis=0) == pytest.approx(CHAIR.low, abs=1e-5)
 
 
+def test_a_scene_brings_the_boxes_of_its_things(tmp_path: Path) -> None:
+    file = write_scan(tmp_path, [TABLE, CHAIR, FLOOR]) / AGGREGATION.format(NAME)
+    groups = json.loads(file.read_text())["segGroups"]
+    floors = [
+        {**groups[2], "objectId": 3 + n, "label": label} for n, label in enumerate(("shower_floor", "wall"))
+    ]
+    again = {**groups[1], "objectId": 5}
+    edit(file, segGroups=[*groups, *floors, again, {**groups[0], "objectId": 6, "label": "floor mat"}])
+    scan = read(tmp_path)
+    assert scan.cloud.objects == tuple(pytest.approx(thing.box) for thing in (TABLE, CHAIR, TABLE))
+    assert scan.region("1").objects is None, "one object is meant"
+    assert Scans(tmp_path, LAYOUT).scan(NAME, objects=False).cloud.objects is None
+
+
+@pytest.mark.parametrize("missing", [[SEGMENTS], [AGGREGATION], [SEGMENTS, AGGREGATION], []])
+def test_scans_without_annotation_are_known(tmp_path: Path, missing: list[str]) -> None:
+    folder = write_scan(tmp_path)
+    for file in missing:
+        (folder / file.format(NAME)).unlink()
+    assert Scans(tmp_path, LAYOUT).annotated(NAME) == (not missing)
+
+
 def test_a_test_scan_has_a_home_of_its_own_and_no_objects(tmp_path: Path) -> None:
     write_scan(tmp_path, name="scene0001_00")
     folder = write_scan(tmp_path, home="scans_test")
@@ -212,13 +234,13 @@ SCANS: dict[str, tuple[Callable[[Path], None], str]] = {
     "information that is no text": (write(INFO, b"\xff\xfe"), "txt is not text in UTF-8 at byte 0"),
     "an alignment of 15 numbers": (
         info("1 " * 15),
-        "the axisAlignment in .*txt is not 16 numbers: expected 16",
+        "the axisAlignment in .*txt is not 16 numbers, found 15",
     ),
     "an alignment of words": (
         info("one " * 16),
         "is not 16 numbers: could not convert string to float: 'one'",
     ),
-    "an alignment of NaN": (info("nan " * 16), "is not 16 numbers: expected a finite number, found nan"),
+    "an alignment of NaN": (info("nan " * 16), "is no rigid motion: nan nan"),
     "an alignment that scales": (info("2 0 0 0 0 2 0 0 0 0 2 0 0 0 0 1"), "no rigid motion: 2 0 0 0 0 2"),
     "an alignment that mirrors": (info("-1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1"), "is no rigid motion"),
     "an alignment of another last row": (info("1 0 0 0 0 1 0 0 0 0 1 0 1 0 0 1"), "is no rigid motion"),

@@ -23,6 +23,9 @@ def write(root: Path, *lines: str, lists: str = "shapenet-55", clouds: str = "sh
     for folder in (lists, clouds):
         (root / folder).mkdir(parents=True, exist_ok=True)
     (root / lists / "test.txt").write_text("".join(f"{line}\n" for line in lines))
+    for line in lines:
+        if line.endswith(".npy") and ".." not in line:
+            np.save(root / clouds / line, np.eye(3, dtype="float32"))
     (root / "shapenet_synset_dict.json").write_text(json.dumps(NAMES))
     return root
 
@@ -63,6 +66,21 @@ BAD = {
     "unknown synset": ("0-1.npy", "the synset '0' has no name"),
     "escape": (f"{PLANE}-1/../../../1.npy", "leads out of the data folder"),
 }
+CLOUDS: dict[str, tuple[Any, str]] = {
+    "no point": (np.zeros((0, 3), "float32"), "the cloud is empty, it has no point; leave it out"),
+    "one point": (np.zeros((1, 3), "float32"), "the cloud has a single point"),
+    "two numbers a point": (
+        np.zeros((9, 2), "float32"),
+        r"expected points \(P, 3\), .*, found float32 \(9, 2\)",
+    ),
+    "a list of numbers": (np.zeros(9, "float32"), r"found float32 \(9,\)"),
+    "texts": (np.array([["a", "b", "c"]] * 2), r"expected points \(P, 3\), .*, found <U1 \(2, 3\)"),
+    "a pickle": (np.array([[None] * 3] * 2), "is not an array that can be read"),
+    "cut short": (b"\x93NUMPY\x01\x00v\x00{'descr'", "is not an array that can be read"),
+    "empty file": (b"", "is not an array that can be read"),
+    "text": (b"0 0 0\n1 1 1\n", "is not an array that can be read"),
+    "missing": (None, "there is no file"),
+}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -74,6 +92,32 @@ def test_bad_lines(tmp_path: Path, case: str) -> None:
     with pytest.warns(UserWarning, match="1 bad item left out"):
         [sample] = read(tmp_path, "test", bad="skip")
     assert sample.id == f"{BED}-2"
+
+
+@pytest.mark.parametrize("case", CLOUDS)
+def test_files_that_can_be_no_cloud(tmp_path: Path, case: str) -> None:
+    content, message = CLOUDS[case]
+    write(tmp_path, f"{PLANE}-1.npy", f"{BED}-2.npy")
+    file = tmp_path / "shapenet_pc" / f"{PLANE}-1.npy"
+    file.unlink()
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        np.save(file, content)
+    with pytest.raises(ValueError, match=rf"the object {PLANE}-1\.npy: .*{message}"):
+        read(tmp_path, "test")
+    with pytest.warns(UserWarning, match="1 bad item left out"):
+        [sample] = read(tmp_path, "test", bad="skip")
+    assert sample.id == f"{BED}-2"
+
+
+def test_a_cloud_whose_end_is_missing(tmp_path: Path) -> None:
+    """The header promises more points than follow."""
+    write(tmp_path, f"{PLANE}-1.npy")
+    file = tmp_path / "shapenet_pc" / f"{PLANE}-1.npy"
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(ValueError, match=rf"{file.name} is not an array that can be read .*; copy it again"):
+        read(tmp_path, "test")
 
 
 @pytest.mark.parametrize(
@@ -110,6 +154,6 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "shapenet_synset_dict.json").unlink()
     with pytest.raises(DatasetNotFoundError, match=r"shapenet_synset_dict\.json and taxonomy\.json and"):
         read(tmp_path, "test")
-    (tmp_path / "shapenet_pc").rmdir()
+    (tmp_path / "shapenet_pc").rename(tmp_path / "clouds")
     with pytest.raises(DatasetNotFoundError, match="shapenet_pc/ and shapenet-55/shapenet_pc/ not found"):
         read(tmp_path, "test")
