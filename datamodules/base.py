@@ -1,7 +1,7 @@
 """Training and evaluation sets come in, the loaders that Lightning asks for go out."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning as L
@@ -57,15 +57,18 @@ class InstructionDataModule(L.LightningDataModule):
         for item in sets:
             yield from item.samples
 
+    def whole_epoch(self, sets: Sequence[TrainSet]) -> int:
+        """Instances in an epoch over all processes when `samples_per_epoch` says nothing."""
+        return sum(len(item.samples) for item in sets)
+
     def train_dataloader(self) -> DataLoader[Example]:
         """Batches of the planned mixture."""
         sets, processor = self.train_sets(), self._processor()
-        sizes = [len(item.samples) for item in sets]
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         self._sampler = MixtureSampler(
-            sizes,
+            [len(item.samples) for item in sets],
             [item.weight for item in sets],
-            self.samples_per_epoch or sum(sizes),
+            self.samples_per_epoch or self.whole_epoch(sets),
             self.batch_size,
             self.seed,
             rank,

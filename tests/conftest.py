@@ -22,6 +22,7 @@ import torch
 from hypothesis import settings
 
 from datamodules.miniature.files import Sizes, build
+from datamodules.miniature.rooms import files as rooms
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,6 +46,13 @@ def miniature_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The miniature on disk, seed 0: 20 training and 10 evaluation items of each kind; do not change it."""
     sizes = Sizes(20, 20, 20, 20, val=10, test=10, val_questions=10, test_questions=10)
     return build(tmp_path_factory.mktemp("data") / "miniature", sizes=sizes, progress=False)
+
+
+@pytest.fixture(scope="session")
+def few_rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature's rooms on disk, seed 0: two to train, one of every other set; do not change them."""
+    sizes = rooms.Sizes(train=2, val=1, test=1, unseen=1, things_train=1, things_test=1)
+    return rooms.build(tmp_path_factory.mktemp("rooms") / "rooms", sizes=sizes, progress=False, processes=1)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from octavius.instruction.batch import Processor
 from octavius.instruction.media import ArrayLoader, ImageLoader
 from octavius.instruction.prompt import PromptBuilder
 from octavius.instruction.tokenizer import Tokenizer
+from tests.datamodules.fewer_points import FewerPoints
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +22,14 @@ def processor(tokenizer: Tokenizer) -> Processor:
     """Takes pictures of files, four slots each."""
     image = ImageLoader(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     return Processor(PromptBuilder(tokenizer, {"image": 4}), {"image": image})
+
+
+@pytest.fixture(scope="session")
+def cloud_processor(tokenizer: Tokenizer) -> Processor:
+    """Takes pictures of files, 4 slots each, and a few points of clouds, 16 slots each."""
+    image = ImageLoader(16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    prompts = PromptBuilder(tokenizer, {"image": 4, "cloud": 16})
+    return Processor(prompts, {"image": image, "cloud": FewerPoints()})
 
 
 @pytest.fixture(scope="session")

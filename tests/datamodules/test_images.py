@@ -8,9 +8,10 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
 
-from datamodules import images
-from datamodules.images import ImageInstructions, Source
+from datamodules import sources
+from datamodules.images import ImageInstructions
 from datamodules.miniature import files
+from datamodules.sources import Source
 from octavius.instruction.batch import Processor
 
 TRAIN = [
@@ -76,6 +77,7 @@ def test_sets_of_an_evaluation_have_their_names(miniature_root: Path) -> None:
         "unseen_style_detection",
     ]
     assert [item.unseen_wording for item in sets] == [False, True, True]
+    assert [item.protocol for item in sets] == ["standard"] * 3
     assert {len(item.samples) for item in sets} == {10}
     assert data.eval_sets("validate") == []
 
@@ -88,8 +90,8 @@ def test_annotations_are_read_once_and_pictures_not_at_all(
     for picture in (*root.rglob("*.jpg"), *root.rglob("*.png")):
         picture.write_bytes(b"")
     calls = []
-    read = images.read
-    monkeypatch.setattr(images, "read", lambda *args: calls.append(args) or read(*args))
+    read = sources.read
+    monkeypatch.setattr(sources, "read", lambda *args: calls.append(args) or read(*args))
     data = ImageInstructions(str(root), TRAIN, TEST, TEST)
     assert calls == []
     for _ in range(2):

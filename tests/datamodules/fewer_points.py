@@ -1,0 +1,16 @@
+"""A cloud comes in, a few of its points go out: all clouds of one size, for tests without an encoder."""
+
+from torch import Tensor
+
+from octavius.instruction.clouds import CloudLoader
+from octavius.instruction.sample import Media
+
+POINTS = 5
+
+
+class FewerPoints(CloudLoader):
+    """Keeps the first points of a cloud."""
+
+    def __call__(self, media: Media) -> Tensor:
+        """Points (POINTS, 6)."""
+        return super().__call__(media)[:POINTS]
