@@ -1,5 +1,6 @@
 """Training and evaluation sets come in, the loaders that Lightning asks for go out."""
 
+import signal
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -121,6 +122,7 @@ class InstructionDataModule(L.LightningDataModule):
         return {
             "num_workers": self.workers,
             "collate_fn": processor.collate,
+            "worker_init_fn": outlive,
             "persistent_workers": self.workers > 0,
         }
 
@@ -131,6 +133,11 @@ class InstructionDataModule(L.LightningDataModule):
         return DataLoader(
             data, self.eval_batch_size, sampler=even_share(len(data), rank, world), **self._loading(processor)
         )
+
+
+def outlive(_: int) -> None:
+    """A data worker hears no SIGTERM: one sent to all of a run would end it before the step that is saved."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def even_share(count: int, rank: int, world: int) -> list[int]:

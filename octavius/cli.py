@@ -35,6 +35,7 @@ from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.pictures import AnswerSamples
 from octavius.callbacks.progress import Progress
 from octavius.callbacks.routing import RoutingReport
+from octavius.callbacks.stopping import Stopping
 from octavius.callbacks.throughput import Throughput
 from octavius.compare.runs import compare
 from octavius.demo import matching, predict
@@ -126,11 +127,13 @@ class OctaviusCLI(LightningCLI):
             config.pop(key, None)
         self.files = CheckpointFiles(self.parser.dump(config, skip_unset=False, skip_validation=True))
         asked = self.config_init["trainer"]
-        callbacks = [*listed(asked["callbacks"]), Throughput(), RoutingReport(), AnswerSamples()]
+        stopping = Stopping()
+        callbacks = [*listed(asked["callbacks"]), Throughput(), RoutingReport(), AnswerSamples(), stopping]
         callbacks += [LearningRateMonitor("step")] if asked["logger"] else []
         callbacks += [Progress()] if asked["enable_progress_bar"] is not False else []
         plugins = [*listed(asked["plugins"]), self.files]
         built = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **options)
+        stopping.listen(built)
         if not isinstance(self.model, OctaviusModule):  # it answers no questions
             kept = [item for item in built.callbacks if not isinstance(item, Evaluation)]  # type: ignore[attr-defined]
             built.callbacks = kept  # type: ignore[attr-defined]
@@ -231,7 +234,7 @@ def run_stage(stage: str, words: Sequence[str]) -> None:
         getattr(trainer, stage)(
             cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, **options
         )
-    except SystemExit:  # how Lightning ends after Ctrl-C
+    except SystemExit:  # how Lightning ends after Ctrl-C or SIGTERM
         raise KeyboardInterrupt from None
     except RuntimeError as error:
         if trainer.world_size > 1 and "by peer" in str(error):  # a connection closed or reset

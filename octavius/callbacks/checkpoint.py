@@ -6,20 +6,21 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
 class Checkpoint(ModelCheckpoint):
     """Saves as its parent does, but after an error only where this process is alone.
 
     All processes save together, and those that the error did not reach are elsewhere: each would wait for the
-    other without end.
+    other without end. SIGTERM reaches all of them after the same step (`octavius.callbacks.stopping`).
     """
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Saves what there is, when nobody else has to take part."""
-        if trainer.world_size == 1:
+        if trainer.world_size == 1 or isinstance(exception, SIGTERMException):
             super().on_exception(trainer, pl_module, exception)
 
 
