@@ -182,7 +182,7 @@ class MiniaturePairs(lightning.LightningDataModule):
         return self._loader(Pictures("clip/train", self.pictures, self.seed))
 
     def val_dataloader(self) -> list[DataLoader[PairBatch]]:
-        """Five loaders, in the order of `octavius.alignment.VALIDATION`."""
+        """Five loaders, in the order of `octavius.pretraining.clip.VALIDATION`."""
         few = max(self.probe_pictures // 4, 1)
         sets = [
             Pictures("clip/probe", self.probe_pictures, self.seed),

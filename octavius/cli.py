@@ -22,10 +22,12 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 import datamodules.alignment
 import datamodules.images
-import datamodules.language  # noqa: F401 - importing the data modules makes their short names legal in YAML
-import octavius.alignment
+import datamodules.language
+import datamodules.room_views  # noqa: F401 - importing the data modules makes their short names legal in YAML
 import octavius.encoders.image
-import octavius.encoders.precomputed  # noqa: F401 - likewise for the models and encoders
+import octavius.encoders.precomputed
+import octavius.pretraining.clip
+import octavius.pretraining.views  # noqa: F401 - likewise for the models and encoders
 from datamodules.base import InstructionDataModule
 from datamodules.miniature.files import build
 from datamodules.miniature.rooms.files import build as build_rooms

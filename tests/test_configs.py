@@ -52,6 +52,7 @@ def overlay(name: str, models: Path, data: Path) -> dict[str, Any]:
     one_each["test"] = [{**one, "split": "test"}]
     parts = {
         "pretrain/clip.yaml": ({"model": str(models / "clip")}, few | {"probe_pictures": 8}),
+        "pretrain/clip_rooms.yaml": ({}, few | {"probe_views": 8}),
         "pretrain/language.yaml": ({"decoder": decoder}, asked | {"eval_count": 2}),
         "coco": ({"decoder": decoder, "encoders": {"image": image}}, asked),
         "2d.yaml": ({"decoder": decoder, "encoders": {"image": image}}, miniature),

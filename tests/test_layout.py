@@ -28,7 +28,7 @@ LEVELS = {
     "probes": 4,
     "training": 5,
     "words": 5,
-    "alignment": 5,
+    "pretraining": 5,
     "callbacks": 6,
     "strategies": 6,
     "demo": 7,

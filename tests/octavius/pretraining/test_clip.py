@@ -11,18 +11,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from octavius.alignment import (
+from octavius.encoders.image import CONFIG, WEIGHTS, ImageEncoder
+from octavius.pretraining.clip import (
     ANSWERS,
     BOX_CODE,
-    CONFIG,
     VALIDATION,
-    WEIGHTS,
     AlignmentModule,
     augment,
     contrastive_loss,
     encode_text,
 )
-from octavius.encoders.image import ImageEncoder
 
 MODEL = """{"model_cfg": {"embed_dim": 12, "custom_text": true,
   "vision_cfg": {"image_size": 24, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16,

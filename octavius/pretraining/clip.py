@@ -1,28 +1,16 @@
 """Pictures and captions come in, a contrastively trained open_clip model and its scores go out."""
 
-import json
 import math
-import os
-import shutil
-from pathlib import Path
 from typing import Any
 
-import lightning
-import open_clip
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from open_clip.pos_embed import get_2d_sincos_pos_embed
-from open_clip.transformer import TextTransformer, VisionTransformer
-from safetensors.torch import save_file
+from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from octavius.presets import find_checkpoint
+from octavius.pretraining.base import ClipTraining
 from octavius.probes import probe_scores, retrieval
-
-CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
-"""What the folder of a model holds; open_clip reads it as `local-dir:<folder>`."""
 
 ANSWERS = {"class": 12, "colour": 8, "hair": 4, "smile": 2}
 """What the dense terms ask of a patch, and how many answers there are."""
@@ -82,29 +70,19 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(draw(0, 1, 1, 1, 1) < 0.4, images, changed.clamp(0, 1))
 
 
-def place_patches(tower: VisionTransformer) -> None:
-    """Starts a vision tower's places as waves over rows and columns: its own start is noise near zero."""
-    width = tower.positional_embedding.shape[1]
-    waves = get_2d_sincos_pos_embed(width, tower.grid_size[0], cls_token=True)
-    with torch.no_grad():
-        tower.positional_embedding.copy_(torch.from_numpy(waves) * 0.5)
-
-
-class AlignmentModule(lightning.LightningModule):
+class AlignmentModule(ClipTraining):
     """Contrastive training of an open_clip model, with dense terms that teach its patches what and where.
 
-    A batch is a dictionary, as `datamodules.alignment.MiniaturePairs` makes it. Fitting starts from random
-    weights; validation alone scores the folder's.
+    A batch is a dictionary, as `datamodules.alignment.MiniaturePairs` makes it.
 
     Args:
-        model: folder of the model, holding `open_clip_config.json` and, for validation, its weights; looked
-            for here and then among the shipped checkpoints.
-        save_to: folder that the trained model is written to.
-        save_every: steps after which the weights so far are written there as well; 0 for at the end only.
-        lr: highest learning rate.
-        warmup: share of the steps that warm up.
-        decay: share of the steps, the last ones, over which the learning rate falls to zero as a cosine.
-        weight_decay: decay of matrices; vectors have none.
+        model: see `ClipTraining` for this and the arguments down to `weight_decay`.
+        save_to: folder of the trained model.
+        save_every: steps between copies.
+        lr: learning rate.
+        warmup: share of the steps.
+        decay: share of the steps.
+        weight_decay: of matrices.
         contrastive: weight of the contrastive loss.
         classes: weight of naming the patches' class; shape is what is learnt slowest.
         attributes: weight of naming colour, hair and smile, each.
@@ -112,9 +90,6 @@ class AlignmentModule(lightning.LightningModule):
         edges: weight of the four edges themselves, as fractions of the picture.
         background: weight of a background patch in naming the class; one of the foreground weighs 1.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -132,32 +107,15 @@ class AlignmentModule(lightning.LightningModule):
         edges: float = 10.0,
         background: float = 0.125,
     ) -> None:
-        super().__init__()
-        self.folder, self.save_to, self.save_every = find_checkpoint(model), Path(save_to), save_every
-        self.lr, self.warmup, self.decay, self.weight_decay = lr, warmup, decay, weight_decay
+        super().__init__(model, save_to, save_every, lr, warmup, decay, weight_decay, "pretrain/clip.yaml")
         self.weights = {"contrastive": contrastive, "box": box, "edges": edges}
         self.weights |= dict.fromkeys(ANSWERS, attributes) | {"class": classes}
         self.background = background
-        self.clip = open_clip.create_model(f"local-dir:{self.folder}", load_weights=False)
-        place_patches(self.clip.visual)
         width = self.clip.visual.proj.shape[0]
         self.heads = nn.ModuleDict({question: nn.Linear(width, size) for question, size in ANSWERS.items()})
         self.box_head, self.edge_head = nn.Linear(width, BOX_CODE), nn.Linear(width, 4)
-        looks = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))["preprocess_cfg"]
-        for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(looks[name]).view(3, 1, 1), persistent=False)
         self.noise = torch.Generator()
         self.seen: list[dict[str, list[Tensor]]] = []
-
-    def setup(self, stage: str) -> None:
-        """Takes the folder's weights where nothing is to be fitted."""
-        if stage != "fit":
-            if not (self.folder / WEIGHTS).is_file():
-                raise ValueError(
-                    f"expected the weights {WEIGHTS} in {self.folder}, found none; "
-                    f"make them with `octavius fit --config pretrain/clip.yaml`"
-                )
-            open_clip.load_checkpoint(self.clip, str(self.folder / WEIGHTS))
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, E) and last-block patch tokens (B, N, D) of pictures (B, 3, H, W) in 0..1."""
@@ -226,47 +184,3 @@ class AlignmentModule(lightning.LightningModule):
         figures = probe_scores(fit, sets) | {"retrieval": retrieval(pairs["image"], pairs["text"])}
         self.log_dict({f"val/{name}": value for name, value in figures.items()})
         self.seen = []
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; a short warm-up, a plateau, and a cosine to zero over the last `decay` of the steps."""
-        groups: list[dict[str, Any]] = [
-            {"params": [weight for weight in self.parameters() if weight.ndim > 1]},
-            {"params": [weight for weight in self.parameters() if weight.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(
-            groups, lr=self.lr, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True
-        )
-        total = self.trainer.estimated_stepping_batches
-
-        def factor(step: int) -> float:
-            left = min(max((total - step) / max(self.decay * total, 1), 0), 1)
-            return min((step + 1) / max(self.warmup * total, 1), (1 - math.cos(math.pi * left)) / 2)
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_before_optimizer_step(self, _: torch.optim.Optimizer) -> None:
-        """Clips gradients here, since Lightning refuses to do it for a fused optimizer."""
-        nn.utils.clip_grad_norm_(self.parameters(), 1.0)
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Writes the weights so far from time to time."""
-        if self.save_every and self.global_step % self.save_every == 0:
-            self.save()
-
-    def on_fit_end(self) -> None:
-        """Writes the trained model."""
-        self.save()
-
-    def save(self) -> None:
-        """Writes configuration and weights (half precision), each file whole or not at all."""
-        if not self.trainer.is_global_zero:
-            return
-        self.save_to.mkdir(parents=True, exist_ok=True)
-        halves = {name: value.detach().half().contiguous() for name, value in self.clip.state_dict().items()}
-        fresh = {name: self.save_to / f".{name}.{os.getpid()}" for name in (CONFIG, WEIGHTS)}
-        shutil.copyfile(self.folder / CONFIG, fresh[CONFIG])
-        save_file(halves, fresh[WEIGHTS])
-        for name, path in fresh.items():
-            path.chmod(0o644)  # safetensors makes files that only their owner may read
-            os.replace(path, self.save_to / name)

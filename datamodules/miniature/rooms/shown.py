@@ -1,0 +1,110 @@
+"""Random streams come in, things to be shown go out: pieces as the scan of a room has them, or whole ones."""
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from datamodules.miniature.rooms.furniture.catalogue import (
+    CLASSES,
+    UNSEEN_CLASSES,
+    Look,
+    draw_look,
+)
+from datamodules.miniature.rooms.layout import Change, make_room
+from datamodules.miniature.rooms.sensor import scan, whole_thing
+from datamodules.miniature.world import generator
+
+World: TypeAlias = Literal["seen", "unseen_pairs", "unseen_classes"]
+"""Which things are shown: those of training, only combinations or only classes that it never has."""
+
+CHANGES: dict[World, Change] = {"seen": "none", "unseen_pairs": "pairs", "unseen_classes": "classes"}
+
+REACH = 0.05
+"""A crop holds what lies within so many metres of the box."""
+
+FEW, MANY = 700, 2500
+"""Points of a whole thing."""
+
+GREY = 0.4
+"""What a cloud without colour is painted with."""
+
+KEPT = 16
+"""Rooms whose crops are kept, for items that take turns with them."""
+
+
+class Shown(NamedTuple):
+    """A thing and its points.
+
+    Attributes:
+        look: what it is.
+        front: where its front is, radians counter-clockwise from +y.
+        points: (P, 6): x, y, z in metres, red, green, blue in 0..1.
+        colourless: whether its colour cannot be seen.
+    """
+
+    look: Look
+    front: float
+    points: np.ndarray
+    colourless: bool = False
+
+
+def belongs(look: Look, world: World) -> bool:
+    """Whether a zero-shot world is about such a thing; in that of training nothing is held out."""
+    if world == "unseen_classes":
+        return look.name in UNSEEN_CLASSES
+    return look.held_out == (world == "unseen_pairs")
+
+
+@lru_cache(maxsize=KEPT)
+def crops(seed: int, place: str, number: int, world: World) -> tuple[Shown, ...]:
+    """The pieces of a room that belong to a world, as they were seen, with what is close by."""
+    room = make_room(generator(seed, f"{place}/room", number), CHANGES[world])
+    seen = scan(room)
+    cloud = np.concatenate([seen.points, seen.colours.astype(np.float32) / 255], 1)
+    found = []
+    for piece in room.pieces:
+        if piece.number in seen.seen and belongs(piece.look, world):
+            low, high = np.array(piece.box[:3]) - REACH, np.array(piece.box[3:]) + REACH
+            inside = ((seen.points > low) & (seen.points < high)).all(1)
+            found.append(Shown(piece.look, piece.yaw, cloud[inside]))
+    return tuple(found)
+
+
+def one_of(found: tuple[Shown, ...], rng: np.random.Generator) -> Shown | None:
+    """One of some things, each class as often as the others; None of none."""
+    names = sorted({shown.look.name for shown in found})
+    if not names:
+        return None
+    name = names[int(rng.integers(len(names)))]
+    alike = [shown for shown in found if shown.look.name == name]
+    return alike[int(rng.integers(len(alike)))]
+
+
+def look_in(world: World, rng: np.random.Generator) -> Look:
+    """The look of a thing that belongs to a world, each class as often as the others."""
+    pool = UNSEEN_CLASSES if world == "unseen_classes" else CLASSES
+    name = pool[int(rng.integers(len(pool)))]
+    while True:
+        look = draw_look(rng, name, "pairs" if world == "unseen_pairs" else "none")
+        if belongs(look, world):
+            return look
+
+
+def look_like(colour: str, name: str, rng: np.random.Generator) -> Look:
+    """The look of a thing of that colour and class, in a style of training."""
+    while True:
+        look = draw_look(rng, name)
+        if look.accent != colour:
+            return replace(look, colour=colour)
+
+
+def whole(look: Look, rng: np.random.Generator, colourless: float = 0.0) -> Shown:
+    """All of a thing, in the light of some room; without colour in a share of cases."""
+    points, colours = whole_thing(look, int(rng.integers(FEW, MANY)), rng)
+    light = rng.uniform(0.8, 1.1) * rng.uniform(0.95, 1.05, 3)
+    colours = np.clip(colours * light + rng.normal(0, 0.03, colours.shape), 0, 1)
+    grey = rng.random() < colourless
+    colours = np.full_like(colours, GREY) if grey else colours
+    return Shown(look, 0.0, np.concatenate([points, colours], 1), grey)

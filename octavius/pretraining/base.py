@@ -1,0 +1,133 @@
+"""A folder of an open_clip model comes in, trained weights go out into another: what all of them are trained by."""
+
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning
+import open_clip
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from open_clip.pos_embed import get_2d_sincos_pos_embed
+from open_clip.transformer import VisionTransformer
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from octavius.encoders.image import CONFIG, WEIGHTS
+from octavius.presets import find_checkpoint
+
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+"""What a folder with a tokenizer of its own holds too."""
+
+
+class ClipTraining(lightning.LightningModule):
+    """An open_clip model from a folder's configuration, with its optimiser, and a folder for what is learnt.
+
+    Fitting starts from random weights; validation alone scores the folder's.
+
+    Args:
+        model: folder of the model, holding `open_clip_config.json` and, for validation, its weights; looked
+            for here and then among the shipped checkpoints.
+        save_to: folder that the trained model is written to.
+        save_every: steps after which the weights so far are written there as well; 0 for at the end only.
+        lr: highest learning rate.
+        warmup: share of the steps that warm up.
+        decay: share of the steps, the last ones, over which the learning rate falls to zero as a cosine.
+        weight_decay: decay of matrices; vectors have none.
+        preset: the preset that makes the weights, for the message when there are none.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        model: str,
+        save_to: str,
+        save_every: int,
+        lr: float,
+        warmup: float,
+        decay: float,
+        weight_decay: float,
+        preset: str,
+    ) -> None:
+        super().__init__()
+        self.folder, self.save_to, self.save_every = find_checkpoint(model), Path(save_to), save_every
+        self.lr, self.warmup, self.decay, self.weight_decay = lr, warmup, decay, weight_decay
+        self.preset = preset
+        self.clip = open_clip.create_model(f"local-dir:{self.folder}", load_weights=False)
+        place_patches(self.clip.visual)
+        looks = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))["preprocess_cfg"]
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(looks[name]).view(3, 1, 1), persistent=False)
+
+    def setup(self, stage: str) -> None:
+        """Takes the folder's weights where nothing is to be fitted.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if stage != "fit":
+            if not (self.folder / WEIGHTS).is_file():
+                raise ValueError(
+                    f"expected the weights {WEIGHTS} in {self.folder}, found none; "
+                    f"make them with `octavius fit --config {self.preset}`"
+                )
+            open_clip.load_checkpoint(self.clip, str(self.folder / WEIGHTS))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW; a short warm-up, a plateau, and a cosine to zero over the last `decay` of the steps."""
+        groups: list[dict[str, Any]] = [
+            {"params": [weight for weight in self.parameters() if weight.ndim > 1]},
+            {"params": [weight for weight in self.parameters() if weight.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(
+            groups, lr=self.lr, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True
+        )
+        total = self.trainer.estimated_stepping_batches
+
+        def factor(step: int) -> float:
+            left = min(max((total - step) / max(self.decay * total, 1), 0), 1)
+            return min((step + 1) / max(self.warmup * total, 1), (1 - math.cos(math.pi * left)) / 2)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_before_optimizer_step(self, _: torch.optim.Optimizer) -> None:
+        """Clips gradients here, since Lightning refuses to do it for a fused optimizer."""
+        nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Writes the weights so far from time to time."""
+        if self.save_every and self.global_step % self.save_every == 0:
+            self.save()
+
+    def on_fit_end(self) -> None:
+        """Writes the trained model."""
+        self.save()
+
+    def save(self) -> None:
+        """Writes configuration, tokenizer and weights (half precision), each file whole or not at all."""
+        if not self.trainer.is_global_zero:
+            return
+        self.save_to.mkdir(parents=True, exist_ok=True)
+        copied = [name for name in (CONFIG, *TOKENIZER) if (self.folder / name).is_file()]
+        fresh = {name: self.save_to / f".{name}.{os.getpid()}" for name in (*copied, WEIGHTS)}
+        for name in copied:
+            shutil.copyfile(self.folder / name, fresh[name])
+        halves = {name: value.detach().half().contiguous() for name, value in self.clip.state_dict().items()}
+        save_file(halves, fresh[WEIGHTS])
+        for name, path in fresh.items():
+            path.chmod(0o644)  # safetensors makes files that only their owner may read
+            os.replace(path, self.save_to / name)
+
+
+def place_patches(tower: VisionTransformer) -> None:
+    """Starts a vision tower's places as waves over rows and columns: its own start is noise near zero."""
+    width = tower.positional_embedding.shape[1]
+    waves = get_2d_sincos_pos_embed(width, tower.grid_size[0], cls_token=True)
+    with torch.no_grad():
+        tower.positional_embedding.copy_(torch.from_numpy(waves) * 0.5)
