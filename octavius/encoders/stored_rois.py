@@ -1,0 +1,23 @@
+"""Stored features of a scene's objects come in, the same go out, to be read by Object-As-Scene."""
+
+from octavius.encoders.object_as_scene import ReaderSizes
+from octavius.encoders.roi_encoder import RoiEncoder, Use
+from octavius.instruction.rois import StoredRoiLoader
+
+
+class StoredRois(RoiEncoder):
+    """The modality `rois`: features and boxes that others computed, in the folders of LAMM and Scan2Inst."""
+
+    def __init__(self, width: int = 768, reader: ReaderSizes | None = None, use: Use = "all") -> None:
+        """Sets the sizes.
+
+        Args:
+            width: numbers of a stored feature vector.
+            reader: sizes of the trained reader; those of the published model by default.
+            use: what of a RoI reaches the reader; all but `all` are blind controls.
+        """
+        super().__init__(width, reader, use)
+
+    def loader(self) -> StoredRoiLoader:
+        """Reads a feature file, or all of a scene's folder, with the boxes that are stored beside."""
+        return StoredRoiLoader(self.width)
