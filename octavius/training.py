@@ -1,6 +1,6 @@
 """Batches come in, optimiser steps and per-task losses go out: the LightningModule of instruction tuning."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -217,11 +217,22 @@ class OctaviusModule(L.LightningModule):
 
 
 def begin_with(projectors: nn.Module, path: Path) -> None:
-    """Fills projectors from a file as far as it fits, and says in one line what was not in it."""
-    rest = load_fitting(projectors, path)
-    total = len(projectors.state_dict())
+    """Fills projectors from a file as far as it fits, and says in one line which parts were not in it."""
+    taken = load_fitting(projectors, path)
+    rest = dict.fromkeys(own_part(name, taken) for name in projectors.state_dict() if name not in taken)
     said = f"; at random begin {', '.join(rest)}" if rest else ""
-    rank_zero_info(f"projectors: {total - len(rest)} of {total} tensors from {path}{said}")
+    rank_zero_info(f"projectors: {len(taken)} tensors from {path}{said}")
+
+
+def own_part(name: str, others: Collection[str]) -> str:
+    """The largest part that holds a tensor and none of the others.
+
+    >>> own_part("cloud.enter.weight", {"cloud.leave.bias"})
+    'cloud.enter'
+    """
+    parts = name.split(".")
+    parents = (".".join(parts[:count]) for count in range(1, len(parts)))
+    return next((one for one in parents if not any(other.startswith(f"{one}.") for other in others)), name)
 
 
 def by_task(out: AnswerLosses, batch: Batch) -> Tensor:

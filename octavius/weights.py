@@ -28,11 +28,11 @@ def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): part for name, part in state.items() if name.startswith(prefix)}
 
 
-def load_fitting(module: nn.Module, path: Path) -> list[str]:
+def load_fitting(module: nn.Module, path: Path) -> set[str]:
     """Fills a module with those tensors of a safetensors file that have its names and shapes.
 
     Returns:
-        Names of the module's tensors that were not in the file, or not in their shape, and stay as they are.
+        Names of the tensors that were filled; all others stay as they are.
 
     Raises:
         ValueError: nothing of the file fits, or it cannot be read.
@@ -51,7 +51,7 @@ def load_fitting(module: nn.Module, path: Path) -> list[str]:
             "shapes of this model; leave the file out, or take the encoders that it was trained with"
         )
     module.load_state_dict(taken, strict=False)
-    return sorted(own.keys() - taken.keys())
+    return {*taken}
 
 
 def fingerprint(module: nn.Module, samples: int = 256) -> str:
