@@ -39,8 +39,7 @@ class ImageEncoder(Encoder):
 
     def __init__(self, name: str, pretrained: str | None = None) -> None:
         super().__init__()
-        make = _from_name if name in open_clip.list_models() else _from_folder
-        tower = make(name, pretrained).visual
+        tower = open_model(name, pretrained).visual
         if not isinstance(tower, VisionTransformer):
             raise ValueError(
                 f"the image encoder needs patch tokens of a vision transformer, and '{name}' has a "
@@ -78,6 +77,12 @@ class ImageEncoder(Encoder):
             images, indices=1, normalize_intermediates=False, intermediates_only=True, output_fmt="NLC"
         )
         return found["image_intermediates"][-1]
+
+
+def open_model(name: str, pretrained: str | None = None) -> nn.Module:
+    """An open_clip model with both towers, by its name or from a folder; see `ImageEncoder`."""
+    make = _from_name if name in open_clip.list_models() else _from_folder
+    return make(name, pretrained)
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

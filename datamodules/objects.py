@@ -1,0 +1,355 @@
+"""Scans and sets of single objects come in, batches of clouds, captions and views go out: what aligns an encoder."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import lightning as L
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.base import even_share
+from datamodules.benchmarks import read
+from datamodules.benchmarks.base import BadPolicy
+from datamodules.miniature.rooms.files import build
+from datamodules.miniature.rooms.size_baseline import SizeBaseline
+from datamodules.miniature.rooms.views import render
+from datamodules.mixture import Draw, MixtureSampler
+from datamodules.object_clouds import ObjectCloud, read_facts, read_objects
+
+ObjectBatch: TypeAlias = dict[str, Any]
+"""One batch of objects, as `Objects` describes it."""
+
+CAPTIONS = (
+    "{a} {thing}",
+    "a photo of {a} {thing}",
+    "a photo of a {thing}.",
+    "a point cloud model of a {thing}.",
+    "this is {a} {thing}.",
+)
+"""Forms of captions; `{a}` heeds vowels. A thing is a class, or a colour and a class."""
+
+UNKNOWN = -1
+"""The number of a colour that is not known, or not told."""
+
+ASIDE = 0.9
+"""Radians from a front to the outermost of its views."""
+
+
+@dataclass(frozen=True)
+class ObjectSource:
+    """One split of one set of objects.
+
+    Attributes:
+        benchmark: a reader of `datamodules.benchmarks` that names the classes of clouds, such as
+            `scannet_classification` or `shapenet_classification`.
+        split: as the data set calls it.
+        folder: where it lies below the data module's root.
+        name: its name in logs and tables; empty takes the benchmark's.
+        weight: its share of the training mixture, in any scale.
+        limit: keeps so many objects, drawn by chance, the same ones in every run; null keeps all.
+        held_out: keeps only what the miniature's training never shows.
+    """
+
+    benchmark: str
+    split: str
+    folder: str = "."
+    name: str = ""
+    weight: float = 1.0
+    limit: int | None = None
+    held_out: bool = False
+
+    @property
+    def title(self) -> str:
+        """The name in logs and tables."""
+        return self.name or self.benchmark
+
+
+class Objects(L.LightningDataModule):
+    """Clouds of single objects with captions and views, for `octavius.pretraining.points`.
+
+    A training batch holds `points` (B, N, 6), raw as in their scans; `label` (B,) and `classes`, the names of
+    all labels; `text`, B captions; `colour` and `told` (B,), numbers of the object's colour and of the one that
+    its caption tells, -1 for none; `object` (B,), numbers of the objects. A validation batch holds `points`,
+    `label`, `classes` (all names of the set), `index` (B,) within the set, `set`, its name, and
+    `size_baseline`, the accuracy of guessing from the sides of the boxes (`SizeBaseline`, learnt from the
+    training boxes), or None.
+
+    Every scan is read once, and the points in and around its objects' boxes stay in memory (about 0.1 MB an
+    object at most); crops are drawn in the workers.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        train: list[ObjectSource] | None = None,
+        validate: list[ObjectSource] | None = None,
+        miniature: bool = False,
+        bad: BadPolicy = "error",
+        points: int = 512,
+        jitter: float = 0.1,
+        colours: float = 0.5,
+        captions: Sequence[str] = CAPTIONS,
+        views: int = 3,
+        batch_size: int = 64,
+        eval_batch_size: int = 64,
+        samples_per_epoch: int | None = None,
+        workers: int = 1,
+        seed: int = 0,
+    ) -> None:
+        """Names the data; no file is touched.
+
+        Args:
+            root: folder of the data; the folders of all sources are relative to it.
+            train: objects to align with.
+            validate: objects to name after each epoch.
+            miniature: writes the miniature's rooms to `root` first, when they are not there.
+            bad: `error` stops at a bad object, `skip` leaves bad ones out and warns.
+            points: N, points of a cloud; the encoder's `num_points`.
+            jitter: how far the boxes of training crops are off, as a share of their sides, so that a detector's
+                boxes will do as well.
+            colours: share of captions that tell the colour, where it is known.
+            captions: forms of captions, with `{thing}` and perhaps `{a}`.
+            views: V, views of each object.
+            batch_size: objects in a step on one process.
+            eval_batch_size: objects named at once on one process.
+            samples_per_epoch: objects in an epoch over all processes; null counts all training objects.
+            workers: data worker processes of each loader.
+            seed: of the order, the crops and the captions.
+
+        Raises:
+            ValueError: a share that is none, or two validation sets of one name.
+        """
+        super().__init__()
+        self.root = Path(root).expanduser()
+        self.train_sources, self.validate_sources = train or [], validate or []
+        self.miniature, self.bad = miniature, bad
+        self.points, self.jitter, self.colours, self.captions = points, jitter, colours, tuple(captions)
+        self.views, self.batch_size, self.eval_batch_size = views, batch_size, eval_batch_size
+        self.samples_per_epoch, self.workers, self.seed = samples_per_epoch, workers, seed
+        if not 0 <= jitter < 1 or not 0 <= colours <= 1:
+            raise ValueError(f"jitter should be in 0..1 and colours in 0..1, found {jitter} and {colours}")
+        if points < 1 or views < 1:
+            raise ValueError(f"expected at least 1 point and 1 view of an object, found {points} and {views}")
+        names = [source.title for source in self.validate_sources]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"several validation sets are named {', '.join(repeated)}; set `name` to tell them apart"
+            )
+        self._sets: dict[ObjectSource, list[ObjectCloud]] = {}
+
+    def prepare_data(self) -> None:
+        """Writes the miniature's rooms where they are asked for and missing; in one process."""
+        if self.miniature:
+            build(self.root)
+
+    def objects(self, source: ObjectSource) -> list[ObjectCloud]:
+        """The objects of a source, from its files or from memory.
+
+        Raises:
+            ValueError: there is none, or its files are not as they should be.
+        """
+        if source not in self._sets:
+            folder = self.root / source.folder
+            samples, facts = read(source.benchmark, folder, source.split, self.bad), read_facts(folder)
+            if source.held_out:
+                samples = [sample for sample in samples if sample.id in facts and facts[sample.id].held_out]
+            if source.limit is not None and source.limit < len(samples):
+                kept = random.Random(f"{source.benchmark}/{source.split}").sample(
+                    range(len(samples)), source.limit
+                )
+                samples = [samples[place] for place in sorted(kept)]
+            jitter = self.jitter if source in self.train_sources else 0.0
+            self._sets[source] = read_objects(samples, facts, jitter, self.bad, folder)
+            if not self._sets[source]:
+                kept_out = ", of what training never shows" if source.held_out else ""
+                raise ValueError(f"{source.title}, split '{source.split}': no object in {folder}{kept_out}")
+        return self._sets[source]
+
+    def training_objects(self) -> list[list[ObjectCloud]]:
+        """The objects of every training source."""
+        if not self.train_sources:
+            raise ValueError("there is nothing to train on; list sources under data.init_args.train")
+        return [self.objects(source) for source in self.train_sources]
+
+    def train_dataloader(self) -> DataLoader[ObjectBatch]:
+        """Batches of the planned mixture."""
+        sets = self.training_objects()
+        sizes = [len(objects) for objects in sets]
+        rank, world = self._place()
+        sampler = MixtureSampler(
+            sizes,
+            [source.weight for source in self.train_sources],
+            self.samples_per_epoch or sum(sizes),
+            self.batch_size,
+            self.seed,
+            rank,
+            world,
+        )
+        data = TrainingObjects(sets, self.points, self.jitter, self.colours, self.captions, self.seed)
+        return DataLoader(
+            data,
+            self.batch_size,
+            sampler=sampler,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            collate_fn=data.collate,
+            drop_last=True,
+        )
+
+    def val_dataloader(self) -> list[DataLoader[ObjectBatch]]:
+        """A loader for each validation set; every process gets as many objects, the first ones twice if need be."""
+        rank, world = self._place()
+        loaders = []
+        for source in self.validate_sources:
+            data = NamedObjects(self.objects(source), self.points, source.title, self.size_baseline(source))
+            share = even_share(len(data), rank, world)
+            loaders.append(
+                DataLoader(
+                    data,
+                    self.eval_batch_size,
+                    sampler=share,
+                    num_workers=0,  # crops of gold boxes take less time than starting workers for them
+                    collate_fn=data.collate,
+                )
+            )
+        return loaders
+
+    def view_dataloader(self) -> DataLoader[ObjectBatch]:
+        """This process's share of the views of all training objects: `object` (B,), `images` (B, V, 64, 64, 3)."""
+        data = ObjectViews([one for objects in self.training_objects() for one in objects], self.views)
+        rank, world = self._place()
+        return DataLoader(
+            data,
+            self.eval_batch_size,
+            sampler=range(rank, len(data), world),
+            num_workers=self.workers,
+        )
+
+    def size_baseline(self, source: ObjectSource) -> float | None:
+        """The share of a set's objects that the sides of their boxes name rightly.
+
+        Returns:
+            None where there are no boxes, there or in training, or where training has none of the classes.
+        """
+        known = [one for objects in self.training_objects() for one in objects if one.box is not None]
+        asked = [one for one in self.objects(source) if one.box is not None]
+        if not known or not asked or not {one.name for one in asked} & {one.name for one in known}:
+            return None
+        guess = SizeBaseline([one.name for one in known], [one.box[3:6] for one in known if one.box])
+        found = guess([one.box[3:6] for one in asked if one.box])
+        return float(np.mean([name == one.name for name, one in zip(found, asked, strict=True)]))
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+class TrainingObjects(Dataset[ObjectBatch]):
+    """Training objects with captions; every random choice comes from (seed, epoch, source, place)."""
+
+    def __init__(
+        self,
+        sets: Sequence[Sequence[ObjectCloud]],
+        points: int,
+        jitter: float,
+        colours: float,
+        captions: Sequence[str],
+        seed: int,
+    ) -> None:
+        """Numbers classes, colours and objects of all sources; for the arguments see `Objects`."""
+        self.sets, self.points, self.jitter = sets, points, jitter
+        self.share, self.captions, self.seed = colours, captions, seed
+        everything = [one for objects in sets for one in objects]
+        self.classes = tuple(sorted({one.name for one in everything}))
+        self.colours = tuple(sorted({one.facts.colour for one in everything} - {""}))
+        sizes = [len(objects) for objects in sets]
+        self.starts = [sum(sizes[:place]) for place in range(len(sizes))]
+
+    def __getitem__(self, draw: Draw) -> ObjectBatch:
+        """The object of one draw, cropped and told anew in every epoch."""
+        one = self.sets[draw.source][draw.place]
+        rng = random.Random(f"{self.seed}/{draw.epoch}/{draw.source}/{draw.place}")
+        generator = torch.Generator().manual_seed(rng.getrandbits(63))
+        colour = one.facts.colour
+        told = colour if rng.random() < self.share else ""
+        thing = f"{told} {one.name}".strip()
+        form = self.captions[rng.randrange(len(self.captions))]
+        return {
+            "points": one.crop(self.points, self.jitter, generator),
+            "label": self.classes.index(one.name),
+            "text": form.format(a="an" if thing[0] in "aeiou" else "a", thing=thing),
+            "colour": self.colours.index(colour) if colour else UNKNOWN,
+            "told": self.colours.index(told) if told else UNKNOWN,
+            "object": self.starts[draw.source] + draw.place,
+        }
+
+    def collate(self, items: Sequence[ObjectBatch]) -> ObjectBatch:
+        """One batch; `points` first, since its length is the batch's."""
+        numbers = {
+            name: torch.tensor([item[name] for item in items])
+            for name in ("label", "colour", "told", "object")
+        }
+        points = torch.stack([item["points"] for item in items])
+        return {
+            "points": points,
+            **numbers,
+            "text": [item["text"] for item in items],
+            "classes": self.classes,
+        }
+
+
+class NamedObjects(Dataset[ObjectBatch]):
+    """Objects of a validation set, each cropped by its own box, the same points always."""
+
+    def __init__(
+        self, objects: Sequence[ObjectCloud], points: int, title: str, size_baseline: float | None
+    ) -> None:
+        """Keeps the objects; all of a set have the same names to choose from."""
+        self.objects, self.points = objects, points
+        self.shared: ObjectBatch = {"classes": objects[0].names, "set": title, "size_baseline": size_baseline}
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __getitem__(self, index: int) -> ObjectBatch:
+        """One object."""
+        one = self.objects[index]
+        label = self.shared["classes"].index(one.name)
+        return {"points": one.crop(self.points, 0, None), "label": label, "index": index}
+
+    def collate(self, items: Sequence[ObjectBatch]) -> ObjectBatch:
+        """One batch."""
+        numbers = {name: torch.tensor([item[name] for item in items]) for name in ("label", "index")}
+        return {"points": torch.stack([item["points"] for item in items]), **numbers, **self.shared}
+
+
+class ObjectViews(Dataset[ObjectBatch]):
+    """Views of objects, from about their fronts where they have one that is known, else from all around."""
+
+    def __init__(self, objects: Sequence[ObjectCloud], views: int) -> None:
+        """Keeps the objects; nothing is drawn before a view is asked for."""
+        self.objects, self.views = objects, views
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __getitem__(self, index: int) -> ObjectBatch:
+        """Bytes (V, 64, 64, 3) of one object, and its number."""
+        one = self.objects[index]
+        points = one.own_points().numpy()
+        images = np.stack([render(points, yaw) for yaw in yaws(one.facts.front, self.views)])
+        return {"object": index, "images": torch.from_numpy(images)}
+
+
+def yaws(front: float | None, views: int) -> list[float]:
+    """Where the viewer stands: evenly spread to both sides of a front, or all around.
+
+    >>> [round(yaw, 2) for yaw in yaws(1.0, 3)]
+    [0.1, 1.0, 1.9]
+    """
+    if front is None:
+        return [2 * np.pi * place / views for place in range(views)]
+    return [front] if views == 1 else (front + np.linspace(-ASIDE, ASIDE, views)).tolist()

@@ -1,0 +1,119 @@
+"""Sentences and pictures come in, what a frozen CLIP says of them goes out, as vectors of unit length."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedTokenizerFast
+
+from octavius.encoders.image import open_model
+from octavius.presets import find_checkpoint
+
+TOKENIZER = "tokenizer.json"
+"""A folder's own tokenizer; without it open_clip's is taken."""
+
+MARKS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+"""Names of the marks of a tokenizer that does not tell them."""
+
+AT_ONCE = 256
+"""Sentences or pictures that are encoded together."""
+
+Tokenize = Callable[[list[str]], Tensor]
+
+
+class FrozenCLIP(nn.Module):
+    """Both towers of an open_clip model, never trained.
+
+    Args:
+        name: an open_clip model name such as `ViT-L-14`, or a folder of ours such as `miniature/clip_rooms`,
+            looked for here and then among the shipped checkpoints, with a `tokenizer.json` of its own.
+        pretrained: with a model name, the tag of its weights or a file of weights.
+
+    Attributes:
+        width: E, of the space that pictures and sentences share.
+    """
+
+    def __init__(self, name: str, pretrained: str | None = None) -> None:
+        super().__init__()
+        self.clip: Any = open_model(name, pretrained)  # its towers are of many classes
+        self.requires_grad_(False)
+        self.eval()
+        self._tokenize = _tokenizer(name, self.clip)
+        self.width = self.texts(["a"]).shape[1]
+
+    def train(self, mode: bool = True) -> "FrozenCLIP":  # noqa: ARG002 - the signature of nn.Module
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def texts(self, sentences: Sequence[str]) -> Tensor:
+        """Vectors (T, E) of sentences."""
+        device = next(self.clip.parameters()).device
+        ids = self._tokenize(list(sentences))
+        with torch.autocast(device.type, enabled=False):
+            found = [self.clip.encode_text(part.to(device)).float() for part in ids.split(AT_ONCE)]
+        return functional.normalize(torch.cat(found), dim=-1)
+
+    @torch.no_grad()
+    def images(self, pictures: Tensor) -> Tensor:
+        """Vectors (B, E) of pictures (B, H, W, 3), bytes; they are resized to what the tower takes."""
+        tower = self.clip.visual
+        device = next(self.clip.parameters()).device
+        size = tower.image_size if isinstance(tower.image_size, tuple) else (tower.image_size,) * 2
+        mean, std = (
+            torch.tensor(values, device=device).view(3, 1, 1)
+            for values in (tower.image_mean, tower.image_std)
+        )
+        found = []
+        for part in pictures.split(AT_ONCE):
+            pixels = part.to(device).permute(0, 3, 1, 2).float() / 255
+            if pixels.shape[-2:] != torch.Size(size):
+                pixels = functional.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
+            with torch.autocast(device.type, enabled=False):
+                found.append(self.clip.encode_image((pixels - mean) / std).float())
+        return functional.normalize(torch.cat(found), dim=-1)
+
+
+def _tokenizer(name: str, clip: Any) -> Tokenize:
+    """What turns sentences into ids (T, context length) for a model."""
+    if name in open_clip.list_models():
+        return open_clip.get_tokenizer(name)
+    folder = find_checkpoint(name)
+    if (folder / TOKENIZER).is_file():
+        return _own_tokenizer(folder, int(clip.context_length))
+    return open_clip.get_tokenizer(f"local-dir:{folder}")
+
+
+def _own_tokenizer(folder: Path, length: int) -> Tokenize:
+    """The tokenizer of a folder: each sentence between its start and end marks, padded right."""
+    try:
+        words = PreTrainedTokenizerFast.from_pretrained(folder)
+    except Exception as error:  # whatever json, tokenizers or transformers raise on a damaged file
+        raise ValueError(
+            f"could not read the tokenizer in {folder}: {type(error).__name__}: {error}"
+        ) from None
+    words.add_special_tokens(
+        {
+            kind: mark
+            for kind, mark in MARKS.items()
+            if getattr(words, kind) is None and mark in words.get_vocab()
+        }
+    )
+    unknown = [kind for kind in MARKS if getattr(words, kind) is None]
+    if unknown:
+        raise ValueError(
+            f"the tokenizer in {folder} has no {' and no '.join(unknown)}; name them in its files"
+        )
+
+    def tokenize(sentences: list[str]) -> Tensor:
+        rows = words(sentences, add_special_tokens=False, truncation=True, max_length=length - 2)["input_ids"]
+        ids = torch.full((len(rows), length), words.pad_token_id)
+        for place, row in enumerate(rows):
+            ids[place, : len(row) + 2] = torch.tensor([words.bos_token_id, *row, words.eos_token_id])
+        return ids
+
+    return tokenize

@@ -1,0 +1,61 @@
+"""Clouds of objects come in, the same ones seen otherwise go out: fewer points, other sizes, places and turns."""
+
+import torch
+from torch import Tensor
+
+from octavius.instruction.clouds import GREY
+
+SCALES, SHIFT = (0.8, 1.25), 0.1
+"""Factors of a cloud's size, and how far it may move along each axis."""
+
+LEAN, MOST_LEAN = 0.06, 0.18
+"""Spread and limit of the small turns about the three axes, radians."""
+
+
+def augment(
+    points: Tensor,
+    generator: torch.Generator,
+    up_axis: int = 2,
+    dropout: float = 0.875,
+    colourless: float = 0.0,
+) -> Tensor:
+    """Disturbs clouds in ULIP's order: drops points, scales, shifts, tilts a little, turns about the vertical.
+
+    Args:
+        points: (B, N, 3 or 6), brought to the unit sphere.
+        generator: draws everything, on the CPU.
+        up_axis: the vertical, 0 to 2. Ours is 2; clouds that were left as ShapeNet has them have 1.
+        dropout: the largest share of points that is dropped; what is dropped lies on the first point then.
+        colourless: share of clouds whose colours all become the grey of sets without colours.
+
+    Returns:
+        (B, N, 3 or 6).
+    """
+    if up_axis not in (0, 1, 2):
+        raise ValueError(f"the vertical is axis 0, 1 or 2, found up_axis = {up_axis}")
+    clouds, count, _ = points.shape
+
+    def draw(low: float, high: float, *shape: int) -> Tensor:
+        return (torch.rand(clouds, *shape, generator=generator) * (high - low) + low).to(points)
+
+    dropped = draw(0, 1, count) < draw(0, dropout, 1)
+    points = torch.where(dropped[..., None], points[:, :1], points)
+    tilt = (torch.randn(clouds, 3, generator=generator) * LEAN).clamp(-MOST_LEAN, MOST_LEAN).to(points)
+    places = points[..., :3] * draw(*SCALES, 1, 1) + draw(-SHIFT, SHIFT, 1, 3)
+    for axis in range(3):
+        places = turned(places, tilt[:, axis], axis)
+    places = turned(places, draw(-torch.pi, torch.pi), up_axis)
+    grey = draw(0, 1, 1, 1) < colourless
+    return torch.cat([places, torch.where(grey, GREY, points[..., 3:])], dim=-1)
+
+
+def turned(places: Tensor, angles: Tensor, axis: int) -> Tensor:
+    """Clouds (B, N, 3) turned by angles (B,) about an axis, counter-clockwise seen from its far end."""
+    first, second = ((axis + 1) % 3, (axis + 2) % 3)
+    cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+    rows = list(places.unbind(-1))
+    rows[first], rows[second] = (
+        cos * rows[first] - sin * rows[second],
+        sin * rows[first] + cos * rows[second],
+    )
+    return torch.stack(rows, dim=-1)

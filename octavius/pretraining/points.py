@@ -1,0 +1,309 @@
+"""Clouds of objects with captions and views come in, a point encoder in the space of a frozen CLIP goes out."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim.lr_scheduler import LambdaLR
+
+from octavius.encoders.point_bert import PointBERT, load_point_bert, save_point_bert, unit_sphere
+from octavius.pretraining.contrastive import Alike, MemoryBank, alike, memory_loss, symmetric_loss
+from octavius.pretraining.frozen_clip import FrozenCLIP
+from octavius.pretraining.point_augmentation import augment
+from octavius.pretraining.zero_shot import (
+    Figures,
+    check_templates,
+    class_vectors,
+    figures_of,
+    ranks_of,
+    table,
+)
+
+TEMPLATES = ("a {}", "a photo of a {}.", "a point cloud model of a {}.")
+"""Sentences that name a class in zero-shot classification; their vectors are averaged."""
+
+FIRST_SCALE, LARGEST_SCALE = math.log(1 / 0.07), 4.6052
+"""Logarithm of the cosines' factor at the start, and the most that it may become."""
+
+
+CLIP = "clip."
+"""How the names of the frozen part begin."""
+
+
+class PointAlignmentModule(L.LightningModule):
+    """Brings a point encoder into the space of a frozen CLIP, as ULIP does (Octavius, Section 3.2.2).
+
+    Batches are dictionaries. For training: `points` (B, N, 3 or 6), `label` (B,) with `classes`, all names that
+    a label can mean; `text`, B captions; `colour` and `told` (B,), the object's colour and that of its caption,
+    -1 for none; `object` (B,), numbers of the objects. For validation: `points`, `label`, `classes`, `index`
+    (B,) within its set, `set`, its name, and `size_baseline`, what boxes alone would reach there, or null.
+    The data module's `view_dataloader()` gives `object` (B,) and `images` (B, V, H, W, 3), views of every object
+    of the training set, bytes; each process is given its share.
+
+    Args:
+        encoder: the point encoder; its projection must lead to as many numbers as CLIP's space has.
+        clip: an open_clip model name, or a folder of ours such as `miniature/clip_rooms`.
+        pretrained: with a model name, the tag of CLIP's weights or a file of weights.
+        start: folder of a saved point encoder of these sizes to begin with; null begins at random. Scoring with
+            `validate` needs it, or a checkpoint.
+        save_to: folder that the encoder is written to after every epoch.
+        negatives: `batch` asks for the own caption and view among all of the batch, both ways (ULIP); `bank` for
+            the own among those kept of other classes, one way (the published code of Octavius).
+        alike: with `batch`, what is not held against an object: `instance`, nothing but its own targets, as
+            published, so that two chairs are asked to differ; `caption`, what its caption would fit as well;
+            `class`, all of its class.
+        bank_size: with `bank`, targets kept of each class; published are 10,000.
+        bank_draws: with `bank`, negatives for each object.
+        text_weight: of the captions' loss; 0 for none.
+        image_weight: of the views' loss; 0 for none.
+        up_axis: the vertical about which clouds are turned, 2 in our frame.
+        dropout: the largest share of a cloud's points that is dropped.
+        colourless: share of training clouds that lose their colours.
+        templates: sentences that name a class, `{}` for its name.
+        lr: peak learning rate of AdamW; published is 3e-3 for 512 objects in a step.
+        last_lr: learning rate at the end of the cosine.
+        warmup: share of the steps in which the learning rate rises.
+        weight_decay: of AdamW; vectors have none.
+
+    Attributes:
+        figures: of the last validation, by set.
+    """
+
+    def __init__(
+        self,
+        encoder: PointBERT,
+        clip: str,
+        pretrained: str | None = None,
+        start: str | None = None,
+        save_to: str = "runs/points",
+        negatives: Literal["batch", "bank"] = "batch",
+        alike: Alike = "caption",
+        bank_size: int = 1000,
+        bank_draws: int = 999,
+        text_weight: float = 1.0,
+        image_weight: float = 1.0,
+        up_axis: int = 2,
+        dropout: float = 0.875,
+        colourless: float = 0.0,
+        templates: Sequence[str] = TEMPLATES,
+        lr: float = 3e-3,
+        last_lr: float = 1e-5,
+        warmup: float = 0.02,
+        weight_decay: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.clip = encoder, FrozenCLIP(clip, pretrained)
+        if encoder.projection_width != self.clip.width:
+            raise ValueError(
+                f"the space of {clip} has {self.clip.width} numbers, but the encoder's projection leads to "
+                f"{encoder.projection_width}; set the encoder's projection_width to {self.clip.width}"
+            )
+        if not text_weight > 0 and not image_weight > 0:
+            raise ValueError("there is nothing to align to: text_weight or image_weight should be above 0")
+        self.start, self.save_to = start, Path(save_to)
+        self.weights = {"text": text_weight, "image": image_weight}
+        self.negatives, self.alike = negatives, alike
+        self.bank_size, self.bank_draws = bank_size, bank_draws
+        self.up_axis, self.dropout, self.colourless = up_axis, dropout, colourless
+        self.templates = check_templates(templates)
+        self.lr, self.last_lr, self.warmup, self.weight_decay = lr, last_lr, warmup, weight_decay
+        self.logit_scale = nn.Parameter(torch.tensor(FIRST_SCALE))
+        self.figures: dict[str, Figures] = {}
+        self.noise = torch.Generator()
+        self._sentences: dict[str, Tensor] = {}
+        self._views: Tensor | None = None
+        self._banks: dict[str, MemoryBank] = {}
+        self._ranks: dict[str, list[Tensor]] = {}
+        self._sets: dict[str, tuple[int, float | None]] = {}
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002 - the signature of Lightning
+        """Takes the weights to begin with; a checkpoint's come later and count.
+
+        Raises:
+            ValueError: they are of an encoder of other sizes.
+        """
+        if self.start is not None:
+            try:
+                self.encoder.load_state_dict(load_point_bert(self.start).state_dict())
+            except RuntimeError as error:
+                raise ValueError(
+                    f"the point encoder in {self.start} has other sizes than the configured one: "
+                    f"{' '.join(str(error).split())[:400]}"
+                ) from None
+
+    def on_fit_start(self) -> None:
+        """Encodes the views of all training objects once; their vectors stay in memory."""
+        if self.weights["image"] > 0:
+            self._views = self._encoded_views()
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Vectors (B, E) of unit length in CLIP's space, of clouds (B, N, 3 or 6) on the unit sphere."""
+        return functional.normalize(self.encoder.project(self.encoder(points)).float(), dim=-1)
+
+    def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
+        """The weighted sum of the losses against captions and against views."""
+        self.noise.manual_seed(self.global_step * self.trainer.world_size + self.global_rank)
+        points = unit_sphere(batch["points"])
+        points = augment(points, self.noise, self.up_axis, self.dropout, self.colourless)
+        plain = [SDPBackend.MATH] if points.device.type == "cpu" else list(SDPBackend.__members__.values())
+        with sdpa_kernel(plain):  # on a CPU the fused attention's bfloat16 backward takes half of the time
+            things = self(points)
+        loss = self._in_batch if self.negatives == "batch" else self._against_bank
+        with torch.autocast(points.device.type, enabled=False):  # cosines times a hundred need their digits
+            losses = {
+                kind: loss(kind, things, targets, batch) for kind, targets in self._targets(batch).items()
+            }
+        self.log_dict({f"train/{kind}": value.detach() for kind, value in losses.items()})
+        self.log("train/scale", self.logit_scale.detach().exp())
+        return torch.stack([self.weights[kind] * value for kind, value in losses.items()]).sum()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Keeps the temperature in its limits."""
+        with torch.no_grad():
+            self.logit_scale.clamp_(0, LARGEST_SCALE)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the last validation."""
+        self._ranks, self._sets = {}, {}
+
+    def validation_step(self, batch: dict[str, Any], _: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002
+        """Keeps how many class names lie nearer to each cloud than its own."""
+        things = self(unit_sphere(batch["points"]))
+        with torch.autocast(things.device.type, enabled=False):
+            classes = class_vectors(self.sentences, batch["classes"], self.templates)
+            ranks = ranks_of(things, classes, batch["label"])
+        self._ranks.setdefault(batch["set"], []).append(torch.stack([batch["index"], ranks], dim=1))
+        self._sets[batch["set"]] = len(batch["classes"]), batch["size_baseline"]
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs and prints how often the nearest name, and one of the five nearest, was right."""
+        self.figures = {}
+        for name, parts in self._ranks.items():
+            rows = self._everyones(torch.cat(parts)).unique(dim=0)  # fill-ups of even shares count once
+            self.figures[name] = figures_of(rows[:, 1], *self._sets[name])
+            self.log(f"val/top1/{name}", self.figures[name].top1)
+            self.log(f"val/top5/{name}", self.figures[name].top5)
+        if self.trainer.is_global_zero:
+            print(f"\n{table(self.figures)}")
+
+    def on_train_epoch_end(self) -> None:
+        """Writes the encoder so far."""
+        self.save()
+
+    def on_fit_end(self) -> None:
+        """Writes the trained encoder."""
+        self.save()
+
+    def save(self) -> None:
+        """Writes the encoder, in half precision; one process does."""
+        if self.trainer.is_global_zero:
+            save_point_bert(self.encoder, self.save_to)
+
+    def sentences(self, texts: Sequence[str]) -> Tensor:
+        """CLIP's vectors (T, E) of sentences; each is encoded once."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._sentences]
+        if new:
+            self._sentences |= dict(zip(new, self.clip.texts(new), strict=True))
+        return torch.stack([self._sentences[text] for text in texts]).to(self.device)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW; a linear warm-up, then a cosine down to the last learning rate."""
+        trained = [part for part in self.parameters() if part.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [part for part in trained if part.ndim > 1]},
+            {"params": [part for part in trained if part.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, self.lr, (0.9, 0.98), weight_decay=self.weight_decay)
+        total = self.trainer.estimated_stepping_batches
+        if total == float("inf"):
+            raise ValueError("the learning rate needs to know the last step; set max_epochs or max_steps")
+        rise, least = max(1, round(self.warmup * total)), self.last_lr / self.lr
+
+        def factor(step: int) -> float:
+            if step < rise:
+                return (step + 1) / rise
+            done = min((step - rise) / max(1, total - rise), 1.0)
+            return least + (1 - least) * (1 + math.cos(math.pi * done)) / 2
+
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves CLIP out, which is frozen and has files of its own."""
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: part for name, part in state.items() if not name.startswith(CLIP)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds CLIP as it was loaded here, so that the rest can be taken strictly."""
+        own = {name: part for name, part in self.state_dict().items() if name.startswith(CLIP)}
+        checkpoint["state_dict"] = checkpoint["state_dict"] | own
+
+    def _targets(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """What the clouds should lie near: vectors (B, E) of their captions, and of one view of each."""
+        targets = {}
+        if self.weights["text"] > 0:
+            targets["text"] = self.sentences(batch["text"])
+        if self._views is not None:
+            objects = batch["object"]
+            drawn = torch.randint(self._views.shape[1], (len(objects),), generator=self.noise)
+            targets["image"] = self._views[objects, drawn.to(objects.device)]
+        return targets
+
+    def _in_batch(self, kind: str, things: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
+        """The loss against all targets of the batches of all processes."""
+        objects, labels, colours, told = (
+            self._everyones(batch[name]) for name in ("object", "label", "colour", "told")
+        )
+        same = alike(self.alike, objects, labels, colours, told if kind == "text" else None)
+        everyone = self._everyones(things, sync_grads=True), self._everyones(targets)
+        first = self.global_rank * len(things)
+        return symmetric_loss(things, targets, *everyone, self.logit_scale.exp(), same, first)
+
+    def _against_bank(self, kind: str, things: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
+        """The loss against kept targets of other classes."""
+        if kind not in self._banks:
+            bank = MemoryBank(len(batch["classes"]), self.bank_size, targets.shape[1])
+            self._banks[kind] = bank.to(self.device)
+        bank = self._banks[kind]
+        bank.add(self._everyones(batch["label"]), self._everyones(targets))
+        drawn = bank.draw(batch["label"], self.bank_draws, self.noise)
+        return memory_loss(things, targets, *drawn, self.logit_scale.exp())
+
+    def _everyones(self, rows: Tensor, sync_grads: bool = False) -> Tensor:
+        """The rows of all processes, one after the other."""
+        if self.trainer.world_size == 1:
+            return rows
+        found = self.all_gather(rows, sync_grads=sync_grads)
+        assert isinstance(found, Tensor)
+        return found.flatten(0, 1)
+
+    def _encoded_views(self) -> Tensor:
+        """CLIP's vectors (O, V, E) of the views of all training objects; every process encodes its share."""
+        views = getattr(self.trainer.datamodule, "view_dataloader", None)  # type: ignore[attr-defined]
+        if views is None:
+            raise ValueError(
+                "the data module has no views of its objects (view_dataloader); set image_weight to 0 "
+                "to align with captions alone"
+            )
+        loader = views()
+        if self.trainer.is_global_zero:
+            print(f"encoding the views of {len(loader.dataset)} objects")
+        table = None
+        for batch in loader:
+            found = self.clip.images(batch["images"].flatten(0, 1))
+            found = found.view(*batch["images"].shape[:2], -1)
+            if table is None:
+                table = found.new_zeros(len(loader.dataset), *found.shape[1:])
+            table[batch["object"]] = found
+        if table is None:
+            raise ValueError("the data module has no object to align; check its training sources")
+        return self.trainer.strategy.reduce(table, reduce_op="sum") if self.trainer.world_size > 1 else table
