@@ -56,7 +56,7 @@ commands:
   fit        train, score after each epoch, keep a checkpoint  octavius fit --config 2d.yaml
   validate   score a checkpoint on its validation sets         octavius validate --ckpt last.ckpt
   test       score a checkpoint on its test sets               octavius test --ckpt last.ckpt
-  predict    answer a question about an image file             octavius predict --image x.png --question "..."
+  predict    answer a question about an image or a cloud       octavius predict --image x.png --question "..."
   compare    the same training in variants, with seeds         octavius compare --config 2d.yaml --arms ...
   miniature  write the miniature's pictures                    octavius miniature data/miniature
   rooms      write the miniature's scanned rooms               octavius rooms data/rooms
