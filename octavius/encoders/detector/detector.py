@@ -1,0 +1,212 @@
+"""Points of scenes come in, boxes with classes and scores go out; a detector is saved to a folder and loaded."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from octavius.encoders.detector.backbone import MinkResNet
+from octavius.encoders.detector.fcaf3d import FCAF3DHead
+from octavius.encoders.detector.losses import Truth, fcaf3d_losses, tr3d_losses
+from octavius.encoders.detector.predictions import Predictions
+from octavius.encoders.detector.proposals import Proposals, Suppression, chosen
+from octavius.encoders.detector.tr3d import TR3DHead
+from octavius.encoders.sparse.tensor import voxelise
+from octavius.presets import find_checkpoint
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+"""What the folder of a detector holds."""
+
+HeadName: TypeAlias = Literal["fcaf3d", "tr3d"]
+
+PUBLISHED_WIDTHS: dict[HeadName, tuple[int, ...]] = {
+    "fcaf3d": (64, 128, 256, 512),
+    "tr3d": (64, 128, 128, 128),
+}
+
+
+@dataclass(frozen=True)
+class Design:
+    """The sizes of a detector; the defaults are the published ones.
+
+    Attributes:
+        voxel_size: edge of a finest voxel, metres.
+        widths: channels of each stage of the backbone; null takes the published ones of the head.
+        blocks: number of residual blocks of each stage.
+        stem: channels of the backbone's stem.
+        pool: whether the stem pools, which makes all levels coarser by 2.
+        channels: of the outputs from which all levels predict.
+        geometry: also tells the network where in its voxel a point lies and how high it is, which large voxels
+            hide; the published networks see colours alone.
+        keep: FCAF3D: most voxels of a scene that a level keeps.
+        skip: TR3D: how many of the finest stages predict nothing.
+        grown_from: TR3D: the finest level that gets voxels where no point lies.
+    """
+
+    voxel_size: float = 0.01
+    widths: tuple[int, ...] | None = None
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    stem: int = 64
+    pool: bool = True
+    channels: int = 128
+    geometry: bool = False
+    keep: int = 100_000
+    skip: int = 1
+    grown_from: int = 0
+
+
+PUBLISHED = Design()
+
+
+class Detector(nn.Module):
+    """A backbone and a head that finds the things of a scene: where each is, how large, of which class.
+
+    Args:
+        classes: names of the classes.
+        detector: which head.
+        design: its sizes.
+        class_levels: TR3D: the level at which each class is found, 0 the finest; `octavius.encoders.detector.
+            assign.class_levels` tells it. Needed for training alone.
+
+    Attributes:
+        classes: as given.
+        voxel_size: of the design.
+        nms: how two boxes are held to be the same.
+        level_spacings: distance of the locations of each level, the finest first, metres.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        detector: HeadName = "fcaf3d",
+        design: Design = PUBLISHED,
+        class_levels: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if not classes or len({*classes}) < len(classes):
+            raise ValueError(f"a detector needs classes of different names, found {[*classes]}")
+        self.classes, self.detector, self.design = tuple(classes), detector, design
+        self.voxel_size = design.voxel_size
+        self.nms: Suppression = "3d"
+        widths = design.widths or PUBLISHED_WIDTHS[detector]
+        norm: Literal["instance", "batch"] = "instance" if detector == "fcaf3d" else "batch"
+        features = 7 if design.geometry else 3
+        self.backbone = MinkResNet(features, widths, design.blocks, design.stem, design.pool, norm)
+        strides = self.backbone.strides
+        size, width = len(self.classes), design.channels
+        self.head: FCAF3DHead | TR3DHead
+        if detector == "fcaf3d":
+            self.head = FCAF3DHead(size, widths, width, design.voxel_size, design.keep)
+        elif detector == "tr3d":
+            self.head = TR3DHead(size, widths, width, design.voxel_size, design.skip, design.grown_from)
+            strides = strides[design.skip : -1]
+        else:
+            raise ValueError(f"a detector is 'fcaf3d' or 'tr3d', found {detector!r}")
+        self.level_spacings = tuple(stride * design.voxel_size for stride in strides)
+        self.class_levels = None if class_levels is None else tuple(class_levels)
+
+    def forward(self, points: Tensor, batch: Tensor, clouds: int | None = None) -> Predictions:
+        """What is said at all locations of all levels.
+
+        Args:
+            points: x, y, z in metres, red, green, blue in 0..1 (P, 6).
+            batch: the scene of each point (P,), ascending.
+            clouds: number of scenes, where it is known.
+        """
+        if points.dim() != 2 or points.shape[1] != 6:
+            raise ValueError(f"expected points with colours (P, 6), found {tuple(points.shape)}")
+        features = points[:, 3:]
+        if self.design.geometry:
+            cells = points[:, :3] / self.voxel_size
+            features = torch.cat([features, cells - cells.floor(), points[:, 2:3]], dim=1)
+        tensor = voxelise(points[:, :3], features, self.voxel_size, batch, clouds)
+        found: Predictions = self.head(self.backbone(tensor))
+        return found
+
+    def losses(self, points: Tensor, batch: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:
+        """The losses of a batch of scenes, by name; what is minimised is their sum.
+
+        Args:
+            points: (P, 6).
+            batch: (P,).
+            truths: of each scene the true boxes (M, 6) and the numbers (M,) of their classes.
+        """
+        predictions = self(points, batch, len(truths))
+        if self.detector == "fcaf3d":
+            return fcaf3d_losses(predictions, truths, self.head.levels)
+        if self.class_levels is None:
+            raise ValueError(
+                "TR3D must be told at which level it finds each class before it can be trained; give it class_levels"
+            )
+        return tr3d_losses(predictions, truths, torch.tensor(self.class_levels, device=points.device))
+
+    @torch.no_grad()
+    def propose(self, points: Tensor, batch: Tensor) -> list[Proposals]:
+        """The boxes of each scene, the surest first; always as in evaluation.
+
+        Args:
+            points: x, y, z in metres, red, green, blue in 0..1 (P, 6).
+            batch: the scene of each point (P,), ascending.
+        """
+        training = self.training
+        self.eval()
+        try:
+            return chosen(self(points, batch), self.nms)
+        finally:
+            self.train(training)
+
+
+def save_detector(model: Detector, folder: Path) -> None:
+    """Writes `config.json` and `model.safetensors` (half precision), each file whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "classes": model.classes,
+        "detector": model.detector,
+        "design": asdict(model.design),
+        "class_levels": model.class_levels,
+    }
+    halves = {
+        name: (value.detach().half() if value.is_floating_point() else value).cpu().contiguous()
+        for name, value in model.state_dict().items()
+    }
+    fresh = {name: folder / f".{name}.{os.getpid()}" for name in (CONFIG, WEIGHTS)}
+    fresh[CONFIG].write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_file(halves, fresh[WEIGHTS])
+    for name, path in fresh.items():
+        path.chmod(0o644)  # safetensors makes files that only their owner may read
+        os.replace(path, folder / name)
+
+
+def load_detector(name: str | Path) -> Detector:
+    """The detector of a folder, in single precision and ready to propose.
+
+    Args:
+        name: the folder, looked for here and then among the shipped checkpoints.
+
+    Raises:
+        ValueError: there is none, or its files are missing, damaged, or do not fit each other.
+    """
+    folder = find_checkpoint(name)
+    for file in (CONFIG, WEIGHTS):
+        if not (folder / file).is_file():
+            raise ValueError(
+                f"{folder} holds no {file}; a detector's folder is made by "
+                "`octavius fit --config pretrain/detector.yaml`"
+            )
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        sizes = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in config["design"].items()
+        }
+        model = Detector(config["classes"], config["detector"], Design(**sizes), config["class_levels"])
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder} holds no detector that can be loaded: {error}") from None
+    return model.eval()

@@ -1,0 +1,120 @@
+"""Features of a backbone's stages come in, boxes at all of their levels go out: the neck and head of FCAF3D."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from octavius.encoders.detector.predictions import Predictions, joined, level
+from octavius.encoders.detector.tr3d import start_head
+from octavius.encoders.sparse.interpolation import trilinear
+from octavius.encoders.sparse.layers import (
+    GenerativeConvTranspose,
+    SparseActivation,
+    SparseBatchNorm,
+    SparseConv,
+)
+from octavius.encoders.sparse.tensor import SparseTensor, add, highest, prune
+
+
+class Scale(nn.Module):
+    """One learned factor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The values times the factor."""
+        return values * self.scale
+
+
+class FCAF3DHead(nn.Module):
+    """Top-down through the stages; each level fills in voxels, keeps the most promising, and predicts.
+
+    Up-sampling makes all eight children of a voxel, so that there are locations inside of things, where no
+    point lies. What the coarser level says of the classes tells which of them stay. All levels predict with
+    the same layers, but for a factor of the boxes' sizes. Source: FCAF3D (arXiv 2112.00322), section 3, and its
+    published code; parts are named as in MMDetection3D.
+
+    Args:
+        classes: C.
+        widths: channels of each stage of the backbone.
+        channels: of the outputs.
+        voxel_size: edge of a finest voxel, metres.
+        keep: most voxels of a scene that a level keeps.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        widths: Sequence[int],
+        channels: int = 128,
+        voxel_size: float = 0.01,
+        keep: int = 100_000,
+    ) -> None:
+        super().__init__()
+        if keep < 1:
+            raise ValueError(f"expected to keep at least 1 voxel of each scene, found {keep}")
+        self.voxel_size, self.keep = voxel_size, keep
+        self.levels = len(widths)
+        for number, width in enumerate(widths):
+            if number:
+                self.add_module(f"up_block_{number}", _up_block(width, widths[number - 1]))
+            self.add_module(f"out_block_{number}", nn.Sequential(*_convolution(width, channels)))
+        self.conv_center = SparseConv(channels, 1, 1)
+        self.conv_reg = SparseConv(channels, 6, 1)
+        self.conv_cls = SparseConv(channels, classes, 1, bias=True)
+        self.scales = nn.ModuleList(Scale() for _ in widths)
+        start_head(self.conv_cls, self.conv_reg, self.conv_center)
+
+    def forward(self, stages: list[SparseTensor]) -> Predictions:
+        """What is said at all levels, from the features of the backbone's stages, the finest first."""
+        tensor, found, promise = stages[-1], list[Predictions](), None
+        for number in range(self.levels - 1, -1, -1):
+            if promise is not None:
+                made = self.get_submodule(f"up_block_{number + 1}")(tensor)
+                tensor = self.pruned(add(stages[number], made), promise)
+            out = self.get_submodule(f"out_block_{number}")(tensor)
+            found.append(self._predict(out, number))
+            promise = SparseTensor(found[-1].logits.detach().amax(1, keepdim=True), out.voxels)
+        return joined(found[::-1])
+
+    def pruned(self, tensor: SparseTensor, promise: SparseTensor) -> SparseTensor:
+        """The voxels of each scene for which the coarser level's best class logits (N, 1) promise most.
+
+        They are interpolated; a voxel beside which the coarser level has none counts as 0 there, as in the
+        published code, which is more than most logits.
+        """
+        if max(tensor.voxels.counts) <= self.keep:
+            return tensor
+        coords = tensor.voxels.coords
+        scores = trilinear(promise, coords[:, 1:].to(promise.features.dtype), coords[:, 0])
+        return prune(tensor, highest(scores[:, 0], tensor.voxels, self.keep))
+
+    def _predict(self, tensor: SparseTensor, number: int) -> Predictions:
+        """Boxes, classes and centre-ness at one level."""
+        with torch.autocast(tensor.features.device.type, enabled=False):
+            exact = tensor.with_features(tensor.features.float())
+            faces = self.scales[number](self.conv_reg(exact).features).exp()
+            logits = self.conv_cls(exact).features
+            centreness = self.conv_center(exact).features[:, 0]
+        boxes = face_boxes(faces)
+        return level(tensor.voxels, self.voxel_size, number, boxes, logits, centreness)
+
+
+def face_boxes(faces: Tensor) -> Tensor:
+    """Boxes relative to a location (N, 6) from its distances to their faces (N, 6): -x, +x, -y, +y, -z, +z."""
+    below, above = faces[:, ::2], faces[:, 1::2]
+    return torch.cat([(above - below) / 2, above + below], dim=1)
+
+
+def _convolution(width_in: int, width: int) -> list[nn.Module]:
+    return [SparseConv(width_in, width, 3), SparseBatchNorm(width), SparseActivation(functional.elu)]
+
+
+def _up_block(width_in: int, width: int) -> nn.Sequential:
+    up = GenerativeConvTranspose(width_in, width, kernel_size=2, stride=2)
+    grown = [up, SparseBatchNorm(width), SparseActivation(functional.elu)]
+    return nn.Sequential(*grown, *_convolution(width, width))

@@ -1,0 +1,223 @@
+"""Scenes with boxes come in, a trained detector and its average precision go out."""
+
+import math
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from octavius.encoders.detector.assign import class_levels
+from octavius.encoders.detector.detector import (
+    PUBLISHED,
+    Design,
+    Detector,
+    HeadName,
+    load_detector,
+    save_detector,
+)
+from octavius.encoders.detector.losses import Truth
+from octavius.encoders.detector.proposals import Proposals, Suppression
+from octavius.instruction.sample import Boxes3D, LabelledBox3D
+from octavius.metrics.detection3d import THRESHOLDS, MeanAP3D, class_scores
+
+GUESSES = 100
+"""Boxes that the baseline draws in a scene."""
+
+
+class SceneData(Protocol):
+    """What a data module tells of its training split; C classes.
+
+    Attributes:
+        classes: their names.
+        counts: how many objects of each there are (C,).
+        sizes: their mean size (C, 3): the longer side, the shorter one, the height; metres.
+        heights: the mean height (C,) of their centres, metres.
+    """
+
+    classes: tuple[str, ...]
+    counts: Tensor
+    sizes: Tensor
+    heights: Tensor
+
+
+class DetectorModule(L.LightningModule):
+    """Training of a detector on scenes, and its score on new ones.
+
+    A batch is as `datamodules.scene_boxes.SceneBoxes` makes it. Fitting starts from random weights; validation
+    alone, and testing, score a folder's.
+
+    Args:
+        detector: which head is built, `fcaf3d` or `tr3d`.
+        design: the sizes; by default the published ones.
+        weights: folder of the trained detector that validation alone scores; looked for here and then among
+            the shipped checkpoints.
+        save_to: folder that the trained detector is written to.
+        nms: how two boxes are held to be the same: `3d`, or `bev` as published.
+        lr: highest learning rate.
+        weight_decay: decay of kernels; vectors have none.
+        warmup: share of the steps that warm up.
+        decay: share of the steps, the last ones, over which the learning rate falls to zero as a cosine.
+    """
+
+    detector: Detector
+
+    def __init__(
+        self,
+        detector: HeadName = "fcaf3d",
+        design: Design = PUBLISHED,
+        weights: str = "miniature/detector",
+        save_to: str = "runs/detector",
+        nms: Suppression = "3d",
+        lr: float = 1e-3,
+        weight_decay: float = 1e-4,
+        warmup: float = 0.02,
+        decay: float = 0.9,
+    ) -> None:
+        super().__init__()
+        self.kind, self.design, self.weights, self.save_to = detector, design, weights, Path(save_to)
+        self.nms, self.lr, self.weight_decay, self.warmup, self.decay = nms, lr, weight_decay, warmup, decay
+        self.metric, self.guessed = MeanAP3D(), MeanAP3D()
+        self.told_guesses = False
+
+    def setup(self, stage: str) -> None:
+        """Builds a new detector for the classes of the data, or loads the folder's where nothing is to be fitted."""
+        data = self._data()
+        if stage != "fit":
+            self.detector = load_detector(self.weights)
+            if strange := sorted({*self.detector.classes} ^ {*data.classes}):
+                raise ValueError(
+                    f"the detector in {self.weights} and the data differ in the classes {', '.join(strange)}; name "
+                    "the detector's in data.classes, or train one for this data"
+                )
+        elif not hasattr(self, "detector"):
+            self.detector = Detector(data.classes, self.kind, self.design)
+            self.detector.class_levels = class_levels(data.classes, data.sizes, self.detector.level_spacings)
+        self.detector.nms = self.nms
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """The sum of the detector's losses."""
+        losses = self.detector.losses(batch.x, batch.batch, truths(batch))
+        size = batch.num_graphs
+        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=size)
+        total = torch.stack([*losses.values()]).sum()
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
+        return total
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the last validation."""
+        self.metric.reset()
+        self.guessed.reset()
+
+    def validation_step(self, batch: Batch, place: int) -> None:
+        """Proposes boxes and holds them against the true ones; the first time, guesses too."""
+        golds = [_gold(self._data().classes, boxes, labels) for boxes, labels in truths(batch)]
+        found = self.detector.propose(batch.x, batch.batch)
+        self.metric.update([_labelled(self.detector.classes, one) for one in found], golds)
+        if not self.told_guesses:
+            rng = torch.Generator().manual_seed(place)
+            points = batch.x.cpu().split(batch.batch.bincount().tolist())
+            guesses = [guessed(cloud, self._data(), rng) for cloud in points]
+            self.guessed.update([_labelled(self._data().classes, one) for one in guesses], golds)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs mAP and mean recall, and prints a table of the classes."""
+        figures = self.metric.compute()
+        self.log_dict({f"val/{name}": value for name, value in figures.items()})
+        with self.metric.sync_context():
+            scenes = self.metric.kept()
+        lines = table([class_scores(scenes, place) for place in range(len(THRESHOLDS))])
+        if not self.told_guesses:
+            blind = self.guessed.compute()
+            told = ", ".join(f"{name} {float(blind[name]):.3f}" for name in ("map25", "map50"))
+            lines.append(f"{GUESSES} guesses a scene, by how frequent, large and high classes are: {told}")
+            self.told_guesses = True
+        if self.trainer.is_global_zero:
+            print("", *lines, sep="\n", flush=True)
+
+    on_test_epoch_start = on_validation_epoch_start
+    test_step = validation_step
+
+    def on_test_epoch_end(self) -> None:
+        """As after a validation."""
+        self.on_validation_epoch_end()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW; a short warm-up, a plateau, and a cosine to zero over the last `decay` of the steps."""
+        groups: list[dict[str, Any]] = [
+            {"params": [weight for weight in self.parameters() if weight.ndim > 1]},
+            {"params": [weight for weight in self.parameters() if weight.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+        total = self.trainer.estimated_stepping_batches
+
+        def factor(step: int) -> float:
+            left = min(max((total - step) / max(self.decay * total, 1), 0), 1)
+            return min((step + 1) / max(self.warmup * total, 1), (1 - math.cos(math.pi * left)) / 2)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_end(self) -> None:
+        """Writes the trained detector."""
+        if self.trainer.is_global_zero:
+            save_detector(self.detector, self.save_to)
+
+    def _data(self) -> SceneData:
+        data: Any = getattr(self.trainer, "datamodule", None)
+        lacking = [name for name in SceneData.__annotations__ if not hasattr(data, name)]
+        if lacking:
+            raise ValueError(
+                f"a detector is trained on data that tell their {', '.join(lacking)}; take "
+                "datamodules.scene_boxes.SceneBoxes, or give your data module these attributes"
+            )
+        told: SceneData = data
+        return told
+
+
+def truths(batch: Batch) -> list[Truth]:
+    """The true boxes and classes of each scene of a batch."""
+    counts = batch.boxes_batch.bincount(minlength=batch.num_graphs).tolist()
+    return [*zip(batch.boxes.split(counts), batch.labels.split(counts), strict=True)]
+
+
+def guessed(points: Tensor, data: SceneData, rng: torch.Generator) -> Proposals:
+    """Boxes anywhere in a scene, with classes as frequent, as large and as high as in training.
+
+    Args:
+        points: of the scene (P, 6).
+        data: what training tells of the classes.
+        rng: decides everything.
+    """
+    labels = torch.multinomial(data.counts.float(), GUESSES, replacement=True, generator=rng)
+    low, high = points[:, :2].amin(0), points[:, :2].amax(0)
+    middle = low + (high - low) * torch.rand(GUESSES, 2, generator=rng)
+    sizes = data.sizes[labels].float()
+    turned = torch.rand(GUESSES, generator=rng) < 0.5
+    sizes[turned, :2] = sizes[turned, :2].flip(1)
+    boxes = torch.cat([middle, data.heights[labels, None].float(), sizes], dim=1)
+    return Proposals(boxes, torch.rand(GUESSES, generator=rng), labels)
+
+
+def table(scores: list[dict[str, Any]]) -> list[str]:
+    """Lines that tell of each class, the best first, its objects, AP at each threshold and recall at the first."""
+    names = sorted(scores[0], key=lambda name: -scores[0][name].precision)
+    heads = "".join(f"{f'AP@{threshold}':>9}" for threshold in THRESHOLDS)
+    lines = [f"{'class':24}{'objects':>9}{heads}{'recall':>9}"]
+    for name in names:
+        figures = "".join(f"{of[name].precision:9.3f}" for of in scores)
+        lines.append(f"{name:24}{scores[0][name].objects:9}{figures}{scores[0][name].recall:9.3f}")
+    return lines
+
+
+def _labelled(classes: tuple[str, ...], found: Proposals) -> list[LabelledBox3D]:
+    rows = zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
+    return [LabelledBox3D(classes[label], tuple(box), score) for box, score, label in rows]
+
+
+def _gold(classes: tuple[str, ...], boxes: Tensor, labels: Tensor) -> Boxes3D:
+    rows = zip(boxes.tolist(), labels.tolist(), strict=True)
+    return Boxes3D(tuple(LabelledBox3D(classes[label], tuple(box)) for box, label in rows))
