@@ -2,68 +2,75 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import zip_longest
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pandas as pd
-import torch
-from torch import distributed
+from torch.utils.data import DataLoader
 
+from octavius.callbacks import blind
+from octavius.callbacks.answers import Answered, ask, gather_once, prediction
 from octavius.callbacks.board import log_folder
+from octavius.callbacks.controls import ALL, Control
+from octavius.callbacks.scoring import printed, rows, score, tabulate
 from octavius.instruction.batch import Batch
-from octavius.instruction.sample import DescribedObject, DescribedObjects, LabelledBox, References, Sample
-from octavius.tasks import TASKS
+from octavius.instruction.sample import Sample
 
-HEADLINE = ("recall50", "precision50", "acc1", "em1", "cider", "cider_at50", "bleu1", "bleu4")
-"""The columns of the table; all other metrics are logged too."""
-
-
-@dataclass(frozen=True)
-class Answered:
-    """One sample with the model's answer.
-
-    Attributes:
-        sample: as it was asked; its benchmark is the name of the evaluation set.
-        question: the question text as the model read it.
-        text: the model's answer.
-        value: what the task parsed from it, None for nothing.
-        gate: routing weights of the experts; None without experts.
-    """
-
-    sample: Sample
-    question: str
-    text: str
-    value: Any
-    gate: tuple[float, ...] | None
+HEAD = """\
+blind controls, on the same samples (majority: most frequent training answer; text: media hidden; box: boxes without
+features; shuffled: features of another scene)"""
 
 
 class Evaluation(L.Callback):
     """Generates and scores at every validation and test; every sample counts once on any number of processes.
 
     Callbacks with a method `on_answers(trainer, module, stage, answers)` get all answers on every process.
+
+    Attributes:
+        table: scores of the last evaluation, a row a set and group.
+        controls_table: blind controls of the last evaluation, a row a set; None where there were none.
     """
 
-    def __init__(self, max_new_tokens: int | None = None, num_beams: int = 1) -> None:
-        """Sets decoding: greedy by default.
+    def __init__(
+        self,
+        max_new_tokens: int | None = None,
+        num_beams: int = 1,
+        controls: list[Control] | None = None,
+        controls_limit: int | None = 100,
+    ) -> None:
+        """Sets decoding, greedy by default, and the blind controls.
 
         Args:
             max_new_tokens: longest answer; null takes each task's own limit.
             num_beams: beams of the search; 1 is greedy.
+            controls: which of majority, text, box and shuffled stand beside the scores of samples with media, at
+                every evaluation; null takes all of them for samples with point clouds, at tests.
+            controls_limit: samples of a set that are asked again for the controls, drawn by chance; null asks all.
         """
+        if unknown := set(controls or ()) - set(ALL):
+            raise ValueError(f"there is no control {sorted(unknown)[0]!r}; known ones are {', '.join(ALL)}")
+        if controls_limit is not None and controls_limit < 1:
+            raise ValueError(
+                f"controls_limit must be at least 1 or null, found {controls_limit}; for no controls set "
+                "`controls` to []"
+            )
         self.max_new_tokens, self.num_beams = max_new_tokens, num_beams
+        self.controls, self.controls_limit = controls, controls_limit
         self.table: pd.DataFrame | None = None
+        self.controls_table: pd.DataFrame | None = None
         self._mine: list[Answered] = []
+        self._loader: DataLoader[Any] | None = None
+        self._places: list[int] = []
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Forgets what an evaluation that was cut off left behind."""
-        self._mine = []
+        self._begin(trainer.val_dataloaders)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Forgets what an evaluation that was cut off left behind."""
-        self._mine = []
+        self._begin(trainer.test_dataloaders)
 
     def on_validation_batch_end(self, *hook: Any) -> None:
         """Answers one batch."""
@@ -83,16 +90,17 @@ class Evaluation(L.Callback):
         """Scores what was answered."""
         self._finish(trainer, pl_module, "test")
 
-    def _answer(self, module: Any, batch: Batch) -> None:
-        limits = [self.max_new_tokens or TASKS[sample.task].max_answer_tokens for sample in batch.samples]
-        options = {} if self.num_beams == 1 else {"num_beams": self.num_beams}
-        texts, gate = module.answer(batch, limits, **options)
-        weights = [None] * len(texts) if gate is None else [tuple(row) for row in gate.float().cpu().tolist()]
-        tokenizer = module.processor.prompts.tokenizer
-        for row, (sample, text) in enumerate(zip(batch.samples, texts, strict=True)):
-            asked = batch.question_ids[row][batch.question_mask[row].bool()].tolist()
-            value = TASKS[sample.task].parse(text, sample)
-            self._mine.append(Answered(sample, tokenizer.decode(asked), text, value, weights[row]))
+    def _begin(self, loader: Any) -> None:
+        if not isinstance(loader, DataLoader):
+            raise ValueError(
+                f"the evaluation takes one DataLoader over all its sets, found {type(loader).__name__}; join the "
+                "sets, as InstructionDataModule does"
+            )
+        self._mine, self._loader, self._places = [], loader, list(loader.sampler)
+
+    def _answer(self, module: L.LightningModule, batch: Batch) -> None:
+        places = self._places[len(self._mine) : len(self._mine) + len(batch)]
+        self._mine += ask(module, batch, places, self.max_new_tokens, self.num_beams)
 
     def _finish(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         answers = gather_once(self._mine)
@@ -105,6 +113,8 @@ class Evaluation(L.Callback):
         folder = log_folder(trainer)
         if trainer.is_global_zero and not trainer.sanity_checking:
             self._write(trainer, stage, answers, scores, folder)
+        if not trainer.sanity_checking:
+            self._blind(trainer, module, stage, answers, folder)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if hasattr(callback, "on_answers") and not trainer.sanity_checking:
                 callback.on_answers(trainer, module, stage, answers)
@@ -122,132 +132,65 @@ class Evaluation(L.Callback):
         training = trainer.state.fn == "fit"
         when = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}" if training else stage
         print(f"\n{when}: score (chance: each sample gets another's true answer)")
-        print(self.table.to_string(), flush=True)
+        print(printed(self.table), flush=True)
         if folder is None:
             return
+        protocols = {name: items[0].sample.protocol for name, items in rows(answers).items()}
+        named = {name: {"protocol": protocols[name], **row} for name, row in scores.items()}
         folder.mkdir(parents=True, exist_ok=True)
         self.table.to_csv(folder / f"metrics_{stage}.csv")
-        (folder / f"metrics_{stage}.json").write_text(json.dumps(scores, indent=1))
+        (folder / f"metrics_{stage}.json").write_text(json.dumps(named, indent=1))
         with (folder / f"predictions_{stage}.jsonl").open("w", encoding="utf-8") as file:
             for item in answers:
                 file.write(json.dumps(prediction(item), ensure_ascii=False) + "\n")
 
-
-def gather_once(mine: list[Answered]) -> list[Answered]:
-    """The answers of all processes, each (set, sample id) once, in the order that a single process gives."""
-    everyone: list[list[Answered]] = [mine]
-    if distributed.is_available() and distributed.is_initialized():
-        everyone = [[] for _ in range(distributed.get_world_size())]
-        distributed.all_gather_object(everyone, mine)
-    turns = (item for turn in zip_longest(*everyone) for item in turn if item is not None)
-    unique = {(item.sample.benchmark, item.sample.id): item for item in turns}
-    order = {name: place for place, name in enumerate(dict.fromkeys(key[0] for key in unique))}
-    return [unique[key] for key in sorted(unique, key=lambda key: (order[key[0]], key[1]))]
-
-
-def score(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
-    """Metrics of every row of the table."""
-    return {name: _score_set(items) for name, items in rows(answers).items()}
-
-
-def rows(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
-    """Answers by set (`set`, or `set/task` where one set mixes tasks), and by group in it (`../group`)."""
-    tasks: dict[str, set[str]] = {}
-    for item in answers:
-        tasks.setdefault(item.sample.benchmark, set()).add(item.sample.task)
-    found: dict[str, list[Answered]] = {}
-    for item in answers:
-        sample = item.sample
-        name = sample.benchmark if len(tasks[sample.benchmark]) == 1 else f"{sample.benchmark}/{sample.task}"
-        found.setdefault(name, []).append(item)
-        if sample.group:
-            found.setdefault(f"{name}/{sample.group}", []).append(item)
-    return found
-
-
-def chance(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
-    """The same metrics when every sample is given the true answer of another one of its set and task.
-
-    A set of one sample has no other; it is not in the result.
-    """
-    sets: dict[tuple[str, str], list[Sample]] = {}
-    for item in answers:
-        sets.setdefault((item.sample.benchmark, item.sample.task), []).append(item.sample)
-    shuffled = []
-    for samples in (several for several in sets.values() if len(several) > 1):
-        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0)).tolist()
-        for place, sample in enumerate(order):
-            asked, other = samples[sample], samples[order[(place + 1) % len(order)]]
-            shuffled.append(Answered(asked, "", "", one_truth(other), None))
-    return score(shuffled)
+    def _blind(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        stage: str,
+        answers: Sequence[Answered],
+        folder: Path | None,
+    ) -> None:
+        """Asks some samples again with less to go by; logs, prints and writes what that scores."""
+        self.controls_table = None
+        controls = self.controls if self.controls is not None else list(ALL) if stage == "test" else []
+        chosen = blind.choose(answers, self.controls is None, self.controls_limit) if controls else {}
+        if not chosen:
+            return
+        if trainer.is_global_zero:
+            count = sum(len(items) for items in chosen.values())
+            print(f"\nblind controls ask {count} samples again ...", flush=True)
+        answer = partial(ask, module, max_new_tokens=self.max_new_tokens, num_beams=self.num_beams)
+        processes = trainer.global_rank, trainer.world_size
+        assert self._loader is not None
+        blinded = blind.ask_again(chosen, controls, self._loader, answer, module.device, *processes)
+        training = training_samples(trainer) if "majority" in controls else None
+        scores = blind.compare(chosen, blinded, training)
+        for name, parts in scores.items():
+            key = blind.main_metric(parts["model"])
+            logged = {f"blind/{stage}/{name}/{key}/{part}": values[key] for part, values in parts.items()}
+            module.log_dict(logged, sync_dist=True)
+        self.controls_table = blind.tabulate(chosen, scores)
+        if not trainer.is_global_zero:
+            return
+        print(f"\n{HEAD}")
+        print(self.controls_table.to_string(), flush=True)
+        if folder is not None:
+            facts = self.controls_table[["samples", "protocol"]].to_dict("index")
+            self.controls_table.to_csv(folder / f"controls_{stage}.csv")
+            named = {name: {**facts[name], **parts} for name, parts in scores.items()}
+            (folder / f"controls_{stage}.json").write_text(json.dumps(named, indent=1))
 
 
-def one_truth(sample: Sample) -> Any:
-    """A sample's gold as one answer says it: the first text where several are right."""
-    truth = TASKS[sample.task].value(sample)
-    if isinstance(sample.gold, References):
-        return truth[0]
-    if isinstance(sample.gold, DescribedObjects):
-        return tuple(replace(item, texts=item.texts[:1]) for item in truth)
-    return truth
-
-
-def tabulate(answers: Sequence[Answered], scores: dict[str, dict[str, float]]) -> pd.DataFrame:
-    """One row a set (and group) with `score (chance)` in the columns of its metrics."""
-    guesses = chance(answers)
-    counts = {name: len(items) for name, items in rows(answers).items()}
-    lines = {}
-    for name in sorted(scores):
-        cells = {
-            key: _cell(scores[name][key], guesses.get(name, {}).get(key)) if key in scores[name] else ""
-            for key in HEADLINE
-        }
-        lines[name] = {"samples": counts[name], **cells}
-    table = pd.DataFrame.from_dict(lines, orient="index")
-    return table[[column for column in table.columns if column == "samples" or (table[column] != "").any()]]
-
-
-def _cell(score: float, chance: float | None) -> str:
-    return f"{score:.3f} ({'-' if chance is None else format(chance, '.2f')})"
-
-
-def prediction(item: Answered) -> dict[str, Any]:
-    """One line of the predictions file: what was asked, said, parsed and true."""
-    sample = item.sample
-    paths = {name: str(media.path) for name, media in sample.media.items() if media.path is not None}
-    return {
-        "set": sample.benchmark,
-        "id": sample.id,
-        "task": sample.task,
-        "group": sample.group,
-        "media": paths,
-        "question": item.question,
-        "prediction": item.text,
-        "parsed": _plain(item.value),
-        "gold": _plain(TASKS[sample.task].value(sample)),
-        "gate": item.gate and [round(weight, 4) for weight in item.gate],
-    }
-
-
-def _score_set(items: Sequence[Answered]) -> dict[str, float]:
-    task = TASKS[items[0].sample.task]
-    metrics = task.metrics()
-    for metric in metrics.values():
-        metric.distributed_available_fn = alone  # every process holds all answers already
-    metrics.update([item.value for item in items], [item.sample.gold for item in items])
-    return {key: float(value) for key, value in metrics.compute().items()}
-
-
-def alone() -> bool:
-    """That there are no other processes, whatever there are: the metrics must not add theirs."""
-    return False
-
-
-def _plain(value: Any) -> Any:
-    """A parsed or gold value as JSON can hold it."""
-    if isinstance(value, tuple | list):
-        return [_plain(part) for part in value]
-    if isinstance(value, LabelledBox | DescribedObject):
-        said = {"label": value.label} if isinstance(value, LabelledBox) else {"texts": list(value.texts)}
-        return {**said, "box": [round(number, 4) for number in value.box]}
-    return value
+def training_samples(trainer: L.Trainer) -> list[Sample] | None:
+    """All training samples of the trainer's data; None, and a line that says why, where they cannot be had."""
+    data: Any = getattr(trainer, "datamodule", None)
+    if not hasattr(data, "train_sets"):
+        return None
+    try:
+        return [sample for item in data.train_sets() for sample in item.samples]
+    except (ValueError, OSError) as error:  # a place for tests need not hold the training data
+        if trainer.is_global_zero:
+            print(f"\nno majority answers, as the training data cannot be read: {error}")
+        return None

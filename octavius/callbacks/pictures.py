@@ -16,8 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from octavius.callbacks.answers import Answered
 from octavius.callbacks.board import COLOURS, log_folder, show, writers
-from octavius.callbacks.evaluation import Answered
 from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.tasks import TASKS
 

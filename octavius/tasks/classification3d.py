@@ -35,7 +35,7 @@ SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("sofa", "couch"),
     ("stove", "cooker"),
     ("telephone", "phone"),
-    ("trash can", "trash bin", "garbage can", "garbage bin", "rubbish bin", "waste bin", "dustbin", "bin", "ashcan"),
+    ("trash can", "trash bin", "garbage can", "garbage bin", "rubbish bin", "dustbin", "bin", "ashcan"),
     ("tv", "television", "television set"),
     ("tv stand", "television stand"),
     ("wardrobe", "armoire"),

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from octavius.callbacks.evaluation import Answered
+from octavius.callbacks.answers import Answered
 from octavius.callbacks.routing import RoutingReport, draw, entropy, gate_table, summarise
 from octavius.instruction.sample import Boxes, Choice, Gold, Sample
 

@@ -1,0 +1,133 @@
+"""Answers come in; scores of every set and group, what chance would reach, and a table of both go out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import torch
+
+from octavius.callbacks.answers import Answered
+from octavius.instruction.sample import DescribedObjects, References, Sample
+from octavius.metrics import PROTOCOLS
+from octavius.tasks import TASKS
+
+HEADLINE = (
+    *("recall50", "precision50", "acc1", "acc1_name_in_text", "em1", "em1_refined", "cider", "cider_at25"),
+    *("cider_at50", "cider_f1_at50", "bleu1", "bleu4", "rouge_l", "rouge_l_at50"),
+)
+"""The columns of the table; all other metrics are logged too."""
+
+
+def score(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
+    """Metrics of every row of the table."""
+    return {name: score_set(items) for name, items in rows(answers).items()}
+
+
+def score_set(items: Sequence[Answered]) -> dict[str, float]:
+    """Metrics of answers to one task, by the protocol of their samples."""
+    sample = items[0].sample
+    metrics = TASKS[sample.task].metrics(sample.protocol)
+    for metric in metrics.values():
+        metric.distributed_available_fn = alone  # every process holds all answers already
+    metrics.update([item.value for item in items], [item.sample.gold for item in items])
+    return {key: float(value) for key, value in metrics.compute().items()}
+
+
+def alone() -> bool:
+    """That there are no other processes, whatever there are: the metrics must not add theirs."""
+    return False
+
+
+def sets(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
+    """Answers by evaluation set: `set`, or `set/task` where one set mixes tasks."""
+    tasks: dict[str, set[str]] = {}
+    for item in answers:
+        tasks.setdefault(item.sample.benchmark, set()).add(item.sample.task)
+    found: dict[str, list[Answered]] = {}
+    for item in answers:
+        sample = item.sample
+        name = sample.benchmark if len(tasks[sample.benchmark]) == 1 else f"{sample.benchmark}/{sample.task}"
+        found.setdefault(name, []).append(item)
+    return found
+
+
+def rows(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
+    """Answers by set, and by group in it (`set/group`)."""
+    return {row: part for name, items in sets(answers).items() for row, part in groups(name, items).items()}
+
+
+def groups(name: str, items: Sequence[Answered]) -> dict[str, list[Answered]]:
+    """The answers of one set under its name, and those of its groups under theirs."""
+    found: dict[str, list[Answered]] = {}
+    for item in items:
+        found.setdefault(name, []).append(item)
+        if item.sample.group:
+            found.setdefault(f"{name}/{item.sample.group}", []).append(item)
+    return found
+
+
+def chance(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
+    """The same metrics when every sample is given the true answer of another one of its set and task.
+
+    A set of one sample has no other; it is not in the result.
+    """
+    guesses = [groups(name, swapped(items)) for name, items in sets(answers).items()]
+    return {row: score_set(part) for parts in guesses for row, part in parts.items()}
+
+
+def swapped(items: Sequence[Answered]) -> list[Answered]:
+    """Samples of one set and task, each with the true answer of another; none where there is no other.
+
+    Who gets whose answer is drawn by chance, and does not hang on the order of the samples.
+    """
+    if len(items) < 2:
+        return []
+    named = sorted(range(len(items)), key=lambda place: items[place].sample.id)
+    order = torch.randperm(len(items), generator=torch.Generator().manual_seed(0)).tolist()
+    given = {named[one]: named[order[(turn + 1) % len(order)]] for turn, one in enumerate(order)}
+    return [
+        replace(item, text="", value=one_truth(items[given[place]].sample), gate=None)
+        for place, item in enumerate(items)
+    ]
+
+
+def one_truth(sample: Sample) -> Any:
+    """A sample's gold as one answer says it: the first text where several are right."""
+    truth = TASKS[sample.task].value(sample)
+    if isinstance(sample.gold, References):
+        return truth[0]
+    if isinstance(sample.gold, DescribedObjects):
+        return tuple(replace(item, texts=item.texts[:1]) for item in truth)
+    return truth
+
+
+def tabulate(answers: Sequence[Answered], scores: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """One row a set (and group) with its protocol and `score (chance)` in the columns of its metrics."""
+    guesses = chance(answers)
+    lines = {}
+    for name, items in sorted(rows(answers).items()):
+        cells = {
+            key: _cell(scores[name][key], guesses.get(name, {}).get(key)) if key in scores[name] else ""
+            for key in HEADLINE
+        }
+        lines[name] = {"samples": len(items), "protocol": items[0].sample.protocol, **cells}
+    table = pd.DataFrame.from_dict(lines, orient="index")
+    return table[[column for column in table.columns if (table[column] != "").any()]]
+
+
+def _cell(score: float, chance: float | None) -> str:
+    return f"{score:.3f} ({'-' if chance is None else format(chance, '.2f')})"
+
+
+def printed(table: pd.DataFrame) -> str:
+    """A table for the screen, in parts: rows of the same metrics stand together, so that none is too wide.
+
+    Below it stands what each protocol but the standard one does.
+    """
+    parts: dict[tuple[str, ...], list[str]] = {}
+    for name, row in table.iterrows():
+        parts.setdefault(tuple(row.index[row != ""]), []).append(str(name))
+    texts = [table.loc[names, list(columns)].to_string() for columns, names in parts.items()]
+    others = [name for name in PROTOCOLS if name != "standard" and (table["protocol"] == name).any()]
+    return "\n\n".join([*texts, *(f"protocol {name}: {PROTOCOLS[name]}" for name in others)])
