@@ -208,9 +208,15 @@ def recorded(run: Run) -> dict[str, Any]:
 
 
 def scores(run: Run) -> dict[str, dict[str, float]] | None:
-    """The scores of a run's last test; None before it."""
+    """The scores of a run's last test; None before it. A set is named with its protocol, if not the standard one."""
     files = sorted(run.folder.glob(f"test/**/{SCORES}"), key=lambda file: file.stat().st_mtime)
-    return json.loads(files[-1].read_text()) if files else None
+    if not files:
+        return None
+    found = {}
+    for name, row in json.loads(files[-1].read_text()).items():
+        protocol = row.pop("protocol", "standard")
+        found[name if protocol == "standard" else f"{protocol}: {name}"] = row
+    return found
 
 
 def result(run: Run) -> Result:

@@ -163,7 +163,7 @@ def make_trainer(*callbacks: L.Callback, **options: Any) -> L.Trainer:
 
 def answered(samples: Sequence[Sample], says: Callable[[Sample], str] | None = None) -> list[Answered]:
     """What a pupil would say, by default the truth."""
-    found = []
+    found: list[Answered] = []
     for one in samples:
         text = TASKS[one.task].answer(one, FIRST) if says is None else says(one)
         found.append(Answered(one, "?", text, TASKS[one.task].parse(text, one), None, len(found)))

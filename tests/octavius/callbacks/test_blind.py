@@ -48,7 +48,7 @@ def loader(processor: Processor, *sets: EvalSet) -> DataLoader[Any]:
 
 def own_answers(processor: Processor, data: DataLoader[Any]) -> list[Answered]:
     """What the model says to all."""
-    module, found = Looker(processor), []
+    module, found = Looker(processor), list[Answered]()
     for batch in data:
         found += ask(module, batch, range(len(found), len(found) + len(batch)))
     return found

@@ -33,7 +33,8 @@ class Commands:
         if command == "test":
             (folder / "test").mkdir(exist_ok=True)
             seed = int(folder.name.removeprefix("seed"))
-            scores = {"q": {"acc1": 0.1 * seed + 0.2 * (folder.parent.name == "two")}}
+            score = {"acc1": 0.1 * seed + 0.2 * (folder.parent.name == "two")}
+            scores = {"q": {"protocol": "standard", **score}, "r": {"protocol": "published", **score}}
             (folder / "test" / "metrics_test.json").write_text(json.dumps(scores))
         return 1.5
 
@@ -88,6 +89,7 @@ def test_the_table_is_of_all_runs(commands: Commands, capsys: pytest.CaptureFixt
     compare()
     printed = capsys.readouterr().out
     assert "| q | acc1 | 0.250 ± 0.071 | 0.050 ± 0.071 | -0.200 ± 0.000 |" in printed
+    assert "| published: r | acc1 | 0.250 ± 0.071 |" in printed
     assert "| trainable parameters | 10.0 ± 0.0 |" in printed
     assert Path("kept/compare.md").read_text().strip() in printed
     assert len(commands.given) == 8
