@@ -1,0 +1,220 @@
+"""Point clouds of scenes come in, features and boxes of the objects in them go out: steps 1 and 2 of Object-As-Scene.
+
+Section 3.2.2 of the paper: a detector finds regions that may be objects (RoIs), Point-BERT encodes the points in
+each; a question about one object takes that object's region alone. Both are frozen, so all this is done once for
+each scene, before training begins, and kept on disk; the published code likewise trains on stored features.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, distributed
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from octavius.boxes3d import enclosing
+from octavius.encoders.object_as_scene import ReaderSizes
+from octavius.encoders.point_bert import CONFIG, WEIGHTS, load_point_bert, unit_sphere
+from octavius.encoders.proposals import OVERLAP, Finder, source_of
+from octavius.encoders.roi_cache import CachedRoiLoader, RoiCache, content, identity, key_of
+from octavius.encoders.roi_encoder import RoiEncoder, Use
+from octavius.instruction.clouds import CloudLoader
+from octavius.instruction.crops import FEWEST, MARGIN, crop, inside, resampled
+from octavius.instruction.sample import Media
+from octavius.presets import find_checkpoint
+
+Features: TypeAlias = Literal["projected", "encoded"]
+
+VERSION = 1
+"""Of what is computed from the same weights and settings."""
+
+AT_ONCE = 16
+"""Objects that Point-BERT encodes together."""
+
+
+class SceneEncoder(RoiEncoder):
+    """The modality `cloud`: frozen Point-BERT features of a scene's objects, and a trained reader behind them.
+
+    What a reference means:
+
+    - a scene: the objects that `proposals` finds in it. Those with fewer than 32 points are left out; of the
+      others the best `rois` are taken. There may be none, and the reader has a vector for that.
+    - a scene and a region: that one object, with its own box. Its points may be few, but not none.
+    - an object that is all of its cloud (a region without a box, as in ShapeNet): that object. Its box is that
+      of the cloud, in whatever unit the cloud comes: such sets tell no real size.
+    """
+
+    def __init__(
+        self,
+        points: str,
+        proposals: str,
+        rois: int = 32,
+        features: Features = "projected",
+        margin: float = MARGIN,
+        cache: str = "data/roi-features",
+        reader: ReaderSizes | None = None,
+        use: Use = "all",
+    ) -> None:
+        """Loads the weights; no cloud is touched.
+
+        Args:
+            points: folder of Point-BERT's weights, here or among the shipped checkpoints.
+            proposals: where the boxes of a scene come from: `gold` for its annotated objects, a folder of files
+                with any detector's boxes, or the folder of a detector; see `octavius.encoders.proposals`.
+            rois: most objects of a scene.
+            features: `projected` into CLIP's space, or `encoded`, as they are before that; which of them the
+                published model stored cannot be told from its code.
+            margin: metres by which a box is enlarged on every side to cut its points out.
+            cache: folder in which features are kept; what does not fit the settings is computed anew.
+            reader: sizes of the trained reader; those of the published model by default.
+            use: what of an object reaches the reader; all but `all` are blind controls.
+
+        Raises:
+            ValueError: there are no such weights, or they have no projection.
+        """
+        point_bert, source = load_point_bert(points), source_of(proposals)
+        width = point_bert.width if features == "encoded" else point_bert.projection_width
+        if width is None:
+            raise ValueError(
+                f"the Point-BERT in {points} has no projection into CLIP's space; set features to 'encoded', or "
+                "align it first with `octavius fit --config pretrain/points.yaml`"
+            )
+        if rois < 1:
+            raise ValueError(f"a scene needs room for one object at least, found rois = {rois}")
+        super().__init__(width, reader, use)
+        self.points, self.source = point_bert, source
+        self.rois, self.features, self.margin = rois, features, margin
+        words = {
+            "version": VERSION,
+            "Point-BERT": f"files with the SHA-256 {content(find_checkpoint(points), CONFIG, WEIGHTS)}",
+            "features": features,
+            "boxes": source.words(),
+            "most objects of a scene": rois,
+            "IoU above which the worse of two boxes goes": OVERLAP,
+            "fewest points of a box that was found": FEWEST,
+            "metres added around a box": margin,
+            "of each cloud": "path, size and time of change of its file, pose, region, boxes told with it",
+        }
+        self.cache = RoiCache(Path(cache).expanduser(), key_of(words), source.told)
+        self.requires_grad_(False)
+        self.eval()
+
+    def loader(self) -> CachedRoiLoader:
+        """Reads what `prepare` computed."""
+        return CachedRoiLoader(self.cache)
+
+    def train(self, mode: bool = True) -> "SceneEncoder":  # noqa: ARG002 - the signature of nn.Module
+        """Stays in evaluation mode: the weights are frozen, their dropout too."""
+        return super().train(False)
+
+    def prepare(self, media: Iterable[Media], device: torch.device | str) -> None:
+        """Computes the features of all media that have none yet; what is done stays done when it is cut short.
+
+        Args:
+            media: scenes, regions of them, or single objects.
+            device: where to compute.
+
+        Raises:
+            ValueError: clouds cannot be read, or objects have no points; told at the end, when all others are
+                done. There is no way to skip them here: nothing else could stand for them in a sample, so bad
+                clouds are left out where samples are read.
+        """
+        problems: list[str] = []
+        scenes = self._missing(media, problems)
+        if scenes:
+            self.cache.open()
+            self.to(device)
+            self._fill(scenes, device, problems)
+        if problems:
+            raise ValueError(
+                f"{len(problems)} point clouds or objects in them cannot be encoded, the first: {problems[0]}. "
+                "Mend their files, or take their samples out of the data"
+            )
+
+    def _missing(self, media: Iterable[Media], problems: list[str]) -> list[dict[Path, Media]]:
+        """The media without features, each once, by their files; those of one cloud together: it is read once."""
+        scenes: dict[str, dict[Path, Media]] = {}
+        for medium in media:
+            try:
+                file = self.cache.file(medium)
+            except ValueError as error:
+                if str(error) not in problems:
+                    problems.append(str(error))
+                continue
+            if not file.is_file():
+                scenes.setdefault(repr((identity(medium), medium.pose)), {})[file] = medium
+        return list(scenes.values())
+
+    @torch.inference_mode()
+    def _fill(self, scenes: list[dict[Path, Media]], device: torch.device | str, problems: list[str]) -> None:
+        """Computes the features of all media of some clouds; what fails is noted."""
+        find = self.source.finder(device)
+        waiting: list[tuple[Path, Tensor, Tensor]] = []
+        caption = f"encoding the objects of {len(scenes)} {'scene' if len(scenes) == 1 else 'scenes'}"
+        for scene in tqdm(scenes, caption, unit=" scenes", disable=_silent()):
+            try:
+                points = CloudLoader()(next(iter(scene.values()))).to(device)
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            for file, medium in scene.items():
+                try:
+                    waiting.append((file, *self._cut(medium, points, find)))
+                except ValueError as error:
+                    region = f", object {medium.region.object}" if medium.region else ""
+                    problems.append(f"{medium.path or 'an array'}{region}: {error}")
+                if sum(len(boxes) for _, boxes, _ in waiting) >= AT_ONCE:
+                    self._encode(waiting)
+                    waiting = []
+        self._encode(waiting)
+
+    def _cut(self, medium: Media, points: Tensor, find: Finder) -> tuple[Tensor, Tensor]:
+        """Boxes (O, 6) and points (O, N, 6) in the unit sphere of what a medium means."""
+        count, region = self.points.num_points, medium.region
+        if region is None:
+            pairs = self._held(find(medium, points), points)
+        elif region.box is None:
+            pairs = [(enclosing(points[:, :3]), resampled(points, count))]
+        else:
+            box = points.new_tensor(region.box)
+            pairs = [(box, crop(points, region.box, self.margin, count=count, fewest=1))]
+        if not pairs:
+            return points.new_zeros(0, 6), points.new_zeros(0, count, 6)
+        boxes, crops = zip(*pairs, strict=True)
+        return torch.stack(boxes), unit_sphere(torch.stack(crops))
+
+    def _held(self, boxes: Tensor, points: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The first boxes of a scene that hold enough points, with them."""
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for box in boxes:
+            held = inside(points, box, self.margin)
+            if len(held) >= FEWEST:
+                pairs.append((box, resampled(points[held], self.points.num_points)))
+            if len(pairs) == self.rois:
+                break
+        return pairs
+
+    def _encode(self, waiting: list[tuple[Path, Tensor, Tensor]]) -> None:
+        """Encodes what was cut out, and writes it down."""
+        if not waiting:
+            return
+        parts = torch.cat([crops for _, _, crops in waiting]).split(AT_ONCE)
+        features = torch.cat([self._features(part) for part in parts])
+        if not features.isfinite().all():
+            raise ValueError("Point-BERT gave features that are not finite; its weights are damaged")
+        sizes = [len(boxes) for _, boxes, _ in waiting]
+        for (file, boxes, _), mine in zip(waiting, features.split(sizes), strict=True):
+            self.cache.write(file, mine, boxes)
+
+    def _features(self, crops: Tensor) -> Tensor:
+        """Features (O, width) of objects (O, N, 6)."""
+        if not len(crops):
+            return crops.new_zeros(0, self.width)
+        encoded = self.points(crops)
+        return self.points.project(encoded) if self.features == "projected" else encoded
+
+
+def _silent() -> bool:
+    """Whether another process shows the progress."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0
