@@ -166,7 +166,7 @@ class MiniaturePairs(lightning.LightningDataModule):
 
     def __init__(
         self,
-        tokenizer: str = "miniature/language",
+        tokenizer: str = "miniature/clip",
         pictures: int = 128_000,
         probe_pictures: int = 2_000,
         batch_size: int = 16,

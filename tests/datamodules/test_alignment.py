@@ -105,7 +105,7 @@ def test_validation_has_five_loaders_and_their_shifts() -> None:
 @pytest.fixture(scope="module")
 def tokenizer() -> object:
     """The miniature's tokenizer."""
-    return AutoTokenizer.from_pretrained(find_checkpoint("miniature/language"))
+    return AutoTokenizer.from_pretrained(find_checkpoint("miniature/clip"))
 
 
 def test_texts_are_marked_and_padded_right(tokenizer: object) -> None:
