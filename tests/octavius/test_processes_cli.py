@@ -125,7 +125,7 @@ def test_sigterm_ends_all_processes_after_one_step_and_keeps_the_training(here: 
     checkpoint.unlink()  # the next one of its kind comes twenty steps later
     os.kill(run.pid, signal.SIGTERM) if whom == "the main process" else os.killpg(run.pid, signal.SIGTERM)
     try:
-        printed, _ = run.communicate(timeout=60)
+        printed, _ = run.communicate(timeout=120)
     except subprocess.TimeoutExpired:
         os.killpg(run.pid, signal.SIGKILL)
         raise
