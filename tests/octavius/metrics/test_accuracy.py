@@ -1,7 +1,5 @@
 """Choices and names come in; the share of right ones goes out."""
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,8 +37,3 @@ def test_an_answer_of_the_wrong_kind_is_refused() -> None:
         accuracy(["dog"], [Choice(PETS, 1)])
     with pytest.raises(ValueError, match="prediction for a ClassName is a str, but this one is 1"):
         accuracy([1], [ClassName("dog", PETS)])
-
-
-@pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_nothing_measured_is_nan() -> None:
-    assert math.isnan(Accuracy().compute()["acc1"].item())

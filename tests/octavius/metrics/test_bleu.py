@@ -63,9 +63,3 @@ def test_a_perfect_prediction_scores_one(texts: list[str]) -> None:
 def test_missing_predictions_score_zero_and_lower_the_rest() -> None:
     assert bleu([None, None], [["a b c d"], ["a"]]) == [0.0] * 4
     assert bleu(["a b c d", None], [["a b c d"], ["e f"]])[0] == pytest.approx(math.exp(1 - 6 / 4))
-
-
-@pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_nothing_measured_is_nan() -> None:
-    assert all(math.isnan(value) for value in Bleu().compute().values())
-    assert all(math.isnan(value) for value in bleu([], []))

@@ -1,7 +1,5 @@
 """Answers come in; the shares that are right exactly, normalised and refined go out."""
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,8 +89,3 @@ def test_shares_equal_counts(pairs: list[tuple[str | None, list[str]]]) -> None:
         )
     )
     assert {key: value.item() for key, value in metric.compute().items()} == pytest.approx(expected)
-
-
-@pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_nothing_measured_is_nan() -> None:
-    assert all(math.isnan(value) for value in ExactMatch().compute().values())

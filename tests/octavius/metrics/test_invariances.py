@@ -1,4 +1,4 @@
-"""The same samples in other orders, batches and processes come in; the same scores of every metric go out."""
+"""What every metric keeps to: the same scores in any order, batches and processes; errors for ill-matched pairs."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -103,6 +103,7 @@ MORE: list[tuple[Callable[[], Metric], list[Pair]]] = [
     ),
     (NameInText, ANSWERS[2:4]),
 ]
+ALL = [make for make, _ in [*CASES, *MORE]]
 
 
 def feed(metric: Metric, pairs: Sequence[Pair]) -> None:
@@ -127,6 +128,35 @@ def test_order_and_batches_make_no_difference(
         feed(metric, order[start:end])
     found = {key: value.item() for key, value in metric.compute().items()}
     assert found == pytest.approx(whole(make, pairs), abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+@pytest.mark.parametrize("make", ALL)
+def test_nothing_measured_is_nan(make: Callable[[], Metric]) -> None:
+    metric = make()
+    assert all(value.isnan() for value in metric.compute().values())
+    metric.update([], [])
+    assert all(value.isnan() for value in metric.compute().values())
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_unequal_lengths_are_refused_with_both_numbers(make: Callable[[], Metric]) -> None:
+    with pytest.raises(ValueError, match="2 predictions and 1 golds"):
+        make().update([None, None], [References(("a dog",))])
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_a_gold_of_another_task_is_refused_by_its_place_and_kind(make: Callable[[], Metric]) -> None:
+    """The first gold is right, the second one no metric scores."""
+    pairs = next(pairs for known, pairs in [*CASES, *MORE] if known is make)
+    with pytest.raises(ValueError, match="gold 1 is a str, but this metric scores "):
+        make().update([None, None], [pairs[0][1], "a dog"])
+
+
+@pytest.mark.parametrize("make", [Bleu, Cider, RougeL, LastOfScene])
+def test_a_caption_without_references_is_refused(make: Callable[[], Metric]) -> None:
+    with pytest.raises(ValueError, match="gold 1 has no reference text"):
+        make().update(["a", "b"], [References(("a dog",)), References(())])
 
 
 @pytest.mark.parametrize(("make", "pairs"), [*CASES, *MORE])

@@ -1,7 +1,5 @@
 """Answers about scenes come in; what each protocol makes of them goes out."""
 
-import math
-
 import pytest
 from torchmetrics import MetricCollection
 
@@ -47,21 +45,6 @@ def test_published_scores_the_last_answer_of_each_scene_against_its_first_refere
 
 def test_published_scores_hang_on_the_order_of_samples() -> None:
     assert last(TEXTS[::-1], GOLDS[::-1])["cider"] != pytest.approx(last(TEXTS, GOLDS)["cider"], abs=0.1)
-
-
-def test_batches_make_no_difference_to_published_scores() -> None:
-    metric = LastOfScene()
-    for text, gold in zip(TEXTS, GOLDS, strict=True):
-        metric([text], [gold])
-    assert {key: value.item() for key, value in metric.compute().items()} == pytest.approx(
-        last(TEXTS, GOLDS), abs=1e-6
-    )
-
-
-@pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_nothing_measured_is_nan() -> None:
-    assert all(math.isnan(value) for value in LastOfScene().compute().values())
-    assert all(math.isnan(value) for value in NameInText().compute().values())
 
 
 def test_a_gold_of_no_scene_cannot_be_scored_by_scene() -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from octavius.instruction.sample import (
     Sample,
 )
 from octavius.instruction.tokenizer import Tokenizer
+from octavius.metrics import PROTOCOLS
 from octavius.tasks import TASKS
 
 RNG = random.Random(0)
@@ -107,13 +109,15 @@ EXAMPLES: dict[str, Gold] = {
     "classification": ClassName("cat", ("cat", "dog")),
     "facial_attributes": ClassName("yes", ("yes", "no")),
     "conversation": References(("a cat on a mat in the sun",)),
-    "captioning3d": References(("a red chair at the wall",)),
-    "vqa3d": References(("next to the red chair",)),
+    "captioning3d": References(("a red chair at the wall",), "scene"),
+    "vqa3d": References(("next to the red chair",), "scene"),
     "classification3d": ClassName("chair", ("chair", "coffee table")),
     "dense_captioning3d": DescribedObjects(
         (DescribedObject((1, 2, 0.5, 1, 1, 1), ("a red chair at the wall",)),)
     ),
 }
+WAYS = [(name, protocol) for name, task in TASKS.items() for protocol in task.protocols]
+"""Every task with every protocol that scores it."""
 
 
 def test_every_task_is_tested_here() -> None:
@@ -166,21 +170,21 @@ def test_no_text_raises(name: str, data: st.DataObject) -> None:
     assert all(value >= 0 or value.isnan() for value in metrics.compute().values())
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(("name", "protocol"), WAYS)
 @pytest.mark.parametrize(
     "text", ["", " \n", "?!", "xyzzy", "[0.1, 0.2", "\u212a", "(\u212a)", "[]" * 50, "\0"]
 )
-def test_garbage_scores_nothing(name: str, text: str) -> None:
-    task, one = TASKS[name], sample(name, EXAMPLES[name])
-    metrics = task.metrics()
+def test_garbage_scores_nothing(name: str, protocol: str, text: str) -> None:
+    task, one = TASKS[name], replace(sample(name, EXAMPLES[name]), protocol=protocol)
+    metrics = task.metrics(protocol)
     metrics.update([task.parse(text, one)], [one.gold])
     assert all(value == pytest.approx(0, abs=1e-6) for value in metrics.compute().values())
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_the_right_answer_scores_best(name: str) -> None:
-    task, metrics = TASKS[name], TASKS[name].metrics()
-    one = sample(name, EXAMPLES[name])
+@pytest.mark.parametrize(("name", "protocol"), WAYS)
+def test_the_right_answer_scores_best(name: str, protocol: str) -> None:
+    task, metrics = TASKS[name], TASKS[name].metrics(protocol)
+    one = replace(sample(name, EXAMPLES[name]), protocol=protocol)
     metrics.update([task.parse(task.answer(one, RNG), one)], [one.gold])
     scores = {key: float(value) for key, value in metrics.compute().items() if "cider" not in key}
     assert scores
@@ -206,6 +210,27 @@ def test_questions_come_from_the_forms(name: str) -> None:
     own = sample(name, EXAMPLES[name], "What now?")
     assert task.question(own, RNG, unseen=True).split("\n")[0] == "What now?"
     assert task.question(one, random.Random(3)) == task.question(one, random.Random(3))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_protocol_that_does_not_score_the_task_is_refused_before_the_model_works(name: str) -> None:
+    others = [word for word in (*PROTOCOLS, "official") if word not in TASKS[name].protocols]
+    assert others
+    for protocol in others:
+        one = replace(sample(name, EXAMPLES[name]), protocol=protocol)
+        message = f"the task {name} is scored by the protocol .*, found '{protocol}'; correct the `protocol`"
+        with pytest.raises(ValueError, match=message):
+            TASKS[name].question(one, RNG)
+        with pytest.raises(ValueError, match=message):
+            TASKS[name].metrics(protocol)
+
+
+@pytest.mark.parametrize("name", ["captioning3d", "vqa3d"])
+def test_a_gold_without_its_scene_cannot_be_scored_as_published(name: str) -> None:
+    one = replace(sample(name, References(("a chair",))), protocol="published")
+    with pytest.raises(ValueError, match=r"^sample s1 of zoo: .* but the gold names no scene"):
+        TASKS[name].question(one, RNG)
+    assert TASKS[name].question(replace(one, protocol="standard"), RNG)
 
 
 @pytest.mark.parametrize("name", TASKS)
