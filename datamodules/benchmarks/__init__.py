@@ -37,6 +37,7 @@ BENCHMARKS: dict[str, Reader] = {
     "scanrefer_captioning": scanrefer.read_captioning,
     "scanrefer_dense_captioning": scanrefer.read_dense_captioning,
     "scanqa": scanqa.read,
+    "scanqa_reasoned": scanqa.read_reasoned,
     "nr3d_captioning": nr3d.read,
     "shapenet_classification": shapenet.read,
     "modelnet_classification": modelnet.read,

@@ -1,6 +1,9 @@
 """ScanQA's questions about ScanNet's scans come in; samples with all accepted answers go out."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from datamodules.benchmarks import scans
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, load_json, need, take, take_text
@@ -24,9 +27,16 @@ KINDS = {
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every question, which is about the whole scan, answered at once."""
+    return [replace(sample, gold=_bare(sample.gold)) for sample in read_reasoned(root, split, bad)]
+
+
+def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     """One sample for every question, which is about the whole scan. Its group is the kind of the question.
 
-    Questions need no objects; where the files that tell them are there, the scan brings their boxes.
+    Questions need no objects; where the files that tell them are there, the scan brings their boxes. An answer
+    begins with the names of the objects that the annotators found it at, where there are any: for training alone,
+    as they tell what is to be found. What is scored is the answer.
     """
     name = f"ScanQA_v1.0_{split}.json"
     file = need(root, LAYOUT, name, f"qa/{name}")
@@ -41,7 +51,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
         with items.guard(f"item {place}"):
             scene = take_text(record, "scene_id")
             scan = folders.scan(scene, objects=folders.annotated(scene))
-            question = take_text(record, "question")
+            question, answers = take_text(record, "question"), _answers(take(record, "answers", list))
             samples.append(
                 Sample(
                     take_text(record, "question_id"),
@@ -49,7 +59,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
                     "scanqa",
                     {"cloud": scan.cloud},
                     question,
-                    References(_answers(take(record, "answers", list)), scan.name),
+                    References(answers, scan.name, reason_of(_names(record), answers[0])),
                     group=kind_of(question),
                 )
             )
@@ -68,6 +78,32 @@ def kind_of(question: str) -> str:
         if any(words.startswith(f"{opening} ") for opening in openings):
             return kind
     return "other"
+
+
+def reason_of(names: Sequence[str], answer: str) -> str:
+    """What is said before an answer: what the question is about, then the answer; nothing where that tells nothing.
+
+    >>> reason_of(["chair", "chair"], "2")
+    'chair, chair 2'
+    >>> reason_of(["chair"], "red chair")
+    ''
+    """
+    if answer.casefold() in ("yes", "no") or all(name in answer for name in names):
+        return ""
+    return f"{', '.join(names)} {answer}"
+
+
+def _bare(gold: Any) -> References:
+    return replace(gold, reason="")
+
+
+def _names(record: object) -> list[str]:
+    """The names of a question's objects; none where the file tells none."""
+    names = take(record, "object_names", list) if isinstance(record, dict) and "object_names" in record else []
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise BadItemError(f"every one of 'object_names' should be a text, found {name!r:.60}")
+    return [" ".join(name.replace("_", " ").split()) for name in names]
 
 
 def _answers(texts: list[object]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from datamodules.benchmarks.scanqa import reason_of
 from datamodules.miniature.rooms import questions
 from datamodules.miniature.rooms.captions import DESCRIPTIONS, describe, with_article
 from datamodules.miniature.rooms.exercises import EXERCISES
@@ -127,17 +128,6 @@ def uncoloured(room: Room) -> Room:
     """The room as one that sees no colours would tell of it."""
     pieces = [replace(piece, look=replace(piece.look, colour="")) for piece in room.pieces]
     return replace(room, pieces=tuple(pieces))
-
-
-def reason_of(names: Sequence[str], answer: str) -> str:
-    """What is said before an answer: the things that a question is about, then the answer; perhaps nothing.
-
-    >>> reason_of(["chair", "chair"], "2")
-    'chair, chair 2'
-    """
-    if answer in ("yes", "no") or all(name in answer for name in names):
-        return ""
-    return f"{', '.join(names)} {answer}"
 
 
 def _gone(parts: tuple[Part, ...], rng: np.random.Generator, share: float) -> tuple[Part, ...]:
