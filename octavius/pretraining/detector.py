@@ -48,7 +48,7 @@ class DetectorModule(L.LightningModule):
     """Training of a detector on scenes, and its score on new ones.
 
     A batch is as `datamodules.scene_boxes.SceneBoxes` makes it. Fitting starts from random weights; validation
-    alone, and testing, score a folder's.
+    alone, and testing, score a folder's, if no checkpoint is named.
 
     Args:
         detector: which head is built, `fcaf3d` or `tr3d`.
@@ -81,22 +81,38 @@ class DetectorModule(L.LightningModule):
         self.kind, self.design, self.weights, self.save_to = detector, design, weights, Path(save_to)
         self.nms, self.lr, self.weight_decay, self.warmup, self.decay = nms, lr, weight_decay, warmup, decay
         self.metric, self.guessed = MeanAP3D(), MeanAP3D()
-        self.told_guesses = False
+        self.trained = self.told_guesses = False
 
-    def setup(self, stage: str) -> None:
-        """Builds a new detector for the classes of the data, or loads the folder's where nothing is to be fitted."""
+    def setup(self, stage: str) -> None:  # noqa: ARG002 - the same for every stage
+        """Builds a detector for the classes of the data."""
+        if hasattr(self, "detector"):
+            return
         data = self._data()
-        if stage != "fit":
-            self.detector = load_detector(self.weights)
-            if strange := sorted({*self.detector.classes} ^ {*data.classes}):
-                raise ValueError(
-                    f"the detector in {self.weights} and the data differ in the classes {', '.join(strange)}; name "
-                    "the detector's in data.classes, or train one for this data"
-                )
-        elif not hasattr(self, "detector"):
-            self.detector = Detector(data.classes, self.kind, self.design)
-            self.detector.class_levels = class_levels(data.classes, data.sizes, self.detector.level_spacings)
+        self.detector = Detector(data.classes, self.kind, self.design)
+        self.detector.class_levels = class_levels(data.classes, data.sizes, self.detector.level_spacings)
         self.detector.nms = self.nms
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002 - that there is one is enough
+        """Remembers that the weights come from a checkpoint."""
+        self.trained = True
+
+    def on_fit_start(self) -> None:
+        """Remembers that the weights come from a training."""
+        self.trained = True
+
+    def on_validation_start(self) -> None:
+        """Takes the folder's detector where neither a training nor a checkpoint made one."""
+        if self.trained:
+            return
+        self.detector = load_detector(self.weights).to(self.device)
+        self.detector.nms = self.nms
+        if strange := sorted({*self.detector.classes} ^ {*self._data().classes}):
+            raise ValueError(
+                f"the detector in {self.weights} and the data differ in the classes {', '.join(strange)}; name the "
+                "detector's in data.classes, or train one for this data"
+            )
+
+    on_test_start = on_validation_start
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The sum of the detector's losses."""

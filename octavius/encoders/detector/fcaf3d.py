@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from octavius.encoders.detector.predictions import Predictions, joined, level
+from octavius.encoders.detector.predictions import Predictions, in_full, joined, level
 from octavius.encoders.detector.tr3d import start_head
 from octavius.encoders.sparse.interpolation import trilinear
 from octavius.encoders.sparse.layers import (
@@ -96,7 +96,7 @@ class FCAF3DHead(nn.Module):
     def _predict(self, tensor: SparseTensor, number: int) -> Predictions:
         """Boxes, classes and centre-ness at one level."""
         with torch.autocast(tensor.features.device.type, enabled=False):
-            exact = tensor.with_features(tensor.features.float())
+            exact = tensor.with_features(in_full(tensor.features))
             faces = self.scales[number](self.conv_reg(exact).features).exp()
             logits = self.conv_cls(exact).features
             centreness = self.conv_center(exact).features[:, 0]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from octavius.encoders.detector.backbone import kaiming
-from octavius.encoders.detector.predictions import Predictions, joined, level
+from octavius.encoders.detector.predictions import Predictions, in_full, joined, level
 from octavius.encoders.sparse.keys import find
 from octavius.encoders.sparse.layers import (
     GenerativeConvTranspose,
@@ -92,7 +92,7 @@ class TR3DHead(nn.Module):
     def _predict(self, tensor: SparseTensor, number: int) -> Predictions:
         """Boxes and classes at one level."""
         with torch.autocast(tensor.features.device.type, enabled=False):
-            exact = tensor.with_features(tensor.features.float())
+            exact = tensor.with_features(in_full(tensor.features))
             numbers = self.conv_reg(exact).features
             logits = self.conv_cls(exact).features
         boxes = torch.cat([numbers[:, :3], numbers[:, 3:].exp()], dim=1)
