@@ -11,6 +11,9 @@ from torch.utils.tensorboard import SummaryWriter
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#666666")
 """The palette of Okabe and Ito, which colour-blind readers can tell apart; its black is grey here."""
 
+TRUE, PREDICTED = COLOURS[0], COLOURS[5]
+"""Boxes: true ones solid, predicted ones dashed."""
+
 
 def log_folder(trainer: L.Trainer) -> Path | None:
     """The folder of the trainer's logs; None when nothing is logged.

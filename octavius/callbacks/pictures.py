@@ -1,10 +1,10 @@
-"""Answers come in; a few of each set go out as text, and detections as pictures with their boxes."""
+"""Answers come in; a few of each set go out as text, and detections and clouds as pictures with their boxes."""
 
 import html
 import random
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lightning as L
@@ -17,22 +17,25 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from octavius.callbacks.answers import Answered
-from octavius.callbacks.board import COLOURS, log_folder, show, writers
+from octavius.callbacks.board import PREDICTED, TRUE, log_folder, show, writers
+from octavius.callbacks.cloud_pictures import cloud_of, cloud_panel
 from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.tasks import TASKS
 
-TRUE, PREDICTED = COLOURS[0], COLOURS[5]
 PANEL = 3.4
 """Inches of a picture's side."""
 LONGEST = 600
 """Characters of a cell."""
+WORDS = 1.1
+"""Inches for what stands below the picture of a cloud."""
 
 
 class AnswerSamples(L.Callback):
     """Shows sample answers after each evaluation, the same samples each time.
 
-    In TensorBoard: `answers/{stage}/{benchmark}` (a table of questions, true and predicted answers) and
-    `detections/{stage}` (pictures with boxes), the latter also in `detections_{stage}.png` beside the logs.
+    In TensorBoard: `answers/{stage}/{benchmark}` (a table of questions, true and predicted answers),
+    `detections/{stage}` (pictures with boxes) and `clouds/{stage}` (point clouds with boxes and answers), the last
+    two also in `detections_{stage}.png` and `clouds_{stage}.png` beside the logs.
     """
 
     def __init__(self, per_benchmark: int = 4) -> None:
@@ -66,6 +69,10 @@ class AnswerSamples(L.Callback):
         if pictures:
             title = f"Detections, {stage}, step {trainer.global_step}"
             show(trainer, draw(pictures, title), f"detections/{stage}", folder / f"detections_{stage}.png")
+        clouds = choose([item for item in answers if cloud_of(item)], self.per_benchmark)
+        if clouds:
+            figure = draw(clouds, f"Point clouds, {stage}, step {trainer.global_step}", cloud_panel, WORDS)
+            show(trainer, figure, f"clouds/{stage}", folder / f"clouds_{stage}.png")
 
 
 def choose(answers: Sequence[Answered], count: int) -> dict[str, list[Answered]]:
@@ -106,17 +113,29 @@ def picture_of(item: Answered) -> Path | None:
     return media.path if media is not None and isinstance(item.sample.gold, Boxes) else None
 
 
-def draw(pictures: dict[str, list[Answered]], title: str) -> Figure:
-    """A grid with a row for each benchmark: pictures, enlarged, with true and predicted boxes."""
+def draw(
+    pictures: dict[str, list[Answered]],
+    title: str,
+    panel: Callable[[Axes, Answered, str], None] | None = None,
+    words: float = 0.0,
+) -> Figure:
+    """A grid with a row for each benchmark: pictures, enlarged, with true and predicted boxes.
+
+    Args:
+        pictures: answers by benchmark.
+        title: of the figure.
+        panel: draws one picture with its title; by default that of a detection.
+        words: inches below each picture for what it writes there.
+    """
     columns = max(len(items) for items in pictures.values())
-    size = (max(PANEL * columns, 5.0), (PANEL + 0.25) * len(pictures) + 0.7)
+    size = (max(PANEL * columns, 5.0), (PANEL + 0.25 + words) * len(pictures) + 0.7)
     figure = Figure(figsize=size, dpi=110, layout="constrained")
     grid = figure.subplots(len(pictures), columns, squeeze=False)
     for row, (benchmark, items) in zip(grid, pictures.items(), strict=True):
         for axes in row:
             axes.set_axis_off()
         for axes, item in zip(row, items, strict=False):
-            _panel(axes, item, f"{benchmark}: {item.sample.id}")
+            (panel or detection_panel)(axes, item, f"{benchmark}: {item.sample.id}")
     figure.suptitle(title)
     handles = [
         Line2D([], [], color=TRUE, linewidth=2, label="true"),
@@ -126,7 +145,7 @@ def draw(pictures: dict[str, list[Answered]], title: str) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, item: Answered, title: str) -> None:
+def detection_panel(axes: Axes, item: Answered, title: str) -> None:
     """One picture with its boxes, in coordinates of 0..1."""
     path = picture_of(item)
     assert path is not None
