@@ -54,6 +54,10 @@ def overlay(name: str, models: Path, data: Path) -> dict[str, Any]:
         "pretrain/clip.yaml": ({"model": str(models / "clip")}, few | {"probe_pictures": 8}),
         "pretrain/clip_rooms.yaml": ({}, few | {"probe_views": 8}),
         "pretrain/language.yaml": ({"decoder": decoder}, asked | {"eval_count": 2}),
+        "pretrain/language_rooms.yaml": (
+            {"decoder": {"init_args": decoder["init_args"] | {"compile": False}}, "projectors": None},
+            asked | {"eval_count": 1},
+        ),
         "coco": ({"decoder": decoder, "encoders": {"image": image}}, asked),
         "2d.yaml": ({"decoder": decoder, "encoders": {"image": image}}, miniature),
         "": ({"decoder": decoder, "encoders": {"image": image}}, miniature | one_each),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from datamodules.benchmarks.base import DatasetNotFoundError
-from datamodules.benchmarks.scanqa import kind_of, read
+from datamodules.benchmarks.scanqa import kind_of, read, read_reasoned, reason_of
 from octavius.instruction.sample import Media, References, Sample
 from tests.datamodules.benchmarks.bad_items import kept
 from tests.datamodules.benchmarks.scan_files import (
@@ -62,6 +62,33 @@ def test_questions_become_samples(tmp_path: Path, folder: str) -> None:
     assert [sample.group for sample in samples] == ["colour", "place"]
 
 
+def test_reasons_name_the_objects_that_a_question_is_about(tmp_path: Path) -> None:
+    count = {"question": "How many?", "answers": ["2"], "object_names": ["trash_can", "trash can"]}
+    bare = record(2)
+    del bare["object_names"]
+    write(tmp_path, record(0), record(1, **count), bare)
+    samples = read_reasoned(tmp_path, "val")
+    assert [sample.gold.reason for sample in samples] == ["chair brown", "trash can, trash can 2", ""]
+    plain = read(tmp_path, "val")
+    assert all(sample.gold.reason == "" for sample in plain)
+    assert [sample.gold.texts for sample in plain] == [sample.gold.texts for sample in samples]
+
+
+@pytest.mark.parametrize(
+    ("names", "answer", "reason"),
+    [
+        (["chair"], "red", "chair red"),
+        (["desk", "box"], "desk", "desk, box desk"),
+        (["chair"], "brown chair", ""),
+        (["chair"], "Yes", ""),
+        (["chair"], "no", ""),
+        ([], "0", ""),
+    ],
+)
+def test_a_reason_is_told_where_it_tells_something(names: list[str], answer: str, reason: str) -> None:
+    assert reason_of(names, answer) == reason
+
+
 def test_an_annotated_scan_brings_its_boxes(tmp_path: Path) -> None:
     write_scan(tmp_path)
     [sample] = read(write(tmp_path, record(0), annotated=True), "val")
@@ -96,6 +123,10 @@ BAD: dict[str, tuple[Any, str]] = {
     "empty answers": (record(0, answers=[]), "'answers' is empty, a question needs at least one"),
     "an empty answer": (record(0, answers=["a", " "]), "every answer should be a text, found ' '"),
     "a number for an answer": (record(0, answers=[2]), "every answer should be a text, found 2"),
+    "a number for a name": (
+        record(0, object_names=["chair", 3]),
+        "every one of 'object_names' should be a text, found 3",
+    ),
     "no question": (record(0, question=""), "'question' is empty"),
     "no id": (record(0, question_id=7), "'question_id' should be a text, found 7"),
     "unknown scan": (record(0, scene_id="scene0009_00"), "the folder .*scene0009_00, which should hold"),

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from datamodules.miniature.vocabulary import TAGS, build_tokenizer, unmerged, world_lines
+from datamodules.miniature.vocabulary import TAGS, build_tokenizer, grow_tokenizer, unmerged, world_lines
 from datamodules.miniature.world import COLOURS, HAIR, SHAPES
 
 
@@ -50,3 +50,35 @@ def test_a_box_costs_a_token_an_edge(vocabulary: PreTrainedTokenizerFast) -> Non
 def test_the_same_text_gives_the_same_tokenizer() -> None:
     first, second = (build_tokenizer(world_lines(3, 5), 400).get_vocab() for _ in range(2))
     assert first == second
+
+
+@pytest.fixture(scope="module")
+def grown(vocabulary: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    return grow_tokenizer(vocabulary, ["a zebra [-1.25, 3.00] on the Zebra.", " zebra"])
+
+
+def test_new_pieces_get_the_next_numbers(
+    vocabulary: PreTrainedTokenizerFast, grown: PreTrainedTokenizerFast
+) -> None:
+    assert grown.convert_ids_to_tokens(range(len(vocabulary))) == vocabulary.convert_ids_to_tokens(
+        range(len(vocabulary))
+    )
+    assert len(ids(vocabulary, " zebra [-1.25, 3.00]")) > 4
+    assert ids(grown, " zebra [-1.25, 3.00]")[0] >= len(vocabulary)
+    assert len(ids(grown, " zebra [-1.25, 3.00]")) == 4
+    assert unmerged(grown, [" zebra [-1.25, 3.00] Zebra"]) == []
+    for tag in TAGS:
+        assert ids(grown, tag) == ids(vocabulary, tag)
+
+
+def test_old_text_is_read_as_before(
+    vocabulary: PreTrainedTokenizerFast, grown: PreTrainedTokenizerFast
+) -> None:
+    lines = [*world_lines(1, 10, ["Where is it?"])]
+    assert [ids(grown, line) for line in lines] == [ids(vocabulary, line) for line in lines]
+
+
+@given(text=st.text())
+@example(text="  a  [-0.25, 0.5]\n\n\t(A)(B)  ### Human:<Pcl></Pcl>\r\n zebras")
+def test_every_text_is_given_back_by_a_grown_one(grown: PreTrainedTokenizerFast, text: str) -> None:
+    assert grown.decode(ids(grown, text)) == text

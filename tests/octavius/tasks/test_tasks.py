@@ -98,7 +98,7 @@ GOLDS: dict[str, st.SearchStrategy[Any]] = {
     "facial_attributes": class_names(),
     "conversation": st.lists(WORDS, min_size=1, max_size=1).map(lambda texts: References(tuple(texts))),
     "captioning3d": REFERENCES,
-    "vqa3d": REFERENCES,
+    "vqa3d": st.builds(replace, REFERENCES, reason=ANY_TEXT),
     "classification3d": class_names(),
     "dense_captioning3d": described(),
 }
