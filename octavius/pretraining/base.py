@@ -59,7 +59,8 @@ class ClipTraining(lightning.LightningModule):
         self.lr, self.warmup, self.decay, self.weight_decay = lr, warmup, decay, weight_decay
         self.preset = preset
         self.clip = open_clip.create_model(f"local-dir:{self.folder}", load_weights=False)
-        place_patches(self.clip.visual)
+        if isinstance(self.clip.visual, VisionTransformer):
+            place_patches(self.clip.visual)
         looks = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))["preprocess_cfg"]
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(looks[name]).view(3, 1, 1), persistent=False)
@@ -118,7 +119,10 @@ class ClipTraining(lightning.LightningModule):
         fresh = {name: self.save_to / f".{name}.{os.getpid()}" for name in (*copied, WEIGHTS)}
         for name in copied:
             shutil.copyfile(self.folder / name, fresh[name])
-        halves = {name: value.detach().half().contiguous() for name, value in self.clip.state_dict().items()}
+        halves = {
+            name: (value.detach().half() if value.is_floating_point() else value).contiguous()
+            for name, value in self.clip.state_dict().items()
+        }
         save_file(halves, fresh[WEIGHTS])
         for name, path in fresh.items():
             path.chmod(0o644)  # safetensors makes files that only their owner may read

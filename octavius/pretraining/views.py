@@ -50,7 +50,7 @@ class ViewAlignmentModule(ClipTraining):
         super().__init__(
             model, save_to, save_every, lr, warmup, decay, weight_decay, "pretrain/clip_rooms.yaml"
         )
-        width = self.clip.visual.proj.shape[1]
+        width = self.clip.text.text_projection.shape[1]
         self.heads = nn.ModuleDict({question: nn.Linear(width, size) for question, size in ANSWERS.items()})
         self.weight = heads
         self.seen: list[dict[str, list[Tensor]]] = []
