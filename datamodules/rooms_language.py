@@ -13,7 +13,7 @@ from typing import overload
 import numpy as np
 from jsonargparse import auto_cli
 from safetensors.numpy import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 
 from datamodules.instances import EvalSet, TrainSet
 from datamodules.language import IMAGE_TASKS, WorldLanguage, WorldQuestions
@@ -169,7 +169,7 @@ def grow(folder: Path, source: str = "miniature/language", seed: int = 0) -> Non
         ValueError: there is no such model.
     """
     origin = find_checkpoint(source)
-    tokenizer = AutoTokenizer.from_pretrained(origin)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(origin)
     asked = [
         question for name in (*IMAGE_TASKS, *ROOM_TASKS, "conversation") for question in TASKS[name].questions
     ]
@@ -185,7 +185,7 @@ def grow(folder: Path, source: str = "miniature/language", seed: int = 0) -> Non
     weights = load_file(folder / "model.safetensors")
     for name in weights.keys() & {"model.embed_tokens.weight", "lm_head.weight"}:
         known = weights[name][: len(tokenizer)]
-        pieces = grown.convert_ids_to_tokens(range(len(tokenizer), len(grown)))
+        pieces = grown.convert_ids_to_tokens([*range(len(tokenizer), len(grown))])
         fresh = new_rows(pieces, known.astype(np.float32), rows - len(tokenizer), np.random.default_rng(seed))
         weights[name] = np.concatenate([known, fresh.astype(known.dtype)])
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
