@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -202,7 +202,7 @@ def load_detector(name: str | Path) -> Detector:
             )
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        sizes = {
+        sizes: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in config["design"].items()
         }
         model = Detector(config["classes"], config["detector"], Design(**sizes), config["class_levels"])

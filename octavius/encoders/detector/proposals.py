@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,7 +57,7 @@ def suppressed(boxes: Tensor, scores: Tensor, overlap: float = OVERLAP, mode: Su
     ranked = boxes[order].double()
     shared = (iou_bev if mode == "bev" else iou3d)(ranked[:, None], ranked)
     covers = (shared > overlap).cpu().numpy()
-    gone, kept = covers.any(1) & False, []
+    gone, kept = np.zeros(len(order), dtype=bool), list[int]()
     for place in range(len(order)):
         if not gone[place]:
             kept.append(place)

@@ -60,7 +60,7 @@ def test_pruning_keeps_what_the_coarser_level_promises_most() -> None:
     left = head.pruned(
         SparseTensor(torch.ones(12, 4), fine_voxels), SparseTensor(promise, Voxels(pack(coarse), 4, 2))
     )
-    values = [[-4, -3, -2, -5, -8, -4], [-8, -7, -6, -3.5, -1, -0.5]]
+    values: list[list[float]] = [[-4, -3, -2, -5, -8, -4], [-8, -7, -6, -3.5, -1, -0.5]]
     wanted = [(b, 2 * x) for b in (0, 1) for x in sorted(sorted(range(6), key=lambda x: -values[b][x])[:3])]
     assert [(b, x) for b, x, *_ in left.voxels.coords.tolist()] == wanted
 
