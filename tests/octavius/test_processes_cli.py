@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import copytree
 
@@ -101,41 +103,24 @@ def test_an_error_of_the_second_process_ends_the_run(here: Path, strategy: str) 
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("whom", ["the main process", "every process"])
-def test_sigterm_ends_all_processes_after_one_step_and_keeps_the_training(here: Path, whom: str) -> None:
-    """As a scheduler sends it: to the process that it started, or to all that it finds, data workers too."""
-    small = ["--config", "small.yaml", "--trainer.strategy", "ddp", "--trainer.max_epochs", "9999"]
-    steady = ["--data.init_args.workers", "1", "--trainer.limit_val_batches", "0"]
-    place = ["--checkpoint.dirpath", f"ended-{whom[:4]}", "--checkpoint.every_n_train_steps", "20"]
-    checkpoint = here / f"ended-{whom[:4]}" / "last.ckpt"
+@contextmanager
+def started(folder: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A run of `octavius` in a process group of its own, of which nothing outlives the test."""
     run = subprocess.Popen(
-        [sys.executable, "-m", "octavius", "fit", *small, *steady, *place],
-        cwd=here,
+        [sys.executable, "-m", "octavius", *words],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
-    end = time.monotonic() + 240
-    while not checkpoint.is_file():
-        assert run.poll() is None, run.communicate()[0]
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    checkpoint.unlink()  # the next one of its kind comes twenty steps later
-    os.kill(run.pid, signal.SIGTERM) if whom == "the main process" else os.killpg(run.pid, signal.SIGTERM)
-    try:
-        printed, _ = run.communicate(timeout=120)
-    except subprocess.TimeoutExpired:
-        os.killpg(run.pid, signal.SIGKILL)
-        raise
-    assert run.returncode == 130, printed
-    assert "Traceback" not in printed
-    assert "go on with: octavius fit --ckpt " in printed
-    assert torch.load(checkpoint, weights_only=True)["global_step"] % 20 != 0
-    while alive(run.pid):  # data workers look for their parent every few seconds
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    with run:
+        try:
+            yield run
+        finally:
+            if alive(run.pid):
+                os.killpg(run.pid, signal.SIGKILL)
 
 
 def alive(group: int) -> bool:
@@ -145,3 +130,29 @@ def alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.parametrize("whom", ["the main process", "every process"])
+def test_sigterm_ends_all_processes_after_one_step_and_keeps_the_training(here: Path, whom: str) -> None:
+    """As a scheduler sends it: to the process that it started, or to all that it finds, data workers too."""
+    small = ["--config", "small.yaml", "--trainer.strategy", "ddp", "--trainer.max_epochs", "9999"]
+    steady = ["--data.init_args.workers", "1", "--trainer.limit_val_batches", "0"]
+    place = ["--checkpoint.dirpath", f"ended-{whom[:4]}", "--checkpoint.every_n_train_steps", "20"]
+    checkpoint = here / f"ended-{whom[:4]}" / "last.ckpt"
+    end = time.monotonic() + 400
+    with started(here, "fit", *small, *steady, *place) as run:
+        while not checkpoint.is_file():
+            assert run.poll() is None, run.communicate()[0]
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        checkpoint.unlink()  # the next one of its kind comes twenty steps later
+        send = os.kill if whom == "the main process" else os.killpg
+        send(run.pid, signal.SIGTERM)
+        printed, _ = run.communicate(timeout=120)
+        assert run.returncode == 130, printed
+        assert "Traceback" not in printed
+        assert "go on with: octavius fit --ckpt " in printed
+        assert torch.load(checkpoint, weights_only=True)["global_step"] % 20 != 0
+        while alive(run.pid):  # data workers look for their parent every few seconds
+            assert time.monotonic() < end
+            time.sleep(0.2)
