@@ -20,7 +20,7 @@ def symmetric_loss(
     same: Tensor,
     first: int = 0,
 ) -> Tensor:
-    """The mean loss of finding each thing's target among all, and each target's thing (ULIP, equation 1).
+    """The mean loss of finding each thing's target among all, and each target's thing.
 
     On several processes each has its own rows and everybody's; the mean over processes of this loss is that of
     one process with the whole batch, and of its gradient likewise, where the gathering passes gradients on.

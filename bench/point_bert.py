@@ -1,0 +1,79 @@
+"""Sizes of Point-BERT come in, the time of encoding the objects of a scene goes out.
+
+    python bench/point_bert.py --rois 32 --rounds 5
+
+One scene's regions at once, in evaluation mode, without a gradient; medians over the rounds after one to warm up.
+The tokeniser's share (farthest points and neighbours) is a column of its own. On CUDA where there is one as well,
+there also under bfloat16 autocast.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+
+from octavius.encoders.point_bert import PointBERT, unit_sphere
+
+SIZES: dict[str, dict[str, Any]] = {
+    "miniature (512 points, 48 x 16, 4 x 192)": {
+        "groups": 48,
+        "group_size": 16,
+        "width": 192,
+        "depth": 4,
+        "heads": 3,
+        "token_width": 96,
+        "num_points": 512,
+    },
+    "Octavius (2,048 points, 512 x 32, 12 x 384)": {"num_points": 2048},
+    "ULIP-2 (10,000 points, 512 x 32, 18 x 384)": {"depth": 18, "num_points": 10000},
+}
+"""The arguments of each size."""
+
+
+def median_time(run: Callable[[], Any], rounds: int, device: str) -> float:
+    """Seconds of one call."""
+    taken = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken[1:])
+
+
+@torch.inference_mode()
+def measure(name: str, rois: int, rounds: int, device: str, half: bool) -> str:
+    """One line of the table."""
+    torch.manual_seed(0)
+    model = PointBERT(**SIZES[name]).eval().to(device)
+    points = unit_sphere(torch.rand(rois, model.num_points, 6, device=device))
+    with torch.autocast(device, torch.bfloat16) if half else nullcontext():
+        whole = median_time(lambda: model(points), rounds, device)
+        grouping = median_time(lambda: model.grouped(points), rounds, device)
+    kind = f"{device}, {'bfloat16' if half else 'float32'}"
+    return f"{name:46} {kind:16} {1000 * whole:9.1f} {1000 * grouping:11.1f} {1000 * whole / rois:9.2f}"
+
+
+def main() -> None:
+    """Prints one line for each size and device."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rois", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="sizes whose name holds this")
+    options = parser.parse_args()
+    print(f"{options.rois} regions, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{'size':46} {'device':16} {'ms':>9} {'of it tokens':>11} {'ms each':>9}")
+    kinds = [("cpu", False)] + ([("cuda", False), ("cuda", True)] if torch.cuda.is_available() else [])
+    for name in SIZES:
+        if options.only in name:
+            for device, half in kinds:
+                print(measure(name, options.rois, options.rounds, device, half), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""A few rooms come in; the tests see objects with their true names, colours, crops and views."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.benchmarks import read
+from datamodules.miniature.rooms.files import Sizes, build
+from datamodules.miniature.rooms.size_baseline import SizeBaseline
+from datamodules.miniature.rooms.views import render
+from datamodules.mixture import Draw
+from datamodules.object_clouds import KEPT, Facts, ObjectCloud, read_objects
+from datamodules.objects import ASIDE, Objects, ObjectSource, TrainingObjects, yaws
+from octavius.instruction.clouds import GREY, read_points
+from octavius.instruction.crops import FEWEST, MARGIN, crop, inside
+from octavius.instruction.sample import ClassName, Media, Region, Sample
+
+SCANS = ObjectSource("scannet_classification", "train", "seen", weight=2)
+SHAPES = ObjectSource("shapenet_classification", "train", "seen")
+NEW = ObjectSource("scannet_classification", "val", "seen", "rooms")
+PAIRS = ObjectSource("scannet_classification", "test", "unseen_pairs", "pairs", held_out=True)
+GREYS = ObjectSource("shapenet_classification", "test", "seen", "shapes")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sizes = Sizes(train=2, val=2, test=1, unseen=1, things_train=1, things_test=1)
+    return build(tmp_path_factory.mktemp("data") / "rooms", sizes=sizes, progress=False, processes=1)
+
+
+@pytest.fixture(scope="module")
+def told(root: Path) -> dict[str, dict[str, Any]]:
+    """What is true of every object of the seen rooms, by scan and number."""
+    rooms = json.loads((root / "seen" / "objects.json").read_text())
+    return {f"{scan}-{one['id']}": one for scan, room in rooms.items() for one in room["objects"]}
+
+
+@pytest.fixture(scope="module")
+def data(root: Path) -> Objects:
+    return Objects(str(root), [SCANS, SHAPES], [NEW, PAIRS, GREYS], points=48, batch_size=4, workers=0)
+
+
+def test_objects_have_their_names_colours_and_points(data: Objects, told: dict[str, dict[str, Any]]) -> None:
+    found = data.objects(SCANS)
+    assert len(found) > 5
+    for one in found:
+        fact = told[one.key]
+        assert (one.name, one.facts.colour) == (fact["name"], fact["colour"])
+        assert one.box is not None
+        assert one.points.shape[1] == 6
+        assert FEWEST <= len(one.own_points()) <= KEPT
+        low, high = np.array(fact["box"][:3]) - 0.1, np.array(fact["box"][3:]) + 0.1
+        assert ((one.box[:3] > low) & (one.box[:3] < high)).all()
+
+
+def test_single_objects_are_whole_and_grey(data: Objects) -> None:
+    for one in data.objects(SHAPES):
+        assert one.box is None
+        assert (one.points[:, 3:] == GREY).all()
+        assert one.facts == Facts()
+        assert one.crop(48, 0.1, torch.Generator()).shape == (48, 6)
+
+
+def test_crops_of_gold_boxes_are_those_of_whole_scenes(data: Objects, root: Path) -> None:
+    one = min(data.objects(NEW), key=lambda one: len(one.points))
+    assert len(one.points) < KEPT
+    samples = {sample.id: sample for sample in read(NEW.benchmark, root / "seen", "val")}
+    sample = samples[one.key]
+    scene = torch.from_numpy(read_points(sample.media["cloud"]))
+    expected = crop(scene, one.box, count=4000)  # type: ignore[arg-type]
+    found = one.crop(4000, 0, None)
+    assert {tuple(row) for row in found.tolist()} == {tuple(row) for row in expected.tolist()}
+
+
+def test_training_crops_are_off_by_as_much_as_is_said(data: Objects) -> None:
+    centres = []
+    for one in data.objects(SCANS)[:4]:
+        assert one.box is not None
+        for seed in range(6):
+            cut = one.crop(48, 0.1, torch.Generator().manual_seed(seed))
+            again = one.crop(48, 0.1, torch.Generator().manual_seed(seed))
+            assert torch.equal(cut, again)
+            reach = torch.tensor(one.box[3:]) * 0.7 + MARGIN + 1e-4
+            assert ((cut[:, :3] - torch.tensor(one.box[:3])).abs() <= reach).all()
+            centres.append(cut[:, :3].mean(0) - one.own_points()[:, :3].mean(0))
+    assert torch.stack(centres).norm(dim=1).min() > 0
+
+
+def test_a_box_that_moved_off_its_points_is_taken_as_it_is() -> None:
+    points = torch.rand(40, 6) * 0.01  # in a corner of a large box
+    one = ObjectCloud("k", "chair", ("chair",), (1.0, 1.0, 1.0, 2.1, 2.1, 2.1), points, Facts())
+    for seed in range(20):
+        assert one.crop(40, 0.5, torch.Generator().manual_seed(seed)).shape == (40, 6)
+
+
+def test_training_items_tell_what_is_true(data: Objects) -> None:
+    loader = data.train_dataloader()
+    items = loader.dataset
+    assert isinstance(items, TrainingObjects)
+    draws = [Draw(source, place, epoch) for source in (0, 1) for place in range(6) for epoch in range(4)]
+    with_colour = 0
+    for draw in draws:
+        item, one = items[draw], data.training_objects()[draw.source][draw.place]
+        assert items.classes[item["label"]] == one.name
+        assert one.name in item["text"]
+        assert (item["colour"] >= 0) == bool(one.facts.colour)
+        assert item["told"] in (-1, item["colour"])
+        said = items.colours[item["told"]] if item["told"] >= 0 else None
+        assert (said is not None) == any(colour in item["text"].split() for colour in items.colours)
+        assert said is None or f"{said} {one.name}" in item["text"]
+        assert " a orange" not in item["text"].replace("of a orange", "")
+        again = items[draw]
+        assert item["text"] == again["text"]
+        assert torch.equal(item["points"], again["points"])
+        with_colour += said is not None
+    assert 0 < with_colour < len(draws) / 2 + 12
+    numbers = {items[Draw(source, place, 0)]["object"] for source in (0, 1) for place in range(5)}
+    assert len(numbers) == 10
+
+
+def test_a_batch_holds_what_the_module_reads(data: Objects) -> None:
+    batches = list(data.train_dataloader())
+    sizes = [len(objects) for objects in data.training_objects()]
+    assert len(batches) == sum(sizes) // 4
+    batch = batches[0]
+    assert next(iter(batch)) == "points"
+    assert batch["points"].shape == (4, 48, 6)
+    assert {batch[name].shape for name in ("label", "colour", "told", "object")} == {(4,)}
+    assert len(batch["text"]) == 4
+    counts = np.bincount([int(number >= sizes[0]) for batch in batches for number in batch["object"]])
+    assert counts[0] == pytest.approx(2 * counts[1], abs=4)
+
+
+def test_validation_sets_are_named_and_keep_their_names(data: Objects, root: Path) -> None:
+    rooms, pairs, shapes = ([*loader] for loader in data.val_dataloader())
+    assert [part[0]["set"] for part in (rooms, pairs, shapes)] == ["rooms", "pairs", "shapes"]
+    for batches, source in ((rooms, NEW), (pairs, PAIRS), (shapes, GREYS)):
+        objects = data.objects(source)
+        assert torch.cat([batch["index"] for batch in batches]).tolist() == list(range(len(objects)))
+        names = [batch["classes"][label] for batch in batches for label in batch["label"]]
+        assert names == [one.name for one in objects]
+    facts = json.loads((root / "unseen_pairs" / "objects.json").read_text())
+    assert 0 < len(data.objects(PAIRS)) < sum(len(room["objects"]) for room in facts.values())
+    assert all(one.facts.held_out for one in data.objects(PAIRS))
+    assert not any(one.facts.held_out for one in data.objects(SCANS))
+
+
+def test_the_size_baseline_is_that_of_the_training_boxes(data: Objects) -> None:
+    boxes = [(one.name, one.box[3:]) for one in data.objects(SCANS) if one.box is not None]
+    guess = SizeBaseline([name for name, _ in boxes], [sides for _, sides in boxes])
+    asked = [(one.name, one.box[3:]) for one in data.objects(NEW) if one.box is not None]
+    right = [guess([sides])[0] == name for name, sides in asked]
+    assert data.size_baseline(NEW) == pytest.approx(sum(right) / len(right))
+    assert data.size_baseline(GREYS) is None
+
+
+def test_views_show_the_objects_from_about_their_fronts(data: Objects) -> None:
+    views = list(data.view_dataloader())
+    numbers = torch.cat([batch["object"] for batch in views])
+    images = torch.cat([batch["images"] for batch in views])
+    everything = [one for objects in data.training_objects() for one in objects]
+    assert numbers.tolist() == list(range(len(everything)))
+    assert images.shape == (len(everything), 3, 64, 64, 3)
+    assert images.dtype == torch.uint8
+    place, one = next((place, one) for place, one in enumerate(everything) if one.facts.front is not None)
+    assert one.facts.front is not None
+    ahead = render(one.own_points().numpy(), one.facts.front)
+    assert np.array_equal(images[place, 1].numpy(), ahead)
+    assert yaws(1.0, 1) == [1.0]
+    assert yaws(1.0, 3) == pytest.approx([1 - ASIDE, 1.0, 1 + ASIDE])
+    assert yaws(None, 4) == pytest.approx([0, np.pi / 2, np.pi, 3 * np.pi / 2])
+
+
+def test_fronts_are_where_views_at_yaw_zero_stand(told: dict[str, dict[str, Any]], data: Objects) -> None:
+    for one in data.objects(SCANS):
+        front = told[one.key]["front"]
+        if front is None:
+            assert one.facts.front is None
+        else:
+            yaw = one.facts.front
+            assert yaw is not None
+            assert (-np.sin(yaw), np.cos(yaw)) == pytest.approx(tuple(front))  # where the viewer stands
+
+
+def clouds_of(folder: Path) -> Iterator[Sample]:
+    """Samples of a whole cloud, of one with few points in its box, of an empty and a single-point one."""
+    arrays = {
+        "good": np.random.default_rng(0).uniform(0, 1, (60, 3)),
+        "few": np.random.default_rng(0).uniform(5, 6, (60, 3)),
+        "empty": np.zeros((0, 3)),
+        "single": np.zeros((1, 3)),
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+        region = Region(name, (0.5, 0.5, 0.5, 1.0, 1.0, 1.0))
+        media = {"cloud": Media(path=folder / f"{name}.npy", region=region)}
+        yield Sample(name, "classification3d", "made up", media, "", ClassName("box", ("box", "bed")))
+
+
+def test_bad_clouds_are_told_or_left_out(tmp_path: Path) -> None:
+    samples = list(clouds_of(tmp_path))
+    for sample, said in zip(
+        samples[1:], ("it has 0 points within 5 cm", "empty", "single point"), strict=True
+    ):
+        with pytest.raises(ValueError, match=said):
+            read_objects([sample], {}, 0.1, "error", tmp_path)
+    with pytest.warns(UserWarning, match="3 bad items left out"):
+        kept = read_objects(samples, {}, 0.1, "skip", tmp_path)
+    assert [one.key for one in kept] == ["good"]
+    assert len(inside(kept[0].points, kept[0].box or ())) == 60
+
+
+def test_other_tasks_are_told(root: Path) -> None:
+    source = ObjectSource("scanrefer_captioning", "train", "seen")
+    with pytest.raises(ValueError, match="does not name the classes of clouds"):
+        Objects(str(root), [source]).training_objects()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"jitter": 1.0}, "jitter"),
+        ({"colours": 1.5}, "colours"),
+        ({"points": 0}, "at least 1 point"),
+        ({"validate": [NEW, NEW]}, "several validation sets are named rooms"),
+    ],
+)
+def test_settings_without_sense_are_told(settings: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=said):
+        Objects(str(tmp_path), **settings)
+
+
+def test_missing_sources_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing to train on"):
+        Objects(str(tmp_path)).train_dataloader()
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        Objects(str(tmp_path), [SCANS]).train_dataloader()
+
+
+def test_a_limit_keeps_the_same_objects_always(root: Path) -> None:
+    source = ObjectSource("shapenet_classification", "train", "seen", limit=5)
+    first, second = (Objects(str(root), [source]).objects(source) for _ in range(2))
+    assert len(first) == 5
+    assert [one.key for one in first] == [one.key for one in second]
