@@ -126,10 +126,10 @@ def nearest_points(pixels: np.ndarray, size: int, reach: int) -> np.ndarray:
     shown = (np.minimum(columns, rows) >= -reach) & (np.maximum(columns, rows) < size + reach)
     nearest = np.full(wide * wide, count)
     np.minimum.at(nearest, (rows[shown] + reach) * wide + columns[shown] + reach, ranks[shown])
-    nearest = nearest.reshape(wide, wide)
-    nearest = np.minimum.reduce([nearest[step : step + size] for step in range(2 * reach + 1)])
-    nearest = np.minimum.reduce([nearest[:, step : step + size] for step in range(2 * reach + 1)])
-    return np.append(order, -1)[nearest]
+    cover = nearest.reshape(wide, wide)
+    cover = np.minimum.reduce([cover[step : step + size] for step in range(2 * reach + 1)])
+    cover = np.minimum.reduce([cover[:, step : step + size] for step in range(2 * reach + 1)])
+    return np.append(order, -1)[cover]
 
 
 def splat_reach(pixels: np.ndarray, size: int) -> int:
