@@ -16,6 +16,9 @@ from torch_geometric.data import Batch as CloudBatch
 from torch_geometric.data import Data
 
 from octavius.callbacks.controls import box_only, majority, partners, shuffled, text_only
+from octavius.decoder import Decoder
+from octavius.encoders.object_as_scene import ReaderSizes
+from octavius.encoders.precomputed_rois import PrecomputedRois
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Choice, Media, References, Sample
 from octavius.model import Octavius
@@ -65,6 +68,26 @@ def test_without_its_media_the_model_answers_the_same_whatever_they_are(
         texts.append((seen, blind))
     assert texts[0][1] == texts[1][1]
     assert texts[0][0] != texts[1][0], "with its media it does not"
+
+
+def test_with_boxes_alone_the_reader_gets_what_objects_without_features_give(
+    decoder_folder: Path, write: Callable[..., Batch]
+) -> None:
+    torch.manual_seed(0)
+    reader = ReaderSizes(width=8, queries=2, heads=2, dropout=0.0, hidden=8)
+    model = Octavius(Decoder(str(decoder_folder)), {"rois": PrecomputedRois(4, reader=reader)}).eval()
+    arrays = [np.random.default_rng(place).normal(size=(2 + place, 10)) for place in range(3)]
+    asked = [
+        [replace(one, media={"rois": Media(array=rows * part)}) for one, rows in zip(ones, arrays, strict=True)]
+        for part in (np.ones(10), np.array([0] * 4 + [1] * 6))
+        for ones in [questions(3)]
+    ]
+    full, bare = (write(model.processor(), *((one, "What is it?", None) for one in ones)) for ones in asked)
+    with torch.no_grad():
+        slots = [model.embed(batch) for batch in (full, bare, box_only(full), shuffled(full))]
+    assert torch.equal(slots[2], slots[1])
+    assert not torch.allclose(slots[0], slots[1], atol=1e-3)
+    assert not torch.allclose(slots[0], slots[3], atol=1e-3)
 
 
 def test_text_only_hides_the_slots_and_nothing_else() -> None:
