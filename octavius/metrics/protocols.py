@@ -14,7 +14,7 @@ from octavius.metrics.scene_captions import LastOfScene
 Protocol: TypeAlias = Literal["standard", "published"]
 
 PROTOCOLS: dict[str, str] = {
-    "standard": "every sample, against all its references; a class by its whole name",
+    "standard": "every sample, against all its references; a class by its whole name or a synonym",
     "published": "the last answer of each scene, against one reference; a class is right where its name occurs",
 }
 """Named ways of scoring 3D answers, and what they do, in words for the foot of a table.

@@ -78,7 +78,10 @@ def test_with_boxes_alone_the_reader_gets_what_objects_without_features_give(
     model = Octavius(Decoder(str(decoder_folder)), {"rois": PrecomputedRois(4, reader=reader)}).eval()
     arrays = [np.random.default_rng(place).normal(size=(2 + place, 10)) for place in range(3)]
     asked = [
-        [replace(one, media={"rois": Media(array=rows * part)}) for one, rows in zip(ones, arrays, strict=True)]
+        [
+            replace(one, media={"rois": Media(array=rows * part)})
+            for one, rows in zip(ones, arrays, strict=True)
+        ]
         for part in (np.ones(10), np.array([0] * 4 + [1] * 6))
         for ones in [questions(3)]
     ]
