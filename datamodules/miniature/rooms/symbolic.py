@@ -33,6 +33,9 @@ PARTS = {
 WIDTH = PARTS["front"].stop
 """Numbers a RoI: class, colour, size, and where its front looks; its box stands behind them."""
 
+STRENGTH = 4.0
+"""Factor of all features, so that their mean square is about one, as that of normalised features is."""
+
 MISSED, DOUBLED, FALSE = 0.02, 0.15, 0.04
 """Shares of the things of a room that a detector misses, finds twice, and makes up."""
 
@@ -95,7 +98,7 @@ def symbols(
     if found:
         times = 1 + (rng.random(len(rows)) < DOUBLED) - (rng.random(len(rows)) < MISSED)
         made_up = rows[rng.random(len(rows)) < FALSE]
-        made_up[:, : PARTS["class"].stop] = np.array(NAMES) == "unknown"
+        made_up[:, : PARTS["class"].stop] = STRENGTH * (np.array(NAMES) == "unknown")
         made_up[:, WIDTH : WIDTH + 2] *= -1  # across the room
         rows = np.concatenate([rows.repeat(times, 0), made_up])
         rows = rows[rng.permutation(len(rows))]
@@ -126,5 +129,6 @@ def _row(piece: Piece, rng: np.random.Generator, hidden: Collection[Part]) -> np
         row[PARTS[part]] = rng.normal(0, 0.5, len(names)) if part in hidden else np.array(names) == name
     row[PARTS["size"]] = np.array(SIZES) == piece.size
     row[PARTS["front"]] = piece.front or (0, 0)
+    row *= STRENGTH
     row[WIDTH:] = centred(piece.box)
     return row

@@ -19,6 +19,9 @@ The published detectors look from above, so that of two things of one class, one
 FIRST, LEAST, OVERLAP = 1000, 0.01, 0.5
 """Most locations that are looked at, the score that a box must pass, and the IoU above which the worse one goes."""
 
+AT_ONCE = 64
+"""Boxes that are held to each other at a time: what they cover is never held to what is left."""
+
 
 @dataclass(frozen=True)
 class Proposals:
@@ -53,16 +56,26 @@ def suppressed(boxes: Tensor, scores: Tensor, overlap: float = OVERLAP, mode: Su
     Returns:
         Places of the boxes that are kept, by falling score; of equal scores the first comes first.
     """
+    shared = iou_bev if mode == "bev" else iou3d
     order = scores.argsort(descending=True, stable=True)
     ranked = boxes[order].double()
-    shared = (iou_bev if mode == "bev" else iou3d)(ranked[:, None], ranked)
-    covers = (shared > overlap).cpu().numpy()
-    gone, kept = np.zeros(len(order), dtype=bool), list[int]()
-    for place in range(len(order)):
+    left, kept = torch.arange(len(order), device=order.device), [order[:0]]
+    while len(left):
+        head, left = left[:AT_ONCE], left[AT_ONCE:]
+        head = head[_first_of_all((shared(ranked[head][:, None], ranked[head]) > overlap).cpu().numpy())]
+        left = left[~(shared(ranked[head][:, None], ranked[left]) > overlap).any(0)]
+        kept.append(head)
+    return order[torch.cat(kept)]
+
+
+def _first_of_all(covers: np.ndarray) -> list[int]:
+    """Which of some boxes are kept, the best first, where `covers` (K, K) tells which overlap by too much."""
+    gone, kept = np.zeros(len(covers), dtype=bool), list[int]()
+    for place in range(len(covers)):
         if not gone[place]:
             kept.append(place)
             gone |= covers[place]
-    return order[torch.tensor(kept, dtype=torch.long, device=order.device)]
+    return kept
 
 
 def _scene(one: Predictions, mode: Suppression, least: float, overlap: float) -> Proposals:
