@@ -18,7 +18,7 @@ from datamodules.miniature.rooms.files import room_of
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, HELD_OUT_PAIRS, UNSEEN_CLASSES
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.relations import HELD_OUT_RELATIONS
-from datamodules.miniature.rooms.symbolic import NAMES, PARTS, WIDTH, planned
+from datamodules.miniature.rooms.symbolic import NAMES, PARTS, STRENGTH, WIDTH, planned
 from datamodules.miniature.vocabulary import room_lines, unmerged
 from datamodules.rooms_language import ROOM_TASKS, RoomQuestions, RoomsLanguage, grow, new_rows
 from octavius.instruction.sample import ClassName, DescribedObjects, References, Sample
@@ -63,7 +63,7 @@ def test_nothing_held_out_is_told_or_shown(kind: str) -> None:
         rows = sample.media["cloud"].array
         assert rows is not None
         for row in rows:
-            seen = [np.flatnonzero(row[PARTS[part]] == 1) for part in ("class", "colour")]
+            seen = [np.flatnonzero(row[PARTS[part]] == STRENGTH) for part in ("class", "colour")]
             if all(len(places) == 1 for places in seen) and seen[0][0] < len(CLASSES):
                 assert (COLOURS[seen[1][0]], CLASSES[seen[0][0]]) not in HELD_OUT_PAIRS
         if isinstance(gold, ClassName):
@@ -98,7 +98,7 @@ def test_what_is_hidden_is_neither_told_nor_shown(kind: str) -> None:
         assert rows is not None
         if not len(rows) or (kind == "classification3d" and sample.group == "single"):
             continue
-        shown = {part: bool((rows[:, PARTS[part]].max(1) == 1).all()) for part in ("class", "colour")}
+        shown = {part: bool((rows[:, PARTS[part]].max(1) == STRENGTH).all()) for part in ("class", "colour")}
         hidden.update([part for part, seen in shown.items() if not seen] or ["nothing"])
         text = " ".join((sample.question, *getattr(sample.gold, "texts", ())))
         if not shown["colour"]:

@@ -16,6 +16,7 @@ from datamodules.miniature.rooms.room import Piece, Room, box_at
 from datamodules.miniature.rooms.symbolic import (
     NAMES,
     PARTS,
+    STRENGTH,
     WIDTH,
     Part,
     alone,
@@ -37,6 +38,7 @@ def slow_row(piece: Piece) -> list[float]:
     row += [float(piece.colour == colour) for colour in COLOURS]
     row += [float(piece.size == size) for size in ("small", "", "large")]
     row += [float(part) for part in piece.front or (0, 0)]
+    row = [STRENGTH * number for number in row]
     return [*row, (x1 + x2) / 2, (y1 + y2) / 2, (z1 + z2) / 2, x2 - x1, y2 - y1, z2 - z1]
 
 
@@ -55,7 +57,7 @@ def test_a_detector_misses_doubles_and_makes_up() -> None:
         true = symbols(room.pieces, generator(1, "true", index), found=False)
         rows = symbols(room.pieces, generator(1, "found", index))
         assert (rows[:, WIDTH + 3 :] > 0).all()
-        unknown = rows[:, NAMES.index("unknown")] == 1
+        unknown = rows[:, NAMES.index("unknown")] == STRENGTH
         counts["made up"] += int(unknown.sum())
         # What a row is of: the piece whose facts it has, and whose box is nearest.
         for row in rows[~unknown]:
