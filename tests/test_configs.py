@@ -11,6 +11,7 @@ import yaml
 
 from octavius.cli import main
 from tests.tiny import ROOT, write_models
+from tests.tiny_clouds import write_cloud_models
 
 CONFIGS = ROOT / "configs"
 NAMES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
@@ -39,7 +40,7 @@ def command(name: str) -> list[str]:
     return words[2:]
 
 
-def overlay(name: str, models: Path, data: Path) -> dict[str, Any]:
+def overlay(name: str, models: Path, data: Path, rooms: Path) -> dict[str, Any]:
     """Settings that put tiny models, data and runs in the place of those of a preset."""
     decoder = {"init_args": {"name": str(models / "language")}}
     image = {"class_path": "ImageEncoder", "init_args": {"name": str(models / "clip"), "pretrained": None}}
@@ -50,7 +51,15 @@ def overlay(name: str, models: Path, data: Path) -> dict[str, Any]:
     # A preset on top of 2d.yaml has its sources; reading them once is enough.
     one_each = {"train": [{**one, "split": "train"}], "validate": [{**one, "split": "val"}]}
     one_each["test"] = [{**one, "split": "test"}]
+    clouds = {"root": str(rooms), "miniature": False}
+    cloud = {"points": str(models / "points"), "cache": "roi-features"}
+    if name != "ablations/true_boxes_3d.yaml":
+        cloud["proposals"] = str(models / "detector")
+    scene = {"decoder": decoder, "encoders": {"cloud": {"init_args": cloud}}, "projectors": None}
+    both = {"images": {"init_args": {"root": str(data), "miniature": False}}, "clouds": {"init_args": clouds}}
     parts = {
+        "3d.yaml": (scene, asked | clouds),
+        "2d_3d.yaml": (scene | {"encoders": scene["encoders"] | {"image": image}}, asked | both),
         "pretrain/clip.yaml": ({"model": str(models / "clip")}, few | {"probe_pictures": 8}),
         "pretrain/clip_rooms.yaml": ({}, few | {"probe_views": 8}),
         "pretrain/language.yaml": ({"decoder": decoder}, asked | {"eval_count": 2}),
@@ -62,7 +71,10 @@ def overlay(name: str, models: Path, data: Path) -> dict[str, Any]:
         "2d.yaml": ({"decoder": decoder, "encoders": {"image": image}}, miniature),
         "": ({"decoder": decoder, "encoders": {"image": image}}, miniature | one_each),
     }
-    model, sources = next(part for key, part in parts.items() if name.startswith(key))
+    words = command(name)
+    base = words[words.index("--config") + 1]
+    key = base if base.endswith("3d.yaml") else name
+    model, sources = next(part for begin, part in parts.items() if key.startswith(begin))
     return {
         "trainer": SHORT,
         "model": {"init_args": model},
@@ -73,11 +85,18 @@ def overlay(name: str, models: Path, data: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_models(tmp_path_factory.mktemp("models"))
+    return write_cloud_models(write_models(tmp_path_factory.mktemp("models")))
 
 
 def test_there_are_presets() -> None:
-    assert {"2d.yaml", "fsdp.yaml", "pretrain/clip.yaml", "pretrain/language.yaml"} <= set(NAMES)
+    assert {
+        "2d.yaml",
+        "3d.yaml",
+        "2d_3d.yaml",
+        "fsdp.yaml",
+        "pretrain/clip.yaml",
+        "pretrain/language.yaml",
+    } <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NOT_RUN)
@@ -93,12 +112,13 @@ def test_its_command_trains_a_step_and_scores_a_batch(
     name: str,
     models: Path,
     miniature_root: Path,
+    few_rooms: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("tiny.yaml").write_text(yaml.safe_dump(overlay(name, models, miniature_root)))
+    Path("tiny.yaml").write_text(yaml.safe_dump(overlay(name, models, miniature_root, few_rooms)))
     words = [word.replace("PATH_TO_COCO", str(miniature_root / "seen" / "coco")) for word in command(name)]
     main([*words, "--config", "tiny.yaml"])
     (checkpoint,) = Path("checkpoints").rglob("*.ckpt")
@@ -107,3 +127,9 @@ def test_its_command_trains_a_step_and_scores_a_batch(
     assert len(last) == 1
     main(shlex.split(last[0])[2:])
     assert "0." in capsys.readouterr().out  # a table of scores
+    if name in ("3d.yaml", "2d_3d.yaml"):
+        [mesh, *_] = sorted((few_rooms / "seen" / "scans").glob("*/*.ply"))
+        about = ["--cloud", str(mesh), "--max_new_tokens", "3"]
+        main(["predict", "--question", "What is in the room?", *about])
+        main(["predict", "--question", "What is this?", "--box", "1 1 0.5 4 4 1", *about])
+        assert capsys.readouterr().out.count("experts: ") == 2
