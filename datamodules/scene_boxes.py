@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Batch, Data
 
-from datamodules.base import even_share
 from datamodules.benchmarks.base import BadPolicy
 from datamodules.benchmarks.scannet import DETECTION_CLASSES, nyu40_ids, read_scenes
 from datamodules.benchmarks.scans import Scan
@@ -192,8 +191,9 @@ class SceneBoxes(L.LightningDataModule):
         if stage not in self._scenes:
             self._scenes[stage] = self._known(self._read(stage))
         data = EvaluationScenes(self._scenes[stage], self.augmentation.points, self.seed)
-        order = even_share(len(data), *self._process())
-        return DataLoader(data, self.eval_batch_size, sampler=order, **self._loading())
+        rank, world = self._process()
+        mine = range(rank, len(data), world)  # each scene once: it is scored once
+        return DataLoader(data, self.eval_batch_size, sampler=mine, **self._loading())
 
     def _read(self, stage: str) -> list[Scan]:
         """The scans of a split; there is one at least."""

@@ -22,7 +22,8 @@ from octavius.encoders.detector.detector import (
 from octavius.encoders.detector.losses import Truth
 from octavius.encoders.detector.proposals import Proposals, Suppression
 from octavius.instruction.sample import Boxes3D, LabelledBox3D
-from octavius.metrics.detection3d import THRESHOLDS, MeanAP3D, class_scores
+from octavius.metrics.detection3d import THRESHOLDS, ClassScore, MeanAP3D, class_scores
+from octavius.metrics.records import mean
 
 GUESSES = 100
 """Boxes that the baseline draws in a scene."""
@@ -141,25 +142,14 @@ class DetectorModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs mAP and mean recall, and prints a table of the classes."""
-        figures = self.metric.compute()
-        self.log_dict({f"val/{name}": value for name, value in figures.items()})
-        with self.metric.sync_context():
-            scenes = self.metric.kept()
-        lines = table([class_scores(scenes, place) for place in range(len(THRESHOLDS))])
-        if not self.told_guesses:
-            blind = self.guessed.compute()
-            told = ", ".join(f"{name} {float(blind[name]):.3f}" for name in ("map25", "map50"))
-            lines.append(f"{GUESSES} guesses a scene, by how frequent, large and high classes are: {told}")
-            self.told_guesses = True
-        if self.trainer.is_global_zero:
-            print("", *lines, sep="\n", flush=True)
+        self._tell("val")
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step
 
     def on_test_epoch_end(self) -> None:
         """As after a validation."""
-        self.on_validation_epoch_end()
+        self._tell("test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; a short warm-up, a plateau, and a cosine to zero over the last `decay` of the steps."""
@@ -181,6 +171,20 @@ class DetectorModule(L.LightningModule):
         """Writes the trained detector."""
         if self.trainer.is_global_zero:
             save_detector(self.detector, self.save_to)
+
+    def _tell(self, stage: str) -> None:
+        """Logs the figures of a stage, and prints its table."""
+        self.log_dict({f"{stage}/{name}": value for name, value in self.metric.compute().items()})
+        with self.metric.sync_context():
+            scenes = self.metric.kept()
+        lines = table([class_scores(scenes, place) for place in range(len(THRESHOLDS))])
+        if not self.told_guesses:
+            blind = self.guessed.compute()
+            told = ", ".join(f"{name} {float(blind[name]):.3f}" for name in ("map25", "map50"))
+            lines.append(f"{GUESSES} guesses a scene, by how frequent, large and high classes are: {told}")
+            self.told_guesses = True
+        if self.trainer.is_global_zero:
+            print("", *lines, sep="\n", flush=True)
 
     def _data(self) -> SceneData:
         data: Any = getattr(self.trainer, "datamodule", None)
@@ -218,15 +222,25 @@ def guessed(points: Tensor, data: SceneData, rng: torch.Generator) -> Proposals:
     return Proposals(boxes, torch.rand(GUESSES, generator=rng), labels)
 
 
-def table(scores: list[dict[str, Any]]) -> list[str]:
-    """Lines that tell of each class, the best first, its objects, AP at each threshold and recall at the first."""
+def table(scores: list[dict[str, ClassScore]]) -> list[str]:
+    """Lines that tell of each class, the best first, its objects, AP at each threshold and recall at the first.
+
+    The last line holds all objects, and the means over classes.
+    """
     names = sorted(scores[0], key=lambda name: -scores[0][name].precision)
     heads = "".join(f"{f'AP@{threshold}':>9}" for threshold in THRESHOLDS)
     lines = [f"{'class':24}{'objects':>9}{heads}{'recall':>9}"]
     for name in names:
-        figures = "".join(f"{of[name].precision:9.3f}" for of in scores)
-        lines.append(f"{name:24}{scores[0][name].objects:9}{figures}{scores[0][name].recall:9.3f}")
-    return lines
+        of_class = scores[0][name]
+        lines.append(_line(name, of_class.objects, [of[name].precision for of in scores], of_class.recall))
+    objects = sum(one.objects for one in scores[0].values())
+    recall = mean([one.recall for one in scores[0].values()])
+    precisions = [mean([one.precision for one in of.values()]) for of in scores]
+    return [*lines, _line("all classes", objects, precisions, recall)]
+
+
+def _line(name: str, objects: int, precisions: list[float], recall: float) -> str:
+    return f"{name:24}{objects:9}{''.join(f'{value:9.3f}' for value in precisions)}{recall:9.3f}"
 
 
 def _labelled(classes: tuple[str, ...], found: Proposals) -> list[LabelledBox3D]:

@@ -101,12 +101,16 @@ def test_a_training_scene_depends_on_seed_epoch_and_scan_alone(root: Path) -> No
 
 
 def test_all_processes_together_see_each_scene_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = []
+    write_scan(root, [FLOOR], "scene0003_00")
+    (root / "scannetv2_val.txt").write_text("scene0001_00\nscene0002_00\nscene0003_00\n")
+    trained, scored = list[str](), list[str]()
     for rank in range(2):
         data = ready(root, batch_size=1)
         monkeypatch.setattr(data, "_process", lambda rank=rank: (rank, 2))
-        names += [batch.name[0] for batch in data.train_dataloader()]
-    assert sorted(names) == [NAME, "scene0001_00"]
+        trained += [name for batch in data.train_dataloader() for name in batch.name]
+        scored += [name for batch in data.val_dataloader() for name in batch.name]
+    assert sorted(trained) == [NAME, "scene0001_00"]
+    assert sorted(scored) == ["scene0001_00", "scene0002_00", "scene0003_00"]
 
 
 def test_the_miniatures_rooms_can_be_trained_on(few_rooms: Path) -> None:

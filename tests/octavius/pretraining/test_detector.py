@@ -113,9 +113,9 @@ def test_validation_alone_scores_the_folders_detector(
         made.head.conv_cls.kernel.normal_()  # it finds something, right or wrong
     save_detector(made, tmp_path / "made")
     module = DetectorModule("fcaf3d", weights=str(tmp_path / "made"), design=TINY)
-    for run in (trainer(tmp_path).validate, trainer(tmp_path).test):
+    for stage, run in (("val", trainer(tmp_path).validate), ("test", trainer(tmp_path).test)):
         [figures] = run(module, datamodule=Toys(), verbose=False)
-        assert {*figures} == KEYS
+        assert {*figures} == {key.replace("val", stage) for key in KEYS}
         assert module.detector.detector == "tr3d"
     assert capsys.readouterr().out.count("AP@0.25") == 2
 
@@ -172,4 +172,5 @@ def test_the_table_begins_with_the_best_class() -> None:
         ["class", "objects", "AP@0.25", "AP@0.5", "recall"],
         ["tv", "9", "0.750", "0.500", "1.000"],
         ["bed", "2", "0.250", "0.125", "0.500"],
+        ["all", "classes", "11", "0.500", "0.312", "0.750"],
     ]
