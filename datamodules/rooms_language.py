@@ -36,7 +36,9 @@ POOL = 4000
 class RoomQuestions(Sequence[Sample]):
     """An endless-looking list: item i is made from (seed, place, i) when it is asked for."""
 
-    def __init__(self, seed: int, place: str, kind: str, length: int, hidden: float = 0.0) -> None:
+    def __init__(
+        self, seed: int, place: str, kind: str, length: int, hidden: float = 0.0, few: float = 0.0
+    ) -> None:
         """Chooses one kind of question.
 
         Args:
@@ -45,8 +47,10 @@ class RoomQuestions(Sequence[Sample]):
             kind: a key of `datamodules.miniature.rooms.asked.KINDS`.
             length: how many items.
             hidden: share of questions in which nobody can see the classes, or the colours, where that is possible.
+            few: share of rooms in which few things are left.
         """
-        self.seed, self.place, self.kind, self.length, self.hidden = seed, place, kind, length, hidden
+        self.seed, self.place, self.kind, self.length = seed, place, kind, length
+        self.hidden, self.few = hidden, few
 
     def __len__(self) -> int:
         """How many there are."""
@@ -63,7 +67,7 @@ class RoomQuestions(Sequence[Sample]):
         rng = generator(self.seed, f"{self.place}/{self.kind}", index)
         while True:
             plan = planned(self.seed, self.place, int(rng.integers(min(POOL, self.length))))
-            asked = KINDS[self.kind](imagined(plan, rng), rng, self.hidden)
+            asked = KINDS[self.kind](imagined(plan, rng, self.few), rng, self.hidden)
             if asked is not None:
                 break
         media = {"cloud": Media(array=asked.rows)}
@@ -79,6 +83,7 @@ class RoomsLanguage(WorldLanguage):
         weights: dict[str, float] | None = None,
         room_weights: dict[str, float] | None = None,
         rooms: float = 0.55,
+        few: float = 0.5,
         written: float = 0.1,
         hidden: float = 0.3,
         eval_count: int = 25,
@@ -95,6 +100,7 @@ class RoomsLanguage(WorldLanguage):
             weights: share of each kind of question about pictures.
             room_weights: share of each kind of question about rooms.
             rooms: share of all questions about rooms.
+            few: share of training rooms in which few things are left; the probes' rooms are whole.
             written: share of pictures that are written into the question.
             hidden: share of training questions in which classes or colours cannot be seen, where that is possible.
             eval_count: questions of each kind in the probes.
@@ -117,7 +123,7 @@ class RoomsLanguage(WorldLanguage):
             seed,
             processor,
         )
-        self.room_weights, self.rooms = room_weights or dict.fromkeys(KINDS, 1.0), rooms
+        self.room_weights, self.rooms, self.few = room_weights or dict.fromkeys(KINDS, 1.0), rooms, few
 
     def train_sets(self) -> list[TrainSet]:
         """Every kind about pictures, then every kind about rooms."""
@@ -127,7 +133,7 @@ class RoomsLanguage(WorldLanguage):
         ]
         return sets + [
             TrainSet(
-                RoomQuestions(self.seed, "rooms-language-train", kind, 2_000_000, self.hidden),
+                RoomQuestions(self.seed, "rooms-language-train", kind, 2_000_000, self.hidden, self.few),
                 weight / all_rooms * self.rooms,
             )
             for kind, weight in self.room_weights.items()

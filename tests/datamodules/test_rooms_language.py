@@ -152,7 +152,9 @@ def test_rooms_share_no_plan_with_data_sets_or_probes() -> None:
 
 
 def test_the_mixture_has_the_asked_weights() -> None:
-    data = RoomsLanguage({"vqa": 3.0, "hair": 1.0}, {"at": 1.0, "vqa3d": 3.0}, 0.6, 0.25, eval_count=4)
+    data = RoomsLanguage(
+        {"vqa": 3.0, "hair": 1.0}, {"at": 1.0, "vqa3d": 3.0}, rooms=0.6, written=0.25, eval_count=4
+    )
     weights = {
         (item.samples.kind, getattr(item.samples, "form", "room")): item.weight for item in data.train_sets()
     }

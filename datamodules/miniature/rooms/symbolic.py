@@ -42,6 +42,9 @@ MISSED, DOUBLED, FALSE = 0.02, 0.15, 0.04
 BLUR = 0.025
 """Metres by which the edges of a found box are wrong, one standard deviation."""
 
+FEW = 6
+"""Pieces of a small room, at most."""
+
 UNSEEN = 0.08
 """Share of the pieces of a room that a scan does not see."""
 
@@ -52,10 +55,15 @@ def planned(seed: int, place: str, index: int) -> Room:
     return make_room(generator(seed, place, index))
 
 
-def imagined(room: Room, rng: np.random.Generator) -> Room:
+def imagined(room: Room, rng: np.random.Generator, few: float = 0.0) -> Room:
     """A room like this one: turned, in other colours, and without some of its pieces.
 
     Things of one class that shared a colour still do, and no pair of colour and class is one that is held out.
+
+    Args:
+        room: the plan.
+        rng: of all that differs.
+        few: how often no more than `FEW` pieces are left, from which it is easier to learn to fetch one.
     """
     quarters, colours = int(rng.integers(4)), dict[tuple[str, str], str]()
     for name in dict.fromkeys(piece.name for piece in room.pieces):
@@ -70,6 +78,9 @@ def imagined(room: Room, rng: np.random.Generator) -> Room:
         box, quarter = turned(piece.box, quarters), (piece.quarter + quarters) % 4
         pieces.append(replace(piece, look=look, quarter=quarter, at=(x, y, z), box=box))
     kept = [piece for piece, share in zip(pieces, rng.random(len(pieces)), strict=True) if share >= UNSEEN]
+    if rng.random() < few:
+        some = set(rng.permutation(len(kept))[: int(rng.integers(2, FEW + 1))].tolist())
+        kept = [piece for place, piece in enumerate(kept) if place in some]
     w, d, h = room.size
     return replace(room, size=(d, w, h) if quarters % 2 else (w, d, h), pieces=tuple(kept or pieces))
 

@@ -135,6 +135,15 @@ def test_imagined_rooms_differ() -> None:
     assert len({len(room.pieces) for room in rooms}) > 2
 
 
+def test_small_rooms_hold_few_pieces() -> None:
+    plan = max(ROOMS, key=lambda room: len(room.pieces))
+    sizes = [len(imagined(plan, generator(0, "few", index), 0.5).pieces) for index in range(200)]
+    small = [size for size in sizes if size <= 6]
+    assert set(small) == {2, 3, 4, 5, 6}
+    assert 70 < len(small) < 130
+    assert min(len(imagined(plan, generator(0, "few", index)).pieces) for index in range(200)) > 6
+
+
 def test_plans_are_streams_of_their_own() -> None:
     assert planned(0, "one", 3) == make_room(generator(0, "one", 3))
     plans = [planned(seed, place, index) for seed in (0, 1) for place in ("one", "two") for index in (0, 1)]
