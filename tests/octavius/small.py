@@ -4,6 +4,7 @@ Run as a script by every one of two processes, it does all that the tests of `te
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,9 @@ def fit(
     batch_size: int = 4,
     evaluate: bool = True,
     resume: Path | None = None,
+    pieces: Callable[..., InstructionDataModule] = Pieces,
     **options: Any,
-) -> tuple[L.Trainer, Pieces, dict[str, Any]]:
+) -> tuple[L.Trainer, InstructionDataModule, dict[str, Any]]:
     """Trains two epochs of three steps, evaluates after each; keeps `{name}.ckpt` and `{name}-cut.ckpt`."""
     notes = Notes(folder / f"{name}-cut.ckpt" if resume is None else None)
     trainer = L.Trainer(
@@ -168,7 +170,7 @@ def fit(
         limit_val_batches=None if evaluate else 0,
         **{"max_epochs": 2, "gradient_clip_val": CLIP, **options},
     )
-    data = Pieces(processor=model.processor, batch_size=batch_size)
+    data = pieces(processor=model.processor, batch_size=batch_size)
     trainer.fit(model, data, ckpt_path=resume)
     trainer.save_checkpoint(folder / f"{name}.ckpt")
     kept = {"logged": notes.logged, "modalities": notes.modalities, "norms": notes.norms}

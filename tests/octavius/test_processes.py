@@ -40,8 +40,8 @@ class Runs:
         return [json.loads(line) for line in lines]
 
 
-def start_two(folder: Path) -> list[subprocess.Popen[str]]:
-    """Two processes of `small.py` that find each other; what they print goes into files."""
+def start_two(folder: Path, script: str = small.__file__) -> list[subprocess.Popen[str]]:
+    """Two processes of a script such as `small.py` that find each other; what they print goes into files."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -57,7 +57,7 @@ def start_two(folder: Path) -> list[subprocess.Popen[str]]:
     }
     processes = []
     for rank in "01":
-        command = [sys.executable, small.__file__, str(folder), rank]
+        command = [sys.executable, script, str(folder), rank]
         with (folder / f"said-{rank}.txt").open("w") as said:
             environment = {**shared, "RANK": rank, "LOCAL_RANK": rank}
             processes.append(
