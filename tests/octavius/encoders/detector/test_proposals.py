@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from octavius.encoders.detector.predictions import Predictions
-from octavius.encoders.detector.proposals import FIRST, Suppression, chosen, suppressed
+from octavius.encoders.detector.proposals import AT_ONCE, FIRST, Suppression, chosen, suppressed
 
 
 def naive_overlap(first: list[float], second: list[float], axes: int) -> float:
@@ -49,6 +49,14 @@ def test_suppression_equals_loops(seed: int, count: int, overlap: float, mode: S
     )  # some are equal
     wanted = naive_suppressed(boxes, scores, overlap, 2 if mode == "bev" else 3)
     assert suppressed(boxes, scores, overlap, mode).tolist() == wanted
+
+
+def test_suppression_of_more_boxes_than_are_held_at_once_equals_loops() -> None:
+    boxes = drawn(1, 3 * AT_ONCE) * torch.tensor([4.0, 4, 4, 1, 1, 1])
+    scores = torch.rand(len(boxes), generator=torch.Generator().manual_seed(2))
+    wanted = naive_suppressed(boxes, scores, 0.25, 3)
+    assert AT_ONCE < len(wanted) < len(boxes)
+    assert suppressed(boxes, scores, 0.25).tolist() == wanted
 
 
 def test_seen_from_above_a_thing_hides_the_one_below() -> None:
