@@ -3,8 +3,9 @@
     python bench/point_bert.py --rois 32 --rounds 5
 
 One scene's regions at once, in evaluation mode, without a gradient; medians over the rounds after one to warm up.
-The tokeniser's share (farthest points and neighbours) is a column of its own. On CUDA where there is one as well,
-there also under bfloat16 autocast.
+The tokeniser's share (farthest points and neighbours) is a column of its own, and so is the processor time of all
+threads, which other work on the machine adds little to. On CUDA where there is one as well, there also under
+bfloat16 autocast.
 """
 
 import argparse
@@ -34,16 +35,17 @@ SIZES: dict[str, dict[str, Any]] = {
 """The arguments of each size."""
 
 
-def median_time(run: Callable[[], Any], rounds: int, device: str) -> float:
-    """Seconds of one call."""
+def median_times(run: Callable[[], Any], rounds: int, device: str) -> tuple[float, float]:
+    """Milliseconds of one call by the clock, and of processor time."""
     taken = []
     for _ in range(rounds + 1):
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         run()
         if device == "cuda":
             torch.cuda.synchronize()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken[1:])
+        taken.append((time.perf_counter() - start, time.process_time() - busy))
+    clock, processor = zip(*taken[1:], strict=True)
+    return 1000 * statistics.median(clock), 1000 * statistics.median(processor)
 
 
 @torch.inference_mode()
@@ -53,10 +55,10 @@ def measure(name: str, rois: int, rounds: int, device: str, half: bool) -> str:
     model = PointBERT(**SIZES[name]).eval().to(device)
     points = unit_sphere(torch.rand(rois, model.num_points, 6, device=device))
     with torch.autocast(device, torch.bfloat16) if half else nullcontext():
-        whole = median_time(lambda: model(points), rounds, device)
-        grouping = median_time(lambda: model.grouped(points), rounds, device)
+        whole, busy = median_times(lambda: model(points), rounds, device)
+        grouping, _ = median_times(lambda: model.grouped(points), rounds, device)
     kind = f"{device}, {'bfloat16' if half else 'float32'}"
-    return f"{name:46} {kind:16} {1000 * whole:9.1f} {1000 * grouping:11.1f} {1000 * whole / rois:9.2f}"
+    return f"{name:46} {kind:16} {whole:9.1f} {whole / rois:9.2f} {grouping:12.1f} {busy:13.1f}"
 
 
 def main() -> None:
@@ -67,7 +69,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="sizes whose name holds this")
     options = parser.parse_args()
     print(f"{options.rois} regions, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(f"{'size':46} {'device':16} {'ms':>9} {'of it tokens':>11} {'ms each':>9}")
+    print(f"{'size':46} {'device':16} {'ms':>9} {'ms each':>9} {'of it tokens':>12} {'processor ms':>13}")
     kinds = [("cpu", False)] + ([("cuda", False), ("cuda", True)] if torch.cuda.is_available() else [])
     for name in SIZES:
         if options.only in name:
