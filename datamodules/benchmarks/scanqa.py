@@ -99,7 +99,9 @@ def _bare(gold: Any) -> References:
 
 def _names(record: object) -> list[str]:
     """The names of a question's objects; none where the file tells none."""
-    names = take(record, "object_names", list) if isinstance(record, dict) and "object_names" in record else []
+    names = (
+        take(record, "object_names", list) if isinstance(record, dict) and "object_names" in record else []
+    )
     for name in names:
         if not isinstance(name, str) or not name.strip():
             raise BadItemError(f"every one of 'object_names' should be a text, found {name!r:.60}")

@@ -16,7 +16,6 @@ from torch_geometric.utils import to_dense_batch
 
 from octavius.boxes3d import edges
 
-
 QUERY_STD = 0.3
 """Size of the queries at the start. Where they begin at the published 1, what they read of the objects is drowned
 in what they are: in the miniature, classes of single objects stayed at chance for 33,000 samples."""
