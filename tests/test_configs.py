@@ -62,6 +62,8 @@ def overlay(name: str, models: Path, data: Path, rooms: Path) -> dict[str, Any]:
         "2d_3d.yaml": (scene | {"encoders": scene["encoders"] | {"image": image}}, asked | both),
         "pretrain/clip.yaml": ({"model": str(models / "clip")}, few | {"probe_pictures": 8}),
         "pretrain/clip_rooms.yaml": ({}, few | {"probe_views": 8}),
+        "pretrain/detector.yaml": ({}, few | clouds),
+        "pretrain/points.yaml": ({"image_weight": 0.0}, asked | clouds),
         "pretrain/language.yaml": ({"decoder": decoder}, asked | {"eval_count": 2}),
         "pretrain/language_rooms.yaml": (
             {"decoder": {"init_args": decoder["init_args"] | {"compile": False}}, "projectors": None},
