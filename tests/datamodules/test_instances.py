@@ -134,6 +134,7 @@ def test_a_missing_picture_is_named_with_its_sample(processor: Processor, tmp_pa
 
 
 def test_samples_take_the_protocol_of_their_set(processor: Processor) -> None:
-    sets = [EvalSet("ours", captioning(1)), EvalSet("theirs", captioning(1), protocol="published")]
+    asked = [Sample("0", "captioning3d", "nr3d_captioning", picture(0), "", References(CAPTIONS, "scene0000_00"))]
+    sets = [EvalSet("ours", asked), EvalSet("theirs", asked, protocol="published")]
     instances = EvaluationInstances(sets, processor)
     assert [instances[place].sample.protocol for place in range(2)] == ["standard", "published"]
