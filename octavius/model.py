@@ -105,12 +105,12 @@ class Octavius(nn.Module):
         Args:
             samples: gives all samples that will be used; encoders that have nothing to do ask for none.
             device: where to compute.
-            rank: of this process, which does its share of the media.
+            rank: of this process, which does its share of the files: all that is asked of one is done by one.
             world: number of processes.
         """
         for name, module in self.encoders.items():
             media = (sample.media[name] for sample in samples() if name in sample.media)
-            share = (item for item in media if crc32(repr(item).encode()) % world == rank)
+            share = (item for item in media if crc32(repr((item.path, item.pose)).encode()) % world == rank)
             cast(Encoder, module).prepare(share, device)
 
     def route(self, batch: Batch) -> Tensor | None:

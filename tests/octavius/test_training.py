@@ -158,8 +158,9 @@ def test_four_times_one_is_once_four(make_module: MakeModule, loss_norm: str) ->
         assert set(one) == set(two) == set(fresh)
         for name, grad in one.items():
             torch.testing.assert_close(grad, two[name], rtol=1e-4, atol=1e-6)
+    # Adam divides by a gradient's size, so that what rounding does to a tiny one shows in the weight.
     for name, part in weights(parts).items():
-        torch.testing.assert_close(part, weights(whole)[name], rtol=0, atol=1e-6)
+        torch.testing.assert_close(part, weights(whole)[name], rtol=0, atol=1e-5)
     assert all((part - fresh[name]).abs().max() > 1e-4 for name, part in weights(parts).items())
 
 
