@@ -134,7 +134,9 @@ def test_a_missing_picture_is_named_with_its_sample(processor: Processor, tmp_pa
 
 
 def test_samples_take_the_protocol_of_their_set(processor: Processor) -> None:
-    asked = [Sample("0", "captioning3d", "nr3d_captioning", picture(0), "", References(CAPTIONS, "scene0000_00"))]
+    asked = [
+        Sample("0", "captioning3d", "nr3d_captioning", picture(0), "", References(CAPTIONS, "scene0000_00"))
+    ]
     sets = [EvalSet("ours", asked), EvalSet("theirs", asked, protocol="published")]
     instances = EvaluationInstances(sets, processor)
     assert [instances[place].sample.protocol for place in range(2)] == ["standard", "published"]
