@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import torch
 
-from datamodules.language import WorldLanguage
 from datamodules.miniature.symbolic import GRID, WIDTH
+from datamodules.pretraining.language import WorldLanguage
 from octavius.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.instruction.batch import Batch

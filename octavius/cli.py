@@ -20,10 +20,10 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-import datamodules.alignment
 import datamodules.images
-import datamodules.language
-import datamodules.room_views  # noqa: F401 - importing the data modules makes their short names legal in YAML
+import datamodules.pretraining.alignment
+import datamodules.pretraining.language
+import datamodules.pretraining.room_views  # noqa: F401 - importing the data modules makes their short names legal in YAML
 import octavius.encoders.image
 import octavius.encoders.precomputed
 import octavius.pretraining.clip

@@ -8,9 +8,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from datamodules.miniature import text, world
-from datamodules.miniature.rooms import captions, exercises, questions, relations
 from datamodules.miniature.rooms.furniture.catalogue import KINDS
 from datamodules.miniature.rooms.furniture.palette import COLOURS
+from datamodules.miniature.rooms.telling import captions, exercises, questions, relations
 
 PIECES = r" ?\[-?\d\.\d\d|, -?\d\.\d\d| ?\([A-Z]\)| ?[A-Za-z]+| ?\d+(?:\.\d+)?|\s+(?!\S)|\s+| ?[^\sA-Za-z\d]"
 """What BPE never merges across: words with their blank, `[0.25`, `, -1.25`, `(A)`, numbers, single marks."""

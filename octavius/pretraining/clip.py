@@ -73,7 +73,7 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 class AlignmentModule(ClipTraining):
     """Contrastive training of an open_clip model, with dense terms that teach its patches what and where.
 
-    A batch is a dictionary, as `datamodules.alignment.MiniaturePairs` makes it.
+    A batch is a dictionary, as `datamodules.pretraining.alignment.MiniaturePairs` makes it.
 
     Args:
         model: see `ClipTraining` for this and the arguments down to `weight_decay`.

@@ -48,8 +48,8 @@ class SceneData(Protocol):
 class DetectorModule(L.LightningModule):
     """Training of a detector on scenes, and its score on new ones.
 
-    A batch is as `datamodules.scene_boxes.SceneBoxes` makes it. Fitting starts from random weights; validation
-    alone, and testing, score a folder's, if no checkpoint is named.
+    A batch is as `datamodules.pretraining.scene_boxes.SceneBoxes` makes it. Fitting starts from random weights;
+    validation alone, and testing, score a folder's, if no checkpoint is named.
 
     Args:
         detector: which head is built, `fcaf3d` or `tr3d`.
@@ -192,7 +192,7 @@ class DetectorModule(L.LightningModule):
         if lacking:
             raise ValueError(
                 f"a detector is trained on data that tell their {', '.join(lacking)}; take "
-                "datamodules.scene_boxes.SceneBoxes, or give your data module these attributes"
+                "datamodules.pretraining.scene_boxes.SceneBoxes, or give your data module these attributes"
             )
         told: SceneData = data
         return told

@@ -22,7 +22,7 @@ VALIDATION = ("", "/scans", "/pairs", "/classes", "retrieval")
 class ViewAlignmentModule(ClipTraining):
     """Contrastive training of an open_clip model on views of single things; two heads name class and colour.
 
-    A batch is a dictionary, as `datamodules.room_views.RoomViews` makes it. The heads read the picture's
+    A batch is a dictionary, as `datamodules.pretraining.room_views.RoomViews` makes it. The heads read the picture's
     feature and are not kept: they teach it early what captions teach it slowly.
 
     Args:

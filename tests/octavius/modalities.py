@@ -14,9 +14,9 @@ from datamodules.base import InstructionDataModule
 from datamodules.instances import EvalSet, TrainSet
 from datamodules.mixed import MixedInstructions
 from octavius.decoder import Decoder
-from octavius.encoders.object_as_scene import ReaderSizes
 from octavius.encoders.precomputed import PrecomputedFeatures
-from octavius.encoders.precomputed_rois import PrecomputedRois
+from octavius.encoders.rois.object_as_scene import ReaderSizes
+from octavius.encoders.rois.precomputed_rois import PrecomputedRois
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import ClassName, Media, References, Sample
 from octavius.model import LoRAMoE

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from octavius.decoder import Decoder
 from octavius.encoders.base import Encoder
-from octavius.encoders.object_as_scene import ReaderSizes
 from octavius.encoders.precomputed import PrecomputedFeatures
-from octavius.encoders.precomputed_rois import PrecomputedRois
+from octavius.encoders.rois.object_as_scene import ReaderSizes
+from octavius.encoders.rois.precomputed_rois import PrecomputedRois
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Media, References, Sample
 from octavius.model import Octavius
@@ -102,7 +102,7 @@ def test_a_configuration_names_encoder_and_reader() -> None:
     parser = ArgumentParser()
     parser.add_argument("--encoders", type=dict[str, Encoder])
     init: dict[str, Any] = {"width": 4, "drop": 0.1, "reader": {"width": 32, "queries": 4}, "use": "boxes"}
-    path = "octavius.encoders.precomputed_rois.PrecomputedRois"
+    path = "octavius.encoders.rois.precomputed_rois.PrecomputedRois"
     parsed = parser.parse_object({"encoders": {"cloud": {"class_path": path, "init_args": init}}})
     encoder = parser.instantiate(parsed).encoders["cloud"]
     assert isinstance(encoder, PrecomputedRois)

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from octavius.encoders.object_as_scene import ObjectAsScene
 from octavius.encoders.projector import LinearProjector
+from octavius.encoders.rois.object_as_scene import ObjectAsScene
 from octavius.training import begin_with, own_part
 from octavius.weights import load_fitting, part_of
 

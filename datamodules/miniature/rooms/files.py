@@ -16,7 +16,14 @@ from datamodules.miniature.rooms.room import Piece, Room
 from datamodules.miniature.rooms.scannet import write_labels, write_scan
 from datamodules.miniature.rooms.sensor import Scan
 from datamodules.miniature.rooms.shapenet import SUBJECTS, write_shapes
-from datamodules.miniature.rooms.told import WORLDS, Told, tell, write_nr3d, write_scanqa, write_scanrefer
+from datamodules.miniature.rooms.telling.told import (
+    WORLDS,
+    Told,
+    tell,
+    write_nr3d,
+    write_scanqa,
+    write_scanrefer,
+)
 from datamodules.miniature.world import generator
 
 VERSION = 1

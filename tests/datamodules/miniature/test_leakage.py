@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from datamodules.alignment import Pictures
-from datamodules.language import KINDS, Form, WorldQuestions
 from datamodules.miniature.files import WORLDS, make_item
 from datamodules.miniature.text import WORDINGS
 from datamodules.miniature.vocabulary import world_lines
@@ -19,6 +17,8 @@ from datamodules.miniature.world import (
     Face,
     Scene,
 )
+from datamodules.pretraining.alignment import Pictures
+from datamodules.pretraining.language import KINDS, Form, WorldQuestions
 from octavius.tasks import TASKS
 
 FORMS: tuple[Form, ...] = ("symbolic", "written")

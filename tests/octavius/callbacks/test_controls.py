@@ -17,8 +17,8 @@ from torch_geometric.data import Data
 
 from octavius.callbacks.controls import box_only, majority, partners, shuffled, text_only
 from octavius.decoder import Decoder
-from octavius.encoders.object_as_scene import ReaderSizes
-from octavius.encoders.precomputed_rois import PrecomputedRois
+from octavius.encoders.rois.object_as_scene import ReaderSizes
+from octavius.encoders.rois.precomputed_rois import PrecomputedRois
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Choice, Media, References, Sample
 from octavius.model import Octavius

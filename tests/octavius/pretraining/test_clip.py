@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from octavius.encoders.image import CONFIG, WEIGHTS, ImageEncoder
+from octavius.encoders.image import WEIGHTS, ImageEncoder
 from octavius.pretraining.clip import (
     ANSWERS,
     BOX_CODE,
@@ -21,22 +21,15 @@ from octavius.pretraining.clip import (
     contrastive_loss,
     encode_text,
 )
-
-MODEL = """{"model_cfg": {"embed_dim": 12, "custom_text": true,
-  "vision_cfg": {"image_size": 24, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16,
-                 "pool_type": "avg"},
-  "text_cfg": {"context_length": 10, "vocab_size": 16, "width": 16, "heads": 2, "layers": 2,
-               "pool_type": "eos", "eos_id": 2}},
- "preprocess_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}}"""
+from tests.octavius.pretraining.tiny_clip import write_config
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the configuration of a tiny model."""
     torch.manual_seed(0)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / CONFIG).write_text(MODEL)
-    return tmp_path / "model"
+    folder = write_config(tmp_path / "model", pixels=24, words=16)
+    return folder
 
 
 def batch(size: int = 6) -> dict[str, Any]:

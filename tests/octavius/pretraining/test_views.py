@@ -16,23 +16,16 @@ from octavius.encoders.image import CONFIG, WEIGHTS
 from octavius.presets import find_checkpoint
 from octavius.pretraining.clip import encode_text
 from octavius.pretraining.views import ANSWERS, VALIDATION, ViewAlignmentModule
-
-MODEL = """{"model_cfg": {"embed_dim": 12, "custom_text": true,
-  "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16,
-                 "pool_type": "avg"},
-  "text_cfg": {"context_length": 10, "vocab_size": 64, "width": 16, "heads": 2, "layers": 2,
-               "pool_type": "eos", "eos_id": 2}},
- "preprocess_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}}"""
+from tests.octavius.pretraining.tiny_clip import write_config
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the configuration of a tiny model, and something for a tokenizer."""
     torch.manual_seed(0)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / CONFIG).write_text(MODEL)
-    (tmp_path / "model" / "tokenizer.json").write_text("{}")
-    return tmp_path / "model"
+    folder = write_config(tmp_path / "model", pixels=16, words=64)
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
 
 
 def sentences(first: Tensor, second: Tensor) -> Tensor:

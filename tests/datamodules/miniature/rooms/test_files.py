@@ -16,7 +16,7 @@ from datamodules.miniature.rooms.furniture.catalogue import CLASSES, KINDS, UNSE
 from datamodules.miniature.rooms.scannet import COLUMNS
 from datamodules.miniature.rooms.sensor import FLOOR, NOTHING, WALL, scan
 from datamodules.miniature.rooms.shapenet import POINTS, SUBJECTS
-from datamodules.miniature.rooms.told import WORLDS
+from datamodules.miniature.rooms.telling.told import WORLDS
 from octavius.instruction.clouds import read_points
 from octavius.instruction.sample import ClassName, DescribedObjects, References, Sample
 from tests.datamodules.miniature.rooms.conftest import SIZES

@@ -15,10 +15,10 @@ from datamodules.miniature.rooms.furniture.catalogue import (
     HELD_OUT_STYLES,
     UNSEEN_CLASSES,
 )
-from datamodules.miniature.rooms.relations import HELD_OUT_RELATIONS
 from datamodules.miniature.rooms.room import Room
 from datamodules.miniature.rooms.shapenet import look_of
-from datamodules.miniature.rooms.told import WORLDS
+from datamodules.miniature.rooms.telling.relations import HELD_OUT_RELATIONS
+from datamodules.miniature.rooms.telling.told import WORLDS
 from tests.datamodules.miniature.rooms.oracle import COLOUR, NAME, ONE_ANCHOR
 
 Facts = dict[str, dict[str, Any]]

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, draw_look
-from datamodules.miniature.rooms.relations import (
+from datamodules.miniature.rooms.room import Edges, Piece, Room
+from datamodules.miniature.rooms.telling.relations import (
     ANCHORED,
     HELD_OUT_RELATIONS,
     HOLDS,
@@ -23,7 +24,6 @@ from datamodules.miniature.rooms.relations import (
     places,
     satisfying,
 )
-from datamodules.miniature.rooms.room import Edges, Piece, Room
 
 LOOKS = {name: draw_look(np.random.default_rng(0), name) for name in CLASSES}
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, HELD_OUT_PAIRS, HELD_OUT_STYLES
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.layout import make_room
-from datamodules.miniature.rooms.relations import HOLDS, places
 from datamodules.miniature.rooms.room import Piece, Room, box_at
 from datamodules.miniature.rooms.symbolic import (
     NAMES,
@@ -26,6 +25,7 @@ from datamodules.miniature.rooms.symbolic import (
     symbols,
     turned,
 )
+from datamodules.miniature.rooms.telling.relations import HOLDS, places
 from datamodules.miniature.world import generator
 
 ROOMS = [make_room(generator(5, "symbolic", index)) for index in range(6)]

@@ -30,7 +30,7 @@ from torch import Tensor
 from octavius.boxes3d import PLAIN, problem, stack, volume
 from octavius.encoders.detector.detector import CONFIG, WEIGHTS, Detector, load_detector
 from octavius.encoders.detector.proposals import suppressed
-from octavius.encoders.roi_cache import content, file_identity
+from octavius.encoders.rois.roi_cache import content, file_identity
 from octavius.instruction.clouds import load_array
 from octavius.instruction.sample import Media
 from octavius.presets import find_checkpoint

@@ -9,12 +9,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from datamodules.miniature.rooms.captions import anchors_of, label, said
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, KINDS
 from datamodules.miniature.rooms.furniture.palette import COLOURS
-from datamodules.miniature.rooms.relations import HELD_OUT_RELATIONS, HOLDS, PHRASES, PLACES, claims
 from datamodules.miniature.rooms.room import Piece, Room
 from datamodules.miniature.rooms.symbolic import centred
+from datamodules.miniature.rooms.telling.captions import anchors_of, label, said
+from datamodules.miniature.rooms.telling.relations import HELD_OUT_RELATIONS, HOLDS, PHRASES, PLACES, claims
 
 Exercise: TypeAlias = tuple[str, str]
 

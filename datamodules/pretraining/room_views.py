@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from datamodules.alignment import ABSENT, tokenize
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, HELD_OUT_PAIRS
 from datamodules.miniature.rooms.furniture.palette import COLOURS
-from datamodules.miniature.rooms.naming import NAMES, TEMPLATES, prompts, sentence
 from datamodules.miniature.rooms.shown import Shown, World, crops, look_in, look_like, one_of, whole
+from datamodules.miniature.rooms.telling.naming import NAMES, TEMPLATES, prompts, sentence
 from datamodules.miniature.rooms.views import render
 from datamodules.miniature.world import generator
+from datamodules.pretraining.alignment import ABSENT, tokenize
 from octavius.presets import find_checkpoint
 
 ViewBatch: TypeAlias = dict[str, Any]

@@ -11,11 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.miniature.rooms.captions import DESCRIPTIONS, UTTERANCES, Telling, Text, describe, mentioned
 from datamodules.miniature.rooms.furniture.catalogue import UNSEEN_CLASSES
 from datamodules.miniature.rooms.layout import Change
-from datamodules.miniature.rooms.questions import Question, balanced, questions
 from datamodules.miniature.rooms.room import Piece, Room
+from datamodules.miniature.rooms.telling.captions import (
+    DESCRIPTIONS,
+    UTTERANCES,
+    Telling,
+    Text,
+    describe,
+    mentioned,
+)
+from datamodules.miniature.rooms.telling.questions import Question, balanced, questions
 
 QA_SPLITS = {"train": "train", "val": "val", "test": "test_w_obj"}
 """ScanQA's names of the splits; its official test file holds no answers, ours does."""

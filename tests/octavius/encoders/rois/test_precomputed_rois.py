@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch_geometric.data import Batch
 
-from octavius.encoders.object_as_scene import ReaderSizes
-from octavius.encoders.precomputed_rois import PrecomputedRois
+from octavius.encoders.rois.object_as_scene import ReaderSizes
+from octavius.encoders.rois.precomputed_rois import PrecomputedRois
 from octavius.instruction.sample import Media
 
 SIZES = ReaderSizes(width=8, queries=2, heads=2, hidden=4)

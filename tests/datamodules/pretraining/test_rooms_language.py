@@ -11,16 +11,16 @@ import pytest
 from safetensors.numpy import load_file
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from datamodules.language import KINDS as PICTURE_KINDS
-from datamodules.language import WorldQuestions
-from datamodules.miniature.rooms.asked import KINDS
 from datamodules.miniature.rooms.files import room_of
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, HELD_OUT_PAIRS, UNSEEN_CLASSES
 from datamodules.miniature.rooms.furniture.palette import COLOURS
-from datamodules.miniature.rooms.relations import HELD_OUT_RELATIONS
 from datamodules.miniature.rooms.symbolic import NAMES, PARTS, STRENGTH, WIDTH, planned
+from datamodules.miniature.rooms.telling.asked import KINDS
+from datamodules.miniature.rooms.telling.relations import HELD_OUT_RELATIONS
 from datamodules.miniature.vocabulary import room_lines, unmerged
-from datamodules.rooms_language import ROOM_TASKS, RoomQuestions, RoomsLanguage, grow, new_rows
+from datamodules.pretraining.language import KINDS as PICTURE_KINDS
+from datamodules.pretraining.language import WorldQuestions
+from datamodules.pretraining.rooms_language import ROOM_TASKS, RoomQuestions, RoomsLanguage, grow, new_rows
 from octavius.instruction.sample import ClassName, DescribedObjects, References, Sample
 from octavius.tasks import TASKS
 from tests.datamodules.miniature.rooms.test_leakage import UNSEEN_NAME, pairs_told, relations_told

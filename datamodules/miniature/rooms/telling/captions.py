@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from datamodules.miniature.rooms.relations import PHRASES, PLACES, Claim, claims, satisfying
 from datamodules.miniature.rooms.room import Piece, Room
+from datamodules.miniature.rooms.telling.relations import PHRASES, PLACES, Claim, claims, satisfying
 
 DESCRIPTIONS = (
     "This is {thing}. It is {where}.",

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from octavius.encoders.proposals import ProposalSource
-from octavius.encoders.roi_cache import CachedRoiLoader, RoiCache, key_of
+from octavius.encoders.rois.proposals import ProposalSource
+from octavius.encoders.rois.roi_cache import CachedRoiLoader, RoiCache, key_of
 from octavius.instruction.clouds import Y_UP
 from octavius.instruction.sample import Media, Region
 

@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from datamodules.language import KINDS, Form, WorldLanguage, WorldQuestions, make_question
 from datamodules.miniature import text
 from datamodules.miniature.symbolic import GRID, PARTS, WIDTH, symbols
 from datamodules.miniature.world import COLOURS, SHAPES, Face, Scene, Thing, generator, make_scene
+from datamodules.pretraining.language import KINDS, Form, WorldLanguage, WorldQuestions, make_question
 from octavius.boxes import iou
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Boxes, Choice, Gold, References

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from octavius.encoders.object_as_scene import ObjectAsScene, ReaderSizes, import_published
+from octavius.encoders.rois.object_as_scene import ObjectAsScene, ReaderSizes, import_published
 from octavius.instruction.rois import StoredRoiLoader, rois_of
 
 SMALL = {"width": 12, "queries": 3, "heads": 2, "hidden": 5}

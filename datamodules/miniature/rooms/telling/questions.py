@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.miniature.rooms.captions import Telling, anchors_of, label, said, told, with_article
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, HELD_OUT_PAIRS, KINDS
 from datamodules.miniature.rooms.furniture.palette import COLOURS
-from datamodules.miniature.rooms.relations import ANCHORED, PLACES, Claim, claims, satisfying
 from datamodules.miniature.rooms.room import Piece, Room
+from datamodules.miniature.rooms.telling.captions import Telling, anchors_of, label, said, told, with_article
+from datamodules.miniature.rooms.telling.relations import ANCHORED, PLACES, Claim, claims, satisfying
 
 WORDINGS = {
     "object": ("What is {where}?", "Which object is {where}?", "What do you see {where}?"),

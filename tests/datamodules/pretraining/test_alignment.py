@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from datamodules.alignment import (
+from datamodules.miniature import symbolic, world
+from datamodules.pretraining.alignment import (
     ABSENT,
     ANSWERS,
     MiniaturePairs,
@@ -14,7 +15,6 @@ from datamodules.alignment import (
     spared_classes,
     tokenize,
 )
-from datamodules.miniature import symbolic, world
 from octavius.presets import find_checkpoint
 
 

@@ -16,12 +16,12 @@ from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
 from datamodules.instances import EvalSet, TrainSet
-from datamodules.language import IMAGE_TASKS, WorldLanguage, WorldQuestions
 from datamodules.miniature import text
-from datamodules.miniature.rooms.asked import KINDS
 from datamodules.miniature.rooms.symbolic import imagined, planned
+from datamodules.miniature.rooms.telling.asked import KINDS
 from datamodules.miniature.vocabulary import FIELD, grow_tokenizer, room_lines, world_lines
 from datamodules.miniature.world import generator
+from datamodules.pretraining.language import IMAGE_TASKS, WorldLanguage, WorldQuestions
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Media, Sample
 from octavius.presets import find_checkpoint
@@ -44,7 +44,7 @@ class RoomQuestions(Sequence[Sample]):
         Args:
             seed: of everything.
             place: keeps training and evaluation rooms apart.
-            kind: a key of `datamodules.miniature.rooms.asked.KINDS`.
+            kind: a key of `datamodules.miniature.rooms.telling.asked.KINDS`.
             length: how many items.
             hidden: share of questions in which nobody can see the classes, or the colours, where that is possible.
             few: share of rooms in which few things are left.
@@ -168,7 +168,7 @@ def grow(folder: Path, source: str = "miniature/language", seed: int = 0) -> Non
 
     Args:
         folder: where its files go.
-        source: a folder of a language model whose tokenizer `datamodules.language.vocabulary` made.
+        source: a folder of a language model whose tokenizer `datamodules.pretraining.language.vocabulary` made.
         seed: of the new rows.
 
     Raises:

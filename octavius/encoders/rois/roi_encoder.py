@@ -8,7 +8,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from octavius.encoders.base import Encoder
-from octavius.encoders.object_as_scene import ObjectAsScene, ReaderSizes
+from octavius.encoders.rois.object_as_scene import ObjectAsScene, ReaderSizes
 
 Use: TypeAlias = Literal["all", "boxes", "features", "nothing"]
 

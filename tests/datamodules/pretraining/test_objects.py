@@ -14,8 +14,8 @@ from datamodules.miniature.rooms.files import Sizes, build
 from datamodules.miniature.rooms.size_baseline import SizeBaseline
 from datamodules.miniature.rooms.views import render
 from datamodules.mixture import Draw
-from datamodules.object_clouds import KEPT, Facts, ObjectCloud, read_objects
-from datamodules.objects import ASIDE, Objects, ObjectSource, TrainingObjects, yaws
+from datamodules.pretraining.object_clouds import KEPT, Facts, ObjectCloud, read_objects
+from datamodules.pretraining.objects import ASIDE, Objects, ObjectSource, TrainingObjects, yaws
 from octavius.instruction.clouds import GREY, read_points
 from octavius.instruction.crops import FEWEST, MARGIN, crop, inside
 from octavius.instruction.sample import ClassName, Media, Region, Sample

@@ -8,13 +8,13 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from datamodules.benchmarks.scanqa import reason_of
-from datamodules.miniature.rooms import questions
-from datamodules.miniature.rooms.captions import DESCRIPTIONS, describe, with_article
-from datamodules.miniature.rooms.exercises import EXERCISES
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.room import Room
 from datamodules.miniature.rooms.symbolic import Part, alone, centred, symbols
+from datamodules.miniature.rooms.telling import questions
+from datamodules.miniature.rooms.telling.captions import DESCRIPTIONS, describe, with_article
+from datamodules.miniature.rooms.telling.exercises import EXERCISES
 from octavius.instruction.sample import ClassName, DescribedObject, DescribedObjects, Gold, References
 
 T = TypeVar("T")

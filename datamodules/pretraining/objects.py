@@ -18,7 +18,7 @@ from datamodules.miniature.rooms.files import build
 from datamodules.miniature.rooms.size_baseline import SizeBaseline
 from datamodules.miniature.rooms.views import render
 from datamodules.mixture import Draw, MixtureSampler
-from datamodules.object_clouds import ObjectCloud, read_facts, read_objects
+from datamodules.pretraining.object_clouds import ObjectCloud, read_facts, read_objects
 
 ObjectBatch: TypeAlias = dict[str, Any]
 """One batch of objects, as `Objects` describes it."""

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from octavius.boxes import Box3D
-from octavius.encoders import proposals as proposals_module
-from octavius.encoders import scene as scene_module
 from octavius.encoders.detector.detector import Design, Detector, save_detector
 from octavius.encoders.detector.proposals import Proposals
-from octavius.encoders.object_as_scene import ReaderSizes
 from octavius.encoders.point_bert import PointBERT, load_point_bert, save_point_bert, unit_sphere
-from octavius.encoders.scene import SceneEncoder
+from octavius.encoders.rois import proposals as proposals_module
+from octavius.encoders.rois import scene as scene_module
+from octavius.encoders.rois.object_as_scene import ReaderSizes
+from octavius.encoders.rois.scene import SceneEncoder
 from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.crops import crop
 from octavius.instruction.sample import Media, Pose, Region

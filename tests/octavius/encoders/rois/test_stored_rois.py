@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from octavius.encoders.object_as_scene import ReaderSizes
-from octavius.encoders.stored_rois import StoredRois
+from octavius.encoders.rois.object_as_scene import ReaderSizes
+from octavius.encoders.rois.stored_rois import StoredRois
 from octavius.instruction.sample import Media
 
 

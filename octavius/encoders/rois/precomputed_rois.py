@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
 
-from octavius.encoders.object_as_scene import ReaderSizes
-from octavius.encoders.roi_encoder import RoiEncoder, Use, kept
+from octavius.encoders.rois.object_as_scene import ReaderSizes
+from octavius.encoders.rois.roi_encoder import RoiEncoder, Use, kept
 from octavius.instruction.rois import RoiLoader, rois_of
 from octavius.instruction.sample import Media
 

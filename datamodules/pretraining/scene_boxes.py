@@ -18,7 +18,7 @@ from datamodules.benchmarks.scannet import DETECTION_CLASSES, nyu40_ids, read_sc
 from datamodules.benchmarks.scans import Scan
 from datamodules.miniature.rooms.files import build
 from datamodules.mixture import Draw, MixtureSampler
-from datamodules.scene_augmentation import Augmentation, augment, fewer
+from datamodules.pretraining.scene_augmentation import Augmentation, augment, fewer
 from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.sample import Media
 

@@ -1,7 +1,7 @@
 """Stored features of a scene's objects come in, the same go out, to be read by Object-As-Scene."""
 
-from octavius.encoders.object_as_scene import ReaderSizes
-from octavius.encoders.roi_encoder import RoiEncoder, Use
+from octavius.encoders.rois.object_as_scene import ReaderSizes
+from octavius.encoders.rois.roi_encoder import RoiEncoder, Use
 from octavius.instruction.rois import StoredRoiLoader
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import Batch
 
-from datamodules.scene_augmentation import Augmentation, augment, fewer
-from datamodules.scene_boxes import SceneBoxes
+from datamodules.pretraining.scene_augmentation import Augmentation, augment, fewer
+from datamodules.pretraining.scene_boxes import SceneBoxes
 from tests.datamodules.benchmarks.scan_files import CHAIR, FLOOR, NAME, TABLE, Thing, write_labels, write_scan
 
 STOOL = Thing("chair", (0.0, 2.0, 0.0), (0.5, 3.0, 0.5))

@@ -14,11 +14,11 @@ from torch import Tensor, distributed
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from octavius.boxes3d import enclosing
-from octavius.encoders.object_as_scene import ReaderSizes
 from octavius.encoders.point_bert import CONFIG, WEIGHTS, load_point_bert, unit_sphere
-from octavius.encoders.proposals import OVERLAP, Finder, source_of
-from octavius.encoders.roi_cache import CachedRoiLoader, RoiCache, content, identity, key_of
-from octavius.encoders.roi_encoder import RoiEncoder, Use
+from octavius.encoders.rois.object_as_scene import ReaderSizes
+from octavius.encoders.rois.proposals import OVERLAP, Finder, source_of
+from octavius.encoders.rois.roi_cache import CachedRoiLoader, RoiCache, content, identity, key_of
+from octavius.encoders.rois.roi_encoder import RoiEncoder, Use
 from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.crops import FEWEST, MARGIN, crop, inside, resampled
 from octavius.instruction.sample import Media
@@ -61,7 +61,7 @@ class SceneEncoder(RoiEncoder):
         Args:
             points: folder of Point-BERT's weights, here or among the shipped checkpoints.
             proposals: where the boxes of a scene come from: `gold` for its annotated objects, a folder of files
-                with any detector's boxes, or the folder of a detector; see `octavius.encoders.proposals`.
+                with any detector's boxes, or the folder of a detector; see `octavius.encoders.rois.proposals`.
             rois: most objects of a scene.
             features: `projected` into CLIP's space, or `encoded`, as they are before that; which of them the
                 published model stored cannot be told from its code.

@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from datamodules.alignment import ABSENT, tokenize
 from datamodules.miniature.rooms.files import Sizes, plan, room_of
 from datamodules.miniature.rooms.furniture.catalogue import (
     CLASSES,
@@ -19,11 +18,19 @@ from datamodules.miniature.rooms.furniture.catalogue import (
 )
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.layout import make_room
-from datamodules.miniature.rooms.naming import NAMES, PROMPTS, TEMPLATES, prompts, sentence, vocabulary
 from datamodules.miniature.rooms.shown import Shown, belongs, crops, one_of
+from datamodules.miniature.rooms.telling.naming import (
+    NAMES,
+    PROMPTS,
+    TEMPLATES,
+    prompts,
+    sentence,
+    vocabulary,
+)
 from datamodules.miniature.vocabulary import unmerged
 from datamodules.miniature.world import generator
-from datamodules.room_views import RoomViews, Views, collate, same, spared
+from datamodules.pretraining.alignment import ABSENT, tokenize
+from datamodules.pretraining.room_views import RoomViews, Views, collate, same, spared
 from octavius.presets import find_checkpoint
 from octavius.pretraining.views import ANSWERS, VALIDATION
 
