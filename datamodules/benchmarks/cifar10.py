@@ -1,0 +1,101 @@
+"""CIFAR-10's pickled batches come in; classification samples, with their pictures in memory, go out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.benchmarks.base import DAMAGED, BadItemError, BadItems, BadPolicy, need
+from datamodules.benchmarks.pickles import load_pickle
+from octavius.instruction.sample import ClassName, Media, Sample
+
+LAYOUT = """\
+  <root>/batches.meta         the names of the classes; or all in <root>/cifar-10-batches-py
+  <root>/data_batch_1 .. 5    split train
+  <root>/test_batch           split test
+"""
+
+BATCHES = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "test": ("test_batch",)}
+
+CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+"""The names that `batches.meta` gives to the labels 0 to 9."""
+
+SIDE = 32
+PIXELS = 3 * SIDE * SIDE
+
+
+def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every picture of the split; the pictures are arrays (32, 32, 3), not files.
+
+    A batch that is missing, is cut short, or does not belong here ends the reading whatever `bad` says: it would
+    take thousands of pictures away. A label that means no class takes its picture alone.
+    """
+    folder = need(root, LAYOUT, "batches.meta", "cifar-10-batches-py/batches.meta").parent
+    if split not in BATCHES:
+        raise ValueError(f"CIFAR-10 has no split '{split}'; it has {', '.join(BATCHES)}")
+    size = _images_per_batch(folder / "batches.meta")
+    files = [need(folder, LAYOUT, name) for name in BATCHES[split]]
+    known = {*BATCHES["train"], *BATCHES["test"]}
+    if extra := sorted(file.name for file in folder.glob("*_batch*") if file.name not in known):
+        raise ValueError(
+            f"{folder} holds {', '.join(extra[:5])}, which CIFAR-10 does not have; remove what is not of it"
+        )
+    samples = []
+    for file in files:
+        pictures, labels = _batch(file, size)
+        items = BadItems(bad, file)
+        for place, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+            with items.guard(f"picture {place}"):
+                if type(label) is not int or not 0 <= label < len(CLASSES):
+                    raise BadItemError(f"its label should be 0 to {len(CLASSES) - 1}, found {label!r:.40}")
+                media = {"image": Media(array=picture)}
+                gold = ClassName(CLASSES[label], CLASSES)
+                samples.append(Sample(f"{file.name}-{place}", "classification", "cifar10", media, "", gold))
+        items.report()
+    return samples
+
+
+def _images_per_batch(file: Path) -> int:
+    """How many pictures a batch has, after a look at the names of the classes."""
+    meta = load_pickle(file)
+    names, size = meta.get("label_names"), meta.get("num_cases_per_batch")
+    if not isinstance(names, list) or tuple(names) != CLASSES:
+        raise ValueError(
+            f"{file}: expected the label_names {', '.join(CLASSES)}, found {names!r:.80}; is it CIFAR-10?"
+        )
+    if type(size) is not int or size < 1:
+        raise ValueError(f"{file}: num_cases_per_batch should be a positive whole number, found {size!r:.40}")
+    return size
+
+
+def _batch(file: Path, size: int) -> tuple[np.ndarray, list[Any]]:
+    """The pictures (N, 32, 32, 3) and labels of a batch."""
+    batch = load_pickle(file)
+    data, labels = batch.get("data"), batch.get("labels")
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (PIXELS,):
+        found = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else f"{data!r:.40}"
+        raise ValueError(
+            f"{file}: expected pictures as 'data', uint8 (N, {PIXELS}), found {found}. {DAMAGED}"
+        )
+    if not isinstance(labels, list):
+        raise ValueError(
+            f"{file}: expected a list 'labels'; found the keys {sorted(batch)}. Is it a batch of CIFAR-10?"
+        )
+    if not len(data) == len(labels) == size:
+        raise ValueError(
+            f"{file}: batches.meta promises {size} pictures, found {len(data)} pictures and {len(labels)} labels. "
+            f"{DAMAGED}"
+        )
+    planes = data.reshape(size, 3, SIDE, SIDE)  # all of red, then green, then blue, each row by row
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels

@@ -1,0 +1,95 @@
+"""Flickr30k's captions, as a token file or in Karpathy's JSON, come in; captioning samples go out."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from datamodules.benchmarks.base import (
+    BadItemError,
+    BadItems,
+    BadPolicy,
+    DataFolder,
+    load_json,
+    need,
+    read_lines,
+    take,
+    take_text,
+)
+from octavius.instruction.sample import Media, References, Sample
+
+IMAGES = ("flickr30k-images/", "flickr30k_images/", "images/")
+
+_PICTURES = "  <root>/flickr30k-images/*.jpg            or in <root>/flickr30k_images or <root>/images\n"
+
+LAYOUT = f"""\
+  <root>/dataset_flickr30k.json            Karpathy's captions and splits (train, val, test)
+{_PICTURES}"""
+
+TOKEN_LAYOUT = f"""\
+  <root>/results_20130124.token            lines of <image>#<number>, a tab, the caption
+  <root>/<split>.txt                       images of a split, one a line (Flickr30k Entities has such lists);
+                                           or in <root>/flickr30k_entities; the split `all` needs none
+{_PICTURES}"""
+
+TOKENS = "results_20130124.token"
+
+
+def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every image of one of Karpathy's splits, with all its captions as references.
+
+    Karpathy and Fei-Fei 2015 drew the splits that captions are compared on: 1,000 images each to validate and test.
+    """
+    file = need(root, LAYOUT, "dataset_flickr30k.json")
+    images, items = DataFolder(need(root, LAYOUT, *IMAGES)), BadItems(bad, file)
+    samples, splits = [], set()
+    try:
+        records = take(load_json(file, dict), "images", list)
+    except BadItemError as error:
+        raise ValueError(f"{file}: {error}. Is it Karpathy's file?") from None
+    for place, record in enumerate(records):
+        with items.guard(f"images[{place}]"):
+            splits.add(take_text(record, "split"))
+            if record["split"].strip() == split:
+                sentences = take(record, "sentences", list)
+                texts = tuple(take_text(sentence, "raw") for sentence in sentences)
+                samples.append(_sample(images, take_text(record, "filename"), texts))
+    if split not in splits:
+        raise ValueError(f"{file} has no split '{split}'; it has {', '.join(sorted(splits))}")
+    items.report()
+    return samples
+
+
+def read_tokens(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every image of a list of names, or of the whole token file (split `all`)."""
+    file = need(root, TOKEN_LAYOUT, TOKENS)
+    images, items = DataFolder(need(root, TOKEN_LAYOUT, *IMAGES)), BadItems(bad, file)
+    texts: dict[str, dict[str, str]] = {}
+    for number, line in read_lines(file):
+        with items.guard(f"line {number}"):
+            place, _, caption = line.partition("\t")
+            name, _, count = place.rpartition("#")
+            if not name or not count.isdecimal() or not caption.strip():
+                raise BadItemError(f"expected <image>#<number>, a tab and a caption, found '{line[:60]}'")
+            if texts.setdefault(name, {}).setdefault(count, caption.strip()) != caption.strip():
+                raise BadItemError(f"caption {count} of {name} stands twice, with different words")
+    samples = []
+    for where, name in [("", name) for name in texts] if split == "all" else _listed(root, split):
+        with items.guard(where or f"image {name}"):
+            if name not in texts:
+                raise BadItemError(f"no line of {TOKENS} speaks of the image {name[:60]}")
+            samples.append(_sample(images, name, tuple(texts[name].values())))
+    items.report()
+    return samples
+
+
+def _listed(root: Path, split: str) -> Iterator[tuple[str, str]]:
+    """The names of a split's images, each with its place; the lists of Flickr30k Entities leave `.jpg` out."""
+    file = need(root, TOKEN_LAYOUT, f"{split}.txt", f"flickr30k_entities/{split}.txt")
+    for number, name in read_lines(file):
+        yield f"{file.name} line {number}", name if name.lower().endswith(".jpg") else f"{name}.jpg"
+
+
+def _sample(images: DataFolder, name: str, texts: tuple[str, ...]) -> Sample:
+    if not texts:
+        raise BadItemError(f"the image {name[:60]} has no caption")
+    media = {"image": Media(path=images.file(name))}
+    return Sample(name, "captioning", "flickr30k", media, "", References(texts))

@@ -1,0 +1,147 @@
+"""LAMM's benchmark JSON of images comes in; samples as from the official layouts, with its questions, go out."""
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from datamodules.benchmarks import cifar10
+from datamodules.benchmarks.base import (
+    BadItemError,
+    BadItems,
+    BadPolicy,
+    DataFolder,
+    checked_box,
+    load_json,
+    need,
+    numbers,
+    take,
+    take_text,
+)
+from datamodules.benchmarks.celeba import HAIR
+from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, Media, References, Sample
+
+LAYOUT = """\
+  <root>/meta_file/<split>.json     a list of {image, query, id}, each with its answer; or <root>/<split>.json;
+                                    <split> is for example Detection_VOC2012 or VQA_SQAimage
+  <root>/...                        images, where the items' `image` says, for example voc2012_images/*.jpg
+"""
+
+OUTSIDE = 5e-3  # of the image: two pixels of 400, rounding
+
+BALD = "bald"
+"""Answer that the hair question may have beside CelebA's four colours."""
+
+Record = dict[str, Any]
+
+
+def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every item of a file, which is named as the split; `FILES` has those that are known.
+
+    The question is the file's `query`. Options that it writes out are left to the task; to one that asks for a
+    class of CIFAR-10 the ten names are added in an order drawn for the item, as the published benchmark asks.
+    """
+    file = need(root, LAYOUT, f"meta_file/{split}.json", f"{split}.json")
+    if split not in FILES:
+        raise ValueError(f"{file} is none of the files that are known here, which are {', '.join(FILES)}")
+    task, read_item = FILES[split]
+    images, items = DataFolder(root), BadItems(bad, file)
+    samples = []
+    for place, record in enumerate(load_json(file, list)):
+        shown = record.get("id", place) if isinstance(record, dict) else place
+        with items.guard(f"item {place} (id {shown!r:.60})"):
+            media = {"image": Media(path=images.file(take_text(record, "image")))}
+            question, gold = read_item(record, place)
+            samples.append(Sample(f"{shown}-{place}", task, "lamm", media, question, gold))
+    items.report()
+    return _with_bald(samples)
+
+
+def _detection(record: Record, _: int) -> tuple[str, Gold]:
+    objects = []
+    for number, found in enumerate(take(record, "object", list)):
+        x1, y1, x2, y2 = numbers(take(found, "bbox", list), 4)
+        try:
+            box = checked_box((x1, y1, x2, y2), OUTSIDE)
+        except BadItemError as error:
+            raise BadItemError(f"object {number}: {error}") from None
+        objects.append(LabelledBox(take_text(found, "label"), box))
+    if not objects:
+        raise BadItemError("'object' is empty, there is nothing to find")
+    return take_text(record, "query"), Boxes(tuple(objects))
+
+
+def _vqa(record: Record, _: int) -> tuple[str, Gold]:
+    options = tuple(take_text({"choice": choice}, "choice") for choice in take(record, "gt_choices", list))
+    answer = take(record, "gt_choice", int)
+    if len(options) < 2 or not 0 <= answer < len(options):
+        raise BadItemError(
+            f"'gt_choice' should be the index of one of at least 2 'gt_choices', found {answer} of {len(options)}"
+        )
+    question, written, listed = take_text(record, "query").rpartition("Options:")
+    letters = " ".join(f"({letter}) {option}" for letter, option in zip("ABCDEFGHIJ", options, strict=False))
+    if not written:
+        question = listed
+    elif _plain(listed) != _plain(letters):
+        raise BadItemError(f"its query lists {_plain(listed)[:60]!r}, but its 'gt_choices' {letters[:60]!r}")
+    return question.strip(), Choice(options, answer)
+
+
+def _cifar10(record: Record, place: int) -> tuple[str, Gold]:
+    label = take_text(record, "label").lower()
+    if label not in cifar10.CLASSES:
+        raise BadItemError(f"'label' should be one of {', '.join(cifar10.CLASSES)}, found {label!r:.40}")
+    names = random.Random(place).sample(cifar10.CLASSES, len(cifar10.CLASSES))
+    question = f"{take_text(record, 'query')} Choose one of these: {', '.join(names)}."
+    return question, ClassName(label, cifar10.CLASSES)
+
+
+def _caption(record: Record, _: int) -> tuple[str, Gold]:
+    texts = tuple(take_text({"sentence": text}, "sentence") for text in take(record, "sentences", list))
+    if not texts:
+        raise BadItemError("'sentences' is empty, a picture needs at least one")
+    return take_text(record, "query"), References(texts)
+
+
+def _hair(record: Record, _: int) -> tuple[str, Gold]:
+    colour = take_text(record, "attr").lower()
+    if colour not in (*HAIR, BALD):
+        raise BadItemError(f"'attr' should be one of {', '.join((*HAIR, BALD))}, found {colour!r:.40}")
+    return take_text(record, "query"), ClassName(colour, tuple(HAIR))
+
+
+def _with_bald(samples: list[Sample]) -> list[Sample]:
+    """The samples, with the fifth hair as a possible answer of all where it is the right one of any."""
+    if not any(isinstance(sample.gold, ClassName) and sample.gold.name == BALD for sample in samples):
+        return samples
+    return [
+        replace(sample, gold=ClassName(sample.gold.name, (*HAIR, BALD)))
+        for sample in samples
+        if isinstance(sample.gold, ClassName)
+    ]
+
+
+def _smile(record: Record, _: int) -> tuple[str, Gold]:
+    said = str(take(record, "attr", object)).strip()
+    if said not in ("1", "-1"):
+        raise BadItemError(f"'attr' should be 1 or -1, found {said!r:.40}")
+    return take_text(record, "query"), ClassName("yes" if said == "1" else "no", ("yes", "no"))
+
+
+def _plain(text: str) -> str:
+    """A text on one line, with blanks after the letters of options."""
+    return " ".join(re.sub(r"\(([A-J])\)", r"(\1) ", text).split())
+
+
+FILES: dict[str, tuple[str, Callable[[Record, int], tuple[str, Gold]]]] = {
+    "Detection_VOC2012": ("detection", _detection),
+    "VQA_SQAimage": ("vqa", _vqa),
+    "VQA_ScienceQA": ("vqa", _vqa),  # the same under its later name
+    "Classification_CIFAR10": ("classification", _cifar10),
+    "Caption_flickr30k": ("captioning", _caption),
+    "Facial_Classification_CelebA(Hair)": ("facial_attributes", _hair),
+    "Facial_Classification_CelebA(Smile)": ("facial_attributes", _smile),
+}
+"""The files of the paper's benchmarks, the task of each, and what reads one of its items."""

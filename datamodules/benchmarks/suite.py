@@ -1,0 +1,86 @@
+"""The names of the paper's benchmarks come in; where each lies below one data root goes out, as sources.
+
+    <data root>/VOCdevkit/VOC2007, VOCdevkit/VOC2012
+    <data root>/scienceqa, cifar10, flickr30k, celeba
+    <data root>/scannet                 scans, with the annotations of ScanRefer, ScanQA and Nr3D
+    <data root>/shapenet55
+    <data root>/LAMM/2D_Benchmark       LAMM's benchmark JSON and its images
+    <data root>/Octavius/3D_Benchmark   the published 3D benchmark JSON and its stored features
+
+The layout of each folder is that of its reader. `docs/data.md` says where the data come from.
+"""
+
+from datamodules.sources import Source
+
+_LAMM, _OCTAVIUS = "LAMM/2D_Benchmark", "Octavius/3D_Benchmark"
+
+_IMAGES = (
+    Source(
+        "voc_detection", "val", "VOCdevkit/VOC2012", name="voc2012"
+    ),  # its test annotations are not public
+    Source("scienceqa", "test", "scienceqa"),
+    Source("flickr30k", "test", "flickr30k"),
+    Source("cifar10", "test", "cifar10"),
+    Source("celeba_hair", "test", "celeba"),
+    Source("celeba_smile", "test", "celeba"),
+)
+"""Zero-shot in the paper's Tables 1 and 3, in the order of their columns."""
+
+_CLOUDS = (
+    Source("scanrefer_captioning", "val", "scannet", name="scan2cap"),
+    Source("scanqa", "val", "scannet"),
+    Source("scannet_classification", "val", "scannet", name="scannet"),
+    Source("shapenet_classification", "test", "shapenet55", name="shapenet55"),
+    Source("nr3d_captioning", "val", "scannet", name="nr3d"),
+)
+"""Tables 2 and 3: the first three are of the scans' own data set, the last two zero-shot."""
+
+_LAMM_IMAGES = (
+    Source("lamm", "Detection_VOC2012", _LAMM, name="lamm_voc2012"),
+    Source("lamm", "VQA_SQAimage", _LAMM, name="lamm_scienceqa"),
+    Source("lamm", "Caption_flickr30k", _LAMM, name="lamm_flickr30k"),
+    Source("lamm", "Classification_CIFAR10", _LAMM, name="lamm_cifar10"),
+    Source("lamm", "Facial_Classification_CelebA(Hair)", _LAMM, name="lamm_celeba_hair"),
+    Source("lamm", "Facial_Classification_CelebA(Smile)", _LAMM, name="lamm_celeba_smile"),
+)
+
+_LAMM_CLOUDS = (
+    Source("scan2inst", "Caption_scannet", _OCTAVIUS, name="lamm_scan2cap", protocol="published"),
+    Source("scan2inst", "VQA_scannet", _OCTAVIUS, name="lamm_scanqa", protocol="published"),
+    Source("scan2inst", "Classification_scannet", _OCTAVIUS, name="lamm_scannet", protocol="published"),
+    Source("scan2inst", "Classification_shapenet", _OCTAVIUS, name="lamm_shapenet55", protocol="published"),
+    Source("scan2inst", "Caption_nr3d", _OCTAVIUS, name="lamm_nr3d", protocol="published"),
+)
+
+_OTHERS = (
+    Source("voc_detection", "test", "VOCdevkit/VOC2007", name="voc2007"),
+    Source("coco_detection", "val2017", "coco"),
+    Source("coco_captioning", "val2017", "coco"),
+)
+"""Not in the paper's tables."""
+
+_ALL = (*_IMAGES, *_CLOUDS, *_LAMM_IMAGES, *_LAMM_CLOUDS, *_OTHERS)
+
+SUITE: dict[str, tuple[Source, ...]] = {source.title: (source,) for source in _ALL} | {
+    "2d": _IMAGES,
+    "3d": _CLOUDS,
+    "lamm_2d": _LAMM_IMAGES,
+    "lamm_3d": _LAMM_CLOUDS,
+}
+"""The benchmarks by name, and four groups of them. The name of a source is its name in tables."""
+
+
+def sources(names: str) -> list[Source]:
+    """The sources that names with commas between them stand for, each once, in their order.
+
+    >>> [source.title for source in sources("celeba_smile, 2d")][:2]
+    ['celeba_smile', 'voc2012']
+    """
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in SUITE]
+    if unknown or not wanted:
+        raise ValueError(
+            f"expected names of benchmarks with commas between them, found {names!r}"
+            f"{f' with the unknown {unknown[0]!r}' if unknown else ''}; known are {', '.join(SUITE)}"
+        )
+    return list(dict.fromkeys(source for name in wanted for source in SUITE[name]))
