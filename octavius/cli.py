@@ -1,4 +1,4 @@
-"""A command line comes in, model and data are joined and run: fit, test, predict, compare, miniature, rooms ..."""
+"""A command line comes in, model and data are joined and run: fit, test, predict, export, compare ..."""
 
 import logging
 import os
@@ -40,9 +40,11 @@ from octavius.callbacks.routing import RoutingReport
 from octavius.callbacks.stopping import Stopping
 from octavius.callbacks.throughput import Throughput
 from octavius.compare.runs import compare
-from octavius.demo import matching, predict
+from octavius.demo import predict
 from octavius.errors import message, nearest, readable
+from octavius.export import export
 from octavius.instruction.batch import Processor
+from octavius.loading import matching
 from octavius.presets import find_checkpoint
 from octavius.training import OctaviusModule
 from octavius.words import named, resolve, shown
@@ -58,6 +60,7 @@ commands:
   test       score a checkpoint on its test sets               octavius test --ckpt last.ckpt
   predict    answer a question about an image or a cloud       octavius predict --image x.png --question "..."
   compare    the same training in variants, with seeds         octavius compare --config 2d.yaml --arms ...
+  export     a fixed routing as plain weights, or as LoRA      octavius export --question "..." --format peft --out x
   miniature  write the miniature's pictures                    octavius miniature data/miniature
   rooms      write the miniature's scanned rooms               octavius rooms data/rooms
 
@@ -70,7 +73,12 @@ is looked for here, then in configs/ or checkpoints/. OCTAVIUS_DEBUG=1 shows whe
 STAGES = ("fit", "validate", "test")
 """Commands that run a trainer."""
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {"predict": predict, "miniature": build, "rooms": build_rooms}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "predict": predict,
+    "export": export,
+    "miniature": build,
+    "rooms": build_rooms,
+}
 """Commands that are plain functions."""
 
 TOLD = (ArgumentError, ImportError, OSError, ValueError, MisconfigurationException, torch.OutOfMemoryError)

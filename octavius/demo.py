@@ -1,20 +1,16 @@
-"""A checkpoint, an image or a cloud and a question come in, an answer and the experts that gave it go out."""
+"""A checkpoint or export, a picture or cloud and a question come in; an answer and its experts go out."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import lightning as L
 import torch
-from jsonargparse import ArgumentParser
 
 from octavius.boxes3d import PLAIN, problem
 from octavius.instruction.sample import Media, References, Region, Sample
 from octavius.instruction.scan_frame import axis_alignment, info_beside
+from octavius.loading import load
 from octavius.presets import find_checkpoint
 from octavius.training import OctaviusModule
-from octavius.weights import read_checkpoint
-from octavius.words import missing_config, read_config, saved_config
 
 
 def predict(
@@ -35,7 +31,7 @@ def predict(
             tells. Leave it out for a question about none.
         box: the object of the cloud that is asked about: its centre and size as "x y z dx dy dz", in the aligned
             cloud; or "all" where the cloud is one object. Without it the question is about the scene.
-        ckpt: a checkpoint of `octavius fit`, with its configuration beside it.
+        ckpt: a checkpoint of `octavius fit`, with its configuration beside it, or a folder of `octavius export`.
         max_new_tokens: the longest answer.
         num_beams: beams of the search; 1 is greedy.
     """
@@ -96,38 +92,6 @@ def region_of(box: str) -> Region:
         )
     x, y, z, dx, dy, dz = numbers
     return Region(box, (x, y, z, dx, dy, dz))
-
-
-def load(path: Path) -> OctaviusModule:
-    """Builds the model of the configuration beside a checkpoint and fills in what was trained.
-
-    Raises:
-        ValueError: no configuration beside it, or a checkpoint of another model.
-    """
-    config = saved_config(path)
-    read_checkpoint(path)
-    if config is None:
-        raise ValueError(missing_config(path))
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(OctaviusModule, "model")
-    model = parser.parse_object({"model": read_config(config).get("model")})
-    module: OctaviusModule = parser.instantiate(model).model
-    module.load_state_dict(matching(path, module)["state_dict"], strict=False)
-    return module.eval()
-
-
-def matching(path: Path, module: L.LightningModule) -> dict[str, Any]:
-    """A checkpoint, when it is of this very model.
-
-    Raises:
-        ValueError: it cannot be read, or is of another model.
-    """
-    checkpoint = read_checkpoint(path)
-    try:
-        module.on_load_checkpoint(checkpoint)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return checkpoint
 
 
 def ask(

@@ -2,7 +2,7 @@
 
 import hashlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,22 @@ def load_fitting(module: nn.Module, path: Path) -> set[str]:
     return {*taken}
 
 
+def load_exactly(module: nn.Module, state: Mapping[str, Tensor], wanted: Collection[str], path: Path) -> None:
+    """Fills tensors of a module, all of those that are wanted and no other.
+
+    Raises:
+        ValueError: names or shapes differ; the message lists the first of each.
+    """
+    own = module.state_dict()
+    _check_names(
+        state,
+        {name: part.shape for name, part in own.items() if name in wanted},
+        str(path),
+        "Take the files as they were written together",
+    )
+    module.load_state_dict(state, strict=False)
+
+
 def fingerprint(module: nn.Module, samples: int = 256) -> str:
     """A short hash of the frozen tensors: names, shapes, and values of each, spread over all of it."""
     digest = hashlib.sha256()
@@ -78,6 +94,21 @@ def check_fingerprint(module: nn.Module, checkpoint: Mapping[str, Any], expected
     """
     saved: Mapping[str, Tensor] = checkpoint["state_dict"]
     wanted = {name: part.shape for name, part in module.named_parameters() if part.requires_grad}
+    _check_names(
+        saved, wanted, "this checkpoint", "Use the configuration that was saved beside the checkpoint"
+    )
+    found = checkpoint.get("frozen_fingerprint")
+    if found != expected:
+        raise ValueError(
+            f"the frozen weights differ: the checkpoint was tuned on {found}, the decoder and encoders "
+            f"loaded here are {expected}; load the same decoder and encoders that it was tuned on"
+        )
+
+
+def _check_names(
+    saved: Mapping[str, Tensor], wanted: Mapping[str, torch.Size], whose: str, advice: str
+) -> None:
+    """Refuses tensors whose names or shapes are not those that are wanted."""
     missing, extra = sorted(set(wanted) - set(saved)), sorted(set(saved) - set(wanted))
     reshaped = [
         f"{name}: {tuple(saved[name].shape)} in the file, {tuple(shape)} here"
@@ -86,15 +117,8 @@ def check_fingerprint(module: nn.Module, checkpoint: Mapping[str, Any], expected
     ]
     if missing or extra or reshaped:
         raise ValueError(
-            "this checkpoint is of another model. "
-            f"Missing in the file: {_first(missing)}. Not in this model: {_first(extra)}. "
-            f"Other shapes: {_first(reshaped)}. Use the configuration that was saved beside the checkpoint"
-        )
-    found = checkpoint.get("frozen_fingerprint")
-    if found != expected:
-        raise ValueError(
-            f"the frozen weights differ: the checkpoint was tuned on {found}, the decoder and encoders "
-            f"loaded here are {expected}; load the same decoder and encoders that it was tuned on"
+            f"{whose} is of another model. Missing in the file: {_first(missing)}. "
+            f"Not in this model: {_first(extra)}. Other shapes: {_first(reshaped)}. {advice}"
         )
 
 

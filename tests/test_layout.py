@@ -31,6 +31,7 @@ LEVELS = {
     "pretraining": 5,
     "callbacks": 6,
     "strategies": 6,
+    "loading": 6,
     "demo": 7,
     "report": 7,
     "compare": 7,

@@ -40,7 +40,7 @@ def test_fit_commands_parse(
 
 
 @pytest.mark.parametrize(
-    "command", [item for item in COMMANDS if item.split()[1] in ("predict", "compare", "miniature")]
+    "command", [item for item in COMMANDS if item.split()[1] in ("predict", "export", "compare", "miniature")]
 )
 def test_options_of_the_other_commands_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Every option that the README types is in the command's help."""

@@ -120,6 +120,7 @@ def _plain(base: nn.Module, delta: Tensor) -> nn.Module:
     """A new layer of the base's kind with the change (D_out, D) added."""
     old, bias = base.weight, base.bias
     assert isinstance(old, Tensor)
+    assert bias is None or isinstance(bias, Tensor)
     if isinstance(base, Conv1D):
         new: nn.Module = Conv1D(base.nf, base.nx)
         delta = delta.T

@@ -1,0 +1,196 @@
+"""A checkpoint and a question or a task come in; its experts go out as plain weights that others can load."""
+
+from dataclasses import asdict
+from importlib.metadata import version
+from json import dumps
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import GenerationConfig
+from transformers.pytorch_utils import Conv1D
+
+from octavius import __version__
+from octavius.instruction.sample import References, Sample
+from octavius.loading import MANIFEST, load
+from octavius.lora_moe.merge import fold, layers_of, merge
+from octavius.lora_moe.peft_files import write_adapter
+from octavius.presets import find_checkpoint
+from octavius.tasks import TASKS
+from octavius.training import PROJECTORS, OctaviusModule
+from octavius.weights import fingerprint, trainable_names
+from octavius.words import read_config, saved_config
+
+GATE = "gate.safetensors"
+"""The gate beside experts that are exported one by one."""
+
+WHAT = {
+    "hf": "a Hugging Face folder of the language model, with the experts of one routing added into its weights",
+    "peft": "a LoRA adapter of PEFT: the experts of one routing side by side, gate weights in B",
+    "experts": "each expert as a LoRA adapter of PEFT, and the gate that chose between them",
+}
+
+
+def export(
+    out: Path,
+    format: Literal["hf", "peft", "experts"],
+    question: str | None = None,
+    task: str | None = None,
+    ckpt: str = "last.ckpt",
+) -> None:
+    """Writes what a checkpoint has learnt for one routing, in forms that other programs load.
+
+    A gate chooses the experts by the question. Fixed for one question or one task, they are a plain LoRA, and can be
+    added into the weights. Projectors and readers of media go along, and `octavius predict --ckpt FOLDER` answers
+    from the folder.
+
+    Args:
+        out: folder to write, which is new or empty.
+        format: hf: the whole language model, merged. peft: a LoRA adapter of rank k x r. experts: each expert as an
+            adapter of rank r, and the gate; no question is needed.
+        question: the question whose routing is taken.
+        task: the task whose routing is taken, the mean over its forms of questions; with a question, the task that
+            the question is of, which gates by task name read.
+        ckpt: a checkpoint of `octavius fit`, with its configuration beside it.
+    """
+    path = find_checkpoint(ckpt)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists already and is not empty; name another folder, or remove it first")
+    if task is not None and task not in TASKS:
+        raise ValueError(f"there is no task {task!r}; tasks are {', '.join(TASKS)}")
+    module = experts_of(path)
+    gate = None if format == "experts" else fixed_gate(module, question, task)
+    out.mkdir(parents=True, exist_ok=True)
+    manifest: dict[str, Any] = {
+        "what": WHAT[format],
+        "format": format,
+        "base": module.model.decoder.name,
+        "question": question,
+        "task": task,
+        "gate": None if gate is None else [round(weight, 6) for weight in gate.tolist()],
+        "checkpoint": str(path),
+        "versions": {"octavius": __version__, **{name: version(name) for name in ("torch", "transformers")}},
+    }
+    model = read_config(saved_config(path) or path)["model"]
+    model["init_args"] |= {"projectors": None, "save_decoder": None}
+    model["init_args"]["template"] = asdict(module.processor.prompts.template)
+    if gate is None:
+        write_experts(module, out)
+    elif format == "peft":
+        model["init_args"]["lora"] = write_peft(module, gate, out)
+    else:
+        model["init_args"]["lora"] = None
+        write_merged(module, gate, out)
+    manifest |= {"frozen_fingerprint": fingerprint(module), "model": model}
+    projectors = module.model.projectors.state_dict()
+    save_file({name: part.contiguous() for name, part in projectors.items()}, out / PROJECTORS)
+    (out / MANIFEST).write_text(dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    print(f"{out}: {WHAT[format]} ({size / 1e6:,.1f} MB)")
+    if gate is not None:
+        print(
+            f"experts: {', '.join(f'{place} ({weight:.2f})' for place, weight in enumerate(gate) if weight)}"
+        )
+        print(f'next: octavius predict --ckpt {out} --question "{question or "..."}"')
+
+
+def experts_of(path: Path) -> OctaviusModule:
+    """The model of a checkpoint, which has experts.
+
+    Raises:
+        ValueError: it has none, or is an export itself.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; export from a checkpoint of `octavius fit`, such as last.ckpt")
+    module = load(path)
+    if module.model.lora is None:
+        raise ValueError(
+            f"{path} has no experts: its language model was trained whole. The option save_decoder of the model "
+            "writes such a one as a Hugging Face folder at the end of `octavius fit`"
+        )
+    return module
+
+
+@torch.no_grad()
+def fixed_gate(module: OctaviusModule, question: str | None, task: str | None) -> Tensor:
+    """The weights (E,) of one question, or the mean of them over all forms of a task's questions.
+
+    Raises:
+        ValueError: neither says which routing is meant.
+    """
+    if module.model.gate is None:
+        return torch.ones(1)
+    questions = [question] if question is not None else list(TASKS[task].questions if task else ())
+    if question is None and task is None:
+        raise ValueError(
+            "which experts? The gate chooses them by the question: name one by --question, or a task by --task, or "
+            "export all of them with --format experts"
+        )
+    if question is None and len(questions) < 2:
+        raise ValueError(
+            f"the questions of the task {task} come from its data; name one of them by --question"
+        )
+    examples = [
+        module.processor.example(
+            Sample("export", task or "conversation", "export", {}, text, References(("",))), text, None
+        )
+        for text in questions
+    ]
+    gate = module.model.route(module.processor.collate(examples))
+    assert gate is not None
+    return gate.float().mean(0)
+
+
+def write_merged(module: OctaviusModule, gate: Tensor, out: Path) -> None:
+    """Adds the experts into the language model and writes it in its own type, with its tokenizer."""
+    decoder = module.model.decoder
+    merge(decoder.lm, gate)
+    tokens = decoder.tokenizer
+    decoder.lm.generation_config = GenerationConfig(
+        bos_token_id=tokens.bos_id, eos_token_id=tokens.eos_id, pad_token_id=tokens.pad_id
+    )
+    decoder.lm.save_pretrained(out)
+    tokens.backend.save_pretrained(str(out))
+    decoder.requires_grad_(True)  # to whoever loads it, it is a decoder without experts
+
+
+def write_peft(module: OctaviusModule, gate: Tensor, out: Path) -> dict[str, Any]:
+    """Writes one LoRA for the routing; gives the settings of `lora` with which this program reads it.
+
+    Raises:
+        ValueError: more of the language model is trained than an adapter holds.
+    """
+    lm = module.model.decoder.lm
+    refuse_more_than_experts(module)
+    rank = write_adapter(out, module.model.decoder.name, fold(lm, gate), turned=turned(module))
+    targets = list(layers_of(lm))
+    return {"experts": 1, "rank": rank, "alpha": float(rank), "dropout": 0.0, "top_k": 1, "targets": targets}
+
+
+def write_experts(module: OctaviusModule, out: Path) -> None:
+    """Writes each expert as an adapter of its own rank and scale, and the gate's tensors."""
+    lm, base = module.model.decoder.lm, module.model.decoder.name
+    refuse_more_than_experts(module)
+    assert module.model.lora is not None
+    for place in range(module.model.lora.experts):
+        alone = torch.eye(module.model.lora.experts)[place]
+        write_adapter(out / f"expert{place}", base, fold(lm, alone), turned=turned(module))
+    if module.model.gate is not None:
+        save_file(module.model.gate.state_dict(), out / GATE)
+
+
+def refuse_more_than_experts(module: OctaviusModule) -> None:
+    """An adapter holds LoRA of linear layers and nothing else of the language model."""
+    lm = module.model.decoder.lm
+    if more := sorted(name for name in trainable_names(lm) if ".lora_" not in name):
+        raise ValueError(
+            f"besides its experts this model has trained {', '.join(more[:3])}, which no LoRA adapter holds; "
+            "export it with --format hf"
+        )
+
+
+def turned(module: OctaviusModule) -> bool:
+    """Whether the layers store their weights transposed, as GPT-2 does."""
+    return any(isinstance(layer.base, Conv1D) for layer in layers_of(module.model.decoder.lm).values())

@@ -1,0 +1,128 @@
+"""A checkpoint or an exported folder comes in, the module that it holds goes out, ready to answer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from jsonargparse import ArgumentParser
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from octavius.lora_moe.merge import layers_of
+from octavius.lora_moe.peft_files import read_adapter
+from octavius.training import PROJECTORS, OctaviusModule
+from octavius.weights import load_exactly, read_checkpoint
+from octavius.words import missing_config, read_config, saved_config
+
+MANIFEST = "manifest.json"
+"""What an exported folder says of itself; written last, so that a folder without it is not whole."""
+
+
+def load(path: Path) -> OctaviusModule:
+    """The model of a checkpoint with its configuration beside it, or of an exported folder.
+
+    Raises:
+        ValueError: no configuration beside it, a checkpoint of another model, or a folder that is no export.
+    """
+    if path.is_dir():
+        return load_export(path)
+    config = saved_config(path)
+    read_checkpoint(path)
+    if config is None:
+        raise ValueError(missing_config(path))
+    module = build(read_config(config).get("model"))
+    module.load_state_dict(matching(path, module)["state_dict"], strict=False)
+    return module.eval()
+
+
+def build(model: Any) -> OctaviusModule:
+    """The module of the `model` section of a configuration."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(OctaviusModule, "model")
+    module: OctaviusModule = parser.instantiate(parser.parse_object({"model": model})).model
+    return module
+
+
+def matching(path: Path, module: L.LightningModule) -> dict[str, Any]:
+    """A checkpoint, when it is of this very model.
+
+    Raises:
+        ValueError: it cannot be read, or is of another model.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        module.on_load_checkpoint(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return checkpoint
+
+
+def load_export(folder: Path) -> OctaviusModule:
+    """The model of a folder that `octavius export` wrote as hf or peft.
+
+    Raises:
+        ValueError: it is no such folder, is not whole, or belongs to another language model or encoder.
+    """
+    manifest = read_manifest(folder)
+    model = manifest["model"]
+    if manifest["format"] == "hf":
+        model["init_args"]["decoder"]["init_args"]["name"] = str(folder)
+    elif manifest["format"] == "experts":
+        raise ValueError(
+            f"{folder} holds the experts one by one, between which nothing chooses; take the checkpoint, or an "
+            "export of the format hf or peft"
+        )
+    module = build(model)
+    if module.frozen_fingerprint != manifest["frozen_fingerprint"]:
+        raise ValueError(
+            f"{folder} was exported from a model with the frozen weights {manifest['frozen_fingerprint']}, those "
+            f"loaded here are {module.frozen_fingerprint}: {manifest['base']} or an encoder has other weights now"
+        )
+    if manifest["format"] == "peft":
+        fill_adapter(module.model.decoder.lm, folder)
+    fill_projectors(module.model.projectors, folder / PROJECTORS)
+    return module.eval()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What an exported folder says of itself.
+
+    Raises:
+        ValueError: it says nothing, or nothing that can be read.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(
+            f"{folder} is a folder without {MANIFEST}: expected a checkpoint of `octavius fit`, or a folder that "
+            "`octavius export` wrote to its end"
+        )
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if missing := {"format", "base", "model", "frozen_fingerprint"} - set(manifest):
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}; export again") from None
+    return manifest
+
+
+def fill_adapter(lm: nn.Module, folder: Path) -> None:
+    """Fills layers of one expert from an adapter of PEFT, whose scale goes into B."""
+    adapter, layers = read_adapter(folder), layers_of(lm)
+    state: dict[str, Tensor] = {}
+    for name, (down, up) in adapter.pairs.items():
+        scale = layers[name].scale if name in layers else 1.0
+        state |= {f"{name}.lora_A": down, f"{name}.lora_B": up * (adapter.scales[name] / scale)}
+    load_exactly(lm, state, {f"{name}.{half}" for name in layers for half in ("lora_A", "lora_B")}, folder)
+
+
+def fill_projectors(projectors: nn.Module, path: Path) -> None:
+    """Fills the projectors and readers from a file that holds all of them and nothing else."""
+    if not path.is_file():
+        raise ValueError(f"there is no {path}, which holds the projectors; export again")
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as tensors: {' '.join(str(error).split())}") from None
+    load_exactly(projectors, state, set(projectors.state_dict()), path)
