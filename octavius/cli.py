@@ -29,6 +29,7 @@ import octavius.encoders.precomputed
 import octavius.pretraining.clip
 import octavius.pretraining.views  # noqa: F401 - likewise for the models and encoders
 from datamodules.base import InstructionDataModule
+from datamodules.instructions.build import build_instructions
 from datamodules.miniature.files import build
 from datamodules.miniature.rooms.files import build as build_rooms
 from octavius import __version__
@@ -63,6 +64,7 @@ commands:
   export     a fixed routing as plain weights, or as LoRA      octavius export --question "..." --format peft --out x
   miniature  write the miniature's pictures                    octavius miniature data/miniature
   rooms      write the miniature's scanned rooms               octavius rooms data/rooms
+  build-instructions  make instruction data from annotations   octavius build-instructions --source coco ...
 
 `octavius COMMAND --help` lists a command's options, `octavius fit --config 2d.yaml --print_config` what a run
 would use. What is set more than once is taken from the command line first, then from the --config files (the
@@ -78,6 +80,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "export": export,
     "miniature": build,
     "rooms": build_rooms,
+    "build-instructions": build_instructions,
 }
 """Commands that are plain functions."""
 

@@ -49,6 +49,7 @@ BENCHMARKS: dict[str, Reader] = {
     "shapenet_classification": shapenet.read,
     "modelnet_classification": modelnet.read,
     "scan2inst": scan2inst.read,
+    "scan2inst_clouds": scan2inst.read_clouds,
 }
 
 

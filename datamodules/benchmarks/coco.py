@@ -70,6 +70,18 @@ def read_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sa
     return _samples(images, golds, "captioning", folder, items)
 
 
+def read_crowds(root: Path, split: str) -> dict[str, frozenset[str]]:
+    """Image ids, and the classes of which the image shows a crowd: more objects than its boxes tell."""
+    file = need(root, LAYOUT, f"annotations/instances_{split}.json")
+    content, items = load_json(file, dict), BadItems("skip", file)  # `read_detection` tells what is wrong
+    labels = _labels(content, file, items)
+    crowds: dict[str, set[str]] = {}
+    for annotation in _rows(content, "annotations", file):
+        if annotation.get("iscrowd", 0) and annotation.get("category_id") in labels:
+            crowds.setdefault(str(annotation.get("image_id")), set()).add(labels[annotation["category_id"]])
+    return {key: frozenset(names) for key, names in crowds.items()}
+
+
 def _rows(content: Record, key: str, file: Path) -> list[Record]:
     """One of the file's top-level lists."""
     rows = content.get(key)

@@ -1,8 +1,10 @@
-"""The 3D instruction JSON of LAMM and Octavius comes in; samples on its stored object features go out."""
+"""The 3D instruction JSON of LAMM and Octavius comes in; samples on stored object features, or on scans, go out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
+from datamodules.benchmarks import scans
 from datamodules.benchmarks.base import (
     BadItemError,
     BadItems,
@@ -14,6 +16,7 @@ from datamodules.benchmarks.base import (
     take_text,
 )
 from datamodules.benchmarks.conversations import turns_of
+from datamodules.benchmarks.scans import Scans
 from octavius.boxes3d import problem
 from octavius.instruction.rois import FEATURES, box_of
 from octavius.instruction.sample import ClassName, Gold, Media, References, Region, Sample
@@ -26,7 +29,15 @@ LAYOUT = """\
   <root>/shapenet_pcls/{ins_pc_feat,bbox}/<scene>/<id>-<name>.npy         both, for a split named after shapenet
 """
 
+CLOUD_LAYOUT = f"""\
+  <root>/<split>.json     or <root>/meta_file/<split>.json, a list of {{scene_id, object_id, object_name, task_type,
+                          conversations}}
+{scans.LAYOUT}"""
+
 TASKS = {"classification3d": "classification3d", "description3d": "captioning3d", "VQA3D": "vqa3d"}
+
+Key: TypeAlias = tuple[str, str, str] | tuple[str]
+"""What an item speaks of: a scene, or one object in it by its number and name."""
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
@@ -42,26 +53,62 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
         need(root, LAYOUT, f"{'shapenet_pcls' if single else 'lamm_scannet_tr3d'}/{FEATURES}/")
     )
     things = DataFolder(need(root, LAYOUT, f"{'shapenet_pcls' if single else 'lamm_scannet_gt'}/{FEATURES}/"))
+
+    def features(key: Key) -> Media:
+        return _scene(scenes, key[0]) if len(key) == 1 else _object(things, *key)
+
+    return _items(file, bad, "scan2inst", "rois", features)
+
+
+def read_clouds(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every answer, on the scans themselves: ScanNet's files instead of stored features."""
+    file = need(root, CLOUD_LAYOUT, f"{split}.json", f"meta_file/{split}.json")
+    folders = Scans(root, CLOUD_LAYOUT)
+
+    def cloud(key: Key) -> Media:
+        if len(key) == 1:
+            return folders.scan(key[0], objects=folders.annotated(key[0])).cloud
+        scene, number, name = key
+        scan, said = folders.scan(scene), " ".join(name.replace("_", " ").split())
+        if (label := scan.object(number).label) != said:
+            raise BadItemError(
+                f"object {number} of {scene} is called '{said[:40]}', but is a '{label}' there"
+            )
+        return scan.region(number)
+
+    return _items(file, bad, "scan2inst_clouds", "cloud", cloud)
+
+
+def _items(
+    file: Path, bad: BadPolicy, benchmark: str, modality: str, find: Callable[[Key], Media]
+) -> list[Sample]:
+    """The samples of all items of a file; `find` gives the medium that one speaks of, once for each."""
     items = BadItems(bad, file)
     records = load_json(file, list)
     names = tuple(sorted({_plain(record) for record in records if _asks_for_a_name(record)}))
-    media: dict[tuple[str, ...], Media] = {}
+    media: dict[Key, Media] = {}
     samples = []
     for place, record in enumerate(records):
         with items.guard(f"item {place}"):
             kind, scene = take_text(record, "task_type"), take_text(record, "scene_id")
             if kind not in TASKS:
                 raise BadItemError(f"unknown task_type '{kind[:60]}'; known ones are {', '.join(TASKS)}")
-            key = (scene,) if kind == "VQA3D" else (scene, _number(record), take_text(record, "object_name"))
+            key: Key = (scene,)
+            if kind != "VQA3D":
+                key = (scene, _number(record), take_text(record, "object_name"))
             if key not in media:
-                media[key] = _scene(scenes, scene) if len(key) == 1 else _object(things, *key)
-            samples.extend(_samples(place, record, {"rois": media[key]}, names))
+                media[key] = find(key)
+            samples.extend(_samples(place, record, benchmark, {modality: media[key]}, names))
     items.report()
     return samples
 
 
 def _samples(
-    place: int, record: dict[str, object], media: Mapping[str, Media], names: tuple[str, ...]
+    place: int,
+    record: dict[str, object],
+    benchmark: str,
+    media: Mapping[str, Media],
+    names: tuple[str, ...],
 ) -> list[Sample]:
     turns, kind = turns_of(take(record, "conversations", list)), take(record, "task_type", str)
     scene = take_text(record, "scene_id")
@@ -76,7 +123,7 @@ def _samples(
         if kind == "classification3d":
             gold = ClassName(_plain(record), names)
         key = f"{scene}-{place}-{number}"
-        samples.append(Sample(key, TASKS[kind], "scan2inst", media, question, gold, history))
+        samples.append(Sample(key, TASKS[kind], benchmark, media, question, gold, history))
         history = (*history, (question, answer))
     return samples
 

@@ -100,6 +100,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         ("predict", ["--question", "--image", "--ckpt", "last.ckpt"]),
         ("miniature", ["root", "--seed", "--sizes.scenes"]),
         ("rooms", ["root", "--seed", "--sizes.train"]),
+        ("build-instructions", ["--source", "--root", "--split", "--kinds", "--limit", "--seed"]),
     ],
 )
 def test_each_command_tells_its_options(

@@ -1,0 +1,67 @@
+"""Items come in, one JSON file goes out: whole or not at all, and never over a file of other settings."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+VERSION = 1
+"""Raised when the same annotations and settings give other items."""
+
+ADVICE = "Choose another --out, or delete the file if nothing in it is needed."
+
+
+def record_of(out: Path) -> Path:
+    """Where it stands how a file was made."""
+    return out.with_suffix(".record.json")
+
+
+def rejected_of(out: Path) -> Path:
+    """Where it stands what a language model said that is not in the file, and why."""
+    return out.with_suffix(".rejected.jsonl")
+
+
+def check(out: Path, record: dict[str, Any]) -> None:
+    """Refuses to write over a file unless it was made with the same settings.
+
+    Raises:
+        ValueError: it was not, or nothing tells how it was made; or the name is none of a JSON file.
+    """
+    if out.suffix != ".json":
+        raise ValueError(f"--out should name a .json file, found {out}")
+    if not out.parent.is_dir():
+        raise ValueError(f"the folder {out.parent.absolute()}, where {out.name} should go, does not exist")
+    if not out.exists():
+        return
+    try:
+        found = json.loads(record_of(out).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ValueError(
+            f"{out} exists, and no readable {record_of(out).name} beside it tells how it was made. {ADVICE}"
+        ) from None
+    if found != record:
+        raise ValueError(f"{out} was made with other settings.\nfound:  {found}\nwanted: {record}\n{ADVICE}")
+
+
+def write(out: Path, items: Iterable[dict[str, Any]], record: dict[str, Any]) -> None:
+    """Writes the items, one a line, and how they were made."""
+    rows = ",\n".join(json.dumps(item, ensure_ascii=False) for item in items)
+    replace(record_of(out), json.dumps(record, indent=2) + "\n")
+    replace(out, f"[\n{rows}\n]\n")
+
+
+def write_rejected(out: Path, rejected: list[dict[str, Any]]) -> None:
+    """Writes what was rejected, one a line."""
+    replace(rejected_of(out), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rejected))
+
+
+def replace(path: Path, text: str) -> None:
+    """Puts a whole file in the place of another."""
+    partial = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

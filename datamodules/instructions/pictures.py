@@ -1,0 +1,163 @@
+"""The annotation of a picture comes in, items in the form of LAMM's JSON go out, by templates."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+from xml.sax.saxutils import escape
+
+from datamodules.benchmarks.conversations import EDGES
+from datamodules.instructions.annotation import Annotation, Thing
+from datamodules.instructions.wordings import (
+    CLASSIFICATION,
+    COUNT,
+    PLACE,
+    PRESENCE,
+    SIDE,
+    Form,
+    mentioned,
+    plural,
+    with_article,
+)
+from octavius.tasks import TASKS
+
+Item: TypeAlias = dict[str, Any]
+"""One entry of an instruction file."""
+
+Talk: TypeAlias = tuple[str, str]
+"""What the human says, and what the model answers."""
+
+MAIN, LEAD = 0.15, 2.0
+"""The main object fills at least this share of its picture, and so many times what any other fills."""
+
+MOST = 10
+"""More than so many objects are not asked to be counted."""
+
+APART = 0.12
+"""Centres at least so far apart, as a share of the picture, tell which of two is left or above."""
+
+COLUMNS, ROWS = ("left", "middle", "right"), ("top", "middle", "bottom")
+
+
+def detection(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
+    """All objects, as the XML that LAMM's files hold."""
+    yield rng.choice(TASKS["detection"].questions), boxes_xml(picture.things)
+
+
+def description(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
+    """One of the captions."""
+    if picture.captions:
+        yield rng.choice(TASKS["captioning"].questions), rng.choice(picture.captions)
+
+
+def classification(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
+    """The one object that the picture is about, where there is one."""
+    sizes = {thing: (thing.box[2] - thing.box[0]) * (thing.box[3] - thing.box[1]) for thing in picture.things}
+    main = max(picture.things, key=lambda thing: sizes[thing])
+    rest = [size for thing, size in sizes.items() if thing != main]
+    if sizes[main] >= MAIN and sizes[main] >= LEAD * max(rest, default=0.0) and not picture.crowds:
+        yield said(rng, CLASSIFICATION, name=main.label, a_name=with_article(main.label))
+
+
+def vqa(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
+    """How many there are, whether there are any, where one is, and how two lie to each other."""
+    if countable := {kind: count for kind, count in picture.counts.items() if count <= MOST}:
+        kind = rng.choice(list(countable))
+        yield said(
+            rng, COUNT if countable[kind] > 1 else COUNT[:3], names=plural(kind), number=countable[kind]
+        )
+    yield from presence(picture, rng)
+    single = [thing for thing in picture.things if picture.counts.get(thing.kind) == 1]
+    if single:
+        thing = rng.choice(single)
+        yield said(rng, PLACE, name=thing.label, place=place_of(thing))
+    pairs = [
+        (a, b, axis) for a in single for b in single for axis in (0, 1) if a != b and side_of(a, b, axis)
+    ]
+    if pairs:
+        first, second, axis = rng.choice(pairs)
+        side = side_of(first, second, axis)
+        yield said(rng, SIDE[axis], first=first.label, second=second.label, side=side)
+
+
+def presence(annotation: Annotation, rng: random.Random) -> Iterator[Talk]:
+    """Whether there is anything of a class: of one that is there as often as of one that is not."""
+    told = mentioned(annotation.told, annotation.kinds)
+    absent = [kind for kind in annotation.absent if kind not in told]
+    present = list(annotation.counts)
+    wanted = present if rng.random() < 0.5 else absent
+    if wanted:
+        there = wanted is present
+        yes, some = ("Yes", "some") if there else ("No", "no")
+        kind = rng.choice(wanted)
+        one = there and annotation.counts[kind] == 1
+        yield said(rng, PRESENCE[:-1] if one else PRESENCE, names=plural(kind), yes=yes, some=some)
+
+
+KINDS: dict[str, Callable[[Annotation, random.Random], Iterator[Talk]]] = {
+    "detection": detection,
+    "description": description,
+    "classification": classification,
+    "VQA": vqa,
+}
+"""What is asked about a picture, by LAMM's `task_type`."""
+
+
+def by_template(picture: Annotation, kinds: Sequence[str], seed: int, image: str) -> Iterator[Item]:
+    """The items of one picture, the same for the same seed.
+
+    Args:
+        picture: what is known of it.
+        kinds: keys of `KINDS`.
+        seed: of the wordings, and of what is asked about.
+        image: where the picture lies, relative to the folder of the file.
+    """
+    for kind in kinds:
+        rng = random.Random(f"{seed}/{picture.name}/{kind}")
+        for number, talk in enumerate(KINDS[kind](picture, rng)):
+            yield item(picture, image, kind, number, talk)
+
+
+def item(picture: Annotation, image: str, kind: str, number: int, talk: Talk) -> Item:
+    """One question and its answer as an entry of LAMM's JSON."""
+    identity = {"id": f"{picture.name}-{kind}-{number}", "image": image}
+    return {**identity, "conversations": conversation(talk), "task_type": kind}
+
+
+def conversation(talk: Talk) -> list[dict[str, str]]:
+    """A question and its answer as LAMM's JSON has them."""
+    return [{"from": "human", "value": talk[0]}, {"from": "gpt", "value": talk[1]}]
+
+
+def boxes_xml(things: Sequence[Thing]) -> str:
+    """Objects as the XML of a detection answer, edges with six decimals, so that no box vanishes."""
+    rows = [
+        "".join(f"<{edge}>{value:.6f}</{edge}>" for edge, value in zip(EDGES, thing.box, strict=True))
+        + f"<cls>{escape(thing.label)}</cls>"
+        for thing in things
+    ]
+    return f"<Objects>{''.join(f'<Item>{row}</Item>' for row in rows)}</Objects>"
+
+
+def said(rng: random.Random, forms: Sequence[Form], **words: object) -> Talk:
+    """One of the forms, filled in; an answer begins with a capital letter."""
+    question, answer = (text.format(**words) for text in rng.choice(forms))
+    return question, answer[0].upper() + answer[1:]
+
+
+def place_of(thing: Thing) -> str:
+    """The ninth of the picture that holds the centre of an object.
+
+    >>> place_of(Thing("0", "dog", "dog", (0.0, 0.0, 0.2, 0.2)))
+    'top left'
+    """
+    x, y = (thing.box[0] + thing.box[2]) / 2, (thing.box[1] + thing.box[3]) / 2
+    column, row = COLUMNS[min(2, int(x * 3))], ROWS[min(2, int(y * 3))]
+    return column if row == "middle" else row if column == "middle" else f"{row} {column}"
+
+
+def side_of(first: Thing, second: Thing, axis: int) -> str:
+    """How the first lies to the second along an axis; empty where that is not clear."""
+    gap = (first.box[axis] + first.box[axis + 2] - second.box[axis] - second.box[axis + 2]) / 2
+    if abs(gap) < APART:
+        return ""
+    return (("left", "right"), ("above", "below"))[axis][int(gap > 0)]

@@ -1,0 +1,147 @@
+"""The annotation of a scan comes in, items in the form of Scan2Inst's JSON go out, by templates."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+from datamodules.instructions.annotation import Annotation, Thing
+from datamodules.instructions.pictures import Item, Talk, conversation, presence, said
+from datamodules.instructions.wordings import (
+    CLOSEST,
+    COUNT,
+    NAMING,
+    ON,
+    listed,
+    plural,
+    with_article,
+)
+from datamodules.miniature.rooms.room import Edges
+from datamodules.miniature.rooms.telling.relations import CARRIED, LEAD, NEAR, TOUCH, footprint_shared, gap
+from octavius.tasks import TASKS
+
+About: TypeAlias = Iterator[tuple[Thing | None, Talk]]
+"""Questions and answers, each with the object that it is about; None for the room."""
+
+COUNTED, SEARCHED = 3, 2
+"""Of each room so many classes are counted, and so many looked for, stood on and measured from."""
+
+
+def naming(room: Annotation, rng: random.Random) -> About:
+    """Every object's name."""
+    for thing in room.things:
+        yield thing, said(rng, NAMING, name=thing.label, a_name=with_article(thing.label))
+
+
+def describing(room: Annotation, rng: random.Random) -> About:
+    """Every object: what annotators said of it, or else its size and what it is by."""
+    anchors = single(room)
+    for thing in room.things:
+        texts = room.descriptions.get(thing.id) or (measured(thing, anchors),)
+        yield thing, (rng.choice(TASKS["captioning3d"].questions), rng.choice(texts))
+
+
+def vqa(room: Annotation, rng: random.Random) -> About:
+    """How many there are, whether there are any, what is on something, what is closest to it."""
+    counts = room.counts
+    for kind in rng.sample(sorted(counts), min(COUNTED, len(counts))):
+        forms = COUNT if counts[kind] > 1 else COUNT[:3]
+        yield None, said(rng, forms, names=plural(kind), number=counts[kind])
+    for _ in range(SEARCHED):
+        yield from ((None, talk) for talk in presence(room, rng))
+    anchors = single(room)
+    laden = [(anchor, things) for anchor in anchors if (things := carried(room, anchor))]
+    for anchor, things in rng.sample(laden, min(SEARCHED, len(laden))):
+        names = [with_article(label) for label in dict.fromkeys(thing.label for thing in things)]
+        yield None, said(rng, ON, name=anchor.label, things=listed(names))
+    near = [(anchor, thing) for anchor in anchors if (thing := closest(room, anchor)) is not None]
+    for anchor, thing in rng.sample(near, min(SEARCHED, len(near))):
+        yield None, said(rng, CLOSEST, name=anchor.label, thing=thing.label)
+
+
+KINDS: dict[str, Callable[[Annotation, random.Random], About]] = {
+    "classification3d": naming,
+    "description3d": describing,
+    "VQA3D": vqa,
+}
+"""What is asked about a scan, by the `task_type` of Scan2Inst."""
+
+
+def by_template(room: Annotation, kinds: Sequence[str], seed: int) -> Iterator[Item]:
+    """The items of one scan, the same for the same seed.
+
+    Args:
+        room: what is known of it.
+        kinds: keys of `KINDS`.
+        seed: of the wordings, and of what is asked about.
+    """
+    for kind in kinds:
+        rng = random.Random(f"{seed}/{room.name}/{kind}")
+        told = set[Talk]()
+        for thing, talk in KINDS[kind](room, rng):
+            if thing is not None or talk not in told:
+                yield item(room, thing, kind, talk)
+            told.add(talk)
+
+
+def item(room: Annotation, thing: Thing | None, kind: str, talk: Talk) -> Item:
+    """One question and its answer as an entry of Scan2Inst's JSON, where names have no blanks."""
+    about = {} if thing is None else {"object_id": thing.id, "object_name": thing.label.replace(" ", "_")}
+    return {"scene_id": room.name, **about, "task_type": kind, "conversations": conversation(talk)}
+
+
+def single(room: Annotation) -> list[Thing]:
+    """The objects that their name alone tells from all others, and from others of their class."""
+    labels, kinds = (
+        [thing.label for thing in room.things],
+        [thing.kind for thing in room.things if thing.kind],
+    )
+    return [
+        thing
+        for thing in room.things
+        if labels.count(thing.label) == 1 and kinds.count(thing.kind) <= 1 and kinds.count(thing.label) <= 1
+    ]
+
+
+def carried(room: Annotation, anchor: Thing) -> list[Thing]:
+    """What rests on an object."""
+    return [thing for thing in room.things if rests_on(thing, anchor)]
+
+
+def rests_on(thing: Thing, anchor: Thing) -> bool:
+    """Whether a smaller object has its bottom at the other's top, and much of it over the other."""
+    upper, lower = edges(thing), edges(anchor)
+    return (
+        thing != anchor
+        and abs(upper[2] - lower[5]) <= TOUCH
+        and thing.box[3] * thing.box[4] < anchor.box[3] * anchor.box[4]
+        and footprint_shared(upper, lower) >= CARRIED
+    )
+
+
+def closest(room: Annotation, anchor: Thing) -> Thing | None:
+    """The object nearest to another by a clear lead; None where two are about as near."""
+    others = [thing for thing in room.things if thing != anchor]
+    ranked = sorted((gap(edges(thing), edges(anchor)), thing.id, thing) for thing in others)
+    if not ranked or (len(ranked) > 1 and ranked[1][0] - ranked[0][0] < LEAD):
+        return None
+    return ranked[0][2]
+
+
+def measured(thing: Thing, anchors: Sequence[Thing]) -> str:
+    """One sentence about an object from its box and from objects that a name alone tells."""
+    _, _, _, x, y, height = thing.box
+    text = f"{with_article(thing.label)}, about {max(x, y):.1f} m wide and {height:.1f} m high"
+    below = [anchor for anchor in anchors if rests_on(thing, anchor)]
+    gaps = {anchor: gap(edges(anchor), edges(thing)) for anchor in anchors if anchor != thing}
+    near = [anchor for anchor in gaps if gaps[anchor] < NEAR]
+    if below:
+        text += f", on the {below[0].label}"
+    elif near:
+        text += f", next to the {min(near, key=lambda anchor: (gaps[anchor], anchor.id)).label}"
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def edges(thing: Thing) -> Edges:
+    """The lowest and highest corner of an object: x, y, z, x, y, z in metres."""
+    x, y, z, dx, dy, dz = thing.box
+    return x - dx / 2, y - dy / 2, z - dz / 2, x + dx / 2, y + dy / 2, z + dz / 2
