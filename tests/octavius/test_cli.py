@@ -24,7 +24,7 @@ from tests.tiny import ROOT, options, refused, settings, write_models
 LORA = {"alpha": 32.0, "dropout": 0.1, "top_k": 2, "targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}
 """The paper's settings that `small.yaml` leaves alone."""
 
-COMMANDS = ("fit", "validate", "test", "predict", "compare", "miniature", "rooms")
+COMMANDS = ("fit", "validate", "test", "predict", "compare", "miniature", "rooms", "build-instructions")
 
 
 @pytest.fixture(scope="module")
