@@ -46,8 +46,8 @@ def build_instructions(
         split: as the data set calls it, such as train2017 or train.
         out: the file to write; lamm_v2_<split>.json or scan2inst_<split>.json in root when not given. Training
             takes its folder as the root of the data, so of coco that must be root or a folder above it.
-        kinds: what to ask, as in "[detection, VQA]"; all when not given. Of coco detection, description, classification, VQA; of scannet
-            classification3d, description3d, VQA3D.
+        kinds: what to ask, as in "[detection, VQA]"; all when not given. Of coco detection, description,
+            classification, VQA; of scannet classification3d, description3d, VQA3D.
         limit: takes so many pictures or scans, drawn by chance; all when not given.
         seed: of wordings, of what is asked about, and of what a limit keeps.
         bad: error stops at a bad annotation, skip leaves bad ones out and warns.
