@@ -74,6 +74,7 @@ class InstructionDataModule(L.LightningDataModule):
             self.seed,
             rank,
             world,
+            [place if item.order is None else item.order for place, item in enumerate(sets)],
         )
         if self._resume is not None:
             self._sampler.resume(*self._resume)

@@ -15,10 +15,17 @@ from octavius.tasks import TASKS, Task
 
 @dataclass(frozen=True)
 class TrainSet:
-    """A training set and its share of the mixture."""
+    """A training set and its share of the mixture.
+
+    Attributes:
+        samples: of the set.
+        weight: its share, in any scale.
+        order: which shuffled order it is gone through in; null is its place in the mixture.
+    """
 
     samples: Sequence[Sample]
     weight: float = 1.0
+    order: int | None = None
 
 
 @dataclass(frozen=True)

@@ -121,4 +121,4 @@ class MixedInstructions(InstructionDataModule):
 def _shared_out(sets: Sequence[TrainSet], passes: float) -> list[TrainSet]:
     """The sets of one modality; their weights add up to its samples times its passes."""
     share = passes * sum(len(item.samples) for item in sets) / sum(item.weight for item in sets)
-    return [TrainSet(item.samples, item.weight * share) for item in sets]
+    return [TrainSet(item.samples, item.weight * share, order) for order, item in enumerate(sets)]

@@ -32,6 +32,7 @@ class MixtureSampler(Sampler[Draw]):
         seed: int,
         rank: int = 0,
         world: int = 1,
+        orders: Sequence[int] | None = None,
     ) -> None:
         """Takes the mixture.
 
@@ -43,6 +44,7 @@ class MixtureSampler(Sampler[Draw]):
             seed: of the plan.
             rank: of this process.
             world: number of processes.
+            orders: which shuffled order each set is gone through in, its place by default.
 
         Raises:
             ValueError: an empty set, a weight that is not positive, or less than one global batch.
@@ -61,6 +63,7 @@ class MixtureSampler(Sampler[Draw]):
             )
         self.sizes, self.weights = list(sizes), [float(weight) for weight in weights]
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+        self.orders = list(range(len(sizes)) if orders is None else orders)
         self.epoch = 0
         self.start = 0
 
@@ -108,7 +111,7 @@ class MixtureSampler(Sampler[Draw]):
         """Draws `first` to `first + count` of the endless shuffled run through one set."""
         size = self.sizes[place]
         for cycle in range(first // size, (first + count - 1) // size + 1):
-            seed = (self.seed * 7919 + place) * 1_000_003 + cycle
+            seed = (self.seed * 7919 + self.orders[place]) * 1_000_003 + cycle
             order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
             begin = max(0, first - cycle * size)
             yield from order[begin : min(size, first + count - cycle * size)].tolist()

@@ -34,6 +34,7 @@ from datamodules.miniature.files import build
 from datamodules.miniature.rooms.files import build as build_rooms
 from octavius import __version__
 from octavius.callbacks.checkpoint import Checkpoint, CheckpointFiles
+from octavius.callbacks.cost import Cost
 from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.pictures import AnswerSamples
 from octavius.callbacks.progress import Progress
@@ -141,7 +142,14 @@ class OctaviusCLI(LightningCLI):
         self.files = CheckpointFiles(self.parser.dump(config, skip_unset=False, skip_validation=True))
         asked = self.config_init["trainer"]
         stopping = Stopping()
-        callbacks = [*listed(asked["callbacks"]), Throughput(), RoutingReport(), AnswerSamples(), stopping]
+        callbacks = [
+            *listed(asked["callbacks"]),
+            Throughput(),
+            Cost(),
+            RoutingReport(),
+            AnswerSamples(),
+            stopping,
+        ]
         callbacks += [LearningRateMonitor("step")] if asked["logger"] else []
         callbacks += [Progress()] if asked["enable_progress_bar"] is not False else []
         plugins = [*listed(asked["plugins"]), self.files]

@@ -14,7 +14,8 @@ from tests.tiny import ROOT, write_models
 from tests.tiny_clouds import write_cloud_models
 
 CONFIGS = ROOT / "configs"
-NAMES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
+PLANS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("comparisons/table_*.yaml"))
+NAMES = sorted({path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")} - set(PLANS))
 
 SHORT = {
     "logger": False,
@@ -135,3 +136,19 @@ def test_its_command_trains_a_step_and_scores_a_batch(
         main(["predict", "--question", "What is in the room?", *about])
         main(["predict", "--question", "What is this?", "--box", "1 1 0.5 4 4 1", *about])
         assert capsys.readouterr().out.count("experts: ") == 2
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_arms_of_a_comparison_parse(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    first = (CONFIGS / name).read_text().splitlines()[0]
+    assert first == f"# octavius compare --plan {name}"
+    main(["compare", "--plan", name, "--seeds", "1", "--print_commands"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(yaml.safe_load((CONFIGS / name).read_text())["arms"])
+    for line in lines:
+        fit, _, test = line.partition(" && ")
+        assert test.startswith("octavius test --ckpt ")
+        with pytest.raises(SystemExit) as end:
+            main([*shlex.split(fit)[1:], "--print_config"])
+        assert end.value.code == 0, capsys.readouterr().err
+        capsys.readouterr()

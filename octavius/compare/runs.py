@@ -1,22 +1,24 @@
 """Words of `octavius compare` come in; ordinary `fit` and `test` runs are made, those that are done are kept."""
 
-import argparse
 import json
 import os
 import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Event
 
+from octavius.callbacks.cost import COST
+from octavius.compare.plan import Comparison, read_plan
 from octavius.compare.table import Result, write_tables
 from octavius.presets import find_config
 from octavius.weights import read_checkpoint
+from octavius.words import read_config
 
-PLAN, RECORD, SCORES = "plan.json", "run.json", "metrics_test.json"
+PLAN, SCORES = "plan.json", "metrics_test.json"
 
 
 @dataclass(frozen=True)
@@ -47,72 +49,25 @@ def compare(words: Sequence[str]) -> None:
     Raises:
         ValueError: arms without a name of their own, another comparison in the folder, a run that failed.
     """
-    options, passed_on = parser().parse_known_args(list(words))
-    out = Path(options.out)
-    arms = name_arms(options.config, options.arms)
-    baseline = options.baseline or Path(options.arms[0]).stem
-    if baseline not in arms:
-        raise ValueError(f"there is no arm {baseline!r} to be the baseline; arms are {', '.join(arms)}")
-    runs = plan(options.config, arms, options.seeds, out, passed_on)
-    if options.print_commands:
+    asked = read_plan(words)
+    runs = plan(asked)
+    if asked.print_commands:
         for run in runs:
-            print(shlex.join(["octavius", "fit", *run.words]))
-            print(shlex.join(["octavius", "test", *test_words(run)]))
+            fit, test = ["octavius", "fit", *run.words], ["octavius", "test", *test_words(run)]
+            print(shlex.join(fit), "&&", shlex.join(test))
         return
-    claim(out, {"config": options.config, "options": passed_on})
-    for place, run in enumerate(runs, 1):
-        print(f"[{place} of {len(runs)}] {run.arm}, seed {run.seed}: ", end="", flush=True)
-        print(carry_out(run), flush=True)
-    print("\n" + write_tables([result(run) for run in runs], baseline, out))
+    claim(asked)
+    for place, (run, said) in enumerate(carry_out_all(runs, asked.jobs), 1):
+        print(f"[{place} of {len(runs)}] {run.arm}, seed {run.seed}: {said}", flush=True)
+    print("\n" + write_tables([result(run) for run in runs], asked.columns, asked.differences, asked.out))
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options of the command; any other is an option of every fit."""
-    made = argparse.ArgumentParser(
-        prog="octavius compare",
-        description="Train the same set-up in several variants with several seeds, test each, and write one "
-        "table with mean, spread and paired differences. Runs that are done are not repeated.",
-        epilog="Options that are not named above go to every fit, for instance --trainer.max_steps 1000.",
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
-    made.add_argument("--config", action="append", required=True, help="as of fit; itself the first arm")
-    made.add_argument("--arms", nargs="+", required=True, help="configurations to lay over it, one an arm")
-    made.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, .. of every arm (default: 3)")
-    made.add_argument(
-        "--baseline", help="arm that the others are compared with (default: the first of --arms)"
-    )
-    made.add_argument(
-        "--out", default="runs/compare", help="folder of runs and tables (default: runs/compare)"
-    )
-    made.add_argument(
-        "--print_commands", action="store_true", help="print each run's commands for a scheduler, run nothing"
-    )
-    return made
-
-
-def name_arms(configs: Sequence[str], overlays: Sequence[str]) -> dict[str, list[str]]:
-    """Names to what is laid over the configuration; the first arm is the configuration itself."""
-    arms: dict[str, list[str]] = {Path(configs[-1]).stem: []}
-    for overlay in overlays:
-        find_config(overlay)
-        name = Path(overlay).stem
-        if name in arms:
-            raise ValueError(f"two arms would be called {name!r}; rename one of the configuration files")
-        arms[name] = [overlay]
-    return arms
-
-
-def plan(
-    configs: Sequence[str], arms: dict[str, list[str]], seeds: int, out: Path, options: Sequence[str]
-) -> list[Run]:
+def plan(asked: Comparison) -> list[Run]:
     """All runs, seed after seed, so that a comparison that is stopped early is whole for its first seeds."""
-    if seeds < 1:
-        raise ValueError(f"--seeds {seeds}: a comparison needs at least one seed, and two to have a spread")
     runs = []
-    for seed in range(seeds):
-        for arm, overlay in arms.items():
-            folder = out / arm / f"seed{seed}"
+    for seed in range(asked.seeds):
+        for arm, configs in asked.arms.items():
+            folder = asked.out / arm / f"seed{seed}"
             own = {
                 "seed_everything": seed,
                 "data.init_args.seed": seed,
@@ -121,9 +76,9 @@ def plan(
                 "trainer.logger.init_args.save_dir": folder,
                 "trainer.logger.init_args.name": "logs",
             }
-            words = [word for config in (*configs, *overlay) for word in ("--config", config)]
+            words = [word for config in configs for word in ("--config", config)]
             words += [word for key, value in own.items() for word in (f"--{key}", str(value))]
-            runs.append(Run(arm, seed, folder, (*words, *options)))
+            runs.append(Run(arm, seed, folder, (*words, *asked.options)))
     return runs
 
 
@@ -132,79 +87,101 @@ def test_words(run: Run) -> list[str]:
     return ["--ckpt", str(run.checkpoint), "--trainer.logger.init_args.name", "test"]
 
 
-def claim(out: Path, facts: dict[str, Any]) -> None:
-    """Writes what is compared into the folder; arms and seeds may be added later, anything else may not.
+def claim(asked: Comparison) -> None:
+    """Writes what is compared into the folder; arms and seeds may be added later, anything else may not change.
 
     Raises:
         ValueError: the folder holds runs of another set-up.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / PLAN
-    if file.is_file() and (before := json.loads(file.read_text())) != facts:
-        raise ValueError(
-            f"{out} holds a comparison of {shlex.join(_words(before))}, not of {shlex.join(_words(facts))}; "
-            "name another folder with --out"
-        )
-    file.write_text(json.dumps(facts))
+    asked.out.mkdir(parents=True, exist_ok=True)
+    file = asked.out / PLAN
+    arms = {
+        name: {config: read_config(find_config(config)) for config in configs}
+        for name, configs in asked.arms.items()
+    }
+    facts = json.loads(json.dumps({"arms": arms, "options": asked.options}, default=str))
+    if file.is_file():
+        before = json.loads(file.read_text())
+        changed = [
+            name for name in arms if before["arms"].get(name, facts["arms"][name]) != facts["arms"][name]
+        ]
+        if before["options"] != facts["options"]:
+            raise ValueError(
+                f"{asked.out} holds a comparison with the options `{shlex.join(before['options'])}`, not "
+                f"`{shlex.join(facts['options'])}`; name another folder with --out"
+            )
+        if changed:
+            raise ValueError(
+                f"{asked.out} holds runs of an arm {changed[0]!r} whose configuration was "
+                f"{', '.join(before['arms'][changed[0]])}, with other content than now "
+                f"({', '.join(arms[changed[0]])}); name another folder with --out"
+            )
+        facts["arms"] = before["arms"] | facts["arms"]
+    file.write_text(json.dumps(facts, indent=1))
 
 
-def _words(facts: dict[str, Any]) -> list[str]:
-    return [*facts["config"], *facts["options"]]
+def carry_out_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, str]]:
+    """Carries out all runs, in order, so many at a time; after a failure none is begun."""
+    stopped = Event()
+
+    def carry_on(run: Run) -> str:
+        try:
+            return "" if stopped.is_set() else carry_out(run, jobs)
+        except BaseException:
+            stopped.set()
+            raise
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            yield from zip(runs, pool.map(carry_on, runs), strict=True)
+        except BaseException:
+            stopped.set()
+            raise
 
 
-def carry_out(run: Run) -> str:
+def carry_out(run: Run, jobs: int = 1) -> str:
     """Trains and tests one run as far as it is not done; gives a line to print."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    record = recorded(run)
-    if not record["trained"]:
+    if cost(run) is None:
         going_on = ["--ckpt", str(run.checkpoint)] if run.checkpoint.is_file() else []
-        try:
-            memory = octavius("fit", [*run.words, *going_on], run.folder / "fit.log", record)
-        finally:
-            (run.folder / RECORD).write_text(json.dumps(record))
-        record |= {"trained": True, "memory": max(memory, record["memory"])}
-        (run.folder / RECORD).write_text(json.dumps(record))
+        octavius("fit", [*run.words, *going_on], run.folder / "fit.log", jobs)
     elif scores(run) is not None:
         return "done before"
-    octavius("test", test_words(run), run.folder / "test.log", {"seconds": 0.0})
+    octavius("test", test_words(run), run.folder / "test.log", jobs)
+    found = cost(run)
+    assert found is not None, "octavius fit writes its cost beside its logs"
     assert scores(run) is not None, "octavius test writes its scores beside its logs"
-    return f"trained in {record['seconds'] / 60:.1f} min, at most {record['memory']:.2f} GiB"
+    return f"trained in {found['seconds'] / 60:.1f} min, at most {found['memory_gib']:.2f} GiB"
 
 
-def octavius(command: str, words: Iterable[str], log: Path, record: dict[str, Any]) -> float:
-    """Runs one command with its output in a file; adds its seconds to the record, gives its peak memory in GiB.
+def octavius(command: str, words: Iterable[str], log: Path, jobs: int = 1) -> None:
+    """Runs one command to its end, with its output in a file; several at a time share the cores.
 
     Raises:
         ValueError: it failed; the message ends with its last words.
     """
-    start = time.monotonic()
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
     with log.open("a") as file:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "octavius", command, *words], stdout=file, stderr=subprocess.STDOUT
+        # Ctrl-C reaches it too; it saves, and is waited for.
+        done = subprocess.run(
+            [sys.executable, "-m", "octavius", command, *words],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=threads | os.environ,
+            check=False,
         )
-        try:
-            _, status, usage = os.wait4(child.pid, 0)
-        except KeyboardInterrupt:
-            child.wait()  # it got the same Ctrl-C, and saves
-            raise
-        finally:
-            record["seconds"] += time.monotonic() - start
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
+    if done.returncode:
         said = log.read_text(errors="replace").strip().splitlines()
         raise ValueError(
             f"octavius {command} failed; the whole output is in {log}, its last line is: "
             f"{said[-1] if said else ''}"
         )
-    unit = 2**30 if sys.platform == "darwin" else 2**20
-    return usage.ru_maxrss / unit
 
 
-def recorded(run: Run) -> dict[str, Any]:
-    """What is known of a run's training so far."""
-    file = run.folder / RECORD
-    fresh = {"trained": False, "seconds": 0.0, "memory": 0.0}
-    return fresh | (json.loads(file.read_text()) if file.is_file() else {})
+def cost(run: Run) -> dict[str, float] | None:
+    """What a run's training took; None before it is done."""
+    files = sorted(run.folder.glob(f"logs/**/{COST}"), key=lambda file: file.stat().st_mtime)
+    return json.loads(files[-1].read_text()) if files else None
 
 
 def scores(run: Run) -> dict[str, dict[str, float]] | None:
@@ -221,7 +198,10 @@ def scores(run: Run) -> dict[str, dict[str, float]] | None:
 
 def result(run: Run) -> Result:
     """What the tables need of a run that is done."""
-    found, record = scores(run), recorded(run)
+    found, took = scores(run), cost(run)
     assert found is not None
+    assert took is not None
     trained = sum(tensor.numel() for tensor in read_checkpoint(run.checkpoint)["state_dict"].values())
-    return Result(run.arm, run.seed, found, trained, record["seconds"], record["memory"])
+    return Result(
+        run.arm, run.seed, found, trained, took["seconds"], took["memory_gib"], took.get("gpu_memory_gib")
+    )

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-PRIMARY = ("recall50", "acc1", "cider")
+PRIMARY = ("recall50", "acc1", "acc1_name_in_text", "cider")
 """One score a set is averaged: with these the paper's Tables 1 and 2 give its 20.9 % and 17.1 %."""
+
+NONE = "-"
+"""The cell of an arm that was not tested on a set."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Result:
         scores: set to metric to value.
         trained: trainable parameters.
         seconds: of training, evaluations in it included.
-        memory: most that the training process held, in GiB of main memory.
+        memory: most main memory that the training held, in GiB.
+        gpu_memory: most memory of a GPU that its tensors took, in GiB; None without one.
     """
 
     arm: str
@@ -29,13 +33,24 @@ class Result:
     trained: int
     seconds: float
     memory: float
+    gpu_memory: float | None = None
 
 
-def write_tables(results: Sequence[Result], baseline: str, out: Path) -> str:
-    """Writes `compare.csv` (every value) and `compare.md` (the summary), and gives the summary."""
+def write_tables(
+    results: Sequence[Result], arms: Sequence[str], differences: Sequence[tuple[str, str]], out: Path
+) -> str:
+    """Writes `compare.csv` (every value) and `compare.md` (the summary), and gives the summary.
+
+    Args:
+        results: all runs.
+        arms: in the order of the tables.
+        differences: pairs of arms, the second subtracted from the first.
+        out: where to write.
+    """
     long = values(results)
     long.to_csv(out / "compare.csv", index=False)
-    text = markdown(summary(long, baseline))
+    texts = [markdown(overview(long, arms, differences)), markdown(summary(long, arms, differences))]
+    text = "\n\n".join(texts)
     (out / "compare.md").write_text(text + "\n")
     return text
 
@@ -47,50 +62,67 @@ def values(results: Sequence[Result]) -> pd.DataFrame:
         head = {"arm": run.arm, "seed": run.seed}
         for name, metrics in run.scores.items():
             rows += [head | {"set": name, "metric": key, "value": value} for key, value in metrics.items()]
-        costs = {
+        costs: dict[str, float | None] = {
             "trainable parameters": run.trained,
             "training time / min": run.seconds / 60,
             "memory / GiB": run.memory,
+            "GPU memory / GiB": run.gpu_memory,
         }
-        rows += [head | {"set": "", "metric": key, "value": value} for key, value in costs.items()]
+        rows += [
+            head | {"set": "", "metric": key, "value": value}
+            for key, value in costs.items()
+            if value is not None
+        ]
     return pd.DataFrame(rows)
 
 
-def summary(long: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """One row a set and metric: `mean ± spread` of each arm, and of its paired difference to the baseline.
+def overview(long: pd.DataFrame, arms: Sequence[str], differences: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """A table like the paper's: a row an arm and a difference, the primary score of each set in the columns."""
+    full = summary(long, arms, differences)
+    wanted = [(name, metric) for name, metric in primary(full.index)] + [
+        row for row in full.index if not row[0]
+    ]
+    short = full.loc[wanted].T
+    short.columns = pd.Index([" ".join(part for part in row if part) for row in wanted])
+    short.index.name = ""
+    return short
+
+
+def summary(long: pd.DataFrame, arms: Sequence[str], differences: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """One row a set and metric: `mean ± spread` of each arm, and of the paired differences.
 
     The spread is the standard deviation over the seeds (n - 1). A difference is taken seed by seed, so that
-    what a seed does to all arms falls out. The last row is the paper's: how much larger an arm's mean of the
-    primary scores is than the baseline's, in percent.
+    what a seed does to all arms falls out. Where an arm was not tested stands `-`. The last row is the paper's:
+    how much larger the mean of the primary scores of the first arm of a difference is than that of the second,
+    in percent.
     """
     wide = long.pivot_table(index=["set", "metric"], columns=["arm", "seed"], values="value", sort=False)
-    arms = list(dict.fromkeys(long["arm"]))
-    others = [arm for arm in arms if arm != baseline]
-    cells: dict[str, pd.Series] = {}
-    for arm in (baseline, *others):
-        cells[arm] = _spread(wide[arm])
-    for arm in others:
-        cells[f"{arm} - {baseline}"] = _spread(wide[arm] - wide[baseline], sign=True)
+    cells = {arm: _spread(wide[arm]) for arm in arms}
+    change = pd.DataFrame(index=["relative average / %"])
+    for one, other in differences:
+        cells[f"{one} - {other}"] = _spread(wide[one] - wide[other], sign=True)
+        relative = relative_average(wide, one, other).to_frame(change.index[0]).T
+        change[f"{one} - {other}"] = _spread(relative, sign=True)
     table = pd.DataFrame(cells)
-    change = relative_average(wide, baseline, others)
-    table.loc[("", "relative average / %"), :] = ""
-    for arm in others:
-        table.loc[("", "relative average / %"), f"{arm} - {baseline}"] = _spread(
-            change[[arm]].T, sign=True
-        ).iloc[0]
+    table.index.names = ["set", "metric"]
+    table.loc[("", change.index[0]), :] = ""
+    table.loc[("", change.index[0]), change.columns] = change.iloc[0]
     return table
 
 
-def relative_average(wide: pd.DataFrame, baseline: str, arms: Sequence[str]) -> pd.DataFrame:
-    """Seed by arm: 100 * (mean primary score of the arm / that of the baseline - 1), over whole sets."""
-    sets = wide.index.get_level_values("set")
-    whole = [name in PRIMARY for name in wide.index.get_level_values("metric")]
+def relative_average(wide: pd.DataFrame, one: str, other: str) -> pd.Series:
+    """100 * (mean primary score of one arm / that of the other - 1) by seed, over whole sets that both have."""
+    pair = wide.loc[primary(wide.index), [one, other]].dropna()
+    means: pd.Series = pair.mean()
+    return 100 * (means[one] / means[other].where(means[other] > 0) - 1)
+
+
+def primary(index: pd.Index) -> list[tuple[str, str]]:
+    """The rows that are averaged: of each whole set its primary score."""
+    names = set(index.get_level_values("set")) - {""}
     # A group of a set (`held_out/vqa/count`) is counted in its set already.
-    whole_sets = {
-        name for name in sets if not any(name.startswith(f"{other}/") for other in set(sets) if other)
-    }
-    means = wide[[row and name in whole_sets for row, name in zip(whole, sets, strict=True)]].mean()
-    return pd.DataFrame({arm: 100 * (means[arm] / means[baseline] - 1) for arm in arms})
+    whole = {name for name in names if not any(name.startswith(f"{other}/") for other in names)}
+    return [(name, metric) for name, metric in index if name in whole and metric in PRIMARY]
 
 
 def _spread(runs: pd.DataFrame, sign: bool = False) -> pd.Series:
@@ -98,6 +130,8 @@ def _spread(runs: pd.DataFrame, sign: bool = False) -> pd.Series:
     form = "+" if sign else ""
 
     def cell(mean: float, deviation: float) -> str:
+        if pd.isna(mean):
+            return NONE
         decimals = 0 if abs(mean) >= 1000 else 1 if abs(mean) >= 10 else 3
         both = f"{mean:{form}.{decimals}f}"
         return both if pd.isna(deviation) else f"{both} ± {deviation:.{decimals}f}"
@@ -107,10 +141,10 @@ def _spread(runs: pd.DataFrame, sign: bool = False) -> pd.Series:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table with its two index columns, as Markdown."""
-    lines = ["| set | metric | " + " | ".join(table.columns) + " |"]
-    lines.append("|" + " --- |" * (2 + len(table.columns)))
-    lines += [
-        f"| {' | '.join([*index, *row])} |" for index, row in zip(table.index, table.to_numpy(), strict=True)
-    ]
+    """A table with its index columns, as Markdown."""
+    heads = [str(name) for name in (*table.index.names, *table.columns)]
+    lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
+    for index, row in zip(table.index, table.to_numpy(), strict=True):
+        cells = [*(index if isinstance(index, tuple) else (index,)), *row]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

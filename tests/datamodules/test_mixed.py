@@ -74,6 +74,29 @@ def mixed(
     return data
 
 
+def drawn(data: InstructionDataModule, processor: Processor) -> list[str]:
+    """Names of the samples of two epochs, sorted."""
+    data.processor = processor
+    loader = data.train_dataloader()
+    found: list[str] = []
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        found += [name for batch in loader for name in names(batch)]
+    return sorted(found)
+
+
+def test_a_joint_training_sees_what_two_separate_ones_see(processor: Processor) -> None:
+    # 6 x 1 + 2 x 1 and 5 x 2 samples: of 36 draws 16 are images (4 and 12, by weight), 20 are clouds.
+    both = drawn(mixed(samples_per_epoch=36, batch_size=4, seed=3), processor)
+    parts = [
+        Part("images", [6, 2], [1.0, 3.0], samples_per_epoch=16, batch_size=4, seed=3, workers=0),
+        Part("clouds", [5], [0.1], samples_per_epoch=20, batch_size=4, seed=3, workers=0),
+    ]
+    assert both == sorted(name for part in parts for name in drawn(part, processor))
+    other = drawn(mixed(samples_per_epoch=36, batch_size=4, seed=4), processor)
+    assert both != other
+
+
 def names(batch: Batch) -> list[str]:
     return [sample.id for sample in batch.samples]
 

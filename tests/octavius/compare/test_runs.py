@@ -1,9 +1,9 @@
 """A comparison makes equal runs, keeps those that are done, goes on with one that was stopped, says who failed."""
 
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,22 +21,24 @@ class Commands:
         self.given: list[tuple[str, list[str]]] = []
         self.stop_at = -1
 
-    def __call__(self, command: str, words: Iterable[str], log: Path, record: dict[str, Any]) -> float:
+    def __call__(self, command: str, words: Iterable[str], log: Path, jobs: int = 1) -> None:  # noqa: ARG002
         said = list(words)
         self.given.append((command, said))
         folder = log.parent
-        record["seconds"] += 30.0
         if command == "fit":
             torch.save({"state_dict": {"a": torch.zeros(2, 3), "b": torch.zeros(4)}}, folder / "last.ckpt")
         if len(self.given) == self.stop_at:
             raise KeyboardInterrupt
-        if command == "test":
+        if command == "fit":
+            (folder / "logs" / "version_0").mkdir(parents=True)
+            cost = {"steps": 7, "seconds": 60.0, "memory_gib": 1.5}
+            (folder / "logs" / "version_0" / "cost.json").write_text(json.dumps(cost))
+        else:
             (folder / "test").mkdir(exist_ok=True)
             seed = int(folder.name.removeprefix("seed"))
             score = {"acc1": 0.1 * seed + 0.2 * (folder.parent.name == "two")}
             scores = {"q": {"protocol": "standard", **score}, "r": {"protocol": "published", **score}}
             (folder / "test" / "metrics_test.json").write_text(json.dumps(scores))
-        return 1.5
 
 
 @pytest.fixture
@@ -116,8 +118,6 @@ def test_it_goes_on_where_it_was_stopped(commands: Commands, stop_at: int) -> No
     assert again_command == command
     if command == "fit":
         assert again == [*words, "--ckpt", option(words, "--checkpoint.dirpath") + "/last.ckpt"]
-        record = json.loads((Path(option(words, "--checkpoint.dirpath")) / "run.json").read_text())
-        assert record == {"trained": True, "seconds": 60.0, "memory": 1.5}
     assert len(commands.given) == 9
 
 
@@ -126,9 +126,102 @@ def test_commands_for_a_scheduler(commands: Commands, capsys: pytest.CaptureFixt
     lines = capsys.readouterr().out.splitlines()
     assert not commands.given
     assert not Path("kept").exists()
-    assert [line.split()[:2] for line in lines] == [["octavius", "fit"], ["octavius", "test"]] * 4
+    assert len(lines) == 4
+    parts = [part for line in lines for part in line.split(" && ")]
+    assert [part.split()[:2] for part in parts] == [["octavius", "fit"], ["octavius", "test"]] * 4
     compare()
-    assert [" ".join(["octavius", command, *words]) for command, words in commands.given] == lines
+    assert [shlex.join(["octavius", command, *words]) for command, words in commands.given] == parts
+
+
+def test_what_a_scheduler_ran_is_not_run_again(
+    commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare("--print_commands")
+    for line in capsys.readouterr().out.splitlines():
+        for part in line.split(" && "):
+            _, command, *words = shlex.split(part)
+            folder = Path(option(words, "--checkpoint.dirpath" if command == "fit" else "--ckpt"))
+            folder = folder if command == "fit" else folder.parent
+            folder.mkdir(parents=True, exist_ok=True)
+            commands(command, words, folder / "log")
+    compare()
+    assert len(commands.given) == 8
+    assert "| training time / min | 1.000 ± 0.000 |" in Path("kept/compare.md").read_text()
+
+
+def test_several_at_a_time_make_the_same_table(commands: Commands) -> None:
+    compare("--jobs", "3")
+    text = Path("kept/compare.md").read_text()
+    assert len(commands.given) == 8
+    compare()
+    assert Path("kept/compare.md").read_text() == text
+
+
+def test_after_a_failure_nothing_is_begun(commands: Commands) -> None:
+    commands.stop_at = 1
+    with pytest.raises(SystemExit):
+        compare()
+    assert len(commands.given) == 1
+
+
+PLAN = """\
+arms:
+  first: [one.yaml]
+  second: [one.yaml, two.yaml]
+  two: [two.yaml]
+differences:
+  - [two, first]
+  - [second, two]
+seeds: 1
+out: planned
+options: {trainer.max_steps: 7}
+"""
+
+
+def test_a_plan_from_a_file(commands: Commands) -> None:
+    Path("plan.yaml").write_text(PLAN)
+    main(["compare", "--plan", "plan.yaml"])
+    fits = [words for command, words in commands.given if command == "fit"]
+    assert [[words[i + 1] for i, word in enumerate(words) if word == "--config"] for words in fits] == [
+        ["one.yaml"],
+        ["one.yaml", "two.yaml"],
+        ["two.yaml"],
+    ]
+    assert all(words[-2:] == ["--trainer.max_steps", "7"] for words in fits)
+    text = Path("planned/compare.md").read_text()
+    assert "| set | metric | first | second | two | two - first | second - two |" in text
+    main(["compare", "--plan", "plan.yaml", "--arms", "two", "first", "--seeds", "2"])
+    assert len(commands.given) == 6 + 4
+    assert "| set | metric | first | two | two - first |" in Path("planned/compare.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "said"),
+    [
+        ("arm: {}", [], ["plan.yaml says 'arm'", "arms, seeds"]),
+        ("arms: [one.yaml]", [], ["plan.yaml should name its arms"]),
+        ("arms: {a: one.yaml}", [], ["plan.yaml should name its arms"]),
+        ("arms: {a: [gone.yaml]}", [], ["gone.yaml"]),
+        ("arms: {a/b: [one.yaml]}", [], ["a/b"]),
+        ("arms: {a: []}", [], ["at least one configuration"]),
+        ("", ["--arms", "third"], ["no arm 'third'", "first, second, two"]),
+        ("", ["--jobs", "0"], ["--jobs 0"]),
+        ("differences: [[first, third]]", [], ["no arm 'third'"]),
+    ],
+)
+def test_plans_that_are_refused(
+    commands: Commands, change: str, words: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = yaml.safe_load(PLAN) | {"differences": []} | (yaml.safe_load(change) if change else {})
+    Path("plan.yaml").write_text(yaml.safe_dump(content))
+    text = refused(["compare", "--plan", "plan.yaml", *words], capsys)
+    assert all(part in text for part in said)
+    assert not commands.given
+
+
+def test_nothing_to_compare(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nothing to compare" in refused(["compare", "--config", "one.yaml"], capsys)
+    assert not commands.given
 
 
 @pytest.mark.parametrize(
@@ -152,7 +245,9 @@ def test_refused(
 def test_a_folder_holds_one_comparison(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
     compare()
     text = refused(["compare", *COMPARE, "--trainer.max_steps", "9"], capsys)
-    assert "kept holds a comparison of one.yaml, not of one.yaml --trainer.max_steps 9" in text
+    assert "kept holds a comparison with the options ``, not `--trainer.max_steps 9`" in text
+    Path("two.yaml").write_text("{trainer: {max_epochs: 2}}")
+    assert "kept holds runs of an arm 'two' whose configuration was" in refused(["compare", *COMPARE], capsys)
     assert len(commands.given) == 8
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from octavius.compare.table import Result, relative_average, summary, values, write_tables
+from octavius.compare.table import Result, overview, relative_average, summary, values, write_tables
 
 PAPER = {  # Tables 1 and 2: without experts, with experts, the printed improvement in percent
     "images": (
@@ -17,6 +17,7 @@ PAPER = {  # Tables 1 and 2: without experts, with experts, the printed improvem
     ),
     "points": ({"cls": (19.75, 24.85), "cap": (16.19, 17.22)}, 17.06),
 }
+PAIR = [("moe", "plain")]
 METRICS = {"det": "recall50", "cap": "cider"}
 
 
@@ -37,7 +38,7 @@ def test_the_average_is_the_papers(table: str) -> None:
         }
         runs.append(Result(arm, 0, found, 1, 1.0, 1.0))
     wide = values(runs).pivot_table(index=["set", "metric"], columns=["arm", "seed"], values="value")
-    assert relative_average(wide, "plain", ["moe"])["moe"][0] == pytest.approx(printed, abs=0.02)
+    assert relative_average(wide, "moe", "plain")[0] == pytest.approx(printed, abs=0.02)
 
 
 def test_groups_of_a_set_are_not_averaged_twice() -> None:
@@ -46,14 +47,14 @@ def test_groups_of_a_set_are_not_averaged_twice() -> None:
         for arm, score in (("plain", 0.5), ("moe", 1.0))
     ]
     wide = values(runs).pivot_table(index=["set", "metric"], columns=["arm", "seed"], values="value")
-    assert relative_average(wide, "plain", ["moe"])["moe"][0] == pytest.approx(100 * (3.0 / 2.5 - 1))
+    assert relative_average(wide, "moe", "plain")[0] == pytest.approx(100 * (3.0 / 2.5 - 1))
 
 
 def test_means_spreads_and_paired_differences() -> None:
     plain, moe = [0.50, 0.60, 0.40], [0.55, 0.64, 0.48]
     runs = [run("plain", seed, acc1=score) for seed, score in enumerate(plain)]
     runs += [run("moe", seed, acc1=score) for seed, score in enumerate(moe)]
-    table = summary(values(runs), "plain")
+    table = summary(values(runs), ["plain", "moe"], PAIR)
     assert table.columns.tolist() == ["plain", "moe", "moe - plain"]
     row = table.loc[("q", "acc1")]
     gaps = [two - one for one, two in zip(plain, moe, strict=True)]
@@ -69,20 +70,39 @@ def test_means_spreads_and_paired_differences() -> None:
 
 
 def test_one_seed_has_no_spread() -> None:
-    table = summary(values([run("plain", 0, acc1=0.5), run("moe", 0, acc1=0.25)]), "plain")
+    table = summary(values([run("plain", 0, acc1=0.5), run("moe", 0, acc1=0.25)]), ["plain", "moe"], PAIR)
     assert table.loc[("q", "acc1")].tolist() == ["0.500", "0.250", "-0.250"]
 
 
 def test_files_hold_every_value(tmp_path: Path) -> None:
     runs = [run(arm, seed, acc1=0.1 * seed) for arm in ("plain", "moe") for seed in (1, 2)]
-    text = write_tables(runs, "plain", tmp_path)
+    text = write_tables(runs, ["plain", "moe"], PAIR, tmp_path)
     assert (tmp_path / "compare.md").read_text() == text + "\n"
     kept = pd.read_csv(tmp_path / "compare.csv", keep_default_na=False)
     assert kept.columns.tolist() == ["arm", "seed", "set", "metric", "value"]
     assert len(kept) == 4 * 4
     [value] = kept.query("arm == 'moe' and seed == 2 and metric == 'acc1'")["value"]
     assert math.isclose(value, 0.2)
-    lines = text.splitlines()
-    assert len({line.count("|") for line in lines}) == 1
+    for table in text.split("\n\n"):
+        assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "| q | acc1 | 0.150 ± 0.071 |" in text
     assert "|  | trainable parameters | 100.0 ± 0.0 |" in text
+
+
+def test_arms_that_were_not_tested_on_a_set_are_compared_on_the_others() -> None:
+    both = {"a": {"acc1": 0.5, "loss": 9.0}, "b": {"cider": 2.0}}
+    runs = [
+        Result("joint", 0, both, 1, 1.0, 1.0),
+        Result("first", 0, {"a": {"acc1": 0.4, "loss": 1.0}}, 1, 1.0, 1.0),
+        Result("second", 0, {"b": {"cider": 1.0}}, 1, 1.0, 1.0, 3.0),
+    ]
+    arms, pairs = ["joint", "first", "second"], [("joint", "first"), ("joint", "second")]
+    table = summary(values(runs), arms, pairs)
+    assert table.loc[("b", "cider")].tolist() == ["2.000", "-", "1.000", "-", "+1.000"]
+    assert table.loc[("", "GPU memory / GiB")].tolist() == ["-", "-", "3.000", "-", "-"]
+    assert table.loc[("", "relative average / %")].tolist() == ["", "", "", "+25.0", "+100.0"]
+    short = overview(values(runs), arms, pairs)
+    assert short.index.tolist() == [*arms, "joint - first", "joint - second"]
+    assert short.columns[:2].tolist() == ["a acc1", "b cider"]
+    assert short["a acc1"].tolist() == ["0.500", "0.400", "-", "+0.100", "-"]
+    assert short.columns[-1] == "relative average / %"

@@ -1,0 +1,167 @@
+"""Words of `octavius compare`, or a file of them, come in; the arms, seeds and differences to be made go out."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from octavius.presets import find_config
+from octavius.words import read_config
+
+KEYS = ("config", "arms", "seeds", "baseline", "differences", "out", "options")
+"""What a file of `--plan` may say; all but `differences` and `options` are options of the command too."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared.
+
+    Attributes:
+        arms: name to the configurations of its runs, each laid over the one before.
+        seeds: 0, 1, .. of every arm.
+        differences: pairs of arms; the second is subtracted from the first, seed by seed.
+        out: folder of runs and tables.
+        options: words that every `octavius fit` is given after the arm's own.
+        jobs: runs at a time.
+        print_commands: to print what a scheduler needs instead of running anything.
+    """
+
+    arms: dict[str, tuple[str, ...]]
+    seeds: int
+    differences: tuple[tuple[str, str], ...]
+    out: Path
+    options: tuple[str, ...]
+    jobs: int = 1
+    print_commands: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """The arms in the order of the tables: a baseline that all others are compared with comes first."""
+        baselines = {minus for _, minus in self.differences}
+        return sorted(self.arms, key=lambda arm: len(baselines) != 1 or arm not in baselines)
+
+
+def read_plan(words: Sequence[str]) -> Comparison:
+    """Understands the words; the command line overrides the file of `--plan`.
+
+    Raises:
+        ValueError: arms without a name of their own, a file with a key that means nothing, less than a seed.
+    """
+    given, passed_on = parser().parse_known_args(list(words))
+    asked = _read_file(given.plan) if given.plan else {}
+    asked |= {key: value for key, value in vars(given).items() if value is not None and key != "arms"}
+    if given.plan:
+        arms = _chosen(asked["arms"], given.arms)
+    elif given.arms and given.config:
+        arms = name_arms(given.config, given.arms)
+    else:
+        raise ValueError(
+            "nothing to compare: name --config and --arms, or --plan with a file such as comparisons/table_3.yaml"
+        )
+    arms = {name: (*(asked.get("config", []) if given.plan else []), *own) for name, own in arms.items()}
+    _check(arms)
+    if (seeds := asked.get("seeds", 3)) < 1:
+        raise ValueError(f"--seeds {seeds}: a comparison needs at least one seed, and two to have a spread")
+    if (jobs := asked.get("jobs", 1)) < 1:
+        raise ValueError(f"--jobs {jobs}: one run at least has to go on at a time")
+    baseline = asked.get("baseline", next(iter(arms)) if given.plan else Path(given.arms[0]).stem)
+    pairs = None if given.baseline else asked.get("differences")
+    own = [word for key, value in asked.get("options", {}).items() for word in (f"--{key}", str(value))]
+    return Comparison(
+        arms,
+        seeds,
+        _differences(arms, baseline, pairs),
+        Path(asked.get("out", "runs/compare")),
+        (*own, *passed_on),
+        jobs,
+        given.print_commands,
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command; any other is an option of every fit."""
+    made = argparse.ArgumentParser(
+        prog="octavius compare",
+        description="Train the same set-up in several variants with several seeds, test each, and write one "
+        "table with mean, spread and paired differences. Runs that are done are not repeated.",
+        epilog="Options that are not named above go to every fit, for instance --trainer.max_steps 1000.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    made.add_argument("--config", action="append", help="as of fit; itself the first arm")
+    made.add_argument(
+        "--arms", nargs="+", help="configurations to lay over it, one an arm; of a plan, names of its arms"
+    )
+    made.add_argument("--plan", help=f"file that says all this instead: {', '.join(KEYS)}")
+    made.add_argument("--seeds", type=int, help="seeds 0, 1, .. of every arm (default: 3)")
+    made.add_argument(
+        "--baseline", help="arm that the others are compared with (default: the first of --arms)"
+    )
+    made.add_argument("--out", help="folder of runs and tables (default: runs/compare)")
+    made.add_argument("--jobs", type=int, help="runs at a time, which share the cores (default: 1)")
+    made.add_argument(
+        "--print_commands", action="store_true", help="print each run's command for a scheduler, run nothing"
+    )
+    return made
+
+
+def name_arms(configs: Sequence[str], overlays: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Names to the configurations of their runs; the first arm is the configuration itself."""
+    arms = {Path(configs[-1]).stem: tuple(configs)}
+    for overlay in overlays:
+        name = Path(overlay).stem
+        if name in arms:
+            raise ValueError(f"two arms would be called {name!r}; rename one of the configuration files")
+        arms[name] = (*configs, overlay)
+    return arms
+
+
+def _read_file(name: str) -> dict[str, Any]:
+    """What a file of `--plan` says."""
+    path = find_config(name)
+    content = read_config(path)
+    if unknown := [key for key in content if key not in KEYS]:
+        raise ValueError(
+            f"{path} says {unknown[0]!r}, which a comparison does not know; it knows {', '.join(KEYS)}"
+        )
+    arms = content.get("arms")
+    if not isinstance(arms, dict) or not all(isinstance(own, list) for own in arms.values()):
+        raise ValueError(
+            f"{path} should name its arms, each with the configurations of its runs: "
+            "`arms: {one_lora: [2d.yaml, ablations/one_lora.yaml], ...}`"
+        )
+    for arm in (arm for pair in content.get("differences", []) for arm in pair):
+        if arm not in arms:
+            raise ValueError(
+                f"{path} has no arm {arm!r} to make a difference of; its arms are {', '.join(arms)}"
+            )
+    return content
+
+
+def _chosen(arms: Mapping[str, Sequence[str]], names: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+    """The arms of a file, or those of them that are named."""
+    for name in names or ():
+        if name not in arms:
+            raise ValueError(f"the plan has no arm {name!r}; its arms are {', '.join(arms)}")
+    return {name: tuple(arms[name]) for name in names or arms}
+
+
+def _check(arms: Mapping[str, Sequence[str]]) -> None:
+    """Refuses arms that cannot be folders or have no configuration, and configurations that are not there."""
+    for name, files in arms.items():
+        if not files or "/" in name:
+            raise ValueError(f"the arm {name!r} needs a name without / and at least one configuration")
+        for file in files:
+            find_config(file)
+
+
+def _differences(
+    arms: Mapping[str, object], baseline: str, pairs: Sequence[Sequence[str]] | None
+) -> tuple[tuple[str, str], ...]:
+    """The pairs that are asked for, as far as both are here; where none are, all arms against the baseline."""
+    if pairs is not None:
+        return tuple((one, other) for one, other in pairs if one in arms and other in arms)
+    if baseline not in arms:
+        raise ValueError(f"there is no arm {baseline!r} to be the baseline; arms are {', '.join(arms)}")
+    return tuple((arm, baseline) for arm in arms if arm != baseline)
