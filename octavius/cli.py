@@ -29,6 +29,7 @@ import octavius.encoders.precomputed
 import octavius.pretraining.clip
 import octavius.pretraining.views  # noqa: F401 - likewise for the models and encoders
 from datamodules.base import InstructionDataModule
+from datamodules.check_data import check_data
 from datamodules.instructions.build import build_instructions
 from datamodules.miniature.files import build
 from datamodules.miniature.rooms.files import build as build_rooms
@@ -66,6 +67,7 @@ commands:
   miniature  write the miniature's pictures                    octavius miniature data/miniature
   rooms      write the miniature's scanned rooms               octavius rooms data/rooms
   build-instructions  make instruction data from annotations   octavius build-instructions --source coco ...
+  check-data which benchmarks' data are there, and what is not octavius check-data --data-root data
 
 `octavius COMMAND --help` lists a command's options, `octavius fit --config 2d.yaml --print_config` what a run
 would use. What is set more than once is taken from the command line first, then from the --config files (the
@@ -82,6 +84,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "miniature": build,
     "rooms": build_rooms,
     "build-instructions": build_instructions,
+    "check-data": check_data,
 }
 """Commands that are plain functions."""
 
@@ -198,7 +201,9 @@ def run(words: list[str]) -> None:
         print(f"octavius {__version__}")
     elif command in FUNCTIONS:
         positional = command in ("miniature", "rooms")
-        auto_cli(FUNCTIONS[command], options, as_positional=positional, **parser_settings(command))
+        auto_cli(
+            FUNCTIONS[command], underscored(options), as_positional=positional, **parser_settings(command)
+        )
     elif command in STAGES:
         run_stage(command, options)
     elif command == "compare":
@@ -208,6 +213,11 @@ def run(words: list[str]) -> None:
         raise ValueError(
             f"there is no command '{command}'{nearest(command, known)}; commands are {', '.join(known)}"
         )
+
+
+def underscored(options: Sequence[str]) -> list[str]:
+    """Flags as parameters of functions are named: `--data-root=a-b` is `--data_root=a-b`."""
+    return [re.sub(r"^--[\w-]+", lambda flag: "--" + flag[0][2:].replace("-", "_"), word) for word in options]
 
 
 def parser_settings(command: str) -> dict[str, Any]:

@@ -25,12 +25,12 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     The file holds all splits; rows of other scans are passed over. Every utterance counts, also those that
     name the object by another word, or by which its listener did not find it: for captions they are as good.
     """
-    file = need(root, LAYOUT, "nr3d.csv", "ReferIt3D/nr3d.csv")
+    file = annotations(root)
     wanted = set(scan_names(root, split))
     folders, items = Scans(root, LAYOUT), BadItems(bad, file)
     texts: dict[tuple[str, str], list[str]] = {}
     found: dict[str, Scan] = {}
-    for line, row in _rows(file):
+    for line, row in rows(file):
         if row["scan_id"] is not None and row["scan_id"].strip() not in wanted:
             continue
         with items.guard(f"line {line}"):
@@ -55,7 +55,12 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     ]
 
 
-def _rows(file: Path) -> Iterator[tuple[int, dict[str | None, Any]]]:
+def annotations(root: Path) -> Path:
+    """The file of all splits' utterances."""
+    return need(root, LAYOUT, "nr3d.csv", "ReferIt3D/nr3d.csv")
+
+
+def rows(file: Path) -> Iterator[tuple[int, dict[str | None, Any]]]:
     """The rows of the file by the numbers of their last lines."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:

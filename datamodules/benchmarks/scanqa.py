@@ -38,8 +38,7 @@ def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Samp
     begins with the names of the objects that the annotators found it at, where there are any: for training alone,
     as they tell what is to be found. What is scored is the answer.
     """
-    name = f"ScanQA_v1.0_{split}.json"
-    file = need(root, LAYOUT, name, f"qa/{name}")
+    file = annotations(root, split)
     folders, items = Scans(root, LAYOUT), BadItems(bad, file)
     records = load_json(file, list)
     if records and not any(isinstance(record, dict) and "answers" in record for record in records):
@@ -65,6 +64,12 @@ def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Samp
             )
     items.report()
     return samples
+
+
+def annotations(root: Path, split: str) -> Path:
+    """The file of a split's questions."""
+    name = f"ScanQA_v1.0_{split}.json"
+    return need(root, LAYOUT, name, f"qa/{name}")
 
 
 def kind_of(question: str) -> str:

@@ -54,10 +54,15 @@ def read_dense_captioning(root: Path, split: str, bad: BadPolicy = "error") -> l
     return samples
 
 
+def annotations(root: Path, split: str) -> Path:
+    """The file of a split's descriptions."""
+    name = f"ScanRefer_filtered_{split}.json"
+    return need(root, LAYOUT, name, f"ScanRefer/{name}")
+
+
 def _described(root: Path, split: str, bad: BadPolicy) -> Iterator[_Described]:
     """The described objects, in the order of their first descriptions."""
-    name = f"ScanRefer_filtered_{split}.json"
-    file = need(root, LAYOUT, name, f"ScanRefer/{name}")
+    file = annotations(root, split)
     folders, items = Scans(root, LAYOUT), BadItems(bad, file)
     texts: dict[tuple[str, str], list[str]] = {}
     found: dict[str, Scan] = {}

@@ -105,13 +105,20 @@ class Scans:
         """Whether both files are there that tell the objects of a scan; test scans have none."""
         return all(file.is_file() for file in self._paths(name, (SEGMENTS, OBJECTS)))
 
+    def files(self, name: str, objects: bool = True) -> tuple[Path, ...]:
+        """Where the files of a scan should be, with those that tell its objects or without."""
+        return self._paths(name, (MESH, INFO, SEGMENTS, OBJECTS) if objects else (MESH, INFO))
+
     def scan(self, name: str, objects: bool = True) -> Scan:
         """One scan, with its objects or without.
 
         Raises:
             BadItemError: a file is missing or broken, or the files do not fit each other.
         """
-        files = self._files(name, (MESH, INFO, SEGMENTS, OBJECTS) if objects else (MESH, INFO))
+        files = self.files(name, objects)
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            raise BadItemError(f"the scan {name} lacks {' and '.join(missing)} in {files[0].parent}")
         stamps = tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in files)
         found = _read(name, files, stamps)
         if isinstance(found, str):
@@ -121,13 +128,6 @@ class Scans:
     def _paths(self, name: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
         homes = [folder for folder in self._folders if (folder.path / name).is_dir()] or self._folders
         return tuple(homes[0].file(f"{name}/{pattern.format(name)}") for pattern in patterns)
-
-    def _files(self, name: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
-        files = self._paths(name, patterns)
-        missing = [file.name for file in files if not file.is_file()]
-        if missing:
-            raise BadItemError(f"the scan {name} lacks {' and '.join(missing)} in {files[0].parent}")
-        return files
 
 
 def object_id(record: object, key: str) -> str:

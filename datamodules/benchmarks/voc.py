@@ -1,5 +1,6 @@
 """A year folder of a PASCAL VOC devkit comes in; detection samples go out."""
 
+import os
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -38,8 +39,18 @@ def read(root: Path, split: str, bad: BadPolicy = "error", difficult: bool = Fal
     annotations = DataFolder(need(root, LAYOUT, "Annotations/"))
     images = DataFolder(need(root, LAYOUT, "JPEGImages/"))
     items = BadItems(bad, root)
+    listed = read_lines(names_file)
+    if (
+        split == "test"
+        and listed
+        and {f"{line}.xml" for _, line in listed}.isdisjoint(os.listdir(annotations.path))
+    ):
+        raise ValueError(
+            f"{annotations.path} holds no annotation of the split 'test'. VOC2012's are not published: take its "
+            "split val, or the split test of VOC2007"
+        )
     samples = []
-    for number, line in read_lines(names_file):
+    for number, line in listed:
         with items.guard(f"ImageSets/Main/{split}.txt line {number}"):
             name = _name(line)
             document = _document(annotations.file(f"{name}.xml"))

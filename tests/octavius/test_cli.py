@@ -19,12 +19,23 @@ from octavius.callbacks.checkpoint import CheckpointFiles
 from octavius.callbacks.throughput import Throughput
 from octavius.cli import main
 from octavius.words import resolve
+from tests.datamodules.benchmarks import cifar_files
 from tests.tiny import ROOT, options, refused, settings, write_models
 
 LORA = {"alpha": 32.0, "dropout": 0.1, "top_k": 2, "targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}
 """The paper's settings that `small.yaml` leaves alone."""
 
-COMMANDS = ("fit", "validate", "test", "predict", "compare", "miniature", "rooms", "build-instructions")
+COMMANDS = (
+    "fit",
+    "validate",
+    "test",
+    "predict",
+    "compare",
+    "miniature",
+    "rooms",
+    "build-instructions",
+    "check-data",
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +111,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         ("predict", ["--question", "--image", "--ckpt", "last.ckpt"]),
         ("miniature", ["root", "--seed", "--sizes.scenes"]),
         ("rooms", ["root", "--seed", "--sizes.train"]),
+        ("check-data", ["--data_root", "--benchmarks", "--json"]),
         ("build-instructions", ["--source", "--root", "--split", "--kinds", "--limit", "--seed"]),
     ],
 )
@@ -286,6 +298,19 @@ def test_the_miniature_is_never_written_over_something_else(
     text = refused(["miniature", str(here)], capsys)
     assert "it holds no miniature.json" in text
     assert [path.name for path in here.iterdir()] == ["small.yaml"]
+
+
+@pytest.mark.parametrize(("cut", "status"), [(False, 0), (True, 1)])
+def test_missing_data_are_the_exit_status(
+    tmp_path: Path, cut: bool, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cifar_files.write(tmp_path / "a-b" / "cifar10", [bytes(3072)], [8])
+    if cut:
+        (tmp_path / "a-b" / "cifar10" / "test_batch").unlink()
+    with pytest.raises(SystemExit) as end:
+        main(["check-data", "--data-root", str(tmp_path / "a-b"), "--benchmarks=cifar10"])
+    assert end.value.code == status
+    assert capsys.readouterr().out.startswith("cifar10  not ready" if cut else "cifar10  ready")
 
 
 def test_the_stack_of_an_error_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,22 @@ def test_the_year_is_found(tmp_path: Path, year: str) -> None:
     assert found.media["image"].path == tmp_path / year / "JPEGImages" / "a.jpg"
 
 
+def test_a_test_split_without_annotations_is_told(tmp_path: Path) -> None:
+    write(tmp_path, {"a": document(obj("dog", (1, 1, 10, 20)))})
+    (tmp_path / "ImageSets" / "Main" / "test.txt").write_text("2008_000001\n2008_000004\n")
+    with pytest.raises(
+        ValueError, match=r"no annotation of the split 'test'\. VOC2012's are not published: take its"
+    ):
+        read(tmp_path, "test", bad="skip")
+
+
+def test_of_a_test_split_with_annotations_only_the_missing_are_bad(tmp_path: Path) -> None:
+    write(tmp_path, {"a": document(obj("dog", (1, 1, 10, 20)))})
+    (tmp_path / "ImageSets" / "Main" / "test.txt").write_text("a\nb\n")
+    [left] = kept(read, tmp_path, "test", r"test\.txt line 2: the annotation .*b\.xml cannot be read")
+    assert left.id == "a"
+
+
 def test_two_years_are_a_question_to_the_user(tmp_path: Path) -> None:
     for year in ("VOC2007", "VOC2012"):
         write(tmp_path / "VOCdevkit" / year, {"a": document(obj("dog", (1, 1, 10, 20)))})
