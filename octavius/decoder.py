@@ -1,20 +1,26 @@
 """Embeddings come in, hidden states, logits or generated tokens go out: any Hugging Face causal LM."""
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from octavius.instruction.tokenizer import Tokenizer, load_tokenizer
 from octavius.presets import find_checkpoint
 
+TOGETHER = 64
+"""Candidate answers that are scored at once."""
+
 
 class Decoder(nn.Module):
-    """A causal language model behind `embed`, `hidden`, `logits` and `generate`, with its tokenizer."""
+    """A causal language model behind `embed`, `hidden`, `logits`, `generate`, `likelihoods`, with its tokenizer."""
 
     def __init__(
         self,
@@ -90,11 +96,87 @@ class Decoder(nn.Module):
                 ),
             )
 
+    @torch.no_grad()
+    def likelihoods(
+        self,
+        embeddings: Tensor,
+        attention_mask: Tensor,
+        candidates: Sequence[Sequence[str]],
+        hold: Callable[[Tensor], AbstractContextManager[None]],
+    ) -> list[list[tuple[float, int]]]:
+        """For each prompt and candidate answer the log-probability of the answer with its end mark, and its tokens.
+
+        The prompts are run once; candidates go on from their cached keys and values, `TOGETHER` at a time. Every
+        process makes as many passes as the one with most candidates, for the sake of sharded weights.
+
+        Args:
+            embeddings: (B, T, D) left-padded prompts.
+            attention_mask: (B, T).
+            candidates: of each prompt; none for one that is not to be scored.
+            hold: gives the context in which rows (N,) of the batch are run.
+        """
+        device, tokenizer = embeddings.device, self.tokenizer
+        rows = [row for row, texts in enumerate(candidates) for _ in texts]
+        ids = [[*tokenizer.encode(f" {text}"), tokenizer.eos_id] for texts in candidates for text in texts]
+        passes = most_of_all(-(-len(rows) // TOGETHER), device)
+        if not passes:
+            return [[] for _ in candidates]
+        with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
+            with hold(torch.arange(len(embeddings), device=device)):
+                states, cache = self._cached(embeddings, attention_mask)
+            first = self.logits(states[:, -1]).float().log_softmax(-1)
+            found = []
+            for start in range(0, passes * TOGETHER, TOGETHER):
+                # A pass more than this process needs scores nothing at all.
+                part = torch.tensor(rows[start : start + TOGETHER] or [0], device=device)
+                said = [torch.tensor(one) for one in ids[start : start + TOGETHER] or [[tokenizer.eos_id]]]
+                lengths = torch.tensor([len(one) for one in said], device=device)
+                padded = pad_sequence(said, batch_first=True, padding_value=tokenizer.pad_id).to(device)
+                real = torch.arange(padded.shape[1], device=device) < lengths[:, None]
+                mask = torch.cat([attention_mask[part], real.to(attention_mask)], 1)
+                with hold(part):
+                    states, _ = self._cached(self.embed(padded), mask, rows_of(cache, part))
+                logs = torch.cat([first[part, None], self.logits(states[:, :-1]).float().log_softmax(-1)], 1)
+                each = logs.gather(2, padded[..., None])[..., 0].masked_fill(~real, 0.0).sum(1)
+                found += list(zip(each.tolist(), lengths.tolist(), strict=True))[: len(rows) - start]
+        numbered = iter(found)
+        return [[next(numbered) for _ in texts] for texts in candidates]
+
+    def _cached(self, embeddings: Tensor, attention_mask: Tensor, cache: Any = None) -> tuple[Tensor, Any]:
+        """Hidden states (B, T, D), and the cache with them in it; the mask also covers what the cache holds."""
+        places = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, -embeddings.shape[1] :]
+        known = "position_ids" in inspect.signature(self.lm.base_model.forward).parameters
+        out = self.lm.base_model(
+            inputs_embeds=embeddings,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            use_cache=True,
+            **({"position_ids": places} if known else {}),
+        )
+        return out.last_hidden_state, out.past_key_values
+
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Writes a Hugging Face folder: these weights of `lm` in half precision, configuration, tokenizer."""
         half = {name: tensor.half() for name, tensor in state.items()}
         self.lm.save_pretrained(folder, state_dict=half)
         self.tokenizer.backend.save_pretrained(str(folder))
+
+
+def rows_of(cache: Any, rows: Tensor) -> Any:
+    """A cache with these rows of another one, which stays as it is."""
+    found = copy(cache)
+    found.layers = [copy(layer) for layer in cache.layers]
+    found.batch_select_indices(rows)
+    return found
+
+
+def most_of_all(count: int, device: torch.device) -> int:
+    """The largest of the counts of all processes."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return count
+    most = torch.tensor(count, device=device)
+    distributed.all_reduce(most, distributed.ReduceOp.MAX)
+    return int(most)
 
 
 def layers(lm: nn.Module) -> list[nn.Module]:

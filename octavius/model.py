@@ -1,7 +1,7 @@
 """A `Batch` comes in, answer losses or answers go out: encoders, projectors, gate and decoder in one."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import cast
 from zlib import crc32
@@ -179,3 +179,16 @@ class Octavius(nn.Module):
             ids = self.decoder.generate(embeddings, batch.attention_mask, max(limits), **options)
         rows = [row[:limit] for row, limit in zip(ids.tolist(), limits, strict=True)]
         return [self.decoder.tokenizer.decode(row) for row in rows], gate
+
+    @torch.no_grad()
+    def likelihoods(self, batch: Batch, candidates: Sequence[Sequence[str]]) -> list[list[tuple[float, int]]]:
+        """For each sample of a left-padded batch and each candidate answer its log-probability and its tokens.
+
+        Each candidate is run with the gate weights of its own sample, as in generation.
+        """
+        gate = self.route(batch)
+
+        def hold(rows: Tensor) -> AbstractContextManager[None]:
+            return nullcontext() if gate is None else self.routing.use(gate[rows])
+
+        return self.decoder.likelihoods(self.embed(batch), batch.attention_mask, candidates, hold)

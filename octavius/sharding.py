@@ -19,7 +19,7 @@ def shard(model: nn.Module, lm: nn.Module, encoders: nn.Module, mesh: DeviceMesh
     By the mark that FSDP2 leaves on the language model, transformers generates until the last process is done.
 
     Args:
-        model: the whole model, unsharded; its methods `forward` and `generate` work as before.
+        model: the whole model, unsharded; its methods `forward`, `generate` and `likelihoods` work as before.
         lm: the language model in it, of Hugging Face.
         encoders: the frozen encoders in it.
         mesh: a one-dimensional mesh of all data-parallel processes.
@@ -27,7 +27,7 @@ def shard(model: nn.Module, lm: nn.Module, encoders: nn.Module, mesh: DeviceMesh
     for layer in layers(lm):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh, ignored_params=set(encoders.parameters()))
-    register_fsdp_forward_method(model, "generate")
-    # Weights that were first gathered in inference mode could not be trained afterwards.
-    generate = cast(Callable[..., Any], model.generate)
-    model.generate = torch.inference_mode(False)(generate)  # type: ignore[assignment]
+    for name in ("generate", "likelihoods"):
+        register_fsdp_forward_method(model, name)
+        # Weights that were first gathered in inference mode could not be trained afterwards.
+        setattr(model, name, torch.inference_mode(False)(cast(Callable[..., Any], getattr(model, name))))

@@ -163,6 +163,10 @@ class OctaviusModule(L.LightningModule):
         """Generated answers and gate weights (B, E) of a left-padded batch."""
         return self.model.generate(batch, max_new_tokens, **options)
 
+    def likelihoods(self, batch: Batch, candidates: Sequence[Sequence[str]]) -> list[list[tuple[float, int]]]:
+        """Log-probability and tokens of every candidate answer to each prompt of a left-padded batch."""
+        return self.model.likelihoods(batch, candidates)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Nothing: the evaluation callback generates, parses and scores."""
 

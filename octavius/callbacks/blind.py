@@ -17,7 +17,7 @@ from octavius.instruction.sample import Sample
 CLOUDS = frozenset({"cloud", "rois"})
 """The modalities of point clouds: media that hold objects with boxes."""
 
-MAIN = ("acc1", "acc1_name_in_text", "em1", "cider_at50", "cider", "recall50")
+MAIN = ("acc1", "acc1_name_in_text", "acc1_any_mention", "em1", "cider_at50", "cider", "recall50")
 """The one metric of a set that is compared: the first of these that it has."""
 
 

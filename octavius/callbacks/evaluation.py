@@ -14,7 +14,7 @@ from octavius.callbacks import blind
 from octavius.callbacks.answers import Answered, ask, gather_once, prediction
 from octavius.callbacks.board import log_folder
 from octavius.callbacks.controls import ALL, Control
-from octavius.callbacks.scoring import printed, rows, score, tabulate
+from octavius.callbacks.scoring import printed, rows, score, set_intervals, tabulate
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 
@@ -39,6 +39,7 @@ class Evaluation(L.Callback):
         num_beams: int = 1,
         controls: list[Control] | None = None,
         controls_limit: int | None = 100,
+        likelihood: bool = False,
     ) -> None:
         """Sets decoding, greedy by default, and the blind controls.
 
@@ -48,6 +49,7 @@ class Evaluation(L.Callback):
             controls: which of majority, text, box and shuffled stand beside the scores of samples with media, at
                 every evaluation; null takes all of them for samples with point clouds, at tests.
             controls_limit: samples of a set that are asked again for the controls, drawn by chance; null asks all.
+            likelihood: also take the most likely of all candidate answers, where a task has them: `acc1_likelihood`.
         """
         if unknown := set(controls or ()) - set(ALL):
             raise ValueError(f"there is no control {sorted(unknown)[0]!r}; known ones are {', '.join(ALL)}")
@@ -58,6 +60,7 @@ class Evaluation(L.Callback):
             )
         self.max_new_tokens, self.num_beams = max_new_tokens, num_beams
         self.controls, self.controls_limit = controls, controls_limit
+        self.likelihood = likelihood
         self.table: pd.DataFrame | None = None
         self.controls_table: pd.DataFrame | None = None
         self._mine: list[Answered] = []
@@ -100,7 +103,7 @@ class Evaluation(L.Callback):
 
     def _answer(self, module: L.LightningModule, batch: Batch) -> None:
         places = self._places[len(self._mine) : len(self._mine) + len(batch)]
-        self._mine += ask(module, batch, places, self.max_new_tokens, self.num_beams)
+        self._mine += ask(module, batch, places, self.max_new_tokens, self.num_beams, self.likelihood)
 
     def _finish(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         answers = gather_once(self._mine)
@@ -129,14 +132,23 @@ class Evaluation(L.Callback):
     ) -> None:
         """Prints the table; writes it as CSV, all scores as JSON and predictions as JSON lines beside the logs."""
         assert self.table is not None
+        between = (
+            {name: set_intervals(items) for name, items in rows(answers).items()} if stage == "test" else {}
+        )
+        if between:
+            self.table = tabulate(answers, scores, between)
         training = trainer.state.fn == "fit"
         when = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}" if training else stage
-        print(f"\n{when}: score (chance: each sample gets another's true answer)")
+        head = "score [95 % interval]" if between else "score"
+        print(f"\n{when}: {head} (chance: each sample gets another's true answer)")
         print(printed(self.table), flush=True)
         if folder is None:
             return
         protocols = {name: items[0].sample.protocol for name, items in rows(answers).items()}
-        named = {name: {"protocol": protocols[name], **row} for name, row in scores.items()}
+        named: dict[str, dict[str, Any]] = {}
+        for name, row in scores.items():
+            named[name] = {"protocol": protocols[name], **row}
+            named[name] |= {"intervals": between[name]} if name in between else {}
         folder.mkdir(parents=True, exist_ok=True)
         self.table.to_csv(folder / f"metrics_{stage}.csv")
         (folder / f"metrics_{stage}.json").write_text(json.dumps(named, indent=1))

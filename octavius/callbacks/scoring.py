@@ -1,6 +1,6 @@
 """Answers come in; scores of every set and group, what chance would reach, and a table of both go out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +9,13 @@ import torch
 
 from octavius.callbacks.answers import Answered
 from octavius.instruction.sample import DescribedObjects, References, Sample
-from octavius.metrics import PROTOCOLS
+from octavius.metrics import PROTOCOLS, Accuracy
+from octavius.metrics.resampling import intervals
 from octavius.tasks import TASKS
 
 HEADLINE = (
-    *("recall50", "precision50", "acc1", "acc1_name_in_text", "em1", "em1_refined", "cider", "cider_at25"),
+    *("recall50", "precision50", "map50", "map_coco", "acc1", "acc1_name_in_text", "acc1_any_mention"),
+    *("acc1_likelihood", "em1", "em1_refined", "cider", "cider_at25"),
     *("cider_at50", "cider_f1_at50", "bleu1", "bleu4", "rouge_l", "rouge_l_at50"),
 )
 """The columns of the table; all other metrics are logged too."""
@@ -31,7 +33,38 @@ def score_set(items: Sequence[Answered]) -> dict[str, float]:
     for metric in metrics.values():
         metric.distributed_available_fn = alone  # every process holds all answers already
     metrics.update([item.value for item in items], [item.sample.gold for item in items])
-    return {key: float(value) for key, value in metrics.compute().items()}
+    scores = {key: float(value) for key, value in metrics.compute().items()}
+    if all(item.likelihoods for item in items):
+        likely = Accuracy()
+        golds: list[Any] = [item.sample.gold for item in items]
+        likely.update([likeliest(item) for item in items], golds)
+        scores["acc1_likelihood"] = float(likely.compute()["acc1"])
+    return scores
+
+
+def likeliest(item: Answered) -> Any:
+    """The value of the candidate answer whose tokens have the largest mean log-probability."""
+    means = [total / tokens for total, tokens in item.likelihoods]
+    return TASKS[item.sample.task].chosen(means.index(max(means)), item.sample)
+
+
+def set_intervals(items: Sequence[Answered]) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of every score of `score_set`, by bootstrap over media files (images, scenes)."""
+    sample = items[0].sample
+    metrics = [*TASKS[sample.task].metrics(sample.protocol).values()]
+    golds = [item.sample.gold for item in items]
+    units = [unit(item.sample) for item in items]
+    found = intervals(metrics, [item.value for item in items], golds, units)
+    if all(item.likelihoods for item in items):
+        likely = intervals([Accuracy()], [likeliest(item) for item in items], golds, units)
+        found |= {f"{key}_likelihood": pair for key, pair in likely.items()}
+    return found
+
+
+def unit(sample: Sample) -> str:
+    """What is drawn as one: the file of its media, and where there is none the sample."""
+    paths = [str(media.path) for media in sample.media.values() if media.path is not None]
+    return "|".join(paths) or sample.id
 
 
 def alone() -> bool:
@@ -102,13 +135,23 @@ def one_truth(sample: Sample) -> Any:
     return truth
 
 
-def tabulate(answers: Sequence[Answered], scores: dict[str, dict[str, float]]) -> pd.DataFrame:
-    """One row a set (and group) with its protocol and `score (chance)` in the columns of its metrics."""
+def tabulate(
+    answers: Sequence[Answered],
+    scores: dict[str, dict[str, float]],
+    between: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+) -> pd.DataFrame:
+    """One row a set (and group) with its protocol and `score [interval] (chance)` in the columns of its metrics."""
     guesses = chance(answers)
     lines = {}
     for name, items in sorted(rows(answers).items()):
         cells = {
-            key: _cell(scores[name][key], guesses.get(name, {}).get(key)) if key in scores[name] else ""
+            key: _cell(
+                scores[name][key],
+                guesses.get(name, {}).get(key),
+                (between or {}).get(name, {}).get(key),
+            )
+            if key in scores[name]
+            else ""
             for key in HEADLINE
         }
         lines[name] = {"samples": len(items), "protocol": items[0].sample.protocol, **cells}
@@ -116,8 +159,9 @@ def tabulate(answers: Sequence[Answered], scores: dict[str, dict[str, float]]) -
     return table[[column for column in table.columns if (table[column] != "").any()]]
 
 
-def _cell(score: float, chance: float | None) -> str:
-    return f"{score:.3f} ({'-' if chance is None else format(chance, '.2f')})"
+def _cell(score: float, chance: float | None, between: tuple[float, float] | None) -> str:
+    interval = "" if between is None else f" [{between[0]:.2f}, {between[1]:.2f}]"
+    return f"{score:.3f}{interval} ({'-' if chance is None else format(chance, '.2f')})"
 
 
 def printed(table: pd.DataFrame) -> str:

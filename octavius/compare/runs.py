@@ -192,6 +192,7 @@ def scores(run: Run) -> dict[str, dict[str, float]] | None:
     found = {}
     for name, row in json.loads(files[-1].read_text()).items():
         protocol = row.pop("protocol", "standard")
+        row.pop("intervals", None)
         found[name if protocol == "standard" else f"{protocol}: {name}"] = row
     return found
 

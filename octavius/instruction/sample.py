@@ -15,10 +15,19 @@ Pose: TypeAlias = tuple[tuple[float, float, float, float], ...]
 
 @dataclass(frozen=True)
 class LabelledBox:
-    """One object: its class name and its box."""
+    """One object: its class name and its box.
+
+    Attributes:
+        label: its class name.
+        box: where it is.
+        score: how sure a model is of it; of a gold object it says nothing, and boxes compare without it.
+        ignored: a gold object that need not be found (VOC's difficult ones, COCO's crowds); finding it is no error.
+    """
 
     label: str
     box: Box
+    score: float = field(default=1.0, compare=False)
+    ignored: bool = False
 
 
 @dataclass(frozen=True)

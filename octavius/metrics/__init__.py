@@ -1,9 +1,11 @@
 """Parsed answers and golds come in; benchmark scores, equal on one process and on many, go out."""
 
 from octavius.metrics.accuracy import Accuracy, NameInText
+from octavius.metrics.average_precision import VocAP
 from octavius.metrics.bleu import Bleu
 from octavius.metrics.box_matching import BoxRecallPrecision
 from octavius.metrics.cider import Cider
+from octavius.metrics.coco_precision import CocoAP
 from octavius.metrics.dense_captions import DenseCaptions
 from octavius.metrics.detection3d import MeanAP3D
 from octavius.metrics.exact_match import ExactMatch
@@ -14,15 +16,19 @@ from octavius.metrics.protocols import (
     caption_metrics,
     class_metrics,
 )
+from octavius.metrics.published.mentions import AnyMention
+from octavius.metrics.published.synonyms import same_thing
 from octavius.metrics.rouge import RougeL
 from octavius.metrics.scene_captions import LastOfScene
 
 __all__ = [
     "PROTOCOLS",
     "Accuracy",
+    "AnyMention",
     "Bleu",
     "BoxRecallPrecision",
     "Cider",
+    "CocoAP",
     "DenseCaptions",
     "ExactMatch",
     "LastOfScene",
@@ -30,7 +36,9 @@ __all__ = [
     "NameInText",
     "Protocol",
     "RougeL",
+    "VocAP",
     "answer_metrics",
     "caption_metrics",
     "class_metrics",
+    "same_thing",
 ]

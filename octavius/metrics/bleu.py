@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -86,7 +87,7 @@ def _tally(pairs: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> tuple[list[int],
     return matched, proposed, lengths
 
 
-def _scores(matched: Sequence[int], proposed: Sequence[int], lengths: Sequence[int]) -> list[float]:
+def _scores(matched: Sequence[float], proposed: Sequence[float], lengths: Sequence[float]) -> list[float]:
     """BLEU-1 to BLEU-4 from the counts of `_tally`."""
     ratio = (lengths[0] + _TINY) / (lengths[1] + _SMALL)
     brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
@@ -95,6 +96,18 @@ def _scores(matched: Sequence[int], proposed: Sequence[int], lengths: Sequence[i
         product *= (found + _TINY) / (given + _SMALL)
         scores.append(brevity * product ** (1 / size))
     return scores
+
+
+def sentence_counts(candidate: Tokens, references: Sequence[Tokens]) -> list[int]:
+    """The ten counts of one text that add up to those of a corpus: matched and proposed by length, two lengths."""
+    matched, proposed, lengths = _tally([(candidate, references)])
+    return [*matched, *proposed, *lengths]
+
+
+def bleu_of_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """BLEU-1 to BLEU-4 (W,) of sums (W, 10) of `sentence_counts`, under their keys."""
+    rows = [_scores(row[:LONGEST], row[LONGEST:-2], row[-2:]) for row in counts.tolist()]
+    return {f"bleu{size}": np.array(column) for size, column in enumerate(zip(*rows, strict=True), start=1)}
 
 
 def closest_length(candidate: Tokens, references: Sequence[Tokens]) -> int:

@@ -2,7 +2,8 @@
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,14 +15,18 @@ from octavius.metrics.pairs import check_pairs
 
 THRESHOLD = 0.5
 
+Agree: TypeAlias = Callable[[str, str], bool]
+"""Whether a predicted label, the first, means a true one."""
+
 
 class BoxRecallPrecision(Metric):
     """Share of the true boxes that are found, and of the predicted boxes that are right, over all images.
 
-    A predicted box may stand for a true box when their IoU is at least 0.5 and their labels are the same,
-    case and outer blanks aside. Each box counts once: an image scores the largest number of pairs that can
-    be made. A prediction of None is no boxes. Precision is 0 when no box was predicted at all; recall is nan
-    when there was no box to find, and both are nan without any update, because nothing was measured.
+    A predicted box may stand for a true box when their IoU is at least 0.5 and their labels agree, by default when
+    they are the same, case and outer blanks aside. Each box counts once: an image scores the largest number of pairs
+    that can be made. A true box that is ignored need not be found, and a predicted box that could stand for
+    such a one alone is no error. A prediction of None is no boxes. Precision is 0 when no box was predicted at all;
+    recall is nan when there was no box to find, and both are nan without any update, because nothing was measured.
 
     Attributes:
         matched: pairs made.
@@ -39,20 +44,21 @@ class BoxRecallPrecision(Metric):
     predicted: Tensor
     images: Tensor
 
-    def __init__(self) -> None:
-        """Starts from no images."""
+    def __init__(self, agree: Agree | None = None) -> None:
+        """Starts from no images; `agree` tells whether a predicted label means a true one."""
         super().__init__()
+        self.agree = agree or same_label
         for name in ("matched", "true", "predicted", "images"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> None:
         """Adds the boxes predicted for an image, or None, for each gold."""
         check_pairs(predictions, golds, Boxes)
-        pairs = [(found or (), gold.objects) for found, gold in zip(predictions, golds, strict=True)]
-        self.matched += sum(matched_boxes(*pair) for pair in pairs)
-        self.predicted += sum(len(found) for found, _ in pairs)
-        self.true += sum(len(true) for _, true in pairs)
-        self.images += len(pairs)
+        counts = box_counts(predictions, golds, self.agree)
+        self.matched += sum(matched for matched, _, _ in counts)
+        self.predicted += sum(predicted for _, predicted, _ in counts)
+        self.true += sum(true for _, _, true in counts)
+        self.images += len(counts)
 
     def compute(self) -> dict[str, Tensor]:
         """The keys recall50 and precision50, fractions of 1."""
@@ -65,19 +71,42 @@ class BoxRecallPrecision(Metric):
         return {key: torch.tensor(value, device=self.device) for key, value in values.items()}
 
 
-def matched_boxes(predicted: Sequence[LabelledBox], true: Sequence[LabelledBox]) -> int:
+def same_label(said: str, label: str) -> bool:
+    """Whether two labels are the same, case and outer blanks aside."""
+    return said.strip().casefold() == label.strip().casefold()
+
+
+def box_counts(
+    predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes], agree: Agree = same_label
+) -> list[tuple[int, int, int]]:
+    """For each image the pairs made, the predicted boxes that count, and the true boxes to find."""
+    counts = []
+    for found, gold in zip(predictions, golds, strict=True):
+        wanted = [box for box in gold.objects if not box.ignored]
+        ignored = [box for box in gold.objects if box.ignored]
+        matched = matched_boxes(found or (), wanted, agree)
+        # No pair can be made with one of these, but with an ignored box: they are left out.
+        spare = [box for box in found or () if not _fitting(box, wanted, agree)]
+        free = sum(bool(_fitting(box, ignored, agree)) for box in spare)
+        counts.append((matched, len(found or ()) - free, len(wanted)))
+    return counts
+
+
+def matched_boxes(
+    predicted: Sequence[LabelledBox], true: Sequence[LabelledBox], agree: Agree = same_label
+) -> int:
     """The largest number of pairs of a predicted and a true box that agree, each box in one pair at most.
 
     >>> matched_boxes([LabelledBox("Dog ", (0, 0, 1, 1))] * 2, [LabelledBox("dog", (0, 0, 1, 0.8))])
     1
     """
-    labels = [box.label.strip().casefold() for box in true]
-    neighbours = []
-    for box in predicted:
-        label = box.label.strip().casefold()
-        same = [place for place, other in enumerate(labels) if other == label]
-        neighbours.append([place for place in same if iou(box.box, true[place].box) >= THRESHOLD])
-    return largest_matching(neighbours)
+    return largest_matching([_fitting(box, true, agree) for box in predicted])
+
+
+def _fitting(box: LabelledBox, true: Sequence[LabelledBox], agree: Agree) -> list[int]:
+    """Places of the true boxes for which a predicted one may stand."""
+    near = [place for place, other in enumerate(true) if iou(box.box, other.box) >= THRESHOLD]
+    return [place for place in near if agree(box.label, true[place].label)]
 
 
 def largest_matching(neighbours: Sequence[Sequence[int]]) -> int:

@@ -82,6 +82,36 @@ class DenseCaptions(Records):
         return self._scores(values)
 
 
+def scene_sums(
+    predictions: Sequence[Sequence[DescribedObject] | None], golds: Sequence[DescribedObjects]
+) -> dict[str, tuple[list[float], list[float]]]:
+    """For each key what every scene adds to its numerator and to its denominator; none for BLEU of a corpus."""
+    scenes = [scene_record(found or (), gold.objects) for found, gold in zip(predictions, golds, strict=True)]
+    owners = [place for place, scene in enumerate(scenes) for _ in scene["references"]]
+    references = [texts for scene in scenes for texts in scene["references"]]
+    speaking, paired = ([item for scene in scenes for item in scene[key]] for key in ("best", "paired"))
+    true = [float(len(scene["references"])) for scene in scenes]
+    predicted = [float(scene["predicted"]) for scene in scenes]
+    both = [one + other for one, other in zip(true, predicted, strict=True)]
+
+    def by_scene(values: Sequence[float]) -> list[float]:
+        sums = [0.0] * len(scenes)
+        for owner, value in zip(owners, values, strict=True):
+            sums[owner] += value
+        return sums
+
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for threshold in THRESHOLDS:
+        k = f"{threshold * 100:.0f}"
+        at = _scores_of_each(_captions(speaking, references, threshold))
+        found |= {f"{key}_at{k}": (by_scene(at[key]), true) for key in ("cider", "rouge_l")}
+        f1 = _scores_of_each(_captions(paired, references, threshold))
+        found |= {f"{key}_f1_at{k}": ([2 * one for one in by_scene(each)], both) for key, each in f1.items()}
+        right = by_scene([float(overlap > threshold) for overlap, _ in paired])
+        found |= {f"recall{k}": (right, true), f"precision{k}": (right, predicted)}
+    return found
+
+
 def scene_record(found: Sequence[DescribedObject], true: Sequence[DescribedObject]) -> dict[str, Any]:
     """One scene as `DenseCaptions` keeps it.
 

@@ -14,10 +14,13 @@ from octavius.metrics.scene_captions import LastOfScene
 Protocol: TypeAlias = Literal["standard", "published"]
 
 PROTOCOLS: dict[str, str] = {
-    "standard": "every sample, against all its references; a class by its whole name or a synonym",
-    "published": "the last answer of each scene, against one reference; a class is right where its name occurs",
+    "standard": "every sample, against all its references; a class by its whole name or a synonym; boxes by AP too",
+    "published": (
+        "the last answer of each scene, against one reference; a class is right where its name (of images: or a "
+        "synonym) occurs; boxes and choices by LAMM's rules for free text"
+    ),
 }
-"""Named ways of scoring 3D answers, and what they do, in words for the foot of a table.
+"""Named ways of scoring answers, and what they do, in words for the foot of a table.
 
 `published` is how the paper's numbers came about; `standard` is what the data sets' own evaluators do. Two
 numbers compare only under one protocol. Both score captions of an object whose box is given; where boxes are

@@ -25,6 +25,7 @@ class Task(ABC):
         unseen_questions: forms that training never draws, for zero-shot sets.
         max_answer_tokens: how far generation goes at most.
         protocols: the ways of scoring that it knows, keys of `octavius.metrics.PROTOCOLS`.
+        scored_by_scene: whether the published protocol scores one answer a scene.
     """
 
     name: ClassVar[str]
@@ -32,6 +33,7 @@ class Task(ABC):
     unseen_questions: ClassVar[tuple[str, ...]]
     max_answer_tokens: ClassVar[int]
     protocols: ClassVar[tuple[str, ...]] = ("standard",)
+    scored_by_scene: ClassVar[bool] = False
 
     def question(self, sample: Sample, rng: random.Random, unseen: bool = False) -> str:
         """The sample's own question, or one drawn from the task's forms (the unseen ones when asked).
@@ -42,7 +44,8 @@ class Task(ABC):
         """
         self.value(sample)
         self.check_protocol(sample.protocol)
-        if sample.protocol == "published" and isinstance(sample.gold, References) and not sample.gold.scene:
+        by_scene = self.scored_by_scene and sample.protocol == "published"
+        if by_scene and isinstance(sample.gold, References) and not sample.gold.scene:
             raise ValueError(
                 f"{whose(sample)}: the protocol published scores one answer a scene, but the gold names no scene; "
                 "its reader sets References.scene, or take the protocol standard"
@@ -56,6 +59,18 @@ class Task(ABC):
     @abstractmethod
     def parse(self, text: str, sample: Sample) -> Any:
         """What a model's text says to the sample's protocol, or None when it says nothing that can be scored."""
+
+    def scored(self, text: str, sample: Sample, scores: Sequence[float]) -> Any:  # noqa: ARG002
+        """As `parse`, with the scores of what the text says, where the task has a use for them."""
+        return self.parse(text, sample)
+
+    def candidates(self, sample: Sample) -> tuple[str, ...]:  # noqa: ARG002
+        """All answers that are possible, as the model would say them; none where any text may be right."""
+        return ()
+
+    def chosen(self, place: int, sample: Sample) -> Any:  # noqa: ARG002
+        """The value of the candidate at that place, as `parse` would read it."""
+        raise ValueError(f"the task {self.name} has no candidates to choose from")
 
     @abstractmethod
     def value(self, sample: Sample) -> Any:

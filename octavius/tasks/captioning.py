@@ -6,7 +6,7 @@ from typing import ClassVar
 from torchmetrics import Metric
 
 from octavius.instruction.sample import References, Sample
-from octavius.metrics import Bleu, Cider
+from octavius.metrics import PROTOCOLS, Bleu, Cider, RougeL
 from octavius.tasks.base import Task, gold_of, whose
 
 
@@ -33,6 +33,7 @@ class Captioning(Task):
         "Give a caption of what you can see in the picture.",
     )
     max_answer_tokens = 64
+    protocols: ClassVar[tuple[str, ...]] = tuple(PROTOCOLS)
 
     def answer(self, sample: Sample, rng: random.Random) -> str:
         """One of the references."""
@@ -49,13 +50,14 @@ class Captioning(Task):
             raise ValueError(f"{whose(sample)}: it has no reference text, it needs at least one")
         return texts
 
-    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
-        """CIDEr and BLEU-1..4."""
-        return [Cider(), Bleu()]
+    def _metrics(self, protocol: str) -> list[Metric]:
+        """CIDEr and BLEU-1..4 with all references; by the published protocol ROUGE-L too."""
+        return [Cider(), Bleu(), RougeL()] if protocol == "published" else [Cider(), Bleu()]
 
 
 class Conversation(Captioning):
     """One open turn of a dialogue: the question is always the data's own."""
 
     name = "conversation"
+    protocols = ("standard",)
     max_answer_tokens = 256

@@ -28,6 +28,7 @@ class Captioning3D(Captioning):
     )
     max_answer_tokens = 96
     protocols = tuple(PROTOCOLS)
+    scored_by_scene = True
 
     def _metrics(self, protocol: str) -> list[Metric]:
         """CIDEr, BLEU-1..4 and ROUGE-L, given the true box of the object."""

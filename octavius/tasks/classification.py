@@ -7,7 +7,7 @@ from typing import ClassVar
 from torchmetrics import Metric
 
 from octavius.instruction.sample import ClassName, Sample
-from octavius.metrics import Accuracy
+from octavius.metrics import PROTOCOLS, Accuracy, AnyMention
 from octavius.tasks.base import Task, gold_of, named, whose
 
 
@@ -34,13 +34,19 @@ class Classification(Task):
         "Name the class of the object.",
     )
     max_answer_tokens = 24
+    protocols: ClassVar[tuple[str, ...]] = tuple(PROTOCOLS)
 
     def answer(self, sample: Sample, rng: random.Random) -> str:  # noqa: ARG002
         """The class name."""
         return self.value(sample)
 
     def parse(self, text: str, sample: Sample) -> str | None:
-        """The class name that the text is, or the only one that it holds; None for none or several."""
+        """The class name that the text is, or the only one that it holds; None for none or several.
+
+        By the published protocol it is the text itself, on one line, or None for an empty one.
+        """
+        if sample.protocol == "published":
+            return " ".join(text.split()) or None
         names = gold_of(sample, ClassName).names
         said = " ".join(text.split())
         exact = [name for name in names if " ".join(name.split()) == said]
@@ -55,6 +61,14 @@ class Classification(Task):
         """The names by the words that stand for them, case aside."""
         return {" ".join(name.split()).casefold(): name for name in names}
 
+    def candidates(self, sample: Sample) -> tuple[str, ...]:
+        """All class names."""
+        return gold_of(sample, ClassName).names
+
+    def chosen(self, place: int, sample: Sample) -> str:
+        """The class name at that place."""
+        return gold_of(sample, ClassName).names[place]
+
     def value(self, sample: Sample) -> str:
         """The right name."""
         gold = gold_of(sample, ClassName)
@@ -65,9 +79,9 @@ class Classification(Task):
             )
         return gold.name
 
-    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
-        """Acc@1."""
-        return [Accuracy()]
+    def _metrics(self, protocol: str) -> list[Metric]:
+        """Acc@1: of the class that was understood, or of texts that mention it in any way."""
+        return [AnyMention() if protocol == "published" else Accuracy()]
 
 
 class FacialAttributes(Classification):

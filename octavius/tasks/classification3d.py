@@ -5,8 +5,7 @@ from typing import ClassVar
 
 from torchmetrics import Metric
 
-from octavius.instruction.sample import Sample
-from octavius.metrics import PROTOCOLS, class_metrics
+from octavius.metrics import class_metrics
 from octavius.tasks.classification import Classification
 
 SYNONYMS: tuple[tuple[str, ...], ...] = (
@@ -68,13 +67,6 @@ class Classification3D(Classification):
         "Name the class of this object.",
         "What kind of object do the points show?",
     )
-    protocols = tuple(PROTOCOLS)
-
-    def parse(self, text: str, sample: Sample) -> str | None:
-        """The one class name that the text means; by the published protocol the text on one line."""
-        if sample.protocol == "published":
-            return " ".join(text.split()) or None
-        return super().parse(text, sample)
 
     def _spellings(self, names: Sequence[str]) -> dict[str, str]:
         found, others = super()._spellings(names), dict[str, str]()

@@ -2,13 +2,16 @@
 
 import random
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from torchmetrics import Metric
 
 from octavius.boxes import Box, problem
 from octavius.instruction.sample import Boxes, LabelledBox, Sample
-from octavius.metrics import BoxRecallPrecision
+from octavius.metrics import PROTOCOLS, BoxRecallPrecision, CocoAP, VocAP, same_thing
+from octavius.tasks import published
 from octavius.tasks.base import Task, gold_of, whose
 
 # Each number can be read in one way only, and a label is cut, not searched for: no text takes long to read.
@@ -42,26 +45,38 @@ class Detection(Task):
         "Find every object in the picture with its box.",
     )
     max_answer_tokens = 512
+    protocols = tuple(PROTOCOLS)
 
     def answer(self, sample: Sample, rng: random.Random) -> str:  # noqa: ARG002 - the order is fixed
         """All objects from left to right; `no objects` for none."""
         ordered = sorted(self.value(sample), key=lambda item: (item.box[0], item.box[1]))
         return ", ".join(f"{item.label.strip()} [{_written(item.box)}]" for item in ordered) or "no objects"
 
-    def parse(self, text: str, sample: Sample) -> tuple[LabelledBox, ...]:  # noqa: ARG002
-        """Every `name [x1, y1, x2, y2]` in the text, without boxes reversed or outside the image."""
-        found, end = [], 0
-        for match in _BOX.finditer(text):
-            label = _label(_BOUND.split(text[end : match.start()])[-1])
-            end = match.end()
-            x1, y1, x2, y2 = (float(number) for number in match.groups())
-            if label and problem((x1, y1, x2, y2)) is None:
-                found.append(LabelledBox(label, (x1, y1, x2, y2)))
-        return tuple(found)
+    def parse(self, text: str, sample: Sample) -> tuple[LabelledBox, ...]:
+        """Every `name [x1, y1, x2, y2]` in the text, without boxes reversed or outside the image.
+
+        The published protocol reads LAMM's sentences, `octavius.tasks.published.sentence_boxes`.
+        """
+        return self.scored(text, sample, ())
+
+    def scored(self, text: str, sample: Sample, scores: Sequence[float]) -> tuple[LabelledBox, ...]:
+        """The boxes of the text with their scores, for average precision.
+
+        Args:
+            text: the answer.
+            sample: that was asked.
+            scores: one for each `]` in the text, such as the mean log-probability of the tokens since the one before;
+                without them an earlier box is surer than a later one: 1, 1/2, 1/3 ...
+        """
+        found = published.sentence_boxes(text) if sample.protocol == "published" else _boxes(text)
+        return tuple(
+            replace(box, score=scores[closed - 1] if closed <= len(scores) else 1 / place)
+            for place, (box, closed) in enumerate(found, start=1)
+        )
 
     def value(self, sample: Sample) -> tuple[LabelledBox, ...]:
-        """The gold boxes; refuses a label or a box that no answer could say."""
-        objects = gold_of(sample, Boxes).objects
+        """The gold boxes that are to be found; refuses a label or a box that no answer could say."""
+        objects = tuple(item for item in gold_of(sample, Boxes).objects if not item.ignored)
         for item in objects:
             label = item.label.strip()
             if not label or _BOUND.search(label) or _label(label) != label:
@@ -74,9 +89,24 @@ class Detection(Task):
                 raise ValueError(f"{whose(sample)}: a box of {item.label!r} is wrong: {said}")
         return objects
 
-    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
-        """Recall and precision at IoU 0.5, class-aware, one to one."""
-        return [BoxRecallPrecision()]
+    def _metrics(self, protocol: str) -> list[Metric]:
+        """Recall and precision at IoU 0.5, class-aware, one to one; by the standard protocol both kinds of AP too."""
+        if protocol == "published":
+            return [BoxRecallPrecision(same_thing)]
+        return [BoxRecallPrecision(), VocAP(), CocoAP()]
+
+
+def _boxes(text: str) -> list[tuple[LabelledBox, int]]:
+    """Each box of a text, and the number of `]` up to its end."""
+    found, end, closed = [], 0, 0
+    for match in _BOX.finditer(text):
+        label = _label(_BOUND.split(text[end : match.start()])[-1])
+        closed += text.count("]", end, match.end())
+        end = match.end()
+        x1, y1, x2, y2 = (float(number) for number in match.groups())
+        if label and problem((x1, y1, x2, y2)) is None:
+            found.append((LabelledBox(label, (x1, y1, x2, y2)), closed))
+    return found
 
 
 def _label(words: str) -> str:

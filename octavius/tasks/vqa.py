@@ -8,7 +8,8 @@ from typing import ClassVar
 from torchmetrics import Metric
 
 from octavius.instruction.sample import Choice, Sample
-from octavius.metrics import Accuracy
+from octavius.metrics import PROTOCOLS, Accuracy
+from octavius.tasks import published
 from octavius.tasks.base import Task, gold_of, named, whose
 
 _SO = "\nAnswer: "
@@ -35,6 +36,7 @@ class VQA(Task):
     questions: ClassVar[tuple[str, ...]] = ("Which option is right?",)
     unseen_questions: ClassVar[tuple[str, ...]] = ("Which of these options is the right one?",)
     max_answer_tokens = 256
+    protocols = tuple(PROTOCOLS)
 
     def question(self, sample: Sample, rng: random.Random, unseen: bool = False) -> str:
         """The question, then all options with their letters."""
@@ -52,9 +54,12 @@ class VQA(Task):
     def parse(self, text: str, sample: Sample) -> int | None:
         """The index of the answer that the text is, else of the one letter named, else of the one option.
 
-        Letters inside an option, such as the C of `C major`, are not read as one.
+        Letters inside an option, such as the C of `C major`, are not read as one. The published protocol has rules of
+        its own, `octavius.tasks.published.option`.
         """
         options = _options(sample)
+        if sample.protocol == "published":
+            return published.option(text, options)
         reason, so, rest = text.partition(_SO.rstrip())
         said = _plain(rest if so else reason)
         for form in (_said, lambda _, option: option):  # content with letter, content alone
@@ -67,6 +72,14 @@ class VQA(Task):
             return indices.pop() if len(indices) == 1 else None
         found = named(said, options)
         return found[0] if len(found) == 1 else None
+
+    def candidates(self, sample: Sample) -> tuple[str, ...]:
+        """The contents of all options."""
+        return tuple(_plain(option) for option in _options(sample))
+
+    def chosen(self, place: int, sample: Sample) -> int:  # noqa: ARG002
+        """The place itself."""
+        return place
 
     def value(self, sample: Sample) -> int:
         """The index of the right option."""

@@ -26,6 +26,7 @@ class VQA3D(Captioning):
     unseen_questions: ClassVar[tuple[str, ...]] = ("Tell me what there is in this room.",)
     max_answer_tokens = 48
     protocols = tuple(PROTOCOLS)
+    scored_by_scene = True
 
     def answer(self, sample: Sample, rng: random.Random) -> str:
         """One of the accepted answers; after a reason the first of them."""

@@ -49,7 +49,7 @@ def test_a_prediction_of_boxes_is_plain_json() -> None:
     item = Answered(one, "Where?", "dog [0, 0, 0.33333333, 1]", (LabelledBox("dog", (0, 0, 1 / 3, 1)),), None)
     line = json.loads(json.dumps(prediction(item)))
     assert line["parsed"] == [{"label": "dog", "box": [0, 0, 0.3333, 1]}]
-    assert line["gold"] == [{"label": "cat", "box": [0, 0, 0.2, 0.2]}]
+    assert line["gold"] == {"boxes": [{"label": "cat", "box": [0, 0, 0.2, 0.2], "ignored": False}]}
     assert line["media"] == {"image": str(Path("a/b.png"))}
     assert line["gate"] is None
 
@@ -60,4 +60,6 @@ def test_a_prediction_of_described_objects_is_plain_json() -> None:
     (one,) = answered([sample("r", "dense_captioning3d", gold)])
     line = json.loads(json.dumps(prediction(one)))
     assert line["parsed"] == [{"texts": ["a blue chair at the wall"], "box": [4, 4, 0.5, 1, 1, 1]}]
-    assert line["gold"] == [{"texts": ["a blue chair at the wall", "a chair"], "box": [4, 4, 0.5, 1, 1, 1]}]
+    assert line["gold"] == {
+        "described": [{"texts": ["a blue chair at the wall", "a chair"], "box": [4, 4, 0.5, 1, 1, 1]}]
+    }

@@ -97,28 +97,31 @@ def test_an_evaluation_from_prompts_to_files(
         "question": TASKS["vqa"].question(asked[0].samples[1], FIRST),
         "prediction": "(C)",
         "parsed": 2,
-        "gold": 1,
+        "gold": {"options": ["red", "blue", "green"], "answer": 1},
         "gate": [0.25, 0.75],
     }
     assert (written[4]["prediction"], written[4]["parsed"]) == ("no idea", None)
     assert written[5]["prediction"] == "ein schöner Ring"
     assert written[5]["question"] in TASKS["captioning"].unseen_questions
-    assert written[5]["gold"] == ["a red ring on a mat", "a picture of it"]
+    assert written[5]["gold"] == {"texts": ["a red ring on a mat", "a picture of it"], "scene": ""}
 
     assert callback.table is not None
     table = callback.table
     assert table.index.tolist() == ["captions", "seen/vqa", "seen/vqa/colour", "seen/vqa/side"]
     assert table["samples"].tolist() == [3, 5, 3, 2]
     assert table.columns.tolist() == ["samples", "protocol", "acc1", "cider", "bleu1", "bleu4"]
-    assert table["acc1"]["seen/vqa"].startswith("0.600 (")
+    assert table["acc1"]["seen/vqa"].startswith("0.600 [0.20, 1.00] (")
     assert table["acc1"]["captions"] == ""
     kept = pd.read_csv(Path(logger.log_dir) / "metrics_test.csv", index_col=0, keep_default_na=False)
     assert kept.astype(str).equals(table.astype(str))
     exact = json.loads((Path(logger.log_dir) / "metrics_test.json").read_text())
+    between = exact["seen/vqa"].pop("intervals")
+    assert between.keys() == {"acc1"}
+    assert between["acc1"] == pytest.approx([0.2, 1.0])
     assert exact["seen/vqa"] == {"protocol": "standard", "acc1": pytest.approx(0.6)}
     assert exact.keys() == set(table.index)
     said = capsys.readouterr().out
-    assert "\ntest: score (chance:" in said
+    assert "\ntest: score [95 % interval] (chance:" in said
     assert "blind" not in said
     assert not list(Path(logger.log_dir).glob("controls*")), "no sample brings a cloud"
     assert printed(table) in said

@@ -118,6 +118,8 @@ EXAMPLES: dict[str, Gold] = {
 }
 WAYS = [(name, protocol) for name, task in TASKS.items() for protocol in task.protocols]
 """Every task with every protocol that scores it."""
+SENTENCES = {("detection", "published"): "It is classified as cat, at [0.1, 0.1, 0.5, 0.5]."}
+"""What a protocol takes for the right answer, where it is not the task's own."""
 
 
 def test_every_task_is_tested_here() -> None:
@@ -175,6 +177,8 @@ def test_no_text_raises(name: str, data: st.DataObject) -> None:
     "text", ["", " \n", "?!", "xyzzy", "[0.1, 0.2", "\u212a", "(\u212a)", "[]" * 50, "\0"]
 )
 def test_garbage_scores_nothing(name: str, protocol: str, text: str) -> None:
+    if (name, protocol) == ("facial_attributes", "published"):
+        pytest.skip("by the published rule whatever does not say no says yes")
     task, one = TASKS[name], replace(sample(name, EXAMPLES[name]), protocol=protocol)
     metrics = task.metrics(protocol)
     metrics.update([task.parse(text, one)], [one.gold])
@@ -185,7 +189,8 @@ def test_garbage_scores_nothing(name: str, protocol: str, text: str) -> None:
 def test_the_right_answer_scores_best(name: str, protocol: str) -> None:
     task, metrics = TASKS[name], TASKS[name].metrics(protocol)
     one = replace(sample(name, EXAMPLES[name]), protocol=protocol)
-    metrics.update([task.parse(task.answer(one, RNG), one)], [one.gold])
+    said = SENTENCES.get((name, protocol), task.answer(one, RNG))
+    metrics.update([task.parse(said, one)], [one.gold])
     scores = {key: float(value) for key, value in metrics.compute().items() if "cider" not in key}
     assert scores
     assert all(value == pytest.approx(1) for value in scores.values())

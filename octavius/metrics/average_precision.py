@@ -1,0 +1,151 @@
+"""Scored and true boxes of images come in; average precision as PASCAL VOC takes it goes out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from octavius.boxes import iou
+from octavius.instruction.sample import Boxes, LabelledBox
+from octavius.metrics.pairs import check_pairs
+from octavius.metrics.records import Records
+
+THRESHOLD = 0.5
+ELEVEN = np.linspace(0, 1, 11)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """All detections of one class: D of them, N images.
+
+    Attributes:
+        scores: (D,).
+        hits: (D,) whether each found an object; those that found an ignored one are left out.
+        images: (D,) place of the image of each.
+        objects: (N,) how many objects there are to find in each image.
+    """
+
+    scores: np.ndarray
+    hits: np.ndarray
+    images: np.ndarray
+    objects: np.ndarray
+
+
+class BoxRecords(Records):
+    """Predicted boxes with their scores, and true ones, by image."""
+
+    def __init__(self) -> None:
+        """Starts from no images."""
+        super().__init__("boxes")
+
+    def update(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> None:
+        """Adds the boxes predicted for an image, or None, for each gold."""
+        check_pairs(predictions, golds, Boxes)
+        self.keep(image_record(found or (), gold) for found, gold in zip(predictions, golds, strict=True))
+
+
+class VocAP(BoxRecords):
+    """Mean over classes of the average precision at IoU 0.5, by the rules of PASCAL VOC.
+
+    Of each class all detections of all images are taken by falling score, those of equal score at once. Each looks at
+    the object of its class in its image with which its IoU is largest: at 0.5 or more it hits, unless a better
+    detection has hit the same object. One that finds an ignored (difficult) object is neither a hit nor a miss. Of
+    the precision that is still reached at each recall VOC2007 takes the mean at eleven recalls, later years the area.
+    Classes without an object to find are left out; without any, the values are nan. Labels compare case aside.
+    """
+
+    def compute(self) -> dict[str, Tensor]:
+        """The keys map50 (all points) and map50_11point, fractions of 1."""
+        images = self.kept()
+        values = voc_values(voc_ranked(images), np.ones((1, len(images))))
+        return self._scores({key: float(value[0]) for key, value in values.items()})
+
+
+def image_record(found: Sequence[LabelledBox], gold: Boxes) -> dict[str, Any]:
+    """One image as JSON: found [label, box, score], true [label, box, ignored]; labels without case and blanks."""
+    return {
+        "found": [[box.label.strip().casefold(), box.box, box.score] for box in found],
+        "true": [[box.label.strip().casefold(), box.box, box.ignored] for box in gold.objects],
+    }
+
+
+def voc_ranked(images: Sequence[dict[str, Any]]) -> list[Ranked]:
+    """The detections of every class that has an object to find, with what VOC's rule says of each."""
+    labels = sorted({label for image in images for label, _, ignored in image["true"] if not ignored})
+    return [_voc_class(images, label) for label in labels]
+
+
+def _voc_class(images: Sequence[dict[str, Any]], label: str) -> Ranked:
+    scores, hits, places, objects = [], [], [], []
+    for place, image in enumerate(images):
+        true = [(box, ignored) for name, box, ignored in image["true"] if name == label]
+        found = sorted(
+            ((box, score) for name, box, score in image["found"] if name == label), key=lambda it: -it[1]
+        )
+        objects.append(sum(not ignored for _, ignored in true))
+        taken: set[int] = set()
+        for box, score in found:
+            overlaps = [iou(box, other) for other, _ in true]
+            best = int(np.argmax(overlaps)) if overlaps else -1
+            over = best >= 0 and overlaps[best] >= THRESHOLD
+            if over and true[best][1]:
+                continue
+            scores.append(score)
+            hits.append(over and best not in taken)
+            places.append(place)
+            taken |= {best} if over else set()
+    return Ranked(np.array(scores), np.array(hits, bool), np.array(places, int), np.array(objects))
+
+
+def voc_values(classes: Sequence[Ranked], weights: np.ndarray) -> dict[str, np.ndarray]:
+    """map50 and map50_11point (W,) when each image counts as often as its weight (W, N) says."""
+    area, eleven = [], []
+    for ranked in classes:
+        recall, precision = curve(ranked, weights, ties_at_once=True)
+        area.append(_area(recall, precision))
+        eleven.append(at_recalls(recall, precision, ELEVEN))
+    return {"map50": known_means(area, len(weights)), "map50_11point": known_means(eleven, len(weights))}
+
+
+def curve(ranked: Ranked, weights: np.ndarray, ties_at_once: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Recall and the precision that is still reached (W, D) at falling scores; nan where nothing is to find."""
+    order = np.argsort(-ranked.scores, kind="stable")
+    counts = weights[:, ranked.images[order]]
+    hits = np.cumsum(counts * ranked.hits[order], axis=1)
+    alls = np.cumsum(counts, axis=1)
+    objects = weights @ ranked.objects
+    with np.errstate(divide="ignore", invalid="ignore"):
+        recall = np.where(objects[:, None] > 0, hits / objects[:, None], np.nan)
+        precision = np.where(alls > 0, hits / alls, 0.0)
+    if ties_at_once and len(order):
+        scores = ranked.scores[order]
+        last = np.append(scores[1:] != scores[:-1], True)
+        recall, precision = recall[:, last], precision[:, last]
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    if not recall.shape[1]:  # no detection at all: one point at no recall
+        recall, precision = np.where(objects[:, None] > 0, 0.0, np.nan), np.zeros((len(weights), 1))
+    return recall, precision
+
+
+def _area(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    return (np.diff(recall, axis=1, prepend=0.0) * precision).sum(1)
+
+
+def at_recalls(recall: np.ndarray, precision: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The mean (W,) of the precision at some recalls; where a recall is never reached it is zero."""
+    total = np.zeros(len(recall))
+    padded = np.append(precision, np.zeros((len(precision), 1)), axis=1)
+    for one in wanted:
+        place = (recall < one - 1e-9).sum(1)
+        total += np.take_along_axis(padded, place[:, None], axis=1)[:, 0]
+    return np.where(np.isnan(recall[:, 0]), np.nan, total / len(wanted))
+
+
+def known_means(rows: Sequence[np.ndarray], width: int) -> np.ndarray:
+    """The mean over classes (width,), without those that have nothing to find."""
+    table = np.stack(rows) if rows else np.full((1, width), np.nan)
+    known = ~np.isnan(table)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, table, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)

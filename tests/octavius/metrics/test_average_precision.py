@@ -1,0 +1,165 @@
+"""Scored boxes come in; AP equal to the devkit's loop, to pycocotools and to sums by hand goes out."""
+
+import contextlib
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from octavius.boxes import iou
+from octavius.instruction.sample import Boxes, LabelledBox
+from octavius.metrics import CocoAP, VocAP
+
+EDGES = st.tuples(*[st.integers(0, 3)] * 2, *[st.integers(1, 3)] * 2)
+objects = st.builds(
+    LabelledBox,
+    st.sampled_from(["dog", "cat"]),
+    EDGES.map(lambda s: (s[0] / 8, s[1] / 8, (s[0] + s[2]) / 8, (s[1] + s[3]) / 8)),  # exact in binary
+    ignored=st.integers(0, 4).map(lambda n: n == 0),
+)
+Scenes = list[tuple[list[LabelledBox], list[LabelledBox]]]
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+HALF = (0.0, 0.0, 1.0, 0.4)
+
+
+@st.composite
+def scenes(draw: st.DrawFn, ignored: bool = True) -> Scenes:
+    """Images of predicted boxes, no two of one score, and of true ones."""
+    pairs = draw(
+        st.lists(st.tuples(st.lists(objects, max_size=4), st.lists(objects, max_size=4)), max_size=4)
+    )
+    scores = iter(draw(st.permutations(range(16))))
+    found = [[replace(box, score=next(scores) / 16, ignored=False) for box in boxes] for boxes, _ in pairs]
+    true = [[box if ignored else replace(box, ignored=False) for box in boxes] for _, boxes in pairs]
+    return list(zip(found, true, strict=True))
+
+
+def values(metric: VocAP | CocoAP, images: Scenes) -> dict[str, float]:
+    metric.update([found for found, _ in images], [Boxes(tuple(true)) for _, true in images])
+    return {key: value.item() for key, value in metric.compute().items()}
+
+
+def devkit(images: Scenes, label: str, eleven: bool) -> float | None:
+    """The loop of the VOC devkit for one class."""
+    true = [[box for box in boxes if box.label == label] for _, boxes in images]
+    to_find = sum(not box.ignored for boxes in true for box in boxes)
+    if not to_find:
+        return None
+    found = [(box, place) for place, (boxes, _) in enumerate(images) for box in boxes if box.label == label]
+    taken: set[tuple[int, int]] = set()
+    right, wrong, curve = 0, 0, []
+    for box, place in sorted(found, key=lambda item: -item[0].score):
+        best, at = 0.0, -1
+        for number, other in enumerate(true[place]):
+            if iou(box.box, other.box) > best:
+                best, at = iou(box.box, other.box), number
+        if best >= 0.5:
+            if true[place][at].ignored:
+                continue
+            if (place, at) in taken:
+                wrong += 1
+            else:
+                taken.add((place, at))
+                right += 1
+        else:
+            wrong += 1
+        curve.append((right / to_find, right / (right + wrong)))
+
+    def reached(recall: float) -> float:
+        return max((precision for r, precision in curve if r >= recall - 1e-12), default=0.0)
+
+    if eleven:
+        return sum(reached(t / 10) for t in range(11)) / 11
+    return sum(reached(n / to_find) for n in range(1, to_find + 1)) / to_find
+
+
+@given(scenes())
+def test_voc_equals_the_devkits_loop(images: Scenes) -> None:
+    found = values(VocAP(), images)
+    for key, eleven in (("map50", False), ("map50_11point", True)):
+        each = [ap for label in ("cat", "dog") if (ap := devkit(images, label, eleven)) is not None]
+        expected = sum(each) / len(each) if each else math.nan
+        assert found[key] == pytest.approx(expected, abs=1e-6, nan_ok=True)
+
+
+def reference(images: Scenes, folder: Path) -> Sequence[float]:
+    """Pycocotools as one calls it, on files in pixels."""
+    numbers = {"cat": 1, "dog": 2}
+
+    def row(box: LabelledBox, place: int) -> dict[str, object]:
+        x1, y1, x2, y2 = (64 * edge for edge in box.box)
+        sides = [x1, y1, x2 - x1, y2 - y1]
+        return {
+            "image_id": place,
+            "category_id": numbers[box.label],
+            "bbox": sides,
+            "area": sides[2] * sides[3],
+        }
+
+    true = [
+        row(box, n) | {"iscrowd": int(box.ignored)} for n, (_, boxes) in enumerate(images) for box in boxes
+    ]
+    data = {
+        "images": [{"id": place} for place in range(len(images))],
+        "categories": [{"id": number, "name": name} for name, number in numbers.items()],
+        "annotations": [{"id": place, **one} for place, one in enumerate(true, start=1)],
+    }
+    (folder / "gt.json").write_text(json.dumps(data))
+    found = [row(box, n) | {"score": box.score} for n, (boxes, _) in enumerate(images) for box in boxes]
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(folder / "gt.json"))
+        evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(value) for value in evaluation.stats[:3]]
+
+
+@given(images=scenes().filter(lambda images: any(found for found, _ in images)))
+def test_coco_equals_pycocotools(images: Scenes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    found = values(CocoAP(), images)
+    expected = [
+        math.nan if value == -1 else value for value in reference(images, tmp_path_factory.getbasetemp())
+    ]
+    assert [found[key] for key in ("map_coco", "map50_coco", "map75_coco")] == pytest.approx(
+        expected, abs=1e-6, nan_ok=True
+    )
+
+
+def test_by_hand() -> None:
+    """One object in each of two images: found second, after a false box, and never; a third image is all ignored."""
+    images = [
+        ([LabelledBox("dog", HALF, 0.9), LabelledBox("Dog ", WHOLE, 0.8)], [LabelledBox("dog", WHOLE)]),
+        ([LabelledBox("cat", WHOLE, 1.0)], [LabelledBox("dog", WHOLE)]),
+        ([LabelledBox("dog", WHOLE, 1.0)], [LabelledBox("dog", WHOLE, ignored=True)]),
+    ]
+    found = values(VocAP(), images)
+    assert found["map50"] == pytest.approx(1 / 4)  # half the recall at a precision of 1/2
+    assert found["map50_11point"] == pytest.approx(6 / 11 / 2)  # at the recalls 0, .1 .. .5
+    equal = [([replace(box, score=0.5) for box in boxes], true) for boxes, true in images]
+    assert values(VocAP(), equal)["map50"] == pytest.approx(1 / 4), "boxes of one score count at once"
+
+
+def test_nothing_to_find_and_nothing_found() -> None:
+    for metric, key in ((VocAP(), "map50"), (CocoAP(), "map_coco")):
+        assert math.isnan(metric.compute()[key].item())
+        metric.update([None], [Boxes((LabelledBox("cat", WHOLE),))])
+        assert metric.compute()[key].item() == 0
+
+
+def test_rank_of_scores_decides() -> None:
+    true = [LabelledBox("cat", WHOLE)]
+    sure = [LabelledBox("cat", WHOLE, 0.9), LabelledBox("cat", HALF, 0.1)]
+    assert values(VocAP(), [(sure, true)])["map50"] == pytest.approx(1)
+    unsure = [replace(box, score=1 - box.score) for box in sure]
+    assert values(VocAP(), [(unsure, true)])["map50"] == pytest.approx(1 / 2)
+    assert np.isclose(values(CocoAP(), [(unsure, true)])["map50_coco"], 1 / 2)
