@@ -196,6 +196,14 @@ def test_json_says_the_same(whole: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert json.loads(capsys.readouterr().out) == [expected]
 
 
+def test_real_samples_are_ready(shared_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "VOCdevkit").mkdir()
+    (tmp_path / "VOCdevkit" / "VOC2007").symlink_to(shared_data / "voc2007-tiny")
+    (tmp_path / "coco").symlink_to(shared_data / "coco-tiny")
+    for name in ("voc2007", "coco_detection", "coco_captioning"):
+        assert check(tmp_path, SUITE[name][0]).missing == ()
+
+
 def test_a_root_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"the data root .*nowhere does not exist; name the folder"):
         check_data(tmp_path / "nowhere")

@@ -1,11 +1,14 @@
 """Names of the paper's benchmarks become sources below one data root."""
 
+from pathlib import Path
+
 import pytest
 
 from datamodules.benchmarks import BENCHMARKS
 from datamodules.benchmarks.suite import SUITE, sources
 from octavius.tasks import TASKS
 
+ROOT = Path(__file__).resolve().parents[3]
 GROUPS = ("2d", "3d", "lamm_2d", "lamm_3d")
 PAPER = {
     "2d": ["voc2012", "scienceqa", "flickr30k", "cifar10", "celeba_hair", "celeba_smile"],
@@ -45,3 +48,11 @@ def test_what_is_not_known_is_answered_with_what_is(names: str) -> None:
         ValueError, match=r"expected names of benchmarks .*; known are voc2012, scienceqa, .*lamm_3d"
     ):
         sources(names)
+
+
+def test_the_documentation_names_all_of_them() -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    assert [name for name in SUITE if f"`{name}`" not in page] == []
+    homes = {source.folder for name in ("2d", "3d") for source in SUITE[name]}
+    assert [folder for folder in homes if f"`{folder}`" not in page] == []
+    assert [folder for folder in homes if f"\n      {folder.split('/')[0]}/ " not in page] == []
