@@ -36,12 +36,16 @@ _CLOUDS = (
 """Tables 2 and 3: the first three are of the scans' own data set, the last two zero-shot."""
 
 _LAMM_IMAGES = (
-    Source("lamm", "Detection_VOC2012", _LAMM, name="lamm_voc2012"),
-    Source("lamm", "VQA_SQAimage", _LAMM, name="lamm_scienceqa"),
-    Source("lamm", "Caption_flickr30k", _LAMM, name="lamm_flickr30k"),
-    Source("lamm", "Classification_CIFAR10", _LAMM, name="lamm_cifar10"),
-    Source("lamm", "Facial_Classification_CelebA(Hair)", _LAMM, name="lamm_celeba_hair"),
-    Source("lamm", "Facial_Classification_CelebA(Smile)", _LAMM, name="lamm_celeba_smile"),
+    Source("lamm", "Detection_VOC2012", _LAMM, name="lamm_voc2012", protocol="published"),
+    Source("lamm", "VQA_SQAimage", _LAMM, name="lamm_scienceqa", protocol="published"),
+    Source("lamm", "Caption_flickr30k", _LAMM, name="lamm_flickr30k", protocol="published"),
+    Source("lamm", "Classification_CIFAR10", _LAMM, name="lamm_cifar10", protocol="published"),
+    Source(
+        "lamm", "Facial_Classification_CelebA(Hair)", _LAMM, name="lamm_celeba_hair", protocol="published"
+    ),
+    Source(
+        "lamm", "Facial_Classification_CelebA(Smile)", _LAMM, name="lamm_celeba_smile", protocol="published"
+    ),
 )
 
 _LAMM_CLOUDS = (
@@ -51,6 +55,7 @@ _LAMM_CLOUDS = (
     Source("scan2inst", "Classification_shapenet", _OCTAVIUS, name="lamm_shapenet55", protocol="published"),
     Source("scan2inst", "Caption_nr3d", _OCTAVIUS, name="lamm_nr3d", protocol="published"),
 )
+"""By LAMM's files, which the paper's numbers are of, and scored as those were."""
 
 _OTHERS = (
     Source("voc_detection", "test", "VOCdevkit/VOC2007", name="voc2007"),

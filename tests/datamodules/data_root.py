@@ -135,7 +135,7 @@ def _shapenet(root: Path) -> None:
     text(root / "shapenet-55" / "test.txt", "02691156-1a.npy\n")
     text(root / "shapenet_synset_dict.json", json.dumps({"02691156": "airplane"}))
     (root / "shapenet_pc").mkdir()
-    np.save(root / "shapenet_pc" / "02691156-1a.npy", np.eye(3, dtype="float32"))
+    np.save(root / "shapenet_pc" / "02691156-1a.npy", np.vstack([np.eye(3), -np.eye(3)]).astype("float32"))
 
 
 def _scan2inst(root: Path) -> None:
