@@ -53,9 +53,10 @@ def test_conda_and_pip_ask_for_the_same(setup: ConfigParser) -> None:
     assert sorted(asked) == sorted(requirements(setup))
 
 
-def test_the_extra_dev_holds_the_extra_gguf(setup: ConfigParser) -> None:
+@pytest.mark.parametrize("extra", ["gguf", "instructions"])
+def test_the_extra_dev_holds_the_others(setup: ConfigParser, extra: str) -> None:
     extras = setup["options.extras_require"]
-    assert set(lines(extras["gguf"])) <= set(lines(extras["dev"]))
+    assert set(lines(extras[extra])) <= set(lines(extras["dev"]))
 
 
 def test_every_direct_dependency_is_pinned_inside_its_bounds(setup: ConfigParser) -> None:

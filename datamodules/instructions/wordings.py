@@ -128,6 +128,7 @@ def mentioned(text: str, names: tuple[str, ...]) -> set[str]:
     >>> sorted(mentioned("Two hot dogs beside a cup.", ("cup", "dog", "hot dog")))
     ['cup', 'hot dog']
     """
-    forms = {form: name for name in names for form in (plural(name), name)}
+    words = text.casefold()
+    forms = {form: name for name in names for form in (plural(name), name) if form.casefold() in words}
     spelled = list(forms)
     return {forms[spelled[place]] for place in named(text, spelled)}

@@ -1,0 +1,133 @@
+"""Annotations come in, items in a language model's words go out, all checked, with what was rejected and the cost."""
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datamodules.instructions import pictures, rooms
+from datamodules.instructions.annotation import Annotation
+from datamodules.instructions.answers import Answers
+from datamodules.instructions.endpoint import Endpoint, Spent, ask_all
+from datamodules.instructions.pictures import Item
+from datamodules.instructions.prompts import Job, messages
+from datamodules.instructions.validation import Pair, check, pairs_of, vocabulary
+
+OBJECTS = 16
+"""So many objects of a scan are named or described in one request."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run made.
+
+    Attributes:
+        items: entries of the instruction file, in the order of the annotations.
+        rejected: what is not in it, and why.
+        unanswered: how many requests found no answer.
+        cached: how many requests the cache answered.
+        spent: what the others took.
+    """
+
+    items: list[Item]
+    rejected: list[dict[str, Any]]
+    unanswered: int
+    cached: int
+    spent: Spent
+
+    def told(self, prices: tuple[float, float] | None) -> str:
+        """What it took in a line, with money where the prices of a million tokens (in, out) are known."""
+        spent = self.spent
+        text = (
+            f"asked {spent.requests} requests ({self.cached} more came from the cache, {spent.again} were asked "
+            f"again for better JSON): {spent.tokens_in:,} tokens in, {spent.tokens_out:,} out"
+        )
+        if prices is None:
+            return text
+        cost = (spent.tokens_in * prices[0] + spent.tokens_out * prices[1]) / 1e6
+        return f"{text}; cost {cost:.4f} at {prices[0]:g} and {prices[1]:g} a million"
+
+    def why(self) -> str:
+        """The most frequent reasons of what was rejected, without the words that differ."""
+        reasons = Counter(re.sub(r"'[^']*'|\[[^\]]*\]|\d+", "..", row["reason"]) for row in self.rejected)
+        return ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+
+
+def by_model(
+    annotations: Sequence[Annotation],
+    kinds: Sequence[str],
+    endpoint: Endpoint,
+    answers: Answers,
+    place: Callable[[Annotation], str],
+    progress: bool,
+) -> Outcome:
+    """Asks for pairs about every annotation, and keeps those that it proves.
+
+    Args:
+        annotations: of pictures or of scans.
+        kinds: what to ask for, `task_type`s.
+        endpoint: whom to ask.
+        answers: the cache.
+        place: where the picture of an annotation lies, relative to the folder of the file.
+        progress: shows a progress bar.
+
+    Raises:
+        ValueError: the endpoint does not answer.
+    """
+    jobs = [job for annotation in annotations for job in jobs_of(annotation, tuple(kinds))]
+    bodies = [endpoint.body(messages(job)) for job in jobs]
+    keys = [endpoint.key(body) for body in bodies]
+    wanted = dict(zip(keys, bodies, strict=True))
+    cached = sum(key in answers for key in wanted)
+    try:
+        spent, failed = ask_all(endpoint, wanted, answers, fault, progress)
+    except KeyboardInterrupt:
+        done = sum(key in answers for key in wanted)
+        print(
+            f"stopped: {done} of {len(wanted)} answers are kept in {answers.path}; the same command goes on",
+            file=sys.stderr,
+        )
+        raise
+    names, items, rejected = vocabulary(annotations), list[Item](), list[dict[str, Any]]()
+    numbers: Counter[tuple[str, str]] = Counter()
+    for job, key in zip(jobs, keys, strict=True):
+        about = job.annotation.name
+        if key in failed:
+            rejected.append({"about": about, "reason": f"no answer: {failed[key]}", "pair": None})
+            continue
+        good, bad = check(job, answers[key].text, names)
+        rejected += [{"about": about, "reason": reason, "pair": pair} for reason, pair in bad]
+        for pair in good:
+            items.append(entry(job.annotation, pair, numbers[about, pair.kind], place))
+            numbers[about, pair.kind] += 1
+    return Outcome(items, rejected, len(failed), cached, spent)
+
+
+def jobs_of(annotation: Annotation, kinds: tuple[str, ...]) -> Iterator[Job]:
+    """The requests about one picture or scan: of a scan one about the room, and one for some objects at a time."""
+    if annotation.image is not None:
+        yield Job(annotation, kinds)
+        return
+    single = tuple(kind for kind in kinds if kind != "VQA3D")
+    if "VQA3D" in kinds:
+        yield Job(annotation, ("VQA3D",))
+    for first in range(0, len(annotation.things) if single else 0, OBJECTS):
+        yield Job(annotation, single, annotation.things[first : first + OBJECTS])
+
+
+def fault(text: str) -> str | None:
+    """What is wrong with the form of an answer."""
+    try:
+        pairs_of(text)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def entry(annotation: Annotation, pair: Pair, number: int, place: Callable[[Annotation], str]) -> Item:
+    """One pair as an entry of the file."""
+    if annotation.image is None:
+        return rooms.item(annotation, pair.thing, pair.kind, pair.talk)
+    return pictures.item(annotation, place(annotation), pair.kind, number, pair.talk)

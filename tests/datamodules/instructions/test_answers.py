@@ -1,0 +1,46 @@
+"""The cache of answers: kept at once, found again, and not lost with a last line that was cut."""
+
+from pathlib import Path
+
+from datamodules.instructions.answers import Answer, Answers, key_of
+
+ONE, TWO = Answer("Yes.\nNo.", 10, 2), Answer("ä", 0, 0)
+
+
+def test_answers_are_found_again(tmp_path: Path) -> None:
+    answers = Answers(tmp_path / "a.jsonl")
+    assert "1" not in answers
+    answers.add("1", ONE)
+    answers.add("2", TWO)
+    again = Answers(tmp_path / "a.jsonl")
+    assert len(again) == 2
+    assert (again["1"], again["2"]) == (ONE, TWO)
+
+
+def test_a_line_that_was_cut_is_passed_over_and_the_next_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    answers = Answers(file)
+    answers.add("1", ONE)
+    answers.add("2", TWO)
+    file.write_bytes(file.read_bytes()[:-9])
+    cut = Answers(file)
+    assert "1" in cut
+    assert "2" not in cut
+    cut.add("3", TWO)
+    again = Answers(file)
+    assert ("1" in again, "2" in again, again["3"]) == (True, False, TWO)
+
+
+def test_what_is_no_answer_is_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('[]\n{"key": "1"}\n\xff\n{"key": "1", "text": "x", "tokens_in": null, "tokens_out": 1}\n')
+    assert len(Answers(file)) == 0
+
+
+def test_a_key_tells_requests_apart() -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
+    key = key_of("http://x/v1", body)
+    assert key == key_of("http://x/v1/", dict(reversed(list(body.items()))))
+    others = [key_of("http://y/v1", body), key_of("http://x/v1", body | {"model": "n"})]
+    others.append(key_of("http://x/v1", body | {"temperature": 0.5}))
+    assert len({key, *others}) == 4
