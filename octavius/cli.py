@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import signal
 import sys
 import warnings
 from argparse import ArgumentError
@@ -29,6 +28,7 @@ import octavius.encoders.precomputed
 import octavius.pretraining.clip
 import octavius.pretraining.views  # noqa: F401 - likewise for the models and encoders
 from datamodules.base import InstructionDataModule
+from datamodules.benchmark_sets import BenchmarkSets
 from datamodules.check_data import check_data
 from datamodules.instructions.build import build_instructions
 from datamodules.miniature.files import build
@@ -40,7 +40,7 @@ from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.pictures import AnswerSamples
 from octavius.callbacks.progress import Progress
 from octavius.callbacks.routing import RoutingReport
-from octavius.callbacks.stopping import Stopping
+from octavius.callbacks.stopping import Stopping, ending
 from octavius.callbacks.throughput import Throughput
 from octavius.compare.runs import compare
 from octavius.demo import predict
@@ -49,6 +49,8 @@ from octavius.export import export
 from octavius.instruction.batch import Processor
 from octavius.loading import matching
 from octavius.presets import find_checkpoint
+from octavius.report.benchmarks import asks_for_benchmarks, run_benchmarks
+from octavius.report.score import score
 from octavius.training import OctaviusModule
 from octavius.words import named, resolve, shown
 
@@ -61,6 +63,8 @@ commands:
   fit        train, score after each epoch, keep a checkpoint  octavius fit --config 2d.yaml
   validate   score a checkpoint on its validation sets         octavius validate --ckpt last.ckpt
   test       score a checkpoint on its test sets               octavius test --ckpt last.ckpt
+             or answer benchmarks, as in the paper's tables     octavius test --ckpt last.ckpt --benchmarks 2d
+  score      predictions again, without a model                octavius score runs/benchmarks/voc2012.jsonl
   predict    answer a question about an image or a cloud       octavius predict --image x.png --question "..."
   compare    the same training in variants, with seeds         octavius compare --config 2d.yaml --arms ...
   export     a fixed routing as plain weights, or as LoRA      octavius export --question "..." --format peft --out x
@@ -87,6 +91,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "check-data": check_data,
 }
 """Commands that are plain functions."""
+
+TAKERS: dict[str, Callable[[Sequence[str]], None]] = {"compare": compare, "score": score}
+"""Commands that read their own words."""
 
 TOLD = (ArgumentError, ImportError, OSError, ValueError, MisconfigurationException, torch.OutOfMemoryError)
 """Errors that are told in words; any other is a fault of ours, and shows where it was raised."""
@@ -204,12 +211,14 @@ def run(words: list[str]) -> None:
         auto_cli(
             FUNCTIONS[command], underscored(options), as_positional=positional, **parser_settings(command)
         )
+    elif command == "test" and asks_for_benchmarks(options):
+        run_benchmarks(options, prepare, BenchmarkSets)
     elif command in STAGES:
         run_stage(command, options)
-    elif command == "compare":
-        compare(options)
+    elif command in TAKERS:
+        TAKERS[command](options)
     else:
-        known = (*STAGES, *FUNCTIONS, "compare")
+        known = (*STAGES, *FUNCTIONS, *TAKERS)
         raise ValueError(
             f"there is no command '{command}'{nearest(command, known)}; commands are {', '.join(known)}"
         )
@@ -262,19 +271,11 @@ def run_stage(stage: str, words: Sequence[str]) -> None:
     # What answers questions has the table of the evaluation; anything else needs Lightning's.
     options = {} if stage == "fit" else {"verbose": not answers}
     try:
-        getattr(trainer, stage)(
-            cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, **options
-        )
-    except SystemExit:  # how Lightning ends after Ctrl-C or SIGTERM
-        raise KeyboardInterrupt from None
-    except RuntimeError as error:
-        if trainer.world_size > 1 and "by peer" in str(error):  # a connection closed or reset
-            raise ConnectionError("another process of this run ended; what it said stands above") from None
-        raise
+        with ending(trainer):
+            getattr(trainer, stage)(
+                cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, **options
+            )
     finally:
-        if not trainer.state.finished and trainer.strategy.launcher is not None:
-            # The processes that were started for this run wait for it; they hear no softer signal there.
-            trainer.strategy.launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
         if trainer.is_global_zero:
             say_where(trainer, cli.files.last)
 

@@ -25,14 +25,14 @@ LAYOUT = """\
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error", difficult: bool = False) -> list[Sample]:
-    """One sample for every image of the split with an object.
+    """One sample for every image of the split with an object to find.
 
     Args:
         root: the year folder, or a folder above it that holds no other year.
         split: a list in `ImageSets/Main`.
         bad: what to do with a bad image or object.
-        difficult: keep the objects marked as difficult. The VOC protocol neither asks for them nor counts
-            them, so they are left out by default, and with them the images that hold nothing else.
+        difficult: ask for the objects marked as difficult too. The VOC protocol neither asks for them nor counts
+            them, so they are marked as ignored by default, and images that hold nothing else are left out.
     """
     root = _year_folder(root)
     names_file = need(root, LAYOUT, f"ImageSets/Main/{split}.txt")
@@ -55,7 +55,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error", difficult: bool = Fal
             name = _name(line)
             document = _document(annotations.file(f"{name}.xml"))
             objects = _objects(document, name, items, difficult)
-            if objects:
+            if any(not item.ignored for item in objects):
                 media = {"image": Media(path=images.file(f"{name}.jpg"))}
                 samples.append(Sample(name, "detection", "voc_detection", media, "", Boxes(objects)))
     items.report()
@@ -93,14 +93,13 @@ def _objects(document: Element, name: str, items: BadItems, difficult: bool) -> 
     width, height = _number(document, "size/width"), _number(document, "size/height")
     objects = []
     for index, element in enumerate(document.findall("object")):
-        if element.findtext("difficult", "0").strip() == "1" and not difficult:
-            continue
+        ignored = element.findtext("difficult", "0").strip() == "1" and not difficult
         with items.guard(f"Annotations/{name}.xml object {index}"):
             # Official pixels count from 1 and the last one is included: 1..width is the whole image.
             left, top = _number(element, "bndbox/xmin") - 1, _number(element, "bndbox/ymin") - 1
             right, bottom = _number(element, "bndbox/xmax"), _number(element, "bndbox/ymax")
             box = pixel_box((left, top, right, bottom), width, height)
-            objects.append(LabelledBox(_text(element, "name"), box))
+            objects.append(LabelledBox(_text(element, "name"), box, ignored=ignored))
     return tuple(objects)
 
 

@@ -155,7 +155,7 @@ def detection_panel(axes: Axes, item: Answered, title: str) -> None:
     axes.imshow(np.asarray(picture), extent=(0, 1, 1, 0))
     axes.set_aspect(picture.height / picture.width)
     axes.set_title(title if len(title) <= 44 else f"…{title[-43:]}", fontsize=8)
-    for thing in item.sample.gold.objects:
+    for thing in (one for one in item.sample.gold.objects if not one.ignored):
         _box(axes, thing, TRUE, "-", below=False)
     for thing in item.value if isinstance(item.value, tuple) else ():
         _box(axes, thing, PREDICTED, "--", below=True)

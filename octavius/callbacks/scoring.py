@@ -34,12 +34,17 @@ def score_set(items: Sequence[Answered]) -> dict[str, float]:
         metric.distributed_available_fn = alone  # every process holds all answers already
     metrics.update([item.value for item in items], [item.sample.gold for item in items])
     scores = {key: float(value) for key, value in metrics.compute().items()}
-    if all(item.likelihoods for item in items):
+    if by_likelihood(items):
         likely = Accuracy()
         golds: list[Any] = [item.sample.gold for item in items]
         likely.update([likeliest(item) for item in items], golds)
         scores["acc1_likelihood"] = float(likely.compute()["acc1"])
     return scores
+
+
+def by_likelihood(items: Sequence[Answered]) -> bool:
+    """Whether answers are also scored by likelihood, which the standard protocol does where candidates were asked."""
+    return items[0].sample.protocol == "standard" and all(item.likelihoods for item in items)
 
 
 def likeliest(item: Answered) -> Any:
@@ -55,7 +60,7 @@ def set_intervals(items: Sequence[Answered]) -> dict[str, tuple[float, float]]:
     golds = [item.sample.gold for item in items]
     units = [unit(item.sample) for item in items]
     found = intervals(metrics, [item.value for item in items], golds, units)
-    if all(item.likelihoods for item in items):
+    if by_likelihood(items):
         likely = intervals([Accuracy()], [likeliest(item) for item in items], golds, units)
         found |= {f"{key}_likelihood": pair for key, pair in likely.items()}
     return found

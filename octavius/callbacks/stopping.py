@@ -1,6 +1,8 @@
 """A signal to end comes in, the end of a run of several processes goes out: after one step for all, and saved."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -58,3 +60,25 @@ class Stopping(L.Callback):
         """Ends every process if one was asked to; the exception is Lightning's for this."""
         if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             raise SIGTERMException
+
+
+@contextmanager
+def ending(trainer: L.Trainer) -> Iterator[None]:
+    """Around a stage of the trainer: after an error nobody waits for this process, and a signal is told as one.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM ended the stage.
+        ConnectionError: another process ended.
+    """
+    try:
+        yield
+    except SystemExit:  # how Lightning ends after Ctrl-C or SIGTERM
+        raise KeyboardInterrupt from None
+    except RuntimeError as error:
+        if trainer.world_size > 1 and "by peer" in str(error):  # a connection closed or reset
+            raise ConnectionError("another process of this run ended; what it said stands above") from None
+        raise
+    finally:
+        if not trainer.state.finished and trainer.strategy.launcher is not None:
+            # The processes that were started for this run wait for it; they hear no softer signal there.
+            trainer.strategy.launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))

@@ -30,6 +30,7 @@ COMMANDS = (
     "validate",
     "test",
     "predict",
+    "score",
     "compare",
     "miniature",
     "rooms",
@@ -112,6 +113,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         ("miniature", ["root", "--seed", "--sizes.scenes"]),
         ("rooms", ["root", "--seed", "--sizes.train"]),
         ("check-data", ["--data_root", "--benchmarks", "--json"]),
+        ("score", ["predictions", "--protocol", "--out"]),
         ("build-instructions", ["--source", "--root", "--split", "--kinds", "--limit", "--seed"]),
     ],
 )

@@ -1,6 +1,7 @@
 """VOC's XML files, invented and real, become the samples that they state."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,11 @@ def test_pixels_count_from_one(tmp_path: Path) -> None:
     assert read(tmp_path, "val") == [sample(tmp_path, "2008_1", whole, one_pixel)]
 
 
-def test_difficult_objects_are_left_out_unless_asked_for(tmp_path: Path) -> None:
+def test_difficult_objects_are_ignored_unless_asked_for(tmp_path: Path) -> None:
     hard, easy = obj("cow", (1, 1, 5, 10), difficult=1), obj("dog", (1, 1, 10, 20))
     write(tmp_path, {"both": document(hard, easy), "only": document(hard), "none": document()})
     dog, cow = LabelledBox("dog", (0.0, 0.0, 1.0, 1.0)), LabelledBox("cow", (0.0, 0.0, 0.5, 0.5))
-    assert read(tmp_path, "val") == [sample(tmp_path, "both", dog)]
+    assert read(tmp_path, "val") == [sample(tmp_path, "both", replace(cow, ignored=True), dog)]
     everything = [sample(tmp_path, "both", cow, dog), sample(tmp_path, "only", cow)]
     assert read(tmp_path, "val", difficult=True) == everything
 
@@ -124,11 +125,13 @@ def test_real_images(shared_data: Path) -> None:
     for found in samples:
         text = (root / "Annotations" / f"{found.id}.xml").read_text()
         names = re.findall(r"<name>([a-z]+)</name>(?:(?!</object>).)*<difficult>0", text, flags=re.DOTALL)
-        assert [item.label for item in objects(found)] == names
+        assert [item.label for item in objects(found) if not item.ignored] == names
         assert found.media["image"].path is not None
         assert found.media["image"].path.is_file()
     everything = read(root, "test", difficult=True) + read(root, "trainval", difficult=True)
-    counts = [sum(len(objects(found)) for found in some) for some in (samples, everything)]
+    counts = [
+        sum(not one.ignored for found in some for one in objects(found)) for some in (samples, everything)
+    ]
     texts = [file.read_text() for file in (root / "Annotations").glob("*.xml")]
     difficult = sum(text.count("<difficult>1") for text in texts)
     assert difficult > 0

@@ -1,0 +1,207 @@
+"""Words of `octavius test --benchmarks` come in; predictions, one file a set, and the paper's tables go out."""
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning as L
+
+from octavius.callbacks.answers import Answered
+from octavius.callbacks.evaluation import Evaluation
+from octavius.callbacks.journal import Journal, file_name
+from octavius.callbacks.scoring import sets
+from octavius.callbacks.stopping import ending
+from octavius.loading import matching
+from octavius.presets import find_checkpoint
+from octavius.report.predictions import read_predictions, write_predictions
+from octavius.report.tables import Score, score_all, write_tables
+from octavius.training import OctaviusModule
+from octavius.words import shown
+
+FLAG = "--benchmarks"
+KEYS, PARTS, STEM = "keys.json", "unfinished", "benchmarks"
+
+
+class Sets(Protocol):
+    """The data module of the benchmarks, as this module needs it."""
+
+    done: Any
+
+    def prepare_data(self) -> None:
+        """Writes what is to be written first."""
+
+    def facts(self) -> dict[str, list[dict[str, Any]]]:
+        """What every sample of every set asks."""
+
+    def left(self) -> list[int]:
+        """What is not done."""
+
+
+def asks_for_benchmarks(words: Sequence[str]) -> bool:
+    """Whether words of `octavius test` name benchmarks."""
+    return any(word.partition("=")[0] == FLAG for word in words)
+
+
+def run_benchmarks(
+    words: Sequence[str], prepare: Callable[[str, Sequence[str]], Any], make: Callable[..., Any]
+) -> None:
+    """Answers what is not answered yet, scores all, writes and prints the tables.
+
+    Args:
+        words: of the command line.
+        prepare: builds model, data and trainer of a stage from words.
+        make: makes the data module of the benchmarks from that of the configuration, their names and the root.
+
+    Raises:
+        ValueError: the folder holds predictions of another checkpoint, prompt, decoding or data.
+    """
+    options, rest = parser().parse_known_args(list(words))
+    out, start = Path(options.out), time.monotonic()
+    cli = prepare("test", rest)
+    module, trainer = cli.model, cli.trainer
+    if not isinstance(module, OctaviusModule):
+        raise ValueError(f"benchmarks ask questions, which {type(module).__name__} does not answer")
+    checkpoint = None if cli.config["ckpt"] is None else find_checkpoint(cli.config["ckpt"])
+    if checkpoint is not None:
+        matching(checkpoint, module)
+    elif trainer.is_global_zero:
+        print("no --ckpt is named: the model is scored as it is before any training")
+    data = make(cli.datamodule, options.benchmarks, options.data_root)
+    data.prepare_data()
+    evaluation = next(item for item in trainer.callbacks if isinstance(item, Evaluation))
+    facts = data.facts()
+    keys = keys_of(facts, module, checkpoint, evaluation, str(trainer.precision))
+    claim(out, keys, trainer.is_global_zero)
+    answers = answered(out, facts)
+    data.done = {(name, key) for name, items in answers.items() for key in items}
+    if data.left():
+        say_what_is_left(facts, data, trainer)
+        settings = evaluation.max_new_tokens, evaluation.num_beams, evaluation.likelihood
+        journal = Journal(out / PARTS, *settings)
+        trainer.callbacks = [journal if item is evaluation else item for item in trainer.callbacks]
+        with ending(trainer):
+            trainer.test(module, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
+    if trainer.is_global_zero:
+        finish(out, facts, answered(out, facts))
+        print(f"\n{time.monotonic() - start:.0f} s in all; tables and predictions: {shown(out)}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command that no other test has."""
+    made = argparse.ArgumentParser(
+        prog="octavius test",
+        description="Answers the named benchmarks and writes one table in the paper's form.",
+        epilog="Any other option is one of `octavius test`. A run that was cut off goes on where it stopped.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        FLAG, required=True, help="names with commas, such as voc2012,scienceqa or 2d; or miniature"
+    )
+    made.add_argument("--data-root", default="data", help="the folder that holds them (default: data)")
+    made.add_argument(
+        "--out", default="runs/benchmarks", help="folder of predictions and tables (default: runs/benchmarks)"
+    )
+    return made
+
+
+def say_what_is_left(facts: dict[str, list[Any]], data: Sets, trainer: L.Trainer) -> None:
+    """One line: how many samples of how many sets are to be answered, and how many are answered already."""
+    if trainer.is_global_zero:
+        every = sum(map(len, facts.values()))
+        kept = every - len(data.left())
+        before = f", {kept} of them answered before" if kept else ""
+        print(f"\n{every} samples of {len(facts)} sets{before}", flush=True)
+
+
+def keys_of(
+    facts: dict[str, list[dict[str, Any]]],
+    module: OctaviusModule,
+    checkpoint: Path | None,
+    evaluation: Evaluation,
+    precision: str,
+) -> dict[str, dict[str, str]]:
+    """For each set what its answers depend on, as hashes: checkpoint, prompt, decoding and data."""
+    prompts = module.processor.prompts
+    weights = "none"
+    if checkpoint is not None:
+        with checkpoint.open("rb") as file:
+            weights = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    shared = {
+        "checkpoint": f"{weights} {module.frozen_fingerprint}",
+        "prompt": _hash([repr(prompts.template), prompts.slots, prompts.max_tokens]),
+        "decoding": _hash(
+            [evaluation.max_new_tokens, evaluation.num_beams, evaluation.likelihood, precision]
+        ),
+    }
+    return {name: {**shared, "data": _hash(rows)} for name, rows in facts.items()}
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def claim(out: Path, keys: dict[str, dict[str, str]], write: bool) -> None:
+    """Writes what the answers depend on into the folder; answers that depend on other things are refused.
+
+    Raises:
+        ValueError: the folder holds such answers.
+    """
+    file = out / KEYS
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    for name, key in keys.items():
+        changed = [what for what, value in before.get(name, key).items() if value != key.get(what)]
+        if changed:
+            raise ValueError(
+                f"{out} holds predictions for {name} that were made with another {' and another '.join(changed)}; "
+                f"name another folder with --out, or remove {out} to begin anew"
+            )
+    if write:
+        out.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({**before, **keys}, indent=1))
+
+
+def answered(out: Path, facts: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Answered]]:
+    """By set and id all answers in the folder: of finished files, and of runs that were cut off."""
+    found: dict[str, dict[str, Answered]] = {}
+    for name, rows in facts.items():
+        whole = out / f"{file_name(name)}.jsonl"
+        parts = sorted((out / PARTS).glob(f"{file_name(name)}.*.part"))
+        known = {row["id"] for row in rows}
+        for file in [*([whole] if whole.is_file() else []), *parts]:
+            if file.suffix == ".part":
+                mend(file)
+            for item in read_predictions(file, cut=True):
+                if item.sample.benchmark == name and item.sample.id in known:
+                    found.setdefault(name, {}).setdefault(item.sample.id, item)
+    return found
+
+
+def mend(file: Path) -> None:
+    """Cuts off a last line that was not written to its end, so that the next one begins anew."""
+    content = file.read_bytes()
+    if content and not content.endswith(b"\n"):
+        file.write_bytes(content[: content.rfind(b"\n") + 1])
+
+
+def finish(
+    out: Path, facts: dict[str, list[dict[str, Any]]], answers: dict[str, dict[str, Answered]]
+) -> list[Score]:
+    """Writes the predictions of each set in the order of its data, and the tables of all; removes the parts."""
+    scores: list[Score] = []
+    for name, rows in facts.items():
+        items = [answers.get(name, {}).get(row["id"]) for row in rows]
+        ordered = [item for item in items if item is not None]
+        assert len(ordered) == len(rows), f"{name}: {len(rows) - len(ordered)} samples were not answered"
+        write_predictions(out / f"{file_name(name)}.jsonl", ordered)
+        for title, part in sets(ordered).items():
+            scores += score_all(title, part)
+    for file in (out / PARTS).glob("*.part"):
+        if any(file.name.startswith(f"{file_name(name)}.") for name in facts):
+            file.unlink()
+    print("\n" + write_tables(scores, out, STEM))
+    return scores

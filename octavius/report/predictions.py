@@ -1,0 +1,99 @@
+"""Files of predictions, a line of JSON a sample, come in; answers that can be scored go out, without any model."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from octavius.callbacks.answers import Answered, prediction
+from octavius.instruction.golds import from_json
+from octavius.instruction.sample import Media, Sample
+from octavius.tasks import TASKS
+
+
+def read_predictions(path: Path, cut: bool = False) -> list[Answered]:
+    """The answers of a file, in its order, each scored by the protocol that its line names.
+
+    Args:
+        path: of JSON lines with set, id, task, gold and prediction; protocol, group, media, question, gate, scores
+            and likelihoods may be left out.
+        cut: drop a last line that was not written to its end, as an interrupted run leaves it.
+
+    Raises:
+        ValueError: a line is not such an object, or there is none at all.
+    """
+    found: list[Answered] = []
+    for number, line in _lines(path, cut):
+        try:
+            found.append(_answered(json.loads(line), len(found)))
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path}, line {number}: it is not JSON ({error.msg}); a prediction is one line"
+            ) from None
+        except (KeyError, TypeError, ValueError) as error:
+            said = f"the key {error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path}, line {number}: {said}") from None
+    if not found and not cut:
+        raise ValueError(f"{path} holds no prediction; expected a line of JSON for each sample")
+    return found
+
+
+def _lines(path: Path, cut: bool) -> Iterator[tuple[int, str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8 at byte {error.start}") from None
+    lines = text.split("\n")
+    if cut and lines[-1]:
+        lines.pop()
+    yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+
+
+def _answered(record: Any, place: int) -> Answered:
+    if not isinstance(record, dict):
+        raise ValueError(f"expected an object, found {record!r:.60}")
+    task = str(record["task"])
+    if task not in TASKS:
+        raise ValueError(f"there is no task {task!r}; known are {', '.join(TASKS)}")
+    media = {str(name): Media(path=Path(file)) for name, file in record.get("media", {}).items()}
+    sample = Sample(
+        str(record["id"]),
+        task,
+        str(record["set"]),
+        media,
+        str(record.get("question", "")),
+        from_json(record["gold"]),
+        group=str(record.get("group", "")),
+        protocol=str(record.get("protocol", "standard")),
+    )
+    TASKS[task].value(sample)
+    likelihoods = tuple((float(total), int(tokens)) for total, tokens in record.get("likelihoods", ()))
+    if likelihoods and len(likelihoods) != len(TASKS[task].candidates(sample)):
+        raise ValueError(
+            f"{len(likelihoods)} likelihoods for {len(TASKS[task].candidates(sample))} candidate answers"
+        )
+    gate = tuple(record["gate"]) if record.get("gate") else None
+    scores = tuple(map(float, record.get("scores", ())))
+    text = "" if record["prediction"] is None else str(record["prediction"])
+    value = TASKS[task].scored(text, sample, scores)
+    return Answered(sample, sample.question, text, value, gate, place, scores, likelihoods)
+
+
+def under(items: Sequence[Answered], protocol: str) -> list[Answered]:
+    """The same answers, read and scored by a protocol."""
+    found = []
+    for item in items:
+        sample = replace(item.sample, protocol=protocol)
+        value = TASKS[sample.task].scored(item.text, sample, item.scores)
+        found.append(replace(item, sample=sample, value=value))
+    return found
+
+
+def write_predictions(path: Path, items: Sequence[Answered]) -> None:
+    """Writes answers as `read_predictions` reads them; the file is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(prediction(item), ensure_ascii=False) + "\n" for item in items)
+    partial.replace(path)

@@ -1,0 +1,65 @@
+"""Files of predictions come in; their scores by one protocol or by all, with intervals, go out, without a model."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from octavius.callbacks.scoring import sets
+from octavius.metrics import PROTOCOLS
+from octavius.report.predictions import read_predictions
+from octavius.report.tables import Score, markdown, score_all, write_tables
+
+
+def score(words: Sequence[str]) -> None:
+    """Scores answers that were written down, and prints the tables.
+
+    Raises:
+        ValueError: a file is missing or damaged, or its protocol cannot score it.
+    """
+    options = parser().parse_args(list(words))
+    found = scores_of([Path(name) for name in options.predictions], options.protocol)
+    print(
+        markdown(found) if options.out is None else write_tables(found, Path(options.out), "scores"), end=""
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    made = argparse.ArgumentParser(
+        prog="octavius score",
+        description="Score predictions again, without a model: with intervals, in the paper's tables.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "predictions", nargs="+", help="files that `octavius test` wrote, a line of JSON a sample"
+    )
+    made.add_argument(
+        "--protocol", choices=list(PROTOCOLS), help="by which to score (default: each that the task knows)"
+    )
+    made.add_argument("--out", help="folder to write the tables to: scores.md, scores.json and two of CSV")
+    return made
+
+
+def scores_of(files: list[Path], protocol: str | None = None) -> list[Score]:
+    """Scores of every set in some files.
+
+    Raises:
+        ValueError: a file is missing or damaged, or holds a sample twice; or the protocol cannot score a set.
+    """
+    answers = []
+    for path in files:
+        if not path.is_file():
+            raise ValueError(
+                f"there is no file of predictions at {path.absolute()}; `octavius test` writes them"
+            )
+        answers += read_predictions(path)
+    seen: set[tuple[str, str, str]] = set()
+    for item in answers:
+        key = (item.sample.benchmark, item.sample.task, item.sample.id)
+        if key in seen:
+            raise ValueError(
+                f"the sample {key[2]} of {key[0]} stands twice in these predictions; score it once"
+            )
+        seen.add(key)
+    return [one for name, items in sets(answers).items() for one in score_all(name, items, protocol)]

@@ -1,0 +1,186 @@
+"""Scores of sets come in; the paper's tables with them and with its own figures go out as Markdown, CSV and JSON."""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from octavius.callbacks.answers import Answered
+from octavius.callbacks.scoring import score_set, set_intervals
+from octavius.instruction.sample import References
+from octavius.report.paper import PAPER, SOURCE, TABLES, Column, place
+from octavius.report.predictions import under
+from octavius.tasks import TASKS
+
+LIKELIHOOD = "acc1_likelihood"
+
+Cell: TypeAlias = tuple[float, tuple[float, float] | None] | None
+"""A figure, and its 95 % interval where there is one."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """All scores of one set by one protocol.
+
+    Attributes:
+        name: of the set.
+        task: of its samples.
+        protocol: by which they were scored.
+        samples: how many.
+        values: metric to value, in the metric's own scale.
+        intervals: metric to its 95 % interval, by bootstrap over images or scenes.
+    """
+
+    name: str
+    task: str
+    protocol: str
+    samples: int
+    values: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+
+
+def score_all(name: str, items: Sequence[Answered], protocol: str | None = None) -> list[Score]:
+    """Scores of one set's answers to one task, by a protocol, or by all that can score them.
+
+    Raises:
+        ValueError: the protocol cannot score them.
+    """
+    task = TASKS[items[0].sample.task]
+    golds = [item.sample.gold for item in items]
+    scenes = all(gold.scene for gold in golds if isinstance(gold, References))
+    known = [one for one in task.protocols if one != "published" or scenes or not task.scored_by_scene]
+    found = []
+    for one in known if protocol is None else [protocol]:
+        read = under(items, one)
+        found.append(Score(name, task.name, one, len(items), score_set(read), set_intervals(read)))
+    return found
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table: what it is of, by whom, and its cells in the order of the table's columns."""
+
+    name: str
+    source: str
+    cells: tuple[Cell, ...]
+
+
+def paper_tables(scores: Sequence[Score], who: str = "this checkpoint") -> dict[str, list[Row]]:
+    """The paper's tables that have a cell to fill, each with our rows first and the paper's below."""
+    found = {}
+    for title, columns in TABLES.items():
+        rows = [Row(name, who, cells) for name, cells in _our_rows(scores, columns) if any(cells)]
+        if rows:
+            printed = PAPER[title].items()
+            rows += [
+                Row(name, SOURCE, tuple(v if v is None else (v, None) for v in cells))
+                for name, cells in printed
+            ]
+            found[title] = rows
+    return found
+
+
+def _our_rows(scores: Sequence[Score], columns: Sequence[Column]) -> Iterator[tuple[str, tuple[Cell, ...]]]:
+    parts = dict.fromkeys(place(one.name, one.task)[0] for one in scores)
+    for part in parts:
+        mine = {(place(s.name, s.task)[1], s.protocol): s for s in scores if place(s.name, s.task)[0] == part}
+        for protocol in ("published", "standard"):
+            cells = tuple(_cell(mine.get((column.benchmark, protocol)), column.keys) for column in columns)
+            yield ", ".join(filter(None, (part, protocol))), cells
+        cells = tuple(_cell(mine.get((column.benchmark, "standard")), (LIKELIHOOD,)) for column in columns)
+        yield ", ".join(filter(None, (part, "by likelihood"))), cells
+
+
+def _cell(score: Score | None, keys: Sequence[str]) -> Cell:
+    key = None if score is None else next((key for key in keys if key in score.values), None)
+    if score is None or key is None:
+        return None
+    low_high = score.intervals.get(key)
+    return 100 * score.values[key], None if low_high is None else (100 * low_high[0], 100 * low_high[1])
+
+
+def markdown(scores: Sequence[Score]) -> str:
+    """The paper's tables, and below them every score in its own scale."""
+    parts = []
+    for title, rows in paper_tables(scores).items():
+        head = ["row", "source", *(column.heading for column in TABLES[title])]
+        body = [[row.name, row.source, *map(_shown, row.cells)] for row in rows]
+        parts.append(f"## {title}\n\n{_grid(head, body)}")
+    note = (
+        "Figures times 100, as the paper prints them; in brackets the 95 % interval by bootstrap over images or "
+        f"scenes. Rows of the source `{SOURCE.partition(':')[0]}` are what the paper reports, of another model and "
+        "other data: they are no score of this checkpoint."
+    )
+    body = [
+        [one.name, one.protocol, str(one.samples), key, f"{value:.4f}", _between(one.intervals.get(key))]
+        for one in scores
+        for key, value in one.values.items()
+    ]
+    every = _grid(["set", "protocol", "samples", "metric", "score", "95 % interval"], body)
+    return "\n\n".join([*parts, *([note] if parts else []), f"## All scores\n\n{every}"]) + "\n"
+
+
+def write_tables(scores: Sequence[Score], folder: Path, stem: str) -> str:
+    """Writes Markdown, JSON and CSV (the paper's tables; all scores in a file of their own); gives the Markdown."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = markdown(scores)
+    (folder / f"{stem}.md").write_text(text, encoding="utf-8")
+    tables = paper_tables(scores)
+    whole: dict[str, Any] = {"scores": [asdict(one) for one in scores], "tables": {}}
+    for title, rows in tables.items():
+        headings = [column.heading for column in TABLES[title]]
+        whole["tables"][title] = [
+            {"row": row.name, "source": row.source, **dict(zip(headings, map(_json, row.cells), strict=True))}
+            for row in rows
+        ]
+    (folder / f"{stem}.json").write_text(json.dumps(whole, indent=1, ensure_ascii=False), encoding="utf-8")
+    with (folder / f"{stem}.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(_paper_lines(tables))
+    with (folder / f"{stem}_scores.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(_score_lines(scores))
+    return text
+
+
+def _paper_lines(tables: dict[str, list[Row]]) -> Iterator[list[object]]:
+    """A line a row, with low and high beside each figure; columns of all tables, each once."""
+    headings = list(dict.fromkeys(column.heading for title in tables for column in TABLES[title]))
+    yield ["table", "row", "source", *(f"{name}{end}" for name in headings for end in ("", " low", " high"))]
+    for title, rows in tables.items():
+        places = {column.heading: number for number, column in enumerate(TABLES[title])}
+        for row in rows:
+            cells = [row.cells[places[name]] if name in places else None for name in headings]
+            yield [title, row.name, row.source, *(part for cell in cells for part in _three(cell))]
+
+
+def _score_lines(scores: Sequence[Score]) -> Iterator[list[object]]:
+    yield ["set", "task", "protocol", "samples", "metric", "score", "low", "high"]
+    for one in scores:
+        for key, value in one.values.items():
+            low, high = one.intervals.get(key, ("", ""))
+            yield [one.name, one.task, one.protocol, one.samples, key, value, low, high]
+
+
+def _three(cell: Cell) -> tuple[object, object, object]:
+    return ("", "", "") if cell is None else (cell[0], *(cell[1] or ("", "")))
+
+
+def _json(cell: Cell) -> dict[str, Any] | None:
+    return None if cell is None else {"score": cell[0], "interval": cell[1]}
+
+
+def _shown(cell: Cell) -> str:
+    if cell is None:
+        return "-"
+    between = "" if cell[1] is None else f" [{cell[1][0]:.1f}, {cell[1][1]:.1f}]"
+    return f"{cell[0]:.2f}{between}"
+
+
+def _between(pair: tuple[float, float] | None) -> str:
+    return "-" if pair is None else f"{pair[0]:.4f} to {pair[1]:.4f}"
+
+
+def _grid(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
