@@ -35,6 +35,8 @@ class ReaderSizes:
         hidden: width of the hidden layer of the box code.
         scale: the size of the vectors at the start, the gain of the last LayerNorm. The published 1 is some
             fifty times the size of the word embeddings of many language models.
+        order: how much more query i looks at the i-th object along x than at others at the start, in logits; a
+            learned bias of each head. 0 is the published model, whose queries have no order to begin with.
     """
 
     width: int = 768
@@ -44,6 +46,7 @@ class ReaderSizes:
     dropout: float = 0.1
     hidden: int = 256
     scale: float = 1.0
+    order: float = 0.0
 
 
 class ObjectAsScene(nn.Module):
@@ -64,6 +67,7 @@ class ObjectAsScene(nn.Module):
         hidden: int = 256,
         normalise: bool = False,
         scale: float = 1.0,
+        order: float = 0.0,
     ) -> None:
         """Makes the layers.
 
@@ -79,9 +83,11 @@ class ObjectAsScene(nn.Module):
             hidden: hidden width of the box code.
             normalise: bring each feature vector to mean 0 and variance 1 first.
             scale: size of the vectors at the start.
+            order: as in `ReaderSizes`; 0 makes no such bias.
 
         Raises:
-            ValueError: the width cannot be shared out to the heads, or there is no query, head or layer.
+            ValueError: the width cannot be shared out to the heads, there is no query, head or layer, or the
+                bias is negative.
         """
         super().__init__()
         if min(queries, heads, layers) < 1 or width % heads:
@@ -89,12 +95,15 @@ class ObjectAsScene(nn.Module):
                 "the reader of a scene needs a width that its heads divide, and at least one query, head and "
                 f"layer; found width {width}, {queries} queries, {heads} heads, {layers} layers"
             )
+        if order < 0:
+            raise ValueError(f"queries look at objects in order by a bias of at least 0, found order {order}")
         self.width_in = width_in
         self.norm = nn.LayerNorm(width_in, elementwise_affine=False) if normalise else nn.Identity()
         self.enter = nn.Identity() if width_in == width else nn.Linear(width_in, width)
         self.place = nn.Sequential(nn.Linear(6, hidden), nn.ReLU(), nn.Linear(hidden, width))
         self.queries = nn.Parameter(QUERY_STD * torch.randn(queries, width))
         self.nothing = nn.Parameter(torch.zeros(width))
+        self.order = nn.Parameter(order * torch.eye(queries).repeat(heads, 1, 1)) if order else None
         self.layers = nn.ModuleList(Layer(width, heads, dropout) for _ in range(layers))
         last = nn.LayerNorm(width_out)
         nn.init.constant_(last.weight, scale)
@@ -124,9 +133,15 @@ class ObjectAsScene(nn.Module):
         # Every scene holds the learned object, hidden where there are others: it has a gradient in each batch.
         objects = torch.cat([self.nothing.expand(scenes, 1, -1), objects], dim=1)
         real = torch.cat([~real.any(1, keepdim=True), real], dim=1)
+        bias = torch.zeros_like(real, dtype=dtype).masked_fill(~real, -torch.inf)[:, None, None]
+        if self.order is not None:
+            places = shared_places(rois.boxes, rois.batch, len(self.queries))
+            places, _ = to_dense_batch(places, rois.batch, batch_size=scenes)
+            preferred = self.order[:, :, places].permute(2, 0, 1, 3)  # (M, heads, queries, O)
+            bias = bias + F.pad(preferred, (1, 0))
         vectors = self.queries.expand(scenes, -1, -1)
         for layer in self.layers:
-            vectors = layer(vectors, objects, real)
+            vectors = layer(vectors, objects, bias)
         projected: Tensor = self.leave(vectors)
         return projected
 
@@ -139,9 +154,9 @@ class Layer(nn.Module):
         self.cross = Attention(width, heads, dropout)
         self.own = Attention(width, heads, dropout)
 
-    def forward(self, vectors: Tensor, objects: Tensor, real: Tensor) -> Tensor:
-        """New vectors (M, Q, D) from objects (M, O, D), of which those marked in `real` (M, O) exist."""
-        vectors = self.cross(vectors, objects, real)
+    def forward(self, vectors: Tensor, objects: Tensor, bias: Tensor) -> Tensor:
+        """New vectors (M, Q, D) from objects (M, O, D), with a bias on their logits as in `Attention`."""
+        vectors = self.cross(vectors, objects, bias)
         seen: Tensor = self.own(vectors, vectors)
         return seen
 
@@ -158,22 +173,43 @@ class Attention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, asking: Tensor, asked: Tensor, real: Tensor | None = None) -> Tensor:
+    def forward(self, asking: Tensor, asked: Tensor, bias: Tensor | None = None) -> Tensor:
         """New vectors (M, Q, D) of the queries.
 
         Args:
             asking: queries (M, Q, D).
             asked: keys and values alike (M, K, D).
-            real: which of them exist (M, K); at least one in each row. None for all.
+            bias: added to the logits (M, heads or 1, Q or 1, K); minus infinity for what does not exist, which
+                is never all of a row.
         """
         query, key, value = (
             linear(vectors).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for linear, vectors in ((self.query, asking), (self.key, asked), (self.value, asked))
         )
-        mask = None if real is None else real[:, None, None]
+        mask = None if bias is None else bias.to(query.dtype)
         found = F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
         normed: Tensor = self.norm(asking + self.dropout(self.out(found)))
         return normed
+
+
+def shared_places(boxes: Tensor, batch: Tensor, places: int) -> Tensor:
+    """The place of each object in its scene's order along x, 0 and up; neighbours share one where they are too many.
+
+    Args:
+        boxes: centre and size (O, 6).
+        batch: the scene of each, ascending (O,).
+        places: how many there are.
+
+    Returns:
+        (O,) below `places`.
+    """
+    counts = batch.bincount()
+    along = boxes[:, 0].argsort(stable=True)
+    along = along[batch[along].argsort(stable=True)]
+    first = counts.cumsum(0) - counts
+    rank = torch.empty_like(along)
+    rank[along] = torch.arange(len(along), device=along.device) - first[batch[along]]
+    return torch.where(counts[batch] > places, rank * places // counts[batch], rank)
 
 
 def import_published(state: Mapping[str, Tensor], module: ObjectAsScene) -> None:
@@ -194,7 +230,7 @@ def import_published(state: Mapping[str, Tensor], module: ObjectAsScene) -> None
     if extra := sorted(own.keys() - set(names.values()) - {"nothing"}):
         raise ValueError(
             f"the published reader has no tensors {', '.join(extra)}; make one whose features are as wide as its "
-            "attention"
+            "attention, and whose order is 0"
         )
     given = {name for name in state if name.startswith(("resampler_3d.", "pos_3d_proj.", "llama_proj_3d."))}
     missing, unknown = sorted(names.keys() - given), sorted(given - names.keys())

@@ -27,10 +27,11 @@ ORDER = ("on", "carrying", "above", "below", "front", "behind", "left", "right",
 LOCATE = ("Give the box of the {what}.", "Find the box of the {what}.", "Where is the box of the {what}?")
 AT = ("What is at {where}?", "Which object is at {where}?", "What do you see at {where}?")
 LIST = ("List the {what}.", "Name all {what}.", "Which {what} are there?")
+ALL = ("List all things in the room.", "Say all that you see.", "List all that is in the room.")
 EACH_COLOUR, EACH_PLACE = "Name the colour of each: {what}.", "Say where each stands: {what}."
 AROUND = "How do these stand to the {anchor}: {what}?"
 
-WORDINGS = (*LOCATE, *AT, *LIST, EACH_COLOUR, EACH_PLACE, AROUND)
+WORDINGS = (*LOCATE, *AT, *LIST, *ALL, EACH_COLOUR, EACH_PLACE, AROUND)
 
 
 def colours(room: Room, rng: np.random.Generator) -> Exercise | None:
@@ -92,6 +93,12 @@ def listed(room: Room, rng: np.random.Generator) -> Exercise | None:
     return _form(LIST, rng).format(what=KINDS[name].plural), ", ".join(rows) or "none"
 
 
+def inventory(room: Room, rng: np.random.Generator) -> Exercise:
+    """All things in their order along x, each with its colour: what is read before anything can be looked up."""
+    pieces = sorted(room.pieces, key=lambda piece: centred(piece.box)[0])
+    return _form(ALL, rng), ", ".join(f"{piece.colour} {piece.name}".strip() for piece in pieces)
+
+
 def locate(room: Room, rng: np.random.Generator) -> Exercise | None:
     """The box of a thing, written as dense captions write it."""
     anchors = anchors_of(room)
@@ -133,6 +140,7 @@ def _form(forms: Sequence[str], rng: np.random.Generator) -> str:
 
 
 EXERCISES = {
+    "inventory": inventory,
     "colours": colours,
     "standing": standing,
     "around": around,

@@ -63,6 +63,12 @@ def middle(thing: dict[str, Any]) -> np.ndarray:
     return np.array(thing["box"]).reshape(2, 3).mean(0)
 
 
+def test_inventory() -> None:
+    for room, _, answer in asked("inventory"):
+        things = sorted(room["objects"], key=lambda thing: middle(thing)[0].round(3))
+        assert answer.split(", ") == [f"{thing['colour']} {thing['name']}" for thing in things]
+
+
 def test_colours() -> None:
     for room, question, answer in asked("colours"):
         names = question.removeprefix("Name the colour of each: ").removesuffix(".").split(", ")

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from octavius.encoders.rois.object_as_scene import ObjectAsScene, ReaderSizes, import_published
+from octavius.boxes3d import edges
+from octavius.encoders.rois.object_as_scene import (
+    ObjectAsScene,
+    ReaderSizes,
+    import_published,
+    shared_places,
+)
 from octavius.instruction.rois import StoredRoiLoader, rois_of
 
 SMALL = {"width": 12, "queries": 3, "heads": 2, "hidden": 5}
@@ -139,19 +145,55 @@ def test_a_file_without_point_clouds_is_told() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.booleans(), st.integers(1, 2))
-def test_a_batch_is_its_scenes_one_by_one(counts: list[int], normalise: bool, layers: int) -> None:
-    module, batch = reader(normalise=normalise, layers=layers), scenes(counts)
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=5),
+    st.booleans(),
+    st.integers(1, 2),
+    st.sampled_from([0.0, 2.0]),
+)
+def test_a_batch_is_its_scenes_one_by_one(
+    counts: list[int], normalise: bool, layers: int, order: float
+) -> None:
+    module, batch = reader(normalise=normalise, layers=layers, order=order), scenes(counts)
     together = module(batch)
     assert together.shape == (len(counts), 3, 9)
     alone = [module(StoredRoiLoader().collate([item])) for item in batch.to_data_list()]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
-def test_the_order_of_objects_does_not_matter() -> None:
-    module, batch = reader(), scenes([5])
+@pytest.mark.parametrize("order", [0.0, 2.0])
+def test_the_order_of_objects_does_not_matter(order: float) -> None:
+    module, batch = reader(order=order), scenes([5])
     turned = StoredRoiLoader().collate([rois_of(batch.x.flip(0), batch.boxes.flip(0))])
     torch.testing.assert_close(module(turned), module(batch), rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=4), st.integers(1, 8))
+def test_neighbours_share_places_where_objects_are_too_many(counts: list[int], places: int) -> None:
+    batch = scenes(counts, seed=sum(counts))
+    found = shared_places(batch.boxes, batch.batch, places)
+    for number, count in enumerate(counts):
+        mine = batch.batch == number
+        left_to_right = sorted(zip(batch.boxes[mine, 0].tolist(), found[mine].tolist(), strict=True))
+        expected = [place if count <= places else place * places // count for place in range(count)]
+        assert [place for _, place in left_to_right] == expected
+
+
+def test_in_order_each_query_looks_at_its_object() -> None:
+    module, batch = ObjectAsScene(7, 9, **SMALL, order=30.0).eval(), scenes([3, 2])  # type: ignore[arg-type]
+    seen: list[Tensor] = []
+    module.layers[0].cross.out.register_forward_hook(lambda *call: seen.append(call[1][0].detach()))
+    module(batch)
+    cross, objects = module.layers[0].cross, module.enter(batch.x) + module.place(edges(batch.boxes))
+    for number, count in enumerate([3, 2]):
+        mine = objects[batch.batch == number][batch.boxes[batch.batch == number, 0].argsort()]
+        torch.testing.assert_close(seen[0][number, :count], cross.value(mine), rtol=1e-4, atol=1e-5)
+
+
+def test_a_negative_order_is_told() -> None:
+    with pytest.raises(ValueError, match="bias of at least 0, found order -1"):
+        reader(order=-1)
 
 
 def test_an_empty_scene_reads_the_learned_object_alone() -> None:
@@ -171,7 +213,7 @@ def test_an_empty_scene_reads_the_learned_object_alone() -> None:
 
 @pytest.mark.parametrize("counts", [[0], [0, 0], [3], [0, 2, 0]])
 def test_every_tensor_has_a_finite_gradient_in_each_batch(counts: list[int]) -> None:
-    module = reader().train()
+    module = reader(order=1.0).train()
     module(scenes(counts)).square().sum().backward()
     for name, tensor in module.named_parameters():
         assert tensor.grad is not None, name
