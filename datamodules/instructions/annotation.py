@@ -7,6 +7,7 @@ from pathlib import Path
 from datamodules.benchmarks import coco, scannet, scanrefer
 from datamodules.benchmarks.base import BadPolicy
 from datamodules.benchmarks.scannet import DETECTION_CLASSES
+from datamodules.instructions.wordings import mentioned
 from octavius.instruction.sample import Boxes, References, Sample
 
 OTHER_FURNITURE = 39
@@ -37,7 +38,7 @@ class Annotation:
     Attributes:
         name: the id of the picture, or the name of the scan.
         things: its objects.
-        kinds: the classes that annotators looked for everywhere: what is none of `things` or `crowds` is absent.
+        kinds: the classes that annotators looked for everywhere: what they tell nothing of is absent.
         image: the picture; None for a scan.
         crowds: classes of which there are more than `things` tells.
         captions: sentences about all of it.
@@ -65,8 +66,8 @@ class Annotation:
 
     @property
     def absent(self) -> list[str]:
-        """The classes of which there is certainly nothing."""
-        present = {thing.kind for thing in self.things} | self.crowds
+        """The classes of which there is certainly nothing: neither a box, nor a crowd, nor a word tells of one."""
+        present = {thing.kind for thing in self.things} | self.crowds | mentioned(self.told, self.kinds)
         return [kind for kind in self.kinds if kind not in present]
 
 

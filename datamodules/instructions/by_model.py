@@ -41,8 +41,9 @@ class Outcome:
         """What it took in a line, with money where the prices of a million tokens (in, out) are known."""
         spent = self.spent
         text = (
-            f"asked {spent.requests} requests ({self.cached} more came from the cache, {spent.again} were asked "
-            f"again for better JSON): {spent.tokens_in:,} tokens in, {spent.tokens_out:,} out"
+            f"asked {spent.requests} requests, {self.cached} more came from the cache ({spent.retried} faults were "
+            f"tried again, {spent.again} answers were no JSON): {spent.tokens_in:,} tokens in, "
+            f"{spent.tokens_out:,} out"
         )
         if prices is None:
             return text

@@ -59,9 +59,10 @@ class Endpoint:
 
 @dataclass
 class Spent:
-    """What a run took: requests that were answered, those asked again for better JSON, tokens in and out."""
+    """What a run took: requests answered, faults tried again, answers that were no JSON, tokens in and out."""
 
     requests: int = 0
+    retried: int = 0
     again: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
@@ -220,9 +221,11 @@ async def _once(asking: Any, body: Mapping[str, Any], spent: Spent) -> tuple[str
     """The text of an answer, its tokens, and what is wrong with how it came."""
     openai, rest = client(), {name: body[name] for name in body if name not in ("model", "messages")}
     try:
-        found = await asking.chat.completions.create(
+        raw = await asking.chat.completions.with_raw_response.create(
             model=body["model"], messages=body["messages"], extra_body=rest
         )
+        spent.retried += raw.retries_taken
+        found = raw.parse()
     except openai.APIStatusError as error:
         said = f"{asking.base_url} says {error.status_code}: {error.message:.300}"
         if error.status_code in FATAL:

@@ -14,7 +14,6 @@ from datamodules.instructions.wordings import (
     PRESENCE,
     SIDE,
     Form,
-    mentioned,
     plural,
     with_article,
 )
@@ -81,10 +80,8 @@ def vqa(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
 
 def presence(annotation: Annotation, rng: random.Random) -> Iterator[Talk]:
     """Whether there is anything of a class: of one that is there as often as of one that is not."""
-    told = mentioned(annotation.told, annotation.kinds)
-    absent = [kind for kind in annotation.absent if kind not in told]
     present = list(annotation.counts)
-    wanted = present if rng.random() < 0.5 else absent
+    wanted = present if rng.random() < 0.5 else annotation.absent
     if wanted:
         there = wanted is present
         yes, some = ("Yes", "some") if there else ("No", "no")

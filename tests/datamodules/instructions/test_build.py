@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from datamodules.benchmarks import read
@@ -82,6 +83,23 @@ def test_scannet_becomes_scan2inst(tmp_path: Path, capsys: pytest.CaptureFixture
     rooms = [sample for sample in samples if sample.task == "vqa3d"]
     assert rooms
     assert all(sample.media["cloud"].region is None for sample in rooms)
+
+
+def test_the_same_file_is_read_on_stored_features(tmp_path: Path) -> None:
+    """The reader of the published features finds them by the items' numbers and names."""
+    root = write_scannet(tmp_path)
+    build("scannet", root, "train")
+    corners = np.array([(x, y, z) for x in (0, 2) for y in (1, 2) for z in (0.5, 1.5)])
+    for name in ("1-coffee_table", "2-chair", "3-cup", "4-arm_chair"):
+        for home in ("lamm_scannet_tr3d", "lamm_scannet_gt"):
+            for kind, content in (("ins_pc_feat", np.zeros(768, "float32")), ("bbox", corners)):
+                (root / home / kind / NAME).mkdir(parents=True, exist_ok=True)
+                np.save(root / home / kind / NAME / f"{name}.npy", content)
+    stored, clouds = (read(reader, root, "scan2inst_train") for reader in ("scan2inst", "scan2inst_clouds"))
+    assert [(one.id, one.task, one.question, one.gold) for one in stored] == [
+        (one.id, one.task, one.question, one.gold) for one in clouds
+    ]
+    assert {tuple(one.media) for one in stored} == {("rois",)}
 
 
 def test_an_object_of_another_name_is_refused(tmp_path: Path) -> None:

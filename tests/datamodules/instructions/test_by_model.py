@@ -34,13 +34,13 @@ def test_pictures_in_a_models_words(
         out = build(monkeypatch, server, "coco", root, prices=(10.0, 30.0))
         said = capsys.readouterr().out
         assert (
-            "asked 3 requests (0 more came from the cache, 0 were asked again for better JSON): 300 " in said
+            "asked 3 requests, 0 more came from the cache (0 faults were tried again, 0 answers were" in said
         )
-        assert "300 tokens in, 30 out; " in said
+        assert "): 300 tokens in, 30 out; " in said
         assert "cost 0.0039 at 10 and 30 a million" in said
         content = out.read_bytes()
         assert build(monkeypatch, server, "coco", root, prices=(10.0, 30.0)) == out
-        assert "asked 0 requests (3 more came from the cache" in capsys.readouterr().out
+        assert "asked 0 requests, 3 more came from the cache" in capsys.readouterr().out
         assert len(server.bodies) == 3
     assert out.read_bytes() == content
     samples = read("conversations", root, "lamm_v2_val2017")

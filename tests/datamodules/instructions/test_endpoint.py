@@ -43,7 +43,7 @@ def first(reply: Reply) -> Callable[[int, Body], Reply]:
 def test_a_good_answer_is_kept_with_its_tokens(tmp_path: Path) -> None:
     with serving(lambda *_: saying(GOOD)) as server:
         spent, failed, answers = ask(server, tmp_path / "a", extra={"temperature": 0.5})
-        assert (spent, failed) == (Spent(1, 0, 100, 10), {})
+        assert (spent, failed) == (Spent(1, 0, 0, 100, 10), {})
         assert answers["0"].text == GOOD
         assert server.keys == ["Bearer secret"]
         sent = {"model": "m", "temperature": 0.5, "response_format": {"type": "json_object"}}
@@ -56,7 +56,7 @@ def test_a_good_answer_is_kept_with_its_tokens(tmp_path: Path) -> None:
 
 def test_an_endpoint_that_tells_no_tokens_counts_none(tmp_path: Path) -> None:
     with serving(lambda *_: saying(GOOD, usage=False)) as server:
-        assert ask(server, tmp_path / "a")[0] == Spent(1, 0, 0, 0)
+        assert ask(server, tmp_path / "a")[0] == Spent(1, 0, 0, 0, 0)
 
 
 FAULTS = {
@@ -73,7 +73,7 @@ FAULTS = {
 def test_a_fault_of_the_connection_is_tried_again(tmp_path: Path, case: str) -> None:
     with serving(first(FAULTS[case])) as server:
         spent, failed, answers = ask(server, tmp_path / "a", timeout=0.5)
-        assert (spent.requests, failed, answers["0"].text) == (1, {}, GOOD)
+        assert (spent.requests, spent.retried, failed, answers["0"].text) == (1, 1, {}, GOOD)
         assert len(server.bodies) == 2
 
 
@@ -106,7 +106,7 @@ def test_a_broken_answer_is_asked_for_again(tmp_path: Path, case: str) -> None:
 def test_an_answer_that_stays_bad_is_kept_and_paid_once(tmp_path: Path) -> None:
     with serving(lambda *_: saying("prose")) as server:
         spent, failed, answers = ask(server, tmp_path / "a")
-        assert (spent, failed, answers["0"].text) == (Spent(1, 2, 300, 30), {}, "prose")
+        assert (spent, failed, answers["0"].text) == (Spent(1, 0, 2, 300, 30), {}, "prose")
         assert len(server.bodies) == 3
         ask(server, tmp_path / "a")
         assert len(server.bodies) == 3

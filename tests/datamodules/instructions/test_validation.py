@@ -115,6 +115,7 @@ BAD = {
         "names the class 'hot dog', which is not in",
     ),
     "present": (LOOKING, pair("VQA", "A cup?", "No.", absent=["cup"]), "'cup' is said to be absent"),
+    "told": (LOOKING, pair("VQA", "A bear?", "No.", absent=["bear"]), "'bear' is said to be absent"),
     "crowd": (LOOKING, pair("VQA", "Anyone?", "No.", absent=["person"]), "'person' is said to be absent"),
     "box in words": (
         LOOKING,
@@ -226,7 +227,7 @@ def test_a_request_tells_the_annotation_and_no_picture() -> None:
     assert "dog [0.10, 0.20, 0.50, 0.90]\ndog [0.12, 0.20, 0.30, 0.40]\ncup [" in user["content"]
     assert "Crowds, of which there are more than are listed: person" in user["content"]
     assert "- A bear of a dog." in user["content"]
-    assert "Certainly not there, among others: bear, hot dog" in user["content"]
+    assert "Certainly not there, among others: hot dog" in user["content"]
     assert "7.jpg" not in system["content"] + user["content"]
     assert [f"kind {kind}" in user["content"] for kind in ASKED] == [True] * 4 + [False] * 3
     system, user = messages(WALKING)
