@@ -101,7 +101,8 @@ def _samples(folder: Path, source: Source) -> tuple[str, list[str]]:
     missing = lacking(medium.path for _, medium in media if medium.path is not None)
     gone = set(missing)
     there = [(kind, medium) for kind, medium in media if medium.path not in gone]
-    return f"{len(samples):,} samples", [*wrong, *_named(missing, "media"), *_unreadable(there)]
+    wrong += _named(missing, f"of {len(media):,} media")
+    return _count(len(samples), "sample"), [*wrong, *_unreadable(there)]
 
 
 def _scans(folder: Path, source: Source) -> tuple[str, list[str]]:
@@ -115,8 +116,8 @@ def _scans(folder: Path, source: Source) -> tuple[str, list[str]]:
         except BadItemError as error:
             gone.append(str(error))
     missing = lacking(file for paths in files.values() for file in paths)
-    wrong = [f"{len(gone):,} scans missing, the first: {gone[0]}"] if gone else []
-    wrong += _named(missing, "files of scans")
+    wrong = [f"{len(gone):,} of {len(names):,} scans missing, the first: {gone[0]}"] if gone else []
+    wrong += _named(missing, f"of {sum(map(len, files.values())):,} files of scans")
     short = set(missing)
     whole = [name for name, paths in files.items() if short.isdisjoint(paths)]
     if whole:
@@ -124,7 +125,7 @@ def _scans(folder: Path, source: Source) -> tuple[str, list[str]]:
             scans.scan(whole[0], objects)
         except BadItemError as error:
             wrong.append(str(error))
-    return f"{len(names):,} scans", wrong
+    return _count(len(names), "scan"), wrong
 
 
 def lacking(paths: Iterable[Path]) -> list[Path]:
@@ -133,6 +134,15 @@ def lacking(paths: Iterable[Path]) -> list[Path]:
     for parent in dict.fromkeys(path.parent for path in wanted):
         found[parent] = set(os.listdir(parent)) if parent.is_dir() else set()
     return [path for path in wanted if path.name not in found[path.parent]]
+
+
+def _count(number: int, what: str) -> str:
+    """A number of things.
+
+    >>> _count(1, "scan"), _count(5823, "sample")
+    ('1 scan', '5,823 samples')
+    """
+    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def _named(missing: list[Path], what: str) -> list[str]:
