@@ -18,7 +18,7 @@ from datamodules.pretraining.language import WorldLanguage
 from octavius.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.instruction.batch import Batch
-from octavius.model import LoRAMoE
+from octavius.lora_moe import LoRAMoE
 from octavius.training import OctaviusModule
 
 VARIANTS: dict[str, tuple[LoRAMoE, bool]] = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 from zlib import crc32
 
@@ -15,28 +15,10 @@ from octavius.encoders.base import Encoder
 from octavius.instruction.batch import IGNORE, Batch, Processor
 from octavius.instruction.prompt import PromptBuilder, Template
 from octavius.instruction.sample import Sample
-from octavius.lora_moe import InstanceGate, Routing, inject
-
-
-@dataclass(frozen=True)
-class LoRAMoE:
-    """The paper's settings of the adapters; one expert is the plain LoRA baseline.
-
-    Attributes:
-        experts: LoRA experts in each group.
-        rank: of one expert.
-        alpha: the update is scaled by alpha / rank.
-        dropout: on the experts' inputs.
-        top_k: experts that an instance uses.
-        targets: names of the linear layers that get a group.
-    """
-
-    experts: int = 4
-    rank: int = 32
-    alpha: float = 32.0
-    dropout: float = 0.1
-    top_k: int = 2
-    targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
+from octavius.lora_moe import LoRAMoE, Routing, attach
+from octavius.lora_moe.gates.base import Asked, Choice, Gate
+from octavius.lora_moe.losses import auxiliary
+from octavius.lora_moe.routing import Weights
 
 
 @dataclass
@@ -46,12 +28,14 @@ class AnswerLosses:
     Attributes:
         losses: (M,) in nats, float32.
         rows: (M,) the sample that each belongs to.
-        gate: (B, E) routing weights; None without experts.
+        gate: (B, E) routing weights, a mean where layers or tokens have their own; None without experts.
+        auxiliary: the gate's auxiliary losses that are asked for, in the order of `LoRAMoE.losses`, (K,).
     """
 
     losses: Tensor
     rows: Tensor
     gate: Tensor | None
+    auxiliary: Tensor
 
 
 class Octavius(nn.Module):
@@ -79,12 +63,10 @@ class Octavius(nn.Module):
             {name: encoder.projector(decoder.width, normalise_features) for name, encoder in encoders.items()}
         )
         self.routing = Routing()
-        self.gate: InstanceGate | None = None
+        self.gate: Gate | None = None
         self.lora = lora
         if lora is not None:
-            inject(decoder, lora.targets, lora.experts, lora.rank, lora.alpha, lora.dropout, self.routing)
-            if lora.experts > 1:
-                self.gate = InstanceGate(decoder.width, lora.experts, lora.top_k)
+            self.gate = attach(decoder, lora, decoder.width, self.routing, len(self.projectors))
 
     def processor(self, template: Template | None = None, max_tokens: int = 2048) -> Processor:
         """What prepares samples for this very model, in any use."""
@@ -113,14 +95,49 @@ class Octavius(nn.Module):
             share = (item for item in media if crc32(repr((item.path, item.pose)).encode()) % world == rank)
             cast(Encoder, module).prepare(share, device)
 
-    def route(self, batch: Batch) -> Tensor | None:
-        """Gate weights (B, E) of the batch's questions; ones for a single expert, None for no experts."""
-        if self.lora is None:
-            return None
-        if self.gate is None:
-            return torch.ones(len(batch), 1, device=batch.question_ids.device)
-        weights: Tensor = self.gate(self.decoder.embed(batch.question_ids), batch.question_mask)
-        return weights
+    def route(self, batch: Batch, embeddings: Tensor | None = None) -> Weights | None:
+        """Gate weights (B, E) of the batch; of gates for each depth a list of them.
+
+        Ones for a single expert. None where nothing is chosen here: no experts, or a gate in each layer.
+
+        Args:
+            batch: its questions, tasks and media are read, as the gate needs them.
+            embeddings: what `embed` makes of the batch, if it is known already.
+        """
+        return self._weights(self._choices(batch, embeddings))
+
+    def _choices(self, batch: Batch, embeddings: Tensor | None) -> list[Choice]:
+        """What is chosen before the decoder runs: by each gate, or for the single expert."""
+        if self.gate is not None:
+            return self.gate.choices(self._asked(batch, embeddings))
+        if self.lora is None or self.lora.experts != 1:
+            return []
+        ones = torch.ones(len(batch), 1, device=batch.question_ids.device)
+        return [Choice(ones, ones)]
+
+    def _weights(self, choices: Sequence[Choice]) -> Weights | None:
+        """What the routing is set to; None when there is nothing to set."""
+        weights = [choice.weights for choice in choices]
+        if self.gate is not None and self.gate.by_depth:
+            return weights
+        return weights[0] if weights else None
+
+    def _asked(self, batch: Batch, embeddings: Tensor | None) -> Asked:
+        """What the gate may read of a batch."""
+        question = self.decoder.embed(batch.question_ids)
+        tasks = [sample.task for sample in batch.samples]
+        if self.lora is None or not self.lora.gate_inputs:
+            return Asked(question, batch.question_mask, tasks)
+        embeddings = self.embed(batch) if embeddings is None else embeddings
+        sums = embeddings.new_zeros(len(batch), self.decoder.width, dtype=torch.float32)
+        counts = sums.new_zeros(len(batch), max(1, len(self.projectors)))
+        for column, name in enumerate(self.projectors):
+            if name in batch.slots:
+                rows, places = batch.slots[name].unbind(1)
+                sums = sums.index_add(0, rows, embeddings[rows, places].float())
+                counts[:, column] = torch.bincount(rows, minlength=len(batch))
+        means = sums / counts.sum(1, keepdim=True).clamp(min=1)
+        return Asked(question, batch.question_mask, tasks, (counts > 0).float(), means)
 
     def embed(self, batch: Batch) -> Tensor:
         """Embeddings (B, T, D) of the prompt with the projected media in their slots.
@@ -151,15 +168,19 @@ class Octavius(nn.Module):
 
     def forward(self, batch: Batch) -> AnswerLosses:
         """Losses of the answer tokens; logits are made at answer positions only."""
-        gate = self.route(batch)
         embeddings = self.embed(batch)
-        if gate is not None:
-            self.routing.set(gate)
+        choices = self._choices(batch, embeddings)
+        weights = self._weights(choices)
+        if weights is not None:
+            self.routing.set(weights)
         hidden = self.decoder.hidden(embeddings, batch.attention_mask)
         wanted = batch.labels[:, 1:] != IGNORE
         logits = self.decoder.logits(hidden[:, :-1][wanted]).float()
         losses = F.cross_entropy(logits, batch.labels[:, 1:][wanted], reduction="none")
-        return AnswerLosses(losses, wanted.nonzero()[:, 0], gate)
+        choices = choices or self.routing.noted()
+        names = () if self.lora is None else self.lora.losses
+        extra = auxiliary(names, choices, batch.attention_mask) if names else losses.new_zeros(0)
+        return AnswerLosses(losses, wanted.nonzero()[:, 0], mean_gate(choices, batch.attention_mask), extra)
 
     @torch.no_grad()
     def generate(
@@ -173,11 +194,13 @@ class Octavius(nn.Module):
             options: of the decoder's `generate`.
         """
         limits = [max_new_tokens] * len(batch) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-        gate = self.route(batch)
         embeddings = self.embed(batch)
-        with nullcontext() if gate is None else self.routing.use(gate):
+        choices = self._choices(batch, embeddings)
+        weights = self._weights(choices)
+        with nullcontext() if weights is None else self.routing.use(weights), self.routing.first_pass():
             ids = self.decoder.generate(embeddings, batch.attention_mask, max(limits), **options)
         rows = [row[:limit] for row, limit in zip(ids.tolist(), limits, strict=True)]
+        gate = mean_gate(choices or self.routing.noted(), batch.attention_mask)
         return [self.decoder.tokenizer.decode(row) for row in rows], gate
 
     @torch.no_grad()
@@ -186,9 +209,34 @@ class Octavius(nn.Module):
 
         Each candidate is run with the gate weights of its own sample, as in generation.
         """
-        gate = self.route(batch)
+        embeddings = self.embed(batch)
+        gate = self.route(batch, embeddings)
 
         def hold(rows: Tensor) -> AbstractContextManager[None]:
-            return nullcontext() if gate is None else self.routing.use(gate[rows])
+            if gate is None:
+                return nullcontext()
+            own = gate[rows] if isinstance(gate, Tensor) else [table[rows] for table in gate]
+            return self.routing.use(own)
 
-        return self.decoder.likelihoods(self.embed(batch), batch.attention_mask, candidates, hold)
+        return self.decoder.likelihoods(embeddings, batch.attention_mask, candidates, hold)
+
+
+def mean_gate(choices: Sequence[Choice], mask: Tensor) -> Tensor | None:
+    """Gate weights (B, E) for reports: the mean over gates, and over tokens where each has its own.
+
+    Layers with fewer experts than others count as giving the rest none.
+
+    Args:
+        choices: what each gate chose, (B, E) or (B, T, E).
+        mask: 1 at real tokens, (B, T).
+
+    Returns:
+        None when nothing was chosen.
+    """
+    share = (mask / mask.sum(1, keepdim=True)).unsqueeze(-1)
+    # A beam search runs the prompt once for each beam of a sample, the beams of a sample side by side.
+    weights = [choice.weights[:: max(1, len(choice.weights) // len(mask))] for choice in choices]
+    tables = [(table * share).sum(1) if table.dim() == 3 else table for table in weights]
+    experts = max((table.shape[1] for table in tables), default=0)
+    padded = [F.pad(table, (0, experts - table.shape[1])) for table in tables]
+    return torch.stack(padded).mean(0) if padded else None

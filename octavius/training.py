@@ -15,9 +15,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from octavius.decoder import Decoder
 from octavius.encoders.base import Encoder
+from octavius.gate_fitting import fit_gate
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.prompt import Template
-from octavius.model import AnswerLosses, LoRAMoE, Octavius
+from octavius.lora_moe import LoRAMoE
+from octavius.model import AnswerLosses, Octavius
 from octavius.presets import find_checkpoint
 from octavius.sharding import shard
 from octavius.tasks import TASKS
@@ -80,7 +82,9 @@ class OctaviusModule(L.LightningModule):
         self.save_decoder = save_decoder
         if save_decoder is not None and lora is not None:
             raise ValueError("save_decoder writes a decoder trained whole; with experts use the checkpoint")
-        self._sums = torch.zeros(1 + 2 * len(TASKS))  # of a step: its divisor; losses, then tokens, by task
+        self._losses = {} if lora is None else lora.losses
+        # Of a step: its divisor; losses, then tokens, by task; auxiliary losses.
+        self._sums = torch.zeros(1 + 2 * len(TASKS) + len(self._losses))
         self._sharded = False
         self._seed: int | None = None
         # Lightning leaves modes alone, and a loaded decoder is in eval mode: no dropout, no checkpointing.
@@ -98,7 +102,7 @@ class OctaviusModule(L.LightningModule):
             self._sharded = True
 
     def setup(self, stage: str) -> None:
-        """Refuses a trainer that would change the type of all weights, and lets encoders prepare their media.
+        """Refuses a trainer that would change the type of all weights; prepares the gate and the encoders' media.
 
         Raises:
             ValueError: its precision is bf16-true, 16-true or the like.
@@ -109,6 +113,10 @@ class OctaviusModule(L.LightningModule):
                 f"trainer.precision is {precision!r}, which would round the trained weights too; take bf16-mixed, "
                 "and give the frozen language model its type by model.init_args.decoder.init_args.dtype: bfloat16"
             )
+        train_sets = getattr(self.trainer.datamodule, "train_sets", None)  # type: ignore[attr-defined]
+        if stage == "fit" and train_sets is not None:
+            samples = (sample for item in train_sets() for sample in item.samples)
+            fit_gate(self.model.gate, self.model.decoder, samples)
         samples_of = getattr(self.trainer.datamodule, "samples_of", None)  # type: ignore[attr-defined]
         if samples_of is not None:
             device = self.trainer.strategy.root_device
@@ -126,13 +134,20 @@ class OctaviusModule(L.LightningModule):
         torch.manual_seed((self._seed * 1_000_003 + place) % 2**63)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
-        """The summed loss of a micro-batch; `on_before_optimizer_step` divides by what the step holds."""
+        """The summed loss of a micro-batch; `on_before_optimizer_step` divides by what the step holds.
+
+        An auxiliary loss of a step is the mean of those of its micro-batches, over accumulation and ranks, each
+        weighed by its share of the step's divisor.
+        """
         out: AnswerLosses = self.model(batch)
         weights, norm = self._weights(out, batch)
-        sums = torch.cat([norm[None], by_task(out, batch)])
+        sums = torch.cat([norm[None], by_task(out, batch), out.auxiliary.detach() * norm])
         self._sums = self._sums.to(sums.device) + sums
+        total = (out.losses * weights).sum()
+        for factor, extra in zip(self._losses.values(), out.auxiliary, strict=True):
+            total = total + factor * norm * extra
         # Lightning divides by the accumulation and DDP and FSDP by the ranks; both are undone here.
-        return (out.losses * weights).sum() * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        return total * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divides the gradients by the tokens (or samples, positions) of the whole step over all ranks."""
@@ -144,7 +159,10 @@ class OctaviusModule(L.LightningModule):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.div_(sums[0])
-        self._log_losses(*sums[1:].chunk(2))
+        by_name = 1 + 2 * len(TASKS)
+        self._log_losses(*sums[1:by_name].chunk(2))
+        for name, value in zip(self._losses, sums[by_name:] / sums[0], strict=True):
+            self.log(f"train/loss/{name}", value)
 
     def on_fit_end(self) -> None:
         """Writes the decoder, when it was trained whole and a folder is named."""

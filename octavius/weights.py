@@ -11,10 +11,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from octavius.lora_moe.gates.cluster import ClusterGate
+
+
+def trainable(module: nn.Module) -> dict[str, Tensor]:
+    """All tensors that training changes: parameters that it tunes, and buffers that it fits (clusters of a gate)."""
+    tuned = {name: part for name, part in module.named_parameters() if part.requires_grad}
+    fitted = {
+        f"{name}.{buffer}".lstrip("."): part.get_buffer(buffer)
+        for name, part in module.named_modules()
+        if isinstance(part, ClusterGate)
+        for buffer in part.fitted_buffers
+    }
+    return {**tuned, **fitted}
+
 
 def trainable_names(module: nn.Module) -> set[str]:
     """Names of all tensors that training changes."""
-    return {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    return {*trainable(module)}
 
 
 def keep_trainable(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -93,7 +107,7 @@ def check_fingerprint(module: nn.Module, checkpoint: Mapping[str, Any], expected
         ValueError: names or shapes differ (the message lists the first), or the frozen weights do.
     """
     saved: Mapping[str, Tensor] = checkpoint["state_dict"]
-    wanted = {name: part.shape for name, part in module.named_parameters() if part.requires_grad}
+    wanted = {name: part.shape for name, part in trainable(module).items()}
     _check_names(
         saved, wanted, "this checkpoint", "Use the configuration that was saved beside the checkpoint"
     )

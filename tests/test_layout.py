@@ -25,6 +25,7 @@ LEVELS = {
     "model": 4,
     "weights": 4,
     "sharding": 4,
+    "gate_fitting": 4,
     "probes": 4,
     "training": 5,
     "words": 5,

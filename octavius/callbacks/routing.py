@@ -22,6 +22,9 @@ BAR, GAP, TASK = 0.8, 0.35, 1.45
 class RoutingReport(L.Callback):
     """Shows which experts answered which task, after each evaluation; silent below two experts.
 
+    Where each layer or token has weights of its own, an instance's are their mean, over layers and over the tokens
+    of its prompt; an expert is then in use when any layer gives it weight for any token.
+
     In TensorBoard, under `routing/{stage}/{task}/`: `expert_{e}` (histogram of the gate weight),
     `usage/expert_{e}` (share of instances with this expert in their top-k), and in nats `entropy_of_mean` (of
     the task's mean gate: low when the task keeps to few experts) and `mean_entropy` (of one instance's gate:
@@ -84,13 +87,14 @@ def summarise(gates: pd.DataFrame) -> pd.DataFrame:
 
 
 def entropy(weights: np.ndarray) -> np.ndarray:
-    """Entropy in nats of weights (..., E) that sum to 1, as (...).
+    """Entropy in nats of the shares of weights (..., E), as (...); weights need not sum to 1.
 
     >>> round(float(entropy(np.array([0.5, 0.5, 0.0]))), 4)
     0.6931
     """
-    logs = np.log(weights, where=weights > 0, out=np.zeros_like(weights))
-    return -(weights * logs).sum(axis=-1)
+    shares = weights / np.maximum(weights.sum(axis=-1, keepdims=True), np.finfo(float).tiny)
+    logs = np.log(shares, where=shares > 0, out=np.zeros_like(shares))
+    return -(shares * logs).sum(axis=-1)
 
 
 def write_tasks(writer: SummaryWriter, gates: pd.DataFrame, tag: str, step: int) -> None:

@@ -1,8 +1,9 @@
 """LoRA experts in a frozen language model, chosen for each instance by a gate that reads the question."""
 
-from octavius.lora_moe.gate import InstanceGate
+from octavius.lora_moe.attach import LoRAMoE, attach
+from octavius.lora_moe.gates.instance import InstanceGate
 from octavius.lora_moe.inject import adapter_parameters, inject
 from octavius.lora_moe.layer import LoRAMoELinear
 from octavius.lora_moe.routing import Routing
 
-__all__ = ["InstanceGate", "LoRAMoELinear", "Routing", "adapter_parameters", "inject"]
+__all__ = ["InstanceGate", "LoRAMoE", "LoRAMoELinear", "Routing", "adapter_parameters", "attach", "inject"]

@@ -1,23 +1,28 @@
 """A language model comes in, the same model with LoRA-MoE layers and all else frozen goes out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
-from octavius.lora_moe.layer import LoRAMoELinear, linear_widths
+from octavius.lora_moe.gates.token import TokenGate
+from octavius.lora_moe.layer import LoRAMoELinear, Origin, linear_widths
 from octavius.lora_moe.routing import Routing
 
 
 def inject(
     model: nn.Module,
     targets: Sequence[str],
-    experts: int,
+    experts: int | Sequence[int],
     rank: int,
     alpha: float,
     dropout: float,
     routing: Routing,
     *,
+    token_gate: Callable[[int, int], TokenGate] | None = None,
+    shared_a: bool = False,
+    scale: Origin = "peft",
+    init: Origin = "peft",
     dtype: torch.dtype = torch.float32,
 ) -> list[str]:
     """Swaps the linear layers that `targets` name for LoRA-MoE layers, and freezes everything else in place.
@@ -27,21 +32,41 @@ def inject(
     Args:
         model: the model to change.
         targets: last parts of module names: `q_proj`, or longer, `self_attn.q_proj`.
-        experts: number E of experts.
+        experts: number E of experts; of each depth when it is a sequence (see `by_depth`), and the layers of a
+            depth then read a part of the routing that is theirs.
         rank: rank R of one expert.
         alpha: numerator of the scale alpha / R.
         dropout: dropout on the experts' inputs.
         routing: the holder that all layers read.
+        token_gate: makes a gate for each layer, of its input's width and its number of experts.
+        shared_a: whether the experts of a layer share A.
+        scale: see `LoRAMoELinear`.
+        init: see `LoRAMoELinear`.
         dtype: type in which the experts are kept.
 
     Returns:
         The names of the swapped layers, in the model's order.
     """
     bases = _matches(model, targets)
+    counts: dict[str, int] = dict.fromkeys(bases, experts) if isinstance(experts, int) else {}
+    depth_of: dict[str, int] = {}
+    if not isinstance(experts, int):
+        each = by_depth(experts, depths(model))
+        depth_of = {name: _depth(model, name) for name in bases}
+        counts = {name: each[depth] for name, depth in depth_of.items()}
+    settings = {"shared_a": shared_a, "scale": scale, "init": init, "dtype": dtype}
     layers = {
-        name: LoRAMoELinear(base, experts, rank, alpha, dropout, routing, dtype=dtype)
+        name: LoRAMoELinear(base, counts[name], rank, alpha, dropout, routing, **settings)  # type: ignore[arg-type]
         for name, base in bases.items()
     }
+    if token_gate is not None:
+        for layer in layers.values():
+            layer.gate = token_gate(layer.in_features, layer.experts).to(layer.lora_A.device)
+            layer.routing = routing.part()
+    elif depth_of:
+        parts = [routing.part() for _ in range(depths(model))]
+        for name, layer in layers.items():
+            layer.routing = parts[depth_of[name]]
     model.requires_grad_(False)
     for name, layer in layers.items():
         parent, _, child = name.rpartition(".")
@@ -49,13 +74,62 @@ def inject(
     return list(layers)
 
 
+def depths(model: nn.Module) -> int:
+    """How many layers a language model is deep: the length of its longest list of modules."""
+    return len(_blocks(model)[1])
+
+
+def by_depth(experts: Sequence[int], count: int) -> list[int]:
+    """The number of experts of each depth.
+
+    A list of as many numbers as there are depths says each; a shorter one says as many ranges of equal length,
+    from the first depth to the last, as MoLA-2468 (Gao et al., 2024) has it.
+
+    >>> by_depth([2, 4, 8], 6)
+    [2, 2, 4, 4, 8, 8]
+
+    Raises:
+        ValueError: the depths cannot be divided so.
+    """
+    if not experts or count % len(experts) != 0:
+        raise ValueError(
+            f"numbers of experts by depth are one for each of the {count} layers of the model, or one for each of "
+            f"several ranges of equal length, found {len(experts)} numbers: {list(experts)}"
+        )
+    return [number for number in experts for _ in range(count // len(experts))]
+
+
+def _blocks(model: nn.Module) -> tuple[str, list[nn.Module]]:
+    """Name and modules of a model's longest list of modules."""
+    lists = {name: list(found) for name, found in model.named_modules() if isinstance(found, nn.ModuleList)}
+    if not lists:
+        raise ValueError(
+            f"{type(model).__name__} has no list of equal layers, so that nothing can differ by depth: give one "
+            "number of experts, and one gate for all layers"
+        )
+    name = max(lists, key=lambda one: len(lists[one]))
+    return name, lists[name]
+
+
+def _depth(model: nn.Module, name: str) -> int:
+    """Which of the blocks a module lies in."""
+    blocks = _blocks(model)[0]
+    if not name.startswith(f"{blocks}."):
+        raise ValueError(
+            f"the target {name!r} lies at no depth of the model (in none of {blocks!r}): leave it out of the "
+            "targets, or give one number of experts and one gate for all layers"
+        )
+    return int(name.removeprefix(f"{blocks}.").split(".")[0])
+
+
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The experts' parameters of a model by their full names: what LoRA-MoE trains and saves."""
+    """The parameters of a model's LoRA-MoE layers by full names, with gates of their own: what they train."""
     return {
         f"{name}.{part}" if name else part: parameter
         for name, layer in model.named_modules()
         if isinstance(layer, LoRAMoELinear)
-        for part, parameter in layer.named_parameters(recurse=False)
+        for part, parameter in layer.named_parameters()
+        if not part.startswith("base.")
     }
 
 

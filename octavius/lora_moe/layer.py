@@ -1,13 +1,17 @@
 """A frozen linear module comes in, the same map plus a routed mixture of LoRA experts goes out."""
 
-import math
 from itertools import chain
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from octavius.lora_moe.gates.token import TokenGate
 from octavius.lora_moe.routing import Routing
+
+Origin: TypeAlias = Literal["peft", "published"]
+"""Whose scale or initialisation is followed: PEFT's LoRA, or the published Octavius."""
 
 
 class LoRAMoELinear(nn.Module):
@@ -25,12 +29,17 @@ class LoRAMoELinear(nn.Module):
         rank: rank R of one expert.
         alpha: numerator of the scale alpha / R.
         dropout: probability with which an input of the experts (not of the base) is dropped.
-        routing: the holder that the whole model shares.
+        routing: the holder that the whole model shares, or the part of it that is this layer's.
+        gate: a gate of the layer's own, that chooses for each token; None takes the weights of the routing.
+        shared_a: whether the experts share one down-projection A and differ in B alone (HydraLoRA, Tian et
+            al., 2024).
+        scale: `peft` is alpha / R, `published` is 1 whatever alpha says.
+        init: how A is drawn: `peft` bounds it by one over the root of D, `published` of D * R.
         dtype: type in which the experts are kept; they compute in the type of the input.
 
     Attributes:
         base: the frozen module.
-        lora_A: all down-projections, (E * R, D).
+        lora_A: all down-projections, (E * R, D), or the shared one, (R, D).
         lora_B: all up-projections, (D_out, E * R); zero at the start.
         routing: where the weights of this pass are.
     """
@@ -44,6 +53,10 @@ class LoRAMoELinear(nn.Module):
         dropout: float,
         routing: Routing,
         *,
+        gate: TokenGate | None = None,
+        shared_a: bool = False,
+        scale: Origin = "peft",
+        init: Origin = "peft",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
@@ -56,20 +69,28 @@ class LoRAMoELinear(nn.Module):
             )
         self.in_features, self.out_features = widths
         self.experts, self.rank, self.alpha = experts, rank, alpha
-        self.scale = alpha / rank
+        self.scale = alpha / rank if scale == "peft" else 1.0
+        self.init, self.shared_a = init, shared_a
         self.base = base.requires_grad_(False)
         self.dropout = nn.Dropout(dropout)
         self.routing = routing
+        self.gate = gate
         held = next(chain(base.parameters(), base.buffers()), None)
         device = None if held is None else held.device
-        self.lora_A = nn.Parameter(torch.empty(experts * rank, self.in_features, device=device, dtype=dtype))
+        rows = rank if shared_a else experts * rank
+        self.lora_A = nn.Parameter(torch.empty(rows, self.in_features, device=device, dtype=dtype))
         self.lora_B = nn.Parameter(torch.empty(self.out_features, experts * rank, device=device, dtype=dtype))
         self.reset_parameters()
         self.train(base.training)  # a wrapper put into a model in eval mode must not drop anything
 
     def reset_parameters(self) -> None:
-        """Draws A as PEFT does, each expert by its own fan-in D, and zeroes B: the start is the base."""
-        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        """Draws A, each expert by its own fan-in, and zeroes B: the start is the base.
+
+        Kaiming's uniform bound with a slope of sqrt(5) is one over the root of the fan-in. That is D in PEFT; the
+        published code draws a tensor (E, D, R), whose fan-in comes out as D * R.
+        """
+        fan_in = self.in_features * (self.rank if self.init == "published" else 1)
+        nn.init.uniform_(self.lora_A, -(fan_in**-0.5), fan_in**-0.5)
         nn.init.zeros_(self.lora_B)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,10 +102,15 @@ class LoRAMoELinear(nn.Module):
         Returns:
             (B, T, D_out) or (B, D_out), in the type of the base's output.
         """
-        gate = self.routing.for_rows(x.shape[0])
-        if gate.shape[1] != self.experts:
+        if self.gate is not None:
+            choice = self.gate(x)
+            self.routing.note(choice)
+            gate: Tensor = choice.weights
+        else:
+            gate = self.routing.for_rows(x.shape[0], x.shape[1] if x.dim() > 2 else None)
+        if gate.shape[-1] != self.experts:
             raise ValueError(
-                f"gate weights are set for {gate.shape[1]} experts, but a LoRA-MoE layer has {self.experts}; "
+                f"gate weights are set for {gate.shape[-1]} experts, but a LoRA-MoE layer has {self.experts}; "
                 "make the gate and the layers with the same number of experts"
             )
         out: Tensor = self.base(x)
@@ -94,7 +120,7 @@ class LoRAMoELinear(nn.Module):
         """The settings, for printing the model."""
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, experts={self.experts}, "
-            f"rank={self.rank}, alpha={self.alpha}"
+            f"rank={self.rank}, alpha={self.alpha}" + (", shared_a=True" if self.shared_a else "")
         )
 
 
@@ -103,17 +129,19 @@ def mixture(x: Tensor, down: Tensor, up: Tensor, gate: Tensor) -> Tensor:
 
     Args:
         x: inputs (B, ..., D).
-        down: A of all experts, (E * R, D).
+        down: A of all experts, (E * R, D), or one that they share, (R, D).
         up: B of all experts, (D_out, E * R).
-        gate: weights (B, E), scaled already.
+        gate: weights (B, E) or, for each token of inputs (B, T, D), (B, T, E), scaled already.
 
     Returns:
         (B, ..., D_out), in the type of x (or of autocast).
     """
     # The small matrices are cast to x, not x to them: a cast x would be kept for backward at full width.
     hidden = F.linear(x, down.to(x.dtype))
-    blocks = hidden.reshape(*hidden.shape[:-1], gate.shape[1], -1)  # (B, ..., E, R)
-    weights = gate.reshape(gate.shape[0], *[1] * (x.dim() - 2), gate.shape[1], 1)
+    experts = gate.shape[-1]
+    blocks = hidden.unflatten(-1, (-1, up.shape[1] // experts))  # (B, ..., E, R), or (B, ..., 1, R) shared
+    ones = [1] * (x.dim() - gate.dim())
+    weights = gate.reshape(*gate.shape[:-1], *ones, experts, 1)
     # An fp32 gate promotes this product, so that the gradient of a gate weight is summed up in fp32.
     gated = (blocks * weights).flatten(-2).to(hidden.dtype)
     return F.linear(gated, up.to(hidden.dtype))

@@ -15,7 +15,8 @@ from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.sample import Media, References, Sample
 from octavius.instruction.tokenizer import Tokenizer, load_tokenizer
-from octavius.model import LoRAMoE, Octavius
+from octavius.lora_moe import LoRAMoE
+from octavius.model import Octavius
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "checkpoints" / "miniature" / "language"
 SLOTS, WIDTH = 3, 5
@@ -55,10 +56,18 @@ def decoder_folder(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactor
 def make_model(decoder_folder: Path) -> Callable[..., Octavius]:
     """Makes the same tiny model at each call: encoders `image` and `sound`, and experts that do something."""
 
-    def make(experts: int | None = 3, dropout: float = 0.0, noise: float = 0.0, rank: int = 2) -> Octavius:
+    def make(
+        experts: int | list[int] | None = 3,
+        dropout: float = 0.0,
+        noise: float = 0.0,
+        rank: int = 2,
+        top_k: int = 2,
+        **lora_options: Any,
+    ) -> Octavius:
         torch.manual_seed(0)
         encoders = {name: PrecomputedFeatures(SLOTS, WIDTH, noise) for name in ("image", "sound")}
-        lora = None if experts is None else LoRAMoE(experts, rank, 4.0, dropout, min(experts, 2))
+        kept = 1 if experts == 1 else top_k
+        lora = None if experts is None else LoRAMoE(experts, rank, 4.0, dropout, kept, **lora_options)
         model = Octavius(Decoder(str(decoder_folder)), encoders, lora)
         for name, parameter in model.named_parameters():
             if name.endswith("lora_B"):

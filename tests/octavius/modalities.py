@@ -19,7 +19,7 @@ from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.precomputed_rois import PrecomputedRois
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import ClassName, Media, References, Sample
-from octavius.model import LoRAMoE
+from octavius.lora_moe import LoRAMoE
 from octavius.strategies import FSDP2
 from octavius.training import OctaviusModule
 from tests.octavius import small

@@ -24,7 +24,7 @@ from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import ClassName, Gold, Media, References, Sample
 from octavius.instruction.tokenizer import load_tokenizer
-from octavius.model import LoRAMoE
+from octavius.lora_moe import LoRAMoE
 from octavius.strategies import FSDP2
 from octavius.training import OctaviusModule
 

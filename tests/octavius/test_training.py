@@ -21,7 +21,7 @@ from octavius.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.instruction.batch import IGNORE, Batch
 from octavius.instruction.sample import Boxes, Choice, LabelledBox, Media, References, Sample
-from octavius.model import LoRAMoE
+from octavius.lora_moe import LoRAMoE
 from octavius.training import OctaviusModule
 from octavius.weights import read_checkpoint, trainable_names
 

@@ -66,7 +66,7 @@ def test_other_numbers_of_rows_are_refused_with_both_counts(rows: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "weights", [torch.rand(3), torch.rand(2, 3, 1), torch.ones(2, 3).long(), torch.rand(0, 3)]
+    "weights", [torch.rand(3), torch.rand(2, 3, 1, 1), torch.ones(2, 3).long(), torch.rand(0, 3)]
 )
 def test_weights_of_another_shape_or_type_are_refused(weights: torch.Tensor) -> None:
     routing = Routing()

@@ -1,0 +1,1 @@
+"""Gates: what says how much of each expert a sample or a token gets."""

@@ -1,0 +1,132 @@
+"""Question embeddings come in, clusters are fitted to them once; weights by a question's cluster go out."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from octavius.lora_moe.gates.base import Asked, Choice, Cut, Gate
+from octavius.lora_moe.gates.instance import pooled
+
+
+class ClusterGate(Gate):
+    """Chooses by the cluster of the question, as MoCLE does (Gou et al., 2023): near questions share their experts.
+
+    A question is its mean word embedding of unit scale, as the instance gate reads it, and belongs to the nearest of
+    K centroids. Each cluster has learned logits over the experts, from which the weights follow as in every gate
+    with a softmax. The centroids are fitted once, before training, and are part of the state.
+
+    Args:
+        width: size D of a word embedding.
+        experts: number E of experts; a sequence gives each depth of the model a choice of its own.
+        top_k: how many experts an instance uses.
+        clusters: number K of clusters.
+        universal: whether the last expert is always on (see `Cut`).
+        temperature: logits are divided by it.
+    """
+
+    fitted_buffers: ClassVar[tuple[str, ...]] = ("centroids", "fitted")
+    """Buffers that training makes, so that a checkpoint must hold them."""
+
+    def __init__(
+        self,
+        width: int,
+        experts: int | Sequence[int],
+        top_k: int | None,
+        clusters: int,
+        *,
+        universal: bool = False,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__(experts)
+        if clusters < 1:
+            raise ValueError(f"a cluster gate needs at least 1 cluster, found clusters = {clusters}")
+        self.cut = Cut(top_k, universal, temperature)
+        self.routed = [self.cut.routed(count) for count in self.counts]
+        self.width, self.top_k, self.clusters = width, top_k, clusters
+        self.weight = nn.Parameter(torch.empty(sum(self.routed), clusters))
+        self.register_buffer("centroids", torch.zeros(clusters, width))
+        self.register_buffer("fitted", torch.tensor(False))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws logits of standard deviation 1, as the instance gate's are."""
+        nn.init.normal_(self.weight)
+
+    @torch.no_grad()
+    def fit(self, questions: Tensor) -> None:
+        """Fits the centroids to questions; the same questions give the same centroids, to the last bit.
+
+        Args:
+            questions: what `pooled` makes of N questions, (N, D).
+
+        Raises:
+            ValueError: there are fewer different questions than clusters.
+        """
+        self.get_buffer("centroids").copy_(centroids_of(questions.double().cpu(), self.clusters))
+        self.get_buffer("fitted").fill_(True)
+
+    def cluster_of(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """The cluster of each question, (B,).
+
+        Args:
+            embeddings: (B, Q, D).
+            mask: (B, Q).
+
+        Raises:
+            ValueError: no clusters are fitted.
+        """
+        if not bool(self.get_buffer("fitted")):
+            raise ValueError(
+                "the cluster gate has no clusters: they are fitted to the training questions when training begins; "
+                "train it, load a checkpoint of it, or call `fit`"
+            )
+        return nearest(pooled(embeddings, mask, self.width), self.get_buffer("centroids").float())
+
+    def choices(self, asked: Asked) -> list[Choice]:
+        """Reads the question."""
+        with torch.autocast(asked.embeddings.device.type, enabled=False):
+            logits = self.weight.float().T[self.cluster_of(asked.embeddings, asked.mask)]
+            return [self.cut.choose(own) for own in logits.split(self.routed, dim=-1)]
+
+    def extra_repr(self) -> str:
+        """The settings, for printing the model."""
+        return f"width={self.width}, clusters={self.clusters}, experts={self.experts}, {self.cut}"
+
+
+def centroids_of(points: Tensor, clusters: int, rounds: int = 100) -> Tensor:
+    """Centroids (K, D) of points (N, D) by Lloyd's k-means, without chance.
+
+    The first centroid is the point nearest to the mean, each further one the point that is farthest from those
+    before it. Then points go to their nearest centroid and centroids to the mean of their points, until no point
+    changes its place. A point that is there twice counts twice.
+
+    Raises:
+        ValueError: there are fewer different points than clusters.
+    """
+    different = len(points.unique(dim=0))
+    if different < clusters:
+        raise ValueError(
+            f"{clusters} clusters cannot be fitted to {different} different questions; ask for fewer clusters, or "
+            "train on more questions"
+        )
+    first = (points - points.mean(0)).square().sum(1).argmin()
+    centroids = points[first][None]
+    while len(centroids) < clusters:
+        farthest = torch.cdist(points, centroids).min(1).values.argmax()
+        centroids = torch.cat([centroids, points[farthest][None]])
+    places = nearest(points, centroids)
+    for _ in range(rounds):
+        sums = torch.zeros_like(centroids).index_add(0, places, points)
+        counts = torch.bincount(places, minlength=clusters).unsqueeze(1)
+        centroids = torch.where(counts > 0, sums / counts.clamp(min=1), centroids)
+        before, places = places, nearest(points, centroids)
+        if torch.equal(before, places):
+            break
+    return centroids
+
+
+def nearest(points: Tensor, centroids: Tensor) -> Tensor:
+    """The nearest centroid of each point, (N,); the first of equally near ones."""
+    return torch.cdist(points, centroids, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)

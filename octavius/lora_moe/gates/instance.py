@@ -1,0 +1,136 @@
+"""Word embeddings of the questions come in, one weight for each expert and sample goes out."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from octavius.lora_moe.gates.base import Asked, Choice, Cut, Gate
+
+
+class InstanceGate(Gate):
+    """G(z^qu) of the paper's equation (3): scores the experts once for each instance, from its question.
+
+    The embeddings of the real question tokens are averaged and brought to a root mean square of 1, a linear
+    map without bias gives one logit per expert, and the softmax over the experts is cut to its `top_k` largest
+    entries. All of it in fp32, whatever autocast or the type of the parameters says.
+
+    The scaling is not in the paper. Word embeddings are small (a standard deviation of 0.02 is usual), so that
+    without it all logits of a fresh gate are nearly equal and the same experts win for every question.
+
+    Two more inputs may add to the logits: an embedding of each modality that the sample brings, learned from
+    zero and added to the question's, and a summary of its media (the mean of its projected vectors, scaled
+    likewise) through a map of its own. A sample without media has none of either.
+
+    Args:
+        width: size D of a word embedding.
+        experts: number E of experts; a sequence gives each depth of the model a gate, over so many experts.
+        top_k: how many experts an instance uses, 1..E; None is all.
+        universal: whether the last expert is always on (see `Cut`).
+        temperature: logits are divided by it.
+        jitter: noise on the gate's inputs while training.
+        modalities: number M of modalities that are told apart; 0 reads none.
+        media: whether to read the summary of the media.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        experts: int | Sequence[int],
+        top_k: int | None,
+        *,
+        universal: bool = False,
+        temperature: float = 1.0,
+        jitter: float = 0.0,
+        modalities: int = 0,
+        media: bool = False,
+    ) -> None:
+        super().__init__(experts)
+        self.cut = Cut(top_k, universal, temperature, jitter)
+        self.routed = [self.cut.routed(count) for count in self.counts]
+        self.width, self.top_k = width, top_k
+        self.weight = nn.Parameter(torch.empty(sum(self.routed), width))
+        self.modality_embeddings = nn.Parameter(torch.empty(modalities, width)) if modalities else None
+        self.media_weight = nn.Parameter(torch.empty(sum(self.routed), width)) if media else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws small weights: logits start with a standard deviation of 1."""
+        nn.init.normal_(self.weight, std=self.width**-0.5)
+        if self.modality_embeddings is not None:
+            nn.init.zeros_(self.modality_embeddings)
+        if self.media_weight is not None:
+            nn.init.normal_(self.media_weight, std=self.width**-0.5)
+
+    def choices(self, asked: Asked) -> list[Choice]:
+        """Reads the question, and modalities and media where the gate was made to."""
+        with torch.autocast(asked.embeddings.device.type, enabled=False):
+            question = pooled(asked.embeddings, asked.mask, self.width)
+            logits = self._logits(question, asked.modalities, asked.media)
+            return [self.cut.choose(own) for own in logits.split(self.routed, dim=-1)]
+
+    def probabilities(self, question_embeddings: Tensor, question_mask: Tensor) -> Tensor:
+        """The full softmax over the experts, before the cut to `top_k`, in fp32, (B, E); for analysis.
+
+        Args:
+            question_embeddings: word embeddings of the questions, (B, Q, D).
+            question_mask: true (or 1) at real question tokens, (B, Q).
+        """
+        assert not self.by_depth, "a gate for each depth has several: see choices"
+        return self.choices(Asked(question_embeddings, question_mask))[0].probabilities
+
+    def extra_repr(self) -> str:
+        """The settings, for printing the model."""
+        return f"width={self.width}, experts={self.experts}, {self.cut}"
+
+    def _logits(self, question: Tensor, modalities: Tensor | None, media: Tensor | None) -> Tensor:
+        """Logits of all depths side by side, in fp32, of the pooled question (B, D) and what is beside it."""
+        if self.modality_embeddings is not None:
+            if modalities is None:
+                raise ValueError(
+                    "this gate reads which modalities a sample brings: give it `modalities` (B, M)"
+                )
+            question = question + modalities.float() @ self.modality_embeddings.float()
+        logits = F.linear(self._noisy(question), self.weight.float())
+        if self.media_weight is not None:
+            if media is None:
+                raise ValueError("this gate reads a summary of the media: give it `media` (B, D)")
+            summary = F.rms_norm(media.float(), (self.width,))
+            logits = logits + F.linear(self._noisy(summary), self.media_weight.float())
+        return logits
+
+    def _noisy(self, inputs: Tensor) -> Tensor:
+        return self.cut.noisy(inputs) if self.training else inputs
+
+
+def pooled(embeddings: Tensor, mask: Tensor, width: int) -> Tensor:
+    """The mean embedding of the real question tokens, brought to a root mean square of 1, in fp32.
+
+    Args:
+        embeddings: word embeddings of the questions, (B, Q, D).
+        mask: true (or 1) at real question tokens, (B, Q).
+        width: the size D that is expected.
+
+    Returns:
+        (B, D).
+
+    Raises:
+        ValueError: shapes are others, or a question has no token.
+    """
+    if embeddings.dim() != 3 or embeddings.shape[-1] != width or mask.shape != embeddings.shape[:2]:
+        raise ValueError(
+            f"the gate expects question embeddings (samples, tokens, {width}) and a mask (samples, "
+            f"tokens), found {tuple(embeddings.shape)} and {tuple(mask.shape)}; embed the question "
+            "with the language model that the gate was made for"
+        )
+    real = mask.bool()
+    counts = real.sum(dim=1, keepdim=True)
+    if not bool((counts > 0).all()):
+        empty = (counts.squeeze(1) == 0).nonzero().flatten().tolist()
+        raise ValueError(
+            f"the gate reads the question, but these samples of the batch have no real question token: "
+            f"{empty}; give each a question that is not empty, and check its question mask"
+        )
+    kept = embeddings.float().masked_fill(~real.unsqueeze(-1), 0.0)
+    return F.rms_norm(kept.sum(dim=1) / counts, (width,))
