@@ -110,6 +110,10 @@ def experts_of(path: Path) -> OctaviusModule:
             f"{path} has no experts: its language model was trained whole. The option save_decoder of the model "
             "writes such a one as a Hugging Face folder at the end of `octavius fit`"
         )
+    if module.model.routing.parts:
+        raise ValueError(
+            f"{path} has gates of single layers, so that no one routing holds for all of them, and no export holds it"
+        )
     return module
 
 
@@ -139,7 +143,7 @@ def fixed_gate(module: OctaviusModule, question: str | None, task: str | None) -
         for text in questions
     ]
     gate = module.model.route(module.processor.collate(examples))
-    assert gate is not None
+    assert isinstance(gate, Tensor)
     return gate.float().mean(0)
 
 
@@ -173,9 +177,9 @@ def write_experts(module: OctaviusModule, out: Path) -> None:
     """Writes each expert as an adapter of its own rank and scale, and the gate's tensors."""
     lm, base = module.model.decoder.lm, module.model.decoder.name
     refuse_more_than_experts(module)
-    assert module.model.lora is not None
-    for place in range(module.model.lora.experts):
-        alone = torch.eye(module.model.lora.experts)[place]
+    experts = next(iter(layers_of(lm).values())).experts
+    for place in range(experts):
+        alone = torch.eye(experts)[place]
         write_adapter(out / f"expert{place}", base, fold(lm, alone), turned=turned(module))
     if module.model.gate is not None:
         save_file(module.model.gate.state_dict(), out / GATE)

@@ -79,8 +79,11 @@ def unmerge(model: nn.Module, layers: Mapping[str, LoRAMoELinear]) -> None:
 
 @torch.no_grad()
 def _folded(layer: LoRAMoELinear, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """A (k * R, D) and B (D_out, k * R) of one layer in fp32, gate and scale in B."""
+    """A (k * R, D) and B (D_out, k * R) of one layer in fp32, gate and scale in B; of rank R when A is shared."""
     used = weights.nonzero().flatten()
+    if layer.shared_a:
+        up = layer.lora_B.unflatten(1, (layer.experts, -1)).float()
+        return layer.lora_A.float(), (up * (weights * layer.scale)[:, None]).sum(1)
     down = layer.lora_A.unflatten(0, (layer.experts, -1))[used].flatten(0, 1)
     up = layer.lora_B.unflatten(1, (layer.experts, -1))[:, used].float()
     scaled = up * (weights[used] * layer.scale)[:, None]

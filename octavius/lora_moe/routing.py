@@ -46,6 +46,11 @@ class Routing:
         return self._parts[-1]
 
     @property
+    def parts(self) -> "list[Routing]":
+        """The parts, in the order in which they were made."""
+        return list(self._parts)
+
+    @property
     def weights(self) -> Tensor:
         """The weights of this pass, (B, E) or (B, T, E).
 

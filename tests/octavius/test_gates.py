@@ -85,6 +85,18 @@ def test_a_batch_is_answered_as_its_rows_are(
             torch.testing.assert_close(gate[0], gates[place], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["modality and media", "by depth", "token", "individual"])
+def test_candidates_are_scored_as_their_answers_are_learnt(
+    build: MakeModel, rows: list[Row], write: Write, kind: str
+) -> None:
+    model = build(**{**LEARNED, **FIXED}[kind]).eval()
+    asked = [(sample, question, None) for sample, question, _ in rows]
+    found = model.likelihoods(write(model.processor(), *asked), [[said, "no"] for *_, said in rows])
+    for row, scores in zip(rows, found, strict=True):
+        alone = model(write(model.processor(), row)).losses
+        assert scores[0][0] == pytest.approx(-alone.sum().item(), abs=1e-3, rel=1e-4)
+
+
 @pytest.mark.parametrize("kind", [*LEARNED, *FIXED])
 def test_every_tensor_learns_whatever_is_in_the_batch(
     build: MakeModel, rows: list[Row], write: Write, kind: str
