@@ -19,6 +19,7 @@ from octavius.lora_moe import LoRAMoE, Routing, attach
 from octavius.lora_moe.gates.base import Asked, Choice, Gate
 from octavius.lora_moe.losses import auxiliary
 from octavius.lora_moe.routing import Weights
+from octavius.tasks import TASKS
 
 
 @dataclass
@@ -66,6 +67,8 @@ class Octavius(nn.Module):
         self.gate: Gate | None = None
         self.lora = lora
         if lora is not None:
+            if unknown := sorted(set(lora.tasks or ()) - set(TASKS)):
+                raise ValueError(f"the gate's `tasks` name {unknown}; tasks are {', '.join(TASKS)}")
             self.gate = attach(decoder, lora, decoder.width, self.routing, len(self.projectors))
 
     def processor(self, template: Template | None = None, max_tokens: int = 2048) -> Processor:

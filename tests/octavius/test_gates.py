@@ -202,6 +202,10 @@ def test_clusters_are_fitted_once_to_the_questions_of_training(
         ({"targets": ["w_q"]}, "targets that match no linear layer"),
         ({"gate": "individual"}, "found experts = 3, tasks = None"),
         ({"gate": "individual", "tasks": ["vqa"]}, r"found experts = 3, tasks = \['vqa'\]"),
+        (
+            {"gate": "individual", "tasks": ["vqa", "captions", "detection"]},
+            r"`tasks` name \['captions'\]; tasks are",
+        ),
         ({"experts": [2, 3, 4]}, "one for each of the 2 layers of the model, .* found 3 numbers"),
         ({"experts": [2, 3], "targets": ["lm_head"]}, "lies at no depth of the model"),
         ({"losses": {"variance": 1.0}}, r"no auxiliary losses \['variance'\]; they are cv, switch"),

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from transformers.pytorch_utils import Conv1D
 
 from octavius.lora_moe import InstanceGate, LoRAMoELinear, Routing
+from octavius.lora_moe.gates.token import TokenGate
 
 
 def make(
@@ -86,6 +88,18 @@ def test_gradient_reaches_a_b_and_the_gate_but_not_the_base() -> None:
         assert parameter.grad is not None
         assert parameter.grad.abs().max() > 0
     assert all(not frozen.requires_grad and frozen.grad is None for frozen in layer.base.parameters())
+
+
+def test_published_scale_and_start() -> None:
+    """1 whatever alpha says; U(-1/sqrt(D R), 1/sqrt(D R)), as kaiming draws a tensor (E, D, R)."""
+    torch.manual_seed(0)
+    layer = LoRAMoELinear(nn.Linear(400, 5), 4, 8, 16, 0.0, Routing(), scale="published", init="published")
+    assert layer.scale == 1.0
+    theirs = torch.empty(4, 400, 8)
+    nn.init.kaiming_uniform_(theirs, a=5**0.5)
+    bound = (400 * 8) ** -0.5
+    for drawn in (layer.lora_A.detach(), theirs):
+        assert 0.99 * bound < drawn.abs().max() <= bound * 1.0001
 
 
 def test_start_equals_the_base_and_each_expert_of_a_is_drawn_like_peft() -> None:
@@ -219,10 +233,12 @@ def one_process() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("own_gate", [False, True])
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_ddp_and_fsdp_give_the_same_gradients(kind: str) -> None:
+def test_ddp_and_fsdp_give_the_same_gradients(kind: str, own_gate: bool) -> None:
     torch.manual_seed(0)
     layer = make(rank=4)
+    layer.gate = TokenGate(6, 3, 2) if own_gate else None
     other = copy.deepcopy(layer)
     assert other.routing is not layer.routing
     x, weights = torch.randn(2, 3, 6), torch.rand(2, 3)
@@ -230,9 +246,11 @@ def test_ddp_and_fsdp_give_the_same_gradients(kind: str) -> None:
     for run, routing in ((layer, layer.routing), (wrapped, other.routing)):
         with routing.use(weights):
             run(x).square().sum().backward()
-    for name in ("lora_A", "lora_B"):
-        expected, found = getattr(layer, name).grad, getattr(other, name).grad
-        torch.testing.assert_close(found.full_tensor() if kind == "fsdp" else found, expected)
+    for name in ("lora_A", "lora_B", *(["gate.weight"] if own_gate else [])):
+        expected, found = layer.get_parameter(name).grad, other.get_parameter(name).grad
+        assert expected is not None
+        assert found is not None
+        torch.testing.assert_close(found.full_tensor() if isinstance(found, DTensor) else found, expected)
 
 
 @pytest.mark.usefixtures("one_process")
