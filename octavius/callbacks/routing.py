@@ -89,7 +89,7 @@ def summarise(gates: pd.DataFrame) -> pd.DataFrame:
 def entropy(weights: np.ndarray) -> np.ndarray:
     """Entropy in nats of the shares of weights (..., E), as (...); weights need not sum to 1.
 
-    >>> round(float(entropy(np.array([0.5, 0.5, 0.0]))), 4)
+    >>> round(float(entropy(np.array([0.3, 0.3, 0.0]))), 4)
     0.6931
     """
     shares = weights / np.maximum(weights.sum(axis=-1, keepdims=True), np.finfo(float).tiny)

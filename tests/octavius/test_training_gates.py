@@ -119,9 +119,9 @@ def test_an_auxiliary_loss_is_the_mean_of_the_steps_batches_by_their_share(
         if part.requires_grad:
             assert part.grad is not None
             torch.testing.assert_close(notes.gradients[name], part.grad, rtol=1e-4, atol=1e-6)
-    assert notes.logged["train/loss"] == pytest.approx(float(total), rel=1e-5)
-    assert notes.logged["train/loss/cv"] == pytest.approx(float(means[0]), rel=1e-5)
-    assert notes.logged["train/loss/certainty_balance"] == pytest.approx(float(means[1]), rel=1e-5)
+    assert notes.logged["train/loss"] == pytest.approx(float(total.detach()), rel=1e-5)
+    assert notes.logged["train/loss/cv"] == pytest.approx(float(means[0].detach()), rel=1e-5)
+    assert notes.logged["train/loss/certainty_balance"] == pytest.approx(float(means[1].detach()), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_clusters_are_in_the_checkpoint_and_needed_in_it(make_module: MakeModule
     checkpoint = read_checkpoint(path)
     assert {"model.gate.centroids", "model.gate.fitted", "model.gate.weight"} < set(checkpoint["state_dict"])
     other.on_load_checkpoint(checkpoint)
-    other.load_state_dict(checkpoint["state_dict"])
+    other.load_state_dict(checkpoint["state_dict"], strict=False)
     assert torch.equal(other.model.gate.get_buffer("centroids"), module.model.gate.get_buffer("centroids"))  # type: ignore[union-attr]
     del checkpoint["state_dict"]["model.gate.centroids"]
     with pytest.raises(ValueError, match=r"Missing in the file: model\.gate\.centroids"):
