@@ -33,7 +33,7 @@ from datamodules.check_data import check_data
 from datamodules.instructions.build import build_instructions
 from datamodules.miniature.files import build
 from datamodules.miniature.rooms.files import build as build_rooms
-from octavius import __version__
+from octavius import __version__, imports
 from octavius.callbacks.checkpoint import Checkpoint, CheckpointFiles
 from octavius.callbacks.cost import Cost
 from octavius.callbacks.evaluation import Evaluation
@@ -68,6 +68,7 @@ commands:
   predict    answer a question about an image or a cloud       octavius predict --image x.png --question "..."
   compare    the same training in variants, with seeds         octavius compare --config 2d.yaml --arms ...
   export     a fixed routing as plain weights, or as LoRA      octavius export --question "..." --format peft --out x
+  import     a checkpoint from published weights or a LoRA     octavius import FILE --config 2d.yaml --out start.ckpt
   miniature  write the miniature's pictures                    octavius miniature data/miniature
   rooms      write the miniature's scanned rooms               octavius rooms data/rooms
   build-instructions  make instruction data from annotations   octavius build-instructions --source coco ...
@@ -215,10 +216,12 @@ def run(words: list[str]) -> None:
         run_benchmarks(options, prepare, BenchmarkSets)
     elif command in STAGES:
         run_stage(command, options)
+    elif command == "import":
+        run_import(options)
     elif command in TAKERS:
         TAKERS[command](options)
     else:
-        known = (*STAGES, *FUNCTIONS, *TAKERS)
+        known = (*STAGES, *FUNCTIONS, "import", *TAKERS)
         raise ValueError(
             f"there is no command '{command}'{nearest(command, known)}; commands are {', '.join(known)}"
         )
@@ -278,6 +281,27 @@ def run_stage(stage: str, words: Sequence[str]) -> None:
     finally:
         if trainer.is_global_zero:
             say_where(trainer, cli.files.last)
+
+
+def run_import(words: Sequence[str]) -> None:
+    """Makes a checkpoint from a file of other programs, with the configuration of the words beside it."""
+    options, rest = imports.parser().parse_known_args(list(words))
+    if not options.file.exists():
+        raise ValueError(
+            f"there is no {options.file.absolute()}; name a published checkpoint or a LoRA's folder"
+        )
+    if options.out.exists():
+        raise ValueError(f"{options.out} exists already; name another file, or remove it first")
+    cli = prepare("import", rest)
+    if not isinstance(cli.model, OctaviusModule):
+        raise ValueError(
+            f"experts are of an OctaviusModule, the configuration has a {type(cli.model).__name__}"
+        )
+    taken = imports.import_into(cli.model, options.file, options.base)
+    cli.files.save_checkpoint(imports.start_of(cli.model), options.out)
+    print(
+        f"{shown(options.out)}: {taken}\nnext: octavius fit --ckpt {named(options.out)}, or test, or predict"
+    )
 
 
 def say_where(trainer: L.Trainer, checkpoint: Path | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from octavius.instruction.tokenizer import Tokenizer, load_tokenizer
 from octavius.presets import find_checkpoint
@@ -79,10 +79,25 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def generate(
-        self, embeddings: Tensor, attention_mask: Tensor, max_new_tokens: int, **options: Any
+        self,
+        embeddings: Tensor,
+        attention_mask: Tensor,
+        max_new_tokens: int,
+        stop: str = "",
+        **options: Any,
     ) -> Tensor:
-        """New token ids (B, N) after left-padded embeddings (B, T, D), greedy unless options say more."""
+        """New token ids (B, N) after left-padded embeddings (B, T, D), greedy unless options say more.
+
+        Args:
+            embeddings: of the prompts.
+            attention_mask: 1 on what is no padding, (B, T).
+            max_new_tokens: the longest answer.
+            stop: words after which an answer is over, besides the end-of-sequence token; empty for none.
+            options: of `transformers`' generate.
+        """
         settings = {"do_sample": False, "num_beams": 1, **options}
+        if stop:
+            settings |= {"stop_strings": [stop], "tokenizer": self.tokenizer.backend}
         with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
             return cast(
                 Tensor,
@@ -154,6 +169,26 @@ class Decoder(nn.Module):
             **({"position_ids": places} if known else {}),
         )
         return out.last_hidden_state, out.past_key_values
+
+    def add_tokens(self, tokens: Sequence[str]) -> None:
+        """Makes words tokens of their own, after which all word embeddings and the output layer are trained.
+
+        The published code does so with the tags around media. New rows begin as the mean of the others; a word that
+        the tokenizer knows already stays as it is.
+
+        Args:
+            tokens: the words, in the order of their ids.
+        """
+        backend, known = self.tokenizer.backend, len(self.tokenizer.backend)
+        backend.add_tokens([AddedToken(word, special=True, normalized=False) for word in tokens])
+        self.tokenizer = Tokenizer(backend)
+        self.lm.resize_token_embeddings(len(backend), mean_resizing=False)
+        tables = [self.lm.get_input_embeddings(), self.lm.get_output_embeddings()]
+        for table in tables:
+            weight = cast(nn.Parameter, table.weight)
+            weight.requires_grad_(True)
+            with torch.no_grad():
+                weight[known:] = weight[:known].float().mean(0).to(weight.dtype)
 
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Writes a Hugging Face folder: these weights of `lm` in half precision, configuration, tokenizer."""

@@ -1,11 +1,12 @@
 """A checkpoint and a question or a task come in; its experts go out as plain weights that others can load."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from json import dumps
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -13,9 +14,13 @@ from transformers import GenerationConfig
 from transformers.pytorch_utils import Conv1D
 
 from octavius import __version__
-from octavius.instruction.sample import References, Sample
+from octavius.instruction.batch import Batch, Example
+from octavius.instruction.sample import Media, References, Sample
 from octavius.loading import MANIFEST, load
-from octavius.lora_moe.merge import fold, layers_of, merge
+from octavius.lora_moe import adapter_parameters
+from octavius.lora_moe.gates.fixed import IndividualGate, UniformGate
+from octavius.lora_moe.gates.instance import InstanceGate
+from octavius.lora_moe.merge import FixedGate, fold, layers_of, merge
 from octavius.lora_moe.peft_files import write_adapter
 from octavius.presets import find_checkpoint
 from octavius.tasks import TASKS
@@ -69,13 +74,14 @@ def export(
         "base": module.model.decoder.name,
         "question": question,
         "task": task,
-        "gate": None if gate is None else [round(weight, 6) for weight in gate.tolist()],
+        "gate": None if gate is None else told(gate),
         "checkpoint": str(path),
         "versions": {"octavius": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     }
     model = read_config(saved_config(path) or path)["model"]
     model["init_args"] |= {"projectors": None, "save_decoder": None}
-    model["init_args"]["template"] = asdict(module.processor.prompts.template)
+    prompts = module.processor.prompts
+    model["init_args"] |= {"template": asdict(prompts.template), "test_template": asdict(prompts.asking)}
     if gate is None:
         write_experts(module, out)
     elif format == "peft":
@@ -90,9 +96,10 @@ def export(
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     print(f"{out}: {WHAT[format]} ({size / 1e6:,.1f} MB)")
     if gate is not None:
-        print(
-            f"experts: {', '.join(f'{place} ({weight:.2f})' for place, weight in enumerate(gate) if weight)}"
-        )
+        weights = told(gate)
+        if isinstance(weights, list):
+            used = (f"{place} ({weight:.2f})" for place, weight in enumerate(weights) if weight)
+            print(f"experts: {', '.join(used)}")
         print(f'next: octavius predict --ckpt {out} --question "{question or "..."}"')
 
 
@@ -110,44 +117,79 @@ def experts_of(path: Path) -> OctaviusModule:
             f"{path} has no experts: its language model was trained whole. The option save_decoder of the model "
             "writes such a one as a Hugging Face folder at the end of `octavius fit`"
         )
-    if module.model.routing.parts:
-        raise ValueError(
-            f"{path} has gates of single layers, so that no one routing holds for all of them, and no export holds it"
-        )
     return module
 
 
 @torch.no_grad()
-def fixed_gate(module: OctaviusModule, question: str | None, task: str | None) -> Tensor:
-    """The weights (E,) of one question, or the mean of them over all forms of a task's questions.
+def fixed_gate(module: OctaviusModule, question: str | None, task: str | None) -> dict[str, Tensor]:
+    """The weights (E,) of each layer for one question, or their mean over all forms of a task's questions.
 
     Raises:
-        ValueError: neither says which routing is meant.
+        ValueError: neither says which routing is meant, or the gate reads more than that.
     """
-    if module.model.gate is None:
-        return torch.ones(1)
-    questions = [question] if question is not None else list(TASKS[task].questions if task else ())
-    if question is None and task is None:
+    model, layers = module.model, layers_of(module.model.decoder.lm)
+    refuse_other_inputs(module, task)
+    asks = model.gate is not None and not isinstance(model.gate, UniformGate | IndividualGate)
+    if question is None and task is None and asks:
         raise ValueError(
             "which experts? The gate chooses them by the question: name one by --question, or a task by --task, or "
             "export all of them with --format experts"
         )
-    if question is None and len(questions) < 2:
+    questions = [question] if question is not None else list(TASKS[task].questions if task else ["any"])
+    if question is None and asks and len(questions) < 2:
         raise ValueError(
             f"the questions of the task {task} come from its data; name one of them by --question"
         )
-    examples = [
-        module.processor.example(
-            Sample("export", task or "conversation", "export", {}, text, References(("",))), text, None
+    found = []
+    for text in questions:  # one at a time, since some gates read the padding of a batch
+        weights = model.route(read_by_gate(module, text, task))
+        assert weights is not None
+        with model.routing.use(weights):
+            found.append({name: layer.routing.weights[0].float() for name, layer in layers.items()})
+    return {name: torch.stack([weights[name] for weights in found]).mean(0) for name in layers}
+
+
+def read_by_gate(module: OctaviusModule, question: str, task: str | None) -> Batch:
+    """A batch of one question without its medium, of which only the tag may matter to the gate."""
+    prompts = module.processor.prompts
+    media = {name: Media(array=np.empty(0)) for name in prompts.slots if prompts.asking.gate == "prompt"}
+    sample = Sample("export", task or "conversation", "export", media, question, References(("",)))
+    prompt = replace(prompts.build(sample, question, None), slots={})
+    return module.processor.collate([Example(sample, prompt, {})])
+
+
+def refuse_other_inputs(module: OctaviusModule, task: str | None) -> None:
+    """A question or a task fixes the routing only of gates that read nothing else."""
+    lora, gate = module.model.lora, module.model.gate
+    if any(layer.gate is not None for layer in layers_of(module.model.decoder.lm).values()):
+        raise ValueError(
+            "this model's gates choose for each token anew, so that no question fixes the routing; export its "
+            "experts with --format experts"
         )
-        for text in questions
-    ]
-    gate = module.model.route(module.processor.collate(examples))
-    assert isinstance(gate, Tensor)
-    return gate.float().mean(0)
+    if lora is not None and lora.gate_inputs and isinstance(gate, InstanceGate):
+        raise ValueError(
+            f"this model's gate reads {' and '.join(lora.gate_inputs)} beside the question, so that no question "
+            "fixes the routing; export its experts with --format experts"
+        )
+    if module.processor.prompts.asking.gate == "prompt" and len(module.model.encoders) > 1:
+        raise ValueError(
+            f"this model's gate reads the whole prompt, whose tags tell {' from '.join(module.model.encoders)}, so "
+            "that no question fixes the routing; export its experts with --format experts"
+        )
+    if isinstance(gate, IndividualGate) and task is None:
+        raise ValueError(
+            f"this model's gate goes by the task's name; name one by --task: {', '.join(gate.tasks)}"
+        )
 
 
-def write_merged(module: OctaviusModule, gate: Tensor, out: Path) -> None:
+def told(gate: dict[str, Tensor]) -> list[float] | dict[str, list[float]]:
+    """Weights as the manifest tells them: once, where all layers have the same."""
+    rounded = {name: [round(weight, 6) for weight in weights.tolist()] for name, weights in gate.items()}
+    first = next(iter(rounded.values()))
+    return first if all(weights == first for weights in rounded.values()) else rounded
+
+
+def write_merged(module: OctaviusModule, gate: FixedGate, out: Path) -> None:
     """Adds the experts into the language model and writes it in its own type, with its tokenizer."""
     decoder = module.model.decoder
     merge(decoder.lm, gate)
@@ -160,7 +202,7 @@ def write_merged(module: OctaviusModule, gate: Tensor, out: Path) -> None:
     decoder.requires_grad_(True)  # to whoever loads it, it is a decoder without experts
 
 
-def write_peft(module: OctaviusModule, gate: Tensor, out: Path) -> dict[str, Any]:
+def write_peft(module: OctaviusModule, gate: FixedGate, out: Path) -> dict[str, Any]:
     """Writes one LoRA for the routing; gives the settings of `lora` with which this program reads it.
 
     Raises:
@@ -177,18 +219,22 @@ def write_experts(module: OctaviusModule, out: Path) -> None:
     """Writes each expert as an adapter of its own rank and scale, and the gate's tensors."""
     lm, base = module.model.decoder.lm, module.model.decoder.name
     refuse_more_than_experts(module)
-    experts = next(iter(layers_of(lm).values())).experts
-    for place in range(experts):
-        alone = torch.eye(experts)[place]
+    layers = layers_of(lm)
+    for place in range(max(layer.experts for layer in layers.values())):
+        alone = {name: (torch.arange(layer.experts) == place).float() for name, layer in layers.items()}
         write_adapter(out / f"expert{place}", base, fold(lm, alone), turned=turned(module))
-    if module.model.gate is not None:
-        save_file(module.model.gate.state_dict(), out / GATE)
+    state = {} if module.model.gate is None else module.model.gate.state_dict()
+    for name, layer in layers.items():
+        own = {} if layer.gate is None else layer.gate.state_dict()
+        state |= {f"{name}.gate.{part}": tensor for part, tensor in own.items()}
+    if state:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, out / GATE)
 
 
 def refuse_more_than_experts(module: OctaviusModule) -> None:
     """An adapter holds LoRA of linear layers and nothing else of the language model."""
     lm = module.model.decoder.lm
-    if more := sorted(name for name in trainable_names(lm) if ".lora_" not in name):
+    if more := sorted(trainable_names(lm) - adapter_parameters(lm).keys()):
         raise ValueError(
             f"besides its experts this model has trained {', '.join(more[:3])}, which no LoRA adapter holds; "
             "export it with --format hf"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 from zlib import crc32
 
 import torch
@@ -71,11 +71,13 @@ class Octavius(nn.Module):
                 raise ValueError(f"the gate's `tasks` name {unknown}; tasks are {', '.join(TASKS)}")
             self.gate = attach(decoder, lora, decoder.width, self.routing, len(self.projectors))
 
-    def processor(self, template: Template | None = None, max_tokens: int = 2048) -> Processor:
-        """What prepares samples for this very model, in any use."""
+    def processor(
+        self, template: Template | None = None, max_tokens: int = 2048, asking: Template | None = None
+    ) -> Processor:
+        """What prepares samples for this very model, in any use; `asking` is the template where it is to answer."""
         encoders: dict[str, Encoder] = {name: module for name, module in self.encoders.items()}  # type: ignore[misc]
         slots = {name: encoder.num_tokens for name, encoder in encoders.items()}
-        prompts = PromptBuilder(self.decoder.tokenizer, slots, template, max_tokens)
+        prompts = PromptBuilder(self.decoder.tokenizer, slots, template, max_tokens, asking)
         return Processor(prompts, {name: encoder.loader() for name, encoder in encoders.items()})
 
     def prepare(
@@ -187,7 +189,7 @@ class Octavius(nn.Module):
 
     @torch.no_grad()
     def generate(
-        self, batch: Batch, max_new_tokens: int | Sequence[int], **options: object
+        self, batch: Batch, max_new_tokens: int | Sequence[int], **options: Any
     ) -> tuple[list[str], Tensor | None]:
         """Answers to a left-padded batch, and the gate weights (B, E) that made them; greedy by default.
 

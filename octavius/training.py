@@ -25,6 +25,9 @@ from octavius.sharding import shard
 from octavius.tasks import TASKS
 from octavius.weights import check_fingerprint, fingerprint, keep_trainable, load_fitting, part_of
 
+SPARE = "<XSFQ/>"
+"""A token that is never used: the published code adds it before the tags, and ids follow from that."""
+
 PROJECTORS = "projectors.safetensors"
 """The projectors beside a decoder that was trained with them."""
 
@@ -39,6 +42,8 @@ class OctaviusModule(L.LightningModule):
         lora: LoRAMoE | None = None,
         normalise_features: bool = False,
         template: Template | None = None,
+        test_template: Template | None = None,
+        tag_tokens: bool = False,
         max_tokens: int = 2048,
         lr: float = 5e-4,
         betas: tuple[float, float] = (0.9, 0.95),
@@ -57,6 +62,9 @@ class OctaviusModule(L.LightningModule):
             lora: the experts; null trains the whole decoder instead.
             normalise_features: bring encoder features to unit scale before the projector.
             template: the fixed words of the prompt.
+            test_template: those where an answer is to be generated; null takes the same ones, as one should.
+            tag_tokens: make the tags around media tokens of their own and train all word embeddings and the output
+                layer with the experts, as the published code does (and the paper does not say).
             max_tokens: the longest prompt with its answer.
             lr: peak learning rate of AdamW.
             betas: of AdamW.
@@ -74,7 +82,11 @@ class OctaviusModule(L.LightningModule):
         self.model = Octavius(decoder, encoders, lora, normalise_features)
         if projectors is not None:
             begin_with(self.model.projectors, find_checkpoint(projectors))
-        self.processor: Processor = self.model.processor(template, max_tokens)
+        if tag_tokens:  # after the experts froze everything
+            words = template or Template()
+            tags = (tag for modality in encoders for tag in words.tags.get(modality, ()))
+            decoder.add_tokens([SPARE, *dict.fromkeys(tags)])
+        self.processor: Processor = self.model.processor(template, max_tokens, test_template)
         self.lr, self.betas, self.weight_decay, self.warmup = lr, betas, weight_decay, warmup
         self.loss_norm = loss_norm
         self.frozen_fingerprint = fingerprint(self)
@@ -176,13 +188,24 @@ class OctaviusModule(L.LightningModule):
             save_file(part_of(state, "model.projectors."), folder / PROJECTORS)
 
     def answer(
-        self, batch: Batch, max_new_tokens: int | Sequence[int], **options: object
+        self, batch: Batch, max_new_tokens: int | Sequence[int], **options: Any
     ) -> tuple[list[str], Tensor | None]:
         """Generated answers and gate weights (B, E) of a left-padded batch."""
-        return self.model.generate(batch, max_new_tokens, **options)
+        end = self.processor.prompts.asking.end.strip()
+        texts, gate = self.model.generate(batch, max_new_tokens, stop=end, **options)
+        return ([text.split(end)[0].rstrip() for text in texts] if end else texts), gate
 
     def likelihoods(self, batch: Batch, candidates: Sequence[Sequence[str]]) -> list[list[tuple[float, int]]]:
-        """Log-probability and tokens of every candidate answer to each prompt of a left-padded batch."""
+        """Log-probability and tokens of every candidate answer to each prompt of a left-padded batch.
+
+        Raises:
+            ValueError: the template ends answers in words of its own, which candidates would lack.
+        """
+        if self.processor.prompts.asking.end or self.processor.prompts.asking.joined:
+            raise ValueError(
+                "candidate answers are scored with the end-of-sequence token behind them, but this model's template "
+                "ends answers otherwise; leave evaluation.likelihood off"
+            )
         return self.model.likelihoods(batch, candidates)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -147,6 +147,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is cut short, not a checkpoint at all, or holds no trained tensors.
     """
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder, expected the file of a checkpoint; from a folder of `octavius export` only "
+            "`octavius predict` answers"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:

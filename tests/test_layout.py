@@ -37,6 +37,7 @@ LEVELS = {
     "report": 7,
     "compare": 7,
     "export": 7,
+    "imports": 7,
     "cli": 8,
     "__main__": 9,
 }

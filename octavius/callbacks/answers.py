@@ -1,7 +1,7 @@
 """A model and a batch come in; its answers, from all processes once and in the data's order, go out, also as JSON."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import distributed
@@ -38,6 +38,21 @@ class Answered:
     likelihoods: tuple[tuple[float, int], ...] = ()
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn by chance, one token after another, instead of taking the likeliest.
+
+    Attributes:
+        temperature: logits are divided by it.
+        top_p: the likeliest tokens that together have this probability may be drawn.
+        top_k: and at most so many.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 0.9
+    top_k: int = 50
+
+
 def ask(
     module: Any,
     batch: Batch,
@@ -45,6 +60,7 @@ def ask(
     max_new_tokens: int | None = None,
     num_beams: int = 1,
     likelihood: bool = False,
+    sampling: Sampling | None = None,
 ) -> list[Answered]:
     """The model's answers to a batch, parsed.
 
@@ -55,9 +71,11 @@ def ask(
         max_new_tokens: longest answer; none takes each task's own limit.
         num_beams: beams of the search; 1 is greedy. Boxes have scores only then.
         likelihood: also score all candidate answers of tasks that have them.
+        sampling: draws answers by chance; none takes the likeliest.
     """
     limits = [max_new_tokens or TASKS[sample.task].max_answer_tokens for sample in batch.samples]
     options: dict[str, Any] = {} if num_beams == 1 else {"num_beams": num_beams}
+    options |= {} if sampling is None else {"do_sample": True, **asdict(sampling)}
     recorder = (
         BoxScores() if num_beams == 1 and any(one.task == "detection" for one in batch.samples) else None
     )

@@ -11,7 +11,7 @@ import pandas as pd
 from torch.utils.data import DataLoader
 
 from octavius.callbacks import blind
-from octavius.callbacks.answers import Answered, ask, gather_once, prediction
+from octavius.callbacks.answers import Answered, Sampling, ask, gather_once, prediction
 from octavius.callbacks.board import log_folder
 from octavius.callbacks.controls import ALL, Control
 from octavius.callbacks.scoring import printed, rows, score, set_intervals, tabulate
@@ -40,6 +40,7 @@ class Evaluation(L.Callback):
         controls: list[Control] | None = None,
         controls_limit: int | None = 100,
         likelihood: bool = False,
+        sampling: Sampling | None = None,
     ) -> None:
         """Sets decoding, greedy by default, and the blind controls.
 
@@ -50,6 +51,8 @@ class Evaluation(L.Callback):
                 every evaluation; null takes all of them for samples with point clouds, at tests.
             controls_limit: samples of a set that are asked again for the controls, drawn by chance; null asks all.
             likelihood: also take the most likely of all candidate answers, where a task has them: `acc1_likelihood`.
+            sampling: draws answers by chance, as the published numbers came about; null takes the likeliest, and a
+                second evaluation says the same.
         """
         if unknown := set(controls or ()) - set(ALL):
             raise ValueError(f"there is no control {sorted(unknown)[0]!r}; known ones are {', '.join(ALL)}")
@@ -58,7 +61,8 @@ class Evaluation(L.Callback):
                 f"controls_limit must be at least 1 or null, found {controls_limit}; for no controls set "
                 "`controls` to []"
             )
-        self.max_new_tokens, self.num_beams = max_new_tokens, num_beams
+        self.max_new_tokens, self.num_beams, self.sampling = max_new_tokens, num_beams, sampling
+        self._ask = partial(ask, max_new_tokens=max_new_tokens, num_beams=num_beams, sampling=sampling)
         self.controls, self.controls_limit = controls, controls_limit
         self.likelihood = likelihood
         self.table: pd.DataFrame | None = None
@@ -103,7 +107,7 @@ class Evaluation(L.Callback):
 
     def _answer(self, module: L.LightningModule, batch: Batch) -> None:
         places = self._places[len(self._mine) : len(self._mine) + len(batch)]
-        self._mine += ask(module, batch, places, self.max_new_tokens, self.num_beams, self.likelihood)
+        self._mine += self._ask(module, batch, places, likelihood=self.likelihood)
 
     def _finish(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         answers = gather_once(self._mine)
@@ -173,7 +177,7 @@ class Evaluation(L.Callback):
         if trainer.is_global_zero:
             count = sum(len(items) for items in chosen.values())
             print(f"\nblind controls ask {count} samples again ...", flush=True)
-        answer = partial(ask, module, max_new_tokens=self.max_new_tokens, num_beams=self.num_beams)
+        answer = partial(self._ask, module)
         processes = trainer.global_rank, trainer.world_size
         assert self._loader is not None
         blinded = blind.ask_again(chosen, controls, self._loader, answer, module.device, *processes)

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from octavius.callbacks.answers import Answered, ask, prediction
+from octavius.callbacks.answers import Answered, Sampling, ask, prediction
 from octavius.instruction.batch import Batch
 
 
@@ -17,11 +17,16 @@ class Journal(L.Callback):
     """
 
     def __init__(
-        self, folder: Path, max_new_tokens: int | None = None, num_beams: int = 1, likelihood: bool = False
+        self,
+        folder: Path,
+        max_new_tokens: int | None = None,
+        num_beams: int = 1,
+        likelihood: bool = False,
+        sampling: Sampling | None = None,
     ) -> None:
         """Takes the folder of the files, and the settings of an `Evaluation`."""
         self.folder = folder
-        self.settings = max_new_tokens, num_beams, likelihood
+        self.settings = max_new_tokens, num_beams, likelihood, sampling
         self._places: list[int] = []
         self._answered = 0
 

@@ -32,7 +32,7 @@ class Batch:
 
     Attributes:
         input_ids: (B, T), slots hold the padding id.
-        attention_mask: (B, T), 1 on real tokens and slots.
+        attention_mask: (B, T), 1 on real tokens and slots, 0 on padding and hidden positions.
         labels: (B, T), the answer's tokens and the end mark, -100 elsewhere; not shifted.
         question_ids: (B, Q) right-padded.
         question_mask: (B, Q), 1 on real tokens.
@@ -109,6 +109,7 @@ def collate(examples: Sequence[Example], pad_id: int, side: Side, loaders: Mappi
         ids = torch.tensor(prompt.ids)
         input_ids[row, shift : shift + len(ids)] = ids
         attention_mask[row, shift : shift + len(ids)] = 1
+        attention_mask[row, [shift + place for place in prompt.hidden]] = 0
         labels[row, shift + prompt.answer_start : shift + len(ids)] = ids[prompt.answer_start :]
         question_ids[row, : len(prompt.question_ids)] = torch.tensor(prompt.question_ids)
         question_mask[row, : len(prompt.question_ids)] = 1

@@ -11,13 +11,14 @@ from octavius.lora_moe.gates.base import Gate
 from octavius.lora_moe.gates.cluster import ClusterGate
 from octavius.lora_moe.gates.fixed import IndividualGate, UniformGate
 from octavius.lora_moe.gates.instance import InstanceGate
+from octavius.lora_moe.gates.published import PublishedGate
 from octavius.lora_moe.gates.token import TokenGate
 from octavius.lora_moe.inject import by_depth, depths, inject
 from octavius.lora_moe.layer import Origin
 from octavius.lora_moe.losses import LOSSES, LossName
 from octavius.lora_moe.routing import Routing
 
-GateName: TypeAlias = Literal["instance", "dense", "token", "individual", "uniform", "cluster"]
+GateName: TypeAlias = Literal["instance", "dense", "token", "individual", "uniform", "cluster", "published"]
 GateInput: TypeAlias = Literal["modality", "media"]
 
 
@@ -35,7 +36,8 @@ class LoRAMoE:
         targets: names of the linear layers that get a group.
         gate: what chooses: `instance` (by the question, the paper's), `dense` (likewise, all experts by their
             softmax), `token` (each token by itself, in each layer), `individual` (by the task's name), `uniform`
-            (all alike), `cluster` (by the cluster that the question is in).
+            (all alike), `cluster` (by the cluster that the question is in), `published` (by the question as the
+            published code does, padding included).
         gate_inputs: what the instance and dense gates read beside the question: which modalities the sample
             brings, and a summary of its media.
         per_layer: an instance or dense gate for each layer of the language model, not one for all.
@@ -190,6 +192,7 @@ GATES: dict[str, Callable[[LoRAMoE, int | Sequence[int], int, int], Gate]] = {
     "dense": _instance,
     "individual": lambda settings, experts, *_: _individual(settings, experts),
     "cluster": lambda settings, experts, width, _: _cluster(settings, experts, width),
+    "published": lambda settings, experts, width, _: PublishedGate(width, experts, settings.top_k),
     "uniform": lambda _, experts, *__: UniformGate(experts),
 }
 """The gates that choose once for each instance, by the name in a configuration; `token` is in the layers."""

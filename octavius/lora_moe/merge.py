@@ -32,7 +32,8 @@ def fold(model: nn.Module, gate: FixedGate) -> Iterator[tuple[str, Tensor, Tenso
     """What the experts of each layer are together under a fixed gate: one LoRA of scale 1.
 
     The experts lie one below the other in A and one beside the other in B, which takes gate weight and scale;
-    those of weight 0 are left out. So k experts of rank R are one LoRA of rank k * R, exactly.
+    those of weight 0 are left out. So k experts of rank R are one LoRA of rank k * R, exactly; of rank R where they
+    share A.
 
     Args:
         model: with LoRA-MoE layers.
@@ -59,10 +60,16 @@ def merge(model: nn.Module, gate: FixedGate) -> dict[str, LoRAMoELinear]:
         The layers that were taken out, by name.
 
     Raises:
-        ValueError: a base is quantised or of a kind unknown here, or the weights do not fit the experts.
+        ValueError: a base is quantised or of a kind unknown here, the weights do not fit the experts, or a layer
+            chooses for each token anew.
     """
     layers = layers_of(model)
     for name, layer in layers.items():
+        if layer.gate is not None:
+            raise ValueError(
+                f"{name} has a gate of its own, which weighs the experts for each token anew: there are no fixed "
+                "weights to merge. Keep the layers, or give each expert an adapter of its own"
+            )
         _check_base(name, layer.base)
         _weights(gate, name, layer)
     for name, layer in layers.items():
@@ -79,14 +86,13 @@ def unmerge(model: nn.Module, layers: Mapping[str, LoRAMoELinear]) -> None:
 
 @torch.no_grad()
 def _folded(layer: LoRAMoELinear, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """A (k * R, D) and B (D_out, k * R) of one layer in fp32, gate and scale in B; of rank R when A is shared."""
+    """A (k * R, D) and B (D_out, k * R) of one layer in fp32, gate and scale in B; a shared A stays one."""
     used = weights.nonzero().flatten()
-    if layer.shared_a:
-        up = layer.lora_B.unflatten(1, (layer.experts, -1)).float()
-        return layer.lora_A.float(), (up * (weights * layer.scale)[:, None]).sum(1)
-    down = layer.lora_A.unflatten(0, (layer.experts, -1))[used].flatten(0, 1)
     up = layer.lora_B.unflatten(1, (layer.experts, -1))[:, used].float()
     scaled = up * (weights[used] * layer.scale)[:, None]
+    if layer.shared_a:
+        return layer.lora_A.float(), scaled.sum(1)
+    down = layer.lora_A.unflatten(0, (layer.experts, -1))[used].flatten(0, 1)
     return down.float(), scaled.flatten(1)
 
 

@@ -80,8 +80,8 @@ def run_benchmarks(
     data.done = {(name, key) for name, items in answers.items() for key in items}
     if data.left():
         say_what_is_left(facts, data, trainer)
-        settings = evaluation.max_new_tokens, evaluation.num_beams, evaluation.likelihood
-        journal = Journal(out / PARTS, *settings)
+        how = evaluation
+        journal = Journal(out / PARTS, how.max_new_tokens, how.num_beams, how.likelihood, how.sampling)
         trainer.callbacks = [journal if item is evaluation else item for item in trainer.callbacks]
         with ending(trainer):
             trainer.test(module, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
@@ -133,9 +133,15 @@ def keys_of(
             weights = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     shared = {
         "checkpoint": f"{weights} {module.frozen_fingerprint}",
-        "prompt": _hash([repr(prompts.template), prompts.slots, prompts.max_tokens]),
+        "prompt": _hash([repr(prompts.asking), prompts.slots, prompts.max_tokens]),
         "decoding": _hash(
-            [evaluation.max_new_tokens, evaluation.num_beams, evaluation.likelihood, precision]
+            [
+                evaluation.max_new_tokens,
+                evaluation.num_beams,
+                evaluation.likelihood,
+                repr(evaluation.sampling),
+                precision,
+            ]
         ),
     }
     return {name: {**shared, "data": _hash(rows)} for name, rows in facts.items()}

@@ -54,10 +54,17 @@ def module(run: Path) -> OctaviusModule:
     return load(run / "checkpoints" / "last.ckpt")
 
 
+def weights_of(module: OctaviusModule, question: str | None, task: str | None = None) -> Tensor:
+    """The routing that is taken, which all layers share."""
+    first, *others = fixed_gate(module, question, task).values()
+    assert all(torch.equal(other, first) for other in others)
+    return first
+
+
 @pytest.fixture(scope="module")
 def routed(module: OctaviusModule) -> Tensor:
     """Logits of the checkpoint's language model under the question's routing."""
-    gate = fixed_gate(module, QUESTION, None)
+    gate = weights_of(module, QUESTION)
     assert int((gate > 0).sum()) == 2
     with module.model.routing.use(gate.expand(2, -1)), torch.no_grad():
         return module.model.decoder.lm(IDS).logits
@@ -112,7 +119,7 @@ def test_the_experts_and_the_gate_make_the_mixture_again(
     for place in (1, 2):
         model.load_adapter(run / "experts" / f"expert{place}", adapter_name=f"expert{place}")
     assert {config.r for config in model.peft_config.values()} == {2}
-    gate = fixed_gate(module, QUESTION, None).tolist()
+    gate = weights_of(module, QUESTION).tolist()
     names = [f"expert{place}" for place in range(3)]
     model.add_weighted_adapter(names, gate, "mixed", combination_type="cat")
     model.set_adapter("mixed")
@@ -123,7 +130,7 @@ def test_the_experts_and_the_gate_make_the_mixture_again(
 
 
 def test_the_manifest_tells_what_it_is(run: Path, module: OctaviusModule) -> None:
-    gate = fixed_gate(module, QUESTION, None)
+    gate = weights_of(module, QUESTION)
     for form in ("hf", "peft", "experts"):
         manifest = json.loads((run / form / "manifest.json").read_text())
         assert manifest["format"] == form
@@ -142,8 +149,8 @@ def test_the_manifest_tells_what_it_is(run: Path, module: OctaviusModule) -> Non
 
 def test_a_task_is_the_mean_over_its_questions(module: OctaviusModule) -> None:
     forms = TASKS["detection"].questions
-    expected = torch.stack([fixed_gate(module, form, None) for form in forms]).mean(0)
-    torch.testing.assert_close(fixed_gate(module, None, "detection"), expected)
+    expected = torch.stack([weights_of(module, form) for form in forms]).mean(0)
+    torch.testing.assert_close(weights_of(module, None, "detection"), expected)
 
 
 def test_predict_answers_from_a_folder_that_moved(
@@ -250,3 +257,8 @@ def test_a_checkpoint_without_experts_is_told(
 def test_the_experts_alone_do_not_answer(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["predict", "--ckpt", str(run / "experts"), "--question", "What?"]
     assert "between which nothing chooses" in refused(words, capsys)
+
+
+def test_other_commands_want_a_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = refused(["test", "--ckpt", str(run / "peft")], capsys)
+    assert "is a folder, expected the file of a checkpoint" in text

@@ -1,0 +1,233 @@
+"""A published checkpoint, or a LoRA adapter of PEFT, comes in; a checkpoint from which runs start goes out."""
+
+import argparse
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from octavius.encoders.projector import LinearProjector
+from octavius.encoders.rois.object_as_scene import ObjectAsScene, import_published
+from octavius.lora_moe.gates.published import PublishedGate
+from octavius.lora_moe.merge import layers_of
+from octavius.lora_moe.peft_files import CONFIG, read_adapter
+from octavius.training import OctaviusModule
+from octavius.weights import load_exactly, part_of, trainable_names
+
+LLM = "llama_model.base_model.model."
+"""Before the names of the language model's tensors in a published checkpoint."""
+
+GATE = "gating_network.w_gating"
+PARTS = (LLM, "gating_network.", "llama_proj.", "resampler_3d.", "pos_3d_proj.", "llama_proj_3d.")
+CLOUD = PARTS[3:]
+
+
+def import_into(module: OctaviusModule, file: Path, base: str | None = None) -> str:
+    """Fills a new model from a file of other programs.
+
+    Args:
+        module: the model.
+        file: a published checkpoint of Octavius (.pt), or a folder that PEFT wrote.
+        base: how the adapter calls the language model, where it is called otherwise here.
+
+    Returns:
+        What was taken, in one line.
+
+    Raises:
+        ValueError: the file is neither, or does not fit the model.
+    """
+    if module.model.lora is None:
+        raise ValueError(
+            "the configuration has no experts to fill; give it `lora`, such as lora: {experts: 4}"
+        )
+    if file.is_dir() and (file / CONFIG).is_file():
+        return fill_first_expert(module, file, base)
+    return fill_published(module, read_published(file))
+
+
+def start_of(module: OctaviusModule) -> dict[str, Any]:
+    """A checkpoint before the first step: what is trained as it is, and no optimiser yet."""
+    checkpoint: dict[str, Any] = {
+        "state_dict": module.state_dict(),
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": L.__version__,
+        "optimizer_states": [],
+        "lr_schedulers": [],
+        "callbacks": {},
+    }
+    module.on_save_checkpoint(checkpoint)
+    return checkpoint
+
+
+def read_published(file: Path) -> dict[str, Tensor]:
+    """The tensors of a published checkpoint by their names.
+
+    Raises:
+        ValueError: it cannot be read, or is something else.
+    """
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise ValueError(
+            f"{file} cannot be read: expected a published checkpoint of Octavius (.pt), or a folder with "
+            f"{CONFIG} that PEFT wrote ({reason})"
+        ) from None
+    if isinstance(state, Mapping) and "state_dict" in state:
+        raise ValueError(f"{file} is a checkpoint of this program already; use it as it is, by --ckpt {file}")
+    tensors = isinstance(state, Mapping) and all(isinstance(part, Tensor) for part in state.values())
+    if not tensors or not any(".lora_moe_A." in name for name in state):
+        raise ValueError(
+            f"{file} is no published checkpoint of Octavius: expected tensors such as {LLM}model.layers.0."
+            f"self_attn.q_proj.lora_moe_A.default and {GATE}, and found none of them"
+        )
+    return dict(state)
+
+
+def fill_published(module: OctaviusModule, state: Mapping[str, Tensor]) -> str:
+    """Fills experts, gate, projectors, reader, and word embeddings where both have them."""
+    model = module.model
+    if unknown := sorted(name for name in state if not name.startswith(PARTS)):
+        raise ValueError(f"the file holds {', '.join(unknown[:3])}, which no published checkpoint has")
+    fill_language_model(module, part_of(state, LLM))
+    fill_gate(module, state)
+    image = {f"linear.{name}": part for name, part in part_of(state, "llama_proj.").items()}
+    cloud = {name: part for name, part in state.items() if name.startswith(CLOUD)}
+    kinds: tuple[tuple[str, dict[str, Tensor], type[nn.Module]], ...]
+    kinds = ("image", image, LinearProjector), ("cloud", cloud, ObjectAsScene)
+    for kind, tensors, wanted in kinds:
+        names = [name for name, projector in model.projectors.items() if isinstance(projector, wanted)]
+        if len(names) != bool(tensors):
+            holds = "holds" if tensors else "holds no"
+            raise ValueError(
+                f"the file {holds} tensors of the {kind} projector, but the configuration has {names or 'none'}; "
+                "give it the encoders that the file was trained with"
+            )
+        projector = model.projectors[names[0]] if names else None
+        if isinstance(projector, LinearProjector):
+            load_exactly(projector, tensors, projector.state_dict(), Path("llama_proj of the file"))
+        elif isinstance(projector, ObjectAsScene):
+            import_published(tensors, projector)
+    experts = model.lora.experts if model.lora else 0
+    return f"{experts} experts, gate and {', '.join(model.projectors)} projectors of a published checkpoint"
+
+
+def fill_language_model(module: OctaviusModule, tensors: Mapping[str, Tensor]) -> None:
+    """Fills the experts, which lie transposed in the file, and word embeddings that were trained with them."""
+    lm, lora, layers = module.model.decoder.lm, module.model.lora, layers_of(module.model.decoder.lm)
+    assert lora is not None
+    first = next(part for name, part in tensors.items() if ".lora_moe_A." in name)
+    if first.dim() != 3 or (first.shape[0], first.shape[2]) != (lora.experts, lora.rank):
+        raise ValueError(
+            f"the file's experts are {tuple(first.shape)}, experts by width by rank, but the configuration has "
+            f"{lora.experts} experts of rank {lora.rank}; set lora.experts and lora.rank to the file's"
+        )
+    state = {}
+    for name, tensor in tensors.items():
+        layer, moe, half = name.removesuffix(".default").rpartition(".lora_moe_")
+        scale = layers[layer].scale if layer in layers else 1.0  # the published one is 1, whatever alpha says
+        if not moe:
+            state[name] = tensor
+        elif half == "A":  # (E, D, R)
+            state[f"{layer}.lora_A"] = tensor.transpose(1, 2).flatten(0, 1)
+        else:  # (E, R, D_out)
+            state[f"{layer}.lora_B"] = tensor.permute(2, 0, 1).flatten(1) / scale
+    wanted = trainable_names(lm)
+    embeddings = sorted(name for name in tensors if ".lora_moe_" not in name)
+    if embeddings and not any(".lora_" not in name for name in wanted):
+        raise ValueError(
+            f"the file holds {' and '.join(embeddings)}, which the published code trains with the experts; set "
+            "tag_tokens: true in the configuration, as --config published.yaml does"
+        )
+    rows = {name: len(part) for name, part in lm.state_dict().items() if name in embeddings}
+    for name, count in rows.items():
+        if len(tensors[name]) != count:
+            raise ValueError(
+                f"{name} has {len(tensors[name])} rows in the file, and {count} here, one for each token of the "
+                "tokenizer with a spare one and the tags of the media; take the tokenizer of the file's language "
+                "model (Vicuna-13B v0), and the encoders that it was trained with"
+            )
+    load_exactly(lm, state, wanted, Path("the file's language model"))
+
+
+def fill_gate(module: OctaviusModule, state: Mapping[str, Tensor]) -> None:
+    """Fills the gate, (D, E) in the file."""
+    gate = module.model.gate
+    if gate is None:
+        return
+    if not isinstance(gate, PublishedGate):
+        raise ValueError(
+            "the gate of the file scores plain means of word embeddings, which this configuration's gate scales "
+            "first; set lora.gate: published, as --config published.yaml does"
+        )
+    if GATE not in state:
+        raise ValueError(f"the file has no {GATE}; copy it again")
+    load_exactly(gate, {"weight": state[GATE].T}, {"weight"}, Path(f"{GATE} of the file"))
+
+
+@torch.no_grad()
+def fill_first_expert(module: OctaviusModule, folder: Path, base: str | None) -> str:
+    """Makes a plain LoRA the first expert; the others, and the gate, stay as they begin.
+
+    Raises:
+        ValueError: it is of another language model, of other layers, or of another rank.
+    """
+    decoder, adapter = module.model.decoder, read_adapter(folder)
+    layers, called = layers_of(decoder.lm), base or decoder.name
+    if adapter.base and Path(adapter.base).name.lower() != Path(called).name.lower():
+        raise ValueError(
+            f"the adapter in {folder} is of the base {adapter.base}, but the decoder is {called}; name that one, "
+            f"or say by --base {adapter.base} that they are the same"
+        )
+    missing, extra = (
+        sorted(layers.keys() - adapter.pairs.keys()),
+        sorted(adapter.pairs.keys() - layers.keys()),
+    )
+    if missing or extra:
+        raise ValueError(
+            f"the adapter in {folder} is of other layers. Without it here: {', '.join(missing[:3]) or 'none'}. "
+            f"Only there: {', '.join(extra[:3]) or 'none'}. Set lora.targets to the adapter's: "
+            f"{sorted({name.rpartition('.')[2] for name in adapter.pairs})}"
+        )
+    for name, layer in layers.items():
+        (down, up), rank = adapter.pairs[name], layer.rank
+        if len(down) != rank:
+            raise ValueError(
+                f"the adapter in {folder} has rank {len(down)} at {name}, the experts have rank {rank}; set "
+                f"lora.rank: {len(down)}"
+            )
+        if (down.shape[1], len(up)) != (layer.in_features, layer.out_features):
+            raise ValueError(
+                f"the adapter in {folder} is of another base: {name} maps {down.shape[1]} to {len(up)} there, and "
+                f"{layer.in_features} to {layer.out_features} here"
+            )
+        layer.lora_A[:rank] = down
+        layer.lora_B[:, :rank] = up * (adapter.scales[name] / layer.scale)
+    return f"expert 0 of {len(layers)} layers from an adapter of rank {layer.rank}; all else begins anew"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command; any other is one of `octavius fit`."""
+    made = argparse.ArgumentParser(
+        prog="octavius import",
+        description="Make a checkpoint from a file of other programs: a published checkpoint of Octavius (.pt), or a "
+        "folder with a LoRA adapter of PEFT, which becomes expert 0. `octavius fit`, `test` and `predict` take it "
+        "by --ckpt; a fit begins at step 0.",
+        epilog="The model that it fills is that of --config, as for `octavius fit`; any option of `fit` may follow, "
+        "for instance --model.init_args.decoder.init_args.name vicuna-13b-v0. See docs/import-export.md.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    made.add_argument("file", type=Path, help="a published checkpoint, or the folder of an adapter")
+    made.add_argument(
+        "--out", type=Path, required=True, help="checkpoint to write, such as checkpoints/start.ckpt"
+    )
+    made.add_argument(
+        "--base", help="how the adapter calls the language model, if it is called otherwise here"
+    )
+    return made
