@@ -119,19 +119,30 @@ def make_gate(settings: LoRAMoE, experts: int | Sequence[int], width: int, modal
     Raises:
         ValueError: there is none of that name, or its settings do not go together.
     """
-    if settings.gate not in GATES:
-        raise ValueError(f"there is no gate {settings.gate!r}; gates are token, {', '.join(GATES)}")
     return GATES[settings.gate](settings, experts, width, modalities)
 
 
 def _check(settings: LoRAMoE) -> None:
     """Refuses what would be silently of no use."""
+    if settings.gate not in READS:
+        raise ValueError(f"there is no gate {settings.gate!r}; gates are {', '.join(READS)}")
     if unknown := sorted(set(settings.losses) - set(LOSSES)):
         raise ValueError(f"there are no auxiliary losses {unknown}; they are {', '.join(LOSSES)}")
-    if settings.losses and (settings.experts == 1 or settings.gate in ("individual", "uniform")):
+    if settings.experts == 1:
+        if settings.losses:
+            raise ValueError(
+                "auxiliary losses train a gate, but a single expert has none; leave `losses` out"
+            )
+        return
+    plain, reads = LoRAMoE(), READS[settings.gate]
+    of_gates = sorted(set().union(*READS.values()))
+    unread = [
+        name for name in of_gates if name not in reads and getattr(settings, name) != getattr(plain, name)
+    ]
+    if unread:
         raise ValueError(
-            f"auxiliary losses train a gate, but with gate: {settings.gate} and experts: {settings.experts} there is "
-            "none to train; leave `losses` out"
+            f"gate: {settings.gate} does not read {', '.join(unread)}; leave that out, or take a gate that does: "
+            f"{', '.join(gate for gate, read in READS.items() if set(unread) <= set(read)) or 'there is none'}"
         )
 
 
@@ -196,3 +207,13 @@ GATES: dict[str, Callable[[LoRAMoE, int | Sequence[int], int, int], Gate]] = {
     "uniform": lambda _, experts, *__: UniformGate(experts),
 }
 """The gates that choose once for each instance, by the name in a configuration; `token` is in the layers."""
+
+READS: dict[str, tuple[str, ...]] = {
+    "instance": ("gate_inputs", "per_layer", "universal", "temperature", "jitter", "losses"),
+    "dense": ("gate_inputs", "per_layer", "temperature", "jitter", "losses"),
+    "token": ("universal", "temperature", "jitter", "losses"),
+    "cluster": ("clusters", "per_layer", "universal", "temperature", "losses"),
+    "individual": ("tasks",),
+    "uniform": (),
+}
+"""Every gate, and which settings it reads beside `experts` and `top_k`."""

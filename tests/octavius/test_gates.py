@@ -77,6 +77,8 @@ def test_a_batch_is_answered_as_its_rows_are(
     asked = [(sample, question, None) for sample, question, _ in rows]
     together, gates = model.generate(write(model.processor(), *asked), 6, num_beams=beams)
     assert gates is not None
+    recomputed, _ = model.generate(write(model.processor(), *asked), 6, num_beams=beams, use_cache=False)
+    assert recomputed == together
     for place, row in enumerate(asked):
         alone, gate = model.generate(write(model.processor(), row), 6, num_beams=beams)
         assert alone[0] == together[place]
@@ -195,7 +197,7 @@ def test_clusters_are_fitted_once_to_the_questions_of_training(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gate": "nearest"}, "there is no gate 'nearest'; gates are token, instance"),
+        ({"gate": "nearest"}, "there is no gate 'nearest'; gates are instance, dense, token"),
         ({"top_k": 4}, "more experts than there are: top_k = 4, experts = 3"),
         ({"gate": "token", "top_k": 4}, "more experts than there are: top_k = 4, experts = 3"),
         ({"rank": 0}, "rank of a LoRA expert must be at least 1, found rank = 0"),
@@ -209,7 +211,19 @@ def test_clusters_are_fitted_once_to_the_questions_of_training(
         ({"experts": [2, 3, 4]}, "one for each of the 2 layers of the model, .* found 3 numbers"),
         ({"experts": [2, 3], "targets": ["lm_head"]}, "lies at no depth of the model"),
         ({"losses": {"variance": 1.0}}, r"no auxiliary losses \['variance'\]; they are cv, switch"),
-        ({"losses": {"cv": 1.0}, "gate": "uniform"}, "auxiliary losses train a gate"),
+        (
+            {"losses": {"cv": 1.0}, "gate": "uniform"},
+            "gate: uniform does not read losses; .* instance, dense, token",
+        ),
+        (
+            {"gate": "token", "per_layer": True, "jitter": 0.1},
+            "token does not read per_layer; .* instance, dense, cl",
+        ),
+        ({"gate": "dense", "universal": True}, "dense does not read universal; .* instance, token, cluster"),
+        (
+            {"gate": "cluster", "jitter": 0.1, "tasks": ["vqa"]},
+            "does not read jitter, tasks; .* there is none",
+        ),
         ({"losses": {"cv": 1.0}, "experts": 1}, "auxiliary losses train a gate"),
         ({"universal": True}, "expected at least top_k [+] 2 experts"),
     ],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
 from octavius.lora_moe import Routing
+from octavius.lora_moe.gates.base import Choice
 
 
 def test_reading_unset_weights_says_what_to_do() -> None:
@@ -104,3 +105,73 @@ def test_recomputation_reads_the_weights_of_its_own_forward() -> None:
             assert grad.item() == pytest.approx(value * torch.tensor(0.5 * value).cos().item())
     assert seen == [2.0, 3.0, 2.0, 2.0, 3.0, 3.0]
     assert routing.weights.item() == 7.0
+
+
+def test_parts_are_set_restored_and_cleared_with_the_whole() -> None:
+    routing = Routing()
+    first, second = routing.part(), routing.part()
+    assert routing.parts == [first, second]
+    shared, own = torch.rand(2, 3), [torch.rand(2, 2), torch.rand(2, 4)]
+    routing.set(shared)
+    assert first.weights is second.weights is routing.weights is shared
+    with routing.use(own):
+        assert first.weights is own[0]
+        assert second.for_rows(4).equal(own[1].repeat_interleave(2, 0))
+        assert repr(routing) == "Routing((2, 2), (2, 4))"
+        with pytest.raises(RuntimeError, match="no gate weights are set"):  # no one table holds for all
+            _ = routing.weights
+        _, again = routing.checkpoint_context()
+    assert first.weights is shared
+    with again:
+        assert second.weights is own[1]
+    routing.clear()
+    assert repr(routing) == repr(first) == "Routing(unset)"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_weights_for_another_number_of_parts_are_refused(count: int) -> None:
+    routing = Routing()
+    routing.part(), routing.part()
+    with pytest.raises(ValueError, match=f"given for {count} parts of a model that has 2"):
+        routing.set([torch.rand(2, 3)] * count)
+    with pytest.raises(ValueError, match="given for 1 parts of a model that has 0"):
+        Routing().set([torch.rand(2, 3)])
+
+
+def test_copies_keep_their_own_parts_and_forget_what_was_noted() -> None:
+    routing = Routing()
+    part = routing.part()
+    part.note(Choice(torch.rand(2, 3, requires_grad=True) * 2, torch.rand(2, 3)))
+    copied, copied_part = copy.deepcopy((routing, part))
+    assert copied.parts == [copied_part]
+    assert copied_part is not part
+    assert copied.noted() == []
+    assert len(routing.noted()) == 1
+
+
+def test_the_first_pass_stays_noted_inside_its_context_and_the_last_outside() -> None:
+    routing = Routing()
+    part, choices = routing.part(), [Choice(torch.rand(1, 2), torch.rand(1, 2)) for _ in range(3)]
+    part.note(choices[0])
+    with routing.first_pass():
+        assert routing.noted() == []
+        part.note(choices[1])
+        part.note(choices[2])
+        assert routing.noted() == [choices[1]]
+    part.note(choices[2])
+    assert routing.noted() == [choices[2]]
+
+
+@given(samples=st.integers(1, 4), tokens=st.integers(1, 4), beams=st.integers(1, 3))
+def test_weights_of_tokens_follow_their_rows_and_fit_only_their_tokens(
+    samples: int, tokens: int, beams: int
+) -> None:
+    routing, weights = Routing(), torch.rand(samples, tokens, 2)
+    with routing.use(weights):
+        rows = routing.for_rows(samples * beams, tokens)
+        for row in range(samples * beams):
+            assert torch.equal(rows[row], weights[row // beams])
+        with pytest.raises(
+            ValueError, match=f"set for {tokens} tokens of each row.* got {tokens + 1} tokens"
+        ):
+            routing.for_rows(samples, tokens + 1)
