@@ -206,7 +206,7 @@ def test_command_line_beats_files_beat_the_checkpoints_own_beats_defaults(
     assert end.value.code == 0
     shown = yaml.safe_load(capsys.readouterr().out)
     assert shown["model"]["init_args"]["lr"] == lr
-    assert shown["model"]["init_args"]["lora"] == {**LORA, "experts": 3, "rank": 2}
+    assert {**LORA, "experts": 3, "rank": 2}.items() <= shown["model"]["init_args"]["lora"].items()
 
 
 def test_other_words_stay_in_their_order() -> None:
