@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from octavius.cli import main
+from octavius.instruction.proposals import write_proposals
 from tests.tiny import ROOT, write_models
 from tests.tiny_clouds import write_cloud_models
 
@@ -121,6 +122,10 @@ def test_its_command_trains_a_step_and_scores_a_batch(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if name == "ablations/found_boxes_3d.yaml":  # a box a scan, as a detector leaves them
+        for mesh in (few_rooms / "seen" / "scans").glob("*/*.ply"):
+            box = torch.tensor([[0.0, 0.0, 1.0, 8.0, 8.0, 4.0]])
+            write_proposals(few_rooms / "seen" / "proposals" / f"{mesh.parent.name}.npz", box, torch.ones(1))
     Path("tiny.yaml").write_text(yaml.safe_dump(overlay(name, models, miniature_root, few_rooms)))
     words = [word.replace("PATH_TO_COCO", str(miniature_root / "seen" / "coco")) for word in command(name)]
     main([*words, "--config", "tiny.yaml"])

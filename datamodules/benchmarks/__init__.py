@@ -43,6 +43,7 @@ BENCHMARKS: dict[str, Reader] = {
     "scannet_classification": scannet.read_classification,
     "scanrefer_captioning": scanrefer.read_captioning,
     "scanrefer_dense_captioning": scanrefer.read_dense_captioning,
+    "scanrefer_found_captioning": scanrefer.read_found_captioning,
     "scanqa": scanqa.read,
     "scanqa_reasoned": scanqa.read_reasoned,
     "nr3d_captioning": nr3d.read,

@@ -1,13 +1,23 @@
-"""ScanRefer's descriptions of objects in ScanNet's scans come in; captions of one or of all objects go out."""
+"""ScanRefer's descriptions of objects of ScanNet come in; captions of one, of all, or of found objects go out."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from datamodules.benchmarks import scans
-from datamodules.benchmarks.base import BadItems, BadPolicy, load_json, need, take_text
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, load_json, need, take_text
 from datamodules.benchmarks.scans import Scan, Scans, object_id
-from octavius.instruction.sample import DescribedObject, DescribedObjects, References, Sample
+from octavius.instruction.proposals import find_proposals, read_proposals
+from octavius.instruction.sample import (
+    DescribedObject,
+    DescribedObjects,
+    FoundObject,
+    References,
+    Region,
+    Sample,
+)
 
 LAYOUT = f"""\
   <root>/ScanRefer_filtered_<split>.json       or in <root>/ScanRefer
@@ -58,6 +68,42 @@ def annotations(root: Path, split: str) -> Path:
     """The file of a split's descriptions."""
     name = f"ScanRefer_filtered_{split}.json"
     return need(root, LAYOUT, name, f"ScanRefer/{name}")
+
+
+def read_found_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every box that a detector found in a scan with described objects: Scan2Cap's m@kIoU.
+
+    Boxes lie in <root>/proposals, a file a scan, as `octavius.instruction.proposals` tells; all of them are
+    captioned. Scores are of whole scans, so such a set must not be cut by a limit.
+    """
+    samples = []
+    items = BadItems(bad, root / "proposals")
+    for room in read_dense_captioning(root, split, bad):
+        with items.guard(room.id):
+            assert isinstance(room.gold, DescribedObjects)
+            boxes, _ = _proposals(root / "proposals", room.id)
+            cloud = replace(room.media["cloud"], objects=None)
+            for place, box in enumerate(boxes.tolist()):
+                found = tuple(box)
+                media = {"cloud": replace(cloud, region=Region(f"found {place}", found))}
+                gold = FoundObject(room.id, found, room.gold.objects)
+                name = "scanrefer_found_captioning"
+                samples.append(Sample(f"{room.id}-found{place}", "found_captioning3d", name, media, "", gold))
+    items.report()
+    return samples
+
+
+def _proposals(folder: Path, scan: str) -> tuple[Tensor, Tensor]:
+    """What was found in a scan; one box at least, since a scan without any would not be scored."""
+    try:
+        boxes, scores = read_proposals(find_proposals(folder, [scan]))
+    except ValueError as error:
+        raise BadItemError(str(error)) from None
+    if not len(boxes):
+        raise BadItemError(
+            f"nothing was found in {scan}, and it would be left out of the scores; give it a box"
+        )
+    return boxes, scores
 
 
 def _described(root: Path, split: str, bad: BadPolicy) -> Iterator[_Described]:

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from octavius.callbacks.answers import Answered
-from octavius.instruction.sample import DescribedObjects, References, Sample
+from octavius.instruction.sample import DescribedObjects, FoundObject, References, Sample
 from octavius.metrics import PROTOCOLS, Accuracy
 from octavius.metrics.resampling import intervals
 from octavius.tasks import TASKS
@@ -133,7 +133,7 @@ def swapped(items: Sequence[Answered]) -> list[Answered]:
 def one_truth(sample: Sample) -> Any:
     """A sample's gold as one answer says it: the first text where several are right."""
     truth = TASKS[sample.task].value(sample)
-    if isinstance(sample.gold, References):
+    if isinstance(sample.gold, References | FoundObject):
         return truth[0]
     if isinstance(sample.gold, DescribedObjects):
         return tuple(replace(item, texts=item.texts[:1]) for item in truth)

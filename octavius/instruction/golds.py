@@ -9,6 +9,7 @@ from octavius.instruction.sample import (
     ClassName,
     DescribedObject,
     DescribedObjects,
+    FoundObject,
     Gold,
     LabelledBox,
     References,
@@ -34,6 +35,9 @@ def to_json(gold: Gold) -> dict[str, Any]:
         return {"boxes": boxes}
     if isinstance(gold, DescribedObjects):
         return {"described": [{"texts": list(item.texts), "box": list(item.box)} for item in gold.objects]}
+    if isinstance(gold, FoundObject):
+        described = to_json(DescribedObjects(gold.objects))
+        return {"found": list(gold.box), "scene": gold.scene, **described}
     raise ValueError(f"a gold of type {type(gold).__name__} belongs to no task that answers in text")
 
 
@@ -60,6 +64,8 @@ def from_json(record: Mapping[str, Any]) -> Gold:
             return Boxes(tuple(LabelledBox(label, box, ignored=out) for label, box, out in rows))
         if "described" in record:
             items = [DescribedObject(_six(row["box"]), tuple(row["texts"])) for row in record["described"]]
+            if "found" in record:
+                return FoundObject(str(record["scene"]), _six(record["found"]), tuple(items))
             return DescribedObjects(tuple(items))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the gold {str(record)[:100]} is not whole: {error!r}") from None

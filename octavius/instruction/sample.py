@@ -111,7 +111,22 @@ class DescribedObjects:
     objects: tuple[DescribedObject, ...]
 
 
-Gold: TypeAlias = Boxes | References | Choice | ClassName | Boxes3D | DescribedObjects
+@dataclass(frozen=True)
+class FoundObject:
+    """The gold of a caption of what a detector found: where that is, and all that is truly described there.
+
+    Attributes:
+        scene: its name; all that was found in one scene is scored together.
+        box: the found box.
+        objects: every described object of the scene, with its true box.
+    """
+
+    scene: str
+    box: Box3D
+    objects: tuple[DescribedObject, ...]
+
+
+Gold: TypeAlias = Boxes | References | Choice | ClassName | Boxes3D | DescribedObjects | FoundObject
 
 
 @dataclass(frozen=True)

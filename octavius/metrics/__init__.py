@@ -9,6 +9,7 @@ from octavius.metrics.coco_precision import CocoAP
 from octavius.metrics.dense_captions import DenseCaptions
 from octavius.metrics.detection3d import MeanAP3D
 from octavius.metrics.exact_match import ExactMatch
+from octavius.metrics.found_captions import FoundCaptions
 from octavius.metrics.protocols import (
     PROTOCOLS,
     Protocol,
@@ -31,6 +32,7 @@ __all__ = [
     "CocoAP",
     "DenseCaptions",
     "ExactMatch",
+    "FoundCaptions",
     "LastOfScene",
     "MeanAP3D",
     "NameInText",

@@ -1,6 +1,7 @@
 """Scenes with boxes come in, a trained detector and its average precision go out."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,13 +21,18 @@ from octavius.encoders.detector.detector import (
     save_detector,
 )
 from octavius.encoders.detector.losses import Truth
-from octavius.encoders.detector.proposals import Proposals, Suppression
+from octavius.encoders.detector.proposals import Proposals, Suppression, suppressed
+from octavius.encoders.rois.proposals import OVERLAP
+from octavius.instruction.proposals import write_proposals
 from octavius.instruction.sample import Boxes3D, LabelledBox3D
 from octavius.metrics.detection3d import THRESHOLDS, ClassScore, MeanAP3D, class_scores
 from octavius.metrics.records import mean
 
 GUESSES = 100
 """Boxes that the baseline draws in a scene."""
+
+MOST = 32
+"""Boxes of a scan that are left for others, the surest; as many as `SceneEncoder` reads."""
 
 
 class SceneData(Protocol):
@@ -58,6 +64,8 @@ class DetectorModule(L.LightningModule):
             the shipped checkpoints.
         save_to: folder that the trained detector is written to.
         nms: how two boxes are held to be the same: `3d`, or `bev` as published.
+        boxes: folder in which a test leaves what was found in each scan, for `proposals` of an encoder or to be
+            captioned; null leaves nothing.
         lr: highest learning rate.
         weight_decay: decay of kernels; vectors have none.
         warmup: share of the steps that warm up.
@@ -73,6 +81,7 @@ class DetectorModule(L.LightningModule):
         weights: str = "miniature/detector",
         save_to: str = "runs/detector",
         nms: Suppression = "3d",
+        boxes: str | None = None,
         lr: float = 1e-3,
         weight_decay: float = 1e-4,
         warmup: float = 0.02,
@@ -81,6 +90,7 @@ class DetectorModule(L.LightningModule):
         super().__init__()
         self.kind, self.design, self.weights, self.save_to = detector, design, weights, Path(save_to)
         self.nms, self.lr, self.weight_decay, self.warmup, self.decay = nms, lr, weight_decay, warmup, decay
+        self.boxes = None if boxes is None else Path(boxes)
         self.metric, self.guessed = MeanAP3D(), MeanAP3D()
         self.trained = self.told_guesses = False
 
@@ -133,6 +143,8 @@ class DetectorModule(L.LightningModule):
         """Proposes boxes and holds them against the true ones; the first time, guesses too."""
         golds = [_gold(self._data().classes, boxes, labels) for boxes, labels in truths(batch)]
         found = self.detector.propose(batch.x, batch.batch)
+        if self.boxes is not None and self.trainer.testing:
+            leave(self.boxes, batch.name, found)
         self.metric.update([_labelled(self.detector.classes, one) for one in found], golds)
         if not self.told_guesses:
             rng = torch.Generator().manual_seed(place)
@@ -196,6 +208,13 @@ class DetectorModule(L.LightningModule):
             )
         told: SceneData = data
         return told
+
+
+def leave(folder: Path, scans: Sequence[str], found: Sequence[Proposals]) -> None:
+    """Writes the surest boxes of each scan, without what a surer one covers, whatever their classes."""
+    for name, one in zip(scans, found, strict=True):
+        kept = suppressed(one.boxes, one.scores, OVERLAP)[:MOST]
+        write_proposals(folder / f"{name}.npz", one.boxes[kept], one.scores[kept])
 
 
 def truths(batch: Batch) -> list[Truth]:

@@ -7,6 +7,7 @@ from octavius.tasks.classification import Classification, FacialAttributes
 from octavius.tasks.classification3d import Classification3D
 from octavius.tasks.dense_captioning3d import DenseCaptioning3D
 from octavius.tasks.detection import Detection
+from octavius.tasks.found_captioning3d import FoundCaptioning3D
 from octavius.tasks.vqa import VQA
 from octavius.tasks.vqa3d import VQA3D
 
@@ -21,6 +22,7 @@ TASKS: dict[str, Task] = {
     "vqa3d": VQA3D(),
     "classification3d": Classification3D(),
     "dense_captioning3d": DenseCaptioning3D(),
+    "found_captioning3d": FoundCaptioning3D(),
 }
 
 __all__ = [
@@ -35,5 +37,6 @@ __all__ = [
     "DenseCaptioning3D",
     "Detection",
     "FacialAttributes",
+    "FoundCaptioning3D",
     "Task",
 ]

@@ -8,9 +8,17 @@ from typing import Any, ClassVar, TypeVar
 
 from torchmetrics import Metric, MetricCollection
 
-from octavius.instruction.sample import Boxes, Choice, ClassName, DescribedObjects, References, Sample
+from octavius.instruction.sample import (
+    Boxes,
+    Choice,
+    ClassName,
+    DescribedObjects,
+    FoundObject,
+    References,
+    Sample,
+)
 
-G = TypeVar("G", Boxes, References, Choice, ClassName, DescribedObjects)
+G = TypeVar("G", Boxes, References, Choice, ClassName, DescribedObjects, FoundObject)
 
 
 class Task(ABC):

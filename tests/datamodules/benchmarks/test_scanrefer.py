@@ -7,8 +7,20 @@ from typing import Any
 import pytest
 
 from datamodules.benchmarks.base import DatasetNotFoundError
-from datamodules.benchmarks.scanrefer import read_captioning, read_dense_captioning
-from octavius.instruction.sample import DescribedObject, DescribedObjects, Media, References, Region, Sample
+from datamodules.benchmarks.scanrefer import (
+    read_captioning,
+    read_dense_captioning,
+    read_found_captioning,
+)
+from octavius.instruction.sample import (
+    DescribedObject,
+    DescribedObjects,
+    FoundObject,
+    Media,
+    References,
+    Region,
+    Sample,
+)
 from tests.datamodules.benchmarks.bad_items import kept
 from tests.datamodules.benchmarks.scan_files import CHAIR, MESH, NAME, SEGMENTS, TABLE, edit, write_scan
 
@@ -72,6 +84,54 @@ def test_all_descriptions_of_a_scan(tmp_path: Path) -> None:
         DescribedObjects(things),
     )
     assert (TABLE.box, CHAIR.box) == (TABLE_BOX, CHAIR_BOX)
+
+
+FOUND = (0.5, 0.3, 0.25, 1.0, 0.5, 0.5)
+
+
+def propose(root: Path, scan: str, *boxes: Any) -> None:
+    (root / "proposals").mkdir(exist_ok=True)
+    (root / "proposals" / f"{scan}.json").write_text(json.dumps({"boxes": boxes}))
+
+
+def test_every_found_box_of_a_scan_is_captioned(tmp_path: Path) -> None:
+    write(tmp_path, *RECORDS)
+    propose(tmp_path, NAME, FOUND, CHAIR_BOX)
+    propose(tmp_path, OTHER, CHAIR_BOX)
+    samples = read_found_captioning(tmp_path, "train")
+    assert [sample.id for sample in samples] == [f"{NAME}-found0", f"{NAME}-found1", f"{OTHER}-found0"]
+    things = (
+        DescribedObject(TABLE_BOX, ("a low table.", "the table before the chair")),
+        DescribedObject(CHAIR_BOX, ("a chair behind the table",)),
+    )
+    assert samples[0] == Sample(
+        f"{NAME}-found0",
+        "found_captioning3d",
+        "scanrefer_found_captioning",
+        {"cloud": Media(path=tmp_path / "scans" / NAME / MESH.format(NAME), region=Region("found 0", FOUND))},
+        "",
+        FoundObject(NAME, FOUND, things),
+    )
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (None, f"no proposals in .*expected one of {NAME}.npz"),
+        ([], f"nothing was found in {NAME}, and it would be left out of the scores"),
+        ([[1, 2, 3]], r"expected boxes \(K, 6\)"),
+    ],
+)
+def test_a_scan_without_found_boxes_is_told(tmp_path: Path, boxes: Any, message: str) -> None:
+    write(tmp_path, *RECORDS)
+    propose(tmp_path, OTHER, CHAIR_BOX)
+    if boxes is not None:
+        propose(tmp_path, NAME, *boxes)
+    with pytest.raises(ValueError, match=message):
+        read_found_captioning(tmp_path, "train")
+    with pytest.warns(UserWarning, match="1 bad item"):
+        [sample] = read_found_captioning(tmp_path, "train", bad="skip")
+    assert sample.id == f"{OTHER}-found0"
 
 
 BAD: dict[str, tuple[Any, str]] = {

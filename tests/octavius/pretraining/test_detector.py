@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch_geometric.data import Batch, Data
 
+from octavius.boxes3d import iou3d
 from octavius.encoders.detector.detector import (
     CONFIG,
     WEIGHTS,
@@ -18,8 +19,9 @@ from octavius.encoders.detector.detector import (
     load_detector,
     save_detector,
 )
+from octavius.instruction.proposals import read_proposals
 from octavius.metrics.detection3d import ClassScore
-from octavius.pretraining.detector import GUESSES, DetectorModule, guessed, table, truths
+from octavius.pretraining.detector import GUESSES, MOST, DetectorModule, guessed, table, truths
 from tests.octavius.encoders.detector.toys import BOXES, CLASSES, LABELS, TINY, detector, scene
 
 KEYS = {"val/map25", "val/mar25", "val/map50", "val/mar50"}
@@ -118,6 +120,33 @@ def test_validation_alone_scores_the_folders_detector(
         assert {*figures} == {key.replace("val", stage) for key in KEYS}
         assert module.detector.detector == "tr3d"
     assert capsys.readouterr().out.count("AP@0.25") == 2
+
+
+class Named(Toys):
+    """Scans with names."""
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        scenes = batch([0, 1], [])
+        scenes.name = ["scene0", "scene1"]
+        return loader([scenes])
+
+
+def test_a_test_leaves_the_surest_boxes_of_each_scan(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    made = detector("tr3d")
+    with torch.no_grad():
+        made.head.conv_cls.kernel.normal_()
+    save_detector(made, tmp_path / "made")
+    module = DetectorModule("tr3d", TINY, weights=str(tmp_path / "made"), boxes=str(tmp_path / "boxes"))
+    trainer(tmp_path).validate(module, datamodule=Named(), verbose=False)
+    assert not (tmp_path / "boxes").exists()
+    trainer(tmp_path).test(module, datamodule=Named(), verbose=False)
+    assert sorted(file.name for file in (tmp_path / "boxes").iterdir()) == ["scene0.npz", "scene1.npz"]
+    boxes, scores = read_proposals(tmp_path / "boxes" / "scene0.npz")
+    assert 0 < len(boxes) <= MOST
+    assert scores.tolist() == sorted(scores.tolist(), reverse=True)
+    shared = iou3d(boxes[:, None], boxes).fill_diagonal_(0)
+    assert float(shared.max()) <= 0.25
 
 
 def test_a_trained_module_is_scored_as_it_is(tmp_path: Path) -> None:

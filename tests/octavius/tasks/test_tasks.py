@@ -15,6 +15,7 @@ from octavius.instruction.sample import (
     ClassName,
     DescribedObject,
     DescribedObjects,
+    FoundObject,
     Gold,
     LabelledBox,
     References,
@@ -86,8 +87,15 @@ def described(draw: st.DrawFn) -> DescribedObjects:
     return DescribedObjects(tuple(objects))
 
 
+@st.composite
+def found(draw: st.DrawFn) -> FoundObject:
+    """A found box in a scene of described objects, one at least."""
+    objects = draw(described().filter(lambda gold: gold.objects)).objects
+    return FoundObject("scene", objects[-1].box, objects)
+
+
 REFERENCES = st.lists(WORDS, min_size=1, max_size=3).map(lambda texts: References(tuple(texts)))
-FREE = ("captioning", "conversation", "captioning3d", "vqa3d")
+FREE = ("captioning", "conversation", "captioning3d", "vqa3d", "found_captioning3d")
 """Tasks that are answered with one of several texts."""
 
 GOLDS: dict[str, st.SearchStrategy[Any]] = {
@@ -101,6 +109,7 @@ GOLDS: dict[str, st.SearchStrategy[Any]] = {
     "vqa3d": st.builds(replace, REFERENCES, reason=ANY_TEXT),
     "classification3d": class_names(),
     "dense_captioning3d": described(),
+    "found_captioning3d": found(),
 }
 EXAMPLES: dict[str, Gold] = {
     "detection": Boxes((LabelledBox("cat", (0.1, 0.1, 0.5, 0.5)),)),
@@ -114,6 +123,11 @@ EXAMPLES: dict[str, Gold] = {
     "classification3d": ClassName("chair", ("chair", "coffee table")),
     "dense_captioning3d": DescribedObjects(
         (DescribedObject((1, 2, 0.5, 1, 1, 1), ("a red chair at the wall",)),)
+    ),
+    "found_captioning3d": FoundObject(
+        "scene",
+        (1, 2, 0.5, 1, 1, 0.9),
+        (DescribedObject((1, 2, 0.5, 1, 1, 1), ("a red chair at the wall",)),),
     ),
 }
 WAYS = [(name, protocol) for name, task in TASKS.items() for protocol in task.protocols]
@@ -182,7 +196,10 @@ def test_garbage_scores_nothing(name: str, protocol: str, text: str) -> None:
     task, one = TASKS[name], replace(sample(name, EXAMPLES[name]), protocol=protocol)
     metrics = task.metrics(protocol)
     metrics.update([task.parse(text, one)], [one.gold])
-    assert all(value == pytest.approx(0, abs=1e-6) for value in metrics.compute().values())
+    boxes = ("recall", "precision") if name == "found_captioning3d" else ()  # they are no text's doing
+    scores = {key: value for key, value in metrics.compute().items() if not key.startswith(boxes)}
+    assert scores
+    assert all(value == pytest.approx(0, abs=1e-6) for value in scores.values())
 
 
 @pytest.mark.parametrize(("name", "protocol"), WAYS)

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavius.encoders.rois.proposals import ProposalSource, read_proposals, source_of
+from octavius.encoders.rois.proposals import ProposalSource, source_of
+from octavius.instruction.proposals import read_proposals
 from octavius.instruction.sample import Media
 
 BOX = [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]

@@ -1,0 +1,37 @@
+"""Captions of what a detector found in a point cloud: one box of it in, a sentence about what is there out."""
+
+from torchmetrics import Metric
+
+from octavius.boxes3d import iou3d, stack
+from octavius.instruction.sample import FoundObject, Sample
+from octavius.metrics import FoundCaptions
+from octavius.tasks.base import gold_of, whose
+from octavius.tasks.captioning3d import Captioning3D
+
+
+class FoundCaptioning3D(Captioning3D):
+    """Asks and answers as `captioning3d` does, but of a found box, and is scored where that box is right too.
+
+    With captions given the true box beside it, it tells what of Scan2Cap's scores is lost by not finding things.
+    """
+
+    name = "found_captioning3d"
+    protocols = ("standard",)
+    scored_by_scene = False
+
+    def value(self, sample: Sample) -> tuple[str, ...]:
+        """The descriptions of the true object that shares most with the found box."""
+        gold = gold_of(sample, FoundObject)
+        if not gold.objects:
+            raise ValueError(f"{whose(sample)}: nothing is described in {gold.scene}; leave such scenes out")
+        overlaps = iou3d(stack([gold.box]), stack([item.box for item in gold.objects]))
+        texts = gold.objects[int(overlaps.argmax())].texts
+        if not any(text.strip() for text in texts):
+            raise ValueError(
+                f"{whose(sample)}: the object nearest to its box has no text, it needs at least one"
+            )
+        return tuple(text for text in texts if text.strip())
+
+    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
+        """m@kIoU and F1 of the captions, recall and precision of the boxes, at IoU 0.25 and 0.5."""
+        return [FoundCaptions()]
