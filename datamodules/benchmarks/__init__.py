@@ -14,6 +14,7 @@ from datamodules.benchmarks import (
     modelnet,
     nr3d,
     scan2inst,
+    scan2inst_pickle,
     scannet,
     scanqa,
     scanrefer,
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Reader] = {
     "shapenet_classification": shapenet.read,
     "modelnet_classification": modelnet.read,
     "scan2inst": scan2inst.read,
+    "scan2inst_pickle": scan2inst_pickle.read,
     "scan2inst_clouds": scan2inst.read_clouds,
 }
 

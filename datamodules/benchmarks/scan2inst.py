@@ -54,10 +54,10 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     )
     things = DataFolder(need(root, LAYOUT, f"{'shapenet_pcls' if single else 'lamm_scannet_gt'}/{FEATURES}/"))
 
-    def features(key: Key) -> Media:
+    def features(key: Key, _: int) -> Media:
         return _scene(scenes, key[0]) if len(key) == 1 else _object(things, *key)
 
-    return _items(file, bad, "scan2inst", "rois", features)
+    return samples_of(file, bad, "scan2inst", "rois", features)
 
 
 def read_clouds(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
@@ -65,7 +65,7 @@ def read_clouds(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample
     file = need(root, CLOUD_LAYOUT, f"{split}.json", f"meta_file/{split}.json")
     folders = Scans(root, CLOUD_LAYOUT)
 
-    def cloud(key: Key) -> Media:
+    def cloud(key: Key, _: int) -> Media:
         if len(key) == 1:
             return folders.scan(key[0], objects=folders.annotated(key[0])).cloud
         scene, number, name = key
@@ -76,13 +76,13 @@ def read_clouds(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample
             )
         return scan.region(number)
 
-    return _items(file, bad, "scan2inst_clouds", "cloud", cloud)
+    return samples_of(file, bad, "scan2inst_clouds", "cloud", cloud)
 
 
-def _items(
-    file: Path, bad: BadPolicy, benchmark: str, modality: str, find: Callable[[Key], Media]
+def samples_of(
+    file: Path, bad: BadPolicy, benchmark: str, modality: str, find: Callable[[Key, int], Media]
 ) -> list[Sample]:
-    """The samples of all items of a file; `find` gives the medium that one speaks of, once for each."""
+    """The samples of all items of a file; `find` gives what an item at a place speaks of, once for each."""
     items = BadItems(bad, file)
     records = load_json(file, list)
     names = tuple(sorted({_plain(record) for record in records if _asks_for_a_name(record)}))
@@ -97,7 +97,7 @@ def _items(
             if kind != "VQA3D":
                 key = (scene, _number(record), take_text(record, "object_name"))
             if key not in media:
-                media[key] = find(key)
+                media[key] = find(key, place)
             samples.extend(_samples(place, record, benchmark, {modality: media[key]}, names))
     items.report()
     return samples

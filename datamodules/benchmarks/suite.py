@@ -5,7 +5,7 @@
     <data root>/scannet                 scans, with the annotations of ScanRefer, ScanQA and Nr3D
     <data root>/shapenet55
     <data root>/LAMM/2D_Benchmark       LAMM's benchmark JSON and its images
-    <data root>/Octavius/3D_Benchmark   the published 3D benchmark JSON and its stored features
+    <data root>/Octavius/3D_Benchmark   the published 3D benchmark JSON, and pickles of its objects' features
 
 The layout of each folder is that of its reader. `docs/data.md` says where the data come from.
 """
@@ -49,11 +49,15 @@ _LAMM_IMAGES = (
 )
 
 _LAMM_CLOUDS = (
-    Source("scan2inst", "Caption_scannet", _OCTAVIUS, name="lamm_scan2cap", protocol="published"),
-    Source("scan2inst", "VQA_scannet", _OCTAVIUS, name="lamm_scanqa", protocol="published"),
-    Source("scan2inst", "Classification_scannet", _OCTAVIUS, name="lamm_scannet", protocol="published"),
-    Source("scan2inst", "Classification_shapenet", _OCTAVIUS, name="lamm_shapenet55", protocol="published"),
-    Source("scan2inst", "Caption_nr3d", _OCTAVIUS, name="lamm_nr3d", protocol="published"),
+    Source("scan2inst_pickle", "Caption_scannet", _OCTAVIUS, name="lamm_scan2cap", protocol="published"),
+    Source("scan2inst_pickle", "VQA_scannet", _OCTAVIUS, name="lamm_scanqa", protocol="published"),
+    Source(
+        "scan2inst_pickle", "Classification_scannet", _OCTAVIUS, name="lamm_scannet", protocol="published"
+    ),
+    Source(
+        "scan2inst_pickle", "Classification_shapenet", _OCTAVIUS, name="lamm_shapenet55", protocol="published"
+    ),
+    Source("scan2inst_pickle", "Caption_nr3d", _OCTAVIUS, name="lamm_nr3d", protocol="published"),
 )
 """By LAMM's files, which the paper's numbers are of, and scored as those were."""
 

@@ -11,7 +11,8 @@ The published 3D data bring no clouds but, for each object, a feature vector and
     <set>/ins_pc_feat/<scene>/<object>-<name>.npy     (width,)
     <set>/bbox/<scene>/<object>-<name>.npy            (8, 3), metres
 
-A reference names a feature file, for one object, or the folder of a scene, for all of its objects.
+A reference names a feature file, for one object, or the folder of a scene, for all of its objects; or it is an array
+(O, width + 6), a feature vector with centre and size of the box behind it in each row.
 """
 
 from __future__ import annotations
@@ -57,8 +58,35 @@ class RoiLoader(Loader, ABC):
 
 
 @dataclass(frozen=True)
+class RoiArrayLoader(RoiLoader):
+    """Takes arrays of features and boxes as they are.
+
+    Attributes:
+        width: numbers of a feature vector.
+    """
+
+    width: int
+
+    def __call__(self, media: Media) -> Data:
+        """Features (O, width) and boxes (O, 6), float32.
+
+        Raises:
+            ValueError: it is a file, or an array of another width.
+        """
+        array = media.array
+        if array is None or array.ndim != 2 or array.shape[1] != self.width + 6:
+            found = f"the file {media.path}" if array is None else f"one of shape {array.shape}"
+            raise ValueError(
+                f"expected an array (O, {self.width + 6}), {self.width} numbers of a feature and then centre and "
+                f"size of a box for each object, found {found}"
+            )
+        rows = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        return rois_of(rows[:, : self.width], rows[:, self.width :])
+
+
+@dataclass(frozen=True)
 class StoredRoiLoader(RoiLoader):
-    """Reads the stored features and boxes of the objects of a scene, or those of one object.
+    """Reads the stored features and boxes of the objects of a scene, or of one object, or takes an array of them.
 
     Attributes:
         width: numbers of a feature vector.
@@ -70,10 +98,10 @@ class StoredRoiLoader(RoiLoader):
         """Features and boxes, float32; none for a scene in which nothing was found.
 
         Raises:
-            ValueError: it is an array, there is no such file or folder, or a file holds something else.
+            ValueError: there is no such file or folder, or it or an array holds something else.
         """
-        if media.path is None:
-            raise ValueError("expected a file or a folder of stored features, found an array")
+        if media.path is None:  # out of a pickle, which holds those of all scenes
+            return RoiArrayLoader(self.width)(media)
         files = _files(media.path)
         features = np.array([self._feature(file) for file in files], np.float32)
         boxes = np.array([box_of(file) for file in files], np.float32)

@@ -1,10 +1,12 @@
 """A folder comes in, a data root with a few items of every benchmark, in their exact layouts, goes out."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from tests.datamodules.benchmarks import cifar_files
@@ -139,12 +141,8 @@ def _shapenet(root: Path) -> None:
 
 
 def _scan2inst(root: Path) -> None:
-    corners = np.array([(x, y, z) for x in (0, 2) for y in (1, 2) for z in (0, 1)], "float64")
-    for home in ("lamm_scannet_tr3d", "lamm_scannet_gt", "shapenet_pcls"):
-        for kind, content in (("ins_pc_feat", np.ones(768, "float32")), ("bbox", corners)):
-            (root / home / kind / NAME).mkdir(parents=True)
-            np.save(root / home / kind / NAME / "3-bed.npy", content)
     said = [{"from": "human", "value": "What is it?"}, {"from": "gpt", "value": "A bed."}]
+    feature, edges = torch.ones(768).half(), torch.tensor([0.0, 1, 0, 2, 2, 1]).half()
     for split, kind in OBJECTS.items():
         item = {
             "scene_id": NAME,
@@ -154,3 +152,12 @@ def _scan2inst(root: Path) -> None:
             "conversations": said,
         }
         text(root / "meta_file" / f"{split}.json", json.dumps([item]))
+        stored = {
+            "caption_list": [said],
+            "scene_id_list": [NAME],
+            "vision_embeds_3d_ref_list": [feature],
+            "vision_embeds_3d_scene_prop_list": [torch.stack([feature, feature])],
+            "vision_pos_3d_ref_list": [edges],
+            "vision_pos_3d_scene_prop_list": [torch.stack([edges, edges])],
+        }
+        (root / "meta_file" / f"{split}.pickle").write_bytes(pickle.dumps(stored))

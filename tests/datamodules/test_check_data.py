@@ -120,10 +120,10 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
         removed("shapenet55/shapenet_pc/02691156-1a.npy"),
         "no sample found|there is no file",
     ),
-    "feature": (
+    "features": (
         "lamm_scan2cap",
-        removed(f"Octavius/3D_Benchmark/lamm_scannet_gt/ins_pc_feat/{NAME}/3-bed.npy"),
-        "no sample found|has no features",
+        emptied("Octavius/3D_Benchmark/meta_file/Caption_scannet.pickle"),
+        "Caption_scannet.pickle is not a pickle that can be read safely",
     ),
     "LAMM's picture": (
         "lamm_scienceqa",

@@ -1,15 +1,11 @@
 """Features and boxes of objects that are in memory already come in, the same go out, noisy while training."""
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch
 
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.roi_encoder import RoiEncoder, Use, kept
-from octavius.instruction.rois import RoiLoader, rois_of
-from octavius.instruction.sample import Media
+from octavius.instruction.rois import RoiArrayLoader
 
 
 class PrecomputedRois(RoiEncoder):
@@ -35,7 +31,7 @@ class PrecomputedRois(RoiEncoder):
         super().__init__(width, reader, use)
         self.noise, self.drop = noise, drop
 
-    def loader(self) -> RoiLoader:
+    def loader(self) -> RoiArrayLoader:
         """Arrays (O, width + 6) of any number of objects, none too."""
         return RoiArrayLoader(self.width)
 
@@ -49,30 +45,3 @@ class PrecomputedRois(RoiEncoder):
         rois = kept(rois, keep | (left == 0)[rois.batch])
         rois.x = rois.x + self.noise * torch.randn_like(rois.x)
         return rois
-
-
-@dataclass(frozen=True)
-class RoiArrayLoader(RoiLoader):
-    """Takes arrays of features and boxes as they are.
-
-    Attributes:
-        width: numbers of a feature vector.
-    """
-
-    width: int
-
-    def __call__(self, media: Media) -> Data:
-        """Features (O, width) and boxes (O, 6), float32.
-
-        Raises:
-            ValueError: it is a file, or an array of another width.
-        """
-        array = media.array
-        if array is None or array.ndim != 2 or array.shape[1] != self.width + 6:
-            found = f"the file {media.path}" if array is None else f"one of shape {array.shape}"
-            raise ValueError(
-                f"expected an array (O, {self.width + 6}), {self.width} numbers of a feature and then centre and "
-                f"size of a box for each object, found {found}"
-            )
-        rows = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-        return rois_of(rows[:, : self.width], rows[:, self.width :])

@@ -6,7 +6,7 @@ from octavius.instruction.rois import StoredRoiLoader
 
 
 class StoredRois(RoiEncoder):
-    """The modality `rois`: features and boxes that others computed, in the folders of LAMM and Scan2Inst."""
+    """The modality `rois`: features and boxes that others computed, of Scan2Inst's folders or pickles."""
 
     def __init__(self, width: int = 768, reader: ReaderSizes | None = None, use: Use = "all") -> None:
         """Sets the sizes.
@@ -19,5 +19,5 @@ class StoredRois(RoiEncoder):
         super().__init__(width, reader, use)
 
     def loader(self) -> StoredRoiLoader:
-        """Reads a feature file, or all of a scene's folder, with the boxes that are stored beside."""
+        """Reads a feature file, or all of a scene's folder, with the boxes stored beside; takes arrays too."""
         return StoredRoiLoader(self.width)
