@@ -24,6 +24,7 @@ class Comparison:
         out: folder of runs and tables.
         options: words that every `octavius fit` is given after the arm's own.
         jobs: runs at a time.
+        name: of the tables in that folder.
         print_commands: to print what a scheduler needs instead of running anything.
     """
 
@@ -33,6 +34,7 @@ class Comparison:
     out: Path
     options: tuple[str, ...]
     jobs: int = 1
+    name: str = "compare"
     print_commands: bool = False
 
     @property
@@ -75,6 +77,7 @@ def read_plan(words: Sequence[str]) -> Comparison:
         Path(asked.get("out", "runs/compare")),
         (*own, *passed_on),
         jobs,
+        Path(given.plan).stem if given.plan else "compare",
         given.print_commands,
     )
 

@@ -7,40 +7,17 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from octavius.callbacks.cost import COST
+from octavius.compare.picture import draw
 from octavius.compare.plan import Comparison, read_plan
-from octavius.compare.table import Result, write_tables
+from octavius.compare.record import Run, cost, result, scores
+from octavius.compare.table import write_tables
 from octavius.presets import find_config
-from octavius.weights import read_checkpoint
 from octavius.words import read_config
 
-PLAN, SCORES = "plan.json", "metrics_test.json"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One arm with one seed, in a folder of its own.
-
-    Attributes:
-        arm: its name: that of the configuration laid over the others, without `.yaml`.
-        seed: of weights, dropout, data order and mixture; equal seeds see equal data in all arms.
-        folder: where its checkpoint, logs and scores go.
-        words: what `octavius fit` is given.
-    """
-
-    arm: str
-    seed: int
-    folder: Path
-    words: tuple[str, ...]
-
-    @property
-    def checkpoint(self) -> Path:
-        """What `fit` leaves."""
-        return self.folder / "last.ckpt"
+PLAN = "plan.json"
 
 
 def compare(words: Sequence[str]) -> None:
@@ -57,9 +34,12 @@ def compare(words: Sequence[str]) -> None:
             print(shlex.join(fit), "&&", shlex.join(test))
         return
     claim(asked)
-    for place, (run, said) in enumerate(carry_out_all(runs, asked.jobs), 1):
-        print(f"[{place} of {len(runs)}] {run.arm}, seed {run.seed}: {said}", flush=True)
-    print("\n" + write_tables([result(run) for run in runs], asked.columns, asked.differences, asked.out))
+    for count, (run, said) in enumerate(carry_out_all(runs, asked.jobs), 1):
+        print(f"[{count} of {len(runs)}] {run.arm}, seed {run.seed}: {said}", flush=True)
+    results, place = [result(run) for run in runs], asked.out / asked.name
+    print("\n" + write_tables(results, asked.columns, asked.differences, place))
+    draw(results, asked.columns, place.with_name(f"{place.name}.png"))
+    print(f"\ntables and picture: {place}.md, .csv and .png")
 
 
 def plan(asked: Comparison) -> list[Run]:
@@ -176,33 +156,3 @@ def octavius(command: str, words: Iterable[str], log: Path, jobs: int = 1) -> No
             f"octavius {command} failed; the whole output is in {log}, its last line is: "
             f"{said[-1] if said else ''}"
         )
-
-
-def cost(run: Run) -> dict[str, float] | None:
-    """What a run's training took; None before it is done."""
-    files = sorted(run.folder.glob(f"logs/**/{COST}"), key=lambda file: file.stat().st_mtime)
-    return json.loads(files[-1].read_text()) if files else None
-
-
-def scores(run: Run) -> dict[str, dict[str, float]] | None:
-    """The scores of a run's last test; None before it. A set is named with its protocol, if not the standard one."""
-    files = sorted(run.folder.glob(f"test/**/{SCORES}"), key=lambda file: file.stat().st_mtime)
-    if not files:
-        return None
-    found = {}
-    for name, row in json.loads(files[-1].read_text()).items():
-        protocol = row.pop("protocol", "standard")
-        row.pop("intervals", None)
-        found[name if protocol == "standard" else f"{protocol}: {name}"] = row
-    return found
-
-
-def result(run: Run) -> Result:
-    """What the tables need of a run that is done."""
-    found, took = scores(run), cost(run)
-    assert found is not None
-    assert took is not None
-    trained = sum(tensor.numel() for tensor in read_checkpoint(run.checkpoint)["state_dict"].values())
-    return Result(
-        run.arm, run.seed, found, trained, took["seconds"], took["memory_gib"], took.get("gpu_memory_gib")
-    )

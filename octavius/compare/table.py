@@ -1,6 +1,6 @@
 """Scores of runs come in; means, spreads, paired differences and the paper's average go out as tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,37 +21,31 @@ class Result:
         arm: which variant.
         seed: which seed.
         scores: set to metric to value.
-        trained: trainable parameters.
-        seconds: of training, evaluations in it included.
-        memory: most main memory that the training held, in GiB.
-        gpu_memory: most memory of a GPU that its tensors took, in GiB; None without one.
+        facts: what else is to be known: parameters, time, memory, routing.
     """
 
     arm: str
     seed: int
-    scores: dict[str, dict[str, float]]
-    trained: int
-    seconds: float
-    memory: float
-    gpu_memory: float | None = None
+    scores: Mapping[str, Mapping[str, float]]
+    facts: Mapping[str, float]
 
 
 def write_tables(
-    results: Sequence[Result], arms: Sequence[str], differences: Sequence[tuple[str, str]], out: Path
+    results: Sequence[Result], arms: Sequence[str], differences: Sequence[tuple[str, str]], place: Path
 ) -> str:
-    """Writes `compare.csv` (every value) and `compare.md` (the summary), and gives the summary.
+    """Writes a CSV file of every value and a Markdown file of the summary, and gives the summary.
 
     Args:
         results: all runs.
         arms: in the order of the tables.
         differences: pairs of arms, the second subtracted from the first.
-        out: where to write.
+        place: the two files without their suffixes.
     """
     long = values(results)
-    long.to_csv(out / "compare.csv", index=False)
+    long.to_csv(place.with_name(f"{place.name}.csv"), index=False)
     texts = [markdown(overview(long, arms, differences)), markdown(summary(long, arms, differences))]
     text = "\n\n".join(texts)
-    (out / "compare.md").write_text(text + "\n")
+    place.with_name(f"{place.name}.md").write_text(text + "\n")
     return text
 
 
@@ -62,17 +56,7 @@ def values(results: Sequence[Result]) -> pd.DataFrame:
         head = {"arm": run.arm, "seed": run.seed}
         for name, metrics in run.scores.items():
             rows += [head | {"set": name, "metric": key, "value": value} for key, value in metrics.items()]
-        costs: dict[str, float | None] = {
-            "trainable parameters": run.trained,
-            "training time / min": run.seconds / 60,
-            "memory / GiB": run.memory,
-            "GPU memory / GiB": run.gpu_memory,
-        }
-        rows += [
-            head | {"set": "", "metric": key, "value": value}
-            for key, value in costs.items()
-            if value is not None
-        ]
+        rows += [head | {"set": "", "metric": key, "value": value} for key, value in run.facts.items()]
     return pd.DataFrame(rows)
 
 
@@ -96,12 +80,12 @@ def summary(long: pd.DataFrame, arms: Sequence[str], differences: Sequence[tuple
     how much larger the mean of the primary scores of the first arm of a difference is than that of the second,
     in percent.
     """
-    wide = long.pivot_table(index=["set", "metric"], columns=["arm", "seed"], values="value", sort=False)
-    cells = {arm: _spread(wide[arm]) for arm in arms}
+    runs = by_arm(long)
+    cells = {arm: _spread(runs[arm]) for arm in arms}
     change = pd.DataFrame(index=["relative average / %"])
     for one, other in differences:
-        cells[f"{one} - {other}"] = _spread(wide[one] - wide[other], sign=True)
-        relative = relative_average(wide, one, other).to_frame(change.index[0]).T
+        cells[f"{one} - {other}"] = _spread(runs[one] - runs[other], sign=True)
+        relative = relative_average(runs[one], runs[other]).to_frame(change.index[0]).T
         change[f"{one} - {other}"] = _spread(relative, sign=True)
     table = pd.DataFrame(cells)
     table.index.names = ["set", "metric"]
@@ -110,11 +94,27 @@ def summary(long: pd.DataFrame, arms: Sequence[str], differences: Sequence[tuple
     return table
 
 
-def relative_average(wide: pd.DataFrame, one: str, other: str) -> pd.Series:
-    """100 * (mean primary score of one arm / that of the other - 1) by seed, over whole sets that both have."""
-    pair = wide.loc[primary(wide.index), [one, other]].dropna()
-    means: pd.Series = pair.mean()
-    return 100 * (means[one] / means[other].where(means[other] > 0) - 1)
+def by_arm(long: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Of each arm a row a set and metric and a column a seed; the same rows in all, facts last."""
+    pairs = dict.fromkeys(zip(long["set"], long["metric"], strict=True))
+    rows = pd.MultiIndex.from_tuples(sorted(pairs, key=lambda pair: pair[0] == ""), names=["set", "metric"])
+    return {
+        str(arm): part.pivot(index=["set", "metric"], columns="seed", values="value").reindex(rows)
+        for arm, part in long.groupby("arm")
+    }
+
+
+def relative_average(one: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
+    """100 * (mean primary score of one arm / that of the other - 1) by seed, over whole sets that both have.
+
+    Args:
+        one: scores, a row a set and metric, a column a seed.
+        other: likewise, with the same rows.
+    """
+    have = (one.notna().all(axis=1) & other.notna().all(axis=1)).to_dict()
+    shared = [row for row in primary(one.index) if have[row]]
+    below = other.reindex(shared).mean()
+    return 100 * (one.reindex(shared).mean() / below.where(below > 0) - 1)
 
 
 def primary(index: pd.Index) -> list[tuple[str, str]]:

@@ -188,11 +188,11 @@ def test_a_plan_from_a_file(commands: Commands) -> None:
         ["two.yaml"],
     ]
     assert all(words[-2:] == ["--trainer.max_steps", "7"] for words in fits)
-    text = Path("planned/compare.md").read_text()
+    text = Path("planned/plan.md").read_text()
     assert "| set | metric | first | second | two | two - first | second - two |" in text
     main(["compare", "--plan", "plan.yaml", "--arms", "two", "first", "--seeds", "2"])
     assert len(commands.given) == 6 + 4
-    assert "| set | metric | first | two | two - first |" in Path("planned/compare.md").read_text()
+    assert "| set | metric | first | two | two - first |" in Path("planned/plan.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""The folder of a run comes in, what its training and its test left there goes out."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from octavius.callbacks.cost import COST
+from octavius.callbacks.routing import entropy
+from octavius.compare.table import Result
+from octavius.weights import read_checkpoint
+
+SCORES, ROUTING = "metrics_test.json", "routing_test.csv"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm with one seed, in a folder of its own.
+
+    Attributes:
+        arm: its name: that of the configuration laid over the others, without `.yaml`.
+        seed: of weights, dropout, data order and mixture; equal seeds see equal data in all arms.
+        folder: where its checkpoint, logs and scores go.
+        words: what `octavius fit` is given.
+    """
+
+    arm: str
+    seed: int
+    folder: Path
+    words: tuple[str, ...]
+
+    @property
+    def checkpoint(self) -> Path:
+        """What `fit` leaves."""
+        return self.folder / "last.ckpt"
+
+
+def cost(run: Run) -> dict[str, float] | None:
+    """What a run's training took; None before it is done."""
+    file = _newest(run.folder, f"logs/**/{COST}")
+    return None if file is None else json.loads(file.read_text())
+
+
+def scores(run: Run) -> dict[str, dict[str, float]] | None:
+    """The scores of a run's last test; None before it. A set is named with its protocol, if not the standard one."""
+    file = _newest(run.folder, f"test/**/{SCORES}")
+    if file is None:
+        return None
+    found = {}
+    for name, row in json.loads(file.read_text()).items():
+        protocol = row.pop("protocol", "standard")
+        row.pop("intervals", None)
+        found[name if protocol == "standard" else f"{protocol}: {name}"] = row
+    return found
+
+
+def result(run: Run) -> Result:
+    """What the tables need of a run that is done."""
+    found, took = scores(run), cost(run)
+    assert found is not None
+    assert took is not None
+    trained = sum(tensor.numel() for tensor in read_checkpoint(run.checkpoint)["state_dict"].values())
+    facts = {
+        "trainable parameters": trained,
+        "training time / min": took["seconds"] / 60,
+        "memory / GiB": took["memory_gib"],
+    }
+    if "gpu_memory_gib" in took:
+        facts["GPU memory / GiB"] = took["gpu_memory_gib"]
+    file = _newest(run.folder, f"test/**/{ROUTING}")
+    return Result(run.arm, run.seed, found, facts | ({} if file is None else routing(pd.read_csv(file))))
+
+
+def routing(table: pd.DataFrame) -> dict[str, float]:
+    """How a gate spread its answers over the experts, from the table that `RoutingReport` writes.
+
+    - idle experts: those that no answer used.
+    - entropy: of the mean weights, in nats; log E where all experts have as much to do.
+    - told by the task: the mutual information of task and expert, in nats: 0 where all tasks are sent the same
+      way, the entropy where the task alone decides.
+    """
+    table = table.assign(weight=table["mean_weight"] * table["instances"])
+    by_task = table.pivot_table(index="task", columns="expert", values="weight", aggfunc="sum").to_numpy()
+    sizes = by_task.sum(axis=1)
+    within = float((sizes * entropy(by_task / sizes[:, None])).sum() / sizes.sum())
+    total = float(entropy(by_task.sum(axis=0) / sizes.sum()))
+    return {
+        "idle experts": float(np.sum(table.groupby("expert")["usage"].max() == 0)),
+        "routing entropy / nats": total,
+        "routing told by the task / nats": max(0.0, total - within),
+    }
+
+
+def _newest(folder: Path, pattern: str) -> Path | None:
+    """The file that was written last, if there is any."""
+    return max(folder.glob(pattern), key=lambda file: file.stat().st_mtime, default=None)
