@@ -90,7 +90,7 @@ def attach(
         layer has itself.
     """
     experts: int | list[int] = settings.experts
-    _check(settings)
+    _check(settings, modalities)
     if settings.per_layer and isinstance(experts, int) and settings.gate in ("instance", "dense", "cluster"):
         experts = [experts]
     if not isinstance(experts, int):
@@ -122,8 +122,12 @@ def make_gate(settings: LoRAMoE, experts: int | Sequence[int], width: int, modal
     return GATES[settings.gate](settings, experts, width, modalities)
 
 
-def _check(settings: LoRAMoE) -> None:
+def _check(settings: LoRAMoE, modalities: int) -> None:
     """Refuses what would be silently of no use."""
+    if "modality" in settings.gate_inputs and not modalities:
+        raise ValueError(
+            "the gate cannot read which modalities a sample brings: the model has none; leave it out"
+        )
     if settings.gate not in READS:
         raise ValueError(f"there is no gate {settings.gate!r}; gates are {', '.join(READS)}")
     if unknown := sorted(set(settings.losses) - set(LOSSES)):

@@ -1,0 +1,77 @@
+"""Settings and a language model of Hugging Face come in; gates, layers and trained parameters are as asked."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from octavius.lora_moe import LoRAMoE, LoRAMoELinear, Routing, adapter_parameters, attach
+from octavius.lora_moe.gates.base import Gate
+from octavius.lora_moe.inject import by_depth, depths
+
+MakeLlama = Callable[[], LlamaForCausalLM]
+IDS = torch.tensor([[5, 9, 13, 7, 22], [8, 3, 40, 41, 2]])
+
+
+def put(make_llama: MakeLlama, settings: LoRAMoE) -> tuple[LlamaForCausalLM, Gate | None, Routing]:
+    model, routing = make_llama(), Routing()
+    return model, attach(model, settings, 32, routing), routing
+
+
+def test_a_gate_for_each_layer_trains_in_a_plain_model(make_llama: MakeLlama) -> None:
+    model, gate, routing = put(make_llama, LoRAMoE(gate="dense", per_layer=True, rank=2, dropout=0.0))
+    assert gate is not None
+    for name, part in adapter_parameters(model).items():
+        if name.endswith("lora_B"):
+            torch.nn.init.normal_(part)
+    with routing.use(gate(model.get_input_embeddings()(IDS), torch.ones_like(IDS))):
+        model(IDS, labels=IDS).loss.backward()
+    assert gate.weight.grad is not None
+    assert gate.weight.shape == (2 * 4, 32)
+    assert gate.weight.grad.abs().sum(1).min() > 0
+
+
+def test_token_gates_need_nothing_set_and_are_counted_with_the_experts(make_llama: MakeLlama) -> None:
+    model, gate, routing = put(make_llama, LoRAMoE(gate="token", targets=["down_proj"], rank=2))
+    assert gate is None
+    assert model(IDS).logits.shape == (2, 5, 61)
+    assert [tuple(choice.weights.shape) for choice in routing.noted()] == [(2, 5, 4)] * 2
+    found = adapter_parameters(model)
+    assert {name.split("down_proj.")[1] for name in found} == {"lora_A", "lora_B", "gate.weight"}
+    # Two layers, width 48 in and 32 out: A, B and the gate of four experts of rank two.
+    assert sum(part.numel() for part in found.values()) == 2 * (8 * 48 + 32 * 8 + 4 * 48)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_parameters_of_layouts(make_llama: MakeLlama, shared: bool) -> None:
+    model, *_ = put(make_llama, LoRAMoE(experts=[2, 5], rank=3, targets=["q_proj"], shared_a=shared))
+    counts = [layer.experts for layer in model.modules() if isinstance(layer, LoRAMoELinear)]
+    assert counts == [2, 5]
+    down = [1, 1] if shared else [2, 5]
+    expected = 32 * 3 * (sum(down) + 2 + 5)
+    assert sum(part.numel() for part in adapter_parameters(model).values()) == expected
+
+
+@pytest.mark.parametrize("settings", [LoRAMoE(experts=1), LoRAMoE(experts=1, gate="token")])
+def test_one_expert_is_plain_lora_whatever_the_gate(make_llama: MakeLlama, settings: LoRAMoE) -> None:
+    model, gate, routing = put(make_llama, settings)
+    assert gate is None
+    assert not any(name.endswith("gate.weight") for name in adapter_parameters(model))
+    with routing.use(torch.ones(2, 1)):
+        assert model(IDS).logits.shape == (2, 5, 61)
+
+
+def test_depths(make_llama: MakeLlama) -> None:
+    assert depths(make_llama()) == 2
+    assert by_depth([3], 4) == [3, 3, 3, 3]
+    assert by_depth([2, 4, 6, 8], 8) == [2, 2, 4, 4, 6, 6, 8, 8]
+    with pytest.raises(ValueError, match="has no list of equal layers"):
+        depths(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="found 0 numbers"):
+        by_depth([], 4)
+
+
+def test_modalities_that_the_model_has_not_are_refused(make_llama: MakeLlama) -> None:
+    with pytest.raises(ValueError, match="which modalities a sample brings: the model has none"):
+        put(make_llama, LoRAMoE(gate_inputs=["modality"]))
