@@ -217,6 +217,7 @@ READS: dict[str, tuple[str, ...]] = {
     "dense": ("gate_inputs", "per_layer", "temperature", "jitter", "losses"),
     "token": ("universal", "temperature", "jitter", "losses"),
     "cluster": ("clusters", "per_layer", "universal", "temperature", "losses"),
+    "published": ("losses",),
     "individual": ("tasks",),
     "uniform": (),
 }

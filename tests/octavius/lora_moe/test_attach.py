@@ -1,12 +1,14 @@
 """Settings and a language model of Hugging Face come in; gates, layers and trained parameters are as asked."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
 from transformers import LlamaForCausalLM
 
 from octavius.lora_moe import LoRAMoE, LoRAMoELinear, Routing, adapter_parameters, attach
+from octavius.lora_moe.attach import GATES, READS, GateName
 from octavius.lora_moe.gates.base import Gate
 from octavius.lora_moe.inject import by_depth, depths
 
@@ -60,6 +62,10 @@ def test_one_expert_is_plain_lora_whatever_the_gate(make_llama: MakeLlama, setti
     assert not any(name.endswith("gate.weight") for name in adapter_parameters(model))
     with routing.use(torch.ones(2, 1)):
         assert model(IDS).logits.shape == (2, 5, 61)
+
+
+def test_every_gate_of_a_configuration_is_made_and_has_its_settings() -> None:
+    assert set(READS) == {*GATES, "token"} == set(get_args(GateName))
 
 
 def test_depths(make_llama: MakeLlama) -> None:
