@@ -160,6 +160,8 @@ def claim(out: Path, keys: dict[str, dict[str, str]], write: bool) -> None:
     file = out / KEYS
     before = json.loads(file.read_text()) if file.is_file() else {}
     for name, key in keys.items():
+        if not begun(out, name):
+            continue
         changed = [what for what, value in before.get(name, key).items() if value != key.get(what)]
         if changed:
             raise ValueError(
@@ -169,6 +171,12 @@ def claim(out: Path, keys: dict[str, dict[str, str]], write: bool) -> None:
     if write:
         out.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({**before, **keys}, indent=1))
+
+
+def begun(out: Path, name: str) -> bool:
+    """Whether the folder holds answers to a set."""
+    parts = (out / PARTS).glob(f"{file_name(name)}.*.part")
+    return (out / f"{file_name(name)}.jsonl").is_file() or any(file.stat().st_size for file in parts)
 
 
 def answered(out: Path, facts: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Answered]]:

@@ -1,0 +1,62 @@
+"""A folder with a decoder comes in; journals of answers and likelihoods go out, on one process or two.
+
+Run as a script by every one of two processes, it does all that `test_processes_benchmarks.py` looks at.
+"""
+
+import sys
+from pathlib import Path
+
+import lightning as L
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from datamodules.instances import EvalSet
+from octavius.callbacks.journal import Journal
+from octavius.instruction.tokenizer import load_tokenizer
+from octavius.strategies import FSDP2
+from tests.octavius import small
+
+
+class AllSets(small.Pieces):
+    """At tests too the sets of five, one and three samples: a process may have a batch without candidates."""
+
+    def eval_sets(self, stage: str) -> list[EvalSet]:  # noqa: ARG002 - the same at each
+        return super().eval_sets("validate")
+
+
+def write_decoder(folder: Path) -> Path:
+    """A LLaMA of two layers and width 32 with large random weights, and its tokenizer."""
+    backend = load_tokenizer(small.TOKENIZER).backend
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    marks = {f"{name}_token_id": getattr(backend, f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(backend), initializer_range=0.3, tie_word_embeddings=True, **shape, **marks
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    backend.save_pretrained(folder)
+    return folder
+
+
+def journal(folder: Path, name: str, strategy: str | FSDP2, processes: int) -> None:
+    """Answers all sets into the folder of that name."""
+    model = small.make(folder / "decoder")
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=processes,
+        strategy=strategy,
+        logger=False,
+        callbacks=[Journal(folder / name, max_new_tokens=5, likelihood=True)],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.test(model, datamodule=AllSets(processor=model.processor), verbose=False)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    home = Path(sys.argv[1])
+    for kind in ("ddp", "fsdp"):
+        journal(home, kind, FSDP2() if kind == "fsdp" else kind, 2)
