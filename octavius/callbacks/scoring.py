@@ -6,12 +6,14 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torchmetrics import MetricCollection
 
 from octavius.callbacks.answers import Answered
 from octavius.instruction.sample import DescribedObjects, FoundObject, References, Sample
 from octavius.metrics import PROTOCOLS, Accuracy
 from octavius.metrics.resampling import intervals
 from octavius.tasks import TASKS
+from octavius.tasks.vqa import exact_option
 
 HEADLINE = (
     *("recall50", "precision50", "map50", "map_coco", "acc1", "acc1_name_in_text", "acc1_any_mention"),
@@ -27,24 +29,37 @@ def score(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
 
 
 def score_set(items: Sequence[Answered]) -> dict[str, float]:
-    """Metrics of answers to one task, by the protocol of their samples."""
+    """Metrics of answers to one task, by the protocol of their samples; `readings` are scored too."""
     sample = items[0].sample
-    metrics = TASKS[sample.task].metrics(sample.protocol)
-    for metric in metrics.values():
-        metric.distributed_available_fn = alone  # every process holds all answers already
-    metrics.update([item.value for item in items], [item.sample.gold for item in items])
-    scores = {key: float(value) for key, value in metrics.compute().items()}
-    if by_likelihood(items):
-        likely = Accuracy()
-        golds: list[Any] = [item.sample.gold for item in items]
-        likely.update([likeliest(item) for item in items], golds)
-        scores["acc1_likelihood"] = float(likely.compute()["acc1"])
+    golds: list[Any] = [item.sample.gold for item in items]
+    scores = computed(TASKS[sample.task].metrics(sample.protocol), [item.value for item in items], golds)
+    for key, values in readings(items).items():
+        scores[key] = computed(MetricCollection([Accuracy()]), values, golds)["acc1"]
     return scores
 
 
-def by_likelihood(items: Sequence[Answered]) -> bool:
-    """Whether answers are also scored by likelihood, which the standard protocol does where candidates were asked."""
-    return items[0].sample.protocol == "standard" and all(item.likelihoods for item in items)
+def computed(metrics: MetricCollection, predictions: Sequence[Any], golds: Sequence[Any]) -> dict[str, float]:
+    """Values of fresh metrics on this process alone, which holds all answers already."""
+    for metric in metrics.values():
+        metric.distributed_available_fn = alone
+    metrics.update(predictions, golds)
+    return {key: float(value) for key, value in metrics.compute().items()}
+
+
+def readings(items: Sequence[Answered]) -> dict[str, list[Any]]:
+    """Values under the standard protocol of other readings of the same answers, by the key of their accuracy.
+
+    acc1_exact: an option that the text is, letter by letter, where `acc1` also takes one that it names or holds.
+    acc1_likelihood: the candidate answer whose tokens have the largest mean log-probability.
+    """
+    found: dict[str, list[Any]] = {}
+    if items[0].sample.protocol != "standard":
+        return found
+    if items[0].sample.task == "vqa" and any(item.text for item in items):
+        found["acc1_exact"] = [exact_option(item.text, item.sample) for item in items]
+    if all(item.likelihoods for item in items):
+        found["acc1_likelihood"] = [likeliest(item) for item in items]
+    return found
 
 
 def likeliest(item: Answered) -> Any:
@@ -60,9 +75,9 @@ def set_intervals(items: Sequence[Answered]) -> dict[str, tuple[float, float]]:
     golds = [item.sample.gold for item in items]
     units = [unit(item.sample) for item in items]
     found = intervals(metrics, [item.value for item in items], golds, units)
-    if by_likelihood(items):
-        likely = intervals([Accuracy()], [likeliest(item) for item in items], golds, units)
-        found |= {f"{key}_likelihood": pair for key, pair in likely.items()}
+    for key, values in readings(items).items():
+        if pair := intervals([Accuracy()], values, golds, units).get("acc1"):
+            found[key] = pair
     return found
 
 

@@ -162,7 +162,7 @@ def claim(out: Path, keys: dict[str, dict[str, str]], write: bool) -> None:
     for name, key in keys.items():
         if not begun(out, name):
             continue
-        changed = [what for what, value in before.get(name, key).items() if value != key.get(what)]
+        changed = [what for what, value in key.items() if before.get(name, {}).get(what) != value]
         if changed:
             raise ValueError(
                 f"{out} holds predictions for {name} that were made with another {' and another '.join(changed)}; "

@@ -100,6 +100,20 @@ class VQA(Task):
         return [Accuracy()]
 
 
+def exact_option(text: str, sample: Sample) -> int | None:
+    """The option that a text is letter by letter, as its content, its letter, or both; after `Answer:` if it has one.
+
+    This is exact multiple choice, where `VQA.parse` also takes an option that a longer text names or holds.
+    """
+    said = _plain(text.rpartition(_SO.rstrip())[2])
+    forms = [
+        (option, letter, f"({letter})", f"{letter}.", _said(place, option))
+        for place, (option, letter) in enumerate(zip(map(_plain, _options(sample)), LETTERS, strict=False))
+    ]
+    found = [place for place, known in enumerate(forms) if said in known]
+    return found[0] if len(found) == 1 else None
+
+
 def _options(sample: Sample) -> tuple[str, ...]:
     return gold_of(sample, Choice).options
 

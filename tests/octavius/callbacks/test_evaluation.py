@@ -116,9 +116,12 @@ def test_an_evaluation_from_prompts_to_files(
     assert kept.astype(str).equals(table.astype(str))
     exact = json.loads((Path(logger.log_dir) / "metrics_test.json").read_text())
     between = exact["seen/vqa"].pop("intervals")
-    assert between.keys() == {"acc1"}
+    assert between.keys() == {"acc1", "acc1_exact"}
     assert between["acc1"] == pytest.approx([0.2, 1.0])
-    assert exact["seen/vqa"] == {"protocol": "standard", "acc1": pytest.approx(0.6)}
+    assert exact["seen/vqa"] == {
+        "protocol": "standard",
+        **dict.fromkeys(["acc1", "acc1_exact"], pytest.approx(0.6)),
+    }
     assert exact.keys() == set(table.index)
     said = capsys.readouterr().out
     assert "\ntest: score [95 % interval] (chance:" in said

@@ -35,7 +35,8 @@ def test_true_answers_score_one() -> None:
         in_set("q", questions(6)) + in_set("d", detections(3)) + in_set("n", names) + in_set("c", captions(3))
     )
     scores = score(items)
-    assert scores["q"] == scores["q/colour"] == scores["q/side"] == scores["n"] == {"acc1": 1.0}
+    assert scores["q"] == scores["q/colour"] == scores["q/side"] == {"acc1": 1.0, "acc1_exact": 1.0}
+    assert scores["n"] == {"acc1": 1.0}
     assert list(scores["d"].values()) == pytest.approx([1.0] * len(scores["d"]))
     assert {"recall50", "precision50", "map50", "map_coco"} <= scores["d"].keys()
     assert [scores["c"][f"bleu{n}"] for n in range(1, 5)] == pytest.approx([1.0] * 4)

@@ -94,7 +94,7 @@ def test_both_protocols_and_likelihoods_from_one_file(tmp_path: Path) -> None:
     file = tmp_path / "q.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = {one.protocol: one.values for one in scores_of([file])}
-    assert found["standard"] == pytest.approx({"acc1": 1 / 3, "acc1_likelihood": 0})
+    assert found["standard"] == pytest.approx({"acc1": 1 / 3, "acc1_exact": 0, "acc1_likelihood": 0})
     assert found["published"] == pytest.approx({"acc1": 1 / 3})
     lines[0]["likelihoods"] = [[-8.0, 10], [-2.0, 2], [-3.0, 2]]  # the longest is the likeliest a token
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -7,6 +7,7 @@ import pytest
 
 from octavius.instruction.sample import Choice, Sample
 from octavius.tasks import VQA
+from octavius.tasks.vqa import exact_option
 
 TASK = VQA()
 OPTIONS = ("red", "blue ball", "dark red", "green")
@@ -144,3 +145,22 @@ def test_a_reason_is_said_first_and_not_scored() -> None:
 )
 def test_a_models_reason(text: str, found: int | None) -> None:
     assert TASK.parse(text, sample()) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("blue", 1),
+        ("B", 1),
+        ("(B)", 1),
+        ("blue (B)", 1),
+        ("It is blue.", None),  # relaxed reading takes it
+        ("Blue", None),
+        ("The sky is.\nAnswer: red", 0),
+        ("D", None),
+        ("", None),
+    ],
+)
+def test_exact_choice(text: str, place: int | None) -> None:
+    one = Sample("s", "vqa", "b", {}, "Which?", Choice(("red", "blue", "green"), 1))
+    assert exact_option(text, one) == place
