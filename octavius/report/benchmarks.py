@@ -102,7 +102,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         FLAG, required=True, help="names with commas, such as voc2012,scienceqa or 2d; or miniature"
     )
-    made.add_argument("--data-root", default="data", help="the folder that holds them (default: data)")
+    made.add_argument(
+        "--data-root", "--data_root", default="data", help="the folder that holds them (default: data)"
+    )
     made.add_argument(
         "--out", default="runs/benchmarks", help="folder of predictions and tables (default: runs/benchmarks)"
     )

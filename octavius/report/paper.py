@@ -6,6 +6,10 @@ SOURCE = "paper: Vicuna-13B, its own training data (another model, other data)"
 """What stands beside every figure of the paper: it is no score of the model at hand."""
 
 
+LAMM = "LAMM JSON"
+"""The row of benchmarks that were read from LAMM's benchmark files."""
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a table.
@@ -112,7 +116,7 @@ def place(name: str, task: str) -> tuple[str, str]:
     part, _, rest = name.rpartition("/")
     if not part:
         bare = name.removeprefix("lamm_")
-        return ("LAMM JSON" if bare != name else ""), bare
+        return (LAMM if bare != name else ""), bare
     word = next((word for word in _BY_WORD if word in name), None)
     benchmark = _BY_TASK.get(task, rest) if word is None else _BY_WORD[word]
     return ("held_out" if part in _BY_WORD else part), benchmark

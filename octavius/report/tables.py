@@ -10,11 +10,14 @@ from typing import Any, TypeAlias
 from octavius.callbacks.answers import Answered
 from octavius.callbacks.scoring import score_set, set_intervals
 from octavius.instruction.sample import References
-from octavius.report.paper import PAPER, SOURCE, TABLES, Column, place
+from octavius.report.paper import LAMM, PAPER, SOURCE, TABLES, Column, place
 from octavius.report.predictions import under
 from octavius.tasks import TASKS
 
 LIKELIHOOD = "acc1_likelihood"
+
+OURS = "this checkpoint"
+STANDING_IN = "this checkpoint, on sets of its own that stand in for the benchmarks"
 
 Cell: TypeAlias = tuple[float, tuple[float, float] | None] | None
 """A figure, and its 95 % interval where there is one."""
@@ -67,11 +70,11 @@ class Row:
     cells: tuple[Cell, ...]
 
 
-def paper_tables(scores: Sequence[Score], who: str = "this checkpoint") -> dict[str, list[Row]]:
+def paper_tables(scores: Sequence[Score]) -> dict[str, list[Row]]:
     """The paper's tables that have a cell to fill, each with our rows first and the paper's below."""
     found = {}
     for title, columns in TABLES.items():
-        rows = [Row(name, who, cells) for name, cells in _our_rows(scores, columns) if any(cells)]
+        rows = [row for row in _our_rows(scores, columns) if any(row.cells)]
         if rows:
             printed = PAPER[title].items()
             rows += [
@@ -82,15 +85,16 @@ def paper_tables(scores: Sequence[Score], who: str = "this checkpoint") -> dict[
     return found
 
 
-def _our_rows(scores: Sequence[Score], columns: Sequence[Column]) -> Iterator[tuple[str, tuple[Cell, ...]]]:
+def _our_rows(scores: Sequence[Score], columns: Sequence[Column]) -> Iterator[Row]:
     parts = dict.fromkeys(place(one.name, one.task)[0] for one in scores)
     for part in parts:
+        who = OURS if part in ("", LAMM) else STANDING_IN
         mine = {(place(s.name, s.task)[1], s.protocol): s for s in scores if place(s.name, s.task)[0] == part}
         for protocol in ("published", "standard"):
             cells = tuple(_cell(mine.get((column.benchmark, protocol)), column.keys) for column in columns)
-            yield ", ".join(filter(None, (part, protocol))), cells
+            yield Row(", ".join(filter(None, (part, protocol))), who, cells)
         cells = tuple(_cell(mine.get((column.benchmark, "standard")), (LIKELIHOOD,)) for column in columns)
-        yield ", ".join(filter(None, (part, "by likelihood"))), cells
+        yield Row(", ".join(filter(None, (part, "by likelihood"))), who, cells)
 
 
 def _cell(score: Score | None, keys: Sequence[str]) -> Cell:

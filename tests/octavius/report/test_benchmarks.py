@@ -95,7 +95,7 @@ def test_a_run_leaves_a_file_a_set_and_the_papers_table(tested: Path) -> None:
         assert all(len(item.likelihoods) == len(item.sample.gold.options) for item in items if "vqa" in file)  # type: ignore[union-attr]
     assert not list((tested / "unfinished").iterdir())
     text = (tested / "benchmarks.md").read_text()
-    assert "| held_out, by likelihood | this checkpoint |" in text
+    assert "| held_out, by likelihood | this checkpoint, on sets of its own" in text
     assert "| LAMM v2, MoE | paper: " in text
     whole = json.loads((tested / "benchmarks.json").read_text())
     assert list(whole["tables"]) == ["Table 1: images", "Table 3: images and point clouds"]

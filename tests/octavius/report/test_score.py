@@ -133,8 +133,8 @@ def test_parts_of_the_miniature_are_rows(tmp_path: Path) -> None:
         *answered(in_set("unseen_style/vqa", questions(4))),
     ]
     text = markdown(scores_of([write(tmp_path / "m.jsonl", items)], "standard"))
-    assert "| held_out, standard | this checkpoint | - | - | 100.00 [" in text
-    assert "| unseen_style, standard | this checkpoint | - | - | 100.00 [" in text
+    assert "| held_out, standard | this checkpoint, on sets of its own that stand in" in text
+    assert text.count("| - | - | 100.00 [") >= 2
 
 
 def test_answers_are_read_anew_by_another_protocol() -> None:
