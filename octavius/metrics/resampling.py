@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from torchmetrics import Metric
 
+from octavius.instruction.sample import DescribedObject, DescribedObjects
 from octavius.metrics.accuracy import Accuracy, NameInText, is_right
 from octavius.metrics.average_precision import VocAP, image_record, voc_ranked, voc_values
 from octavius.metrics.bleu import Bleu, bleu_of_counts, sentence_counts
@@ -19,6 +20,7 @@ from octavius.metrics.cider import Cider, cider_scores
 from octavius.metrics.coco_precision import CocoAP, coco_matched, coco_ranked, coco_values
 from octavius.metrics.dense_captions import DenseCaptions, scene_sums
 from octavius.metrics.exact_match import ExactMatch, matches
+from octavius.metrics.found_captions import FoundCaptions
 from octavius.metrics.pairs import caption_tokens
 from octavius.metrics.published.mentions import AnyMention, mentions
 from octavius.metrics.rouge import RougeL, rouge_l
@@ -155,6 +157,20 @@ def _dense(_: Metric, predictions: Sequence[Any], golds: Sequence[Any]) -> Weigh
     return lambda weights: {key: row for part in parts for key, row in part(weights).items()}
 
 
+def _found(metric: Metric, predictions: Sequence[Any], golds: Sequence[Any]) -> Weigh:
+    """All boxes of a scene are of one unit, so that any of them tells how often it was drawn."""
+    places: dict[str, list[int]] = {}
+    for place, gold in enumerate(golds):
+        places.setdefault(gold.scene, []).append(place)
+    found = [
+        tuple(DescribedObject(golds[n].box, (predictions[n] or "",)) for n in rows)
+        for rows in places.values()
+    ]
+    last = [rows[-1] for rows in places.values()]
+    weigh = _dense(metric, found, [DescribedObjects(golds[n].objects) for n in last])
+    return lambda weights: weigh(weights[:, last])
+
+
 WEIGHED: dict[type[Metric], Callable[[Metric, Sequence[Any], Sequence[Any]], Weigh]] = {
     Accuracy: _verdicts("acc1", is_right),
     NameInText: _verdicts(
@@ -170,5 +186,6 @@ WEIGHED: dict[type[Metric], Callable[[Metric, Sequence[Any], Sequence[Any]], Wei
     VocAP: _voc,
     CocoAP: _coco,
     DenseCaptions: _dense,
+    FoundCaptions: _found,
 }
 """How each metric is taken of weighted samples."""

@@ -14,6 +14,7 @@ from octavius.instruction.sample import (
     ClassName,
     DescribedObject,
     DescribedObjects,
+    FoundObject,
     LabelledBox,
     References,
 )
@@ -26,12 +27,14 @@ from octavius.metrics import (
     CocoAP,
     DenseCaptions,
     ExactMatch,
+    FoundCaptions,
     LastOfScene,
     NameInText,
     RougeL,
     VocAP,
 )
 from octavius.metrics.resampling import WEIGHED, intervals
+from octavius.tasks import TASKS
 
 NAMES = ("cat", "dog", "cow")
 WORDS = ["a", "red", "dog", "on", "the", "mat", "by", "an", "old", "door", "of", "two", "small", "cats"]
@@ -77,6 +80,14 @@ def rooms(rng: random.Random) -> Pairs:
     return [some(1) for _ in range(8)], [DescribedObjects(some(2)) for _ in range(8)]
 
 
+def found(rng: random.Random) -> Pairs:
+    """Four scenes, two found boxes in each."""
+    objects = rooms(rng)[1][:4]
+    boxes = [(rng.randint(0, 2) / 2, 0.0, 0.0, 1.0, 1.0, 1.0) for _ in range(8)]
+    golds = [FoundObject(f"scene {n % 4}", boxes[n], objects[n % 4].objects) for n in range(8)]
+    return [rng.choice((" ".join(rng.choices(WORDS, k=5)), None)) for _ in range(8)], golds
+
+
 CASES: list[tuple[Callable[[], Metric], Callable[[random.Random], Pairs]]] = [
     (Accuracy, names),
     (NameInText, names),
@@ -90,6 +101,7 @@ CASES: list[tuple[Callable[[], Metric], Callable[[random.Random], Pairs]]] = [
     (VocAP, boxes),
     (CocoAP, boxes),
     (DenseCaptions, rooms),
+    (FoundCaptions, found),
 ]
 
 
@@ -100,6 +112,8 @@ def scored(metric: Metric, predictions: Sequence[Any], golds: Sequence[Any]) -> 
 
 def test_every_metric_of_the_tasks_is_tested_here() -> None:
     assert {make for make, _ in CASES} == set(WEIGHED)
+    asked = [task.metrics(protocol) for task in TASKS.values() for protocol in task.protocols]
+    assert {type(metric) for metrics in asked for metric in metrics.values()} <= set(WEIGHED)
 
 
 @pytest.mark.parametrize(("make", "data"), CASES)
@@ -115,7 +129,8 @@ def test_weights_of_one_give_the_metric_itself(make: Callable[[], Metric], data:
 
 
 @pytest.mark.parametrize(
-    ("make", "data"), [case for case in CASES if case[0] not in (Cider, LastOfScene, CocoAP, DenseCaptions)]
+    ("make", "data"),
+    [case for case in CASES if case[0] not in (Cider, LastOfScene, CocoAP, DenseCaptions, FoundCaptions)],
 )
 def test_weights_are_copies(make: Callable[[], Metric], data: Any) -> None:
     """All but CIDEr, whose words keep their weights, and pycocotools, for which equal scores have an order."""
