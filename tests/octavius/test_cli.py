@@ -32,6 +32,8 @@ COMMANDS = (
     "predict",
     "score",
     "compare",
+    "export",
+    "import",
     "miniature",
     "rooms",
     "build-instructions",
