@@ -48,6 +48,7 @@ from octavius.errors import message, nearest, readable
 from octavius.export import export
 from octavius.instruction.batch import Processor
 from octavius.loading import matching
+from octavius.plan.report import report, split_words
 from octavius.presets import find_checkpoint
 from octavius.report.benchmarks import asks_for_benchmarks, run_benchmarks
 from octavius.report.score import score
@@ -66,6 +67,7 @@ commands:
              or answer benchmarks, as in the paper's tables     octavius test --ckpt last.ckpt --benchmarks 2d
   score      predictions again, without a model                octavius score runs/benchmarks/voc2012.jsonl
   predict    answer a question about an image or a cloud       octavius predict --image x.png --question "..."
+  plan       memory, steps and time of a training              octavius plan --config paper/2d.yaml --gpus 8
   compare    the same training in variants, with seeds         octavius compare --config 2d.yaml --arms ...
   export     a fixed routing as plain weights, or as LoRA      octavius export --question "..." --format peft --out x
   import     a checkpoint from published weights or a LoRA     octavius import FILE --config 2d.yaml --out start.ckpt
@@ -172,6 +174,13 @@ class OctaviusCLI(LightningCLI):
         return built
 
 
+class Parsed(OctaviusCLI):
+    """The same command line, of which nothing is built."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing: the configuration is all that is wanted."""
+
+
 def processor_of(model: L.LightningModule) -> Processor | None:
     """What prepares samples for the model, if it answers questions."""
     return model.processor if isinstance(model, OctaviusModule) else None
@@ -220,8 +229,11 @@ def run(words: list[str]) -> None:
         run_import(options)
     elif command in TAKERS:
         TAKERS[command](options)
+    elif command == "plan":
+        own, rest = split_words(options)
+        print(report(parse(Parsed, "plan", rest).config, own))
     else:
-        known = (*STAGES, *FUNCTIONS, "import", *TAKERS)
+        known = (*STAGES, *FUNCTIONS, "import", *TAKERS, "plan")
         raise ValueError(
             f"there is no command '{command}'{nearest(command, known)}; commands are {', '.join(known)}"
         )
@@ -243,7 +255,15 @@ def prepare(stage: str, words: Sequence[str]) -> OctaviusCLI:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start")  # frozen encoders
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_reading)
-    cli = OctaviusCLI(
+    cli = parse(OctaviusCLI, stage, words)
+    if isinstance(cli.datamodule, InstructionDataModule):  # it keeps its place within an epoch itself
+        warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
+    return cli
+
+
+def parse(kind: type[OctaviusCLI], command: str, words: Sequence[str]) -> OctaviusCLI:
+    """The command line of that kind, with names in the words looked up."""
+    return kind(
         L.LightningModule,
         L.LightningDataModule,
         subclass_mode_model=True,
@@ -251,15 +271,12 @@ def prepare(stage: str, words: Sequence[str]) -> OctaviusCLI:
         save_config_callback=None,
         seed_everything_default=0,
         trainer_defaults=DEFAULTS,
-        parser_kwargs=parser_settings(stage),
+        parser_kwargs=parser_settings(command),
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
         args=resolve(words),
         run=False,
     )
-    if isinstance(cli.datamodule, InstructionDataModule):  # it keeps its place within an epoch itself
-        warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
-    return cli
 
 
 def run_stage(stage: str, words: Sequence[str]) -> None:

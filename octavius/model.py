@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 from zlib import crc32
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from octavius.decoder import Decoder
 from octavius.encoders.base import Encoder
 from octavius.instruction.batch import IGNORE, Batch, Processor
+from octavius.instruction.chat import chat_template
 from octavius.instruction.prompt import PromptBuilder, Template
 from octavius.instruction.sample import Sample
 from octavius.lora_moe import LoRAMoE, Routing, attach
@@ -72,9 +73,16 @@ class Octavius(nn.Module):
             self.gate = attach(decoder, lora, decoder.width, self.routing, len(self.projectors))
 
     def processor(
-        self, template: Template | None = None, max_tokens: int = 2048, asking: Template | None = None
+        self,
+        template: Template | Literal["chat"] | None = None,
+        max_tokens: int = 2048,
+        asking: Template | None = None,
     ) -> Processor:
-        """What prepares samples for this very model, in any use; `asking` is the template where it is to answer."""
+        """What prepares samples for this very model, in any use; `asking` is the template where it is to answer.
+
+        The template `chat` follows the tokenizer's own chat template.
+        """
+        template = chat_template(self.decoder.tokenizer) if template == "chat" else template
         encoders: dict[str, Encoder] = {name: module for name, module in self.encoders.items()}  # type: ignore[misc]
         slots = {name: encoder.num_tokens for name, encoder in encoders.items()}
         prompts = PromptBuilder(self.decoder.tokenizer, slots, template, max_tokens, asking)

@@ -41,7 +41,7 @@ class OctaviusModule(L.LightningModule):
         encoders: dict[str, Encoder],
         lora: LoRAMoE | None = None,
         normalise_features: bool = False,
-        template: Template | None = None,
+        template: Template | Literal["chat"] | None = None,
         test_template: Template | None = None,
         tag_tokens: bool = False,
         max_tokens: int = 2048,
@@ -61,7 +61,7 @@ class OctaviusModule(L.LightningModule):
             encoders: modality name to encoder; empty for text alone.
             lora: the experts; null trains the whole decoder instead.
             normalise_features: bring encoder features to unit scale before the projector.
-            template: the fixed words of the prompt.
+            template: the fixed words of the prompt; `chat` takes those of the tokenizer's own chat template.
             test_template: those where an answer is to be generated; null takes the same ones, as one should.
             tag_tokens: make the tags around media tokens of their own and train all word embeddings and the output
                 layer with the experts, as the published code does (and the paper does not say).

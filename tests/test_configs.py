@@ -9,8 +9,10 @@ import pytest
 import torch
 import yaml
 
-from octavius.cli import main
+from octavius.cli import Parsed, main, parse
 from octavius.instruction.proposals import write_proposals
+from octavius.plan.memory import parts
+from octavius.plan.outline import outline, setup_of
 from tests.tiny import ROOT, write_models
 from tests.tiny_clouds import write_cloud_models
 
@@ -31,7 +33,18 @@ SHORT = {
 }
 """One step and one batch of each evaluation."""
 
+PAPER = [name for name in NAMES if name.startswith("paper/")]
+
+PUBLISHED = {
+    "paper/2d.yaml": (4, "1.6%"),
+    "paper/3d.yaml": (3, "1.2%"),
+    "paper/2d_3d.yaml": (6, "2.4%"),
+    "paper/one_lora.yaml": (1, "0.4%"),
+}
+"""Experts, and their share of them and the language model: Table 4, and by the same count where it has no row."""
+
 NOT_RUN = {"fsdp.yaml": "needs several processes: tests/octavius/test_processes.py"}
+NOT_RUN |= dict.fromkeys(PAPER, "needs weights that are not shipped, and GPUs")
 
 
 def command(name: str) -> list[str]:
@@ -103,12 +116,33 @@ def test_there_are_presets() -> None:
     } <= set(NAMES)
 
 
-@pytest.mark.parametrize("name", NOT_RUN)
+@pytest.mark.parametrize("name", ["fsdp.yaml", "paper/2d_3d.yaml"])
 def test_its_command_parses(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([*command(name), "--print_config"])
     assert end.value.code == 0, capsys.readouterr().err
     assert {"model", "data", "trainer"} <= set(yaml.safe_load(capsys.readouterr().out))
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_set_up_of_the_paper_parses_and_has_its_shape(name: str) -> None:
+    setup = setup_of(parse(Parsed, "plan", command(name)[1:]).config)
+    model = outline(setup)
+    assert model.lora is not None
+    experts, width = model.lora.experts, model.decoder.width
+    table = parts(model)
+    adapters = sum(part.numel() for name, part in model.named_parameters() if "lora_" in name)
+    assert table["LoRA experts"] == (adapters, adapters)
+    if name in PUBLISHED:
+        assert width == 5120
+        assert adapters == experts * 52_428_800  # 160 layers x 2 x 5120 x 32
+        share = adapters / (adapters + table["language model"][0])
+        assert (experts, f"{share:.1%}") == PUBLISHED[name]
+    assert setup.sharded
+    assert setup.batch_size * setup.accumulate * 8 == 64
+    assert setup.samples_per_epoch is not None
+    if "image" in model.projectors:
+        assert table["projector image"] == (1025 * width, 1025 * width)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_RUN])

@@ -35,6 +35,7 @@ LEVELS = {
     "loading": 6,
     "demo": 7,
     "report": 7,
+    "plan": 7,
     "compare": 7,
     "export": 7,
     "imports": 7,

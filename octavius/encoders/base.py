@@ -31,6 +31,10 @@ class Encoder(nn.Module, ABC):
     def forward(self, media: Any) -> Any:
         """Features (M, N, width), or whatever else `projector` takes."""
 
+    @abstractmethod
+    def blank(self) -> Any:
+        """One medium without content, as `forward` takes it: for its shape, when memory and time are planned."""
+
     def projector(self, width: int, normalise: bool) -> nn.Module:
         """A new trained part that turns the features into vectors (M, N, width) for the language model.
 

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import open_clip
+import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -61,6 +62,10 @@ class ImageEncoder(Encoder):
         """What resizes and normalises one picture for this tower, in the data workers."""
         return ImageLoader(self.image_size, self.mean, self.std)
 
+    def blank(self) -> Tensor:
+        """A black picture (1, 3, H, W)."""
+        return torch.zeros(1, 3, self.image_size, self.image_size)
+
     def train(self, mode: bool = True) -> "ImageEncoder":  # noqa: ARG002 - the signature of nn.Module
         """Stays in evaluation mode: the tower is frozen, its dropout too."""
         return super().train(False)
@@ -98,7 +103,12 @@ def _from_name(name: str, pretrained: str | None) -> nn.Module:
             f"'{name}' has no pretrained weights '{pretrained}', and there is no such file; "
             f"known tags: {', '.join(tags) or 'none'}"
         )
-    return open_clip.create_model(name, pretrained=pretrained, require_pretrained=pretrained is not None)
+    return open_clip.create_model(
+        name,
+        pretrained=pretrained,
+        require_pretrained=pretrained is not None,
+        device=torch.get_default_device(),  # the meta device, where only shapes are asked for
+    )
 
 
 def _from_folder(name: str, pretrained: str | None) -> nn.Module:

@@ -27,6 +27,10 @@ class PrecomputedFeatures(Encoder):
         """Arrays of exactly (num_tokens, width)."""
         return ArrayLoader((self.num_tokens, self.width))
 
+    def blank(self) -> Tensor:
+        """One medium of zeros (1, num_tokens, width)."""
+        return torch.zeros(1, self.num_tokens, self.width)
+
     def forward(self, media: Tensor) -> Tensor:
         """Features (M, N, width) as they are, or with noise while training."""
         if not self.training:

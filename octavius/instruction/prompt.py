@@ -31,6 +31,7 @@ class Template:
         gate: what the gate reads: the question, the first one of the dialogue, or all of the prompt after the media.
         padded: modality to a number of slots up to which hidden positions follow its own.
         longest: how many tokens after the media training keeps; what is longer is cut.
+        space: before each question and answer, unless they are `joined`.
     """
 
     system: str = ""
@@ -46,6 +47,7 @@ class Template:
     gate: Literal["question", "first", "prompt"] = "question"
     padded: dict[str, int] = field(default_factory=dict)
     longest: int | None = None
+    space: str = " "
 
 
 @dataclass(frozen=True)
@@ -137,14 +139,14 @@ class PromptBuilder:
         """Tokens of a question with the words around it."""
         if words.joined:
             return self.tokenizer.encode(f"{opening}{question}{words.assistant}")
-        return self._fixed(opening) + self.tokenizer.encode(f" {question}") + self._fixed(words.assistant)
+        return self._fixed(opening) + self.tokenizer.encode(words.space + question) + self._fixed(words.assistant)
 
     def _answered(self, answer: str, words: Template, between: bool = False) -> list[int]:
         """Tokens of an answer and its end; of an earlier one with what comes before the next turn."""
         if words.joined:
             ids = self.tokenizer.encode(f"{answer}{words.end}")
         else:
-            ids = self.tokenizer.encode(f" {answer}") + self._fixed(words.end)
+            ids = self.tokenizer.encode(words.space + answer) + self._fixed(words.end)
         if between:
             return ids + self._fixed(words.between)
         return ids if words.end else [*ids, self.tokenizer.eos_id]
@@ -154,7 +156,7 @@ class PromptBuilder:
         if words.gate == "prompt":
             return asked
         text = sample.history[0][0] if words.gate == "first" and sample.history else question
-        return self.tokenizer.encode(text if words.joined else f" {text}")
+        return self.tokenizer.encode(text if words.joined else words.space + text)
 
     def _fixed(self, words: str) -> list[int]:
         """Tokens of the template's own words, in which special tokens may stand; none for no words."""

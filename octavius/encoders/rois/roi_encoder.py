@@ -12,6 +12,9 @@ from octavius.encoders.rois.object_as_scene import ObjectAsScene, ReaderSizes
 
 Use: TypeAlias = Literal["all", "boxes", "features", "nothing"]
 
+MANY = 32
+"""Objects of a scene for which memory is planned."""
+
 
 class RoiEncoder(Encoder):
     """What all encoders of RoIs share: the reader that is trained behind them, and what it may see.
@@ -46,6 +49,10 @@ class RoiEncoder(Encoder):
         hidden = "boxes" if self.use == "features" else "x"
         seen[hidden] = torch.zeros_like(media[hidden])
         return seen
+
+    def blank(self) -> Batch:
+        """One scene of `MANY` objects. It has no batch vector: a number read from one would need its content."""
+        return Batch(x=torch.zeros(MANY, self.width), boxes=torch.ones(MANY, 6), ptr=torch.tensor([0, MANY]))
 
     def projector(self, width: int, normalise: bool) -> ObjectAsScene:
         """A new reader for a language model of that width."""

@@ -1,0 +1,98 @@
+"""The name of a language model comes in, the shape of its network goes out, without weights and without a network."""
+
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+from octavius.decoder import locate
+
+LLAMA_7B = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "vocab_size": 32000,
+}
+LLAMA_13B = LLAMA_7B | {
+    "hidden_size": 5120,
+    "intermediate_size": 13824,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 40,
+}
+LLAMA_3_8B = LLAMA_7B | {
+    "intermediate_size": 14336,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+}
+QWEN_2_7B = {
+    "model_type": "qwen2",
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152064,
+    "tie_word_embeddings": False,
+}
+QWEN_3_8B = {
+    "model_type": "qwen3",
+    "hidden_size": 4096,
+    "intermediate_size": 12288,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "tie_word_embeddings": False,
+}
+SMOLLM2_135M = {
+    "model_type": "llama",
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "vocab_size": 49152,
+    "tie_word_embeddings": True,
+}
+
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "vicuna-7b-v0": LLAMA_7B | {"vocab_size": 32001},
+    "vicuna-13b-v0": LLAMA_13B | {"vocab_size": 32001},
+    "lmsys/vicuna-7b-v1.5": LLAMA_7B,
+    "lmsys/vicuna-13b-v1.5": LLAMA_13B,
+    "meta-llama/Llama-2-7b-hf": LLAMA_7B,
+    "meta-llama/Llama-2-13b-hf": LLAMA_13B,
+    "meta-llama/Meta-Llama-3-8B-Instruct": LLAMA_3_8B,
+    "meta-llama/Llama-3.1-8B-Instruct": LLAMA_3_8B,
+    "Qwen/Qwen2.5-7B-Instruct": QWEN_2_7B,
+    "Qwen/Qwen3-8B": QWEN_3_8B,
+    "HuggingFaceTB/SmolLM2-135M-Instruct": SMOLLM2_135M,
+}
+"""Published shapes of models that a plan should not need a network for."""
+
+
+def architecture(name: str) -> PretrainedConfig:
+    """The shape of the language model that a decoder of that name would load.
+
+    Args:
+        name: as of `Decoder`: a folder or a GGUF file here or under `checkpoints/`, a name in `ARCHITECTURES`, or
+            any other hub id, for which a network or a filled cache is needed.
+
+    Raises:
+        ValueError: nothing of that name has a shape.
+    """
+    try:
+        place = locate(name)
+        if isinstance(place, str) and name in ARCHITECTURES:
+            fields = dict(ARCHITECTURES[name])
+            return AutoConfig.for_model(fields.pop("model_type"), **fields)
+        if isinstance(place, str) or place.suffix != ".gguf":
+            return AutoConfig.from_pretrained(str(place))
+        return AutoConfig.from_pretrained(str(place.parent), gguf_file=place.name)
+    except Exception as error:  # transformers raises almost anything on bad names and files
+        raise ValueError(
+            f"the shape of {name!r} is not known: expected a folder with a config.json, a hub id (with a network or "
+            f"a filled cache), or one of {', '.join(ARCHITECTURES)}. The loader said: {error}"
+        ) from None

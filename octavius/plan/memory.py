@@ -1,0 +1,146 @@
+"""A set-up and a number of GPUs come in, the memory of each GPU by kind and what would make it fit go out."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from octavius.decoder import layers
+from octavius.model import Octavius
+from octavius.plan.outline import Setup
+from octavius.plan.rehearsal import Rehearsal, Step, rehearse
+
+GIB = 2**30
+
+KINDS = ("frozen decoder", "frozen encoders", "trained weights", "gradients", "optimizer states", "gathered")
+KINDS_OF_STEP = ("activations", "logits and temporaries")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The memory of one GPU.
+
+    Attributes:
+        setup: what was planned.
+        gpus: number of GPUs.
+        step: the longest micro-batch.
+        kinds: bytes by kind.
+        step_needs: the rehearsal that two of them come from.
+    """
+
+    setup: Setup
+    gpus: int
+    step: Step
+    kinds: dict[str, float]
+    step_needs: Rehearsal
+
+    @property
+    def total(self) -> float:
+        """Bytes of all kinds."""
+        return sum(self.kinds.values())
+
+
+def plan_memory(setup: Setup, model: Octavius, gpus: int, step: Step, reserve: float) -> Plan:
+    """Memory of one GPU while it trains a micro-batch in which all samples are of the longest shape.
+
+    Args:
+        setup: the set-up.
+        model: its outline.
+        gpus: number of GPUs; with FSDP2 they share the decoder, otherwise each holds all.
+        step: the micro-batch.
+        reserve: bytes for what no tensor holds: the CUDA context, libraries' workspaces, fragmentation.
+    """
+    needs = rehearse(setup, step, setup.checkpointing)
+    kinds = standing(setup, model, gpus)
+    kinds |= {"activations": needs.held, "logits and temporaries": needs.peak - needs.held}
+    return Plan(setup, gpus, step, kinds | {"reserve": reserve}, needs)
+
+
+def standing(setup: Setup, model: Octavius, gpus: int) -> dict[str, float]:
+    """Bytes on one GPU that are there in every step, by kind.
+
+    What FSDP2 gathers: the unit of embeddings, head and projectors, which stays whole through a step; and of the
+    layers the one that computes, the next one, and the buffer that a gathered layer is copied out of, with the
+    gradients of a layer that wait to be summed up. DDP holds the gradients once more, in its buckets.
+    """
+    frozen = [part for part in model.decoder.parameters() if not part.requires_grad]
+    encoders = size(model.encoders.parameters())
+    trained = size(part for part in model.parameters() if part.requires_grad)
+    share = gpus if setup.sharded else 1
+    blocks = layers(model.decoder.lm)
+    inside = {id(part) for block in blocks for part in block.parameters()} | {
+        id(part) for part in model.encoders.parameters()
+    }
+    gathered = 0.0
+    if setup.sharded and gpus > 1:
+        block = max(blocks, key=lambda one: size(one.parameters()))
+        root = [part for part in model.parameters() if id(part) not in inside]
+        gathered = size(root) + size(part for part in root if part.requires_grad)
+        gathered += 3 * size(block.parameters()) + 2 * size(p for p in block.parameters() if p.requires_grad)
+    elif gpus > 1:
+        gathered = trained
+    return {
+        "frozen decoder": size(frozen) / share,
+        "frozen encoders": encoders,
+        "trained weights": trained / share,
+        "gradients": trained / share,
+        "optimizer states": 2 * trained / share,
+        "gathered": gathered,
+    }
+
+
+def size(tensors: Iterable[Tensor]) -> float:
+    """Bytes of tensors, each once."""
+    once = {id(tensor): tensor for tensor in tensors}
+    return float(sum(tensor.numel() * tensor.element_size() for tensor in once.values()))
+
+
+def count(tensors: Iterable[Tensor]) -> int:
+    """Numbers in tensors, each tensor once."""
+    return sum({id(tensor): tensor.numel() for tensor in tensors}.values())
+
+
+def parts(model: Octavius) -> dict[str, tuple[int, int]]:
+    """Parameters of each part of a model: all, and those that are trained."""
+    named: dict[str, nn.Module] = {"decoder": model.decoder}
+    named |= {f"encoder {name}": part for name, part in model.encoders.items()}
+    named |= {f"projector {name}": part for name, part in model.projectors.items()}
+    if isinstance(model.gate, nn.Module):
+        named["gate"] = model.gate
+    table = {}
+    for name, part in named.items():
+        everything = list(part.parameters())
+        trained = count(one for one in everything if one.requires_grad)
+        if name == "decoder" and model.lora is not None:
+            table["language model"] = (count(everything) - trained, 0)
+            table["LoRA experts"] = (trained, trained)
+        else:
+            table[name] = (count(everything), trained)
+    return table
+
+
+def remedies(plan: Plan, model: Octavius, memory: float) -> Iterator[str]:
+    """Changes that would make a plan fit, each with what would then be needed; the smallest changes first."""
+    setup, reserve = plan.setup, plan.kinds["reserve"]
+    trials: list[tuple[str, Setup]] = []
+    if not setup.checkpointing:
+        setup = replace(setup, checkpointing=True)
+        trials.append(("--model.init_args.activation_checkpointing true", setup))
+    if not setup.sharded and plan.gpus > 1:
+        trials.append(("--config fsdp.yaml", replace(plan.setup, sharded=True)))
+        setup = replace(setup, sharded=True)
+        if not plan.setup.checkpointing:
+            trials.append(("--config fsdp.yaml --model.init_args.activation_checkpointing true", setup))
+    smaller = plan.setup.batch_size
+    while smaller > 1:
+        smaller //= 2
+        times = plan.setup.accumulate * (plan.setup.batch_size // smaller)
+        words = f"--data.init_args.batch_size {smaller} --trainer.accumulate_grad_batches {times}"
+        trials.append((words, replace(plan.setup, batch_size=smaller)))
+        if setup != plan.setup:
+            trials.append((f"{words} and all of the above", replace(setup, batch_size=smaller)))
+    for words, trial in trials:
+        step = replace(plan.step, batch=trial.batch_size)
+        total = plan_memory(trial, model, plan.gpus, step, reserve).total
+        if total <= memory:
+            yield f"{words}  ({total / GIB:.1f} GiB)"

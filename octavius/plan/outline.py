@@ -1,0 +1,152 @@
+"""A configuration comes in, its model goes out as an outline: shapes and types on the meta device, no weights."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from octavius.decoder import Decoder
+from octavius.encoders.base import Encoder
+from octavius.model import LoRAMoE, Octavius
+from octavius.plan.architectures import architecture
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a configuration says about its model and its training.
+
+    Attributes:
+        decoder: the settings of the decoder.
+        encoders: modality to class path and settings.
+        lora: the settings of the experts; None trains all of the decoder.
+        normalise_features: as of the model.
+        max_tokens: the longest prompt with its answer.
+        checkpointing: whether the decoder's layers are computed again in the backward pass.
+        precision: of the trainer, such as `bf16-mixed`.
+        sharded: whether FSDP2 spreads the decoder.
+        batch_size: samples of one process in one micro-batch.
+        accumulate: micro-batches of a step.
+        epochs: passes through the data; None where only steps are set.
+        max_steps: the most steps; -1 for no limit.
+        samples_per_epoch: of all processes; None counts the data.
+    """
+
+    decoder: dict[str, Any]
+    encoders: dict[str, Any]
+    lora: dict[str, Any] | None
+    normalise_features: bool
+    max_tokens: int
+    checkpointing: bool
+    precision: str
+    sharded: bool
+    batch_size: int
+    accumulate: int
+    epochs: int | None
+    max_steps: int
+    samples_per_epoch: int | None
+
+
+def setup_of(config: Namespace) -> Setup:
+    """The parts of a parsed configuration that a plan depends on.
+
+    Raises:
+        ValueError: it trains something else than a model that answers questions.
+    """
+    model, data, trainer = (_plain(config[key]) for key in ("model", "data", "trainer"))
+    if not str(model["class_path"]).endswith("OctaviusModule"):
+        raise ValueError(
+            f"only instruction tuning (OctaviusModule) can be planned, found {model['class_path']}"
+        )
+    options, sources = model["init_args"], data["init_args"]
+    strategy = trainer["strategy"]
+    strategy = strategy["class_path"] if isinstance(strategy, Mapping) else str(strategy)
+    return Setup(
+        decoder=options["decoder"]["init_args"],
+        encoders=options["encoders"],
+        lora=options["lora"],
+        normalise_features=options["normalise_features"],
+        max_tokens=options["max_tokens"],
+        checkpointing=options["activation_checkpointing"],
+        precision=str(trainer["precision"] or "32-true"),
+        sharded=strategy.lower().rpartition(".")[2].startswith("fsdp"),
+        batch_size=sources["batch_size"],
+        accumulate=trainer["accumulate_grad_batches"],
+        epochs=trainer["max_epochs"],
+        max_steps=trainer["max_steps"],
+        samples_per_epoch=sources["samples_per_epoch"],
+    )
+
+
+class DecoderOutline(Decoder):
+    """A decoder without weights and without a tokenizer."""
+
+    def __init__(self, name: str, dtype: str, attention: str, layers: int | None) -> None:
+        """Makes the layers where torch makes tensors now.
+
+        Args:
+            name: as of `Decoder`.
+            dtype: of the weights.
+            attention: as of `Decoder`.
+            layers: how many of the equal layers; None for all.
+        """
+        nn.Module.__init__(self)
+        config = architecture(name)
+        if layers is not None:
+            config.num_hidden_layers = layers
+            if getattr(config, "layer_types", None):
+                config.layer_types = config.layer_types[:layers]
+        options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
+        self.name, self.compiled = name, False
+        self.lm = AutoModelForCausalLM.from_config(config, **options)
+        self.width = config.hidden_size
+
+
+def depth(setup: Setup) -> int:
+    """How many layers the decoder has."""
+    return int(architecture(setup.decoder["name"]).num_hidden_layers)
+
+
+def outline(setup: Setup, layers: int | None = None) -> Octavius:
+    """The model of a set-up on the meta device.
+
+    Args:
+        setup: the set-up.
+        layers: of the decoder; None for all.
+    """
+    encoders = deepcopy(setup.encoders)
+    for encoder in encoders.values():
+        if encoder.get("init_args", {}).get("pretrained"):
+            encoder["init_args"]["pretrained"] = None
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--encoders", type=dict[str, Encoder])
+    parser.add_argument("--lora", type=LoRAMoE | None)
+    parsed = parser.parse_object({"encoders": encoders, "lora": setup.lora})
+    words = setup.decoder
+    with torch.device("meta"), _quiet():
+        made = parser.instantiate(parsed)
+        decoder = DecoderOutline(
+            words["name"], words.get("dtype", "float32"), words.get("attention", "sdpa"), layers
+        )
+        return Octavius(decoder, made.encoders, made.lora, setup.normalise_features)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings that weights are not loaded, which is meant to be so."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """A part of a configuration as plain dictionaries."""
+    return cast(dict[str, Any], value.as_dict() if isinstance(value, Namespace) else dict(value))

@@ -1,0 +1,118 @@
+"""A small configuration and a machine come in; the plan says what fits, what would make it fit, and the time."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from octavius.cli import main
+from octavius.plan.memory import GIB, KINDS, parts, plan_memory, standing
+from octavius.plan.outline import Setup, outline
+from octavius.plan.rehearsal import Step
+from octavius.plan.report import schedule, split_words
+from tests.tiny import refused, settings, write_models
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration of tiny models without data, in `plan.yaml`."""
+    home = tmp_path_factory.mktemp("plan")
+    config = settings(write_models(home), home)
+    (home / "plan.yaml").write_text(yaml.safe_dump(config))
+    shape = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 100, "num_hidden_layers": 4}
+    shape |= {"num_attention_heads": 4, "vocab_size": 1000}
+    (home / "shape").mkdir()
+    (home / "shape" / "config.json").write_text(json.dumps(shape))
+    return home
+
+
+@pytest.fixture
+def setup(folder: Path) -> Setup:
+    lora = {"experts": 2, "rank": 4, "targets": ["q_proj"]}
+    decoder = {"name": str(folder / "shape")}
+    return Setup(decoder, {}, lora, False, 64, False, "32-true", False, 8, 1, 3, -1, 320)
+
+
+def test_memory_that_stands_adds_up_by_hand(setup: Setup) -> None:
+    layer = 4 * 64 * 64 + 3 * 64 * 100 + 2 * 64
+    adapter = 2 * 4 * (64 + 64)
+    root = 2 * 1000 * 64 + 64 + 2 * 64  # embeddings, head, the last norm; the gate
+    frozen, trained = 4 * layer + 2 * 1000 * 64 + 64, 4 * adapter + 2 * 64
+    model = outline(setup)
+    alone = standing(setup, model, 1)
+    assert list(alone) == list(KINDS)
+    assert alone == {
+        "frozen decoder": 4 * frozen,
+        "frozen encoders": 0,
+        "trained weights": 4 * trained,
+        "gradients": 4 * trained,
+        "optimizer states": 8 * trained,
+        "gathered": 0,
+    }
+    assert standing(setup, model, 4) == alone | {"gathered": 4 * trained}
+    assert standing(replace(setup, sharded=True), model, 4) == {
+        "frozen decoder": frozen,
+        "frozen encoders": 0,
+        "trained weights": trained,
+        "gradients": trained,
+        "optimizer states": 2 * trained,
+        "gathered": 4 * (root + 2 * 64 + 3 * (layer + adapter) + 2 * adapter),
+    }
+    assert parts(model)["LoRA experts"] == (4 * adapter, 4 * adapter)
+
+
+def test_steps_tokens_and_time(setup: Setup) -> None:
+    options, rest = split_words(
+        ["--gpus", "4", "--gpu", "A100", "--utilisation", "0.5", "--text_tokens", "30", "-x"]
+    )
+    found = schedule(setup, options, 0)
+    assert rest == ["-x"]
+    assert (found.batch, found.steps, found.tokens) == (32, 30, 30 * 32 * 30)
+    twice = schedule(replace(setup, accumulate=2), options, 0)
+    assert (twice.batch, twice.steps) == (64, 15)
+    assert twice.seconds == pytest.approx(found.seconds)
+    # At least forward and backward through all frozen products but the embedding's, at half of 312 TFLOP/s.
+    products = 4 * (4 * 64 * 64 + 3 * 64 * 100)
+    lowest = 4 * products * found.tokens / 4 / 156e12
+    assert lowest < found.seconds < 2 * lowest
+    assert schedule(replace(setup, max_steps=7), options, 0).steps == 7
+    with pytest.raises(ValueError, match="--samples"):
+        schedule(replace(setup, samples_per_epoch=None), options, 0)
+
+
+def test_memory_grows_with_the_batch(setup: Setup) -> None:
+    model = outline(setup)
+    one, two = (plan_memory(setup, model, 1, Step(batch, 64, 32), GIB) for batch in (4, 8))
+    assert two.kinds["activations"] == pytest.approx(2 * one.kinds["activations"], rel=0.01)
+    assert one.total - GIB > one.kinds["activations"] > MIB / 2
+
+
+def test_the_command_says_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    words = ["plan", "--config", "plan.yaml", "--gpus", "2", "--longest", "200"]
+    main([*words, "--model.init_args.decoder.init_args.name", "shape"])
+    said = capsys.readouterr().out
+    assert "LoRA experts" in said
+    assert "\nfits: 2.0" in said
+    assert "steps: 1 of 8 samples (4 x 1 micro-batches x 2 GPUs)" in said
+    assert torch.get_default_device() == torch.device("cpu")
+    main([*words, "--memory", "0.0201", "--reserve", "0.001"])
+    said = capsys.readouterr().out
+    assert "DOES NOT FIT" in said
+    assert "--data.init_args.batch_size" in said or "activation_checkpointing" in said
+
+
+def test_mistakes_are_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    assert "--gpus" in refused(["plan", "--config", "plan.yaml", "--gpus", "0"], capsys)
+    assert "no room" in refused(["plan", "--config", "plan.yaml", "--longest", "2"], capsys)
+    assert "OctaviusModule" in refused(["plan", "--config", "pretrain/clip.yaml"], capsys)
