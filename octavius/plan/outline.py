@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
@@ -120,21 +120,30 @@ def outline(setup: Setup, layers: int | None = None) -> Octavius:
         setup: the set-up.
         layers: of the decoder; None for all.
     """
-    encoders = deepcopy(setup.encoders)
-    for encoder in encoders.values():
-        if encoder.get("init_args", {}).get("pretrained"):
-            encoder["init_args"]["pretrained"] = None
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--encoders", type=dict[str, Encoder])
-    parser.add_argument("--lora", type=LoRAMoE | None)
-    parsed = parser.parse_object({"encoders": encoders, "lora": setup.lora})
     words = setup.decoder
-    with torch.device("meta"), _quiet():
-        made = parser.instantiate(parsed)
+    encoders = {name: _encoder(parts) for name, parts in setup.encoders.items()}
+    lora = _parsed("lora", LoRAMoE | None, setup.lora)
+    with torch.device("meta"):
         decoder = DecoderOutline(
             words["name"], words.get("dtype", "float32"), words.get("attention", "sdpa"), layers
         )
-        return Octavius(decoder, made.encoders, made.lora, setup.normalise_features)
+        return Octavius(decoder, encoders, lora, setup.normalise_features)
+
+
+def _encoder(words: dict[str, Any]) -> Encoder:
+    """An encoder on the meta device; weights that would be fetched are not, those of a local folder are read."""
+    words = deepcopy(words)
+    fetched = words.get("init_args", {}).pop("pretrained", None) is not None
+    with torch.device("meta") if fetched else nullcontext(), _quiet():
+        made: Encoder = _parsed("encoder", Encoder, words)
+    return made.to("meta")
+
+
+def _parsed(name: str, kind: Any, words: Any) -> Any:
+    """What some words of a configuration stand for."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument(f"--{name}", type=kind)
+    return parser.instantiate(parser.parse_object({name: words}))[name]
 
 
 @contextmanager
