@@ -22,7 +22,8 @@ from octavius.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.instruction.batch import IGNORE, Batch
 from octavius.instruction.sample import References, Sample
-from octavius.model import LoRAMoE, Octavius
+from octavius.lora_moe import LoRAMoE
+from octavius.model import Octavius
 from octavius.plan.memory import standing
 from octavius.plan.outline import DecoderOutline, Setup
 from octavius.plan.rehearsal import Step, rehearse

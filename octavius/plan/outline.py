@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from octavius.decoder import Decoder
 from octavius.encoders.base import Encoder
-from octavius.model import LoRAMoE, Octavius
+from octavius.lora_moe import LoRAMoE
+from octavius.model import Octavius
 from octavius.plan.architectures import architecture
 
 
@@ -118,11 +119,13 @@ def outline(setup: Setup, layers: int | None = None) -> Octavius:
 
     Args:
         setup: the set-up.
-        layers: of the decoder; None for all.
+        layers: of the decoder, all with the largest number of experts of any; None for the layers as they are.
     """
     words = setup.decoder
     encoders = {name: _encoder(parts) for name, parts in setup.encoders.items()}
-    lora = _parsed("lora", LoRAMoE | None, setup.lora)
+    lora: LoRAMoE | None = _parsed("lora", LoRAMoE | None, setup.lora)
+    if lora is not None and layers is not None and not isinstance(lora.experts, int):
+        lora = replace(lora, experts=max(lora.experts))
     with torch.device("meta"):
         decoder = DecoderOutline(
             words["name"], words.get("dtype", "float32"), words.get("attention", "sdpa"), layers

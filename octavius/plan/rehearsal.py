@@ -113,7 +113,7 @@ def rehearse(setup: Setup, step: Step, checkpointing: bool) -> Rehearsal:
     """
     layers = depth(setup)
     if layers <= FEW + 1:
-        return rehearse_model(outline(setup), setup.precision, step, checkpointing)
+        return rehearse_model(outline(setup, layers), setup.precision, step, checkpointing)
     few, more = (
         rehearse_model(outline(setup, count), setup.precision, step, checkpointing)
         for count in (FEW, FEW + 1)
@@ -187,6 +187,7 @@ def _losses(model: Octavius, step: Step, vectors: Tensor | None) -> Tensor:
         places = torch.zeros(len(vectors), dtype=torch.long)
         embeddings = embeddings.index_put((places, places), vectors.to(embeddings.dtype))
     if model.lora is not None:
+        assert isinstance(model.lora.experts, int)  # an outline of some layers has equal ones
         weights = torch.zeros(step.batch, model.lora.experts)
         model.routing.set(weights.requires_grad_(model.lora.experts > 1))
     mask = torch.ones(step.batch, 1, step.tokens, step.tokens, dtype=torch.bool)
