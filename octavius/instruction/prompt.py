@@ -139,7 +139,11 @@ class PromptBuilder:
         """Tokens of a question with the words around it."""
         if words.joined:
             return self.tokenizer.encode(f"{opening}{question}{words.assistant}")
-        return self._fixed(opening) + self.tokenizer.encode(words.space + question) + self._fixed(words.assistant)
+        return (
+            self._fixed(opening)
+            + self.tokenizer.encode(words.space + question)
+            + self._fixed(words.assistant)
+        )
 
     def _answered(self, answer: str, words: Template, between: bool = False) -> list[int]:
         """Tokens of an answer and its end; of an earlier one with what comes before the next turn."""
