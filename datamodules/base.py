@@ -2,16 +2,25 @@
 
 import signal
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Literal, TypeAlias
 
 import lightning as L
 from torch.utils.data import DataLoader
 
 from datamodules.instances import EvalSet, EvaluationInstances, TrainingInstances, TrainSet
 from datamodules.mixture import MixtureSampler
-from octavius.instruction.batch import Example, Processor
+from octavius.instruction.batch import Batch, Example, Processor
 from octavius.instruction.sample import Sample
+
+Batching: TypeAlias = Literal["padded", "grouped", "packed"]
+"""How training instances share a batch.
+
+`padded`: a row for each, as long as the longest. `grouped`: so too, but instances that are near in the plan are dealt
+out so that those of a step are of like length. `packed`: the instances of `padded`, several in a row where they fit;
+losses and gradients are those of `padded`.
+"""
 
 
 class InstructionDataModule(L.LightningDataModule):
@@ -25,6 +34,7 @@ class InstructionDataModule(L.LightningDataModule):
         workers: int = 1,
         seed: int = 0,
         processor: Processor | None = None,
+        batching: Batching = "padded",
     ) -> None:
         """Sets the loaders up.
 
@@ -35,11 +45,12 @@ class InstructionDataModule(L.LightningDataModule):
             workers: data worker processes of each loader.
             seed: of the order, of the mixture and of the task's random choices.
             processor: prepares samples for the model; the command line takes it from the model.
+            batching: how training instances share a batch; see `Batching`.
         """
         super().__init__()
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.samples_per_epoch, self.workers, self.seed = samples_per_epoch, workers, seed
-        self.processor = processor
+        self.processor, self.batching = processor, batching
         self._sampler: MixtureSampler | None = None
         self._resume: tuple[int, int] | None = None
 
@@ -65,6 +76,7 @@ class InstructionDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Example]:
         """Batches of the planned mixture."""
         sets, processor = self.train_sets(), self._processor()
+        instances = TrainingInstances(sets, processor, self.seed)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         self._sampler = MixtureSampler(
             [len(item.samples) for item in sets],
@@ -75,16 +87,17 @@ class InstructionDataModule(L.LightningDataModule):
             rank,
             world,
             [place if item.order is None else item.order for place, item in enumerate(sets)],
+            instances.length if self.batching == "grouped" else None,
         )
         if self._resume is not None:
             self._sampler.resume(*self._resume)
             self._resume = None
         return DataLoader(
-            TrainingInstances(sets, processor, self.seed),
+            instances,
             self.batch_size,
             sampler=self._sampler,
             drop_last=True,
-            **self._loading(processor),
+            **self._loading(partial(processor.collate, packed=self.batching == "packed")),
         )
 
     def val_dataloader(self) -> DataLoader[Example]:
@@ -119,10 +132,10 @@ class InstructionDataModule(L.LightningDataModule):
             )
         return self.processor
 
-    def _loading(self, processor: Processor) -> dict[str, Any]:
+    def _loading(self, collate: Callable[[list[Example]], Batch]) -> dict[str, Any]:
         return {
             "num_workers": self.workers,
-            "collate_fn": processor.collate,
+            "collate_fn": collate,
             "worker_init_fn": outlive,
             "persistent_workers": self.workers > 0,
         }
@@ -132,7 +145,10 @@ class InstructionDataModule(L.LightningDataModule):
         data = EvaluationInstances(self.eval_sets(stage), processor)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return DataLoader(
-            data, self.eval_batch_size, sampler=even_share(len(data), rank, world), **self._loading(processor)
+            data,
+            self.eval_batch_size,
+            sampler=even_share(len(data), rank, world),
+            **self._loading(processor.collate),
         )
 
 

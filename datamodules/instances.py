@@ -65,10 +65,18 @@ class TrainingInstances(Dataset[Example]):
 
     def __getitem__(self, draw: Draw) -> Example:
         """The instance of one draw."""
+        return self.processor.example(*self._said(draw))
+
+    def length(self, draw: Draw) -> int:
+        """Tokens of the instance of one draw; its media are not read."""
+        return len(self.processor.prompts.build(*self._said(draw)).ids)
+
+    def _said(self, draw: Draw) -> tuple[Sample, str, str]:
+        """A sample, with the question and the answer of one draw."""
         sample = self.sets[draw.source].samples[draw.place]
         rng = random.Random(f"{self.seed}/{draw.epoch}/{sample.benchmark}/{sample.id}")
         task = find_task(sample.task)
-        return self.processor.example(sample, task.question(sample, rng), task.answer(sample, rng))
+        return sample, task.question(sample, rng), task.answer(sample, rng)
 
 
 class EvaluationInstances(Dataset[Example]):

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
 
-from datamodules.base import InstructionDataModule
+from datamodules.base import Batching, InstructionDataModule
 from datamodules.instances import EvalSet, TrainSet
 from datamodules.sources import SourceInstructions
 from octavius.instruction.batch import Processor
 
-LOADING = ("batch_size", "eval_batch_size", "samples_per_epoch", "workers", "seed", "processor")
+LOADING = ("batch_size", "eval_batch_size", "samples_per_epoch", "workers", "seed", "processor", "batching")
 """What is set for the mixture, and means nothing in its parts."""
 
 
@@ -57,6 +57,7 @@ class MixedInstructions(InstructionDataModule):
         workers: int = 1,
         seed: int = 0,
         processor: Processor | None = None,
+        batching: Batching = "padded",
     ) -> None:
         """Joins two data modules, of which the sets are taken; how they are loaded is set here.
 
@@ -71,11 +72,13 @@ class MixedInstructions(InstructionDataModule):
             workers: data worker processes of each loader.
             seed: of the order, of the mixture and of the tasks' random choices; each miniature has its own.
             processor: prepares samples for the model; the command line takes it from the model.
+            batching: `padded` gives each training instance a row, `grouped` puts those of like length together,
+                `packed` fills rows with several.
 
         Raises:
             ValueError: a part sets what is set for the mixture alone.
         """
-        super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor)
+        super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor, batching)
         self.images, self.clouds, self.passes = images, clouds, passes
         for name, part in (("images", images), ("clouds", clouds)):
             own = signature(type(part)).parameters

@@ -1,6 +1,6 @@
 """Data set sizes and weights come in, one seeded plan of batches per epoch goes out, sliced for every rank."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,12 +15,17 @@ class Draw(NamedTuple):
     epoch: int
 
 
+NEAR = 32
+"""Steps of the plan within which grouping by length moves instances."""
+
+
 class MixtureSampler(Sampler[Draw]):
     """Plans each epoch from the seed alone, so that every rank knows the whole plan and takes its own slice.
 
     Global step k holds the planned instances k * G to (k + 1) * G with G = batch_size * world; rank r takes the
     r-th run of `batch_size` of them. Two processes therefore train on the batches of one process with twice the
-    batch. Within a set no sample returns before all have been drawn.
+    batch. Within a set no sample returns before all have been drawn. Grouped by length, the instances of each
+    stretch of `NEAR` steps are dealt out anew, so that those of a step are about as long as each other.
     """
 
     def __init__(
@@ -33,6 +38,7 @@ class MixtureSampler(Sampler[Draw]):
         rank: int = 0,
         world: int = 1,
         orders: Sequence[int] | None = None,
+        length_of: Callable[[Draw], int] | None = None,
     ) -> None:
         """Takes the mixture.
 
@@ -45,6 +51,7 @@ class MixtureSampler(Sampler[Draw]):
             rank: of this process.
             world: number of processes.
             orders: which shuffled order each set is gone through in, its place by default.
+            length_of: tokens of an instance, to group by; None leaves the instances of a step to chance.
 
         Raises:
             ValueError: an empty set, a weight that is not positive, or less than one global batch.
@@ -64,6 +71,7 @@ class MixtureSampler(Sampler[Draw]):
         self.sizes, self.weights = list(sizes), [float(weight) for weight in weights]
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.orders = list(range(len(sizes)) if orders is None else orders)
+        self.length_of = length_of
         self.epoch = 0
         self.start = 0
 
@@ -84,9 +92,33 @@ class MixtureSampler(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         """This rank's instances, batch after batch."""
         plan = self.plan(self.epoch)
+        grouped = -1
         for step in range(self.start, self.steps):
+            if self.length_of is not None and step // NEAR != grouped:
+                grouped = step // NEAR
+                first = grouped * NEAR * self.group
+                last = min(first + NEAR * self.group, len(plan))
+                plan[first:last] = self.by_length(plan[first:last], grouped)
             first = step * self.group + self.rank * self.batch_size
             yield from plan[first : first + self.batch_size]
+
+    def by_length(self, draws: Sequence[Draw], number: int) -> list[Draw]:
+        """The same instances in global batches of like lengths, the batches in a new order.
+
+        Args:
+            draws: of some whole steps.
+            number: of this stretch of the epoch, from which the order is drawn.
+        """
+        assert self.length_of is not None
+        lengths = [self.length_of(draw) for draw in draws]
+        by_length = sorted(range(len(draws)), key=lambda place: (lengths[place], place))
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) * 7919 + number)
+        order = torch.randperm(len(draws) // self.group, generator=generator).tolist()
+        return [
+            draws[place]
+            for batch in order
+            for place in by_length[batch * self.group : (batch + 1) * self.group]
+        ]
 
     def plan(self, epoch: int) -> list[Draw]:
         """All instances of an epoch over all ranks, in order."""

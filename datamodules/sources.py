@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from datamodules.base import InstructionDataModule
+from datamodules.base import Batching, InstructionDataModule
 from datamodules.benchmarks import BENCHMARKS, read
 from datamodules.instances import EvalSet, TrainSet
 from octavius.instruction.batch import Processor
@@ -82,6 +82,7 @@ class SourceInstructions(InstructionDataModule):
         workers: int = 1,
         seed: int = 0,
         processor: Processor | None = None,
+        batching: Batching = "padded",
     ) -> None:
         """Names the data; no file is touched.
 
@@ -98,11 +99,13 @@ class SourceInstructions(InstructionDataModule):
             workers: data worker processes of each loader.
             seed: of the order, of the mixture and of the tasks' random choices; the miniature has its own.
             processor: prepares samples for the model; the command line takes it from the model.
+            batching: `padded` gives each training instance a row, `grouped` puts those of like length together,
+                `packed` fills rows with several.
 
         Raises:
             ValueError: two sources of an evaluation would share a name in the tables.
         """
-        super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor)
+        super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor, batching)
         self.root = Path(root).expanduser()
         self.train, self.validate, self.test = train or [], validate or [], test or []
         self.miniature, self.bad = miniature, bad

@@ -68,10 +68,42 @@ class Decoder(nn.Module):
         """Word embeddings (..., D) of ids (...)."""
         return cast(Tensor, self.lm.get_input_embeddings()(ids))
 
-    def hidden(self, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-        """Last hidden states (B, T, D) after the final norm."""
-        states = self.lm.base_model(inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False)
+    def hidden(self, embeddings: Tensor, attention_mask: Tensor, segments: Tensor | None = None) -> Tensor:
+        """Last hidden states (B, T, D) after the final norm.
+
+        Args:
+            embeddings: (B, T, D).
+            attention_mask: (B, T), 1 on real tokens.
+            segments: (B, T) of packed rows, which text each token is of: a token sees the earlier ones of its own
+                text, and positions count from the beginning of that. A text lies in one piece.
+
+        Raises:
+            ValueError: the attention takes no mask of pairs.
+        """
+        options: dict[str, Tensor] = {}
+        if segments is not None:
+            attention_mask = self._pairs(segments, attention_mask, embeddings)
+            options["position_ids"] = positions_in(segments)
+        states = self.lm.base_model(
+            inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False, **options
+        )
         return cast(Tensor, states.last_hidden_state)
+
+    def _pairs(self, segments: Tensor, real: Tensor, embeddings: Tensor) -> Tensor:
+        """Which tokens see which, (B, 1, T, T), as the attention takes it; each sees itself."""
+        itself = torch.eye(segments.shape[1], dtype=torch.bool, device=segments.device)
+        seen = (segments[:, :, None] == segments[:, None, :]).tril() & (real.bool()[:, None, :] | itself)
+        seen = seen[:, None]
+        kind = self.lm.config._attn_implementation
+        if kind == "sdpa":
+            return seen
+        if kind == "eager":  # it adds its mask
+            lowest = torch.finfo(embeddings.dtype).min
+            return torch.zeros_like(seen, dtype=embeddings.dtype).masked_fill(~seen, lowest)
+        raise ValueError(
+            f"packed batches need the attention `sdpa` or `eager`, found {kind!r}; set the decoder's `attention`, or "
+            "data.init_args.batching to grouped"
+        )
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits (..., V) of hidden states (..., D)."""
@@ -212,6 +244,18 @@ def most_of_all(count: int, device: torch.device) -> int:
     most = torch.tensor(count, device=device)
     distributed.all_reduce(most, distributed.ReduceOp.MAX)
     return int(most)
+
+
+def positions_in(segments: Tensor) -> Tensor:
+    """The place (B, T) of each token within its text, of which each lies in one piece.
+
+    >>> positions_in(torch.tensor([[4, 4, 4, 2, 2, -1]]))
+    tensor([[0, 1, 2, 0, 1, 0]])
+    """
+    places = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+    first = torch.ones_like(segments, dtype=torch.bool)
+    first[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return places - (places * first).cummax(1).values
 
 
 def layers(lm: nn.Module) -> list[nn.Module]:

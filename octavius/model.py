@@ -147,8 +147,9 @@ class Octavius(nn.Module):
         for column, name in enumerate(self.projectors):
             if name in batch.slots:
                 rows, places = batch.slots[name].unbind(1)
-                sums = sums.index_add(0, rows, embeddings[rows, places].float())
-                counts[:, column] = torch.bincount(rows, minlength=len(batch))
+                owners = rows if batch.segments is None else batch.segments[rows, places]
+                sums = sums.index_add(0, owners, embeddings[rows, places].float())
+                counts[:, column] = torch.bincount(owners, minlength=len(batch))
         means = sums / counts.sum(1, keepdim=True).clamp(min=1)
         return Asked(question, batch.question_mask, tasks, (counts > 0).float(), means)
 
@@ -185,15 +186,17 @@ class Octavius(nn.Module):
         choices = self._choices(batch, embeddings)
         weights = self._weights(choices)
         if weights is not None:
-            self.routing.set(weights)
-        hidden = self.decoder.hidden(embeddings, batch.attention_mask)
+            self.routing.set(spread(weights, batch.segments))
+        hidden = self.decoder.hidden(embeddings, batch.attention_mask, batch.segments)
         wanted = batch.labels[:, 1:] != IGNORE
         logits = self.decoder.logits(hidden[:, :-1][wanted]).float()
         losses = F.cross_entropy(logits, batch.labels[:, 1:][wanted], reduction="none")
         choices = choices or self.routing.noted()
         names = () if self.lora is None else self.lora.losses
         extra = auxiliary(names, choices, batch.attention_mask) if names else losses.new_zeros(0)
-        return AnswerLosses(losses, wanted.nonzero()[:, 0], mean_gate(choices, batch.attention_mask), extra)
+        samples = wanted.nonzero()[:, 0] if batch.segments is None else batch.segments[:, 1:][wanted]
+        gate = mean_gate(choices, batch.attention_mask, batch.segments)
+        return AnswerLosses(losses, samples, gate, extra)
 
     @torch.no_grad()
     def generate(
@@ -234,7 +237,16 @@ class Octavius(nn.Module):
         return self.decoder.likelihoods(embeddings, batch.attention_mask, candidates, hold)
 
 
-def mean_gate(choices: Sequence[Choice], mask: Tensor) -> Tensor | None:
+def spread(weights: Weights, segments: Tensor | None) -> Weights:
+    """Gate weights (B, E) of samples, or a list of them, as those of the tokens of packed rows, (L, T, E)."""
+    if segments is None:
+        return weights
+    if isinstance(weights, Tensor):
+        return weights[segments.clamp(min=0)]
+    return [part[segments.clamp(min=0)] for part in weights]
+
+
+def mean_gate(choices: Sequence[Choice], mask: Tensor, segments: Tensor | None = None) -> Tensor | None:
     """Gate weights (B, E) for reports: the mean over gates, and over tokens where each has its own.
 
     Layers with fewer experts than others count as giving the rest none.
@@ -242,10 +254,14 @@ def mean_gate(choices: Sequence[Choice], mask: Tensor) -> Tensor | None:
     Args:
         choices: what each gate chose, (B, E) or (B, T, E).
         mask: 1 at real tokens, (B, T).
+        segments: of packed rows, the sample of each token.
 
     Returns:
         None when nothing was chosen.
     """
+    if segments is not None:
+        choices = [Choice(*(_by_sample(part, mask, segments) for part in choice)) for choice in choices]
+        mask = mask[:1].new_ones(int(segments.max()) + 1, 1)
     share = (mask / mask.sum(1, keepdim=True)).unsqueeze(-1)
     # A beam search runs the prompt once for each beam of a sample, the beams of a sample side by side.
     weights = [choice.weights[:: max(1, len(choice.weights) // len(mask))] for choice in choices]
@@ -253,3 +269,12 @@ def mean_gate(choices: Sequence[Choice], mask: Tensor) -> Tensor | None:
     experts = max((table.shape[1] for table in tables), default=0)
     padded = [F.pad(table, (0, experts - table.shape[1])) for table in tables]
     return torch.stack(padded).mean(0) if padded else None
+
+
+def _by_sample(table: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
+    """Means (B, E) over the real tokens of each sample of a table of packed rows (L, T, E)."""
+    if table.dim() < 3:
+        return table
+    owners = segments[mask.bool()]
+    sums = table.new_zeros(int(segments.max()) + 1, table.shape[2]).index_add(0, owners, table[mask.bool()])
+    return sums / torch.bincount(owners, minlength=len(sums)).unsqueeze(1)

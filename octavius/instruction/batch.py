@@ -11,7 +11,11 @@ from octavius.instruction.media import Loader
 from octavius.instruction.prompt import Prompt, PromptBuilder
 from octavius.instruction.sample import Sample
 
-Side: TypeAlias = Literal["left", "right"]
+Side: TypeAlias = Literal["left", "right", "packed"]
+"""Where padding stands, or that rows hold several examples."""
+
+ROW = 2
+"""Length of a packed row, in lengths of the longest text of the batch."""
 
 IGNORE = -100
 """The label of every position that is not part of an answer."""
@@ -40,6 +44,8 @@ class Batch:
         media: modality to what its loader made of all of them, only of the samples that bring it: a stacked
             tensor, or a `torch_geometric.data.Batch` where sizes differ.
         samples: the samples themselves.
+        segments: (L, T) of a packed batch, the sample of each token, -1 on padding; None where rows are samples.
+            A packed batch has L rows, of which each may hold several samples, one after another.
     """
 
     input_ids: Tensor
@@ -50,6 +56,7 @@ class Batch:
     slots: dict[str, Tensor]
     media: dict[str, Any]
     samples: list[Sample]
+    segments: Tensor | None = None
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
         """The same batch on another device."""
@@ -83,36 +90,62 @@ class Processor:
             raise ValueError(f"sample {sample.id} of {sample.benchmark}: {error}") from None
         return Example(sample, prompt, media)
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
-        """Batches examples: padded right when they bring answers, left when an answer is to be generated."""
+    def collate(self, examples: Sequence[Example], packed: bool = False) -> Batch:
+        """Batches examples: padded right when they bring answers, left when an answer is to be generated.
+
+        Args:
+            examples: all with an answer, or all without.
+            packed: put several that bring answers into one row.
+        """
         answered = [len(example.prompt.ids) > example.prompt.answer_start for example in examples]
         assert all(answered) or not any(answered), "a batch either trains or generates"
-        side: Side = "right" if all(answered) else "left"
+        side: Side = "left" if not all(answered) else "packed" if packed else "right"
         return collate(examples, self.prompts.tokenizer.pad_id, side, self.loaders)
 
 
+def pack(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Row and column for each of some texts, in rows of like length, of about `ROW` times the longest text.
+
+    The longest is placed first, each in the row that is the shortest yet. Longer rows would leave fewer places empty,
+    but the cost of attention grows with them.
+
+    >>> pack([3, 5, 2, 5, 6])
+    [(0, 6), (1, 0), (0, 9), (1, 5), (0, 0)]
+    """
+    used = [0] * max(1, -(-sum(lengths) // (ROW * max(lengths))))
+    places = [(0, 0)] * len(lengths)
+    for place in sorted(range(len(lengths)), key=lambda one: (-lengths[one], one)):
+        row = used.index(min(used))
+        places[place] = (row, used[row])
+        used[row] += lengths[place]
+    return places
+
+
 def collate(examples: Sequence[Example], pad_id: int, side: Side, loaders: Mapping[str, Loader]) -> Batch:
-    """Pads examples to the longest on one side; the loaders batch what they loaded."""
-    length = max(len(example.prompt.ids) for example in examples)
+    """Pads examples to the longest on one side, or packs them; the loaders batch what they loaded."""
+    lengths = [len(example.prompt.ids) for example in examples]
+    longest = max(lengths)
+    places = [(row, longest - own if side == "left" else 0) for row, own in enumerate(lengths)]
+    places = pack(lengths) if side == "packed" else places
     asked = max(len(example.prompt.question_ids) for example in examples)
-    count = len(examples)
-    input_ids = torch.full((count, length), pad_id)
-    attention_mask = torch.zeros(count, length, dtype=torch.long)
-    labels = torch.full((count, length), IGNORE)
+    ends = [column + own for (_, column), own in zip(places, lengths, strict=True)]
+    count, size = len(examples), (1 + max(row for row, _ in places), max(longest, *ends))
+    input_ids, labels = torch.full(size, pad_id), torch.full(size, IGNORE)
+    attention_mask, segments = torch.zeros(size, dtype=torch.long), torch.full(size, -1)
     question_ids = torch.full((count, asked), pad_id)
     question_mask = torch.zeros(count, asked, dtype=torch.long)
     slots: dict[str, list[tuple[int, int]]] = {}
     media: dict[str, list[Any]] = {}
-    for row, example in enumerate(examples):
+    for number, (example, (row, shift)) in enumerate(zip(examples, places, strict=True)):
         prompt = example.prompt
-        shift = length - len(prompt.ids) if side == "left" else 0
         ids = torch.tensor(prompt.ids)
         input_ids[row, shift : shift + len(ids)] = ids
         attention_mask[row, shift : shift + len(ids)] = 1
         attention_mask[row, [shift + place for place in prompt.hidden]] = 0
+        segments[row, shift : shift + len(ids)] = number
         labels[row, shift + prompt.answer_start : shift + len(ids)] = ids[prompt.answer_start :]
-        question_ids[row, : len(prompt.question_ids)] = torch.tensor(prompt.question_ids)
-        question_mask[row, : len(prompt.question_ids)] = 1
+        question_ids[number, : len(prompt.question_ids)] = torch.tensor(prompt.question_ids)
+        question_mask[number, : len(prompt.question_ids)] = 1
         for modality, columns in prompt.slots.items():
             slots.setdefault(modality, []).extend((row, column + shift) for column in columns)
             media.setdefault(modality, []).append(example.media[modality])
@@ -122,7 +155,8 @@ def collate(examples: Sequence[Example], pad_id: int, side: Side, loaders: Mappi
         labels,
         question_ids,
         question_mask,
-        {modality: torch.tensor(places) for modality, places in slots.items()},
+        {modality: torch.tensor(cells) for modality, cells in slots.items()},
         {modality: loaders[modality].collate(items) for modality, items in media.items()},
         [example.sample for example in examples],
+        segments if side == "packed" else None,
     )

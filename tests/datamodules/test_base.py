@@ -1,6 +1,7 @@
 """Loaders serve any number of ranks, each sample scored once, and go on where a killed run stopped."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from datamodules.base import InstructionDataModule
 from datamodules.instances import EvalSet, TrainSet
 from octavius.instruction.batch import Batch, Processor
+from octavius.instruction.media import Loader
 from octavius.instruction.sample import Media, References, Sample
 
 
@@ -169,3 +171,37 @@ def test_a_resumed_run_sees_the_rest_and_nothing_twice(
     assert len(whole.seen) == 18
     resumed = fit(Few(2, 2, workers=workers, processor=processor), Recorder(), path)
     assert resumed.seen == whole.seen[cut:]
+
+
+def test_packed_batches_hold_the_samples_of_padded_ones(processor: Processor) -> None:
+    padded, packed = (
+        list(few(processor, batch_size=4, batching=kind).train_dataloader()) for kind in ("padded", "packed")
+    )
+    assert ids(iter(packed)) == ids(iter(padded))
+    assert [batch.segments is None for batch in padded] == [True] * 3
+    for one, other in zip(padded, packed, strict=True):
+        assert other.segments is not None
+        assert int(other.attention_mask.sum()) == int(one.attention_mask.sum())
+
+
+def test_grouped_batches_are_of_like_length(processor: Processor) -> None:
+    data = few(processor, batch_size=2, batching="grouped")
+    batches = list(data.train_dataloader())
+    assert len(batches) == 6
+    assert all(batch.segments is None for batch in batches)
+    whole = list(few(processor, batch_size=2).train_dataloader())
+    assert sorted(chain(*ids(iter(batches)))) == sorted(chain(*ids(iter(whole))))
+
+
+class Where(Loader):
+    """Gives the number of the worker in which it was asked, -1 in the main process."""
+
+    def __call__(self, media: Media) -> torch.Tensor:  # noqa: ARG002 - the signature of a loader
+        info = torch.utils.data.get_worker_info()
+        return torch.tensor(-1 if info is None else info.id)
+
+
+def test_media_are_read_in_the_workers(processor: Processor) -> None:
+    asked = Processor(processor.prompts, {"image": Where()})
+    [batch, *_] = few(asked, batch_size=4, workers=1).train_dataloader()
+    assert batch.media["image"].tolist() == [0] * 4

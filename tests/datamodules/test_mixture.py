@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from datamodules.mixture import Draw, MixtureSampler
+from datamodules.mixture import NEAR, Draw, MixtureSampler
 
 SIZES = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 SEEDS = st.integers(0, 10_000)
@@ -122,3 +122,49 @@ def test_empty_sets_and_weights_are_refused(sizes: list[int], weights: list[floa
         ValueError, match=r"training set 1 has \d samples and weight -?\d; both must be positive"
     ):
         MixtureSampler(sizes, weights, 4, 1, 0)
+
+
+def lengths_by_place(draw: Draw) -> int:
+    return 10 + draw.place * 7 % 50
+
+
+def grouped(rank: int = 0, world: int = 1, batch_size: int = 4) -> MixtureSampler:
+    return MixtureSampler([300, 60], [2, 1], 300, batch_size, 3, rank, world, None, lengths_by_place)
+
+
+def test_grouping_deals_out_the_same_instances_by_length() -> None:
+    sampler = grouped()
+    plan, found = sampler.plan(0), list(sampler)
+    stretch = NEAR * 4
+    assert len(plan) > 2 * stretch
+    assert found != plan
+    for start in range(0, len(plan), stretch):
+        assert sorted(found[start : start + stretch]) == sorted(plan[start : start + stretch])
+
+    def spread(draws: list[Draw]) -> int:
+        steps = [draws[first : first + 4] for first in range(0, len(draws), 4)]
+        return sum(max(map(lengths_by_place, step)) - min(map(lengths_by_place, step)) for step in steps)
+
+    assert spread(found) < spread(plan) / 5
+    firsts = [lengths_by_place(draw) for draw in found[:stretch:4]]
+    assert firsts != sorted(firsts), "the order of the steps tells nothing of their lengths"
+
+
+def test_grouped_ranks_share_the_plan_of_one() -> None:
+    alone = list(grouped(batch_size=4))
+    ranks = [list(grouped(rank, 2, batch_size=2)) for rank in range(2)]
+    woven = [
+        draw for step in range(len(alone) // 4) for rank in ranks for draw in rank[2 * step : 2 * step + 2]
+    ]
+    assert woven == alone
+
+
+def test_a_grouped_run_goes_on_where_it_was() -> None:
+    whole = list(grouped())
+    for step in (1, NEAR - 1, NEAR, NEAR + 5):
+        rest = grouped()
+        rest.resume(0, step)
+        assert list(rest) == whole[4 * step :]
+    other = grouped()
+    other.set_epoch(1)
+    assert list(other) != whole

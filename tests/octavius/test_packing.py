@@ -1,0 +1,172 @@
+"""Packed and padded batches of the same instances come in; losses and gradients of both are equal."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from octavius.decoder import Decoder, positions_in
+from octavius.encoders.precomputed import PrecomputedFeatures
+from octavius.encoders.rois.object_as_scene import ReaderSizes
+from octavius.encoders.rois.precomputed_rois import PrecomputedRois
+from octavius.instruction.batch import IGNORE, Batch, Example, Processor, pack
+from octavius.instruction.sample import Media, References, Sample
+from octavius.model import LoRAMoE, Octavius
+from tests.tiny import write_models
+
+TEXTS = (
+    "a red ball",
+    "two blue boxes and a chair beside the big green table in a corner of the room",
+    "no",
+    "a lamp",
+)
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_models(tmp_path_factory.mktemp("models")) / "language"
+
+
+def made(
+    language: Path, attention: Literal["sdpa", "eager"], experts: int | list[int], **options: Any
+) -> Octavius:
+    """A model of two modalities and some experts that do something, without dropout."""
+    torch.manual_seed(0)
+    encoders = {
+        "image": PrecomputedFeatures(5, 8),
+        "cloud": PrecomputedRois(4, reader=ReaderSizes(width=8, queries=3, heads=2, dropout=0.0, hidden=8)),
+    }
+    lora = LoRAMoE(experts, rank=2, dropout=0.0, top_k=1 if experts == 1 else 2, **options)
+    model = Octavius(Decoder(str(language), attention=attention), encoders, lora)
+    for name, parameter in model.named_parameters():
+        if name.endswith("lora_B"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model.train()
+
+
+def examples(processor: Processor) -> list[Example]:
+    """Eight instances: with a picture, with a cloud of three objects or none, and of text alone."""
+    numbers = np.random.default_rng(0)
+    picture = Media(array=numbers.normal(size=(5, 8)).astype(np.float32))
+    things = numbers.uniform(1, 2, size=(3, 10)).astype(np.float32)
+    media = [{"image": picture}, {"cloud": Media(array=things)}, {}, {"cloud": Media(array=things[:0])}]
+    return [
+        processor.example(
+            Sample(str(place), "captioning", "none", media[place % 4], "", References(("a",))),
+            "What is there?" if place % 3 else "Describe the room and all that is in it.",
+            TEXTS[place * 3 % 4],
+        )
+        for place in range(8)
+    ]
+
+
+def both(model: Octavius) -> tuple[Batch, Batch]:
+    processor = model.processor()
+    items = examples(processor)
+    return processor.collate(items), processor.collate(items, packed=True)
+
+
+def outcome(model: Octavius, batch: Batch) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Losses in the order of the samples, the sample of each, and all gradients of a weighted sum of them."""
+    model.zero_grad()
+    out = model(batch)
+    order = torch.argsort(out.rows, stable=True)
+    losses, rows = out.losses[order], out.rows[order]
+    (losses * (1.0 + rows)).sum().backward()
+    found = {name: part.grad for name, part in model.named_parameters() if part.grad is not None}
+    return losses.detach(), rows, {name: part.clone() for name, part in found.items()}
+
+
+@pytest.mark.parametrize(("attention", "experts"), [("sdpa", 3), ("eager", 3), ("sdpa", 1)])
+def test_losses_and_gradients_are_those_of_padded_rows(
+    language: Path, attention: Literal["sdpa", "eager"], experts: int
+) -> None:
+    model = made(language, attention, experts)
+    padded, packed = both(model)
+    assert packed.input_ids.shape[0] < padded.input_ids.shape[0]
+    assert packed.attention_mask.sum() == padded.attention_mask.sum()
+    for one, other in zip(outcome(model, padded), outcome(model, packed), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+    assert any(name.startswith("gate") for name in outcome(model, packed)[2]) == (experts > 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gate": "token", "losses": {"switch": 0.1}},
+        {"gate_inputs": ["modality", "media"]},
+        {"experts": [2, 3]},
+    ],
+)
+def test_whatever_the_gate_reads(language: Path, options: dict[str, Any]) -> None:
+    model = made(language, "sdpa", **{"experts": 3, **options})
+    padded, packed = both(model)
+    one, other = model(padded), model(packed)
+    torch.testing.assert_close(other.gate, one.gate, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(other.auxiliary, one.auxiliary, rtol=1e-4, atol=1e-5)
+    for first, second in zip(outcome(model, padded), outcome(model, packed), strict=True):
+        torch.testing.assert_close(second, first, rtol=1e-4, atol=1e-5)
+
+
+def test_also_when_layers_are_computed_again(language: Path) -> None:
+    model = made(language, "sdpa", 3)
+    padded, packed = both(model)
+    expected = outcome(model, padded)
+    model.decoder.lm.gradient_checkpointing_enable(
+        {"use_reentrant": False, "context_fn": model.routing.checkpoint_context}
+    )
+    for one, other in zip(expected, outcome(model, packed), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_neighbour_says_changes_nothing(language: Path) -> None:
+    model = made(language, "sdpa", 3)
+    processor = model.processor()
+    items = examples(processor)
+    other = processor.example(items[1].sample, "What is there?", "nothing that was said before")
+    changed = [items[0], other, *items[2:]]
+    losses, rows, _ = outcome(model, processor.collate(items, packed=True))
+    again, rows_again, _ = outcome(model, processor.collate(changed, packed=True))
+    torch.testing.assert_close(again[rows_again != 1], losses[rows != 1], rtol=1e-4, atol=1e-5)
+
+
+def test_another_attention_is_refused(language: Path) -> None:
+    model = made(language, "sdpa", 1)
+    _, packed = both(model)
+    model.decoder.lm.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(ValueError, match="batching to grouped"):
+        model(packed)
+
+
+def test_a_packed_batch_by_hand() -> None:
+    segments = torch.tensor([[1, 1, 1, 0, 0], [2, 2, 2, 2, -1]])
+    assert positions_in(segments).tolist() == [[0, 1, 2, 0, 1], [0, 1, 2, 3, 0]]
+
+
+def test_answers_to_come_are_never_packed(language: Path) -> None:
+    processor = made(language, "sdpa", 1).processor()
+    items = [processor.example(item.sample, "What is there?", None) for item in examples(processor)]
+    batch = processor.collate(items, packed=True)
+    assert batch.segments is None
+    assert bool((batch.labels == IGNORE).all())
+    assert bool((batch.attention_mask[:, -1] == 1).all())
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
+def test_rows_hold_all_and_nothing_twice(lengths: list[int]) -> None:
+    places = pack(lengths)
+    taken = {
+        (row, column + offset)
+        for (row, column), length in zip(places, lengths, strict=True)
+        for offset in range(length)
+    }
+    assert len(taken) == sum(lengths)
+    ends = [max(column for row, column in taken if row == one) + 1 for one in {row for row, _ in taken}]
+    assert max(row for row, _ in taken) + 1 == len(ends)
+    assert max(ends) <= 3 * max(lengths)
+    assert max(ends) - min(ends) <= max(lengths)
