@@ -1,0 +1,188 @@
+"""Every backend against a loop over rows, tokens and experts: values, gradients, types, compilation."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from octavius.lora_moe.backends import BACKENDS, fold
+
+TYPES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.03}
+"""How far a result may lie from the loop in float64, relative to its norm."""
+
+
+@dataclass
+class Case:
+    """Inputs of a backend; `kept` weights of a row of the gate are not zero."""
+
+    x: Tensor
+    down: Tensor
+    up: Tensor
+    gate: Tensor
+    kept: int
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.x, self.down, self.up, self.gate
+
+
+def loop(x: Tensor, down: Tensor, up: Tensor, gate: Tensor) -> Tensor:
+    """One token and one expert at a time, each a plain LoRA."""
+    experts = gate.shape[-1]
+    rank = up.shape[1] // experts
+    if x.dim() == 2:
+        return loop(x[:, None], down, up, gate)[:, 0]
+    rows = []
+    for row in range(len(x)):
+        tokens = []
+        for token in range(x.shape[1]):
+            weights = gate[row if len(gate) > 1 else 0]
+            weights = weights[token] if weights.dim() == 2 else weights
+            total = torch.zeros(len(up), dtype=x.dtype)
+            for expert in range(experts):
+                part = slice(expert * rank, (expert + 1) * rank)
+                a = down if len(down) == rank else down[part]
+                total = total + weights[expert] * (up[:, part] @ (a @ x[row, token]))
+            tokens.append(total)
+        rows.append(torch.stack(tokens))
+    return torch.stack(rows)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Any shape, with a sparse gate of samples, of tokens, or of one row for all."""
+    torch.manual_seed(draw(st.integers(0, 999)))
+    rows, tokens = draw(st.integers(1, 4)), draw(st.integers(0, 4))
+    experts, rank = draw(st.integers(1, 5)), draw(st.integers(1, 4))
+    width, width_out = draw(st.integers(1, 7)), draw(st.integers(1, 7))
+    kind = draw(st.sampled_from(["samples", "one row", "tokens"] if tokens else ["samples", "one row"]))
+    shared, kept = draw(st.booleans()), draw(st.integers(1, experts))
+    x = torch.randn((rows, tokens, width) if tokens else (rows, width), dtype=torch.float64)
+    x = F.dropout(x, draw(st.sampled_from([0.0, 0.5])))
+    down = torch.randn(rank if shared else experts * rank, width, dtype=torch.float64)
+    up = torch.randn(width_out, experts * rank, dtype=torch.float64)
+    lines = {"samples": (rows,), "one row": (1,), "tokens": (rows, tokens)}[kind]
+    gate = torch.zeros(*lines, experts, dtype=torch.float64)
+    for line in gate.view(-1, experts):
+        line[torch.randperm(experts)[:kept]] = torch.randn(kept, dtype=torch.float64)
+    return Case(x, down, up, gate, kept)
+
+
+def assert_near(found: Tensor, expected: Tensor, tolerance: float) -> None:
+    assert found.shape == expected.shape
+    assert (found.double() - expected).norm() <= tolerance * (1 + expected.norm())
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("backend", BACKENDS)
+@settings(max_examples=30, deadline=None)
+@given(case=cases(), data=st.data())
+def test_values_and_gradients_equal_the_loop(
+    backend: str, dtype: torch.dtype, case: Case, data: st.DataObject
+) -> None:
+    """The experts and the gate are kept in float32 under bfloat16 inputs, as in training."""
+    kinds = [dtype] + [torch.promote_types(dtype, torch.float32)] * 3
+    ours = [t.to(kind).requires_grad_() for t, kind in zip(case.tensors(), kinds, strict=True)]
+    exact = [t.detach().double().requires_grad_() for t in ours]
+    x, down, up, gate = ours
+    found, expected = BACKENDS[backend](x, down, up, gate, case.kept), loop(*exact)
+    assert found.dtype == dtype
+    assert_near(found, expected, TYPES[dtype])
+    slope = torch.randn_like(expected).to(dtype)
+    grads = torch.autograd.grad(found, ours, slope)
+    oracle = torch.autograd.grad(expected, exact, slope.double())
+    for name, mine, right in zip(["x", "down", "up", "gate"], grads, oracle, strict=True):
+        if name == "gate" and backend == "gathered":  # those left out get no gradient
+            assert mine[case.gate == 0].abs().sum() == 0
+            right = right * (case.gate != 0)
+        assert_near(mine, right, TYPES[dtype])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shared", [False, True])
+def test_second_order_gradients(backend: str, shared: bool) -> None:
+    torch.manual_seed(0)
+    x, down, up = torch.randn(2, 3, 4), torch.randn(2 if shared else 6, 4), torch.randn(5, 6)
+    gate = torch.tensor([[0.3, 0.0, 0.7], [0.0, 0.9, 0.1]])
+    inputs = [t.double().requires_grad_() for t in (x, down, up)]
+
+    def run(*tensors: Tensor) -> Tensor:
+        return BACKENDS[backend](*tensors, gate.double(), 2)
+
+    assert torch.autograd.gradcheck(run, inputs)
+    assert torch.autograd.gradgradcheck(run, inputs)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shared", [False, True])
+def test_autocast_computes_in_bf16_and_keeps_gradients_in_fp32(backend: str, shared: bool) -> None:
+    torch.manual_seed(0)
+    x, down, up = torch.randn(2, 8, 64), torch.randn(8 if shared else 24, 64) / 8, torch.randn(32, 24)
+    tensors = [t.requires_grad_() for t in (x, down, up, torch.rand(2, 3))]
+    expected = loop(*(t.detach().double() for t in tensors))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = BACKENDS[backend](*tensors, 3)
+    assert found.dtype == torch.bfloat16
+    assert_near(found, expected, 0.03)
+    grads = torch.autograd.grad(found.float().square().sum(), tensors)
+    assert {grad.dtype for grad in grads} == {torch.float32}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shared", [False, True])
+def test_compiles_without_a_graph_break(backend: str, shared: bool) -> None:
+    torch.manual_seed(0)
+    torch.compiler.reset()
+    compiled = torch.compile(BACKENDS[backend], fullgraph=True, dynamic=False, backend="aot_eager")
+    down, up = torch.randn(2 if shared else 6, 4), torch.randn(5, 6)
+    for gate in (torch.rand(2, 3), torch.rand(2, 7, 3)):
+        tensors = [t.requires_grad_() for t in (torch.randn(2, 7, 4), down, up, gate)]
+        found, expected = compiled(*tensors, 3), BACKENDS[backend](*tensors, 3)
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(
+            torch.autograd.grad(found.square().sum(), tensors),
+            torch.autograd.grad(expected.square().sum(), tensors),
+        )
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_folded_adds_up_experts(shared: bool) -> None:
+    torch.manual_seed(0)
+    down, up, gate = torch.randn(2 if shared else 6, 4), torch.randn(5, 6), torch.rand(2, 3)
+    found = fold(down, up, gate)
+    assert found.shape == (2, 5, 4)
+    for row in range(2):
+        expected = torch.zeros(5, 4)
+        for expert, (b, weight) in enumerate(zip(up.split(2, dim=1), gate[row], strict=True)):
+            expected += weight * b @ (down if shared else down[2 * expert : 2 * expert + 2])
+        torch.testing.assert_close(found[row], expected)
+    torch.testing.assert_close(fold(down, up, gate[0]), found[0])
+
+
+def test_a_gate_of_tokens_for_all_rows_is_not_mixed_up() -> None:
+    torch.manual_seed(0)
+    x, down, up, gate = torch.randn(3, 4, 5), torch.randn(6, 5), torch.randn(5, 6), torch.rand(1, 4, 3)
+    expected = loop(x, down, up, gate.expand(3, -1, -1))
+    for backend in BACKENDS.values():
+        torch.testing.assert_close(backend(x, down, up, gate, 3), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_tensor_of_experts_by_width_is_kept(backend: str) -> None:
+    """Whatever autograd keeps is smaller than tokens by experts by width."""
+    torch.manual_seed(0)
+    tokens, experts, width = 64, 8, 16
+    down, up = (torch.randn(experts * 2, width), torch.randn(width, experts * 2))
+    tensors = [t.requires_grad_() for t in (torch.randn(2, tokens, width), down, up)]
+    sizes: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        BACKENDS[backend](*tensors, torch.rand(2, experts), 2)
+    assert max(sizes) <= 2 * tokens * width
