@@ -1,22 +1,25 @@
 """Inputs, experts and gate weights come in, the experts' weighed sum goes out: one sum, three ways to compute it.
 
-    y = sum over e of g_e B_e A_e x
+    y = sum over e of g_e B_e A_e (x * mask)
 
 `down` holds the A of all experts under each other, (E * R, D), or one A that all share, (R, D); `up` holds the B of
-all experts beside each other, (D_out, E * R). `gate` is a row for each sample, (B, E), a row for each token,
-(B, T, E), or a single row for all, (1, E); its weights are scaled already. Every way gives the same values and
-gradients, in the type of x (or of autocast); products with a weight are made and summed up in the gate's type.
-No way makes a tensor of experts by width for every token.
+all experts beside each other, (D_out, E * R). `gate` has a row for each sample, (B, E), for each token, (B, T, E), or
+one for all, (1, E); its weights are scaled already. `mask` is dropout's: true where an input stays. Every way gives
+the same values and gradients, in the type of x (or of autocast); products with a weight are made and summed up in the
+gate's type. None makes a tensor of experts by width for every token.
 """
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from octavius.lora_moe.low_rank import low_rank
 
 
-def concatenated(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int = 0) -> Tensor:
+def concatenated(
+    x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int = 0, mask: Tensor | None = None
+) -> Tensor:
     """All experts as one low-rank pair of width E * R, with the gate between its halves.
 
     Args:
@@ -25,20 +28,21 @@ def concatenated(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int = 
         up: B of all experts, (D_out, E * R).
         gate: weights (B, E), (B, T, E) or (1, E).
         kept: of no use here.
+        mask: where x is not dropped, (B, ..., D).
 
     Returns:
         (B, ..., D_out).
     """
-    # The small matrices are cast to x, not x to them: a cast x would be kept for backward at full width.
-    hidden = F.linear(x, down.to(x.dtype))
-    hidden = hidden.unflatten(-1, (-1, up.shape[1] // gate.shape[-1]))  # (B, ..., E, R); (B, ..., 1, R) of one A
-    if gate.dim() < x.dim():
-        gate = gate.reshape(len(gate), *[1] * (x.dim() - 2), -1)
-    gated = (hidden * gate.unsqueeze(-1)).flatten(-2)
-    return F.linear(gated.to(hidden.dtype), up.to(hidden.dtype))
+    a, b = _split(down, up, gate.shape[-1])
+    weights = gate if gate.dim() == 3 else gate.unsqueeze(1)
+    shape = len(x), -1, x.shape[-1]
+    mask = None if mask is None else mask.reshape(shape)
+    return low_rank(x.reshape(shape), a, b, weights, None, mask).reshape(*x.shape[:-1], -1)
 
 
-def gathered(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int) -> Tensor:
+def gathered(
+    x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int, mask: Tensor | None = None
+) -> Tensor:
     """Only the matrices of the experts that a row uses, copied out for it, in batched products.
 
     Args:
@@ -48,26 +52,22 @@ def gathered(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int) -> Te
         gate: weights (B, E), (B, T, E) or (1, E), at most `kept` of a row not zero. Those that are left out get
             the gradient 0: a gate that cuts to its largest weights passes none to the others anyway.
         kept: how many experts of a row are computed, 1..E.
+        mask: where x is not dropped, (B, ..., D).
 
     Returns:
         (B, ..., D_out).
     """
-    gate, rows = _rows(x, gate)
-    experts, rank = gate.shape[1], up.shape[1] // gate.shape[1]
+    a, b = _split(down, up, gate.shape[-1])
+    gate, rows, mask = _groups(x, gate, mask)
     chosen = gate.detach().abs().topk(kept, dim=-1).indices
-    hidden = F.linear(rows, down.to(x.dtype)).unsqueeze(2) if _is_shared(down, up) else None
-    if hidden is None:
-        picked = down.unflatten(0, (experts, rank)).index_select(0, chosen.flatten())
-        picked = picked.reshape(len(rows), kept * rank, -1).to(x.dtype)
-        hidden = torch.bmm(rows, picked.mT).unflatten(-1, (kept, rank))  # (B, T, kept, R)
-    gated = (hidden * gate.gather(1, chosen)[:, None, :, None]).flatten(-2).to(hidden.dtype)
-    picked = up.unflatten(1, (experts, rank)).index_select(1, chosen.flatten())
-    picked = picked.reshape(-1, len(rows), kept * rank).to(hidden.dtype)
-    return torch.bmm(gated, picked.permute(1, 2, 0)).reshape(*x.shape[:-1], -1)
+    weights = gate.gather(1, chosen).unsqueeze(1)
+    return low_rank(rows, a, b, weights, chosen, mask).reshape(*x.shape[:-1], -1)
 
 
-def merged(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int = 0) -> Tensor:
-    """The matrix that the experts add up to, made once for each row of the gate, then applied.
+def merged(
+    x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int = 0, mask: Tensor | None = None
+) -> Tensor:
+    """The matrix that the experts add up to, made for each row of the gate, then applied.
 
     Of experts that share A only the halves B are added up, to the B of one plain LoRA.
 
@@ -77,18 +77,21 @@ def merged(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int = 0) -> 
         up: B of all experts, (D_out, E * R).
         gate: weights (B, E), (B, T, E) or (1, E).
         kept: of no use here.
+        mask: where x is not dropped, (B, ..., D).
 
     Returns:
         (B, ..., D_out).
     """
-    gate, rows = _rows(x, gate)
-    if _is_shared(down, up):
-        rows = F.linear(rows, down.to(x.dtype))
-        experts = up.unflatten(1, (gate.shape[1], -1)).movedim(1, 0)
-        matrix = torch.tensordot(gate, experts.to(gate.dtype), 1)
+    a, b = _split(down, up, gate.shape[-1])
+    gate, rows, mask = _groups(x, gate, mask)
+    if len(a) == 1:  # one B for each row of the gate, as if these were the experts, each chosen by its own rows
+        mixed = torch.einsum("ge,oer->ogr", gate, b.to(gate.dtype))
+        own = None if len(gate) == 1 else torch.arange(len(gate), device=gate.device).unsqueeze(1)
+        y = low_rank(rows, a, mixed, gate.new_ones(1, 1, 1), own, mask)
     else:
-        matrix = fold(down, up, gate)
-    return torch.bmm(rows, matrix.to(rows.dtype).mT).reshape(*x.shape[:-1], -1)
+        matrix = fold(down, up, gate).to(x.dtype)
+        y = torch.bmm(rows if mask is None else rows * mask, matrix.mT)
+    return y.reshape(*x.shape[:-1], -1)
 
 
 def fold(down: Tensor, up: Tensor, gate: Tensor) -> Tensor:
@@ -102,28 +105,27 @@ def fold(down: Tensor, up: Tensor, gate: Tensor) -> Tensor:
     Returns:
         Matrices (..., D_out, D), in the type of the gate (or of autocast).
     """
-    experts = gate.shape[-1]
-    weighed = up.unflatten(1, (experts, -1)) * gate[..., None, :, None]  # (..., D_out, E, R)
-    if _is_shared(down, up):
-        return weighed.sum(-2) @ down.to(weighed.dtype)
-    return weighed.flatten(-2) @ down.to(weighed.dtype)
+    a, b = _split(down, up, gate.shape[-1])
+    weighed = b * gate[..., None, :, None]  # (..., D_out, E, R)
+    weighed = weighed.sum(-2) if len(a) == 1 else weighed.flatten(-2)
+    return weighed @ down.to(weighed.dtype)
 
 
-BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]] = {
-    "concatenated": concatenated,
-    "gathered": gathered,
-    "merged": merged,
-}
+Backend = Callable[[Tensor, Tensor, Tensor, Tensor, int, Tensor | None], Tensor]
+
+BACKENDS: dict[str, Backend] = {"concatenated": concatenated, "gathered": gathered, "merged": merged}
 """The ways to compute the sum, by name."""
 
 
-def _is_shared(down: Tensor, up: Tensor) -> bool:
-    """Whether all experts have one A (one expert alone has as well, and either way is right for it)."""
-    return down.shape[0] != up.shape[1]
+def _split(down: Tensor, up: Tensor, experts: int) -> tuple[Tensor, Tensor]:
+    """The experts apart: A (E, R, D), or (1, R, D) when it is shared, and B (D_out, E, R)."""
+    b = up.unflatten(1, (experts, -1))
+    return down.unflatten(0, (-1, b.shape[-1])), b
 
 
-def _rows(x: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
-    """A gate (G, E) of one row for each group of equal weights, and the inputs of each, (G, T, D)."""
+def _groups(x: Tensor, gate: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A gate (G, E), and the inputs of each of its rows with their mask, (G, T, D)."""
     if gate.dim() == 3:
         gate = gate.expand(*x.shape[:-1], -1).flatten(0, 1)
-    return gate, x.reshape(len(gate), -1, x.shape[-1])
+    shape = len(gate), -1, x.shape[-1]
+    return gate, x.reshape(shape), None if mask is None else mask.reshape(shape)

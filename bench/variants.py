@@ -1,0 +1,127 @@
+"""A frozen model comes in, the same model with one kind of adapter goes out: ours, PEFT's, and what others do."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+
+from octavius.lora_moe import Routing, inject
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all variants of one table have in common."""
+
+    experts: int
+    rank: int
+    top_k: int
+    dropout: float
+
+    def gate(self, samples: int, device: str) -> Tensor:
+        """Weights (B, E) of `top_k` experts a sample, drawn at random, that ask for a gradient."""
+        kept = min(self.top_k, self.experts)
+        weights = torch.zeros(samples, self.experts)
+        for row in weights:
+            row[torch.randperm(self.experts)[:kept]] = torch.rand(kept).softmax(0)
+        return weights.to(device).requires_grad_()
+
+
+class ExpertLoop(nn.Module):
+    """Every expert a LoRA of its own, one after another: what most implementations of LoRA experts do."""
+
+    def __init__(self, base: nn.Linear, settings: Settings, routing: Routing) -> None:
+        super().__init__()
+        self.base, self.routing, self.dropout = base, routing, nn.Dropout(settings.dropout)
+        options = {"bias": False, "device": base.weight.device, "dtype": torch.float32}
+        self.down = nn.ModuleList(
+            nn.Linear(base.in_features, settings.rank, **options) for _ in range(settings.experts)
+        )
+        self.up = nn.ModuleList(
+            nn.Linear(settings.rank, base.out_features, **options) for _ in range(settings.experts)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The base plus each expert by its weight."""
+        out, dropped, gate = self.base(x), self.dropout(x), self.routing.for_rows(len(x))
+        for expert, (down, up) in enumerate(zip(self.down, self.up, strict=True)):
+            out = out + gate[:, expert, None, None].to(out.dtype) * up(down(dropped))
+        return out
+
+
+class PublishedEinsum(nn.Module):
+    """All experts in full width for every token, (B, T, E, D_out), then their weighed sum."""
+
+    def __init__(self, base: nn.Linear, settings: Settings, routing: Routing) -> None:
+        super().__init__()
+        self.base, self.routing, self.dropout = base, routing, nn.Dropout(settings.dropout)
+        experts, rank, device = settings.experts, settings.rank, base.weight.device
+        self.down = nn.Parameter(torch.randn(experts, base.in_features, rank, device=device) / 64)
+        self.up = nn.Parameter(torch.zeros(experts, rank, base.out_features, device=device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The base plus the experts."""
+        out, dropped, gate = self.base(x), self.dropout(x), self.routing.for_rows(len(x))
+        hidden = torch.einsum("btd,edr->bter", dropped, self.down.to(x.dtype))
+        full = torch.einsum("bter,ero->bteo", hidden, self.up.to(hidden.dtype))
+        return out + torch.einsum("bteo,be->bto", full, gate.to(full.dtype)).to(out.dtype)
+
+
+Adapt = Callable[[nn.Module, list[str], Settings, Routing], nn.Module]
+
+
+def frozen(model: nn.Module, targets: list[str], settings: Settings, routing: Routing) -> nn.Module:  # noqa: ARG001
+    """No adapter."""
+    return model.requires_grad_(False)
+
+
+def peft(times: Callable[[Settings], int]) -> Adapt:
+    """PEFT's LoRA of so many times the rank."""
+
+    def adapt(model: nn.Module, targets: list[str], settings: Settings, routing: Routing) -> nn.Module:  # noqa: ARG001
+        rank = settings.rank * times(settings)
+        config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=settings.dropout, target_modules=targets)
+        return get_peft_model(model, config)  # type: ignore[arg-type]
+
+    return adapt
+
+
+def ours(model: nn.Module, targets: list[str], settings: Settings, routing: Routing) -> nn.Module:
+    """LoRA-MoE."""
+    rank = settings.rank
+    inject(model, targets, settings.experts, rank, rank, settings.dropout, routing)
+    return model
+
+
+def swapped(kind: type[ExpertLoop] | type[PublishedEinsum]) -> Adapt:
+    """Each target in a module of this kind."""
+
+    def adapt(model: nn.Module, targets: list[str], settings: Settings, routing: Routing) -> nn.Module:
+        model.requires_grad_(False)
+        for name, module in list(model.named_modules()):
+            if isinstance(module, nn.Linear) and name.rpartition(".")[2] in targets:
+                parent, _, child = name.rpartition(".")
+                setattr(model.get_submodule(parent), child, kind(module, settings, routing))
+        return model
+
+    return adapt
+
+
+VARIANTS: dict[str, Adapt] = {
+    "frozen, no adapter": frozen,
+    "PEFT LoRA of rank r": peft(lambda settings: 1),  # noqa: ARG005
+    "PEFT LoRA of rank E x r": peft(lambda settings: settings.experts),
+    "LoRA-MoE": ours,
+    "a loop over experts": swapped(ExpertLoop),
+    "published einsum": swapped(PublishedEinsum),
+}
+
+
+def make(name: str, model: nn.Module, targets: list[str], settings: Settings) -> tuple[nn.Module, Routing]:
+    """A copy of the model that shares its frozen weights, with adapters, and the routing they read."""
+    torch.manual_seed(0)
+    copy = deepcopy(model, {id(tensor): tensor for tensor in model.parameters()})
+    routing = Routing()
+    return VARIANTS[name](copy, targets, settings, routing).train(), routing
