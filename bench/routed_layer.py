@@ -34,7 +34,9 @@ def measure(options: argparse.Namespace, experts: int) -> list[list[str]]:
     dtype = getattr(torch, options.dtype)
     settings = Settings(experts, options.rank, options.top_k, options.dropout)
     base = Single(options.width, device, dtype)
-    x = torch.randn(options.samples, options.tokens, options.width, device=device, dtype=dtype).requires_grad_()
+    x = torch.randn(
+        options.samples, options.tokens, options.width, device=device, dtype=dtype
+    ).requires_grad_()
     gate = settings.gate(options.samples, device)
     steps, kept = {}, {}
     for name in options.variants:
@@ -73,7 +75,9 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=32, help="of one expert")
     parser.add_argument("--top_k", type=int, default=2, help="experts that a sample uses")
     parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the frozen layer")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default="float32", help="of the frozen layer"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     options = parser.parse_args()

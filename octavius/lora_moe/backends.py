@@ -18,7 +18,12 @@ from octavius.lora_moe.low_rank import low_rank
 
 
 def concatenated(
-    x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int = 0, mask: Tensor | None = None
+    x: Tensor,
+    down: Tensor,
+    up: Tensor,
+    gate: Tensor,
+    kept: int = 0,  # noqa: ARG001
+    mask: Tensor | None = None,
 ) -> Tensor:
     """All experts as one low-rank pair of width E * R, with the gate between its halves.
 
@@ -65,7 +70,12 @@ def gathered(
 
 
 def merged(
-    x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int = 0, mask: Tensor | None = None
+    x: Tensor,
+    down: Tensor,
+    up: Tensor,
+    gate: Tensor,
+    kept: int = 0,  # noqa: ARG001
+    mask: Tensor | None = None,
 ) -> Tensor:
     """The matrix that the experts add up to, made for each row of the gate, then applied.
 
@@ -84,7 +94,9 @@ def merged(
     """
     a, b = _split(down, up, gate.shape[-1])
     gate, rows, mask = _groups(x, gate, mask)
-    if len(a) == 1:  # one B for each row of the gate, as if these were the experts, each chosen by its own rows
+    if (
+        len(a) == 1
+    ):  # one B for each row of the gate, as if these were the experts, each chosen by its own rows
         mixed = torch.einsum("ge,oer->ogr", gate, b.to(gate.dtype))
         own = None if len(gate) == 1 else torch.arange(len(gate), device=gate.device).unsqueeze(1)
         y = low_rank(rows, a, mixed, gate.new_ones(1, 1, 1), own, mask)
@@ -115,6 +127,37 @@ Backend = Callable[[Tensor, Tensor, Tensor, Tensor, int, Tensor | None], Tensor]
 
 BACKENDS: dict[str, Backend] = {"concatenated": concatenated, "gathered": gathered, "merged": merged}
 """The ways to compute the sum, by name."""
+
+
+def choose(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int) -> str:
+    """The name of the backend that is the fastest for inputs of these sizes.
+
+    A rule fitted to times on a CPU (`docs/benchmarks.md`). Measured in tokens that one expert is applied to, copying
+    its matrices for one row costs as much as 80 tokens, reading them in place as much as 8. Experts of one A are
+    added up when there are more than some 300 tokens by experts in a row, others only without autograd, where the
+    matrix of full width is not kept, and where adding up takes fewer multiplications.
+
+    Args:
+        x: inputs (B, ..., D); of all arguments only the sizes count.
+        down: A of all experts, (E * R, D), or of all together, (R, D).
+        up: B of all experts, (D_out, E * R).
+        gate: weights (B, E), (B, T, E) or (1, E).
+        kept: how many experts a row uses at most.
+    """
+    experts, rows, width = gate.shape[-1], len(gate), x.shape[-1]
+    if gate.dim() == 3 or experts == 1:
+        return "concatenated"
+    tokens = x.numel() // (rows * width)
+    if len(down) < up.shape[1]:
+        return "merged" if tokens * experts >= 300 else "concatenated"
+    applied = len(down) // experts * (width + len(up))  # multiplications of one expert on one token
+    costs = {
+        "concatenated": applied * experts * (rows * tokens + 8),
+        "gathered": applied * kept * rows * (tokens + 80),
+    }
+    if not torch.is_grad_enabled():
+        costs["merged"] = rows * width * len(up) * (len(down) + tokens)
+    return min(costs, key=costs.__getitem__)
 
 
 def _split(down: Tensor, up: Tensor, experts: int) -> tuple[Tensor, Tensor]:

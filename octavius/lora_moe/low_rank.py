@@ -2,9 +2,9 @@
 
     y = sum over e of w_e B_e A_e (x * mask)
 
-Plain autograd would keep the masked input in full width, the hidden values before and after weighing, and the copies
-of matrices that were cast or picked out. Here it keeps x itself, which the base's other readers share, the mask in one
-byte a number, and the hidden values once; the rest is made again from them.
+Plain autograd would keep the masked input in full width, the hidden values before and after weighing, and copies of
+matrices that were cast or picked out. Here it keeps x itself, which other readers of x share, the mask in one byte a
+number, and the hidden values once; the rest is made again from them.
 """
 
 from typing import Any
@@ -67,7 +67,7 @@ class _LowRank(torch.autograd.Function):
         x, down, up, weights, chosen, mask, hidden = ctx.saved_tensors
         x_wanted, down_wanted, up_wanted, weights_wanted = ctx.needs_input_grad[:4]
         dtype, picked = hidden.dtype, None if len(down) == 1 else chosen
-        slope, weights = slope.to(dtype), weights.unsqueeze(-1)
+        slope, weights, mask = slope.to(dtype), weights.unsqueeze(-1), _factors(mask, dtype)
         slope_up = slope_weights = slope_down = slope_x = None
         if up_wanted:
             gated = (hidden * weights).flatten(-2).to(dtype)
@@ -79,7 +79,7 @@ class _LowRank(torch.autograd.Function):
         if down_wanted or x_wanted:
             slope_hidden = (slope_gated * weights).sum_to_size(hidden.shape).flatten(-2).to(dtype)
         if down_wanted:
-            slope_down = _matrix_slope(slope_hidden, _masked(x, mask).to(dtype), down, picked, 0)
+            slope_down = _matrix_slope(slope_hidden, _masked(x.to(dtype), mask), down, picked, 0)
         if x_wanted:
             slope_x = _masked(torch.matmul(slope_hidden, _down(down, picked, dtype)), mask)
         return slope_x, slope_down, slope_up, slope_weights, None, None
@@ -92,10 +92,15 @@ def _forward(
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     a = _down(down, None if len(down) == 1 else chosen, dtype)
-    hidden = _apply(_masked(x, mask).to(dtype), a).unflatten(-1, (-1, up.shape[-1]))
+    hidden = _apply(_masked(x.to(dtype), _factors(mask, dtype)), a).unflatten(-1, (-1, up.shape[-1]))
     # Weights in fp32 promote this product.
     gated = (hidden * weights.unsqueeze(-1)).flatten(-2).to(dtype)
     return _apply(gated, _up(up, chosen, dtype)), hidden
+
+
+def _factors(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """The mask in the type of what it multiplies: booleans would be converted at each product."""
+    return None if mask is None else mask.to(dtype)
 
 
 def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -123,7 +128,9 @@ def _up(up: Tensor, chosen: Tensor | None, dtype: torch.dtype) -> Tensor:
     return picked.reshape(len(up), len(chosen), -1).transpose(0, 1).to(dtype)
 
 
-def _matrix_slope(slope: Tensor, values: Tensor, part: Tensor, chosen: Tensor | None, experts_at: int) -> Tensor:
+def _matrix_slope(
+    slope: Tensor, values: Tensor, part: Tensor, chosen: Tensor | None, experts_at: int
+) -> Tensor:
     """The gradient of `down` or `up`, from that of what it made (G, T, M) and what it was applied to, (G, T, N)."""
     if chosen is None:
         return (slope.flatten(0, 1).T @ values.flatten(0, 1)).view_as(part)

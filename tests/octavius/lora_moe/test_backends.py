@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from octavius.lora_moe.backends import BACKENDS, fold
+from octavius.lora_moe.backends import BACKENDS, choose, fold
 
 TYPES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.03}
 """How far a result may lie from the loop in float64, relative to its norm."""
@@ -79,10 +79,8 @@ def assert_near(found: Tensor, expected: Tensor, tolerance: float) -> None:
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=30, deadline=None)
-@given(case=cases(), data=st.data())
-def test_values_and_gradients_equal_the_loop(
-    backend: str, dtype: torch.dtype, case: Case, data: st.DataObject
-) -> None:
+@given(case=cases())
+def test_values_and_gradients_equal_the_loop(backend: str, dtype: torch.dtype, case: Case) -> None:
     """The experts and the gate are kept in float32 under bfloat16 inputs, as in training."""
     kinds = [dtype] + [torch.promote_types(dtype, torch.float32)] * 3
     ours = [t.to(kind).requires_grad_() for t, kind in zip(case.tensors(), kinds, strict=True)]
@@ -174,3 +172,37 @@ def test_no_tensor_of_experts_by_width_is_kept(backend: str) -> None:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         BACKENDS[backend](*tensors, torch.rand(2, experts), 2, None)
     assert max(sizes) <= 2 * tokens * width
+
+
+@pytest.mark.parametrize(
+    ("rows", "tokens", "experts", "kept", "shared", "expected"),
+    [
+        (2, 256, 4, 2, False, "gathered"),  # training with long rows: half the experts are half the work
+        (8, 64, 32, 2, False, "gathered"),
+        (8, 1, 4, 2, False, "concatenated"),  # a step of generation: copies cost more than they save
+        (8, 1, 32, 2, False, "concatenated"),
+        (1, 1, 32, 2, False, "gathered"),  # one question: two of 32 are copied
+        (2, 256, 4, 4, False, "concatenated"),  # nothing can be left out
+        (8, 16, 4, 2, True, "concatenated"),
+        (2, 256, 4, 2, True, "merged"),
+        (2, 256, 1, 1, False, "concatenated"),
+    ],
+)
+def test_the_choice_by_size(
+    rows: int, tokens: int, experts: int, kept: int, shared: bool, expected: str
+) -> None:
+    down, up = torch.empty((1 if shared else experts) * 32, 576), torch.empty(576, experts * 32)
+    assert choose(torch.empty(rows, tokens, 576), down, up, torch.empty(rows, experts), kept) == expected
+
+
+def test_experts_are_added_up_in_full_width_only_without_autograd() -> None:
+    sizes = torch.empty(1, 1024, 256), torch.empty(1024, 256), torch.empty(256, 1024), torch.empty(1, 32)
+    assert choose(*sizes, 32) == "concatenated"
+    with torch.no_grad():
+        assert choose(*sizes, 32) == "merged"
+        assert choose(*sizes, 2) == "gathered"
+
+
+def test_each_token_by_itself_is_concatenated() -> None:
+    sizes = torch.empty(2, 256, 8), torch.empty(8, 8), torch.empty(8, 8), torch.empty(2, 256, 4)
+    assert choose(*sizes, 1) == "concatenated"

@@ -1,0 +1,181 @@
+"""A decoder with routed LoRA experts comes in, time and memory of a training step against other ways go out.
+
+    python bench/decoder_step.py --shape smollm2-135m --experts 4
+
+A step is forward, backward down to the input embeddings, as with projectors in front, and AdamW. The decoder is the
+body of a LLaMA without its head, with experts in q, k, v and o, all weights random; the frozen ones are shared
+between the variants. Every round runs all of them after another, the ratios are medians over the rounds. Kept for
+backward is what autograd keeps besides parameters and inputs, and the adapters' share of it is what the frozen
+decoder does not keep. The peak is that of a process of its own, of one step, above what it held before the model.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from measuring import ask_anew, held_megabytes, in_turns, kept_bytes, machine, peak_megabytes, ratio, table
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaModel
+from variants import VARIANTS, Settings, make
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
+SHAPES: dict[str, dict[str, int]] = {
+    "llama-7b-layer": {
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "num_hidden_layers": 1,
+    },
+    "smollm2-135m": {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "num_hidden_layers": 30,
+    },
+    "miniature": {
+        "hidden_size": 256,
+        "intermediate_size": 704,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "num_hidden_layers": 6,
+    },
+    "tiny": {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "num_hidden_layers": 2,
+    },
+}
+"""Decoders by name; the last one is to try the program."""
+
+
+def decoder(options: argparse.Namespace) -> LlamaModel:
+    """The frozen decoder."""
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=16, use_cache=False, **SHAPES[options.shape])
+    return LlamaModel(config).to(options.device, getattr(torch, options.dtype))
+
+
+def prepare(
+    name: str, base: LlamaModel, options: argparse.Namespace, experts: int
+) -> tuple[nn.Module, Callable[[], Tensor], Callable[[], Any], list[Tensor]]:
+    """A variant, its forward pass, its whole step, and the inputs."""
+    settings = Settings(experts, options.rank, options.top_k, options.dropout)
+    model, routing = make(name, base, TARGETS, settings)
+    width = SHAPES[options.shape]["hidden_size"]
+    x = torch.randn(options.samples, options.tokens, width, device=options.device)
+    x = x.to(getattr(torch, options.dtype)).requires_grad_()
+    gate = settings.gate(options.samples, options.device)
+    trained = [part for part in model.parameters() if part.requires_grad]
+    optimizer = torch.optim.AdamW([*trained, gate], 1e-4)
+    if options.compile:
+        model.compile(dynamic=False)
+
+    def forward() -> Tensor:
+        with torch.autocast(options.device, torch.bfloat16, enabled=options.autocast), routing.use(gate):
+            return model(inputs_embeds=x).last_hidden_state.float().square().mean()
+
+    def step() -> None:
+        forward().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        x.grad = None
+
+    return model, forward, step, [x, gate]
+
+
+def measure(options: argparse.Namespace, experts: int) -> list[list[str]]:
+    """The rows of all variants with so many experts."""
+    base = decoder(options)
+    made = {name: prepare(name, base, options, experts) for name in options.variants}
+    taken = in_turns({name: step for name, (_, _, step, _) in made.items()}, options.rounds, 2)
+    kept = {name: kept_bytes(forward, model, x) / 2**20 for name, (model, forward, _, x) in made.items()}
+    del made, base
+    frozen = kept.get("frozen, no adapter", float("nan"))
+    peaks = {name: peak_anew(name, options, experts) for name in options.variants}
+    compared = options.compared
+    return [
+        [
+            str(experts),
+            name,
+            f"{1000 * statistics.median(times):.0f}",
+            f"{ratio(times, taken[compared]):.2f}",
+            f"{kept[name]:.1f}",
+            f"{kept[name] - frozen:.1f}",
+            f"{peaks[name]:.0f}",
+            f"{peaks[name] / peaks[compared]:.2f}",
+        ]
+        for name, times in taken.items()
+    ]
+
+
+def peak_anew(name: str, options: argparse.Namespace, experts: int) -> float:
+    """The peak memory of a variant in MiB, asked of a process of its own."""
+    values = {
+        "shape": options.shape,
+        "samples": options.samples,
+        "tokens": options.tokens,
+        "experts": experts,
+    }
+    values |= {
+        "rank": options.rank,
+        "top_k": options.top_k,
+        "dropout": options.dropout,
+        "dtype": options.dtype,
+    }
+    words = [word for key, value in values.items() for word in (f"--{key}", str(value))]
+    switches = [f"--{key}" for key in ("autocast", "compile") if getattr(options, key)]
+    return ask_anew(*words, *switches, "--variants", name, "--compared", name, "--peak_only")
+
+
+def main() -> None:
+    """Prints one table."""
+    options = parse(sys.argv[1:])
+    if options.peak_only:
+        start = held_megabytes()
+        _, _, step, _ = prepare(options.variants[0], decoder(options), options, options.experts[0])
+        print(peak_megabytes(step, start))
+        return
+    print(f"{options.shape}, {options.samples} x {options.tokens} tokens, r = {options.rank}, ", end="")
+    print(f"top-{options.top_k}, dropout {options.dropout:g}, {options.dtype}", end="")
+    print(f"{', autocast' * options.autocast}{', compiled' * options.compile}; {machine()}\n")
+    rows = [row for experts in options.experts for row in measure(options, experts)]
+    header = ["E", "variant", "ms", f"x {options.compared}", "MiB kept for backward", "of it the adapters'"]
+    print(table([*header, "MiB at the peak", f"x {options.compared}"], rows))
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """The options, with the device."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("--shape", choices=list(SHAPES), default="llama-7b-layer")
+    parser.add_argument("--samples", type=int, default=2)
+    parser.add_argument("--tokens", type=int, default=256, help="of a sample")
+    parser.add_argument("--experts", type=int, nargs="+", default=[4])
+    parser.add_argument("--rank", type=int, default=32, help="of one expert")
+    parser.add_argument("--top_k", type=int, default=2, help="experts that a sample uses")
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default="float32", help="of frozen weights"
+    )
+    parser.add_argument("--autocast", action="store_true", help="to bfloat16")
+    parser.add_argument("--compile", action="store_true", help="through torch.compile")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--compared", default="PEFT LoRA of rank r", help="the variant with the ratio 1")
+    parser.add_argument("--peak_only", action="store_true", help="print only the peak of the first variant")
+    options = parser.parse_args(words)
+    if options.compared not in options.variants:
+        parser.error(f"--compared must be one of --variants, found {options.compared!r}")
+    options.device = "cuda" if torch.cuda.is_available() else "cpu"
+    return options
+
+
+if __name__ == "__main__":
+    main()
