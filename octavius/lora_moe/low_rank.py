@@ -37,7 +37,7 @@ def low_rank(
         (G, T, D_out), in the type of x (or of autocast).
     """
     if torch.is_grad_enabled():
-        y: Tensor = _LowRank.apply(x, down, up, weights, chosen, mask)  # type: ignore[no-untyped-call]
+        y: Tensor = _LowRank.apply(x, down, up, weights, chosen, mask)
         return y
     return _forward(x, down, up, weights, chosen, mask)[0]
 
@@ -61,7 +61,7 @@ class _LowRank(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, down, up and weights, in this order."""
         x, down, up, weights, chosen, mask, hidden = ctx.saved_tensors
