@@ -72,5 +72,15 @@ def _unknown(what: str, name: str | Path, kind: str, names: list[str]) -> ValueE
     near = get_close_matches(str(name).lower(), spellings, n=1)
     hint = f" Did you mean '{spellings[near[0]]}'?" if near else ""
     places = ", ".join(dict.fromkeys(str(place) for place in _places(kind)))
-    known = f"Known names: {', '.join(names)}." if names else f"There is nothing in {kind}/ yet."
+    parts: dict[str, list[str]] = {}
+    for known in names:
+        folder, _, last = known.rpartition("/")
+        parts.setdefault(folder, []).append(last)
+    few = [
+        f"{len(held)} in {folder}/"
+        if folder and len(held) > 3
+        else ", ".join(f"{folder}/{last}".lstrip("/") for last in held)
+        for folder, held in parts.items()
+    ]
+    known = f"Known names: {', '.join(few)}." if names else f"There is nothing in {kind}/ yet."
     return ValueError(f"no {what} named '{name}' (looked in {places}).{hint} {known}")

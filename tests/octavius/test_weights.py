@@ -126,6 +126,8 @@ def test_a_file_with_code_in_it_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
         read_checkpoint(tmp_path / "a.ckpt")
     (tmp_path / "b.ckpt").write_text("no checkpoint at all\n")
-    for path in (tmp_path / "b.ckpt", tmp_path, tmp_path / "missing.ckpt"):
+    for path in (tmp_path / "b.ckpt", tmp_path / "missing.ckpt"):
         with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
             read_checkpoint(path)
+    with pytest.raises(ValueError, match="is a folder, expected the file of a checkpoint"):
+        read_checkpoint(tmp_path)
