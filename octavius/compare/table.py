@@ -89,8 +89,10 @@ def summary(long: pd.DataFrame, arms: Sequence[str], differences: Sequence[tuple
         change[f"{one} - {other}"] = _spread(relative, sign=True)
     table = pd.DataFrame(cells)
     table.index.names = ["set", "metric"]
-    table.loc[("", change.index[0]), :] = ""
-    table.loc[("", change.index[0]), change.columns] = change.iloc[0]
+    last = ("", change.index[0])
+    table.loc[last, :] = ""
+    for pair in change:
+        table.loc[last, pair] = change[pair].iloc[0]
     return table
 
 

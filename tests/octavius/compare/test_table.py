@@ -74,6 +74,11 @@ def test_one_seed_has_no_spread() -> None:
     assert table.loc[("q", "acc1")].tolist() == ["0.500", "0.250", "-0.250"]
 
 
+def test_arms_without_a_difference_have_a_table_too(tmp_path: Path) -> None:
+    text = write_tables([run("plain", 0, acc1=0.5)], ["plain"], [], tmp_path / "t")
+    assert "| plain | 0.500 | 100.0 | 1.000 |  |" in text
+
+
 def test_files_hold_every_value(tmp_path: Path) -> None:
     runs = [run(arm, seed, acc1=0.1 * seed) for arm in ("plain", "moe") for seed in (1, 2)]
     text = write_tables(runs, ["plain", "moe"], PAIR, tmp_path / "t")
