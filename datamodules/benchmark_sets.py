@@ -57,8 +57,12 @@ class BenchmarkSets(InstructionDataModule):
         Raises:
             ValueError: an unknown name.
         """
-        options = {"eval_batch_size": configured.eval_batch_size, "workers": configured.workers}
-        super().__init__(**options, seed=configured.seed, processor=configured.processor)
+        super().__init__(
+            eval_batch_size=configured.eval_batch_size,
+            workers=configured.workers,
+            seed=configured.seed,
+            processor=configured.processor,
+        )
         wanted = [name.strip() for name in names.split(",") if name.strip()]
         unknown = [name for name in wanted if name not in SUITE and name != OWN]
         if unknown or not wanted:

@@ -83,7 +83,7 @@ class OctaviusModule(L.LightningModule):
         if projectors is not None:
             begin_with(self.model.projectors, find_checkpoint(projectors))
         if tag_tokens:  # after the experts froze everything
-            words = template or Template()
+            words = template if isinstance(template, Template) else Template()
             tags = (tag for modality in encoders for tag in words.tags.get(modality, ()))
             decoder.add_tokens([SPARE, *dict.fromkeys(tags)])
         self.processor: Processor = self.model.processor(template, max_tokens, test_template)

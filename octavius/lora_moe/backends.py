@@ -132,7 +132,7 @@ BACKENDS: dict[str, Backend] = {"concatenated": concatenated, "gathered": gather
 def choose(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int) -> str:
     """The name of the backend that is the fastest for inputs of these sizes.
 
-    A rule fitted to times on a CPU (`docs/benchmarks.md`). Measured in tokens that one expert is applied to, copying
+    A rule fitted to times on a CPU (`bench/routed_layer.py`). In tokens that one expert is applied to, copying
     its matrices for one row costs as much as 80 tokens, reading them in place as much as 8. Experts of one A are
     added up when there are more than some 300 tokens by experts in a row, others only without autograd, where the
     matrix of full width is not kept, and where adding up takes fewer multiplications.

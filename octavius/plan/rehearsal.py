@@ -78,7 +78,7 @@ class Live(TorchDispatchMode):
 
     def __init__(self, known: Iterable[Tensor]) -> None:
         """Starts at zero; tensors of `known` and views of them never count."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = self.operations = 0
         self._known = [tensor.untyped_storage() for tensor in known]
         self._seen = {id(storage) for storage in self._known}

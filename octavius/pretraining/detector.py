@@ -23,6 +23,7 @@ from octavius.encoders.detector.detector import (
 from octavius.encoders.detector.losses import Truth
 from octavius.encoders.detector.proposals import Proposals, Suppression, suppressed
 from octavius.encoders.rois.proposals import OVERLAP
+from octavius.instruction.crops import inside
 from octavius.instruction.proposals import write_proposals
 from octavius.instruction.sample import Boxes3D, LabelledBox3D
 from octavius.metrics.detection3d import THRESHOLDS, ClassScore, MeanAP3D, class_scores
@@ -144,7 +145,8 @@ class DetectorModule(L.LightningModule):
         golds = [_gold(self._data().classes, boxes, labels) for boxes, labels in truths(batch)]
         found = self.detector.propose(batch.x, batch.batch)
         if self.boxes is not None and self.trainer.testing:
-            leave(self.boxes, batch.name, found)
+            clouds = batch.x.split(batch.batch.bincount(minlength=len(found)).tolist())
+            leave(self.boxes, batch.name, found, clouds)
         self.metric.update([_labelled(self.detector.classes, one) for one in found], golds)
         if not self.told_guesses:
             rng = torch.Generator().manual_seed(place)
@@ -210,10 +212,14 @@ class DetectorModule(L.LightningModule):
         return told
 
 
-def leave(folder: Path, scans: Sequence[str], found: Sequence[Proposals]) -> None:
-    """Writes the surest boxes of each scan, without what a surer one covers, whatever their classes."""
-    for name, one in zip(scans, found, strict=True):
-        kept = suppressed(one.boxes, one.scores, OVERLAP)[:MOST]
+def leave(folder: Path, scans: Sequence[str], found: Sequence[Proposals], clouds: Sequence[Tensor]) -> None:
+    """Writes the surest boxes of each scan that hold a point (of P, 6), without what a surer one covers."""
+    for name, one, points in zip(scans, found, clouds, strict=True):
+        best = suppressed(one.boxes, one.scores, OVERLAP)
+        full = torch.tensor(
+            [len(inside(points, one.boxes[place])) > 0 for place in best.tolist()], dtype=torch.bool
+        )
+        kept = best[full.to(best.device)][:MOST]
         write_proposals(folder / f"{name}.npz", one.boxes[kept], one.scores[kept])
 
 
