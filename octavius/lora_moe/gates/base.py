@@ -1,5 +1,6 @@
 """What a gate reads comes in, what it chose goes out: the one interface of gates, and the cut of a softmax."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -39,7 +40,7 @@ class Asked(NamedTuple):
     media: Tensor | None = None
 
 
-class Gate(nn.Module):
+class Gate(nn.Module, ABC):
     """A gate that chooses once for each instance, for all layers or for each depth.
 
     Args:
@@ -54,9 +55,9 @@ class Gate(nn.Module):
             raise ValueError(f"a gate needs at least 1 expert, found experts = {experts}; 1 is plain LoRA")
         self.experts = experts
 
+    @abstractmethod
     def choices(self, asked: Asked) -> list[Choice]:
         """The choice (B, E) for each depth, or the one that all layers share."""
-        raise NotImplementedError
 
     def forward(
         self,
