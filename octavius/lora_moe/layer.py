@@ -5,8 +5,8 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from octavius.lora_moe.backends import concatenated
 from octavius.lora_moe.gates.token import TokenGate
 from octavius.lora_moe.routing import Routing
 
@@ -114,7 +114,7 @@ class LoRAMoELinear(nn.Module):
                 "make the gate and the layers with the same number of experts"
             )
         out: Tensor = self.base(x)
-        return out + mixture(self.dropout(x), self.lora_A, self.lora_B, gate * self.scale).to(out.dtype)
+        return out + concatenated(self.dropout(x), self.lora_A, self.lora_B, gate * self.scale).to(out.dtype)
 
     def extra_repr(self) -> str:
         """The settings, for printing the model."""
@@ -122,29 +122,6 @@ class LoRAMoELinear(nn.Module):
             f"in_features={self.in_features}, out_features={self.out_features}, experts={self.experts}, "
             f"rank={self.rank}, alpha={self.alpha}" + (", shared_a=True" if self.shared_a else "")
         )
-
-
-def mixture(x: Tensor, down: Tensor, up: Tensor, gate: Tensor) -> Tensor:
-    """Sum over e of g_e B_e A_e x, as one low-rank product with the gate between its halves.
-
-    Args:
-        x: inputs (B, ..., D).
-        down: A of all experts, (E * R, D), or one that they share, (R, D).
-        up: B of all experts, (D_out, E * R).
-        gate: weights (B, E) or, for each token of inputs (B, T, D), (B, T, E), scaled already.
-
-    Returns:
-        (B, ..., D_out), in the type of x (or of autocast).
-    """
-    # The small matrices are cast to x, not x to them: a cast x would be kept for backward at full width.
-    hidden = F.linear(x, down.to(x.dtype))
-    experts = gate.shape[-1]
-    blocks = hidden.unflatten(-1, (-1, up.shape[1] // experts))  # (B, ..., E, R), or (B, ..., 1, R) shared
-    ones = [1] * (x.dim() - gate.dim())
-    weights = gate.reshape(*gate.shape[:-1], *ones, experts, 1)
-    # An fp32 gate promotes this product, so that the gradient of a gate weight is summed up in fp32.
-    gated = (blocks * weights).flatten(-2).to(hidden.dtype)
-    return F.linear(gated, up.to(hidden.dtype))
 
 
 def linear_widths(module: nn.Module) -> tuple[int, int] | None:
