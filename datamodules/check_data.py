@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from datamodules.benchmarks import nr3d, read, scannet, scanqa, scanrefer
+from datamodules.benchmarks import read
 from datamodules.benchmarks.base import BadItemError, DatasetNotFoundError, load_json, take_text
-from datamodules.benchmarks.scans import Scans
+from datamodules.benchmarks.clouds import nr3d, scannet, scanqa, scanrefer
+from datamodules.benchmarks.clouds.scans import Scans
 from datamodules.benchmarks.suite import sources
 from datamodules.sources import Source
 from octavius.instruction.clouds import CloudLoader

@@ -3,14 +3,9 @@
 from collections import Counter
 from pathlib import Path
 
-from datamodules.benchmarks import (
-    celeba,
-    cifar10,
-    class_folder,
-    coco,
-    conversations,
-    flickr30k,
-    lamm,
+from datamodules.benchmarks import conversations, lamm
+from datamodules.benchmarks.base import BadPolicy, DatasetNotFoundError, Reader
+from datamodules.benchmarks.clouds import (
     modelnet,
     nr3d,
     scan2inst,
@@ -18,11 +13,9 @@ from datamodules.benchmarks import (
     scannet,
     scanqa,
     scanrefer,
-    scienceqa,
     shapenet,
-    voc,
 )
-from datamodules.benchmarks.base import BadPolicy, DatasetNotFoundError, Reader
+from datamodules.benchmarks.images import celeba, cifar10, class_folder, coco, flickr30k, scienceqa, voc
 from octavius.instruction.sample import Sample
 
 __all__ = ["BENCHMARKS", "BadPolicy", "DatasetNotFoundError", "Reader", "read"]

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datamodules.benchmarks import cifar10
 from datamodules.benchmarks.base import (
     BadItemError,
     BadItems,
@@ -20,7 +19,8 @@ from datamodules.benchmarks.base import (
     take,
     take_text,
 )
-from datamodules.benchmarks.celeba import HAIR
+from datamodules.benchmarks.images import cifar10
+from datamodules.benchmarks.images.celeba import HAIR
 from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, Media, References, Sample
 
 LAYOUT = """\

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datamodules.benchmarks import coco, scannet, scanrefer
 from datamodules.benchmarks.base import BadPolicy
-from datamodules.benchmarks.scannet import DETECTION_CLASSES
+from datamodules.benchmarks.clouds import scannet, scanrefer
+from datamodules.benchmarks.clouds.scannet import DETECTION_CLASSES
+from datamodules.benchmarks.images import coco
 from datamodules.instructions.wordings import mentioned
 from octavius.instruction.sample import Boxes, References, Sample
 

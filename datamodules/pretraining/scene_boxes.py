@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Batch, Data
 
 from datamodules.benchmarks.base import BadPolicy
-from datamodules.benchmarks.scannet import DETECTION_CLASSES, nyu40_ids, read_scenes
-from datamodules.benchmarks.scans import Scan
+from datamodules.benchmarks.clouds.scannet import DETECTION_CLASSES, nyu40_ids, read_scenes
+from datamodules.benchmarks.clouds.scans import Scan
 from datamodules.miniature.rooms.files import build
 from datamodules.mixture import Draw, MixtureSampler
 from datamodules.pretraining.scene_augmentation import Augmentation, augment, fewer

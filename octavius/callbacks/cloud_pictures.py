@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 
 from octavius.boxes import Box3D
 from octavius.boxes3d import corners
-from octavius.callbacks.answers import Answered
 from octavius.callbacks.board import PREDICTED, TRUE
+from octavius.callbacks.scoring.answers import Answered
 from octavius.instruction.clouds import read_points
 from octavius.instruction.sample import DescribedObject, DescribedObjects, Media
 from octavius.tasks import TASKS

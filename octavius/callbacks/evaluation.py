@@ -10,11 +10,11 @@ import lightning as L
 import pandas as pd
 from torch.utils.data import DataLoader
 
-from octavius.callbacks import blind
-from octavius.callbacks.answers import Answered, Sampling, ask, gather_once, prediction
 from octavius.callbacks.board import log_folder
-from octavius.callbacks.controls import ALL, Control
-from octavius.callbacks.scoring import printed, rows, score, set_intervals, tabulate
+from octavius.callbacks.scoring import blind
+from octavius.callbacks.scoring.answers import Answered, Sampling, ask, gather_once, prediction
+from octavius.callbacks.scoring.controls import ALL, Control
+from octavius.callbacks.scoring.scores import printed, rows, score, set_intervals, tabulate
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 

@@ -16,9 +16,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from octavius.callbacks.answers import Answered
 from octavius.callbacks.board import PREDICTED, TRUE, log_folder, show, writers
 from octavius.callbacks.cloud_pictures import cloud_of, cloud_panel
+from octavius.callbacks.scoring.answers import Answered
 from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.tasks import TASKS
 

@@ -10,8 +10,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from octavius.callbacks.answers import Answered
 from octavius.callbacks.board import COLOURS, log_folder, show, writers
+from octavius.callbacks.scoring.answers import Answered
 
 CELL = ["task", "benchmark", "group"]
 BINS = np.linspace(0.0, 1.0, 31)

@@ -1,15 +1,17 @@
 """Parsed answers and golds come in; benchmark scores, equal on one process and on many, go out."""
 
 from octavius.metrics.accuracy import Accuracy, NameInText
-from octavius.metrics.average_precision import VocAP
-from octavius.metrics.bleu import Bleu
-from octavius.metrics.box_matching import BoxRecallPrecision
-from octavius.metrics.cider import Cider
-from octavius.metrics.coco_precision import CocoAP
-from octavius.metrics.dense_captions import DenseCaptions
-from octavius.metrics.detection3d import MeanAP3D
+from octavius.metrics.boxes.average_precision import VocAP
+from octavius.metrics.boxes.box_matching import BoxRecallPrecision
+from octavius.metrics.boxes.coco_precision import CocoAP
+from octavius.metrics.boxes.detection3d import MeanAP3D
+from octavius.metrics.captions.bleu import Bleu
+from octavius.metrics.captions.cider import Cider
+from octavius.metrics.captions.dense_captions import DenseCaptions
+from octavius.metrics.captions.found_captions import FoundCaptions
+from octavius.metrics.captions.rouge import RougeL
+from octavius.metrics.captions.scene_captions import LastOfScene
 from octavius.metrics.exact_match import ExactMatch
-from octavius.metrics.found_captions import FoundCaptions
 from octavius.metrics.protocols import (
     PROTOCOLS,
     Protocol,
@@ -19,8 +21,6 @@ from octavius.metrics.protocols import (
 )
 from octavius.metrics.published.mentions import AnyMention
 from octavius.metrics.published.synonyms import same_thing
-from octavius.metrics.rouge import RougeL
-from octavius.metrics.scene_captions import LastOfScene
 
 __all__ = [
     "PROTOCOLS",

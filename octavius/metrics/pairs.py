@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from octavius.instruction.sample import References
-from octavius.metrics.ngrams import ptb_tokens
+from octavius.metrics.captions.ngrams import ptb_tokens
 
 Tokens: TypeAlias = list[str]
 

@@ -5,11 +5,11 @@ from typing import Literal, TypeAlias
 from torchmetrics import Metric
 
 from octavius.metrics.accuracy import Accuracy, NameInText
-from octavius.metrics.bleu import Bleu
-from octavius.metrics.cider import Cider
+from octavius.metrics.captions.bleu import Bleu
+from octavius.metrics.captions.cider import Cider
+from octavius.metrics.captions.rouge import RougeL
+from octavius.metrics.captions.scene_captions import LastOfScene
 from octavius.metrics.exact_match import ExactMatch
-from octavius.metrics.rouge import RougeL
-from octavius.metrics.scene_captions import LastOfScene
 
 Protocol: TypeAlias = Literal["standard", "published"]
 

@@ -13,18 +13,18 @@ from torchmetrics import Metric
 
 from octavius.instruction.sample import DescribedObject, DescribedObjects
 from octavius.metrics.accuracy import Accuracy, NameInText, is_right
-from octavius.metrics.average_precision import VocAP, image_record, voc_ranked, voc_values
-from octavius.metrics.bleu import Bleu, bleu_of_counts, sentence_counts
-from octavius.metrics.box_matching import BoxRecallPrecision, box_counts
-from octavius.metrics.cider import Cider, cider_scores
-from octavius.metrics.coco_precision import CocoAP, coco_matched, coco_ranked, coco_values
-from octavius.metrics.dense_captions import DenseCaptions, scene_sums
+from octavius.metrics.boxes.average_precision import VocAP, image_record, voc_ranked, voc_values
+from octavius.metrics.boxes.box_matching import BoxRecallPrecision, box_counts
+from octavius.metrics.boxes.coco_precision import CocoAP, coco_matched, coco_ranked, coco_values
+from octavius.metrics.captions.bleu import Bleu, bleu_of_counts, sentence_counts
+from octavius.metrics.captions.cider import Cider, cider_scores
+from octavius.metrics.captions.dense_captions import DenseCaptions, scene_sums
+from octavius.metrics.captions.found_captions import FoundCaptions
+from octavius.metrics.captions.rouge import RougeL, rouge_l
+from octavius.metrics.captions.scene_captions import LastOfScene
 from octavius.metrics.exact_match import ExactMatch, matches
-from octavius.metrics.found_captions import FoundCaptions
 from octavius.metrics.pairs import caption_tokens
 from octavius.metrics.published.mentions import AnyMention, mentions
-from octavius.metrics.rouge import RougeL, rouge_l
-from octavius.metrics.scene_captions import LastOfScene
 
 Weigh: TypeAlias = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Weights of N samples in W draws (W, N) come in, the values (W,) of each key go out."""

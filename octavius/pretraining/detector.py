@@ -26,7 +26,7 @@ from octavius.encoders.rois.proposals import OVERLAP
 from octavius.instruction.crops import inside
 from octavius.instruction.proposals import write_proposals
 from octavius.instruction.sample import Boxes3D, LabelledBox3D
-from octavius.metrics.detection3d import THRESHOLDS, ClassScore, MeanAP3D, class_scores
+from octavius.metrics.boxes.detection3d import THRESHOLDS, ClassScore, MeanAP3D, class_scores
 from octavius.metrics.records import mean
 
 GUESSES = 100

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import lightning as L
 
-from octavius.callbacks.answers import Answered
 from octavius.callbacks.evaluation import Evaluation
-from octavius.callbacks.journal import Journal, file_name
-from octavius.callbacks.scoring import sets
+from octavius.callbacks.scoring.answers import Answered
+from octavius.callbacks.scoring.journal import Journal, file_name
+from octavius.callbacks.scoring.scores import sets
 from octavius.callbacks.stopping import ending
 from octavius.loading import matching
 from octavius.presets import find_checkpoint

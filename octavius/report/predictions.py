@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from octavius.callbacks.answers import Answered, prediction
+from octavius.callbacks.scoring.answers import Answered, prediction
 from octavius.instruction.golds import from_json
 from octavius.instruction.sample import Media, Sample
 from octavius.tasks import TASKS

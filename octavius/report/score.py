@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from octavius.callbacks.scoring import sets
+from octavius.callbacks.scoring.scores import sets
 from octavius.metrics import PROTOCOLS
 from octavius.report.predictions import read_predictions
 from octavius.report.tables import Score, markdown, score_all, write_tables

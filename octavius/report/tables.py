@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from octavius.callbacks.answers import Answered
-from octavius.callbacks.scoring import score_set, set_intervals
+from octavius.callbacks.scoring.answers import Answered
+from octavius.callbacks.scoring.scores import score_set, set_intervals
 from octavius.instruction.sample import References
 from octavius.report.paper import LAMM, PAPER, SOURCE, TABLES, Column, place
 from octavius.report.predictions import under

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.benchmarks import read, scans
+from datamodules.benchmarks import read
+from datamodules.benchmarks.clouds import scans
 from datamodules.benchmarks.suite import SUITE
 from datamodules.check_data import check, check_data
 from tests.datamodules import data_root

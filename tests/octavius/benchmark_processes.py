@@ -11,7 +11,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from datamodules.instances import EvalSet
-from octavius.callbacks.journal import Journal
+from octavius.callbacks.scoring.journal import Journal
 from octavius.instruction.tokenizer import load_tokenizer
 from octavius.strategies import FSDP2
 from tests.octavius import small

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from octavius.callbacks.answers import Answered
+from octavius.callbacks.scoring.answers import Answered
 from octavius.report.predictions import read_predictions
 from tests.octavius import benchmark_processes
 from tests.octavius.test_processes import finish, start_two

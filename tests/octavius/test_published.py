@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from octavius.boxes3d import edges
-from octavius.callbacks.answers import Sampling, ask
+from octavius.callbacks.scoring.answers import Sampling, ask
 from octavius.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.encoders.rois.object_as_scene import ReaderSizes

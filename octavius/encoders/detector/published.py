@@ -32,7 +32,7 @@ def import_published(path: Path, model: Detector) -> None:
     """Gives a detector the weights of a published file.
 
     The detector must be made with the file's sizes, which are the defaults, and its classes in the file's order;
-    for ScanNet those of `datamodules.benchmarks.scannet.DETECTION_CLASSES`.
+    for ScanNet those of `datamodules.benchmarks.clouds.scannet.DETECTION_CLASSES`.
 
     Raises:
         ValueError: no such file, no weights in it, or weights of other names or sizes; the message names some.

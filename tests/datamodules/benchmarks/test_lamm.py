@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from datamodules.benchmarks import celeba, cifar10, flickr30k, lamm, scienceqa, voc
+from datamodules.benchmarks import lamm
 from datamodules.benchmarks.base import DatasetNotFoundError
+from datamodules.benchmarks.images import celeba, cifar10, flickr30k, scienceqa, voc
 from octavius.instruction.sample import ClassName, Media, Sample
 from octavius.tasks import TASKS
 from tests.datamodules.benchmarks import cifar_files

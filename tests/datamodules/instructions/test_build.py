@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datamodules.benchmarks import read
-from datamodules.benchmarks.coco import read_detection
+from datamodules.benchmarks.images.coco import read_detection
 from datamodules.instructions.build import build_instructions
 from octavius.instruction.sample import Boxes, ClassName, References
 from tests.datamodules.benchmarks.scan_files import NAME

@@ -14,10 +14,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from octavius.boxes import Box3D
-from octavius.callbacks.answers import Answered
 from octavius.callbacks.board import PREDICTED, TRUE
 from octavius.callbacks.cloud_pictures import SIZE, cloud_panel, shown_part, splat, view_of
 from octavius.callbacks.pictures import WORDS, AnswerSamples, draw
+from octavius.callbacks.scoring.answers import Answered
 from octavius.instruction.sample import (
     DescribedObject,
     DescribedObjects,

@@ -12,9 +12,9 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
 from datamodules.instances import EvalSet
-from octavius.callbacks.answers import Answered
 from octavius.callbacks.evaluation import Evaluation
-from octavius.callbacks.scoring import printed
+from octavius.callbacks.scoring.answers import Answered
+from octavius.callbacks.scoring.scores import printed
 from octavius.instruction.batch import Processor
 from octavius.instruction.media import ArrayLoader
 from octavius.instruction.prompt import PromptBuilder

@@ -15,9 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from datamodules.miniature.draw import draw_scene
 from datamodules.miniature.world import generator, make_scene
-from octavius.callbacks.answers import Answered
 from octavius.callbacks.board import PREDICTED, TRUE
 from octavius.callbacks.pictures import AnswerSamples, cell, choose, draw, table
+from octavius.callbacks.scoring.answers import Answered
 from octavius.instruction.sample import Boxes, Choice, LabelledBox, Media, References, Sample
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from octavius.callbacks.answers import Answered, prediction
-from octavius.callbacks.scoring import score as score_live
+from octavius.callbacks.scoring.answers import Answered, prediction
+from octavius.callbacks.scoring.scores import score as score_live
 from octavius.cli import main
 from octavius.instruction.golds import to_json
 from octavius.instruction.sample import References

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from datamodules.benchmarks.scanqa import reason_of
+from datamodules.benchmarks.clouds.scanqa import reason_of
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.room import Room

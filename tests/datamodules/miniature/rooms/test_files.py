@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules.benchmarks import read, scannet
+from datamodules.benchmarks import read
+from datamodules.benchmarks.clouds import scannet
 from datamodules.miniature.rooms import files
 from datamodules.miniature.rooms.files import Sizes, build, plan, room_of
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, KINDS, UNSEEN_CLASSES

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from datamodules.benchmarks.scannet import DETECTION_CLASSES
+from datamodules.benchmarks.clouds.scannet import DETECTION_CLASSES
 from octavius.encoders.detector.assign import (
     NOBODY,
     SCANNET_LEVELS,

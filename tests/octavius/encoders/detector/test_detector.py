@@ -15,7 +15,7 @@ from octavius.encoders.detector.detector import (
     save_detector,
 )
 from octavius.instruction.sample import Boxes3D, LabelledBox3D
-from octavius.metrics.detection3d import MeanAP3D
+from octavius.metrics.boxes.detection3d import MeanAP3D
 from tests.octavius.encoders.detector.toys import BOXES, CLASSES, LABELS, TINY, detector, one_batch, scene
 
 HEADS: tuple[HeadName, ...] = ("fcaf3d", "tr3d")

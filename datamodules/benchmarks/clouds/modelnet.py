@@ -1,0 +1,50 @@
+"""Folders of object clouds by class, as ModelNet's, come in; objects to be named go out as samples."""
+
+from pathlib import Path
+from typing import Literal
+
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, need
+from datamodules.benchmarks.clouds.cloud_files import check_cloud
+from octavius.instruction.clouds import Y_UP
+from octavius.instruction.sample import ClassName, Media, Region, Sample
+
+LAYOUT = """\
+  <root>/<class_name>/<split>/*.npy     (P, 3), or with colours (P, 6); <split> is train or test
+"""
+
+
+def read(root: Path, split: str, bad: BadPolicy = "error", up: Literal["y", "z"] = "z") -> list[Sample]:
+    """One sample for every cloud; the possible names are those of all class folders, blanks for underscores.
+
+    Args:
+        root: the folder that holds the folders of the classes.
+        split: the folder below that of a class.
+        bad: what to do with a class folder without a cloud, and with a file that can be none; most often the
+            copy was cut short.
+        up: the axis that points up. ModelNet's own meshes have z up, its resampled clouds with normals y.
+    """
+    classes = sorted(folder.parent.name for folder in root.glob(f"*/{split}/"))
+    if not classes:
+        need(root, LAYOUT, f"<class_name>/{split}/")
+    items = BadItems(bad, root)
+    files: dict[str, list[Path]] = {}
+    for name in classes:
+        with items.guard(f"class folder '{name}'"):
+            found = sorted((root / name / split).glob("*.npy"))
+            if not found:
+                raise BadItemError(f"expected clouds (.npy) in {root / name / split}, found none")
+            files[name] = found
+    names = {name: " ".join(name.replace("_", " ").split()) for name in files}
+    vocabulary = tuple(sorted(set(names.values())))
+    samples = []
+    for name, found in files.items():
+        for file in found:
+            key = f"{name}/{file.name}"
+            pose = Y_UP if up == "y" else None
+            media = {"cloud": Media(path=file, pose=pose, region=Region(key, None))}
+            gold = ClassName(names[name], vocabulary)
+            with items.guard(f"the object {key}"):
+                check_cloud(file)
+                samples.append(Sample(key, "classification3d", "modelnet_classification", media, "", gold))
+    items.report()
+    return samples

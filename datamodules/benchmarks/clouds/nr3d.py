@@ -1,0 +1,78 @@
+"""Nr3D's utterances about objects in ScanNet's scans come in; captions of one object go out as samples."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datamodules.benchmarks.base import DAMAGED, BadItemError, BadItems, BadPolicy, need, take_text
+from datamodules.benchmarks.clouds import scans
+from datamodules.benchmarks.clouds.scannet import scan_names
+from datamodules.benchmarks.clouds.scans import Scan, Scans, object_id
+from octavius.instruction.sample import References, Sample
+
+LAYOUT = f"""\
+  <root>/nr3d.csv                              or <root>/ReferIt3D/nr3d.csv
+  <root>/scannetv2_<split>.txt                 ScanNet's split, which is Nr3D's too; or in <root>/meta_data
+{scans.LAYOUT}"""
+
+COLUMNS = ("scan_id", "target_id", "utterance")
+
+
+def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every object that was spoken of in the split's scans, all utterances as references.
+
+    The file holds all splits; rows of other scans are passed over. Every utterance counts, also those that
+    name the object by another word, or by which its listener did not find it: for captions they are as good.
+    """
+    file = annotations(root)
+    wanted = set(scan_names(root, split))
+    folders, items = Scans(root, LAYOUT), BadItems(bad, file)
+    texts: dict[tuple[str, str], list[str]] = {}
+    found: dict[str, Scan] = {}
+    for line, row in rows(file):
+        if row["scan_id"] is not None and row["scan_id"].strip() not in wanted:
+            continue
+        with items.guard(f"line {line}"):
+            if None in row.values() or None in row:
+                raise BadItemError("it has not as many columns as the first line")
+            scan, key = folders.scan(take_text(row, "scan_id")), object_id(row, "target_id")
+            scan.object(key)
+            utterance = take_text(row, "utterance")
+            found[scan.name] = scan
+            texts.setdefault((scan.name, key), []).append(utterance)
+    items.report()
+    return [
+        Sample(
+            f"{name}-{key}",
+            "captioning3d",
+            "nr3d_captioning",
+            {"cloud": found[name].region(key)},
+            "",
+            References(tuple(said), name),
+        )
+        for (name, key), said in texts.items()
+    ]
+
+
+def annotations(root: Path) -> Path:
+    """The file of all splits' utterances."""
+    return need(root, LAYOUT, "nr3d.csv", "ReferIt3D/nr3d.csv")
+
+
+def rows(file: Path) -> Iterator[tuple[int, dict[str | None, Any]]]:
+    """The rows of the file by the numbers of their last lines."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            table = csv.DictReader(lines)
+            missing = [column for column in COLUMNS if column not in (table.fieldnames or ())]
+            if missing:
+                raise ValueError(
+                    f"{file}: expected the columns {', '.join(missing)}, found {table.fieldnames}"
+                )
+            for row in table:
+                yield table.line_num, row
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not text in UTF-8 at byte {error.start}. {DAMAGED}") from None
+    except csv.Error as error:
+        raise ValueError(f"{file} is not a table in CSV: {error}. {DAMAGED}") from None

@@ -1,0 +1,169 @@
+"""The 3D instruction JSON of LAMM and Octavius comes in; samples on stored object features, or on scans, go out."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from datamodules.benchmarks.base import (
+    BadItemError,
+    BadItems,
+    BadPolicy,
+    DataFolder,
+    load_json,
+    need,
+    take,
+    take_text,
+)
+from datamodules.benchmarks.clouds import scans
+from datamodules.benchmarks.clouds.scans import Scans
+from datamodules.benchmarks.conversations import turns_of
+from octavius.boxes3d import problem
+from octavius.instruction.rois import FEATURES, box_of
+from octavius.instruction.sample import ClassName, Gold, Media, References, Region, Sample
+
+LAYOUT = """\
+  <root>/<split>.json     or <root>/meta_file/<split>.json, for example scan2inst_train, Caption_nr3d, VQA_scannet:
+                          a list of {scene_id, object_id, object_name, task_type, conversations}
+  <root>/lamm_scannet_tr3d/{ins_pc_feat,bbox}/<scene>/<id>-<name>.npy     the objects that a detector found
+  <root>/lamm_scannet_gt/{ins_pc_feat,bbox}/<scene>/<id>-<name>.npy       the objects that are spoken of
+  <root>/shapenet_pcls/{ins_pc_feat,bbox}/<scene>/<id>-<name>.npy         both, for a split named after shapenet
+"""
+
+CLOUD_LAYOUT = f"""\
+  <root>/<split>.json     or <root>/meta_file/<split>.json, a list of {{scene_id, object_id, object_name, task_type,
+                          conversations}}
+{scans.LAYOUT}"""
+
+TASKS = {"classification3d": "classification3d", "description3d": "captioning3d", "VQA3D": "vqa3d"}
+
+Key: TypeAlias = tuple[str, str, str] | tuple[str]
+"""What an item speaks of: a scene, or one object in it by its number and name."""
+
+
+def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every answer. Their medium is no cloud but stored features, the modality `rois`.
+
+    A question about one object takes the features of that object alone, one about the scene those of all that
+    a detector found. An item to classify is answered with its `object_name`, and not with the sentence of its
+    conversation; possible are all names that the file asks for.
+    """
+    file = need(root, LAYOUT, f"{split}.json", f"meta_file/{split}.json")
+    single = "shapenet" in split
+    scenes = DataFolder(
+        need(root, LAYOUT, f"{'shapenet_pcls' if single else 'lamm_scannet_tr3d'}/{FEATURES}/")
+    )
+    things = DataFolder(need(root, LAYOUT, f"{'shapenet_pcls' if single else 'lamm_scannet_gt'}/{FEATURES}/"))
+
+    def features(key: Key, _: int) -> Media:
+        return _scene(scenes, key[0]) if len(key) == 1 else _object(things, *key)
+
+    return samples_of(file, bad, "scan2inst", "rois", features)
+
+
+def read_clouds(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every answer, on the scans themselves: ScanNet's files instead of stored features."""
+    file = need(root, CLOUD_LAYOUT, f"{split}.json", f"meta_file/{split}.json")
+    folders = Scans(root, CLOUD_LAYOUT)
+
+    def cloud(key: Key, _: int) -> Media:
+        if len(key) == 1:
+            return folders.scan(key[0], objects=folders.annotated(key[0])).cloud
+        scene, number, name = key
+        scan, said = folders.scan(scene), " ".join(name.replace("_", " ").split())
+        if (label := scan.object(number).label) != said:
+            raise BadItemError(
+                f"object {number} of {scene} is called '{said[:40]}', but is a '{label}' there"
+            )
+        return scan.region(number)
+
+    return samples_of(file, bad, "scan2inst_clouds", "cloud", cloud)
+
+
+def samples_of(
+    file: Path, bad: BadPolicy, benchmark: str, modality: str, find: Callable[[Key, int], Media]
+) -> list[Sample]:
+    """The samples of all items of a file; `find` gives what an item at a place speaks of, once for each."""
+    items = BadItems(bad, file)
+    records = load_json(file, list)
+    names = tuple(sorted({_plain(record) for record in records if _asks_for_a_name(record)}))
+    media: dict[Key, Media] = {}
+    samples = []
+    for place, record in enumerate(records):
+        with items.guard(f"item {place}"):
+            kind, scene = take_text(record, "task_type"), take_text(record, "scene_id")
+            if kind not in TASKS:
+                raise BadItemError(f"unknown task_type '{kind[:60]}'; known ones are {', '.join(TASKS)}")
+            key: Key = (scene,)
+            if kind != "VQA3D":
+                key = (scene, _number(record), take_text(record, "object_name"))
+            if key not in media:
+                media[key] = find(key, place)
+            samples.extend(_samples(place, record, benchmark, {modality: media[key]}, names))
+    items.report()
+    return samples
+
+
+def _samples(
+    place: int,
+    record: dict[str, object],
+    benchmark: str,
+    media: Mapping[str, Media],
+    names: tuple[str, ...],
+) -> list[Sample]:
+    turns, kind = turns_of(take(record, "conversations", list)), take(record, "task_type", str)
+    scene = take_text(record, "scene_id")
+    if kind == "classification3d" and len(turns) > 1:
+        raise BadItemError(f"an object is named in one turn, found {len(turns)}")
+    samples = []
+    history: tuple[tuple[str, str], ...] = ()
+    for number, (question, answer) in enumerate(turns):
+        if not question:
+            raise BadItemError(f"the question of turn {number} is empty")
+        gold: Gold = References((answer,), scene)
+        if kind == "classification3d":
+            gold = ClassName(_plain(record), names)
+        key = f"{scene}-{place}-{number}"
+        samples.append(Sample(key, TASKS[kind], benchmark, media, question, gold, history))
+        history = (*history, (question, answer))
+    return samples
+
+
+def _scene(scenes: DataFolder, scene: str) -> Media:
+    """The reference to the features of all objects that were found in a scene, which may be none."""
+    folder = scenes.file(scene)
+    if not folder.is_dir():
+        raise BadItemError(f"the scene {scene} has no folder of features in {scenes.path}")
+    return Media(path=folder)
+
+
+def _object(things: DataFolder, scene: str, number: str, name: str) -> Media:
+    """The reference to the features of one object; files have blanks or underscores in its name."""
+    tried = [things.file(f"{scene}/{number}-{form}.npy") for form in (name, name.replace(" ", "_"))]
+    file = next((file for file in tried if file.is_file()), None)
+    if file is None:
+        raise BadItemError(f"object {number} of {scene} has no features {tried[-1]}")
+    try:
+        box = box_of(file)
+    except ValueError as error:
+        raise BadItemError(str(error)) from None
+    if said := problem(box):
+        raise BadItemError(f"the box of {file} is wrong: {said}")
+    return Media(path=file, region=Region(number, box))
+
+
+def _number(record: dict[str, object]) -> str:
+    value = take(record, "object_id", object)
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise BadItemError(f"'object_id' should be a number or a text, found {value!r:.60}")
+    return str(value).strip()
+
+
+def _asks_for_a_name(record: object) -> bool:
+    """Whether an item is one to classify, with a name; what is wrong with others is told item by item."""
+    if not isinstance(record, dict) or record.get("task_type") != "classification3d":
+        return False
+    return isinstance(record.get("object_name"), str) and bool(record["object_name"].strip())
+
+
+def _plain(record: dict[str, object]) -> str:
+    return " ".join(take_text(record, "object_name").replace("_", " ").split())

@@ -1,0 +1,126 @@
+"""ScanNet's scans, their objects and its table of labels come in; objects to be named go out as samples."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, need, read_lines
+from datamodules.benchmarks.clouds import scans
+from datamodules.benchmarks.clouds.scans import Scan, ScanObject, Scans
+from octavius.instruction.sample import ClassName, Sample
+
+LAYOUT = f"""\
+  <root>/scannetv2_<split>.txt                names of the scans, one a line; or in <root>/meta_data
+  <root>/scannetv2-labels.combined.tsv        raw categories and their NYU40 classes; or in <root>/meta_data
+{scans.LAYOUT}"""
+
+LABELS = "scannetv2-labels.combined.tsv"
+
+STRUCTURE = (1, 2, 22)
+"""NYU40 numbers of wall, floor and ceiling, which are no objects."""
+
+DETECTION_CLASSES = {
+    3: "cabinet",
+    4: "bed",
+    5: "chair",
+    6: "sofa",
+    7: "table",
+    8: "door",
+    9: "window",
+    10: "bookshelf",
+    11: "picture",
+    12: "counter",
+    14: "desk",
+    16: "curtain",
+    24: "refrigerator",
+    28: "shower curtain",
+    33: "toilet",
+    34: "sink",
+    36: "bathtub",
+    39: "garbage bin",
+}
+"""NYU40 numbers and names of the detection benchmark. Its garbage bin is all of NYU40's other furniture."""
+
+
+def read_classification(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every object of the split's scans; wall, floor and ceiling are none.
+
+    The names are the raw categories ("coffee table", "office chair"), as in the published data, and possible
+    are all that occur in the split.
+    """
+    found = read_scenes(root, split, bad)
+    names = tuple(sorted({one.label for scan in found for one in scan.objects.values()}))
+    return [
+        Sample(
+            f"{scan.name}-{one.id}",
+            "classification3d",
+            "scannet_classification",
+            {"cloud": scan.region(one.id)},
+            "",
+            ClassName(one.label, names),
+        )
+        for scan in found
+        for one in scan.objects.values()
+    ]
+
+
+def read_scenes(root: Path, split: str, bad: BadPolicy = "error") -> list[Scan]:
+    """The scans of a split with their objects: what a detector is trained on.
+
+    Walls, floors and ceilings are left out, and objects that stand twice. `nyu40_ids` and `DETECTION_CLASSES`
+    lead from an object's label to its class.
+    """
+    numbers = nyu40_ids(root)
+    names, items = scan_names(root, split), BadItems(bad, root)
+    folders = Scans(root, LAYOUT)
+    found = []
+    for name in names:
+        with items.guard(f"the scan {name}"):
+            scan = folders.scan(name)
+            for key in scan.broken:
+                with items.guard(f"object {key}"):
+                    scan.object(key)
+            things = dict[str, ScanObject]()
+            for one in scan.distinct():
+                with items.guard(f"{name}, object {one.id}"):
+                    if one.label not in numbers:
+                        raise BadItemError(f"its label '{one.label[:40]}' is not a raw category of {LABELS}")
+                    if numbers[one.label] not in STRUCTURE:
+                        things[one.id] = one
+            found.append(replace(scan, objects=things))
+    items.report()
+    return found
+
+
+def scan_names(root: Path, split: str) -> list[str]:
+    """The names of a split's scans."""
+    file = need(root, LAYOUT, f"scannetv2_{split}.txt", f"meta_data/scannetv2_{split}.txt")
+    return [line for _, line in read_lines(file)]
+
+
+def nyu40_ids(root: Path) -> dict[str, int]:
+    """Raw categories and the numbers of their NYU40 classes."""
+    ids = {}
+    for number, row in _label_rows(root, "raw_category", "nyu40id"):
+        if not row["nyu40id"].strip().isdecimal():
+            raise ValueError(
+                f"{LABELS} line {number}: nyu40id should be a whole number, found '{row['nyu40id'][:20]}'; "
+                "copy the official file again"
+            )
+        ids[_plain(row["raw_category"])] = int(row["nyu40id"])
+    return ids
+
+
+def _label_rows(root: Path, *columns: str) -> Iterator[tuple[int, dict[str, str]]]:
+    file = need(root, LAYOUT, LABELS, f"meta_data/{LABELS}")
+    lines = [line for _, line in read_lines(file)]
+    table = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
+    missing = [column for column in columns if column not in (table.fieldnames or ())]
+    if missing:
+        raise ValueError(f"{file}: expected the columns {', '.join(missing)}, found {table.fieldnames}")
+    return ((number, row) for number, row in enumerate(table, start=2))
+
+
+def _plain(label: str) -> str:
+    return " ".join(label.replace("_", " ").split())

@@ -1,0 +1,125 @@
+"""ScanQA's questions about ScanNet's scans come in; samples with all accepted answers go out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, load_json, need, take, take_text
+from datamodules.benchmarks.clouds import scans
+from datamodules.benchmarks.clouds.scans import Scans
+from octavius.instruction.sample import References, Sample
+
+LAYOUT = f"""\
+  <root>/ScanQA_v1.0_<split>.json              or in <root>/qa; <split> is train or val
+{scans.LAYOUT}"""
+
+KINDS = {
+    "number": ("how many",),
+    "colour": tuple(
+        f"{words} {colour}" for words in ("what", "which", "what is the") for colour in ("color", "colour")
+    ),
+    "place": ("where",),
+    "yes or no": ("is", "are", "does", "do", "did", "can", "was", "were", "has", "have"),
+    "object": ("what", "which"),
+}
+"""Kinds of question by their first words; the first kind that fits is taken."""
+
+
+def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every question, which is about the whole scan, answered at once."""
+    return [replace(sample, gold=_bare(sample.gold)) for sample in read_reasoned(root, split, bad)]
+
+
+def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every question, which is about the whole scan. Its group is the kind of the question.
+
+    Questions need no objects; where the files that tell them are there, the scan brings their boxes. An answer
+    begins with the names of the objects that the annotators found it at, where there are any: for training alone,
+    as they tell what is to be found. What is scored is the answer.
+    """
+    file = annotations(root, split)
+    folders, items = Scans(root, LAYOUT), BadItems(bad, file)
+    records = load_json(file, list)
+    if records and not any(isinstance(record, dict) and "answers" in record for record in records):
+        raise ValueError(
+            f"{file} holds no 'answers': those of ScanQA's test splits are not published; take the split val"
+        )
+    samples = []
+    for place, record in enumerate(records):
+        with items.guard(f"item {place}"):
+            scene = take_text(record, "scene_id")
+            scan = folders.scan(scene, objects=folders.annotated(scene))
+            question, answers = take_text(record, "question"), _answers(take(record, "answers", list))
+            samples.append(
+                Sample(
+                    take_text(record, "question_id"),
+                    "vqa3d",
+                    "scanqa",
+                    {"cloud": scan.cloud},
+                    question,
+                    References(answers, scan.name, reason_of(_names(record), answers[0])),
+                    group=kind_of(question),
+                )
+            )
+    items.report()
+    return samples
+
+
+def annotations(root: Path, split: str) -> Path:
+    """The file of a split's questions."""
+    name = f"ScanQA_v1.0_{split}.json"
+    return need(root, LAYOUT, name, f"qa/{name}")
+
+
+def kind_of(question: str) -> str:
+    """The kind of a question, by its first words.
+
+    >>> kind_of("What color is the chair?")
+    'colour'
+    """
+    words = f"{question.casefold()} "
+    for kind, openings in KINDS.items():
+        if any(words.startswith(f"{opening} ") for opening in openings):
+            return kind
+    return "other"
+
+
+def reason_of(names: Sequence[str], answer: str) -> str:
+    """What is said before an answer: what the question is about, then the answer; nothing where that tells nothing.
+
+    >>> reason_of(["chair", "chair"], "2")
+    'chair, chair 2'
+    >>> reason_of(["chair"], "red chair")
+    ''
+    """
+    if answer.casefold() in ("yes", "no") or all(name in answer for name in names):
+        return ""
+    return f"{', '.join(names)} {answer}"
+
+
+def _bare(gold: Any) -> References:
+    return replace(gold, reason="")
+
+
+def _names(record: object) -> list[str]:
+    """The names of a question's objects; none where the file tells none."""
+    names = (
+        take(record, "object_names", list) if isinstance(record, dict) and "object_names" in record else []
+    )
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise BadItemError(f"every one of 'object_names' should be a text, found {name!r:.60}")
+    return [" ".join(name.replace("_", " ").split()) for name in names]
+
+
+def _answers(texts: list[object]) -> tuple[str, ...]:
+    """The accepted answers, each once."""
+    answers = []
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise BadItemError(f"every answer should be a text, found {text!r:.60}")
+        answers.append(text.strip())
+    if not answers:
+        raise BadItemError("'answers' is empty, a question needs at least one")
+    return tuple(dict.fromkeys(answers))

@@ -1,0 +1,125 @@
+"""ScanRefer's descriptions of objects of ScanNet come in; captions of one, of all, or of found objects go out."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, load_json, need, take_text
+from datamodules.benchmarks.clouds import scans
+from datamodules.benchmarks.clouds.scans import Scan, Scans, object_id
+from octavius.instruction.proposals import find_proposals, read_proposals
+from octavius.instruction.sample import (
+    DescribedObject,
+    DescribedObjects,
+    FoundObject,
+    References,
+    Region,
+    Sample,
+)
+
+LAYOUT = f"""\
+  <root>/ScanRefer_filtered_<split>.json       or in <root>/ScanRefer
+{scans.LAYOUT}"""
+
+
+@dataclass(frozen=True)
+class _Described:
+    """One object of a scan and all its descriptions, in the order of the file."""
+
+    scan: Scan
+    object: str
+    texts: tuple[str, ...]
+
+
+def read_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every described object, with all its descriptions as references: Scan2Cap's data.
+
+    The box is the true one, so scores are those of captions given the object, not of finding it.
+    """
+    return [
+        Sample(
+            f"{found.scan.name}-{found.object}",
+            "captioning3d",
+            "scanrefer_captioning",
+            {"cloud": found.scan.region(found.object)},
+            "",
+            References(found.texts, found.scan.name),
+        )
+        for found in _described(root, split, bad)
+    ]
+
+
+def read_dense_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every scan, with the boxes and descriptions of all its described objects."""
+    rooms: dict[str, list[_Described]] = {}
+    for found in _described(root, split, bad):
+        rooms.setdefault(found.scan.name, []).append(found)
+    samples = []
+    for name, things in rooms.items():
+        objects = [DescribedObject(item.scan.object(item.object).box, item.texts) for item in things]
+        media, gold = {"cloud": things[0].scan.cloud}, DescribedObjects(tuple(objects))
+        samples.append(Sample(name, "dense_captioning3d", "scanrefer_dense_captioning", media, "", gold))
+    return samples
+
+
+def annotations(root: Path, split: str) -> Path:
+    """The file of a split's descriptions."""
+    name = f"ScanRefer_filtered_{split}.json"
+    return need(root, LAYOUT, name, f"ScanRefer/{name}")
+
+
+def read_found_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every box that a detector found in a scan with described objects: Scan2Cap's m@kIoU.
+
+    Boxes lie in <root>/proposals, a file a scan, as `octavius.instruction.proposals` tells; all of them are
+    captioned. Scores are of whole scans, so such a set must not be cut by a limit.
+    """
+    samples = []
+    items = BadItems(bad, root / "proposals")
+    for room in read_dense_captioning(root, split, bad):
+        with items.guard(room.id):
+            assert isinstance(room.gold, DescribedObjects)
+            boxes, _ = _proposals(root / "proposals", room.id)
+            cloud = replace(room.media["cloud"], objects=None)
+            for place, box in enumerate(boxes.tolist()):
+                found = tuple(box)
+                media = {"cloud": replace(cloud, region=Region(f"found {place}", found))}
+                gold = FoundObject(room.id, found, room.gold.objects)
+                name = "scanrefer_found_captioning"
+                samples.append(Sample(f"{room.id}-found{place}", "found_captioning3d", name, media, "", gold))
+    items.report()
+    return samples
+
+
+def _proposals(folder: Path, scan: str) -> tuple[Tensor, Tensor]:
+    """What was found in a scan; one box at least, since a scan without any would not be scored."""
+    try:
+        boxes, scores = read_proposals(find_proposals(folder, [scan]))
+    except ValueError as error:
+        raise BadItemError(str(error)) from None
+    if not len(boxes):
+        raise BadItemError(
+            f"nothing was found in {scan}, and it would be left out of the scores; give it a box"
+        )
+    return boxes, scores
+
+
+def _described(root: Path, split: str, bad: BadPolicy) -> Iterator[_Described]:
+    """The described objects, in the order of their first descriptions."""
+    file = annotations(root, split)
+    folders, items = Scans(root, LAYOUT), BadItems(bad, file)
+    texts: dict[tuple[str, str], list[str]] = {}
+    found: dict[str, Scan] = {}
+    for place, record in enumerate(load_json(file, list)):
+        with items.guard(f"item {place}"):
+            scan = folders.scan(take_text(record, "scene_id"))
+            key = object_id(record, "object_id")
+            scan.object(key)
+            description = take_text(record, "description")
+            found[scan.name] = scan
+            texts.setdefault((scan.name, key), []).append(description)
+    items.report()
+    for (scan_name, key), descriptions in texts.items():
+        yield _Described(found[scan_name], key, tuple(descriptions))

@@ -1,0 +1,70 @@
+"""ShapeNet55's lists and clouds of single objects come in; objects to be named go out as samples."""
+
+from pathlib import Path
+
+from datamodules.benchmarks.base import (
+    BadItemError,
+    BadItems,
+    BadPolicy,
+    DataFolder,
+    load_json,
+    need,
+    read_lines,
+    take_text,
+)
+from datamodules.benchmarks.clouds.cloud_files import check_cloud
+from octavius.instruction.clouds import Y_UP
+from octavius.instruction.sample import ClassName, Media, Region, Sample
+
+LAYOUT = """\
+  <root>/shapenet-55/<split>.txt             lines <synset>-<model>.npy; or in <root>/ShapeNet-55
+  <root>/shapenet_pc/<synset>-<model>.npy    (8192, 3), y up; or <root>/shapenet-55/shapenet_pc
+  <root>/shapenet_synset_dict.json           synset to name; or taxonomy.json, also in <root>/shapenet-55
+"""
+
+
+def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
+    """One sample for every object of the split; possible are the names of all synsets that it lists.
+
+    The object is all of its cloud, which is turned to have z up; its size is not that of the real thing.
+    """
+    lists = need(root, LAYOUT, f"shapenet-55/{split}.txt", f"ShapeNet-55/{split}.txt")
+    clouds = DataFolder(need(root, LAYOUT, "shapenet_pc/", "shapenet-55/shapenet_pc/"))
+    known = _names(root)
+    items = BadItems(bad, lists)
+    found: list[tuple[str, str]] = []
+    for number, line in read_lines(lists):
+        with items.guard(f"line {number}"):
+            synset, _, model = line.removesuffix(".npy").partition("-")
+            if not line.endswith(".npy") or not model:
+                raise BadItemError(f"expected <synset>-<model>.npy, found '{line[:60]}'")
+            if synset not in known:
+                raise BadItemError(f"the synset '{synset[:40]}' has no name")
+            found.append((line, known[synset]))
+    names = tuple(sorted({name for _, name in found}))
+    samples = []
+    for line, name in found:
+        with items.guard(f"the object {line}"):
+            key = line.removesuffix(".npy")
+            file = clouds.file(line)
+            check_cloud(file)
+            media = {"cloud": Media(path=file, pose=Y_UP, region=Region(key, None))}
+            gold = ClassName(name, names)
+            samples.append(Sample(key, "classification3d", "shapenet_classification", media, "", gold))
+    items.report()
+    return samples
+
+
+def _names(root: Path) -> dict[str, str]:
+    """Synsets and their names: the first where the taxonomy lists several, between commas."""
+    file = need(root, LAYOUT, "shapenet_synset_dict.json", "taxonomy.json", "shapenet-55/taxonomy.json")
+    try:
+        if file.name == "taxonomy.json":
+            records = load_json(file, list)
+            pairs = [(take_text(record, "synsetId"), take_text(record, "name")) for record in records]
+        else:
+            content = load_json(file, dict)
+            pairs = [(synset, take_text(content, synset)) for synset in content]
+    except BadItemError as error:
+        raise ValueError(f"{file}: {error}; copy the official file again") from None
+    return {synset: name.split(",")[0].strip() for synset, name in pairs}

@@ -1,0 +1,141 @@
+"""A model and a batch come in; its answers, from all processes once and in the data's order, go out, also as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import distributed
+
+from octavius.callbacks.scoring.box_scores import BoxScores
+from octavius.instruction.batch import Batch
+from octavius.instruction.golds import to_json
+from octavius.instruction.sample import DescribedObject, LabelledBox, Sample
+from octavius.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One sample with the model's answer.
+
+    Attributes:
+        sample: as it was asked; its benchmark is the name of the evaluation set.
+        question: the question text as the model read it.
+        text: the model's answer.
+        value: what the task parsed from it, None for nothing.
+        gate: routing weights of the experts; None without experts.
+        place: of the sample in the evaluation's data set, which holds set after set in the order of their files.
+        scores: of boxes, one for each `]` in the text: mean log-probability of its tokens; none where none are taken.
+        likelihoods: log-probability and tokens of each candidate answer; none where none are asked for.
+    """
+
+    sample: Sample
+    question: str
+    text: str
+    value: Any
+    gate: tuple[float, ...] | None
+    place: int = 0
+    scores: tuple[float, ...] = ()
+    likelihoods: tuple[tuple[float, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn by chance, one token after another, instead of taking the likeliest.
+
+    Attributes:
+        temperature: logits are divided by it.
+        top_p: the likeliest tokens that together have this probability may be drawn.
+        top_k: and at most so many.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 0.9
+    top_k: int = 50
+
+
+def ask(
+    module: Any,
+    batch: Batch,
+    places: Sequence[int],
+    max_new_tokens: int | None = None,
+    num_beams: int = 1,
+    likelihood: bool = False,
+    sampling: Sampling | None = None,
+) -> list[Answered]:
+    """The model's answers to a batch, parsed.
+
+    Args:
+        module: with `answer` and `processor`, as `OctaviusModule`.
+        batch: prompts without answers.
+        places: of its samples in the data set.
+        max_new_tokens: longest answer; none takes each task's own limit.
+        num_beams: beams of the search; 1 is greedy. Boxes have scores only then.
+        likelihood: also score all candidate answers of tasks that have them.
+        sampling: draws answers by chance; none takes the likeliest.
+    """
+    limits = [max_new_tokens or TASKS[sample.task].max_answer_tokens for sample in batch.samples]
+    options: dict[str, Any] = {} if num_beams == 1 else {"num_beams": num_beams}
+    options |= {} if sampling is None else {"do_sample": True, **asdict(sampling)}
+    recorder = (
+        BoxScores() if num_beams == 1 and any(one.task == "detection" for one in batch.samples) else None
+    )
+    if recorder is not None:
+        options["logits_processor"] = [recorder]
+    texts, gate = module.answer(batch, limits, **options)
+    candidates = [TASKS[sample.task].candidates(sample) if likelihood else () for sample in batch.samples]
+    likelihoods = module.likelihoods(batch, candidates) if likelihood else [()] * len(texts)
+    weights = [None] * len(texts) if gate is None else [tuple(row) for row in gate.float().cpu().tolist()]
+    tokenizer = module.processor.prompts.tokenizer
+    found = []
+    for row, (sample, text) in enumerate(zip(batch.samples, texts, strict=True)):
+        asked = batch.question_ids[row][batch.question_mask[row].bool()].tolist()
+        scores = recorder.of_row(row, tokenizer) if recorder and sample.task == "detection" else ()
+        value = TASKS[sample.task].scored(text, sample, scores)
+        answered = Answered(sample, tokenizer.decode(asked), text, value, weights[row], places[row], scores)
+        found.append(replace(answered, likelihoods=tuple(map(tuple, likelihoods[row]))))
+    return found
+
+
+def gather_once(mine: list[Answered]) -> list[Answered]:
+    """The answers of all processes, each place once, in the order of the data set."""
+    everyone: list[list[Answered]] = [mine]
+    if distributed.is_available() and distributed.is_initialized():
+        everyone = [[] for _ in range(distributed.get_world_size())]
+        distributed.all_gather_object(everyone, mine)
+    unique = {item.place: item for answers in reversed(everyone) for item in reversed(answers)}
+    return [unique[place] for place in sorted(unique)]
+
+
+def prediction(item: Answered) -> dict[str, Any]:
+    """One line of the predictions file: what was asked, said, parsed and true, and all that scoring it needs."""
+    sample = item.sample
+    paths = {name: str(media.path) for name, media in sample.media.items() if media.path is not None}
+    return {
+        "set": sample.benchmark,
+        "id": sample.id,
+        "task": sample.task,
+        "group": sample.group,
+        "protocol": sample.protocol,
+        "media": paths,
+        "question": item.question,
+        "prediction": item.text,
+        "parsed": _plain(item.value),
+        "gold": to_json(sample.gold),
+        "gate": item.gate and [round(weight, 4) for weight in item.gate],
+        **({"scores": [round(score, 4) for score in item.scores]} if item.scores else {}),
+        **(
+            {"likelihoods": [[round(one, 4), tokens] for one, tokens in item.likelihoods]}
+            if item.likelihoods
+            else {}
+        ),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A parsed value as JSON can hold it."""
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    if isinstance(value, LabelledBox | DescribedObject):
+        said = {"label": value.label} if isinstance(value, LabelledBox) else {"texts": list(value.texts)}
+        return {**said, "box": [round(number, 4) for number in value.box]}
+    return value

@@ -1,0 +1,136 @@
+"""Answers come in; some samples are asked again, blinded; a table of what the model owes to its eyes goes out."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from zlib import crc32
+
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+
+from octavius.callbacks.scoring.answers import Answered, gather_once
+from octavius.callbacks.scoring.controls import ALL, CONTROLS, Control, majority
+from octavius.callbacks.scoring.scores import score_set, sets, swapped
+from octavius.instruction.batch import Batch
+from octavius.instruction.sample import Sample
+
+CLOUDS = frozenset({"cloud", "rois"})
+"""The modalities of point clouds: media that hold objects with boxes."""
+
+MAIN = ("acc1", "acc1_name_in_text", "acc1_any_mention", "em1", "cider_at50", "cider", "recall50")
+"""The one metric of a set that is compared: the first of these that it has."""
+
+
+def choose(answers: Sequence[Answered], clouds: bool, limit: int | None) -> dict[str, list[Answered]]:
+    """The samples of each set that are asked again, in the order of the data.
+
+    They are drawn by chance, the same ones each time: neighbours often share a scene, and every so many samples the
+    same question may return.
+
+    Args:
+        answers: of all sets.
+        clouds: only samples that bring a point cloud; else all that bring any media.
+        limit: of each set; none takes all.
+    """
+    found = {}
+    for name, items in sets(answers).items():
+        seen = [item for item in items if (CLOUDS & set(item.sample.media) if clouds else item.sample.media)]
+        if limit is not None and len(seen) > limit:
+            drawn = sorted(seen, key=lambda item: (crc32(item.sample.id.encode()), item.place))[:limit]
+            seen = sorted(drawn, key=lambda item: item.place)
+        if seen:
+            found[name] = seen
+    return found
+
+
+def ask_again(
+    chosen: dict[str, list[Answered]],
+    controls: Sequence[Control],
+    loader: DataLoader[Any],
+    answer: Callable[[Batch, Sequence[int]], list[Answered]],
+    device: torch.device | str,
+    rank: int = 0,
+    world: int = 1,
+) -> dict[Control, dict[str, list[Answered]]]:
+    """Blinded answers of all processes, by control and set.
+
+    Every process runs as many batches as any other, and the batches are the same on any number of processes.
+
+    Args:
+        chosen: samples by set.
+        controls: which; that of boxes is left out for a set without clouds.
+        loader: of the evaluation, whose data set gives the samples again as they were asked.
+        answer: the model, given a batch and the places of its samples.
+        device: of the model.
+        rank: of this process.
+        world: number of processes.
+    """
+    found: dict[Control, dict[str, list[Answered]]] = {name: {} for name in controls if name in CONTROLS}
+    for set_name, items in chosen.items():
+        clouds = any(CLOUDS & set(item.sample.media) for item in items)
+        wanted = [name for name in found if clouds or name != "box"]
+        mine: dict[Control, list[Answered]] = {name: [] for name in wanted}
+        batches = dealt(items, loader.batch_size or 1)
+        for turn in range(-(-len(batches) // world)):
+            places = [item.place for item in batches[(rank + turn * world) % len(batches)]]
+            assert loader.collate_fn is not None
+            batch = loader.collate_fn([loader.dataset[place] for place in places]).to(device)
+            for name in wanted:
+                mine[name] += answer(CONTROLS[name](batch), places)
+        for name in wanted:
+            found[name][set_name] = gather_once(mine[name])
+    return found
+
+
+def dealt(items: Sequence[Answered], size: int) -> list[list[Answered]]:
+    """Items dealt like cards into batches of at most that size: neighbours come into different ones."""
+    count = -(-len(items) // size)
+    return [list(items[first::count]) for first in range(count)]
+
+
+def compare(
+    chosen: dict[str, list[Answered]],
+    blinded: dict[Control, dict[str, list[Answered]]],
+    training: Iterable[Sample] | None,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """By set the metrics of the model, of each control and of chance, all on the same samples.
+
+    Args:
+        chosen: the model's own answers, by set.
+        blinded: what `ask_again` gave.
+        training: samples to take the most frequent answers from; none leaves that control out.
+    """
+    guesses: list[Answered] = []
+    if training is not None:
+        guesses = majority(training, [item for items in chosen.values() for item in items])
+    given = {item.place: item for item in guesses}
+    found = {}
+    for name, items in chosen.items():
+        constant = [given[item.place] for item in items if item.place in given]
+        parts: dict[str, list[Answered]] = {
+            "model": items,
+            "majority": constant if len(constant) == len(items) else [],
+            "chance": swapped(items),
+        }
+        parts |= {control: answers.get(name, []) for control, answers in blinded.items()}
+        found[name] = {part: score_set(said) for part, said in parts.items() if said}
+    return found
+
+
+def tabulate(
+    chosen: dict[str, list[Answered]], scores: dict[str, dict[str, dict[str, float]]]
+) -> pd.DataFrame:
+    """One row a set: its main metric for the model and for each control; a control without a score has none."""
+    lines = {}
+    for name, parts in sorted(scores.items()):
+        metric = main_metric(parts["model"])
+        facts = {"samples": len(chosen[name]), "protocol": chosen[name][0].sample.protocol, "metric": metric}
+        lines[name] = facts | {part: f"{values[metric]:.3f}" for part, values in parts.items()}
+    table = pd.DataFrame.from_dict(lines, orient="index").fillna("-")
+    order = ["samples", "protocol", "metric", "model", *ALL, "chance"]
+    return table[[column for column in order if column in table.columns]]
+
+
+def main_metric(scores: dict[str, float]) -> str:
+    """The one metric of a set that is compared."""
+    return next((key for key in MAIN if key in scores), next(iter(scores)))

@@ -1,0 +1,74 @@
+"""Prompts of evaluation sets come in; each answer goes out to a file of its set as soon as it is there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from octavius.callbacks.scoring.answers import Answered, Sampling, ask, prediction
+from octavius.instruction.batch import Batch
+
+
+class Journal(L.Callback):
+    """Writes answers down, batch by batch, each process in files of its own; it scores nothing.
+
+    What a run that was cut off has written is whole up to its last line.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        max_new_tokens: int | None = None,
+        num_beams: int = 1,
+        likelihood: bool = False,
+        sampling: Sampling | None = None,
+    ) -> None:
+        """Takes the folder of the files, and the settings of an `Evaluation`."""
+        self.folder = folder
+        self.settings = max_new_tokens, num_beams, likelihood, sampling
+        self._places: list[int] = []
+        self._answered = 0
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Begins at the first sample that is to be answered."""
+        loader: Any = trainer.test_dataloaders
+        self._places, self._answered = list(loader.sampler), 0
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def on_test_batch_end(self, *hook: Any) -> None:
+        """Answers one batch."""
+        trainer, module, _, batch, *_ = hook
+        self._write(trainer.global_rank, self._ask(module, batch))
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        """Waits for all processes: whoever goes on reads what they wrote."""
+        trainer.strategy.barrier("predictions are written")
+
+    def _ask(self, module: L.LightningModule, batch: Batch) -> list[Answered]:
+        places = self._places[self._answered : self._answered + len(batch)]
+        self._answered += len(batch)
+        return ask(module, batch, places, *self.settings)
+
+    def _write(self, rank: int, answers: list[Answered]) -> None:
+        lines: dict[str, list[str]] = {}
+        for item in answers:
+            line = json.dumps(prediction(item), ensure_ascii=False) + "\n"
+            lines.setdefault(item.sample.benchmark, []).append(line)
+        for name, texts in lines.items():
+            with part_file(self.folder, name, rank).open("a", encoding="utf-8") as file:
+                file.writelines(texts)
+
+
+def part_file(folder: Path, name: str, rank: int) -> Path:
+    """Where one process writes the answers to a set."""
+    return folder / f"{file_name(name)}.{rank}.part"
+
+
+def file_name(name: str) -> str:
+    """The name of a set as that of a file.
+
+    >>> file_name("held_out/vqa")
+    'held_out.vqa'
+    """
+    return name.replace("/", ".")

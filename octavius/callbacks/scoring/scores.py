@@ -1,0 +1,197 @@
+"""Answers come in; scores of every set and group, what chance would reach, and a table of both go out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import torch
+from torchmetrics import MetricCollection
+
+from octavius.callbacks.scoring.answers import Answered
+from octavius.instruction.sample import DescribedObjects, FoundObject, References, Sample
+from octavius.metrics import PROTOCOLS, Accuracy
+from octavius.metrics.resampling import intervals
+from octavius.tasks import TASKS
+from octavius.tasks.vqa import exact_option
+
+HEADLINE = (
+    *("recall50", "precision50", "map50", "map_coco", "acc1", "acc1_name_in_text", "acc1_any_mention"),
+    *("acc1_likelihood", "em1", "em1_refined", "cider", "cider_at25"),
+    *("cider_at50", "cider_f1_at50", "bleu1", "bleu4", "rouge_l", "rouge_l_at50"),
+)
+"""The columns of the table; all other metrics are logged too."""
+
+
+def score(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
+    """Metrics of every row of the table."""
+    return {name: score_set(items) for name, items in rows(answers).items()}
+
+
+def score_set(items: Sequence[Answered]) -> dict[str, float]:
+    """Metrics of answers to one task, by the protocol of their samples; `readings` are scored too."""
+    sample = items[0].sample
+    golds: list[Any] = [item.sample.gold for item in items]
+    scores = computed(TASKS[sample.task].metrics(sample.protocol), [item.value for item in items], golds)
+    for key, values in readings(items).items():
+        scores[key] = computed(MetricCollection([Accuracy()]), values, golds)["acc1"]
+    return scores
+
+
+def computed(metrics: MetricCollection, predictions: Sequence[Any], golds: Sequence[Any]) -> dict[str, float]:
+    """Values of fresh metrics on this process alone, which holds all answers already."""
+    for metric in metrics.values():
+        metric.distributed_available_fn = alone
+    metrics.update(predictions, golds)
+    return {key: float(value) for key, value in metrics.compute().items()}
+
+
+def readings(items: Sequence[Answered]) -> dict[str, list[Any]]:
+    """Values under the standard protocol of other readings of the same answers, by the key of their accuracy.
+
+    acc1_exact: an option that the text is, letter by letter, where `acc1` also takes one that it names or holds.
+    acc1_likelihood: the candidate answer whose tokens have the largest mean log-probability.
+    """
+    found: dict[str, list[Any]] = {}
+    if items[0].sample.protocol != "standard":
+        return found
+    if items[0].sample.task == "vqa" and any(item.text for item in items):
+        found["acc1_exact"] = [exact_option(item.text, item.sample) for item in items]
+    if all(item.likelihoods for item in items):
+        found["acc1_likelihood"] = [likeliest(item) for item in items]
+    return found
+
+
+def likeliest(item: Answered) -> Any:
+    """The value of the candidate answer whose tokens have the largest mean log-probability."""
+    means = [total / tokens for total, tokens in item.likelihoods]
+    return TASKS[item.sample.task].chosen(means.index(max(means)), item.sample)
+
+
+def set_intervals(items: Sequence[Answered]) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of every score of `score_set`, by bootstrap over media files (images, scenes)."""
+    sample = items[0].sample
+    metrics = [*TASKS[sample.task].metrics(sample.protocol).values()]
+    golds = [item.sample.gold for item in items]
+    units = [unit(item.sample) for item in items]
+    found = intervals(metrics, [item.value for item in items], golds, units)
+    for key, values in readings(items).items():
+        if pair := intervals([Accuracy()], values, golds, units).get("acc1"):
+            found[key] = pair
+    return found
+
+
+def unit(sample: Sample) -> str:
+    """What is drawn as one: the file of its media, and where there is none the sample."""
+    paths = [str(media.path) for media in sample.media.values() if media.path is not None]
+    return "|".join(paths) or sample.id
+
+
+def alone() -> bool:
+    """That there are no other processes, whatever there are: the metrics must not add theirs."""
+    return False
+
+
+def sets(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
+    """Answers by evaluation set: `set`, or `set/task` where one set mixes tasks."""
+    tasks: dict[str, set[str]] = {}
+    for item in answers:
+        tasks.setdefault(item.sample.benchmark, set()).add(item.sample.task)
+    found: dict[str, list[Answered]] = {}
+    for item in answers:
+        sample = item.sample
+        name = sample.benchmark if len(tasks[sample.benchmark]) == 1 else f"{sample.benchmark}/{sample.task}"
+        found.setdefault(name, []).append(item)
+    return found
+
+
+def rows(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
+    """Answers by set, and by group in it (`set/group`)."""
+    return {row: part for name, items in sets(answers).items() for row, part in groups(name, items).items()}
+
+
+def groups(name: str, items: Sequence[Answered]) -> dict[str, list[Answered]]:
+    """The answers of one set under its name, and those of its groups under theirs."""
+    found: dict[str, list[Answered]] = {}
+    for item in items:
+        found.setdefault(name, []).append(item)
+        if item.sample.group:
+            found.setdefault(f"{name}/{item.sample.group}", []).append(item)
+    return found
+
+
+def chance(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
+    """The same metrics when every sample is given the true answer of another one of its set and task.
+
+    A set of one sample has no other; it is not in the result.
+    """
+    guesses = [groups(name, swapped(items)) for name, items in sets(answers).items()]
+    return {row: score_set(part) for parts in guesses for row, part in parts.items()}
+
+
+def swapped(items: Sequence[Answered]) -> list[Answered]:
+    """Samples of one set and task, each with the true answer of another; none where there is no other.
+
+    Who gets whose answer is drawn by chance, and does not hang on the order of the samples.
+    """
+    if len(items) < 2:
+        return []
+    named = sorted(range(len(items)), key=lambda place: items[place].sample.id)
+    order = torch.randperm(len(items), generator=torch.Generator().manual_seed(0)).tolist()
+    given = {named[one]: named[order[(turn + 1) % len(order)]] for turn, one in enumerate(order)}
+    return [
+        replace(item, text="", value=one_truth(items[given[place]].sample), gate=None)
+        for place, item in enumerate(items)
+    ]
+
+
+def one_truth(sample: Sample) -> Any:
+    """A sample's gold as one answer says it: the first text where several are right."""
+    truth = TASKS[sample.task].value(sample)
+    if isinstance(sample.gold, References | FoundObject):
+        return truth[0]
+    if isinstance(sample.gold, DescribedObjects):
+        return tuple(replace(item, texts=item.texts[:1]) for item in truth)
+    return truth
+
+
+def tabulate(
+    answers: Sequence[Answered],
+    scores: dict[str, dict[str, float]],
+    between: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+) -> pd.DataFrame:
+    """One row a set (and group) with its protocol and `score [interval] (chance)` in the columns of its metrics."""
+    guesses = chance(answers)
+    lines = {}
+    for name, items in sorted(rows(answers).items()):
+        cells = {
+            key: _cell(
+                scores[name][key],
+                guesses.get(name, {}).get(key),
+                (between or {}).get(name, {}).get(key),
+            )
+            if key in scores[name]
+            else ""
+            for key in HEADLINE
+        }
+        lines[name] = {"samples": len(items), "protocol": items[0].sample.protocol, **cells}
+    table = pd.DataFrame.from_dict(lines, orient="index")
+    return table[[column for column in table.columns if (table[column] != "").any()]]
+
+
+def _cell(score: float, chance: float | None, between: tuple[float, float] | None) -> str:
+    interval = "" if between is None else f" [{between[0]:.2f}, {between[1]:.2f}]"
+    return f"{score:.3f}{interval} ({'-' if chance is None else format(chance, '.2f')})"
+
+
+def printed(table: pd.DataFrame) -> str:
+    """A table for the screen, in parts: rows of the same metrics stand together, so that none is too wide.
+
+    Below it stands what each protocol but the standard one does.
+    """
+    parts: dict[tuple[str, ...], list[str]] = {}
+    for name, row in table.iterrows():
+        parts.setdefault(tuple(row.index[row != ""]), []).append(str(name))
+    texts = [table.loc[names, list(columns)].to_string() for columns, names in parts.items()]
+    others = [name for name in PROTOCOLS if name != "standard" and (table["protocol"] == name).any()]
+    return "\n\n".join([*texts, *(f"protocol {name}: {PROTOCOLS[name]}" for name in others)])

@@ -1,0 +1,1 @@
+"""Found and true boxes come in, scores of detection go out."""

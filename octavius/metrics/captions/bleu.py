@@ -1,0 +1,134 @@
+"""Predicted texts and their references come in; the COCO caption scorer's BLEU-1 to BLEU-4 go out."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from octavius.instruction.sample import References
+from octavius.metrics.captions.ngrams import LONGEST, Ngram, ngram_counts
+from octavius.metrics.pairs import Tokens, caption_tokens
+
+# The scorer adds these to numerators and denominators, so that a corpus without a match is 0 and no error.
+_TINY = 1e-15
+_SMALL = 1e-9
+
+
+class Bleu(Metric):
+    """BLEU of a whole corpus: clipped n-gram precision, lowered when predictions are shorter than references.
+
+    Of several references the one closest in length counts, of two equally close ones the shorter. None is an
+    empty text: it matches nothing and shortens the corpus. Without any update every value is nan, because
+    nothing was measured.
+
+    Attributes:
+        matched: (4,) n-grams of the predictions found in their references, by length.
+        proposed: (4,) n-grams of the predictions, by length.
+        lengths: (2,) tokens of the predictions and of their closest references.
+        texts: how many predictions were scored.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    matched: Tensor
+    proposed: Tensor
+    lengths: Tensor
+    texts: Tensor
+
+    def __init__(self, tokenize: bool = True) -> None:
+        """Takes raw texts, or with `tokenize=False` texts whose tokens are separated by blanks."""
+        super().__init__()
+        self.tokenize = tokenize
+        for name, size in (("matched", LONGEST), ("proposed", LONGEST), ("lengths", 2), ("texts", 1)):
+            self.add_state(name, torch.zeros(size, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predictions: Sequence[str | None], golds: Sequence[References]) -> None:
+        """Adds one text, or None, for each gold."""
+        pairs = caption_tokens(predictions, golds, self.tokenize)
+        matched, proposed, lengths = _tally(pairs)
+        self.matched += torch.tensor(matched, device=self.device)
+        self.proposed += torch.tensor(proposed, device=self.device)
+        self.lengths += torch.tensor(lengths, device=self.device)
+        self.texts += len(pairs)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The keys bleu1 to bleu4, fractions of 1."""
+        scores = [math.nan] * LONGEST
+        if self.texts.item():
+            scores = _scores(self.matched.tolist(), self.proposed.tolist(), self.lengths.tolist())
+        return {
+            f"bleu{size}": torch.tensor(score, dtype=torch.float32, device=self.device)
+            for size, score in enumerate(scores, start=1)
+        }
+
+
+def bleu_scores(pairs: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> list[float]:
+    """BLEU-1 to BLEU-4 of some (candidate, references) as one corpus; of one pair, that of a sentence.
+
+    >>> [round(score, 3) for score in bleu_scores([("a red bus".split(), ["the red bus".split()])])]
+    [0.667, 0.577, 0.0, 0.0]
+    """
+    return _scores(*_tally(pairs))
+
+
+def _tally(pairs: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> tuple[list[int], list[int], list[int]]:
+    """The counts that BLEU is made of, summed: matched and proposed n-grams by length, and the two lengths."""
+    matched, proposed, lengths = [0] * LONGEST, [0] * LONGEST, [0, 0]
+    for candidate, references in pairs:
+        matched = [a + b for a, b in zip(matched, clipped_matches(candidate, references), strict=True)]
+        proposed = [count + max(0, len(candidate) - k) for k, count in enumerate(proposed)]
+        lengths = [lengths[0] + len(candidate), lengths[1] + closest_length(candidate, references)]
+    return matched, proposed, lengths
+
+
+def _scores(matched: Sequence[float], proposed: Sequence[float], lengths: Sequence[float]) -> list[float]:
+    """BLEU-1 to BLEU-4 from the counts of `_tally`."""
+    ratio = (lengths[0] + _TINY) / (lengths[1] + _SMALL)
+    brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
+    scores, product = [], 1.0
+    for size, (found, given) in enumerate(zip(matched, proposed, strict=True), start=1):
+        product *= (found + _TINY) / (given + _SMALL)
+        scores.append(brevity * product ** (1 / size))
+    return scores
+
+
+def sentence_counts(candidate: Tokens, references: Sequence[Tokens]) -> list[int]:
+    """The ten counts of one text that add up to those of a corpus: matched and proposed by length, two lengths."""
+    matched, proposed, lengths = _tally([(candidate, references)])
+    return [*matched, *proposed, *lengths]
+
+
+def bleu_of_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """BLEU-1 to BLEU-4 (W,) of sums (W, 10) of `sentence_counts`, under their keys."""
+    rows = [_scores(row[:LONGEST], row[LONGEST:-2], row[-2:]) for row in counts.tolist()]
+    return {f"bleu{size}": np.array(column) for size, column in enumerate(zip(*rows, strict=True), start=1)}
+
+
+def closest_length(candidate: Tokens, references: Sequence[Tokens]) -> int:
+    """The length of the reference that is closest in length, the shorter of two.
+
+    >>> closest_length(["a", "b"], [["a"], ["a", "b", "c"]])
+    1
+    """
+    return min((len(reference) for reference in references), key=lambda n: (abs(n - len(candidate)), n))
+
+
+def clipped_matches(candidate: Tokens, references: Sequence[Tokens]) -> list[int]:
+    """For each n-gram length, how many n-grams of the candidate some one reference holds as often.
+
+    >>> clipped_matches("the the cat".split(), ["the cat sat".split(), "a cat".split()])
+    [2, 1, 0, 0]
+    """
+    allowed: Counter[Ngram] = Counter()
+    for reference in references:
+        allowed |= ngram_counts(reference)
+    matches = [0] * LONGEST
+    for gram, count in (ngram_counts(candidate) & allowed).items():
+        matches[len(gram) - 1] += count
+    return matches

@@ -1,0 +1,77 @@
+"""Predicted texts and their references come in; the COCO caption scorer's CIDEr-D goes out."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from octavius.metrics.captions.ngrams import LONGEST, Ngram, ngram_counts
+from octavius.metrics.pairs import Tokens
+from octavius.metrics.records import CaptionRecords, mean
+
+_SIGMA = 6.0  # width of the length penalty
+_SCALE = 10.0  # a text equal to its only reference, of 4 words or more that are all its own, scores 10
+
+
+class Cider(CaptionRecords):
+    """CIDEr-D: mean similarity of texts to their references, each n-gram weighted by how rare it is.
+
+    Rarity is taken from the references of all the evaluated samples, so a value is comparable only on one set
+    of samples, and a set of one sample scores 0. A prediction of None is an empty text and scores 0. Without
+    any update the value is nan, because nothing was measured.
+    """
+
+    def compute(self) -> dict[str, Tensor]:
+        """The key cider: 0 to 10, the scorer's own scale (papers print it times 100)."""
+        return self._scores({"cider": mean(cider_scores(self.pairs()))})
+
+
+@dataclass(frozen=True)
+class _Vector:
+    """The tf-idf weights of one text, their norm for each n-gram length, and how many bigrams it has."""
+
+    weights: dict[Ngram, float]
+    norms: list[float]
+    bigrams: int
+
+
+def cider_scores(samples: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> list[float]:
+    """The CIDEr-D of each (candidate, references), with rarity taken from all the references given.
+
+    >>> cider_scores([("a red bus".split(), ["a red bus".split()]), (["dogs"], [["cats"]])])
+    [7.5, 0.0]
+    """
+    candidates = [ngram_counts(candidate) for candidate, _ in samples]
+    references = [[ngram_counts(reference) for reference in texts] for _, texts in samples]
+    seen_in = Counter(gram for texts in references for gram in set().union(*texts))
+    scores = []
+    for candidate, texts in zip(candidates, references, strict=True):
+        vector = _weigh(candidate, seen_in, len(samples))
+        similar = [_similarity(vector, _weigh(text, seen_in, len(samples))) for text in texts]
+        scores.append(_SCALE * sum(similar) / len(similar))
+    return scores
+
+
+def _weigh(counts: Counter[Ngram], seen_in: Counter[Ngram], samples: int) -> _Vector:
+    """Multiplies each count by the logarithm of the share of samples whose references lack the n-gram."""
+    weights = {gram: n * (math.log(samples) - math.log(max(1, seen_in[gram]))) for gram, n in counts.items()}
+    squares = [0.0] * LONGEST
+    for gram, weight in weights.items():
+        squares[len(gram) - 1] += weight * weight
+    bigrams = sum(n for gram, n in counts.items() if len(gram) == 2)
+    return _Vector(weights, [math.sqrt(square) for square in squares], bigrams)
+
+
+def _similarity(candidate: _Vector, reference: _Vector) -> float:
+    """Clipped cosine of two texts, averaged over the n-gram lengths, lowered as their lengths differ."""
+    overlaps = [0.0] * LONGEST
+    for gram, weight in candidate.weights.items():
+        other = reference.weights.get(gram, 0.0)
+        overlaps[len(gram) - 1] += min(weight, other) * other
+    norms = [a * b for a, b in zip(candidate.norms, reference.norms, strict=True)]
+    cosines = [overlap / norm if norm else 0.0 for overlap, norm in zip(overlaps, norms, strict=True)]
+    # The scorer measures length in bigrams, not in words: a text of one word is as long as an empty one.
+    penalty = math.exp(-((candidate.bigrams - reference.bigrams) ** 2) / (2 * _SIGMA**2))
+    return penalty * sum(cosines) / LONGEST

@@ -1,0 +1,187 @@
+"""Predicted and true objects of a scene, each a box with a text, come in; caption scores at IoU thresholds go out."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from octavius.boxes3d import giou3d, iou3d, stack
+from octavius.instruction.sample import DescribedObject, DescribedObjects
+from octavius.metrics.boxes.assignment import best_assignment
+from octavius.metrics.captions.bleu import bleu_scores
+from octavius.metrics.captions.cider import cider_scores
+from octavius.metrics.captions.ngrams import LONGEST, ptb_tokens
+from octavius.metrics.captions.rouge import rouge_l
+from octavius.metrics.pairs import Tokens, check_pairs
+from octavius.metrics.records import Records, mean
+
+THRESHOLDS = (0.25, 0.5)
+
+Spoken: TypeAlias = tuple[float, Tokens]
+"""The IoU of a predicted object with a true one, and the tokens of its text."""
+
+
+class DenseCaptions(Records):
+    """Captions of the objects of a scene, counted where the box is right too.
+
+    Scan2Cap's m@kIoU: each predicted box belongs to the true object with which its IoU is largest, and of the
+    boxes of an object the best one speaks for it. Where its IoU is above k its text is the object's caption, else
+    the object has none. The caption metric is taken over all true objects with all their references.
+
+    F1, as Scan2Cap's benchmark has had it since 2022: predicted and true objects are paired one to one with the
+    largest sum of generalised IoU. The scores of pairs with an IoU above k, divided by the number of predicted
+    objects, are the precision, and divided by that of true objects the recall. BLEU-4 is that of each text here.
+
+    The published evaluators differ. They give an object without a caption the words "sos eos", which they also
+    put around every reference, so that a miss scores: ROUGE-L 0.14 against one reference of 20 words, more against
+    shorter ones. Here it has an empty text and scores 0. They cut references to 30 words, which is left to
+    readers here. METEOR, and with it the benchmark's mean average precision, are left out: they need Java.
+
+    A prediction of None is no objects. Without a true object the values are nan.
+    """
+
+    def __init__(self) -> None:
+        """Starts from no scenes."""
+        super().__init__("described")
+
+    def update(
+        self, predictions: Sequence[Sequence[DescribedObject] | None], golds: Sequence[DescribedObjects]
+    ) -> None:
+        """Adds the objects that were found in a scene, each with one text, or None, for each gold."""
+        check_pairs(predictions, golds, DescribedObjects)
+        for place, gold in enumerate(golds):
+            if not all(item.texts for item in gold.objects):
+                raise ValueError(
+                    f"gold {place} has an object without a text; leave objects out that nobody described"
+                )
+        pairs = zip(predictions, golds, strict=True)
+        self.keep([scene_record(found or (), gold.objects) for found, gold in pairs])
+
+    def compute(self) -> dict[str, Tensor]:
+        """Scores at IoU above 0.25 and 0.5; with k for 25 or 50, these keys.
+
+        cider_at<k>, bleu1_at<k> to bleu4_at<k>, rouge_l_at<k>: m@kIoU. cider_f1_at<k>, bleu4_f1_at<k>,
+        rouge_l_f1_at<k>: F1. recall<k>, precision<k>: of the boxes alone, paired one to one. CIDEr goes from 0 to
+        10, all others to 1.
+        """
+        scenes = self.kept()
+        references = [texts for scene in scenes for texts in scene["references"]]
+        speaking, paired = ([item for scene in scenes for item in scene[key]] for key in ("best", "paired"))
+        predicted = sum(scene["predicted"] for scene in scenes)
+        values = {}
+        for threshold in THRESHOLDS:
+            k = f"{threshold * 100:.0f}"
+            for key, score in _scores_at(_captions(speaking, references, threshold)).items():
+                values[f"{key}_at{k}"] = score
+            for key, each in _scores_of_each(_captions(paired, references, threshold)).items():
+                values[f"{key}_f1_at{k}"] = _f1(sum(each), predicted, len(each))
+            right = sum(overlap > threshold for overlap, _ in paired)
+            values[f"recall{k}"] = _share(right, len(paired), empty=math.nan)
+            values[f"precision{k}"] = _share(right, predicted, empty=0.0 if paired else math.nan)
+        return self._scores(values)
+
+
+def scene_sums(
+    predictions: Sequence[Sequence[DescribedObject] | None], golds: Sequence[DescribedObjects]
+) -> dict[str, tuple[list[float], list[float]]]:
+    """For each key what every scene adds to its numerator and to its denominator; none for BLEU of a corpus."""
+    scenes = [scene_record(found or (), gold.objects) for found, gold in zip(predictions, golds, strict=True)]
+    owners = [place for place, scene in enumerate(scenes) for _ in scene["references"]]
+    references = [texts for scene in scenes for texts in scene["references"]]
+    speaking, paired = ([item for scene in scenes for item in scene[key]] for key in ("best", "paired"))
+    true = [float(len(scene["references"])) for scene in scenes]
+    predicted = [float(scene["predicted"]) for scene in scenes]
+    both = [one + other for one, other in zip(true, predicted, strict=True)]
+
+    def by_scene(values: Sequence[float]) -> list[float]:
+        sums = [0.0] * len(scenes)
+        for owner, value in zip(owners, values, strict=True):
+            sums[owner] += value
+        return sums
+
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for threshold in THRESHOLDS:
+        k = f"{threshold * 100:.0f}"
+        at = _scores_of_each(_captions(speaking, references, threshold))
+        found |= {f"{key}_at{k}": (by_scene(at[key]), true) for key in ("cider", "rouge_l")}
+        f1 = _scores_of_each(_captions(paired, references, threshold))
+        found |= {f"{key}_f1_at{k}": ([2 * one for one in by_scene(each)], both) for key, each in f1.items()}
+        right = by_scene([float(overlap > threshold) for overlap, _ in paired])
+        found |= {f"recall{k}": (right, true), f"precision{k}": (right, predicted)}
+    return found
+
+
+def scene_record(found: Sequence[DescribedObject], true: Sequence[DescribedObject]) -> dict[str, Any]:
+    """One scene as `DenseCaptions` keeps it.
+
+    Returns:
+        references: the tokens of the texts of each true object. best: for each, the IoU and the tokens of the
+        predicted object that speaks for it. paired: the same for the one that it is paired with; where there is
+        none the IoU is 0. predicted: how many objects were.
+    """
+    texts = [_one_text(item) for item in found]
+    nobody: Spoken = (0.0, [])
+    best, paired = [nobody] * len(true), [nobody] * len(true)
+    first, second = (_boxes(items, whose) for items, whose in ((found, "predicted"), (true, "true")))
+    overlaps = iou3d(first[:, None], second).numpy()
+    for place in range(len(found) if true else 0):
+        nearest = int(overlaps[place].argmax())
+        if overlaps[place, nearest] > best[nearest][0]:
+            best[nearest] = (float(overlaps[place, nearest]), texts[place])
+    for place, other in best_assignment(giou3d(first[:, None], second).numpy()):
+        paired[other] = (float(overlaps[place, other]), texts[place])
+    references = [[ptb_tokens(text) for text in item.texts] for item in true]
+    return {"references": references, "best": best, "paired": paired, "predicted": len(found)}
+
+
+def _one_text(item: DescribedObject) -> Tokens:
+    if len(item.texts) != 1:
+        raise ValueError(
+            f"a predicted object has one text, but this one has {len(item.texts)}: {item}; check the task's parse()"
+        )
+    return ptb_tokens(item.texts[0])
+
+
+def _boxes(items: Sequence[DescribedObject], whose: str) -> Tensor:
+    boxes = stack([item.box for item in items])
+    if not boxes.isfinite().all():
+        raise ValueError(
+            f"a box of the {whose} objects has a number that is not finite: {[item.box for item in items]}; "
+            "leave such objects out"
+        )
+    return boxes
+
+
+def _captions(
+    objects: Sequence[Spoken], references: Sequence[Sequence[Tokens]], threshold: float
+) -> list[tuple[Tokens, Sequence[Tokens]]]:
+    """The caption of each true object, empty where the box is not good enough, and its references."""
+    captions = [text if overlap > threshold else [] for overlap, text in objects]
+    return list(zip(captions, references, strict=True))
+
+
+def _scores_at(pairs: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> dict[str, float]:
+    """The caption metrics of all true objects as one corpus."""
+    each = _scores_of_each(pairs)
+    bleu = bleu_scores(pairs) if pairs else [math.nan] * LONGEST
+    named = {f"bleu{size}": score for size, score in enumerate(bleu, start=1)}
+    return {"cider": mean(each["cider"]), **named, "rouge_l": mean(each["rouge_l"])}
+
+
+def _scores_of_each(pairs: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> dict[str, list[float]]:
+    """The caption metrics of each true object."""
+    return {
+        "cider": cider_scores(pairs),
+        "bleu4": [bleu_scores([pair])[-1] for pair in pairs],
+        "rouge_l": [rouge_l(*pair) for pair in pairs],
+    }
+
+
+def _f1(total: float, predicted: int, true: int) -> float:
+    """The harmonic mean of a total over all predicted and over all true objects."""
+    return 2 * total / (predicted + true) if true else math.nan
+
+
+def _share(part: int, whole: int, empty: float) -> float:
+    return part / whole if whole else empty

@@ -1,0 +1,48 @@
+"""Answers about scenes and their references come in; scores as the published evaluation took them go out."""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from octavius.instruction.sample import References
+from octavius.metrics.captions.bleu import bleu_scores
+from octavius.metrics.captions.cider import cider_scores
+from octavius.metrics.captions.ngrams import LONGEST
+from octavius.metrics.captions.rouge import rouge_l
+from octavius.metrics.pairs import caption_tokens
+from octavius.metrics.records import Records, mean
+
+
+class LastOfScene(Records):
+    """CIDEr, BLEU and ROUGE-L of one answer a scene, the last that is given, against its first reference.
+
+    The published evaluation of Octavius kept answers by the name of their scene, so that each one overwrote the
+    one before, and read one reference an item. Numbers compare with the paper's, and with no other paper's: most
+    answers are not scored, and CIDEr takes its weights from as many texts as there are scenes. Here alone the
+    order of samples matters. Without any update the values are nan.
+    """
+
+    def __init__(self, tokenize: bool = True) -> None:
+        """Takes raw texts, or with `tokenize=False` texts whose tokens are separated by blanks."""
+        super().__init__("scenes")
+        self.tokenize = tokenize
+
+    def update(self, predictions: Sequence[str | None], golds: Sequence[References]) -> None:
+        """Adds one text, or None, for each gold."""
+        pairs = caption_tokens(predictions, golds, self.tokenize)
+        if nameless := [place for place, gold in enumerate(golds) if not gold.scene]:
+            raise ValueError(
+                f"the protocol published scores one answer a scene, but {len(nameless)} of {len(golds)} golds name "
+                f"no scene, first gold {nameless[0]}; its reader sets References.scene, or score by the protocol "
+                "standard"
+            )
+        self.keep((gold.scene, said, texts[0]) for gold, (said, texts) in zip(golds, pairs, strict=True))
+
+    def compute(self) -> dict[str, Tensor]:
+        """The keys cider (0 to 10), bleu1 to bleu4 and rouge_l (fractions of 1)."""
+        last = {scene: (said, [reference]) for scene, said, reference in self.kept()}
+        pairs = list(last.values())
+        bleu = bleu_scores(pairs) if pairs else [math.nan] * LONGEST
+        values = {"cider": mean(cider_scores(pairs)), "rouge_l": mean([rouge_l(*pair) for pair in pairs])}
+        return self._scores(values | {f"bleu{size}": score for size, score in enumerate(bleu, start=1)})
