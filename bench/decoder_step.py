@@ -4,9 +4,10 @@
 
 A step is forward, backward down to the input embeddings, as with projectors in front, and AdamW. The decoder is the
 body of a LLaMA without its head, with experts in q, k, v and o, all weights random; the frozen ones are shared
-between the variants. Every round runs all of them after another, the ratios are medians over the rounds. Kept for
-backward is what autograd keeps besides parameters and inputs, and the adapters' share of it is what the frozen
-decoder does not keep. The peak is that of a process of its own, of one step, above what it held before the model.
+between the variants. Every round runs all of them after another, the ratios are medians over the rounds, the spread
+is their middle half. Kept for backward is what autograd keeps besides parameters and inputs, and the adapters' share
+of it is what the frozen decoder does not keep. The peak is that of a process of its own, of one step, above what it
+held before the model.
 """
 
 import argparse
@@ -16,49 +17,28 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from measuring import ask_anew, held_megabytes, in_turns, kept_bytes, machine, peak_megabytes, ratio, table
+from measuring import (
+    held_megabytes,
+    in_new_process,
+    in_turns,
+    kept_bytes,
+    machine,
+    peak_megabytes,
+    ratio,
+    spread,
+    table,
+)
+from shapes import SHAPES, TARGETS, configuration
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaModel
+from transformers import LlamaModel
 from variants import VARIANTS, Settings, make
-
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
-SHAPES: dict[str, dict[str, int]] = {
-    "llama-7b-layer": {
-        "hidden_size": 4096,
-        "intermediate_size": 11008,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 32,
-        "num_hidden_layers": 1,
-    },
-    "smollm2-135m": {
-        "hidden_size": 576,
-        "intermediate_size": 1536,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "num_hidden_layers": 30,
-    },
-    "miniature": {
-        "hidden_size": 256,
-        "intermediate_size": 704,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 4,
-        "num_hidden_layers": 6,
-    },
-    "tiny": {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "num_hidden_layers": 2,
-    },
-}
-"""Decoders by name; the last one is to try the program."""
 
 
 def decoder(options: argparse.Namespace) -> LlamaModel:
     """The frozen decoder."""
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=16, use_cache=False, **SHAPES[options.shape])
+    config = configuration(options.shape)
+    config.use_cache, config.vocab_size = False, 16  # the step has no words
     return LlamaModel(config).to(options.device, getattr(torch, options.dtype))
 
 
@@ -98,7 +78,7 @@ def measure(options: argparse.Namespace, experts: int) -> list[list[str]]:
     kept = {name: kept_bytes(forward, model, x) / 2**20 for name, (model, forward, _, x) in made.items()}
     del made, base
     frozen = kept.get("frozen, no adapter", float("nan"))
-    peaks = {name: peak_anew(name, options, experts) for name in options.variants}
+    peaks = {name: in_new_process(peak, name, options, experts) for name in options.variants}
     compared = options.compared
     return [
         [
@@ -106,6 +86,7 @@ def measure(options: argparse.Namespace, experts: int) -> list[list[str]]:
             name,
             f"{1000 * statistics.median(times):.0f}",
             f"{ratio(times, taken[compared]):.2f}",
+            spread(times, taken[compared]),
             f"{kept[name]:.1f}",
             f"{kept[name] - frozen:.1f}",
             f"{peaks[name]:.0f}",
@@ -115,38 +96,29 @@ def measure(options: argparse.Namespace, experts: int) -> list[list[str]]:
     ]
 
 
-def peak_anew(name: str, options: argparse.Namespace, experts: int) -> float:
-    """The peak memory of a variant in MiB, asked of a process of its own."""
-    values = {
-        "shape": options.shape,
-        "samples": options.samples,
-        "tokens": options.tokens,
-        "experts": experts,
-    }
-    values |= {
-        "rank": options.rank,
-        "top_k": options.top_k,
-        "dropout": options.dropout,
-        "dtype": options.dtype,
-    }
-    words = [word for key, value in values.items() for word in (f"--{key}", str(value))]
-    switches = [f"--{key}" for key in ("autocast", "compile") if getattr(options, key)]
-    return ask_anew(*words, *switches, "--variants", name, "--compared", name, "--peak_only")
+def peak(name: str, options: argparse.Namespace, experts: int) -> float:
+    """The peak memory in MiB of a step of a variant, when nothing else ran in this process."""
+    start = held_megabytes()
+    _, _, step, _ = prepare(name, decoder(options), options, experts)
+    return peak_megabytes(step, start)
 
 
 def main() -> None:
     """Prints one table."""
     options = parse(sys.argv[1:])
-    if options.peak_only:
-        start = held_megabytes()
-        _, _, step, _ = prepare(options.variants[0], decoder(options), options, options.experts[0])
-        print(peak_megabytes(step, start))
-        return
     print(f"{options.shape}, {options.samples} x {options.tokens} tokens, r = {options.rank}, ", end="")
     print(f"top-{options.top_k}, dropout {options.dropout:g}, {options.dtype}", end="")
     print(f"{', autocast' * options.autocast}{', compiled' * options.compile}; {machine()}\n")
     rows = [row for experts in options.experts for row in measure(options, experts)]
-    header = ["E", "variant", "ms", f"x {options.compared}", "MiB kept for backward", "of it the adapters'"]
+    header = [
+        "E",
+        "variant",
+        "ms",
+        f"x {options.compared}",
+        "spread",
+        "MiB kept for backward",
+        "of it adapters'",
+    ]
     print(table([*header, "MiB at the peak", f"x {options.compared}"], rows))
 
 
@@ -169,7 +141,6 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--compared", default="PEFT LoRA of rank r", help="the variant with the ratio 1")
-    parser.add_argument("--peak_only", action="store_true", help="print only the peak of the first variant")
     options = parser.parse_args(words)
     if options.compared not in options.variants:
         parser.error(f"--compared must be one of --variants, found {options.compared!r}")

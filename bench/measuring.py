@@ -1,8 +1,8 @@
 """Steps to compare come in, their times taken in turns, their memory and a Markdown table go out."""
 
+import multiprocessing
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +37,14 @@ def ratio(taken: Sequence[float], others: Sequence[float]) -> float:
     return statistics.median(one / other for one, other in zip(taken, others, strict=True))
 
 
+def spread(taken: Sequence[float], others: Sequence[float]) -> str:
+    """Between which values the middle half of these ratios lies, for a table."""
+    low, _, high = statistics.quantiles(
+        [one / other for one, other in zip(taken, others, strict=True)], method="inclusive"
+    )
+    return f"{low:.2f} to {high:.2f}"
+
+
 def kept_bytes(run: Callable[[], Tensor], model: nn.Module, inputs: Sequence[Tensor]) -> int:
     """Bytes that autograd keeps for the backward pass of `run`, other than parameters, buffers and inputs."""
     known = {part.untyped_storage().data_ptr() for part in (*model.parameters(), *model.buffers(), *inputs)}
@@ -68,13 +76,14 @@ def held_megabytes() -> float:
     return 0.0 if torch.cuda.is_available() else _highest()
 
 
-def ask_anew(*arguments: str) -> float:
-    """The number that a fresh process of the script under way prints last when it is given these arguments."""
-    command = [sys.executable, str(Path(sys.argv[0]).resolve()), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
-    return float(done.stdout.split()[-1])
+def in_new_process(run: Callable[..., float], *arguments: Any) -> float:
+    """What a script's function returns in a process of its own, that comes with nothing but imports."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["octavius.lora_moe", "peft"]
+    )  # as these take longer than what is measured
+    with context.Pool(1) as pool:
+        return pool.apply(run, arguments)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,0 +1,133 @@
+"""A decoder with routed LoRA experts comes in, the speed of its generation against merged weights goes out.
+
+    python bench/generation.py --shape smollm2-135m --samples 1 8
+
+Greedy generation with a cache of keys and values, of prompts and answers of given lengths; weights are random, the
+frozen ones shared. Every row of a batch is routed by a gate of its own, which merged weights cannot be: they hold for
+one gate. Before anything is timed, the program sees that under that one gate routed and merged experts give the same
+tokens, and others than the bare base. Every round runs all variants after another, the ratios are medians over the
+rounds; the spread is their middle half.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+
+import torch
+from measuring import in_turns, machine, ratio, spread, table
+from shapes import SHAPES, TARGETS, configuration
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+from variants import Settings, make
+
+from octavius.lora_moe import LoRAMoELinear
+from octavius.lora_moe.merge import merge
+
+BARE, MERGED, ROUTED = "frozen, no adapter", "merged for one gate", "LoRA-MoE"
+COMPARED = [MERGED, BARE, ROUTED, "PEFT LoRA of rank r"]
+
+Generate = Callable[[Tensor], Tensor]
+
+
+def prepare(
+    name: str,
+    base: nn.Module,
+    settings: Settings,
+    merged_for: Tensor,
+    options: argparse.Namespace,
+    samples: int,
+) -> Generate:
+    """What generates ids (B, N) with a variant, under gate weights (B, E).
+
+    Args:
+        name: one of `COMPARED`.
+        base: the frozen model.
+        settings: of the experts.
+        merged_for: weights (E,).
+        options: of the program.
+        samples: the size B of the batch.
+    """
+    model, routing = make(ROUTED if name == MERGED else name, base, TARGETS, settings)
+    for layer in model.modules():
+        if isinstance(layer, LoRAMoELinear):  # of zeros, with which training starts, all mixtures are alike
+            nn.init.normal_(layer.lora_B, std=0.1)
+    if name == MERGED:
+        merge(model, merged_for)
+    model.eval()
+    torch.manual_seed(1)
+    width = SHAPES[options.shape]["hidden_size"]
+    prompts = torch.randn(samples, options.prompt, width, device=options.device) / 50  # as words are
+    seen = torch.ones(prompts.shape[:2], dtype=torch.long, device=options.device)
+
+    @torch.no_grad()
+    def generate(gate: Tensor) -> Tensor:
+        settings = {"max_new_tokens": options.answer, "do_sample": False, "pad_token_id": 0}
+        with routing.use(gate):
+            ids: Tensor = model.generate(inputs_embeds=prompts, attention_mask=seen, **settings)  # type: ignore[operator]
+        assert ids.shape == (samples, options.answer)
+        return ids
+
+    return generate
+
+
+def measure(options: argparse.Namespace, experts: int, samples: int) -> list[list[str]]:
+    """The rows of all variants with so many experts and samples."""
+    torch.manual_seed(0)
+    base = LlamaForCausalLM(configuration(options.shape)).to(options.device)
+    settings = Settings(experts, options.rank, options.top_k, 0.0)
+    gates = settings.gate(samples, options.device).detach()
+    one = gates[0]
+    made = {name: prepare(name, base, settings, one, options, samples) for name in COMPARED}
+    check(made, one.expand(samples, -1))
+    steps = {name: lambda run=run: run(gates) for name, run in made.items()}
+    taken = in_turns(steps, options.rounds)
+    merged = taken[MERGED]
+    return [
+        [
+            str(experts),
+            str(samples),
+            name,
+            f"{samples * options.answer / statistics.median(times):.1f}",
+            f"{ratio(merged, times):.2f}",
+            spread(merged, times),
+        ]
+        for name, times in taken.items()
+    ]
+
+
+def check(made: dict[str, Generate], gate: Tensor) -> None:
+    """Sees that experts under one gate (B, E) for all rows say what their sum in the weights says."""
+    said = {name: made[name](gate) for name in (MERGED, ROUTED, BARE)}
+    assert torch.equal(said[ROUTED], said[MERGED]), "routed and merged experts give different tokens"
+    assert not torch.equal(said[ROUTED], said[BARE]), (
+        "the experts change nothing, so that nothing was compared"
+    )
+
+
+def main() -> None:
+    """Prints one table."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("--shape", choices=list(SHAPES), default="miniature")
+    parser.add_argument("--samples", type=int, nargs="+", default=[1, 8], help="of a batch")
+    parser.add_argument("--prompt", type=int, default=64, help="tokens of a prompt")
+    parser.add_argument("--answer", type=int, default=64, help="tokens to generate")
+    parser.add_argument("--experts", type=int, nargs="+", default=[4])
+    parser.add_argument("--rank", type=int, default=32, help="of one expert")
+    parser.add_argument("--top_k", type=int, default=2, help="experts that a sample uses")
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    options.device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(f"{options.shape}, {options.prompt} tokens of prompt, {options.answer} of answer, ", end="")
+    print(f"r = {options.rank}, top-{options.top_k}, float32; {machine()}\n")
+    rows = [
+        row
+        for experts in options.experts
+        for samples in options.samples
+        for row in measure(options, experts, samples)
+    ]
+    print(table(["E", "rows", "variant", "tokens/s", f"x {MERGED}", "spread"], rows))
+
+
+if __name__ == "__main__":
+    main()
