@@ -55,6 +55,7 @@ class ImageEncoder(Encoder):
         self.num_tokens = tower.grid_size[0] * tower.grid_size[1]
         self.mean, self.std = _three(tower.image_mean), _three(tower.image_std)
         self.tower.prune_intermediate_layers(1, prune_norm=True)
+        _places_first(self.tower)
         self.requires_grad_(False)
         self.eval()
 
@@ -88,6 +89,19 @@ def open_model(name: str, pretrained: str | None = None) -> nn.Module:
     """An open_clip model with both towers, by its name or from a folder; see `ImageEncoder`."""
     make = _from_name if name in open_clip.list_models() else _from_folder
     return make(name, pretrained)
+
+
+def _places_first(tower: VisionTransformer) -> None:
+    """Lets the blocks compute on (N, B, D), which is faster under autocast and gives the same values.
+
+    `nn.MultiheadAttention` always computes so. Given (B, N, D) it multiplies a transposed view, for which `F.linear`
+    copies the weight once for every place.
+    """
+    layers = [block.attn for block in tower.transformer.resblocks]
+    if all(isinstance(layer, nn.MultiheadAttention) for layer in layers):
+        tower.transformer.batch_first = False
+        for layer in layers:
+            layer.batch_first = False
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:
