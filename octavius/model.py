@@ -186,7 +186,8 @@ class Octavius(nn.Module):
         choices = self._choices(batch, embeddings)
         weights = self._weights(choices)
         if weights is not None:
-            self.routing.set(spread(weights, batch.segments))
+            kept = None if self.gate is None else self.gate.kept
+            self.routing.set(spread(weights, batch.segments), kept)
         hidden = self.decoder.hidden(embeddings, batch.attention_mask, batch.segments)
         wanted = batch.labels[:, 1:] != IGNORE
         logits = self.decoder.logits(hidden[:, :-1][wanted]).float()

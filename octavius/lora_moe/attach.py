@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from torch import nn
 
+from octavius.lora_moe.backends import BackendName
 from octavius.lora_moe.gates.base import Gate
 from octavius.lora_moe.gates.cluster import ClusterGate
 from octavius.lora_moe.gates.fixed import IndividualGate, UniformGate
@@ -49,6 +50,9 @@ class LoRAMoE:
         shared_a: the experts of a layer share one A and have a B each.
         scale: of the update: `peft`, alpha / rank; `published`, 1 whatever alpha says.
         init: how A is drawn: `peft`, or `published`, which is smaller by the root of the rank.
+        backend: how the experts' sum is computed, equal in its values: `concatenated`, one low-rank pair with the
+            gate between; `gathered`, only the experts that a sample uses; `merged`, one matrix for each sample;
+            `auto` takes the fastest for the sizes at hand.
         losses: auxiliary losses of the gate by name, `cv`, `switch` or `certainty_balance`, and what each is
             multiplied by.
     """
@@ -70,6 +74,7 @@ class LoRAMoE:
     shared_a: bool = False
     scale: Origin = "peft"
     init: Origin = "peft"
+    backend: BackendName = "auto"
     losses: dict[LossName, float] = field(default_factory=dict)
 
 
@@ -109,6 +114,7 @@ def attach(
         shared_a=settings.shared_a,
         scale=settings.scale,
         init=settings.init,
+        backend=settings.backend,
     )
     return gate
 

@@ -10,6 +10,7 @@ gate's type. None makes a tensor of experts by width for every token.
 """
 
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -125,6 +126,9 @@ def fold(down: Tensor, up: Tensor, gate: Tensor) -> Tensor:
 
 Backend = Callable[[Tensor, Tensor, Tensor, Tensor, int, Tensor | None], Tensor]
 
+BackendName: TypeAlias = Literal["auto", "concatenated", "gathered", "merged"]
+"""A way to compute the sum, or `auto`, the fastest for the sizes at hand: see `choose`."""
+
 BACKENDS: dict[str, Backend] = {"concatenated": concatenated, "gathered": gathered, "merged": merged}
 """The ways to compute the sum, by name."""
 
@@ -151,13 +155,13 @@ def choose(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int) -> str:
     if len(down) < up.shape[1]:
         return "merged" if tokens * experts >= 300 else "concatenated"
     applied = len(down) // experts * (width + len(up))  # multiplications of one expert on one token
-    costs = {
-        "concatenated": applied * experts * (rows * tokens + 8),
-        "gathered": applied * kept * rows * (tokens + 80),
-    }
-    if not torch.is_grad_enabled():
-        costs["merged"] = rows * width * len(up) * (len(down) + tokens)
-    return min(costs, key=costs.__getitem__)
+    name, least = "concatenated", applied * experts * (rows * tokens + 8)
+    gathering = applied * kept * rows * (tokens + 80)
+    if gathering < least:
+        name, least = "gathered", gathering
+    if not torch.is_grad_enabled() and rows * width * len(up) * (len(down) + tokens) < least:
+        name = "merged"
+    return name
 
 
 def _split(down: Tensor, up: Tensor, experts: int) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from octavius.lora_moe.backends import BackendName
 from octavius.lora_moe.gates.token import TokenGate
-from octavius.lora_moe.layer import LoRAMoELinear, Origin, linear_widths
+from octavius.lora_moe.layer import LoRAMoELinear, Origin, check_backend, linear_widths
 from octavius.lora_moe.routing import Routing
 
 
@@ -23,6 +24,7 @@ def inject(
     shared_a: bool = False,
     scale: Origin = "peft",
     init: Origin = "peft",
+    backend: BackendName = "auto",
     dtype: torch.dtype = torch.float32,
 ) -> list[str]:
     """Swaps the linear layers that `targets` name for LoRA-MoE layers, and freezes everything else in place.
@@ -42,6 +44,7 @@ def inject(
         shared_a: whether the experts of a layer share A.
         scale: see `LoRAMoELinear`.
         init: see `LoRAMoELinear`.
+        backend: see `LoRAMoELinear`.
         dtype: type in which the experts are kept.
 
     Returns:
@@ -54,7 +57,8 @@ def inject(
         each = by_depth(experts, depths(model))
         depth_of = {name: _depth(model, name) for name in bases}
         counts = {name: each[depth] for name, depth in depth_of.items()}
-    settings = {"shared_a": shared_a, "scale": scale, "init": init, "dtype": dtype}
+    check_backend(backend, token_gate is not None)
+    settings = {"shared_a": shared_a, "scale": scale, "init": init, "backend": backend, "dtype": dtype}
     layers = {
         name: LoRAMoELinear(base, counts[name], rank, alpha, dropout, routing, **settings)  # type: ignore[arg-type]
         for name, base in bases.items()

@@ -1,12 +1,12 @@
 """A frozen linear module comes in, the same map plus a routed mixture of LoRA experts goes out."""
 
 from itertools import chain
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
-from octavius.lora_moe.backends import concatenated
+from octavius.lora_moe.backends import BACKENDS, BackendName, choose
 from octavius.lora_moe.gates.token import TokenGate
 from octavius.lora_moe.routing import Routing
 
@@ -35,6 +35,9 @@ class LoRAMoELinear(nn.Module):
             al., 2024).
         scale: `peft` is alpha / R, `published` is 1 whatever alpha says.
         init: how A is drawn: `peft` bounds it by one over the root of D, `published` of D * R.
+        backend: how the experts' sum is computed: `auto` takes the fastest for the sizes at hand, all are equal.
+            `gathered` and `merged` want weights of samples, not a gate of the layer's own: they would make
+            matrices for every token.
         dtype: type in which the experts are kept; they compute in the type of the input.
 
     Attributes:
@@ -57,10 +60,12 @@ class LoRAMoELinear(nn.Module):
         shared_a: bool = False,
         scale: Origin = "peft",
         init: Origin = "peft",
+        backend: BackendName = "auto",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         _check_settings(experts, rank, alpha, dropout)
+        check_backend(backend, gate is not None)
         widths = linear_widths(base)
         if widths is None:
             raise ValueError(
@@ -70,7 +75,7 @@ class LoRAMoELinear(nn.Module):
         self.in_features, self.out_features = widths
         self.experts, self.rank, self.alpha = experts, rank, alpha
         self.scale = alpha / rank if scale == "peft" else 1.0
-        self.init, self.shared_a = init, shared_a
+        self.init, self.shared_a, self.backend = init, shared_a, backend
         self.base = base.requires_grad_(False)
         self.dropout = nn.Dropout(dropout)
         self.routing = routing
@@ -105,22 +110,31 @@ class LoRAMoELinear(nn.Module):
         if self.gate is not None:
             choice = self.gate(x)
             self.routing.note(choice)
-            gate: Tensor = choice.weights
+            gate, kept = choice.weights, self.experts
         else:
             gate = self.routing.for_rows(x.shape[0], x.shape[1] if x.dim() > 2 else None)
+            kept = self.routing.kept
         if gate.shape[-1] != self.experts:
             raise ValueError(
                 f"gate weights are set for {gate.shape[-1]} experts, but a LoRA-MoE layer has {self.experts}; "
                 "make the gate and the layers with the same number of experts"
             )
         out: Tensor = self.base(x)
-        return out + concatenated(self.dropout(x), self.lora_A, self.lora_B, gate * self.scale).to(out.dtype)
+        scale, mask = self.scale, None
+        if self.dropout.training and self.dropout.p > 0:
+            mask = torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - self.dropout.p)
+            scale /= 1 - self.dropout.p
+        weights, experts = gate * scale, (self.lora_A, self.lora_B)
+        name = choose(x, *experts, weights, kept) if self.backend == "auto" else self.backend
+        return out + BACKENDS[name](x, *experts, weights, kept, mask).to(out.dtype)
 
     def extra_repr(self) -> str:
         """The settings, for printing the model."""
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, experts={self.experts}, "
-            f"rank={self.rank}, alpha={self.alpha}" + (", shared_a=True" if self.shared_a else "")
+            f"rank={self.rank}, alpha={self.alpha}"
+            + (", shared_a=True" if self.shared_a else "")
+            + (f", backend={self.backend}" if self.backend != "auto" else "")
         )
 
 
@@ -131,6 +145,19 @@ def linear_widths(module: nn.Module) -> tuple[int, int] | None:
         if isinstance(width_in, int) and isinstance(width_out, int):
             return width_in, width_out
     return None
+
+
+def check_backend(backend: str, by_token: bool) -> None:
+    """Refuses a backend that there is not, and one that makes matrices for every token."""
+    if backend not in get_args(BackendName):
+        raise ValueError(
+            f"there is no backend {backend!r} of LoRA-MoE; backends are {', '.join(get_args(BackendName))}"
+        )
+    if by_token and backend in ("gathered", "merged"):
+        raise ValueError(
+            f"backend: {backend} makes matrices for each row of weights, of a gate that chooses for each token as "
+            "many as there are tokens; leave it out, or take `concatenated`"
+        )
 
 
 def _check_settings(experts: int, rank: int, alpha: float, dropout: float) -> None:

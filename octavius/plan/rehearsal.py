@@ -189,7 +189,8 @@ def _losses(model: Octavius, step: Step, vectors: Tensor | None) -> Tensor:
     if model.lora is not None:
         assert isinstance(model.lora.experts, int)  # an outline of some layers has equal ones
         weights = torch.zeros(step.batch, model.lora.experts)
-        model.routing.set(weights.requires_grad_(model.lora.experts > 1))
+        kept = None if model.gate is None else model.gate.kept
+        model.routing.set(weights.requires_grad_(model.lora.experts > 1), kept)
     mask = torch.ones(step.batch, 1, step.tokens, step.tokens, dtype=torch.bool)
     hidden = decoder.hidden(embeddings, mask)
     answers = torch.zeros(step.batch * step.answer, dtype=torch.long)

@@ -12,6 +12,7 @@ from octavius.gate_fitting import fit_gate
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 from octavius.lora_moe import LoRAMoELinear
+from octavius.lora_moe.backends import BACKENDS, Backend
 from octavius.lora_moe.gates.cluster import ClusterGate
 from octavius.lora_moe.gates.instance import pooled
 from octavius.lora_moe.losses import auxiliary
@@ -40,6 +41,13 @@ FIXED: dict[str, dict[str, Any]] = {
     "individual": {"gate": "individual", "tasks": ["captioning", "vqa", "detection"]},
     "uniform": {"gate": "uniform", "init": "published", "scale": "published"},
 }
+AUTOMATIC = {
+    "top-1": {"gathered"},
+    "universal": {"gathered"},
+    "by depth": {"concatenated", "gathered"},  # of two experts both are used
+    "shared A": {"merged"},
+}
+"""What is taken for long rows."""
 TURNS = [
     ("Is it red?", "no", ["image"]),
     ("What do you hear in the dark, and how many of them are there?", "two big cats", ["sound"]),
@@ -112,6 +120,41 @@ def test_every_tensor_learns_whatever_is_in_the_batch(
     model.zero_grad()
     model(write(model.processor(), rows[2])).losses.sum().backward()  # no media
     assert all(part.grad is not None for part in trained.values())
+
+
+@pytest.mark.parametrize("kind", AUTOMATIC)
+def test_backends_lose_and_learn_alike(
+    build: MakeModel, rows: list[Row], write: Write, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Long prompts, for which the automatic choice gathers, or adds up a shared A; one seed drops the same."""
+    long = [(sample, asked + " and is it red" * 60, said) for sample, asked, said in rows]
+    found, taken = [], []
+    spied = {name: _spied(name, backend, taken) for name, backend in BACKENDS.items()}
+    for name, backend in spied.items():
+        monkeypatch.setitem(BACKENDS, name, backend)
+    for name in ("concatenated", "auto", "gathered", "merged"):
+        taken.clear()
+        model = build(dropout=0.2, backend=name, **LEARNED[kind])
+        torch.manual_seed(1)
+        losses = model(write(model.processor(), *long)).losses
+        losses.sum().backward()
+        found.append({"losses": losses, **{key: part.grad for key, part in model.named_parameters()}})
+        assert set(taken) == (AUTOMATIC[kind] if name == "auto" else {name})
+    for one in found[1:]:
+        for key, right in found[0].items():
+            torch.testing.assert_close(
+                one[key], right, rtol=1e-3, atol=1e-4, msg=lambda said, key=key: f"{key}: {said}"
+            )
+
+
+def _spied(name: str, backend: Backend, taken: list[str]) -> Backend:
+    """The backend, that notes its name when it is called."""
+
+    def spy(*inputs: Any) -> Tensor:
+        taken.append(name)
+        return backend(*inputs)
+
+    return spy
 
 
 @pytest.mark.parametrize("kind", ["top-1", "by depth", "token", "token, universal, shared A"])

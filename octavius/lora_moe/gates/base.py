@@ -55,6 +55,11 @@ class Gate(nn.Module, ABC):
             raise ValueError(f"a gate needs at least 1 expert, found experts = {experts}; 1 is plain LoRA")
         self.experts = experts
 
+    @property
+    def kept(self) -> int | None:
+        """How many weights of a row are not zero at most, the others wanting no gradient; None: not known."""
+        return None
+
     @abstractmethod
     def choices(self, asked: Asked) -> list[Choice]:
         """The choice (B, E) for each depth, or the one that all layers share."""
@@ -106,6 +111,11 @@ class Cut:
     universal: bool = False
     temperature: float = 1.0
     jitter: float = 0.0
+
+    @property
+    def kept(self) -> int | None:
+        """How many experts have a weight at most; None is all."""
+        return None if self.top_k is None else self.top_k + self.universal
 
     def routed(self, experts: int) -> int:
         """How many of E experts there are to choose between.

@@ -84,6 +84,11 @@ class ClusterGate(Gate):
             )
         return nearest(pooled(embeddings, mask, self.width), self.get_buffer("centroids").float())
 
+    @property
+    def kept(self) -> int | None:
+        """As many as the cut leaves."""
+        return self.cut.kept
+
     def choices(self, asked: Asked) -> list[Choice]:
         """Reads the question."""
         with torch.autocast(asked.embeddings.device.type, enabled=False):

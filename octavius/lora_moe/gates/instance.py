@@ -63,6 +63,11 @@ class InstanceGate(Gate):
         if self.media_weight is not None:
             nn.init.normal_(self.media_weight, std=self.width**-0.5)
 
+    @property
+    def kept(self) -> int | None:
+        """As many as the cut leaves."""
+        return self.cut.kept
+
     def choices(self, asked: Asked) -> list[Choice]:
         """Reads the question, and modalities and media where the gate was made to."""
         with torch.autocast(asked.embeddings.device.type, enabled=False):

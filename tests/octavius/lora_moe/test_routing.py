@@ -175,3 +175,39 @@ def test_weights_of_tokens_follow_their_rows_and_fit_only_their_tokens(
             ValueError, match=f"set for {tokens} tokens of each row.* got {tokens + 1} tokens"
         ):
             routing.for_rows(samples, tokens + 1)
+
+
+@pytest.mark.parametrize(
+    ("weights", "told", "expected"),
+    [
+        (torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]), None, 2),
+        (torch.tensor([[0.0, 0.0, -1.0]]), None, 1),
+        (torch.zeros(2, 3), None, 1),
+        (torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]), None, 1),
+        (torch.tensor([[0.0, 1.0, 0.0]], requires_grad=True), None, 3),  # zeros may want a gradient
+        (torch.tensor([[0.0, 1.0, 0.0]], requires_grad=True), 1, 1),
+        (torch.tensor([[0.0, 1.0, 0.0]]), 2, 2),
+        (torch.rand(2, 3), 5, 3),
+        (torch.zeros(2, 3, device="meta"), None, 3),
+        (torch.zeros(2, 3, device="meta"), 2, 2),
+    ],
+)
+def test_how_many_weights_count(weights: torch.Tensor, told: int | None, expected: int) -> None:
+    routing = Routing()
+    part = routing.part()
+    with routing.use(weights, told):
+        assert routing.kept == part.kept == expected
+        state = routing.checkpoint_context()[1]
+        with routing.use(torch.rand(1, 7)):
+            assert part.kept == 7
+            with state:
+                assert part.kept == expected
+    with pytest.raises(RuntimeError, match="no gate weights are set"):
+        _ = routing.kept
+
+
+def test_more_weights_than_are_told_are_refused() -> None:
+    with pytest.raises(ValueError, match="kept = 1 experts are told for each sample, but 2 have a weight"):
+        Routing().set(torch.tensor([[0.5, 0.5, 0.0]]), 1)
+    with pytest.raises(ValueError, match="at least 1 expert is kept for each sample, found kept = 0"):
+        Routing().set(torch.rand(1, 3), 0)
