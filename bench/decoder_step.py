@@ -2,12 +2,12 @@
 
     python bench/decoder_step.py --shape smollm2-135m --experts 4
 
-A step is forward, backward down to the input embeddings, as with projectors in front, and AdamW. The decoder is the
-body of a LLaMA without its head, with experts in q, k, v and o, all weights random; the frozen ones are shared
-between the variants. Every round runs all of them after another, the ratios are medians over the rounds, the spread
-is their middle half. Kept for backward is what autograd keeps besides parameters and inputs, and the adapters' share
-of it is what the frozen decoder does not keep. The peak is that of a process of its own, of one step, above what it
-held before the model.
+A step is forward, backward down to the gate's weights and, as with projectors in front, to the input embeddings, and
+AdamW. The decoder is the body of a LLaMA without its head, with experts in q, k, v and o, all weights random; the
+frozen ones are shared between the variants. Every round runs all of them after another, the ratios are medians over
+the rounds, the spread is their middle half. Kept for backward is what autograd keeps besides parameters and inputs,
+and the adapters' share of it is what the frozen decoder does not keep. The peak is that of a process of its own, of
+one step, above what it held before the model.
 """
 
 import argparse
@@ -53,19 +53,22 @@ def prepare(
     x = x.to(getattr(torch, options.dtype)).requires_grad_()
     gate = settings.gate(options.samples, options.device)
     trained = [part for part in model.parameters() if part.requires_grad]
-    optimizer = torch.optim.AdamW([*trained, gate], 1e-4)
+    optimizer = torch.optim.AdamW(trained or [gate], 1e-4)
     if options.compile:
         model.compile(dynamic=False)
 
     def forward() -> Tensor:
-        with torch.autocast(options.device, torch.bfloat16, enabled=options.autocast), routing.use(gate):
+        with (
+            torch.autocast(options.device, torch.bfloat16, enabled=options.autocast),
+            routing.use(gate, settings.kept),
+        ):
             return model(inputs_embeds=x).last_hidden_state.float().square().mean()
 
     def step() -> None:
         forward().backward()
+        x.grad = gate.grad = None  # what the weights come from is not a part of the decoder
         optimizer.step()
         optimizer.zero_grad()
-        x.grad = None
 
     return model, forward, step, [x, gate]
 

@@ -61,9 +61,9 @@ def prepare(
 
     @torch.no_grad()
     def generate(gate: Tensor) -> Tensor:
-        settings = {"max_new_tokens": options.answer, "do_sample": False, "pad_token_id": 0}
-        with routing.use(gate):
-            ids: Tensor = model.generate(inputs_embeds=prompts, attention_mask=seen, **settings)  # type: ignore[operator]
+        greedy = {"max_new_tokens": options.answer, "do_sample": False, "pad_token_id": 0}
+        with routing.use(gate, settings.kept):
+            ids: Tensor = model.generate(inputs_embeds=prompts, attention_mask=seen, **greedy)  # type: ignore[operator]
         assert ids.shape == (samples, options.answer)
         return ids
 

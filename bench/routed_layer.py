@@ -45,7 +45,7 @@ def measure(options: argparse.Namespace, experts: int) -> list[list[str]]:
     steps, kept = {}, {}
     for name in options.variants:
         model, routing = make(name, base, ["proj"], settings)
-        routing.set(gate)
+        routing.set(gate, settings.kept)
 
         def step(model: nn.Module = model) -> None:
             model(x).sum().backward()

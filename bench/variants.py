@@ -9,6 +9,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from octavius.lora_moe import Routing, inject
+from octavius.lora_moe.backends import BackendName
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,16 @@ class Settings:
     top_k: int
     dropout: float
 
+    @property
+    def kept(self) -> int:
+        """How many experts a sample uses, of those that there are."""
+        return min(self.top_k, self.experts)
+
     def gate(self, samples: int, device: str) -> Tensor:
         """Weights (B, E) of `top_k` experts a sample, drawn at random, that ask for a gradient."""
-        kept = min(self.top_k, self.experts)
         weights = torch.zeros(samples, self.experts)
         for row in weights:
-            row[torch.randperm(self.experts)[:kept]] = torch.rand(kept).softmax(0)
+            row[torch.randperm(self.experts)[: self.kept]] = torch.rand(self.kept).softmax(0)
         return weights.to(device).requires_grad_()
 
 
@@ -88,11 +93,15 @@ def peft(times: Callable[[Settings], int]) -> Adapt:
     return adapt
 
 
-def ours(model: nn.Module, targets: list[str], settings: Settings, routing: Routing) -> nn.Module:
-    """LoRA-MoE."""
-    rank = settings.rank
-    inject(model, targets, settings.experts, rank, rank, settings.dropout, routing)
-    return model
+def ours(backend: BackendName) -> Adapt:
+    """LoRA-MoE, its sum computed so."""
+
+    def adapt(model: nn.Module, targets: list[str], settings: Settings, routing: Routing) -> nn.Module:
+        rank = settings.rank
+        inject(model, targets, settings.experts, rank, rank, settings.dropout, routing, backend=backend)
+        return model
+
+    return adapt
 
 
 def swapped(kind: type[ExpertLoop] | type[PublishedEinsum]) -> Adapt:
@@ -113,7 +122,10 @@ VARIANTS: dict[str, Adapt] = {
     "frozen, no adapter": frozen,
     "PEFT LoRA of rank r": peft(lambda settings: 1),  # noqa: ARG005
     "PEFT LoRA of rank E x r": peft(lambda settings: settings.experts),
-    "LoRA-MoE": ours,
+    "LoRA-MoE": ours("auto"),
+    "LoRA-MoE, concatenated": ours("concatenated"),
+    "LoRA-MoE, gathered": ours("gathered"),
+    "LoRA-MoE, merged": ours("merged"),
     "a loop over experts": swapped(ExpertLoop),
     "published einsum": swapped(PublishedEinsum),
 }
