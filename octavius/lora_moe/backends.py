@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from octavius.lora_moe.low_rank import low_rank
+from octavius.lora_moe.low_rank import low_rank, without_backward
 
 
 def concatenated(
@@ -39,6 +39,9 @@ def concatenated(
     Returns:
         (B, ..., D_out).
     """
+    own_a, plain = len(down) == up.shape[1], gate.dim() == 2 or x.dim() == 3
+    if own_a and plain and mask is None and not torch.is_grad_enabled():
+        return without_backward(x, down, up, gate)
     a, b = _split(down, up, gate.shape[-1])
     weights = gate if gate.dim() == 3 else gate.unsqueeze(1)
     shape = len(x), -1, x.shape[-1]

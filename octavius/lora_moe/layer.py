@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from octavius.lora_moe.backends import BACKENDS, BackendName, choose
+from octavius.lora_moe.dropout import kept_inputs
 from octavius.lora_moe.gates.token import TokenGate
 from octavius.lora_moe.routing import Routing
 
@@ -122,9 +123,9 @@ class LoRAMoELinear(nn.Module):
         out: Tensor = self.base(x)
         scale, mask = self.scale, None
         if self.dropout.training and self.dropout.p > 0:
-            mask = torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - self.dropout.p)
-            scale /= 1 - self.dropout.p
-        weights, experts = gate * scale, (self.lora_A, self.lora_B)
+            mask, factor = kept_inputs(x, self.dropout.p)
+            scale *= factor
+        weights, experts = gate if scale == 1 else gate * scale, (self.lora_A, self.lora_B)
         name = choose(x, *experts, weights, kept) if self.backend == "auto" else self.backend
         return out + BACKENDS[name](x, *experts, weights, kept, mask).to(out.dtype)
 

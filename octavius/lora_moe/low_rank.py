@@ -42,6 +42,25 @@ def low_rank(
     return _forward(x, down, up, weights, chosen, mask)[0]
 
 
+def without_backward(x: Tensor, down: Tensor, up: Tensor, gate: Tensor) -> Tensor:
+    """The weighed sum of all experts in the fewest operations: generation runs it for every layer and token.
+
+    Args:
+        x: inputs (B, ..., D).
+        down: A of all experts, (E * R, D).
+        up: B of all experts, (D_out, E * R).
+        gate: weights (B, E), (B, T, E) or (1, E).
+
+    Returns:
+        (B, ..., D_out), in the type of x (or of autocast).
+    """
+    dtype, experts = _type_of(x), gate.shape[-1]
+    hidden = F.linear(_as(x, dtype), _as(down, dtype))
+    weights = gate.reshape(*gate.shape[:-1], *[1] * (x.dim() - gate.dim()), experts, 1)
+    hidden.view(*hidden.shape[:-1], experts, -1).mul_(weights)
+    return F.linear(hidden, _as(up, dtype))
+
+
 class _LowRank(torch.autograd.Function):
     """The sum with its own backward pass."""
 
@@ -89,13 +108,22 @@ def _forward(
     x: Tensor, down: Tensor, up: Tensor, weights: Tensor, chosen: Tensor | None, mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The sum (G, T, D_out), and the values between the halves before they are weighed, (G, T, K or 1, R)."""
-    device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    dtype = _type_of(x)
     a = _down(down, None if len(down) == 1 else chosen, dtype)
     hidden = _apply(_masked(x.to(dtype), _factors(mask, dtype)), a).unflatten(-1, (-1, up.shape[-1]))
     # Weights in fp32 promote this product.
     gated = (hidden * weights.unsqueeze(-1)).flatten(-2).to(dtype)
     return _apply(gated, _up(up, chosen, dtype)), hidden
+
+
+def _type_of(x: Tensor) -> torch.dtype:
+    """The type to compute in: that of x, or of autocast."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor if tensor.dtype is dtype else tensor.to(dtype)
 
 
 def _factors(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
