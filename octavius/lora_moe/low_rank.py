@@ -100,7 +100,8 @@ class _LowRank(torch.autograd.Function):
         if down_wanted:
             slope_down = _matrix_slope(slope_hidden, _masked(x.to(dtype), mask), down, picked, 0)
         if x_wanted:
-            slope_x = _masked(torch.matmul(slope_hidden, _down(down, picked, dtype)), mask)
+            slope_x = torch.matmul(slope_hidden, _down(down, picked, dtype))
+            slope_x = slope_x if mask is None else slope_x.mul_(mask)
         return slope_x, slope_down, slope_up, slope_weights, None, None
 
 
@@ -110,7 +111,8 @@ def _forward(
     """The sum (G, T, D_out), and the values between the halves before they are weighed, (G, T, K or 1, R)."""
     dtype = _type_of(x)
     a = _down(down, None if len(down) == 1 else chosen, dtype)
-    hidden = _apply(_masked(x.to(dtype), _factors(mask, dtype)), a).unflatten(-1, (-1, up.shape[-1]))
+    left = x.to(dtype) if mask is None else mask.to(dtype).mul_(x)
+    hidden = _apply(left, a).unflatten(-1, (-1, up.shape[-1]))
     # Weights in fp32 promote this product.
     gated = (hidden * weights.unsqueeze(-1)).flatten(-2).to(dtype)
     return _apply(gated, _up(up, chosen, dtype)), hidden
