@@ -1,13 +1,17 @@
 """Embeddings come in, hidden states, logits or generated tokens go out: any Hugging Face causal LM."""
 
 import inspect
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from pathlib import Path
+from shutil import which
 from typing import Any, Literal, cast
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, distributed, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
@@ -37,8 +41,9 @@ class Decoder(nn.Module):
             dtype: of the weights.
             from_scratch: take only the architecture and tokenizer; weights start at random.
             attention: `sdpa`, `eager` (the fastest on a CPU in bfloat16) or another of transformers.
-            compile: train through `torch.compile`, layer by layer; it needs a C++ compiler, and some seconds at
-                the start. Answers are generated without it, since their lengths never repeat.
+            compile: train through `torch.compile`, layer by layer; it needs a C++ compiler, without which there is
+                a warning and nothing is compiled, and some seconds at the start. Answers are generated without
+                it, since their lengths never repeat.
 
         Raises:
             ValueError: nothing of that name can be loaded.
@@ -58,8 +63,8 @@ class Decoder(nn.Module):
             ) from None
         # What a model's authors advise for chat, such as a penalty on repeated words, is not asked for here.
         self.lm.generation_config = GenerationConfig()
-        self.compiled = compile
-        if compile:
+        self.compiled = compile and _has_compiler()
+        if self.compiled:
             for layer in layers(self.lm):
                 layer.compile(dynamic=True)
         self.width = cast(Tensor, self.lm.get_input_embeddings().weight).shape[1]
@@ -256,6 +261,19 @@ def positions_in(segments: Tensor) -> Tensor:
     first = torch.ones_like(segments, dtype=torch.bool)
     first[:, 1:] = segments[:, 1:] != segments[:, :-1]
     return places - (places * first).cummax(1).values
+
+
+def _has_compiler() -> bool:
+    """Whether there is the C++ compiler that `torch.compile` takes; says so when there is none."""
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    found = which(name) is not None
+    if not found:
+        rank_zero_warn(
+            f"the decoder's setting `compile: true` needs a C++ compiler, and there is no {name!r} here: training "
+            "goes on without torch.compile, at about half the speed on a CPU. Install one (Debian: apt install g++), "
+            "name yours in the environment variable CXX, or set compile to false"
+        )
+    return found
 
 
 def layers(lm: nn.Module) -> list[nn.Module]:

@@ -57,7 +57,9 @@ def command(name: str) -> list[str]:
 
 def overlay(name: str, models: Path, data: Path, rooms: Path) -> dict[str, Any]:
     """Settings that put tiny models, data and runs in the place of those of a preset."""
-    decoder = {"init_args": {"name": str(models / "language")}}
+    decoder = {
+        "init_args": {"name": str(models / "language"), "compile": False}
+    }  # takes longer than the step
     image = {"class_path": "ImageEncoder", "init_args": {"name": str(models / "clip"), "pretrained": None}}
     few = {"workers": 0, "batch_size": 4}
     asked = few | {"eval_batch_size": 4}
@@ -81,7 +83,7 @@ def overlay(name: str, models: Path, data: Path, rooms: Path) -> dict[str, Any]:
         "pretrain/points.yaml": ({"image_weight": 0.0}, asked | clouds),
         "pretrain/language.yaml": ({"decoder": decoder}, asked | {"eval_count": 2}),
         "pretrain/language_rooms.yaml": (
-            {"decoder": {"init_args": decoder["init_args"] | {"compile": False}}, "projectors": None},
+            {"decoder": decoder, "projectors": None},
             asked | {"eval_count": 1},
         ),
         "coco": ({"decoder": decoder, "encoders": {"image": image}}, asked),

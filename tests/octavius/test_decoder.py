@@ -209,6 +209,15 @@ def test_a_gguf_file(decoder_folder: Path, tmp_path: Path) -> None:
     refused(path, "no language model could be loaded")
 
 
+def test_without_a_compiler_it_warns_and_trains_as_it_is(
+    decoder_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.warns(UserWarning, match="there is no 'no-such-compiler' here: training goes on without"):
+        decoder = Decoder(str(decoder_folder), compile=True).train()
+    decoder.hidden(decoder.embed(IDS), torch.ones_like(IDS)).sum().backward()
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_decoder_trains_and_answers_as_a_plain_one(decoder_folder: Path) -> None:
     plain, fast = Decoder(str(decoder_folder)), Decoder(str(decoder_folder), compile=True)
