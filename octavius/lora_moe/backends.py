@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from octavius.lora_moe.low_rank import low_rank, without_backward
+from octavius.lora_moe.low_rank import computing_type, low_rank, without_backward
 
 
 def concatenated(
@@ -140,12 +140,13 @@ def choose(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int) -> str:
     """The name of the backend that is the fastest for inputs of these sizes.
 
     A rule fitted to times on a CPU (`bench/routed_layer.py`). In tokens that one expert is applied to, copying
-    its matrices for one row costs as much as 80 tokens, reading them in place as much as 8. Experts of one A are
+    its matrices for one row costs as much as 80 tokens, in half precision, whose products are faster, as much as
+    250; reading them in place costs as much as 8. Experts of one A are
     added up when there are more than some 300 tokens by experts in a row, others only without autograd, where the
     matrix of full width is not kept, and where adding up takes fewer multiplications.
 
     Args:
-        x: inputs (B, ..., D); of all arguments only the sizes count.
+        x: inputs (B, ..., D); of all arguments only the sizes count, and of this one the type (or autocast's).
         down: A of all experts, (E * R, D), or of all together, (R, D).
         up: B of all experts, (D_out, E * R).
         gate: weights (B, E), (B, T, E) or (1, E).
@@ -159,7 +160,7 @@ def choose(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int) -> str:
         return "merged" if tokens * experts >= 300 else "concatenated"
     applied = len(down) // experts * (width + len(up))  # multiplications of one expert on one token
     name, least = "concatenated", applied * experts * (rows * tokens + 8)
-    gathering = applied * kept * rows * (tokens + 80)
+    gathering = applied * kept * rows * (tokens + (80 if computing_type(x).itemsize >= 4 else 250))
     if gathering < least:
         name, least = "gathered", gathering
     if not torch.is_grad_enabled() and rows * width * len(up) * (len(down) + tokens) < least:

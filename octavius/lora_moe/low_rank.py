@@ -54,7 +54,7 @@ def without_backward(x: Tensor, down: Tensor, up: Tensor, gate: Tensor) -> Tenso
     Returns:
         (B, ..., D_out), in the type of x (or of autocast).
     """
-    dtype, experts = _type_of(x), gate.shape[-1]
+    dtype, experts = computing_type(x), gate.shape[-1]
     hidden = F.linear(_as(x, dtype), _as(down, dtype))
     weights = gate.reshape(*gate.shape[:-1], *[1] * (x.dim() - gate.dim()), experts, 1)
     hidden.view(*hidden.shape[:-1], experts, -1).mul_(weights)
@@ -109,7 +109,7 @@ def _forward(
     x: Tensor, down: Tensor, up: Tensor, weights: Tensor, chosen: Tensor | None, mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The sum (G, T, D_out), and the values between the halves before they are weighed, (G, T, K or 1, R)."""
-    dtype = _type_of(x)
+    dtype = computing_type(x)
     a = _down(down, None if len(down) == 1 else chosen, dtype)
     left = x.to(dtype) if mask is None else mask.to(dtype).mul_(x)
     hidden = _apply(left, a).unflatten(-1, (-1, up.shape[-1]))
@@ -118,7 +118,7 @@ def _forward(
     return _apply(gated, _up(up, chosen, dtype)), hidden
 
 
-def _type_of(x: Tensor) -> torch.dtype:
+def computing_type(x: Tensor) -> torch.dtype:
     """The type to compute in: that of x, or of autocast."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

@@ -195,6 +195,16 @@ def test_the_choice_by_size(
     assert choose(torch.empty(rows, tokens, 576), down, up, torch.empty(rows, experts), kept) == expected
 
 
+def test_in_half_precision_copies_pay_later() -> None:
+    down, up, gate = torch.empty(128, 576), torch.empty(576, 128), torch.empty(2, 4)
+    x, long = torch.empty(2, 160, 576), torch.empty(2, 320, 576)
+    assert choose(x, down, up, gate, 2) == "gathered"
+    assert choose(x.bfloat16(), down, up, gate, 2) == "concatenated"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert choose(x, down, up, gate, 2) == "concatenated"
+        assert choose(long, down, up, gate, 2) == "gathered"
+
+
 def test_experts_are_added_up_in_full_width_only_without_autograd() -> None:
     sizes = torch.empty(1, 1024, 256), torch.empty(1024, 256), torch.empty(256, 1024), torch.empty(1, 32)
     assert choose(*sizes, 32) == "concatenated"
