@@ -5,12 +5,13 @@
 Forward and backward of one layer, as in training: the input asks for a gradient too. Every round runs all variants
 after another, the ratios are medians over the rounds, the spread is their middle half. How much faster than the
 published einsum a variant is, is told of the whole layer, and of the adapter alone: of the time that comes on top of
-the frozen layer's. The columns of memory are what autograd keeps for the backward pass besides parameters and the
-layer's input, and how much less that is than what the einsum keeps.
+the frozen layer's. The columns of memory are what autograd keeps of the adapter for the backward pass, besides
+parameters and the layer's input and what it keeps of the frozen layer, and how much less that is than the einsum's.
 """
 
 import argparse
 import statistics
+from collections.abc import Callable
 
 import torch
 from measuring import in_turns, kept_bytes, machine, ratio, spread, table
@@ -23,9 +24,9 @@ FROZEN, EINSUM = "frozen, no adapter", "published einsum"
 class Single(nn.Module):
     """A model of one linear layer."""
 
-    def __init__(self, width: int, device: str, dtype: torch.dtype) -> None:
+    def __init__(self, width: int, device: str) -> None:
         super().__init__()
-        self.proj = nn.Linear(width, width, bias=False, device=device, dtype=dtype)
+        self.proj = nn.Linear(width, width, bias=False, device=device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Applies the layer."""
@@ -35,24 +36,24 @@ class Single(nn.Module):
 def measure(options: argparse.Namespace, experts: int) -> list[list[str]]:
     """The rows of all variants with so many experts."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = getattr(torch, options.dtype)
     settings = Settings(experts, options.rank, options.top_k, options.dropout)
-    base = Single(options.width, device, dtype)
-    x = torch.randn(
-        options.samples, options.tokens, options.width, device=device, dtype=dtype
-    ).requires_grad_()
+    base = Single(options.width, device)
+    x = torch.randn(options.samples, options.tokens, options.width, device=device).requires_grad_()
     gate = settings.gate(options.samples, device)
     steps, kept = {}, {}
     for name in options.variants:
         model, routing = make(name, base, ["proj"], settings)
         routing.set(gate, settings.kept)
 
-        def step(model: nn.Module = model) -> None:
-            model(x).sum().backward()
+        def forward(model: nn.Module = model) -> Tensor:
+            with torch.autocast(device, torch.bfloat16, enabled=options.autocast):
+                return model(x).sum()
+
+        def step(model: nn.Module = model, forward: Callable[[], Tensor] = forward) -> None:
+            forward().backward()
             model.zero_grad()
 
-        steps[name] = step
-        kept[name] = kept_bytes(lambda model=model: model(x), model, [x])  # type: ignore[misc]
+        steps[name], kept[name] = step, kept_bytes(forward, model, [x])
     taken = in_turns(steps, options.rounds)
     return rows_of(taken, kept, experts)
 
@@ -73,8 +74,8 @@ def rows_of(taken: dict[str, list[float]], kept: dict[str, int], experts: int) -
             spread(times, frozen),
             f"{ratio(einsum, times):.2f}",
             "" if name == FROZEN else f"{adapter[EINSUM] / adapter[name]:.2f}",
-            f"{kept[name] / 2**20:.2f}",
-            f"{kept[EINSUM] / kept[name]:.1f}" if kept[name] else "",
+            f"{(kept[name] - kept[FROZEN]) / 2**20:.2f}",
+            "" if name == FROZEN else f"{(kept[EINSUM] - kept[FROZEN]) / (kept[name] - kept[FROZEN]):.1f}",
         ]
         for name, times in taken.items()
     ]
@@ -92,19 +93,17 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=32, help="of one expert")
     parser.add_argument("--top_k", type=int, default=2, help="experts that a sample uses")
     parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument(
-        "--dtype", choices=["float32", "bfloat16"], default="float32", help="of the frozen layer"
-    )
+    parser.add_argument("--autocast", action="store_true", help="to bfloat16")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     options = parser.parse_args()
     options.variants = list(dict.fromkeys([FROZEN, EINSUM, *options.variants]))
     torch.manual_seed(0)
     print(f"width {options.width}, {options.samples} x {options.tokens} tokens, r = {options.rank}, ", end="")
-    print(f"top-{options.top_k}, dropout {options.dropout:g}, {options.dtype}; {machine()}\n")
+    print(f"top-{options.top_k}, dropout {options.dropout:g}{', autocast' * options.autocast}; {machine()}\n")
     rows = [row for experts in options.experts for row in measure(options, experts)]
     header = ["E", "variant", "ms", f"x {FROZEN}", "spread", "faster than einsum", "adapter alone"]
-    print(table([*header, "MiB kept for backward", "less than einsum"], rows))
+    print(table([*header, "MiB kept of the adapter", "less than einsum"], rows))
 
 
 if __name__ == "__main__":
