@@ -71,6 +71,7 @@ class BenchmarkSets(InstructionDataModule):
                 f"{f' with the unknown {unknown[0]!r}' if unknown else ''}; known are {OWN} (the test sets of the "
                 f"configuration), {', '.join(SUITE)}"
             )
+        self._training = configured
         self.configured = configured if OWN in wanted else None
         rest = ", ".join(name for name in wanted if name != OWN)
         self.files = _Files(str(root), test=sources(rest)) if rest else None
@@ -83,8 +84,8 @@ class BenchmarkSets(InstructionDataModule):
             self.configured.prepare_data()
 
     def train_sets(self) -> list[TrainSet]:
-        """None: this is for tests alone."""
-        raise ValueError("benchmarks are for tests, there is nothing to train on")
+        """What the model was trained on, for the answers that are most frequent there."""
+        return self._training.train_sets()
 
     def eval_sets(self, stage: str) -> list[EvalSet]:  # noqa: ARG002 - there is one alone
         """All sets, those of the configuration first."""

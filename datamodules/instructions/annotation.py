@@ -95,7 +95,7 @@ def read_pictures(root: Path, split: str, captions: bool, bad: BadPolicy = "erro
             sample.id,
             tuple(
                 Thing(str(place), one.label, one.label, one.box)
-                for place, one in enumerate(_boxes(sample).objects)
+                for place, one in enumerate(box for box in _boxes(sample).objects if not box.ignored)
             ),
             kinds,
             sample.media["image"].path,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from octavius.encoders.projector import LinearProjector
 from octavius.instruction.media import Loader
@@ -51,3 +51,8 @@ class Encoder(nn.Module, ABC):
             media: all that will be loaded; repeated ones are alike.
             device: where to compute.
         """
+
+
+def silent() -> bool:
+    """Whether another process shows the progress."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0

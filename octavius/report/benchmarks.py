@@ -5,6 +5,8 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ from octavius.callbacks.scoring.scores import sets
 from octavius.callbacks.stopping import ending
 from octavius.loading import matching
 from octavius.presets import find_checkpoint
+from octavius.report.blinded import BlindControls, explained, lines
 from octavius.report.predictions import read_predictions, write_predictions
 from octavius.report.tables import Score, score_all, write_tables
 from octavius.training import OctaviusModule
@@ -78,15 +81,24 @@ def run_benchmarks(
     claim(out, keys, trainer.is_global_zero)
     answers = answered(out, facts)
     data.done = {(name, key) for name, items in answers.items() for key in items}
+    blinded = BlindControls(out, evaluation, partial(in_order, out, facts))
+    if (
+        not data.left() and blinded.wanted()
+    ):  # a run that was cut off among them: one is answered twice to get there
+        data.done = set(data.done) - {next(iter(data.done))}
     if data.left():
         say_what_is_left(facts, data, trainer)
         how = evaluation
         journal = Journal(out / PARTS, how.max_new_tokens, how.num_beams, how.likelihood, how.sampling)
-        trainer.callbacks = [journal if item is evaluation else item for item in trainer.callbacks]
+        trainer.callbacks = [
+            one
+            for item in trainer.callbacks
+            for one in ([journal, blinded] if item is evaluation else [item])
+        ]
         with ending(trainer):
             trainer.test(module, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
     if trainer.is_global_zero:
-        finish(out, facts, answered(out, facts))
+        finish(out, facts, answered(out, facts), blinded.known())
         print(f"\n{time.monotonic() - start:.0f} s in all; tables and predictions: {shown(out)}")
 
 
@@ -197,6 +209,14 @@ def answered(out: Path, facts: dict[str, list[dict[str, Any]]]) -> dict[str, dic
     return found
 
 
+def in_order(out: Path, facts: dict[str, list[dict[str, Any]]]) -> list[Answered]:
+    """All answers in the folder, with the places of their samples in the data set."""
+    found = answered(out, facts)
+    keys = [(name, row["id"]) for name, rows in facts.items() for row in rows]
+    known = [(place, found.get(name, {}).get(key)) for place, (name, key) in enumerate(keys)]
+    return [replace(item, place=place) for place, item in known if item is not None]
+
+
 def mend(file: Path) -> None:
     """Cuts off a last line that was not written to its end, so that the next one begins anew."""
     content = file.read_bytes()
@@ -205,9 +225,19 @@ def mend(file: Path) -> None:
 
 
 def finish(
-    out: Path, facts: dict[str, list[dict[str, Any]]], answers: dict[str, dict[str, Answered]]
+    out: Path,
+    facts: dict[str, list[dict[str, Any]]],
+    answers: dict[str, dict[str, Answered]],
+    controls: dict[str, Any],
 ) -> list[Score]:
-    """Writes the predictions of each set in the order of its data, and the tables of all; removes the parts."""
+    """Writes the predictions of each set in the order of its data, and the tables of all; removes the parts.
+
+    Args:
+        out: the folder.
+        facts: what every sample asks, by set.
+        answers: by set and id.
+        controls: blind controls by set, as `BlindControls` keeps them.
+    """
     scores: list[Score] = []
     for name, rows in facts.items():
         items = [answers.get(name, {}).get(row["id"]) for row in rows]
@@ -219,5 +249,6 @@ def finish(
     for file in (out / PARTS).glob("*.part"):
         if any(file.name.startswith(f"{file_name(name)}.") for name in facts):
             file.unlink()
-    print("\n" + write_tables(scores, out, STEM))
+    asked = {name: entry for name, entry in controls.items() if any(one.name == name for one in scores)}
+    print("\n" + write_tables(scores, out, STEM, (explained(), lines(asked))))
     return scores

@@ -126,10 +126,24 @@ def markdown(scores: Sequence[Score]) -> str:
     return "\n\n".join([*parts, *([note] if parts else []), f"## All scores\n\n{every}"]) + "\n"
 
 
-def write_tables(scores: Sequence[Score], folder: Path, stem: str) -> str:
-    """Writes Markdown, JSON and CSV (the paper's tables; all scores in a file of their own); gives the Markdown."""
+def write_tables(
+    scores: Sequence[Score],
+    folder: Path,
+    stem: str,
+    controls: tuple[str, Sequence[Sequence[str]]] = ("", ()),
+) -> str:
+    """Writes Markdown, JSON and CSV (the paper's tables; all scores in a file of their own); gives the Markdown.
+
+    Args:
+        scores: of all sets.
+        folder: where to.
+        stem: of the names of the files.
+        controls: what stands over the table of blind controls, and its heading and rows.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     text = markdown(scores)
+    if said := list(controls[1]):
+        text += f"\n## Blind controls\n\n{controls[0]}\n\n{_grid(said[0], said[1:])}\n"
     (folder / f"{stem}.md").write_text(text, encoding="utf-8")
     tables = paper_tables(scores)
     whole: dict[str, Any] = {"scores": [asdict(one) for one in scores], "tables": {}}

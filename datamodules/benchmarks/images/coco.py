@@ -1,6 +1,7 @@
 """COCO's instance and caption files come in; detection and captioning samples go out."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -30,8 +31,9 @@ Record: TypeAlias = dict[str, Any]
 def read_detection(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     """One sample for every image with an object.
 
-    Crowds (`iscrowd`) are dropped: their box surrounds many objects. Boxes that overshoot the image by a
-    rounding error are clipped. Images without an object are left out, because there is nothing to find.
+    Crowds (`iscrowd`) are ignored objects: their box surrounds many, of which none has to be found, and a box that
+    finds them is no error, as in COCO's own evaluation. Boxes that overshoot the image by a rounding error are
+    clipped. Images without an object that counts are left out, because there is nothing to find.
     A bad box that is skipped takes only itself away, not its image.
     """
     file = need(root, LAYOUT, f"annotations/instances_{split}.json")
@@ -45,10 +47,10 @@ def read_detection(root: Path, split: str, bad: BadPolicy = "error") -> list[Sam
     for index, annotation in enumerate(_rows(content, "annotations", file)):
         with items.guard(f"annotations[{index}]"):
             image = _image_of(annotation, by_id)
-            if not annotation.get("iscrowd", 0):
-                found = _object(annotation, image, labels)
-                objects.setdefault(annotation["image_id"], []).append(found)
-    golds = {key: Boxes(tuple(boxes)) for key, boxes in objects.items()}
+            found = replace(_object(annotation, image, labels), ignored=bool(annotation.get("iscrowd", 0)))
+            objects.setdefault(annotation["image_id"], []).append(found)
+    counted = {key: boxes for key, boxes in objects.items() if not all(box.ignored for box in boxes)}
+    golds = {key: Boxes(tuple(boxes)) for key, boxes in counted.items()}
     return _samples(images, golds, "detection", folder, items)
 
 

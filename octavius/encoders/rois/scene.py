@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from octavius.boxes3d import enclosing
+from octavius.encoders.base import silent
 from octavius.encoders.point_bert import CONFIG, WEIGHTS, load_point_bert, unit_sphere
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.proposals import OVERLAP, Finder, source_of
@@ -152,7 +153,7 @@ class SceneEncoder(RoiEncoder):
         find = self.source.finder(device)
         waiting: list[tuple[Path, Tensor, Tensor]] = []
         caption = f"encoding the objects of {len(scenes)} {'scene' if len(scenes) == 1 else 'scenes'}"
-        for scene in tqdm(scenes, caption, unit=" scenes", disable=_silent()):
+        for scene in tqdm(scenes, caption, unit=" scenes", disable=silent()):
             try:
                 points = CloudLoader()(next(iter(scene.values()))).to(device)
             except ValueError as error:
@@ -213,8 +214,3 @@ class SceneEncoder(RoiEncoder):
             return crops.new_zeros(0, self.width)
         encoded = self.points(crops)
         return self.points.project(encoded) if self.features == "projected" else encoded
-
-
-def _silent() -> bool:
-    """Whether another process shows the progress."""
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0

@@ -125,6 +125,37 @@ def test_a_run_that_was_cut_off_goes_on(here: Path, tested: Path, asked: list[st
         assert (here / "out" / name).read_bytes() == (tested / name).read_bytes()
 
 
+def test_blind_controls_are_those_of_a_test_without_benchmarks(
+    here: Path, tested: Path, asked: list[str]
+) -> None:
+    """Asked after a run that had none of them; not again by the next."""
+    blind = ["--evaluation.controls", '["majority", "text", "shuffled"]', "--evaluation.controls_limit", "3"]
+    main(words(here / "out", *blind))
+    assert len(asked) == 1 + 2 * 3 * 3, (
+        "one to get there; two controls of the model, three samples of three sets"
+    )
+    found = json.loads(Path("out/controls.json").read_text())
+    asked.clear()
+    main(["test", "--ckpt", "last.ckpt", *blind])
+    (alone,) = Path().glob("**/controls_test.json")
+    for name, parts in json.loads(alone.read_text()).items():
+        entry = found[name]
+        assert {key: parts.pop(key) for key in ("samples", "protocol")} == {
+            "samples": entry["samples"],
+            "protocol": entry["protocol"],
+        }
+        assert entry["scores"].keys() == parts.keys() == {"model", "majority", "text", "shuffled", "chance"}
+        for part, scores in parts.items():
+            assert entry["scores"][part] == pytest.approx(scores, abs=1e-6, nan_ok=True)
+    assert set(found) == {"held_out/vqa", "held_out/classification", "held_out/detection"}
+    text = Path("out/benchmarks.md").read_text()
+    assert text.startswith((tested / "benchmarks.md").read_text())
+    assert "| set | samples | protocol | metric | model | majority | text | box | shuffled | chance |" in text
+    asked.clear()
+    main(words(here / "out", *blind))
+    assert asked == []
+
+
 @pytest.mark.parametrize(
     ("more", "what"),
     [

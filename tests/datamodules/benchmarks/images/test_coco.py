@@ -68,10 +68,13 @@ def image(root: Path, number: int) -> dict[str, Media]:
 def test_boxes_are_what_the_file_states(tmp_path: Path) -> None:
     write(tmp_path, "instances", instances())
     person = LabelledBox("person", (0.25, 0.25, 0.75, 0.75))
+    people = LabelledBox("person", (0.0, 0.0, 1.0, 1.0), ignored=True)
     overshooting = LabelledBox("dining table", (0.0, 0.5, 1.0, 1.0))
     table = LabelledBox("dining table", (0.0, 0.0, 1.0, 1.0))
     assert read_detection(tmp_path, "train2017") == [
-        Sample("7", "detection", "coco_detection", image(tmp_path, 7), "", Boxes((person, overshooting))),
+        Sample(
+            "7", "detection", "coco_detection", image(tmp_path, 7), "", Boxes((person, people, overshooting))
+        ),
         Sample("3", "detection", "coco_detection", image(tmp_path, 3), "", Boxes((table,))),
     ]
 
@@ -126,14 +129,15 @@ def test_real_boxes_equal_pycocotools(shared_data: Path, split: str, boxes: int,
         assert path is not None
         with Image.open(path) as picture:
             width, height = picture.size
-        notes = coco.loadAnns(coco.getAnnIds(imgIds=int(sample.id), iscrowd=False))
+        notes = coco.loadAnns(coco.getAnnIds(imgIds=int(sample.id)))
         assert isinstance(sample.gold, Boxes)
+        assert [box.ignored for box in sample.gold.objects] == [bool(note["iscrowd"]) for note in notes]
         for found, note in zip(sample.gold.objects, notes, strict=True):
             x1, y1, x2, y2 = found.box
             assert found.label == coco.cats[note["category_id"]]["name"]
             pixels = [x1 * width, y1 * height, (x2 - x1) * width, (y2 - y1) * height]
             assert pixels == pytest.approx(note["bbox"], abs=1e-6)
-        total += len(notes)
+        total += sum(not box.ignored for box in sample.gold.objects)
     assert total == boxes - crowds
 
 

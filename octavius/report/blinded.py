@@ -1,0 +1,101 @@
+"""Answers to benchmarks come in; those about point clouds are asked again, blinded, and what that scores goes out."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from octavius.callbacks.evaluation import HEAD, Evaluation, training_samples
+from octavius.callbacks.scoring import blind
+from octavius.callbacks.scoring.answers import Answered, ask
+from octavius.callbacks.scoring.controls import ALL
+
+FILE = "controls.json"
+
+
+class BlindControls(L.Callback):
+    """When all is answered asks some samples again with less to go by, as the evaluation without benchmarks does.
+
+    What it scores is kept in a file; a set that is in there, by the same settings, is not asked again.
+    """
+
+    def __init__(self, folder: Path, evaluation: Evaluation, answers: Callable[[], list[Answered]]) -> None:
+        """Takes what it goes by.
+
+        Args:
+            folder: of the file.
+            evaluation: whose settings count: decoding, which controls, of how many samples.
+            answers: gives all answers so far, with the places of their samples in the data set.
+        """
+        self.file, self.evaluation, self.answers = folder / FILE, evaluation, answers
+        self.names = list(ALL) if evaluation.controls is None else evaluation.controls
+
+    def wanted(self) -> dict[str, list[Answered]]:
+        """By set the samples to ask again; a set whose controls are known is left out."""
+        if not self.names:
+            return {}
+        how = self.evaluation
+        chosen = blind.choose(self.answers(), how.controls is None, how.controls_limit)
+        return {name: items for name, items in chosen.items() if name not in self.known()}
+
+    def known(self) -> dict[str, Any]:
+        """By set what the file holds of the same settings."""
+        kept = json.loads(self.file.read_text(encoding="utf-8")) if self.file.is_file() else {}
+        return {name: entry for name, entry in kept.items() if entry["settings"] == self._settings()}
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Asks again and writes the scores."""
+        trainer.strategy.barrier("answers are written")
+        chosen = self.wanted()
+        if not chosen:
+            return
+        if trainer.is_global_zero:
+            count = sum(len(items) for items in chosen.values())
+            print(f"\nblind controls ask {count} samples again ...", flush=True)
+        how, loader = self.evaluation, trainer.test_dataloaders
+        again = partial(
+            ask, max_new_tokens=how.max_new_tokens, num_beams=how.num_beams, sampling=how.sampling
+        )
+        processes = trainer.global_rank, trainer.world_size
+        blinded = blind.ask_again(
+            chosen, self.names, loader, partial(again, pl_module), pl_module.device, *processes
+        )
+        training = training_samples(trainer) if "majority" in self.names else None
+        scores = blind.compare(chosen, blinded, training)
+        if trainer.is_global_zero:
+            self._write(
+                {**self.known(), **{name: self._entry(chosen[name], scores[name]) for name in chosen}}
+            )
+
+    def _settings(self) -> list[Any]:
+        return [list(self.names), self.evaluation.controls_limit]
+
+    def _entry(self, items: list[Answered], scores: dict[str, dict[str, float]]) -> dict[str, Any]:
+        protocol = items[0].sample.protocol
+        return {"settings": self._settings(), "samples": len(items), "protocol": protocol, "scores": scores}
+
+    def _write(self, entries: dict[str, Any]) -> None:
+        partial_file = self.file.with_suffix(".partial")
+        partial_file.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+        partial_file.replace(self.file)
+
+
+def lines(entries: dict[str, Any]) -> list[list[str]]:
+    """A heading and a row for each set: its main metric of the model, of each control and of chance."""
+    body = []
+    for name, entry in entries.items():
+        scores = entry["scores"]
+        metric = blind.main_metric(scores["model"])
+        cells = [
+            f"{scores[part][metric]:.3f}" if part in scores else "-" for part in ("model", *ALL, "chance")
+        ]
+        body.append([name, str(entry["samples"]), entry["protocol"], metric, *cells])
+    return [["set", "samples", "protocol", "metric", "model", *ALL, "chance"], *body] if body else []
+
+
+def explained() -> str:
+    """What the controls are, in one line."""
+    return " ".join(HEAD.split())
