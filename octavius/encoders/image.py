@@ -10,7 +10,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from octavius.encoders.base import Encoder, silent
-from octavius.encoders.image_cache import CachedImageLoader, fill, hash_of
+from octavius.encoders.image_cache import CachedImageLoader, fill, hash_of, nothing_told
 from octavius.encoders.rois.roi_cache import RoiCache, key_of
 from octavius.instruction.media import ImageLoader, Loader
 from octavius.instruction.sample import Media
@@ -65,11 +65,10 @@ class ImageEncoder(Encoder):
         self.requires_grad_(False)
         self.eval()
         self.cache: RoiCache | None = None
-        if (
-            cache is not None and not tower.positional_embedding.is_meta
-        ):  # a plan has no weights, and no pictures
+        # A plan has no weights, and no pictures.
+        if cache is not None and not tower.positional_embedding.is_meta:
             facts = {"weights": hash_of(tower), "size": height, "mean": self.mean, "std": self.std}
-            self.cache = RoiCache(Path(cache).expanduser(), key_of(facts), told=lambda _: None)
+            self.cache = RoiCache(Path(cache).expanduser(), key_of(facts), nothing_told)
 
     def loader(self) -> Loader:
         """What resizes and normalises one picture for this tower, or reads its tokens, in the data workers."""
