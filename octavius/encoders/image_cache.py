@@ -106,7 +106,7 @@ def fill(
         )
 
 
-def nothing_told(media: Media) -> None:  # noqa: ARG001 - the signature that a cache asks for
+def nothing_told(media: Media) -> None:
     """What a picture's tokens depend on besides its file: nothing."""
 
 
