@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.benchmarks import read
+from datamodules.benchmarks import DatasetNotFoundError, read
 from datamodules.benchmarks.suite import SUITE
 from datamodules.sources import Source
 from octavius.instruction.sample import Sample
@@ -44,7 +44,7 @@ def outcome(source: Source, root: Path) -> list[Sample] | str:
     """The samples, or what a user is told instead."""
     try:
         return read(source.benchmark, root, source.split)
-    except ValueError as error:
+    except (ValueError, DatasetNotFoundError) as error:
         return str(error)
 
 
