@@ -55,7 +55,8 @@ class BlindControls(L.Callback):
         if trainer.is_global_zero:
             count = sum(len(items) for items in chosen.values())
             print(f"\nblind controls ask {count} samples again ...", flush=True)
-        how, loader = self.evaluation, trainer.test_dataloaders
+        how: Evaluation = self.evaluation
+        loader: Any = trainer.test_dataloaders
         again = partial(
             ask, max_new_tokens=how.max_new_tokens, num_beams=how.num_beams, sampling=how.sampling
         )
