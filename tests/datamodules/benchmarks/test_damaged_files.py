@@ -18,7 +18,7 @@ MEDIA = {".jpg", ".png", ".ply", ".npy"}
 """They are opened by the data workers, whose errors are tested with the loaders."""
 
 LINES = {".txt", ".csv", ".token", ".tsv"}
-"""Half of a list of lines is a list of lines, which no reader can tell from a whole one."""
+"""Half of a list of lines is a list of lines, which no reader can tell from a whole one; so is a number."""
 
 
 def noise(size: int) -> bytes:
@@ -63,7 +63,7 @@ def test_a_damaged_file_is_named(whole: Path, tmp_path: Path, name: str) -> None
         content = file.read_bytes()
         for kind, damage in DAMAGE.items():
             damaged = damage(content)
-            if kind == "cut short" and file.suffix in LINES:
+            if kind in ("cut short", "JSON of another kind") and file.suffix in LINES:
                 continue
             file.unlink()
             if damaged is not None:
