@@ -10,8 +10,8 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from octavius.encoders.base import Encoder, silent
-from octavius.encoders.image_cache import CachedImageLoader, fill, hash_of, nothing_told
-from octavius.encoders.rois.roi_cache import RoiCache, key_of
+from octavius.encoders.feature_cache import FeatureCache, hash_of, key_of
+from octavius.encoders.image_cache import CachedImageLoader, fill
 from octavius.instruction.media import ImageLoader, Loader
 from octavius.instruction.sample import Media
 from octavius.presets import find_checkpoint
@@ -64,11 +64,11 @@ class ImageEncoder(Encoder):
         _places_first(self.tower)
         self.requires_grad_(False)
         self.eval()
-        self.cache: RoiCache | None = None
+        self.cache: FeatureCache | None = None
         # A plan has no weights, and no pictures.
         if cache is not None and not tower.positional_embedding.is_meta:
             facts = {"weights": hash_of(tower), "size": height, "mean": self.mean, "std": self.std}
-            self.cache = RoiCache(Path(cache).expanduser(), key_of(facts), nothing_told)
+            self.cache = FeatureCache(Path(cache).expanduser(), key_of(facts))
 
     def loader(self) -> Loader:
         """What resizes and normalises one picture for this tower, or reads its tokens, in the data workers."""

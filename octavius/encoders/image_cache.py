@@ -1,17 +1,14 @@
 """A reference to a picture comes in, what a frozen tower made of it goes out: computed once, then read from disk."""
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from octavius.encoders.rois.roi_cache import RoiCache
-from octavius.instruction.clouds import load_array
+from octavius.encoders.feature_cache import FeatureCache
 from octavius.instruction.media import Loader
 from octavius.instruction.sample import Media
 
@@ -28,7 +25,7 @@ class CachedImageLoader(Loader):
         shape: (N, D), tokens of a picture and their width.
     """
 
-    cache: RoiCache
+    cache: FeatureCache
     shape: tuple[int, int]
 
     def __call__(self, media: Media) -> Tensor:
@@ -37,24 +34,11 @@ class CachedImageLoader(Loader):
         Raises:
             ValueError: they were not computed, or the file is damaged.
         """
-        file = self.cache.file(media)
-        if not file.is_file():
-            raise ValueError(
-                f"no features of {media.path or 'an array'} in {self.cache.folder}. They are computed before the "
-                "first batch: the file may have been changed since, and starting again computes them anew. Code of "
-                "your own calls the encoder's `prepare` before it loads anything"
-            )
-        rows = load_array(file)
-        if rows.shape != self.shape or rows.dtype != np.float32:
-            raise ValueError(
-                f"{file} is damaged: expected float32 {self.shape}, found {rows.dtype} {rows.shape}; delete it and "
-                "start again"
-            )
-        return torch.from_numpy(rows)
+        return self.cache.read(media, self.shape)
 
 
 def fill(
-    cache: RoiCache,
+    cache: FeatureCache,
     media: Iterable[Media],
     load: Callable[[Media], Tensor],
     encode: Callable[[Tensor], Tensor],
@@ -97,23 +81,10 @@ def fill(
             if pixels:
                 features = encode(torch.stack(list(pixels.values()))).float()
                 for file, rows in zip(pixels, features, strict=True):
-                    cache.write(file, rows, rows[:, :0])
+                    cache.write(file, rows)
             progress.update(len(part))
     if problems := list(dict.fromkeys(problems)):
         raise ValueError(
             f"{len(problems)} pictures cannot be encoded, the first: {problems[0]}. Mend their files, or take their "
             "samples out of the data"
         )
-
-
-def nothing_told(media: Media) -> None:
-    """What a picture's tokens depend on besides its file: nothing."""
-
-
-def hash_of(module: nn.Module) -> str:
-    """A hash of all weights of a module, with their names and types."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

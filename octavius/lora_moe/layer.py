@@ -125,9 +125,9 @@ class LoRAMoELinear(nn.Module):
         if self.dropout.training and self.dropout.p > 0:
             mask, factor = kept_inputs(x, self.dropout.p)
             scale *= factor
-        weights, experts = gate if scale == 1 else gate * scale, (self.lora_A, self.lora_B)
-        name = choose(x, *experts, weights, kept) if self.backend == "auto" else self.backend
-        return out + BACKENDS[name](x, *experts, weights, kept, mask).to(out.dtype)
+        weights, pair = gate if scale == 1 else gate * scale, (self.lora_A, self.lora_B)
+        name = choose(x, *pair, weights, kept) if self.backend == "auto" else self.backend
+        return out + BACKENDS[name](x, *pair, weights, kept, mask).to(out.dtype)
 
     def extra_repr(self) -> str:
         """The settings, for printing the model."""

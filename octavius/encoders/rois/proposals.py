@@ -20,7 +20,7 @@ from torch import Tensor
 from octavius.boxes3d import stack, volume
 from octavius.encoders.detector.detector import CONFIG, WEIGHTS, Detector, load_detector
 from octavius.encoders.detector.proposals import suppressed
-from octavius.encoders.rois.roi_cache import content, file_identity
+from octavius.encoders.feature_cache import content, file_identity
 from octavius.instruction.proposals import find_proposals, read_proposals
 from octavius.instruction.sample import Media
 from octavius.presets import find_checkpoint

@@ -15,10 +15,11 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from octavius.boxes3d import enclosing
 from octavius.encoders.base import silent
+from octavius.encoders.feature_cache import FeatureCache, content, identity, key_of
 from octavius.encoders.point_bert import CONFIG, WEIGHTS, load_point_bert, unit_sphere
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.proposals import OVERLAP, Finder, source_of
-from octavius.encoders.rois.roi_cache import CachedRoiLoader, RoiCache, content, identity, key_of
+from octavius.encoders.rois.roi_cache import CachedRoiLoader
 from octavius.encoders.rois.roi_encoder import RoiEncoder, Use
 from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.crops import FEWEST, MARGIN, crop, inside, resampled
@@ -97,13 +98,13 @@ class SceneEncoder(RoiEncoder):
             "metres added around a box": margin,
             "of each cloud": "path, size and time of change of its file, pose, region, boxes told with it",
         }
-        self.cache = RoiCache(Path(cache).expanduser(), key_of(words), source.told)
+        self.cache = FeatureCache(Path(cache).expanduser(), key_of(words), source.told)
         self.requires_grad_(False)
         self.eval()
 
     def loader(self) -> CachedRoiLoader:
         """Reads what `prepare` computed."""
-        return CachedRoiLoader(self.cache)
+        return CachedRoiLoader(self.cache, self.width)
 
     def train(self, mode: bool = True) -> "SceneEncoder":  # noqa: ARG002 - the signature of nn.Module
         """Stays in evaluation mode: the weights are frozen, their dropout too."""
@@ -206,7 +207,7 @@ class SceneEncoder(RoiEncoder):
             raise ValueError("Point-BERT gave features that are not finite; its weights are damaged")
         sizes = [len(boxes) for _, boxes, _ in waiting]
         for (file, boxes, _), mine in zip(waiting, features.split(sizes), strict=True):
-            self.cache.write(file, mine, boxes)
+            self.cache.write(file, torch.cat([mine, boxes], dim=1))
 
     def _features(self, crops: Tensor) -> Tensor:
         """Features (O, width) of objects (O, N, 6)."""

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from octavius.encoders.feature_cache import FeatureCache, key_of
 from octavius.encoders.rois.proposals import ProposalSource
-from octavius.encoders.rois.roi_cache import CachedRoiLoader, RoiCache, key_of
+from octavius.encoders.rois.roi_cache import CachedRoiLoader
 from octavius.instruction.clouds import Y_UP
 from octavius.instruction.sample import Media, Region
 
@@ -19,8 +20,8 @@ OTHER = (0.0, 0.0, 0.0, 1.0, 1.0, 2.0)
 GOLD = ProposalSource("gold")
 
 
-def cache(root: Path, source: ProposalSource = GOLD, **words: object) -> RoiCache:
-    return RoiCache(root / "cache", key_of({"version": 1, **words}), source.told)
+def cache(root: Path, source: ProposalSource = GOLD, **words: object) -> FeatureCache:
+    return FeatureCache(root / "cache", key_of({"version": 1, **words}), source.told)
 
 
 def cloud(folder: Path) -> Media:
@@ -129,8 +130,8 @@ def test_what_is_written_is_read(tmp_path: Path, count: int) -> None:
     kept, media = cache(tmp_path), cloud(tmp_path)
     kept.open()
     features, boxes = torch.randn(count, 5), torch.rand(count, 6)
-    kept.write(kept.file(media), features, boxes)
-    found = CachedRoiLoader(kept)(media)
+    kept.write(kept.file(media), torch.cat([features, boxes], dim=1))
+    found = CachedRoiLoader(kept, 5)(media)
     assert torch.equal(found.x, features)
     assert torch.equal(found.boxes, boxes)
 
@@ -146,21 +147,23 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr(np, "save", cut_short)
         with pytest.raises(OSError, match="no space"):
-            kept.write(kept.file(media), torch.zeros(1, 2), torch.zeros(1, 6))
+            kept.write(kept.file(media), torch.zeros(1, 8))
     assert [file.name for file in kept.folder.iterdir()] == ["key.json"]
 
 
 def test_missing_and_damaged_files_are_told(tmp_path: Path) -> None:
     kept, media = cache(tmp_path), cloud(tmp_path)
-    load = CachedRoiLoader(kept)
-    with pytest.raises(ValueError, match=r"no features of the objects of .*room\.npy"):
+    load = CachedRoiLoader(kept, 2)
+    with pytest.raises(ValueError, match=r"no features of .*room\.npy"):
         load(media)
     kept.open()
     kept.file(media).write_bytes(b"")
     with pytest.raises(ValueError, match="not an array that can be read"):
         load(media)
     np.save(kept.file(media), np.zeros(3))
-    with pytest.raises(ValueError, match=r"damaged: found float64 \(3,\); delete it"):
+    with pytest.raises(
+        ValueError, match=r"damaged: expected float32 \(any, 8\), found float64 \(3,\); delete it"
+    ):
         load(media)
     assert media.path is not None
     media.path.unlink()

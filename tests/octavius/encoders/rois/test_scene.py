@@ -259,7 +259,7 @@ def test_all_failures_are_told_at_the_end(tmp_path: Path, make: Make) -> None:
 
 def test_what_is_not_there_is_told(tmp_path: Path, make: Make) -> None:
     room, encoder = write_room(tmp_path), make()
-    with pytest.raises(ValueError, match=r"no features of the objects of .*scene7\.npy in .*`prepare`"):
+    with pytest.raises(ValueError, match=r"no features of .*scene7\.npy in .*`prepare`"):
         encoder.loader()(room)
     with pytest.raises(ValueError, match="no projection into CLIP's space; set features to 'encoded'"):
         make(points="c")
