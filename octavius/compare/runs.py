@@ -154,5 +154,5 @@ def octavius(command: str, words: Iterable[str], log: Path, jobs: int = 1) -> No
         said = log.read_text(errors="replace").strip().splitlines()
         raise ValueError(
             f"octavius {command} failed; the whole output is in {log}, its last line is: "
-            f"{said[-1] if said else ''}"
+            f"{said[-1].removeprefix('octavius: error: ') if said else ''}"
         )
