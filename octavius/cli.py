@@ -49,6 +49,7 @@ from octavius.export import export
 from octavius.instruction.batch import Processor
 from octavius.loading import matching
 from octavius.plan.report import report, split_words
+from octavius.precision import affordable
 from octavius.presets import find_checkpoint
 from octavius.report.benchmarks import asks_for_benchmarks, run_benchmarks
 from octavius.report.score import score
@@ -166,7 +167,10 @@ class OctaviusCLI(LightningCLI):
         callbacks += [LearningRateMonitor("step")] if asked["logger"] else []
         callbacks += [Progress()] if asked["enable_progress_bar"] is not False else []
         plugins = [*listed(asked["plugins"]), self.files]
-        built = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **options)
+        precision = affordable(asked["precision"], asked["accelerator"])
+        built = super().instantiate_trainer(
+            callbacks=callbacks, plugins=plugins, precision=precision, **options
+        )
         stopping.listen(built)
         if not isinstance(self.model, OctaviusModule):  # it answers no questions
             kept = [item for item in built.callbacks if not isinstance(item, Evaluation)]  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.prompt import Template
 from octavius.lora_moe import LoRAMoE
 from octavius.model import AnswerLosses, Octavius
+from octavius.precision import has_bfloat16
 from octavius.presets import find_checkpoint
 from octavius.sharding import shard
 from octavius.tasks import TASKS
@@ -116,6 +117,8 @@ class OctaviusModule(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Refuses a trainer that would change the type of all weights; prepares the gate and the encoders' media.
 
+        Where bfloat16 is slow, the language model's weights are held in float32, as they are.
+
         Raises:
             ValueError: its precision is bf16-true, 16-true or the like.
         """
@@ -125,6 +128,8 @@ class OctaviusModule(L.LightningModule):
                 f"trainer.precision is {precision!r}, which would round the trained weights too; take bf16-mixed, "
                 "and give the frozen language model its type by model.init_args.decoder.init_args.dtype: bfloat16"
             )
+        if not has_bfloat16(self.trainer.strategy.root_device.type):  # the values stay those of its own type
+            self.model.decoder.lm.float()
         train_sets = getattr(self.trainer.datamodule, "train_sets", None)  # type: ignore[attr-defined]
         if stage == "fit" and train_sets is not None:
             samples = (sample for item in train_sets() for sample in item.samples)

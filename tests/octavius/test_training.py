@@ -210,6 +210,21 @@ def test_steps_without_an_end_are_refused(make_module: MakeModule) -> None:
         fit(make_module(), max_epochs=-1)
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_language_model_is_held_in_float32_where_bfloat16_is_slow(
+    make_module: MakeModule, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    monkeypatch.setattr("octavius.training.has_bfloat16", lambda _: fast)
+    module = make_module()
+    frozen = {name: part for name, part in module.model.decoder.named_parameters() if not part.requires_grad}
+    for part in frozen.values():
+        part.data = part.data.bfloat16()
+    before = {name: part.detach().clone() for name, part in frozen.items()}
+    fit(module, max_epochs=1)
+    assert {part.dtype for part in frozen.values()} == {torch.bfloat16 if fast else torch.float32}
+    assert all(torch.equal(part, before[name].to(part.dtype)) for name, part in frozen.items())
+
+
 def test_losses_are_logged_by_task(make_module: MakeModule, tmp_path: Path) -> None:
     fresh, logger = make_module(), CSVLogger(tmp_path, version="log")
     diary = fit(make_module(lr=0.0), 3, logger=logger, max_epochs=1, log_every_n_steps=1, limit_val_batches=0)
