@@ -73,7 +73,7 @@ class MixedInstructions(InstructionDataModule):
             seed: of the order, of the mixture and of the tasks' random choices; each miniature has its own.
             processor: prepares samples for the model; the command line takes it from the model.
             batching: `padded` gives each training instance a row, `grouped` puts those of like length together,
-                `packed` fills rows with several.
+                `packed` puts all of a step into one row.
 
         Raises:
             ValueError: a part sets what is set for the mixture alone.

@@ -100,7 +100,7 @@ class SourceInstructions(InstructionDataModule):
             seed: of the order, of the mixture and of the tasks' random choices; the miniature has its own.
             processor: prepares samples for the model; the command line takes it from the model.
             batching: `padded` gives each training instance a row, `grouped` puts those of like length together,
-                `packed` fills rows with several.
+                `packed` puts all of a step into one row.
 
         Raises:
             ValueError: two sources of an evaluation would share a name in the tables.

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from octavius.instruction.tokenizer import Tokenizer, load_tokenizer
+from octavius.packed_attention import PACKED, note_of, positions_in
 from octavius.presets import find_checkpoint
 
 TOGETHER = 64
@@ -49,7 +50,7 @@ class Decoder(nn.Module):
             ValueError: nothing of that name can be loaded.
         """
         super().__init__()
-        self.name = name
+        self.name, self.attention = name, attention
         place = locate(name)
         options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
         try:
@@ -79,36 +80,36 @@ class Decoder(nn.Module):
         Args:
             embeddings: (B, T, D).
             attention_mask: (B, T), 1 on real tokens.
-            segments: (B, T) of packed rows, which text each token is of: a token sees the earlier ones of its own
+            segments: (1, N) of packed texts, which of them each token is of: a token sees the earlier ones of its own
                 text, and positions count from the beginning of that. A text lies in one piece.
 
         Raises:
-            ValueError: the attention takes no mask of pairs.
+            ValueError: the texts are packed, and the model cannot attend to each alone.
         """
         options: dict[str, Tensor] = {}
-        if segments is not None:
-            attention_mask = self._pairs(segments, attention_mask, embeddings)
+        if segments is None:
+            self._attend_by(self.attention)
+        else:
+            self._attend_by(PACKED)
+            attention_mask = note_of(segments, attention_mask)
             options["position_ids"] = positions_in(segments)
         states = self.lm.base_model(
             inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False, **options
         )
         return cast(Tensor, states.last_hidden_state)
 
-    def _pairs(self, segments: Tensor, real: Tensor, embeddings: Tensor) -> Tensor:
-        """Which tokens see which, (B, 1, T, T), as the attention takes it; each sees itself."""
-        itself = torch.eye(segments.shape[1], dtype=torch.bool, device=segments.device)
-        seen = (segments[:, :, None] == segments[:, None, :]).tril() & (real.bool()[:, None, :] | itself)
-        seen = seen[:, None]
-        kind = self.lm.config._attn_implementation
-        if kind == "sdpa":
-            return seen
-        if kind == "eager":  # it adds its mask
-            lowest = torch.finfo(embeddings.dtype).min
-            return torch.zeros_like(seen, dtype=embeddings.dtype).masked_fill(~seen, lowest)
-        raise ValueError(
-            f"packed batches need the attention `sdpa` or `eager`, found {kind!r}; set the decoder's `attention`, or "
-            "data.init_args.batching to grouped"
-        )
+    def _attend_by(self, kind: str) -> None:
+        """Sets the attention of this pass; it stays, for layers that backward computes again.
+
+        Raises:
+            ValueError: it is that of packed texts, which the model cannot have.
+        """
+        if kind == PACKED and (self.attention not in ("sdpa", "eager") or not self.lm._supports_sdpa):
+            raise ValueError(
+                "packed batches need the decoder's `attention` to be sdpa or eager, and a model that can have sdpa; "
+                f"found {self.attention!r} and {type(self.lm).__name__}; set data.init_args.batching to grouped"
+            )
+        self.lm.config._attn_implementation = kind
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Vocabulary logits (..., V) of hidden states (..., D)."""
@@ -132,6 +133,7 @@ class Decoder(nn.Module):
             stop: words after which an answer is over, besides the end-of-sequence token; empty for none.
             options: of `transformers`' generate.
         """
+        self._attend_by(self.attention)
         settings = {"do_sample": False, "num_beams": 1, **options}
         if stop:
             settings |= {"stop_strings": [stop], "tokenizer": self.tokenizer.backend}
@@ -196,6 +198,7 @@ class Decoder(nn.Module):
 
     def _cached(self, embeddings: Tensor, attention_mask: Tensor, cache: Any = None) -> tuple[Tensor, Any]:
         """Hidden states (B, T, D), and the cache with them in it; the mask also covers what the cache holds."""
+        self._attend_by(self.attention)
         places = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, -embeddings.shape[1] :]
         known = "position_ids" in inspect.signature(self.lm.base_model.forward).parameters
         out = self.lm.base_model(
@@ -249,18 +252,6 @@ def most_of_all(count: int, device: torch.device) -> int:
     most = torch.tensor(count, device=device)
     distributed.all_reduce(most, distributed.ReduceOp.MAX)
     return int(most)
-
-
-def positions_in(segments: Tensor) -> Tensor:
-    """The place (B, T) of each token within its text, of which each lies in one piece.
-
-    >>> positions_in(torch.tensor([[4, 4, 4, 2, 2, -1]]))
-    tensor([[0, 1, 2, 0, 1, 0]])
-    """
-    places = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
-    first = torch.ones_like(segments, dtype=torch.bool)
-    first[:, 1:] = segments[:, 1:] != segments[:, :-1]
-    return places - (places * first).cummax(1).values
 
 
 def _has_compiler() -> bool:

@@ -239,12 +239,10 @@ class Octavius(nn.Module):
 
 
 def spread(weights: Weights, segments: Tensor | None) -> Weights:
-    """Gate weights (B, E) of samples, or a list of them, as those of the tokens of packed rows, (L, T, E)."""
+    """Gate weights (B, E) of samples, or a list of them, as those of the tokens of packed ones, (1, T, E)."""
     if segments is None:
         return weights
-    if isinstance(weights, Tensor):
-        return weights[segments.clamp(min=0)]
-    return [part[segments.clamp(min=0)] for part in weights]
+    return weights[segments] if isinstance(weights, Tensor) else [part[segments] for part in weights]
 
 
 def mean_gate(choices: Sequence[Choice], mask: Tensor, segments: Tensor | None = None) -> Tensor | None:
@@ -255,7 +253,7 @@ def mean_gate(choices: Sequence[Choice], mask: Tensor, segments: Tensor | None =
     Args:
         choices: what each gate chose, (B, E) or (B, T, E).
         mask: 1 at real tokens, (B, T).
-        segments: of packed rows, the sample of each token.
+        segments: of packed samples, that of each token.
 
     Returns:
         None when nothing was chosen.
@@ -273,7 +271,7 @@ def mean_gate(choices: Sequence[Choice], mask: Tensor, segments: Tensor | None =
 
 
 def _by_sample(table: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
-    """Means (B, E) over the real tokens of each sample of a table of packed rows (L, T, E)."""
+    """Means (B, E) over the real tokens of each sample of a table of packed ones (1, T, E)."""
     if table.dim() < 3:
         return table
     owners = segments[mask.bool()]

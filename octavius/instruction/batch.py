@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -12,10 +13,7 @@ from octavius.instruction.prompt import Prompt, PromptBuilder
 from octavius.instruction.sample import Sample
 
 Side: TypeAlias = Literal["left", "right", "packed"]
-"""Where padding stands, or that rows hold several examples."""
-
-ROW = 2
-"""Length of a packed row, in lengths of the longest text of the batch."""
+"""Where padding stands, or that one row holds all examples and no padding."""
 
 IGNORE = -100
 """The label of every position that is not part of an answer."""
@@ -44,8 +42,8 @@ class Batch:
         media: modality to what its loader made of all of them, only of the samples that bring it: a stacked
             tensor, or a `torch_geometric.data.Batch` where sizes differ.
         samples: the samples themselves.
-        segments: (L, T) of a packed batch, the sample of each token, -1 on padding; None where rows are samples.
-            A packed batch has L rows, of which each may hold several samples, one after another.
+        segments: (1, T) of a packed batch, the sample of each token; None where rows are samples. A packed batch has
+            one row, which holds all samples one after another.
     """
 
     input_ids: Tensor
@@ -103,35 +101,18 @@ class Processor:
         return collate(examples, self.prompts.tokenizer.pad_id, side, self.loaders)
 
 
-def pack(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """Row and column for each of some texts, in rows of like length, of about `ROW` times the longest text.
-
-    The longest is placed first, each in the row that is the shortest yet. Longer rows would leave fewer places empty,
-    but the cost of attention grows with them.
-
-    >>> pack([3, 5, 2, 5, 6])
-    [(0, 6), (1, 0), (0, 9), (1, 5), (0, 0)]
-    """
-    used = [0] * max(1, -(-sum(lengths) // (ROW * max(lengths))))
-    places = [(0, 0)] * len(lengths)
-    for place in sorted(range(len(lengths)), key=lambda one: (-lengths[one], one)):
-        row = used.index(min(used))
-        places[place] = (row, used[row])
-        used[row] += lengths[place]
-    return places
-
-
 def collate(examples: Sequence[Example], pad_id: int, side: Side, loaders: Mapping[str, Loader]) -> Batch:
-    """Pads examples to the longest on one side, or packs them; the loaders batch what they loaded."""
+    """Pads examples to the longest on one side, or packs them into one row; the loaders batch what they loaded."""
     lengths = [len(example.prompt.ids) for example in examples]
     longest = max(lengths)
     places = [(row, longest - own if side == "left" else 0) for row, own in enumerate(lengths)]
-    places = pack(lengths) if side == "packed" else places
+    count, size = len(examples), (len(examples), longest)
+    if side == "packed":
+        places = [(0, end - own) for end, own in zip(accumulate(lengths), lengths, strict=True)]
+        size = 1, sum(lengths)
     asked = max(len(example.prompt.question_ids) for example in examples)
-    ends = [column + own for (_, column), own in zip(places, lengths, strict=True)]
-    count, size = len(examples), (1 + max(row for row, _ in places), max(longest, *ends))
     input_ids, labels = torch.full(size, pad_id), torch.full(size, IGNORE)
-    attention_mask, segments = torch.zeros(size, dtype=torch.long), torch.full(size, -1)
+    attention_mask, segments = (torch.zeros(size, dtype=torch.long) for _ in range(2))
     question_ids = torch.full((count, asked), pad_id)
     question_mask = torch.zeros(count, asked, dtype=torch.long)
     slots: dict[str, list[tuple[int, int]]] = {}

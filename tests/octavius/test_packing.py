@@ -6,17 +6,17 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
+from transformers import MistralConfig, MistralForCausalLM
 
-from octavius.decoder import Decoder, positions_in
+from octavius.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.precomputed_rois import PrecomputedRois
-from octavius.instruction.batch import IGNORE, Batch, Example, Processor, pack
+from octavius.instruction.batch import IGNORE, Batch, Example, Processor
 from octavius.instruction.sample import Media, References, Sample
 from octavius.model import LoRAMoE, Octavius
+from octavius.packed_attention import PACKED, note_of, positions_in
 from tests.tiny import write_models
 
 TEXTS = (
@@ -88,10 +88,10 @@ def test_losses_and_gradients_are_those_of_padded_rows(
 ) -> None:
     model = made(language, attention, experts)
     padded, packed = both(model)
-    assert packed.input_ids.shape[0] < padded.input_ids.shape[0]
-    assert packed.attention_mask.sum() == padded.attention_mask.sum()
+    assert packed.input_ids.shape == (1, int(padded.attention_mask.sum()))
+    assert bool(packed.attention_mask.all())
     for one, other in zip(outcome(model, padded), outcome(model, packed), strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=3e-5)
     assert any(name.startswith("gate") for name in outcome(model, packed)[2]) == (experts > 1)
 
 
@@ -107,10 +107,10 @@ def test_whatever_the_gate_reads(language: Path, options: dict[str, Any]) -> Non
     model = made(language, "sdpa", **{"experts": 3, **options})
     padded, packed = both(model)
     one, other = model(padded), model(packed)
-    torch.testing.assert_close(other.gate, one.gate, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(other.auxiliary, one.auxiliary, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(other.gate, one.gate, rtol=1e-4, atol=3e-5)
+    torch.testing.assert_close(other.auxiliary, one.auxiliary, rtol=1e-4, atol=3e-5)
     for first, second in zip(outcome(model, padded), outcome(model, packed), strict=True):
-        torch.testing.assert_close(second, first, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(second, first, rtol=1e-4, atol=3e-5)
 
 
 def test_also_when_layers_are_computed_again(language: Path) -> None:
@@ -121,7 +121,7 @@ def test_also_when_layers_are_computed_again(language: Path) -> None:
         {"use_reentrant": False, "context_fn": model.routing.checkpoint_context}
     )
     for one, other in zip(expected, outcome(model, packed), strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=3e-5)
 
 
 def test_what_a_neighbour_says_changes_nothing(language: Path) -> None:
@@ -132,20 +132,70 @@ def test_what_a_neighbour_says_changes_nothing(language: Path) -> None:
     changed = [items[0], other, *items[2:]]
     losses, rows, _ = outcome(model, processor.collate(items, packed=True))
     again, rows_again, _ = outcome(model, processor.collate(changed, packed=True))
-    torch.testing.assert_close(again[rows_again != 1], losses[rows != 1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(again[rows_again != 1], losses[rows != 1], rtol=1e-4, atol=3e-5)
 
 
 def test_another_attention_is_refused(language: Path) -> None:
     model = made(language, "sdpa", 1)
     _, packed = both(model)
-    model.decoder.lm.config._attn_implementation = "flash_attention_2"
-    with pytest.raises(ValueError, match="batching to grouped"):
+    model.decoder.attention = "flash_attention_2"
+    with pytest.raises(ValueError, match=r"found .flash_attention_2. .*batching to grouped"):
         model(packed)
 
 
+def test_a_model_without_sdpa_is_refused(language: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made(language, "eager", 1)
+    _, packed = both(model)
+    monkeypatch.setattr(type(model.decoder.lm), "_supports_sdpa", False)
+    with pytest.raises(ValueError, match=r"LlamaForCausalLM; set data\.init_args\.batching to grouped"):
+        model(packed)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_what_follows_attends_as_before(language: Path, attention: Literal["sdpa", "eager"]) -> None:
+    model = made(language, attention, 3)
+    padded, packed = both(model)
+    expected = model(padded).losses
+    model(packed)
+    assert torch.equal(model(padded).losses, expected)
+    assert model.decoder.lm.config._attn_implementation == attention
+
+
+def test_hidden_tokens_and_a_sliding_window_are_kept_to(language: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 4, "num_key_value_heads": 2}
+    lm = MistralForCausalLM(MistralConfig(vocab_size=9, num_hidden_layers=2, sliding_window=3, **sizes))
+    decoder = made(language, "sdpa", 1).decoder
+    decoder.lm = lm
+    lengths, x = [7, 2, 5], torch.randn(14, 16)
+    real = torch.ones(14, dtype=torch.long)
+    real[[2, 8, 11]] = 0
+    segments = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))
+    found = decoder.hidden(x[None], real[None], segments[None])[0]
+    assert lm.config._attn_implementation == PACKED
+    lm.config._attn_implementation = "sdpa"
+    for own, mask, text in zip(found.split(lengths), real.split(lengths), x.split(lengths), strict=True):
+        places = torch.arange(len(text))[None]
+        alone = lm.model(inputs_embeds=text[None], attention_mask=_band(mask, 3), position_ids=places)
+        torch.testing.assert_close(own, alone.last_hidden_state[0], rtol=1e-4, atol=3e-5)
+
+
+def _band(mask: Tensor, window: int) -> Tensor:
+    """Which tokens see which of the last `window`, hidden ones only themselves, spelt out."""
+    count = len(mask)
+    pairs = [
+        [key == query or (query - window < key < query and bool(mask[key])) for key in range(count)]
+        for query in range(count)
+    ]
+    return torch.tensor(pairs)[None, None]
+
+
 def test_a_packed_batch_by_hand() -> None:
-    segments = torch.tensor([[1, 1, 1, 0, 0], [2, 2, 2, 2, -1]])
-    assert positions_in(segments).tolist() == [[0, 1, 2, 0, 1], [0, 1, 2, 3, 0]]
+    segments = torch.tensor([[1, 1, 1, 0, 0]])
+    assert positions_in(segments).tolist() == [[0, 1, 2, 0, 1]]
+    assert note_of(segments, torch.tensor([[1, 0, 1, 1, 1]])).tolist() == [
+        [[[1, 1, 1, 0, 0], [1, 0, 1, 1, 1]]]
+    ]
 
 
 def test_answers_to_come_are_never_packed(language: Path) -> None:
@@ -155,18 +205,3 @@ def test_answers_to_come_are_never_packed(language: Path) -> None:
     assert batch.segments is None
     assert bool((batch.labels == IGNORE).all())
     assert bool((batch.attention_mask[:, -1] == 1).all())
-
-
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
-def test_rows_hold_all_and_nothing_twice(lengths: list[int]) -> None:
-    places = pack(lengths)
-    taken = {
-        (row, column + offset)
-        for (row, column), length in zip(places, lengths, strict=True)
-        for offset in range(length)
-    }
-    assert len(taken) == sum(lengths)
-    ends = [max(column for row, column in taken if row == one) + 1 for one in {row for row, _ in taken}]
-    assert max(row for row, _ in taken) + 1 == len(ends)
-    assert max(ends) <= 3 * max(lengths)
-    assert max(ends) - min(ends) <= max(lengths)
