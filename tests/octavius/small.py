@@ -5,6 +5,7 @@ Run as a script by every one of two processes, it does all that the tests of `te
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,8 @@ def two_processes(folder: Path) -> dict[str, dict[str, Any]]:
         decoder = untied if name.startswith("untied") else tied
         model = make(decoder, **options)
         model.save_decoder = str(folder / f"saved-{name}") if name.endswith("whole") else None
-        notes[name] = fit(folder, name, model, FSDP2(), 2, batch_size=2, evaluate=False)[2]
+        options = {"batch_size": 2, "evaluate": False, "pieces": pieces_of(name)}
+        notes[name] = fit(folder, name, model, FSDP2(), 2, **options)[2]
     try:
         fit(folder, "refused", make(tied, experts=2), FSDP2(), 2, resume=folder / "one-cut.ckpt")
     except ValueError as error:
@@ -233,7 +235,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one-expert": {"experts": 1},
     "checkpointed": {"activation_checkpointing": True},
     "bfloat16": {"dtype": "bfloat16"},
+    "packed": {},
 }
+
+
+def pieces_of(variant: str) -> Callable[..., InstructionDataModule]:
+    """The data module of a variant."""
+    return partial(Pieces, batching="packed") if variant == "packed" else Pieces
 
 
 if __name__ == "__main__":

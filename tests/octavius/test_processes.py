@@ -91,7 +91,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     try:
         for name, options in small.VARIANTS.items():
             model = small.make(untied if name.startswith("untied") else tied, **options)
-            one[name] = small.fit(folder, f"one-{name}", model, "auto", 1, evaluate=False)[2]
+            options = {"evaluate": False, "pieces": small.pieces_of(name)}
+            one[name] = small.fit(folder, f"one-{name}", model, "auto", 1, **options)[2]
     finally:
         finish(processes, folder)
     ranks = [torch.load(folder / f"notes-{rank}.pt", weights_only=True) for rank in range(2)]
@@ -153,11 +154,17 @@ def test_ranks_may_lack_a_modality_and_a_task(runs: Runs, kind: str) -> None:
 
 @pytest.mark.parametrize("name", small.VARIANTS)
 def test_variants_of_the_model_are_sharded(runs: Runs, name: str) -> None:
-    tolerance = 0.03 if name == "bfloat16" else 1e-5
+    # Of a decoder that is trained whole, Adam turns more rounding into steps.
+    tolerance = 0.03 if name == "bfloat16" else 1e-4 if name.endswith("whole") else 1e-5
     for notes in runs.ranks:
         close(notes[name]["logged"], runs.one[name]["logged"], tolerance)
         close(notes[name]["norms"], runs.one[name]["norms"], tolerance)
     same_training(runs.checkpoint(name), runs.checkpoint(f"one-{name}"), tolerance)
+
+
+def test_packed_texts_train_as_padded_ones(runs: Runs) -> None:
+    close(runs.one["packed"]["logged"], runs.one["one"]["logged"])
+    close(runs.one["packed"]["norms"], runs.one["one"]["norms"])
 
 
 @pytest.mark.parametrize("name", ["tied", "untied"])
