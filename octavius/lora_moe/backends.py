@@ -159,7 +159,9 @@ def choose(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int) -> str:
     if len(down) < up.shape[1]:
         return "merged" if tokens * experts >= 300 else "concatenated"
     applied = len(down) // experts * (width + len(up))  # multiplications of one expert on one token
-    name, least = "concatenated", applied * experts * (rows * tokens + 8)
+    # Without autograd a single row reads only its own experts: see `without_backward`.
+    read = kept if rows == 1 and not torch.is_grad_enabled() else experts
+    name, least = "concatenated", applied * read * (rows * tokens + 8)
     gathering = applied * kept * rows * (tokens + (80 if computing_type(x).itemsize >= 4 else 250))
     if gathering < least:
         name, least = "gathered", gathering

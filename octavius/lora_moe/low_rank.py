@@ -7,10 +7,11 @@ matrices that were cast or picked out. Here it keeps x itself, which other reade
 number, and the hidden values once; the rest is made again from them.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -43,7 +44,7 @@ def low_rank(
 
 
 def without_backward(x: Tensor, down: Tensor, up: Tensor, gate: Tensor) -> Tensor:
-    """The weighed sum of all experts in the fewest operations: generation runs it for every layer and token.
+    """The weighed sum of the experts that are used, in few operations: generation runs it for every layer and token.
 
     Args:
         x: inputs (B, ..., D).
@@ -54,11 +55,34 @@ def without_backward(x: Tensor, down: Tensor, up: Tensor, gate: Tensor) -> Tenso
     Returns:
         (B, ..., D_out), in the type of x (or of autocast).
     """
-    dtype, experts = computing_type(x), gate.shape[-1]
-    hidden = F.linear(_as(x, dtype), _as(down, dtype))
-    weights = gate.reshape(*gate.shape[:-1], *[1] * (x.dim() - gate.dim()), experts, 1)
-    hidden.view(*hidden.shape[:-1], experts, -1).mul_(weights)
-    return F.linear(hidden, _as(up, dtype))
+    dtype, rank = computing_type(x), len(down) // gate.shape[-1]
+    x, y = _as(x, dtype), None
+    for first, end in used(gate):
+        rows = slice(first * rank, end * rank)
+        hidden = F.linear(x, _as(down[rows], dtype))
+        weights = gate[..., first:end]
+        weights = weights.reshape(*gate.shape[:-1], *[1] * (x.dim() - gate.dim()), end - first, 1)
+        hidden.view(*hidden.shape[:-1], end - first, rank).mul_(weights)
+        part = F.linear(hidden, _as(up[:, rows], dtype))
+        y = part if y is None else y.add_(part)
+    assert y is not None
+    return y
+
+
+def used(gate: Tensor) -> list[tuple[int, int]]:
+    """The first and the end of each run of neighbours among the experts that any row uses; at least one run.
+
+    On a GPU, which would be waited for, and where there are no numbers yet, all are taken to be used.
+
+    >>> used(torch.tensor([[0.0, 0.0, 0.3, 0.0], [0.7, 0.0, 0.0, 0.2]]))
+    [(0, 1), (2, 4)]
+    """
+    real = type(gate) in (Tensor, nn.Parameter) and gate.device.type == "cpu"
+    if not real or torch.compiler.is_compiling():
+        return [(0, gate.shape[-1])]
+    wanted = gate.flatten(0, -2).any(0).tolist()
+    edges = [place for place, (one, other) in enumerate(pairwise([False, *wanted, False])) if one != other]
+    return list(zip(edges[::2], edges[1::2], strict=True)) or [(0, 1)]
 
 
 class _LowRank(torch.autograd.Function):
