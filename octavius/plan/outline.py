@@ -104,7 +104,7 @@ class DecoderOutline(Decoder):
             if getattr(config, "layer_types", None):
                 config.layer_types = config.layer_types[:layers]
         options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
-        self.name, self.compiled = name, False
+        self.name, self.attention, self.compiled = name, attention, False
         self.lm = AutoModelForCausalLM.from_config(config, **options)
         self.width = config.hidden_size
 
