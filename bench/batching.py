@@ -27,6 +27,7 @@ from octavius.instruction.batch import Batch, Example, Processor
 from octavius.instruction.prompt import Prompt
 from octavius.instruction.rois import RoiLoader, rois_of
 from octavius.instruction.sample import Media, References, Sample
+from octavius.precision import has_bfloat16
 from octavius.training import OctaviusModule
 
 KINDS = ("padded", "grouped", "packed")
@@ -46,11 +47,11 @@ class BlankRois(RoiLoader):
 
 
 def make_step(module: OctaviusModule, device: str) -> Callable[[Batch], None]:
-    """A training step in bfloat16 autocast, with AdamW."""
+    """A training step, in autocast to bfloat16 where that is fast, with AdamW."""
     optimizer = torch.optim.AdamW([part for part in module.parameters() if part.requires_grad], 1e-4)
 
     def step(batch: Batch) -> None:
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
             losses = module.model(batch).losses
         losses.mean().backward()
         optimizer.step()
@@ -108,15 +109,17 @@ def main() -> None:
     parser.add_argument("--mix", action="store_true")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=8)
-    options = parser.parse_args()
+    options, further = parser.parse_known_args()  # such as --model.init_args.decoder.init_args.compile false
     words = ["--config", options.config, "--trainer.logger", "false", "--data.init_args.workers", "0"]
     words += ["--data.init_args.batch_size", str(options.batch)]
     for part in ("images", "clouds"):
         own = f"--data.init_args.{part}.init_args"
         words += [f"{own}.root", getattr(options, part), f"{own}.miniature", "false"]
-    cli = prepare("fit", words)
+    cli = prepare("fit", words + further)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     module = cast(OctaviusModule, cli.model).to(device)
+    if not has_bfloat16(device):  # as a training does
+        module.model.decoder.lm.float()
     count = options.rounds + 1
     made = of_mix(module.processor, count, options.batch) if options.mix else of_data(cli, module, count)
     step, now = make_step(module, device), time.perf_counter if device == "cuda" else time.process_time
@@ -130,7 +133,10 @@ def main() -> None:
                 seconds[kind] += now() - start
                 tokens[kind] += int(batch.attention_mask.sum())
                 places[kind] += batch.attention_mask.numel()
-    print(f"{device}, {torch.get_num_threads()} threads, batch {options.batch}, {options.rounds} rounds")
+    kind = "bfloat16" if has_bfloat16(device) else "float32"
+    print(
+        f"{device}, {kind}, {torch.get_num_threads()} threads, batch {options.batch}, {options.rounds} rounds"
+    )
     first = tokens["padded"] / seconds["padded"]
     for kind in KINDS:
         rate = tokens[kind] / seconds[kind]
