@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from octavius.lora_moe.low_rank import computing_type, low_rank, without_backward
+from octavius.lora_moe.low_rank import computing_type, low_rank
 
 
 def concatenated(
@@ -39,9 +39,6 @@ def concatenated(
     Returns:
         (B, ..., D_out).
     """
-    own_a, plain = len(down) == up.shape[1], gate.dim() == 2 or x.dim() == 3
-    if own_a and plain and mask is None and not torch.is_grad_enabled():
-        return without_backward(x, down, up, gate)
     a, b = _split(down, up, gate.shape[-1])
     weights = gate if gate.dim() == 3 else gate.unsqueeze(1)
     shape = len(x), -1, x.shape[-1]
@@ -159,9 +156,7 @@ def choose(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int) -> str:
     if len(down) < up.shape[1]:
         return "merged" if tokens * experts >= 300 else "concatenated"
     applied = len(down) // experts * (width + len(up))  # multiplications of one expert on one token
-    # Without autograd a single row reads only its own experts: see `without_backward`.
-    read = kept if rows == 1 and not torch.is_grad_enabled() else experts
-    name, least = "concatenated", applied * read * (rows * tokens + 8)
+    name, least = "concatenated", applied * experts * (rows * tokens + 8)
     gathering = applied * kept * rows * (tokens + (80 if computing_type(x).itemsize >= 4 else 250))
     if gathering < least:
         name, least = "gathered", gathering

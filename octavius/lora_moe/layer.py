@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from octavius.lora_moe.backends import BACKENDS, BackendName, choose
 from octavius.lora_moe.dropout import kept_inputs
 from octavius.lora_moe.gates.token import TokenGate
+from octavius.lora_moe.low_rank import add_without_backward
 from octavius.lora_moe.routing import Routing
 
 Origin: TypeAlias = Literal["peft", "published"]
@@ -127,6 +128,14 @@ class LoRAMoELinear(nn.Module):
             scale *= factor
         weights, pair = gate if scale == 1 else gate * scale, (self.lora_A, self.lora_B)
         name = choose(x, *pair, weights, kept) if self.backend == "auto" else self.backend
+        plain = gate.dim() == 2 or x.dim() == 3
+        if (
+            name == "concatenated"
+            and plain
+            and not (self.shared_a or torch.is_grad_enabled())
+            and mask is None
+        ):
+            return add_without_backward(out, x, *pair, weights)
         return out + BACKENDS[name](x, *pair, weights, kept, mask).to(out.dtype)
 
     def extra_repr(self) -> str:

@@ -7,11 +7,10 @@ matrices that were cast or picked out. Here it keeps x itself, which other reade
 number, and the hidden values once; the rest is made again from them.
 """
 
-from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -43,46 +42,27 @@ def low_rank(
     return _forward(x, down, up, weights, chosen, mask)[0]
 
 
-def without_backward(x: Tensor, down: Tensor, up: Tensor, gate: Tensor) -> Tensor:
-    """The weighed sum of the experts that are used, in few operations: generation runs it for every layer and token.
+def add_without_backward(out: Tensor, x: Tensor, down: Tensor, up: Tensor, gate: Tensor) -> Tensor:
+    """The weighed sum of all experts on top of `out`, in the fewest operations: generation runs it for every token.
 
     Args:
+        out: what the frozen layer gave, (B, ..., D_out).
         x: inputs (B, ..., D).
         down: A of all experts, (E * R, D).
         up: B of all experts, (D_out, E * R).
         gate: weights (B, E), (B, T, E) or (1, E).
 
     Returns:
-        (B, ..., D_out), in the type of x (or of autocast).
+        (B, ..., D_out), in the type of `out`.
     """
-    dtype, rank = computing_type(x), len(down) // gate.shape[-1]
-    x, y = _as(x, dtype), None
-    for first, end in used(gate):
-        rows = slice(first * rank, end * rank)
-        hidden = F.linear(x, _as(down[rows], dtype))
-        weights = gate[..., first:end]
-        weights = weights.reshape(*gate.shape[:-1], *[1] * (x.dim() - gate.dim()), end - first, 1)
-        hidden.view(*hidden.shape[:-1], end - first, rank).mul_(weights)
-        part = F.linear(hidden, _as(up[:, rows], dtype))
-        y = part if y is None else y.add_(part)
-    assert y is not None
-    return y
-
-
-def used(gate: Tensor) -> list[tuple[int, int]]:
-    """The first and the end of each run of neighbours among the experts that any row uses; at least one run.
-
-    On a GPU, which would be waited for, and where there are no numbers yet, all are taken to be used.
-
-    >>> used(torch.tensor([[0.0, 0.0, 0.3, 0.0], [0.7, 0.0, 0.0, 0.2]]))
-    [(0, 1), (2, 4)]
-    """
-    real = type(gate) in (Tensor, nn.Parameter) and gate.device.type == "cpu"
-    if not real or torch.compiler.is_compiling():
-        return [(0, gate.shape[-1])]
-    wanted = gate.flatten(0, -2).any(0).tolist()
-    edges = [place for place, (one, other) in enumerate(pairwise([False, *wanted, False])) if one != other]
-    return list(zip(edges[::2], edges[1::2], strict=True)) or [(0, 1)]
+    dtype, experts = computing_type(x), gate.shape[-1]
+    hidden = F.linear(_as(x, dtype), _as(down, dtype))
+    weights = gate.reshape(*gate.shape[:-1], *[1] * (x.dim() - gate.dim()), experts, 1)
+    hidden.view(*hidden.shape[:-1], experts, -1).mul_(weights)
+    if out.dtype is not dtype:
+        return out + F.linear(hidden, _as(up, dtype)).to(out.dtype)
+    flat = out.reshape(-1, out.shape[-1]), hidden.reshape(-1, hidden.shape[-1])
+    return torch.addmm(*flat, _as(up, dtype).T).view(out.shape)
 
 
 class _LowRank(torch.autograd.Function):

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from octavius.lora_moe.backends import BACKENDS, choose, fold
-from octavius.lora_moe.low_rank import used, without_backward
 
 TYPES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.03}
 """How far a result may lie from the loop in float64, relative to its norm."""
@@ -90,7 +89,7 @@ def test_values_and_gradients_equal_the_loop(backend: str, dtype: torch.dtype, c
     found = BACKENDS[backend](x, down, up, gate, case.kept, case.mask)
     expected = loop(exact[0] if case.mask is None else exact[0] * case.mask, *exact[1:])
     with torch.no_grad():
-        assert_near(BACKENDS[backend](x, down, up, gate, case.kept, case.mask), expected, TYPES[dtype])
+        torch.testing.assert_close(BACKENDS[backend](x, down, up, gate, case.kept, case.mask), found)
     assert found.dtype == dtype
     assert_near(found, expected, TYPES[dtype])
     slope = torch.randn_like(expected).to(dtype)
@@ -211,40 +210,7 @@ def test_experts_are_added_up_in_full_width_only_without_autograd() -> None:
     assert choose(*sizes, 32) == "concatenated"
     with torch.no_grad():
         assert choose(*sizes, 32) == "merged"
-
-
-def test_a_single_row_reads_its_own_experts_in_place_without_autograd() -> None:
-    sizes = torch.empty(1, 1024, 256), torch.empty(1024, 256), torch.empty(256, 1024), torch.empty(1, 32)
-    assert choose(*sizes, 2) == "gathered"
-    with torch.no_grad():
-        assert choose(*sizes, 2) == "concatenated"
-
-
-@pytest.mark.parametrize(
-    ("gate", "runs"),
-    [
-        ([[0.0, 0.0, 0.0]], [(0, 1)]),
-        ([[0.5, 0.0, 0.5]], [(0, 1), (2, 3)]),
-        ([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0]], [(1, 3)]),
-        ([[[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]], [(0, 1), (2, 3)]),
-        ([[0.3, 0.3, 0.4]], [(0, 3)]),
-    ],
-)
-def test_what_no_row_uses_is_not_read(gate: list[list[float]], runs: list[tuple[int, int]]) -> None:
-    weights = torch.tensor(gate)
-    assert used(weights) == runs
-    down, up, x = torch.randn(6, 4), torch.randn(5, 6), torch.randn(len(weights), 2, 4)
-    read = torch.zeros(3, dtype=torch.bool)
-    for first, end in runs:
-        read[first:end] = True
-    down[~read.repeat_interleave(2)] = torch.nan  # any number that is read all the same would show
-    with torch.no_grad():
-        found = without_backward(x, down, up, weights)
-    assert_near(found, loop(*(part.double() for part in (x, down.nan_to_num(), up, weights))), 1e-5)
-
-
-def test_all_are_taken_to_be_used_where_there_are_no_numbers() -> None:
-    assert used(torch.empty(1, 3, device="meta")) == [(0, 3)]
+        assert choose(*sizes, 2) == "gathered"
 
 
 def test_each_token_by_itself_is_concatenated() -> None:
