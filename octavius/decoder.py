@@ -50,7 +50,7 @@ class Decoder(nn.Module):
             ValueError: nothing of that name can be loaded.
         """
         super().__init__()
-        self.name, self.attention = name, attention
+        self.name = name
         place = locate(name)
         options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
         try:
@@ -62,6 +62,7 @@ class Decoder(nn.Module):
                 "filled cache), a folder with config.json, weights and tokenizer, or a .gguf file. "
                 f"The loader said: {error}"
             ) from None
+        self.attention: str = self.lm.config._attn_implementation  # transformers may know it by another name
         # What a model's authors advise for chat, such as a penalty on repeated words, is not asked for here.
         self.lm.generation_config = GenerationConfig()
         self.compiled = compile and _has_compiler()

@@ -12,15 +12,13 @@ FULL = "32-true"
 def affordable(precision: Any, accelerator: Any) -> Any:
     """The precision that was asked for; float32 where that is bfloat16 and has no instructions of its own.
 
-    Without them (a processor with AVX2 alone) a matrix product of the backward pass takes some 50 times as long as
-    in float32.
+    Without them (a processor with AVX2 alone) a training step of the joint miniature took 16 s instead of 0.7 s.
 
     Args:
         precision: of the trainer, such as `bf16-mixed`.
         accelerator: of the trainer, such as `auto` or `cpu`.
     """
-    mixed = precision == "bf16-mixed"
-    if mixed and not has_bfloat16(accelerator):
+    if precision == "bf16-mixed" and not has_bfloat16(accelerator):
         rank_zero_warn(
             f"trainer.precision is {precision}, and this processor has no instructions for bfloat16 (AVX-512 or "
             f"AMX): a step would take many times as long, so that all is computed in float32 ({FULL}). Scores and "

@@ -128,13 +128,8 @@ class LoRAMoELinear(nn.Module):
             scale *= factor
         weights, pair = gate if scale == 1 else gate * scale, (self.lora_A, self.lora_B)
         name = choose(x, *pair, weights, kept) if self.backend == "auto" else self.backend
-        plain = gate.dim() == 2 or x.dim() == 3
-        if (
-            name == "concatenated"
-            and plain
-            and not (self.shared_a or torch.is_grad_enabled())
-            and mask is None
-        ):
+        generating = mask is None and not torch.is_grad_enabled() and (gate.dim() == 2 or x.dim() == 3)
+        if generating and name == "concatenated" and not self.shared_a:
             return add_without_backward(out, x, *pair, weights)
         return out + BACKENDS[name](x, *pair, weights, kept, mask).to(out.dtype)
 

@@ -104,8 +104,9 @@ class DecoderOutline(Decoder):
             if getattr(config, "layer_types", None):
                 config.layer_types = config.layer_types[:layers]
         options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
-        self.name, self.attention, self.compiled = name, attention, False
+        self.name, self.compiled = name, False
         self.lm = AutoModelForCausalLM.from_config(config, **options)
+        self.attention = self.lm.config._attn_implementation
         self.width = config.hidden_size
 
 
