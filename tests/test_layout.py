@@ -15,6 +15,7 @@ LEVELS = {
     "boxes": 0,
     "boxes3d": 0,
     "errors": 0,
+    "files": 0,
     "packed_attention": 0,
     "precision": 0,
     "presets": 0,
