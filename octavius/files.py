@@ -1,19 +1,55 @@
-"""Atomic replacement of files: a reader, or the next run, finds the old content or the new one and never a part.
+"""Files that are read without waiting, and replaced as a whole.
+
+`open_file` opens what a user or an annotation file names, and refuses what is no ordinary file: reading a pipe or a
+device may wait for ever.
+
+Replacement is atomic: a reader, or the next run, finds the old content or the new one and never a part.
 
 Everything that the program writes and later believes (checkpoints, caches, journals, tables, exports) goes through
 `replacing`. A process that is killed in the middle leaves a partial file beside the target, which nothing reads;
 `remove_partials` clears those whose process has ended.
 """
 
+import errno
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 PREFIX = ".partial-"
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Opens an ordinary file for reading bytes; it never waits, as `open` does for the writer of a pipe.
+
+    Raises:
+        OSError: there is no such file, it cannot be read, or it is a folder, a pipe, a socket or a device. The reason
+            is its `strerror`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except ValueError as error:  # a name with a zero byte, or with half a surrogate pair
+        raise OSError(errno.EINVAL, f"Not a name of a file ({error})", str(path)) from None
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            kinds = (
+                (stat.S_ISDIR, "Is a directory"),
+                (stat.S_ISFIFO, "Is a pipe"),
+                (stat.S_ISSOCK, "Is a socket"),
+            )
+            found = next((words for is_kind, words in kinds if is_kind(mode)), "Is a device")
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise OSError(number, f"{found}, expected an ordinary file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 @contextmanager

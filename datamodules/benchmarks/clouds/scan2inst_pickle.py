@@ -1,9 +1,12 @@
-"""The published pickles of Scan2Inst and its benchmark, with their JSON, come in; samples on arrays go out."""
+"""Scan2Inst and its benchmark as published: pickles of features and boxes beside JSON, as samples on arrays.
 
-from collections import OrderedDict
+The tensors in the pickles are read without torch: they become arrays over the bytes of the file.
+"""
+
+import math
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,8 @@ from torch import Tensor
 
 from datamodules.benchmarks.base import BadItemError, BadPolicy, load_json, need
 from datamodules.benchmarks.clouds.scan2inst import Key, samples_of
-from datamodules.benchmarks.pickles import load_pickle
+from datamodules.benchmarks.pickle_machine import Function, Machine, UnsafePickleError
+from datamodules.benchmarks.pickles import MOST_AXES, encode, load_pickle
 from octavius.boxes3d import from_edges, problem
 from octavius.instruction.sample import Media, Region, Sample
 
@@ -26,17 +30,86 @@ BOXES = ("vision_pos_3d_ref_list", "vision_pos_3d_scene_prop_list")
 SAID = {"scene_id": "scene_id_list", "conversations": "caption_list"}
 
 
-def _storage(content: bytes) -> Any:
-    """The numbers of a tensor, which torch pickles as a file within the file."""
-    return torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+"""What `torch.save` begins a file of its older format with."""
 
-
-TENSORS: Mapping[str, Any] = {
-    "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
-    "torch.storage._load_from_bytes": _storage,
-    "collections.OrderedDict": OrderedDict,
+STORAGES = {
+    "torch.HalfStorage": "f2",
+    "torch.FloatStorage": "f4",
+    "torch.DoubleStorage": "f8",
+    "torch.LongStorage": "i8",
+    "torch.IntStorage": "i4",
 }
-"""What a pickle of tensors names, and what it gets."""
+"""What the numbers of a tensor are in, and their type."""
+
+
+def _storage(_machine: Machine, content: Any) -> np.ndarray:
+    """The numbers (N,) of a tensor, which torch pickles as a file within the file.
+
+    That file is a row of pickles (magic number, version, platform, storage, keys) with the numbers behind them.
+    """
+    if type(content) is not bytes:
+        raise UnsafePickleError("a tensor has no content")
+    inner = Machine(content, dict.fromkeys(STORAGES, _not_called), _persistent)
+    if (inner.load(), inner.load()) != (MAGIC, PROTOCOL):
+        raise UnsafePickleError("a tensor is stored in another form than that of torch.save")
+    platform, storage, _ = inner.load(), inner.load(), inner.load()
+    if type(platform) is not dict or platform.get("little_endian") is not True:
+        raise UnsafePickleError("a tensor was stored by a machine of another byte order")
+    if type(storage) is not tuple:
+        raise UnsafePickleError("a tensor's content is no storage of numbers")
+    kind, count = storage
+    dtype = np.dtype("<" + kind)
+    if inner.number("<q") != count:
+        raise UnsafePickleError("a tensor has another number of values than it says")
+    return np.frombuffer(inner.take(count * dtype.itemsize), dtype)
+
+
+def _persistent(identity: Any) -> tuple[str, int]:
+    """Type and number of values of a storage, from ("storage", its class, a key, a device, their number, ..)."""
+    if type(identity) is not tuple or len(identity) < 5 or identity[0] != "storage":
+        raise UnsafePickleError("a tensor's content is no storage of numbers")
+    kind, count = STORAGES.get(getattr(identity[1], "key", "")), identity[4]
+    if kind is None or type(count) is not int or count < 0:
+        raise UnsafePickleError("a tensor's content is no storage of numbers")
+    return kind, count
+
+
+def _tensor_of(
+    _machine: Machine, storage: Any, offset: Any, size: Any, stride: Any, *_: object
+) -> np.ndarray:
+    """The numbers of a tensor as an array, which is a part of its storage without gaps."""
+    sizes = size if type(size) is tuple else ()
+    whole = all(type(number) is int and number >= 0 for number in (offset, *sizes))
+    if type(storage) is not np.ndarray or storage.ndim != 1 or type(size) is not tuple or not whole:
+        raise UnsafePickleError("the size of a tensor is none")
+    expected = tuple(math.prod(size[axis + 1 :]) for axis in range(len(size)))
+    gaps = type(stride) is not tuple or len(stride) != len(size)
+    count = math.prod(size)
+    # The stride of an axis of one place says nothing.
+    if gaps or (count and any(n > 1 and s != e for n, s, e in zip(size, stride, expected, strict=True))):
+        raise UnsafePickleError("a tensor's numbers are not stored one after another")
+    if len(size) > MOST_AXES or offset + count > len(storage):
+        raise UnsafePickleError("a tensor reaches beyond its storage")
+    return storage[offset : offset + count].reshape(size)
+
+
+def _not_called(*_: object) -> Any:
+    raise UnsafePickleError("it calls a class that is only named in data files")
+
+
+def _no_hooks(_machine: Machine) -> dict[str, Any]:
+    """A tensor's hooks, of which there are none."""
+    return {}
+
+
+TENSORS: Mapping[str, Function] = {
+    "torch._utils._rebuild_tensor_v2": _tensor_of,
+    "torch.storage._load_from_bytes": _storage,
+    "collections.OrderedDict": _no_hooks,
+    "_codecs.encode": encode,
+}
+"""What a pickle of tensors names, and what is called for it; tensors come as arrays."""
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
@@ -49,9 +122,14 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     stored = need(root, LAYOUT, f"{split}.pickle", f"meta_file/{split}.pickle")
     lists = _lists(stored, load_json(file, list))
 
+    scenes: dict[tuple[int, int], np.ndarray] = {}  # items about one scene share its tensors, and so its rows
+
     def rois(key: Key, place: int) -> Media:
         if len(key) == 1:
-            return Media(array=_rows(lists[FEATURES[1]][place], lists[BOXES[1]][place]))
+            features, edges = lists[FEATURES[1]][place], lists[BOXES[1]][place]
+            if (id(features), id(edges)) not in scenes:
+                scenes[id(features), id(edges)] = _rows(_tensor(features), _tensor(edges))
+            return Media(array=scenes[id(features), id(edges)])
         return _object(lists[FEATURES[0]][place], lists[BOXES[0]][place], key[1])
 
     return samples_of(file, bad, "scan2inst_pickle", "rois", rois)
@@ -71,12 +149,20 @@ def _lists(file: Path, records: list[Any]) -> dict[str, list[Any]]:
             )
         lists[key] = value
     for place, record in enumerate(records):
-        said = {key: record.get(key) if isinstance(record, dict) else None for key in SAID}
-        if said != {key: lists[name][place] for key, name in SAID.items()}:
+        said = [record.get(key) if isinstance(record, dict) else None for key in SAID]
+        if not all(map(_same, said, (lists[name][place] for name in SAID.values()))):
             raise ValueError(
                 f"{file}: its item {place} is another one than in its JSON; take both files of one release"
             )
     return lists
+
+
+def _same(said: Any, stored: Any) -> bool:
+    """Whether a value of the JSON is that of the pickle, which may also hold arrays, or hold itself."""
+    try:
+        return bool(said == stored)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _object(feature: Any, edges: Any, number: str) -> Media:
@@ -88,9 +174,8 @@ def _object(feature: Any, edges: Any, number: str) -> Media:
     return Media(array=row, region=Region(number, (x, y, z, dx, dy, dz)))
 
 
-def _rows(features: Any, edges: Any) -> np.ndarray:
+def _rows(features: Tensor, edges: Tensor) -> np.ndarray:
     """Features (O, width), then centre and size (O, 6) in place of the lowest and highest corner."""
-    features, edges = _tensor(features), _tensor(edges)
     if features.ndim != 2 or edges.shape != (len(features), 6):
         raise BadItemError(
             f"expected features (O, width) and corners (O, 6), found {[*features.shape]} and {[*edges.shape]}"
@@ -102,6 +187,7 @@ def _rows(features: Any, edges: Any) -> np.ndarray:
 
 
 def _tensor(value: Any) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise BadItemError(f"expected a tensor of features or corners, found {value!r:.60}")
-    return value.float()
+    if not isinstance(value, np.ndarray):
+        raise BadItemError(f"expected a tensor of features or corners, found {short(value):.60}")
+    with np.errstate(over="ignore"):  # what becomes infinite is told
+        return torch.from_numpy(value.astype(np.float32))

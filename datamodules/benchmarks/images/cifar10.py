@@ -1,12 +1,17 @@
-"""CIFAR-10's pickled batches come in; classification samples, with their pictures in memory, go out."""
+"""CIFAR-10: classification samples from its pickled batches, with the pictures in memory.
+
+The official files are pickles of Python 2 with texts for keys; those that Python 3 wrote anew, with keys of bytes or
+of text, are read alike.
+"""
 
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import numpy as np
 
 from datamodules.benchmarks.base import DAMAGED, BadItemError, BadItems, BadPolicy, need
-from datamodules.benchmarks.pickles import load_pickle
+from datamodules.benchmarks.pickles import as_text, load_pickle
 from octavius.instruction.sample import ClassName, Media, Sample
 
 LAYOUT = """\
@@ -58,7 +63,9 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
         for place, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
             with items.guard(f"picture {place}"):
                 if type(label) is not int or not 0 <= label < len(CLASSES):
-                    raise BadItemError(f"its label should be 0 to {len(CLASSES) - 1}, found {label!r:.40}")
+                    raise BadItemError(
+                        f"its label should be 0 to {len(CLASSES) - 1}, found {short(label):.40}"
+                    )
                 media = {"image": Media(array=picture)}
                 gold = ClassName(CLASSES[label], CLASSES)
                 samples.append(Sample(f"{file.name}-{place}", "classification", "cifar10", media, "", gold))
@@ -70,12 +77,15 @@ def _images_per_batch(file: Path) -> int:
     """How many pictures a batch has, after a look at the names of the classes."""
     meta = load_pickle(file)
     names, size = meta.get("label_names"), meta.get("num_cases_per_batch")
-    if not isinstance(names, list) or tuple(names) != CLASSES:
+    texts = [as_text(name) for name in names] if isinstance(names, list) else []
+    if not all(isinstance(text, str) for text in texts) or tuple(texts) != CLASSES:
         raise ValueError(
-            f"{file}: expected the label_names {', '.join(CLASSES)}, found {names!r:.80}; is it CIFAR-10?"
+            f"{file}: expected the label_names {', '.join(CLASSES)}, found {short(names):.80}; is it CIFAR-10?"
         )
     if type(size) is not int or size < 1:
-        raise ValueError(f"{file}: num_cases_per_batch should be a positive whole number, found {size!r:.40}")
+        raise ValueError(
+            f"{file}: num_cases_per_batch should be a positive whole number, found {short(size):.40}"
+        )
     return size
 
 
@@ -83,8 +93,10 @@ def _batch(file: Path, size: int) -> tuple[np.ndarray, list[Any]]:
     """The pictures (N, 32, 32, 3) and labels of a batch."""
     batch = load_pickle(file)
     data, labels = batch.get("data"), batch.get("labels")
+    if isinstance(labels, np.ndarray) and labels.ndim == 1:  # as some write them anew
+        labels = labels.tolist()
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (PIXELS,):
-        found = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else f"{data!r:.40}"
+        found = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else f"{short(data):.40}"
         raise ValueError(
             f"{file}: expected pictures as 'data', uint8 (N, {PIXELS}), found {found}. {DAMAGED}"
         )

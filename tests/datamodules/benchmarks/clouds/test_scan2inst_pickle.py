@@ -13,6 +13,7 @@ import torch
 
 from datamodules.benchmarks.base import DatasetNotFoundError
 from datamodules.benchmarks.clouds import scan2inst, scan2inst_pickle
+from datamodules.benchmarks.pickles import load_pickle
 from octavius.instruction.rois import StoredRoiLoader
 from tests.datamodules.benchmarks.bad_items import kept
 
@@ -94,6 +95,52 @@ def test_both_forms_state_the_same(tmp_path: Path) -> None:
         torch.testing.assert_close(ours.x, theirs.x)
         torch.testing.assert_close(ours.boxes, theirs.boxes)
     assert [len(one.media["rois"].array) for one in stored] == [1, 1, 1, 2, 2]  # type: ignore[arg-type]
+
+
+def test_items_about_one_scene_share_its_rows(tmp_path: Path) -> None:
+    first, second = scan2inst_pickle.read(write(tmp_path, ITEMS), "Caption_scannet")[3:]
+    assert first.media["rois"].array is second.media["rois"].array
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("kind", [torch.float16, torch.float32, torch.float64, torch.int64])
+def test_tensors_come_as_arrays(tmp_path: Path, protocol: int, kind: torch.dtype) -> None:
+    whole = torch.arange(12).reshape(3, 4).to(kind)
+    tensors = {"whole": whole, "part": whole[1:], "row": whole[2], "one": whole[0, 0], "none": whole[:0]}
+    (tmp_path / "a").write_bytes(pickle.dumps(tensors, protocol))
+    found = load_pickle(tmp_path / "a", scan2inst_pickle.TENSORS)
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(found[name], tensor.numpy())
+        assert found[name].dtype == tensor.numpy().dtype
+
+
+TENSOR = pickle.dumps({"a": torch.arange(4.0)}, 2)
+REFUSED = {
+    "expanded": (pickle.dumps({"a": torch.zeros(1).expand(10**6)}), "not stored one after another"),
+    "transposed": (pickle.dumps({"a": torch.zeros(2, 3).T}), "not stored one after another"),
+    "complex": (pickle.dumps({"a": torch.zeros(2, dtype=torch.complex64)}), "it names torch.ComplexFloatStor"),
+    "sparse": (pickle.dumps({"a": torch.zeros(2).to_sparse()}), "it names torch"),
+    "a size beyond the storage": (TENSOR.replace(b"K\x00K\x04\x85", b"K\x00K\x05\x85"), "beyond its storage"),
+    "an offset beyond the storage": (TENSOR.replace(b"K\x00K\x04\x85", b"K\x01K\x04\x85"), "beyond its storage"),
+    "an offset below zero": (
+        TENSOR.replace(b"K\x00K\x04\x85", b"J\xff\xff\xff\xffK\x04\x85"),
+        "the size of a tensor is none",
+    ),
+    "more values than there are": (TENSOR.replace(b"cpuq\x03K\x04N", b"cpuq\x03K\x05N"), "number of values"),
+    "a file of another machine": (TENSOR.replace(b"endianq\x02\xc2\x88", b"endianq\x02\xc2\x89"), "byte order"),
+    "no file of torch": (
+        pickle.dumps({"a": 1}, 2).replace(b"K\x01", b"ctorch.storage\n_load_from_bytes\nN\x85R"),
+        "a tensor has no content",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_tensors_that_lie_are_refused(tmp_path: Path, case: str) -> None:
+    content, message = REFUSED[case]
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load_pickle(tmp_path / "a", scan2inst_pickle.TENSORS)
 
 
 def changed(key: str, change: Callable[[list[Any]], Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,15 +55,28 @@ def test_a_loader_takes_the_pictures(root: Path) -> None:
     assert loader(read(root, "test")[0].media["image"]).shape == (3, 8, 8)
 
 
-def test_a_batch_pickled_anew_is_the_same(root: Path) -> None:
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("form", [str, str.encode])
+def test_files_pickled_anew_are_the_same(root: Path, protocol: int, form: Callable[[str], Any]) -> None:
     before = read(root, "test")
     data = np.frombuffer(RED_TOP + RAMP, np.uint8).reshape(2, 3072)
-    content = {"data": data, "labels": [3, 9], "filenames": ["a", "b"], "batch_label": ""}
-    (root / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(content))
+    batch = {"data": data, "labels": [3, 9], "filenames": [form("a"), form("b")], "batch_label": form("")}
+    meta = {"num_cases_per_batch": 2, "label_names": [form(name) for name in CLASSES], "num_vis": 3072}
+    for name, content in (("test_batch", batch), ("batches.meta", meta)):
+        anew = {form(key): value for key, value in content.items()}
+        (root / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(anew, protocol))
     after = read(root, "test")
     assert after == before
     for old, new in zip(before, after, strict=True):
         np.testing.assert_array_equal(old.media["image"].array, new.media["image"].array)  # type: ignore[arg-type]
+
+
+def test_labels_may_be_an_array(root: Path) -> None:
+    before = read(root, "test")
+    data = np.frombuffer(RED_TOP + RAMP, np.uint8).reshape(2, 3072)
+    content = {"data": data, "labels": np.array([3, 9])}
+    (root / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(content))
+    assert read(root, "test") == before
 
 
 def test_a_label_of_no_class_takes_its_picture_alone(root: Path) -> None:

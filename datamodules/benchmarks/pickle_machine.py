@@ -1,0 +1,310 @@
+"""An interpreter for the part of the pickle format that holds plain data.
+
+Python's own unpickler calls what a file names, makes room for a memo index of the file's choice, and builds objects
+of any class that it can find. Published data sets need none of that: their pickles are lists, dictionaries, texts and
+numbers, and a few named constructors of arrays. This interpreter knows the opcodes of those alone, in all protocols
+(0 to 5), and only calls the functions that its caller gives it, which check their own arguments. What it holds grows
+with the length of the file, never with a number in it.
+"""
+
+import ast
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Function: TypeAlias = Callable[..., Any]
+
+
+class UnsafePickleError(ValueError):
+    """A pickle that is damaged, or holds more than plain data."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """A global that a pickle names: what stands for it, and nothing of the module that it is in."""
+
+    key: str
+
+
+class Buildable:
+    """A value that a pickle makes in two steps: a function gives it, and the opcode BUILD completes it.
+
+    Attributes:
+        indices: under which it was remembered in between.
+    """
+
+    def __init__(self) -> None:
+        self.indices: list[int] = []
+
+    def build(self, machine: "Machine", state: Any) -> Any:
+        """The completed value, which may be this object or another one that takes its place."""
+        raise NotImplementedError
+
+
+class Machine:
+    """Reads pickles out of bytes, one after another.
+
+    Args:
+        data: the bytes.
+        functions: what the pickles may name, such as `numpy.dtype`, and the function that is called for it, with
+            this machine and the arguments that stand in the pickle.
+        persistent: gives the value of a persistent id; None refuses them.
+    """
+
+    def __init__(
+        self, data: bytes, functions: Mapping[str, Function], persistent: Function | None = None
+    ) -> None:
+        self.data, self.place, self.encoded = data, 0, 0
+        self.functions, self.persistent = functions, persistent
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+
+    def load(self) -> Any:
+        """The value of the next pickle.
+
+        Raises:
+            UnsafePickleError: it is cut short, damaged, or holds an opcode or a name that plain data do not need.
+        """
+        self.stack, self.marks, self.memo = [], [], {}
+        while (code := self.take(1)) != b".":
+            step = STEPS.get(code)
+            if step is None:
+                raise UnsafePickleError(f"its byte {self.place - 1} is {code!r}, no opcode of plain data")
+            step(self)
+        value = self.pop()
+        if self.stack or self.marks:
+            raise UnsafePickleError("it ends in the middle of a value")
+        return value
+
+    def take(self, count: int) -> bytes:
+        """The next bytes."""
+        end = self.place + count
+        if end > len(self.data):
+            raise UnsafePickleError(f"it ends at byte {len(self.data)}, where {end} bytes were expected")
+        part = self.data[self.place : end]
+        self.place = end
+        return part
+
+    def line(self) -> bytes:
+        """The bytes up to the next line end, without it."""
+        end = self.data.find(b"\n", self.place)
+        if end < 0:
+            raise UnsafePickleError("it ends in the middle of a line")
+        return self.take(end + 1 - self.place)[:-1]
+
+    def encode(self, text: str) -> bytes:
+        """The bytes that a text of Latin 1 stands for; all of them together are no more than the file has."""
+        self.encoded += len(text)
+        if self.encoded > len(self.data):
+            raise UnsafePickleError("it turns the same text into bytes again and again")
+        return text.encode("latin-1")
+
+    def number(self, form: str) -> Any:
+        """The next number, in the format of `struct`."""
+        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
+
+    def push(self, value: Any) -> None:
+        """Puts a value onto the stack."""
+        self.stack.append(value)
+
+    def pop(self) -> Any:
+        """Takes the last value off the stack."""
+        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+            raise UnsafePickleError("a value is missing")
+        return self.stack.pop()
+
+    def pop_to_mark(self) -> list[Any]:
+        """Takes all values behind the last mark off the stack."""
+        if not self.marks:
+            raise UnsafePickleError("a mark is missing")
+        start = self.marks.pop()
+        values = self.stack[start:]
+        del self.stack[start:]
+        return values
+
+    def last(self, kind: type) -> Any:
+        """The last value on the stack, which has to be of that type."""
+        value = self.pop()
+        self.stack.append(value)
+        if type(value) is not kind:
+            raise UnsafePickleError(f"expected a {kind.__name__}, found a {type(value).__name__}")
+        return value
+
+    def remember(self, index: int) -> None:
+        """Stores the last value on the stack under an index."""
+        value = self.pop()
+        self.stack.append(value)
+        self.memo[index] = value
+        if isinstance(value, Buildable):
+            value.indices.append(index)
+
+    def recall(self, index: int) -> None:
+        """Puts the value that was stored under an index onto the stack."""
+        if index not in self.memo:
+            raise UnsafePickleError(f"nothing was stored under the index {index}")
+        self.push(self.memo[index])
+
+    def name(self, module: Any, attribute: Any) -> None:
+        """Puts the stand-in of a global onto the stack."""
+        key = f"{module}.{attribute}" if isinstance(module, str) and isinstance(attribute, str) else "?"
+        if key not in self.functions:
+            raise UnsafePickleError(f"it names {key:.80}, which no data file needs and which is not run")
+        self.push(Name(key))
+
+    def reduce(self) -> None:
+        """Calls the function of a name with a tuple of arguments."""
+        arguments, function = self.pop(), self.pop()
+        if type(function) is not Name or type(arguments) is not tuple:
+            raise UnsafePickleError("it calls what is no function")
+        self.push(self.functions[function.key](self, *arguments))
+
+    def build(self) -> None:
+        """Completes a value that is made in two steps, also where it was remembered after the first."""
+        state, value = self.pop(), self.pop()
+        if not isinstance(value, Buildable):
+            raise UnsafePickleError(f"it sets the state of a {type(value).__name__}")
+        built = value.build(self, state)
+        if built is not value:
+            for index in value.indices:
+                if self.memo[index] is value:
+                    self.memo[index] = built
+            value.indices = []
+        self.push(built)
+
+    def fill(self, pairs: list[Any]) -> None:
+        """Sets keys and values, which take turns, of the dictionary that is last on the stack."""
+        content = self.last(dict)
+        if len(pairs) % 2:
+            raise UnsafePickleError("a key has no value")
+        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            # Others may have hashes that take for ever (nested tuples) or that all collide (numbers).
+            if type(key) not in (str, bytes):
+                raise UnsafePickleError(f"a key is a {type(key).__name__}, expected a text")
+            content[key] = value
+
+    def dictionary(self) -> None:
+        """Makes a dictionary of all that is behind the last mark."""
+        pairs = self.pop_to_mark()
+        self.push({})
+        self.fill(pairs)
+
+    def persist(self) -> None:
+        """Puts the value of a persistent id onto the stack."""
+        if self.persistent is None:
+            raise UnsafePickleError("it refers to something outside of the file")
+        self.push(self.persistent(self.pop()))
+
+    def set_item(self) -> None:
+        """Sets one key of a dictionary."""
+        value, key = self.pop(), self.pop()
+        self.fill([key, value])
+
+    def append(self) -> None:
+        """Appends one value to a list."""
+        value = self.pop()
+        self.last(list).append(value)
+
+    def extend(self) -> None:
+        """Appends all that is behind the last mark to a list."""
+        values = self.pop_to_mark()
+        self.last(list).extend(values)
+
+    def tuple_of(self, count: int) -> None:
+        """Makes a tuple of the last values."""
+        self.push(tuple([self.pop() for _ in range(count)][::-1]))
+
+    def stack_global(self) -> None:
+        """Puts the stand-in of a global onto the stack, whose module and name are the last values."""
+        attribute, module = self.pop(), self.pop()
+        self.name(module, attribute)
+
+
+def _whole(text: bytes) -> int | bool:
+    """A whole number in text, or one of the two that mean false and true."""
+    return {b"00": False, b"01": True}.get(text) if text in (b"00", b"01") else int(text.rstrip(b"L"))
+
+
+def _little(content: bytes) -> int:
+    return int.from_bytes(content, "little", signed=True)
+
+
+def _quoted(text: bytes) -> str:
+    """A text of Python 2 in its own quotes; its bytes beyond ASCII become the characters of Latin 1."""
+    literal = ast.literal_eval("b" + text.decode("ascii").strip())
+    if not isinstance(literal, bytes):
+        raise UnsafePickleError("a text is not in quotes")
+    return literal.decode("latin-1")
+
+
+def _unicode(content: bytes) -> str:
+    return content.decode("utf-8", "surrogatepass")
+
+
+def _global(machine: Machine) -> None:
+    module, attribute = machine.line().decode(), machine.line().decode()
+    machine.name(module, attribute)
+
+
+STEPS: dict[bytes, Callable[[Machine], object]] = {
+    # marks and the memo; a frame's length says nothing that is needed
+    b"\x80": lambda m: m.take(1),
+    b"\x95": lambda m: m.take(8),
+    b"(": lambda m: m.marks.append(len(m.stack)),
+    b"0": lambda m: m.pop(),
+    b"1": lambda m: m.pop_to_mark(),
+    b"p": lambda m: m.remember(int(m.line())),
+    b"q": lambda m: m.remember(m.number("<B")),
+    b"r": lambda m: m.remember(m.number("<I")),
+    b"\x94": lambda m: m.remember(len(m.memo)),
+    b"g": lambda m: m.recall(int(m.line())),
+    b"h": lambda m: m.recall(m.number("<B")),
+    b"j": lambda m: m.recall(m.number("<I")),
+    # numbers
+    b"N": lambda m: m.push(None),
+    b"\x88": lambda m: m.push(True),
+    b"\x89": lambda m: m.push(False),
+    b"I": lambda m: m.push(_whole(m.line())),
+    b"L": lambda m: m.push(_whole(m.line())),
+    b"J": lambda m: m.push(m.number("<i")),
+    b"K": lambda m: m.push(m.number("<B")),
+    b"M": lambda m: m.push(m.number("<H")),
+    b"\x8a": lambda m: m.push(_little(m.take(m.number("<B")))),
+    b"\x8b": lambda m: m.push(_little(m.take(m.number("<I")))),
+    b"F": lambda m: m.push(float(m.line())),
+    b"G": lambda m: m.push(m.number(">d")),
+    # texts, those of Python 2 first, and bytes
+    b"S": lambda m: m.push(_quoted(m.line())),
+    b"T": lambda m: m.push(m.take(m.number("<I")).decode("latin-1")),
+    b"U": lambda m: m.push(m.take(m.number("<B")).decode("latin-1")),
+    b"V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
+    b"X": lambda m: m.push(_unicode(m.take(m.number("<I")))),
+    b"\x8c": lambda m: m.push(_unicode(m.take(m.number("<B")))),
+    b"\x8d": lambda m: m.push(_unicode(m.take(m.number("<Q")))),
+    b"B": lambda m: m.push(m.take(m.number("<I"))),
+    b"C": lambda m: m.push(m.take(m.number("<B"))),
+    b"\x8e": lambda m: m.push(m.take(m.number("<Q"))),
+    b"\x96": lambda m: m.push(m.take(m.number("<Q"))),
+    # containers
+    b"]": lambda m: m.push([]),
+    b")": lambda m: m.push(()),
+    b"}": lambda m: m.push({}),
+    b"l": lambda m: m.push(m.pop_to_mark()),
+    b"t": lambda m: m.push(tuple(m.pop_to_mark())),
+    b"\x85": lambda m: m.tuple_of(1),
+    b"\x86": lambda m: m.tuple_of(2),
+    b"\x87": lambda m: m.tuple_of(3),
+    b"d": Machine.dictionary,
+    b"a": Machine.append,
+    b"e": Machine.extend,
+    b"s": Machine.set_item,
+    b"u": lambda m: m.fill(m.pop_to_mark()),
+    # names
+    b"c": _global,
+    b"\x93": Machine.stack_global,
+    b"R": Machine.reduce,
+    b"b": Machine.build,
+    b"Q": Machine.persist,
+}
+"""The opcodes of plain data, and what each does."""
