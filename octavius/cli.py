@@ -54,7 +54,7 @@ from octavius.presets import find_checkpoint
 from octavius.report.benchmarks import asks_for_benchmarks, run_benchmarks
 from octavius.report.score import score
 from octavius.training import OctaviusModule
-from octavius.words import named, resolve, shown
+from octavius.words import called, named, resolve, shown
 
 HELP = """\
 usage: octavius COMMAND [options]
@@ -145,7 +145,7 @@ class OctaviusCLI(LightningCLI):
                 raise ValueError(
                     "model and data are missing; name a configuration, such as --config 2d.yaml"
                 ) from None
-            files = [Path(word).name for flag, word in pairwise(args) if flag == "--config"]
+            files = [called(word) for flag, word in pairwise(args) if flag == "--config"]
             raise ValueError(f"{text}\n(read from {', '.join([*files, 'the command line'])})") from None
 
     def instantiate_trainer(self, **options: Any) -> L.Trainer:

@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from octavius import __version__
 from octavius.instruction.batch import Batch, Example
 from octavius.instruction.sample import Media, References, Sample
-from octavius.loading import MANIFEST, load
+from octavius.loading import MANIFEST, configuration, load
 from octavius.lora_moe import adapter_parameters
 from octavius.lora_moe.gates.fixed import IndividualGate, UniformGate
 from octavius.lora_moe.gates.instance import InstanceGate
@@ -26,7 +26,6 @@ from octavius.presets import find_checkpoint
 from octavius.tasks import TASKS
 from octavius.training import PROJECTORS, OctaviusModule
 from octavius.weights import fingerprint, trainable_names
-from octavius.words import read_config, saved_config
 
 GATE = "gate.safetensors"
 """The gate beside experts that are exported one by one."""
@@ -78,7 +77,7 @@ def export(
         "checkpoint": str(path),
         "versions": {"octavius": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     }
-    model = read_config(saved_config(path) or path)["model"]
+    model = configuration(path)["model"]
     model["init_args"] |= {"projectors": None, "save_decoder": None}
     prompts = module.processor.prompts
     model["init_args"] |= {"template": asdict(prompts.template), "test_template": asdict(prompts.asking)}

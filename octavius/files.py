@@ -11,14 +11,17 @@ Everything that the program writes and later believes (checkpoints, caches, jour
 """
 
 import errno
+import json
 import os
+import re
+import resource
 import shutil
 import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 PREFIX = ".partial-"
@@ -53,32 +56,150 @@ def open_file(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """Yields a path to write to, which replaces `path` at the end of the block; after an error it is removed.
 
     The partial file lies in the target's own folder, because a rename is atomic only within one file system, and
-    has the target's suffix, which some libraries go by. It is flushed to the disk before it is renamed: otherwise a
-    loss of power could leave an empty file under the final name.
+    has the target's suffix, which some libraries go by. A symbolic link is kept, and the file that it points to is
+    replaced; an existing file keeps its permissions.
+
+    Args:
+        path: the file to replace, or a new one; its folder is made if needed.
+        durable: whether to flush the file to the disk before it is renamed. Otherwise a loss of power can leave an
+            empty file under the final name: only for files that are checked when they are read and can be made
+            again, since a flush takes milliseconds.
 
     Raises:
-        OSError: the folder cannot be written to, or the disk is full; `path` is as it was.
+        OSError: `path` is no file, the folder cannot be written to, or the disk is full; `path` is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_of(path)
+    target = Path(os.path.realpath(path))
     try:
-        yield partial
-        partial.chmod(0o666 & ~_umask())  # some libraries make files that only their owner may read
-        flush(partial)
-        os.replace(partial, path)
-        flush(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+        mode = _mode_for(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = partial_of(target)
+        try:
+            yield partial
+            partial.chmod(mode)  # some libraries make files that only their owner may read
+            if durable:
+                flush(partial)
+            os.replace(partial, target)
+            if durable:
+                flush(target.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+    except Exception as error:
+        if (failed := disk_error(error, path)) is None:
+            raise
+        raise failed from error
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder to write to, which becomes `path` at the end of the block; after an error it is removed.
+
+    Where `path` is there already, and empty, its entries are moved into it in the order of their names, the one that
+    is called `manifest.json` last; a folder that exists cannot always be replaced (it may be a mount point).
+
+    Raises:
+        OSError: `path` is no empty folder, cannot be written to, or the disk is full.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        if exists := target.exists():
+            remove_partials(target)  # raises nothing; what is no folder is found by the next line
+            if any(target.iterdir()):
+                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = partial_of(target / "folder" if exists else target)
+        partial.mkdir()
+        try:
+            yield partial
+            for part in (*partial.rglob("*"), partial):
+                flush(part)
+            if exists:
+                for part in sorted(
+                    partial.iterdir(), key=lambda part: (part.name == "manifest.json", part.name)
+                ):
+                    os.replace(part, target / part.name)
+            else:
+                os.replace(partial, target)
+            flush(target if exists else target.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except Exception as error:
+        if (failed := disk_error(error, path)) is None:
+            raise
+        raise failed from error
+
+
+def disk_error(error: BaseException, path: Path) -> OSError | None:
+    """What the file system said while `path` was written; None when the error is of another kind.
+
+    Libraries hide it: torch raises a RuntimeError with the OSError as its context, safetensors an error of its own
+    that ends with `(os error 28)`. The name in it is that of the target rather than of the partial file.
+    """
+    if isinstance(error, ValueError):  # a message of ours, whatever led to it
+        return None
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            return None
+        cause = OSError(int(found[1]), os.strerror(int(found[1])))
+    assert isinstance(cause, OSError)
+    if cause.errno is None:
+        return OSError(f"{path} cannot be written: {cause}")
+    return OSError(cause.errno, f"{cause.strerror or os.strerror(cause.errno)}, while writing", str(path))
+
+
+def check_writable(folder: Path, needed: int = 0) -> None:
+    """Writes and removes a small file in a folder, which is made if needed, and looks at the free space.
+
+    Args:
+        folder: where something is to be written later.
+        needed: bytes of the largest file.
+
+    Raises:
+        OSError: it cannot be written to, or has less space.
+    """
+    probe = partial_of(folder / "probe")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_partials(folder)
+        try:
+            probe.write_bytes(bytes(4096))
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}, so that nothing can be written", str(folder)) from None
+    free = shutil.disk_usage(folder).free
+    if limit := resource.getrlimit(resource.RLIMIT_FSIZE)[0] + 1:  # -1 is none
+        free = min(free, limit - 1)
+    if free < needed:
+        said = f"{needed / 1e6:,.1f} MB are needed and {free / 1e6:,.1f} MB can be written"
+        raise OSError(errno.ENOSPC, said, str(folder))
 
 
 def write_text(path: Path, text: str) -> None:
     """Replaces a file by a text in UTF-8 with unchanged line ends."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file that this program wrote.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged: it is not JSON ({error}); remove it, and it is made anew"
+        ) from None
 
 
 def partial_of(path: Path) -> Path:
@@ -114,6 +235,25 @@ def flush(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _mode_for(target: Path) -> int:
+    """The permissions of a file that is replaced: its own, or the usual ones of a new file.
+
+    Raises:
+        OSError: it is a folder, a device, a link that leads nowhere, or may not be written.
+    """
+    if target.is_symlink():  # `realpath` stops at a link only when it leads round in a circle
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    if not target.exists():
+        return 0o666 & ~_umask()
+    if target.is_dir():
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not target.is_file():
+        raise OSError(errno.EINVAL, "It is a device or a pipe, expected a file")
+    if not os.access(target, os.W_OK):  # a rename needs no permission of the file that it replaces
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    return target.stat().st_mode & 0o7777
 
 
 def _is_running(process: int) -> bool:

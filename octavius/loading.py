@@ -1,4 +1,4 @@
-"""A checkpoint or an exported folder comes in, the module that it holds goes out, ready to answer."""
+"""Loads the model of a checkpoint or of an exported folder."""
 
 import json
 from pathlib import Path
@@ -14,27 +14,35 @@ from octavius.lora_moe.merge import layers_of
 from octavius.lora_moe.peft_files import read_adapter
 from octavius.training import PROJECTORS, OctaviusModule
 from octavius.weights import load_exactly, read_checkpoint
-from octavius.words import missing_config, read_config, saved_config
+from octavius.words import missing_config, parse_config, saved_config
 
 MANIFEST = "manifest.json"
 """What an exported folder says of itself; written last, so that a folder without it is not whole."""
 
 
 def load(path: Path) -> OctaviusModule:
-    """The model of a checkpoint with its configuration beside it, or of an exported folder.
+    """The model of a checkpoint, built from its own configuration, or of an exported folder.
 
     Raises:
-        ValueError: no configuration beside it, a checkpoint of another model, or a folder that is no export.
+        ValueError: no configuration in it or beside it, a checkpoint of another model, or a folder that is no export.
     """
     if path.is_dir():
         return load_export(path)
-    config = saved_config(path)
-    read_checkpoint(path)
-    if config is None:
-        raise ValueError(missing_config(path))
-    module = build(read_config(config).get("model"))
+    module = build(configuration(path).get("model"))
     module.load_state_dict(matching(path, module)["state_dict"], strict=False)
     return module.eval()
+
+
+def configuration(path: Path) -> dict[str, Any]:
+    """The configuration of a checkpoint.
+
+    Raises:
+        ValueError: it cannot be read, or is of an earlier version and has none beside it.
+    """
+    saved = saved_config(path, read_checkpoint(path))
+    if saved is None:
+        raise ValueError(missing_config(path))
+    return parse_config(saved.text, saved.source)
 
 
 def build(model: Any) -> OctaviusModule:

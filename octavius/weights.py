@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from octavius.checkpointing.content import wrong_format, wrong_kind
+from octavius.checkpointing.seal import check_seal
 from octavius.lora_moe.gates.cluster import ClusterGate
 
 
@@ -145,7 +147,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint of ours, tensors and plain types only.
 
     Raises:
-        ValueError: it is cut short, not a checkpoint at all, or holds no trained tensors.
+        ValueError: it is cut short or changed, not a checkpoint at all, or holds things of other kinds.
     """
     if path.is_dir():
         raise ValueError(
@@ -153,16 +155,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "`octavius predict` answers"
         )
     try:
+        sealed = check_seal(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
+    except Exception as error:  # a damaged pickle raises nearly anything
         size = path.stat().st_size if path.is_file() else 0
         objects = isinstance(error, pickle.UnpicklingError)  # whose text tells how to load it all the same
         said = "it holds more than tensors and plain values" if objects else str(error)
         reason = (said or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
-            f"{path} ({size:,} bytes) cannot be read as a checkpoint: it is cut short or of another kind "
+            f"{path} ({size:,} bytes) cannot be read as a checkpoint: it is cut short, damaged or of another kind "
             f"({reason}). Copy it again, or train anew with `octavius fit`"
         ) from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint of Octavius: expected the key 'state_dict', found none")
+    if said := wrong_kind(checkpoint) or wrong_format(checkpoint, sealed):
+        raise ValueError(f"{path}: {said}")
     return checkpoint

@@ -120,14 +120,6 @@ def other_frozen_weights(place: Place) -> list[str]:
     return [*TEST, *fresh]
 
 
-def missing_configuration(words: list[str]) -> Callable[[Place], list[str]]:
-    def remove(place: Place) -> list[str]:
-        place.checkpoint().with_suffix(".yaml").unlink()
-        return words
-
-    return remove
-
-
 def written(text: str) -> Callable[[Place], list[str]]:
     def write(_: Place) -> list[str]:
         Path("mine.yaml").write_text(text)
@@ -335,14 +327,6 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
     "checkpoint of other frozen weights": (
         other_frozen_weights,
         ["checkpoints/last.ckpt: the frozen weights differ", "load the same decoder and encoders"],
-    ),
-    "checkpoint without its configuration": (
-        missing_configuration(TEST),
-        ["no configuration beside", "expected", "last.yaml", "or name one with --config"],
-    ),
-    "checkpoint without its configuration, asked": (
-        missing_configuration(ASK),
-        ["no configuration beside", "last.yaml", "copy it too"],
     ),
     # questions
     "missing image asked about": (

@@ -17,6 +17,7 @@ LEVELS = {
     "errors": 0,
     "files": 0,
     "packed_attention": 0,
+    "checkpointing": 1,
     "precision": 0,
     "presets": 0,
     "instruction": 1,

@@ -1,12 +1,19 @@
-"""Checkpoints and the run's configuration come in, files side by side go out."""
+"""How checkpoints are saved: each file is replaced whole, carries a checksum, and holds the run's configuration."""
 
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from octavius.checkpointing.configuration import KEY, file_beside, headed, may_replace
+from octavius.checkpointing.content import FORMAT, FORMAT_KEY
+from octavius.checkpointing.seal import is_sealed, seal
+from octavius.files import replacing, write_text
+from octavius.weights import read_checkpoint
 
 
 class Checkpoint(ModelCheckpoint):
@@ -25,10 +32,10 @@ class Checkpoint(ModelCheckpoint):
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Writes the configuration beside each checkpoint, where `--ckpt` finds it.
+    """Writes checkpoints with the run's configuration in them, and beside them as a YAML file that people can edit.
 
     Attributes:
-        configuration: the text that is written.
+        configuration: YAML text.
         last: the checkpoint that was saved last by this process; None before the first.
     """
 
@@ -40,12 +47,43 @@ class CheckpointFiles(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Saves both files."""
-        super().save_checkpoint(checkpoint, path, storage_options)
-        Path(path).with_suffix(".yaml").write_text(self.configuration, encoding="utf-8")
-        self.last = Path(path)
+        """Replaces a checkpoint, then the YAML file beside it.
+
+        After a kill or an error at any instant the checkpoint is the old or the new one, with its own configuration
+        in it. A YAML file that is not of a checkpoint is left alone.
+
+        Raises:
+            OSError: the disk is full, or the target cannot be written.
+        """
+        if storage_options is not None:
+            raise TypeError("checkpoints are local files, there are no storage options")
+        path = Path(path)
+        beside = file_beside(path)
+        free = may_replace(beside) or (path.is_file() and not is_sealed(path))
+        whole = {**checkpoint, KEY: self.configuration, FORMAT_KEY: FORMAT}
+        with replacing(path) as partial:
+            with partial.open("wb") as file:  # unlike the writer of a path, this one tells why it failed
+                torch.save(whole, file)
+            seal(partial)
+        self.last = path
+        if free:
+            write_text(beside, headed(self.configuration))
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = None,  # noqa: ARG002 - on the CPU, from where Lightning moves what it needs
+        weights_only: bool | None = None,  # noqa: ARG002 - never anything but tensors and plain values
+    ) -> dict[str, Any]:
+        """Reads a checkpoint as every command does.
+
+        Raises:
+            ValueError: it is damaged, or no checkpoint.
+        """
+        return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Removes both files."""
         super().remove_checkpoint(path)
-        Path(path).with_suffix(".yaml").unlink(missing_ok=True)
+        if may_replace(beside := file_beside(Path(path))):
+            beside.unlink(missing_ok=True)

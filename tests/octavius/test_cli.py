@@ -287,7 +287,8 @@ def test_each_checkpoint_has_its_configuration(tmp_path: Path) -> None:
     assert files.last is None
     for name in ("epoch=0.5-step=1.ckpt", "epoch=1.5-step=2.ckpt"):
         files.save_checkpoint({"state_dict": {}}, tmp_path / "deep" / name)
-        assert (tmp_path / "deep" / name).with_suffix(".yaml").read_text() == "lr: 1\n"
+        assert yaml.safe_load((tmp_path / "deep" / name).with_suffix(".yaml").read_text()) == {"lr": 1}
+        assert torch.load(tmp_path / "deep" / name, weights_only=True)["configuration"] == "lr: 1\n"
         assert files.last == tmp_path / "deep" / name
     files.remove_checkpoint(tmp_path / "deep" / "epoch=0.5-step=1.ckpt")
     assert {path.name for path in (tmp_path / "deep").iterdir()} == {

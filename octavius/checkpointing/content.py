@@ -1,0 +1,192 @@
+"""The kinds of what a checkpoint holds, checked before anything is put in place.
+
+Lightning and torch put most values in place as they come: a text where a number is expected, or a tensor that is not
+finite, shows only later, as an error elsewhere or as wrong numbers. Each function here gives the first thing that is
+wrong in words, or nothing.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from packaging.version import InvalidVersion, Version
+from torch import Tensor
+
+FORMAT_KEY, FORMAT = "checkpoint_format", 2
+"""Format 2 has a checksum at the end of the file and the configuration inside; before that there was no such key."""
+
+
+def wrong_kind(checkpoint: Mapping[Any, Any]) -> str | None:
+    """What is of another kind than Lightning and Octavius write, wherever it is needed."""
+    if strange := [key for key in checkpoint if not isinstance(key, str)]:
+        return f"expected names as its keys, found {strange[0]!r:.60}"
+    for key, value in checkpoint.items():
+        if key in KINDS and (said := KINDS[key](value)):
+            return f"{key}: {said}"
+        if said := _not_finite(value):
+            return f"{key}{said}"
+    return None
+
+
+def wrong_format(checkpoint: Mapping[str, Any], sealed: bool) -> str | None:
+    """Why a checkpoint cannot be trusted to be what was saved.
+
+    Args:
+        checkpoint: its content.
+        sealed: whether its file has a checksum at the end, which is right.
+    """
+    found = checkpoint.get(FORMAT_KEY)
+    if isinstance(found, int) and found > FORMAT:
+        return (
+            f"it was written by a later version of Octavius ({FORMAT_KEY} {found}, known is {FORMAT}); update"
+        )
+    if found is not None and not sealed:
+        return (
+            "it was saved again by another program, and its checksum is gone, so that changes cannot be told from "
+            f"damage. Take the file that `octavius fit` wrote; if the change was meant, remove {FORMAT_KEY} too"
+        )
+    return None
+
+
+def differs(found: Any, wanted: Any, name: str) -> str | None:
+    """Where plain values are of other kinds than those of a template, in all keys that the template has.
+
+    Whole numbers may not be negative, and numbers are finite.
+
+    Args:
+        found: what was read.
+        wanted: what the running program has in the same place.
+        name: of the place.
+    """
+    if isinstance(wanted, Mapping):
+        if not isinstance(found, Mapping):
+            return f"{name}: expected keys and values, found {found!r:.60}"
+        if missing := [key for key in wanted if key not in found]:
+            return f"{name}: {missing[0]!r} is missing"
+        inner = (differs(found[key], value, f"{name}.{key}") for key, value in wanted.items())
+        return next(filter(None, inner), None)
+    if isinstance(wanted, bool):
+        return None if isinstance(found, bool) else f"{name}: expected true or false, found {found!r:.60}"
+    if isinstance(wanted, int):
+        return _count(found) and f"{name}: {_count(found)}"
+    if isinstance(wanted, float):
+        return _number(found) and f"{name}: {_number(found)}"
+    if isinstance(wanted, list | tuple) and wanted:
+        if not isinstance(found, list | tuple) or len(found) != len(wanted):
+            return f"{name}: expected {len(wanted)} values, found {found!r:.60}"
+        pairs = zip(found, wanted, strict=True)
+        return next(
+            filter(None, (differs(*pair, f"{name}.{place}") for place, pair in enumerate(pairs))), None
+        )
+    return None
+
+
+def _tensors(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return f"expected tensors by their names, found {type(value).__name__}"
+    for name, part in value.items():
+        if not isinstance(name, str) or not isinstance(part, Tensor):
+            return f"expected a tensor at {name!r:.80}, found {type(part).__name__}"
+        if part.layout != torch.strided or part.is_quantized or part.is_meta:
+            return f"{name} is not a plain tensor"
+        if not _finite(part):
+            return f"{name} holds numbers that are not finite; take a checkpoint from before the training diverged"
+    return None
+
+
+def _not_finite(value: Any, place: str = "") -> str | None:
+    """The first number or tensor inside nested values that is NaN; infinite ones stand for "none yet"."""
+    if isinstance(value, Tensor):
+        plain = value.layout == torch.strided and not value.is_quantized and not value.is_meta
+        return None if plain and not bool(value.isnan().any()) else f"{place} is no plain tensor of numbers"
+    if isinstance(value, float):
+        return f"{place} is not a number" if math.isnan(value) else None
+    if isinstance(value, Mapping):
+        items: Any = value.items()
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        items = enumerate(value)
+    else:
+        return None
+    return next(filter(None, (_not_finite(part, f"{place}.{key}") for key, part in items)), None)
+
+
+def _finite(tensor: Tensor) -> bool:
+    numbers = tensor.is_floating_point() or tensor.is_complex()
+    return not numbers or bool(tensor.isfinite().all())
+
+
+def _count(value: Any) -> str | None:
+    fine = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return None if fine else f"expected a whole number of at least 0, found {value!r:.60}"
+
+
+def _number(value: Any) -> str | None:
+    fine = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return None if fine else f"expected a number, found {value!r:.60}"
+
+
+def _seed(value: Any) -> str | None:
+    return None if value is None else _count(value)
+
+
+def _text(value: Any) -> str | None:
+    return None if isinstance(value, str) else f"expected a text, found {value!r:.60}"
+
+
+def _version(value: Any) -> str | None:
+    try:
+        Version(value)
+    except (InvalidVersion, TypeError):
+        return f"expected a version, found {value!r:.60}"
+    return None
+
+
+def _sections(value: Any) -> str | None:
+    """Something's own state, by names."""
+    fine = isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(part, dict) for name, part in value.items()
+    )
+    return None if fine else f"expected states by their names, found {value!r:.80}"
+
+
+def _states(value: Any) -> str | None:
+    fine = isinstance(value, list) and all(isinstance(part, dict) for part in value)
+    return None if fine else f"expected a list of states, found {value!r:.80}"
+
+
+def _optimizers(value: Any) -> str | None:
+    if said := _states(value):
+        return said
+    for state in value:
+        groups, parts = state.get("param_groups"), state.get("state")
+        if not isinstance(groups, list) or not all(
+            isinstance(group, dict) and isinstance(group.get("params"), list) for group in groups
+        ):
+            return f"expected param_groups with their params, found {groups!r:.80}"
+        if not isinstance(parts, dict) or not all(isinstance(part, dict) for part in parts.values()):
+            return f"expected a state for each parameter, found {parts!r:.80}"
+        known = {place for group in groups for place in group["params"] if isinstance(place, int)}
+        if strange := [place for place in parts if place not in known]:
+            return f"it has a state for parameter {strange[0]!r:.60}, which is in no group"
+        tensors = [part for values in parts.values() for part in values.values() if isinstance(part, Tensor)]
+        if not all(map(_finite, tensors)):
+            return "it holds numbers that are not finite; take a checkpoint from before the training diverged"
+    return None
+
+
+KINDS: dict[str, Callable[[Any], str | None]] = {
+    "state_dict": _tensors,
+    "epoch": _count,
+    "global_step": _count,
+    "pytorch-lightning_version": _version,
+    "optimizer_states": _optimizers,
+    "lr_schedulers": _states,
+    "callbacks": _sections,
+    "loops": _sections,
+    "seed": _seed,
+    "frozen_fingerprint": _text,
+    "configuration": _text,
+    FORMAT_KEY: _count,
+}
+"""Keys of a checkpoint, and what checks their values."""
