@@ -20,6 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 import datamodules.images
+import datamodules.miniature.convention_data
 import datamodules.pretraining.alignment
 import datamodules.pretraining.language
 import datamodules.pretraining.room_views  # noqa: F401 - importing the data modules makes their short names legal in YAML

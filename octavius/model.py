@@ -68,7 +68,7 @@ class Octavius(nn.Module):
         self.gate: Gate | None = None
         self.lora = lora
         if lora is not None:
-            if unknown := sorted(set(lora.tasks or ()) - set(TASKS)):
+            if unknown := sorted({name.partition("/")[0] for name in lora.tasks or ()} - set(TASKS)):
                 raise ValueError(f"the gate's `tasks` name {unknown}; tasks are {', '.join(TASKS)}")
             self.gate = attach(decoder, lora, decoder.width, self.routing, len(self.projectors))
 
@@ -138,7 +138,7 @@ class Octavius(nn.Module):
     def _asked(self, batch: Batch, embeddings: Tensor | None) -> Asked:
         """What the gate may read of a batch."""
         question = self.decoder.embed(batch.question_ids)
-        tasks = [sample.task for sample in batch.samples]
+        tasks = [f"{sample.task}/{sample.group}" for sample in batch.samples]
         if self.lora is None or not self.lora.gate_inputs:
             return Asked(question, batch.question_mask, tasks)
         embeddings = self.embed(batch) if embeddings is None else embeddings

@@ -132,8 +132,7 @@ class OctaviusModule(L.LightningModule):
             self.model.decoder.lm.float()
         train_sets = getattr(self.trainer.datamodule, "train_sets", None)  # type: ignore[attr-defined]
         if stage == "fit" and train_sets is not None:
-            samples = (sample for item in train_sets() for sample in item.samples)
-            fit_gate(self.model.gate, self.model.decoder, samples)
+            fit_gate(self.model.gate, self.model.decoder, [item.samples for item in train_sets()])
         samples_of = getattr(self.trainer.datamodule, "samples_of", None)  # type: ignore[attr-defined]
         if samples_of is not None:
             device = self.trainer.strategy.root_device
@@ -221,8 +220,14 @@ class OctaviusModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW over all trainable tensors; linear warm-up, then linear decay to zero."""
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, self.lr, self.betas, weight_decay=self.weight_decay)
+        gate = self.model.gate
+        factor = 1.0 if gate is None else gate.lr_factor
+        of_gate = {*gate.parameters()} if gate is not None and factor != 1.0 else set()
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        groups = [{"params": [parameter for parameter in trained if parameter not in of_gate]}]
+        if of_gate:
+            groups += [{"params": [part for part in trained if part in of_gate], "lr": self.lr * factor}]
+        optimizer = torch.optim.AdamW(groups, self.lr, self.betas, weight_decay=self.weight_decay)
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise ValueError("the learning rate needs to know the last step; set max_epochs or max_steps")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from octavius.checkpointing.content import wrong_format, wrong_kind
 from octavius.checkpointing.seal import check_seal
-from octavius.lora_moe.gates.cluster import ClusterGate
+from octavius.lora_moe.gates.base import Gate
 
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:
@@ -22,7 +22,7 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
     fitted = {
         f"{name}.{buffer}".lstrip("."): part.get_buffer(buffer)
         for name, part in module.named_modules()
-        if isinstance(part, ClusterGate)
+        if isinstance(part, Gate)
         for buffer in part.fitted_buffers
     }
     return {**tuned, **fitted}

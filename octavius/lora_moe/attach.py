@@ -13,13 +13,16 @@ from octavius.lora_moe.gates.cluster import ClusterGate
 from octavius.lora_moe.gates.fixed import IndividualGate, UniformGate
 from octavius.lora_moe.gates.instance import InstanceGate
 from octavius.lora_moe.gates.published import PublishedGate
+from octavius.lora_moe.gates.source import SourceGate
 from octavius.lora_moe.gates.token import TokenGate
 from octavius.lora_moe.inject import by_depth, depths, inject
 from octavius.lora_moe.layer import Origin
 from octavius.lora_moe.losses import LOSSES, LossName
 from octavius.lora_moe.routing import Routing
 
-GateName: TypeAlias = Literal["instance", "dense", "token", "individual", "uniform", "cluster", "published"]
+GateName: TypeAlias = Literal[
+    "source", "instance", "dense", "token", "individual", "uniform", "cluster", "published"
+]
 GateInput: TypeAlias = Literal["modality", "media"]
 
 
@@ -35,7 +38,8 @@ class LoRAMoE:
         dropout: on the experts' inputs.
         top_k: experts that an instance (or token) uses, of the gates that choose.
         targets: names of the linear layers that get a group.
-        gate: what chooses: `instance` (by the question, the paper's), `dense` (likewise, all experts by their
+        gate: what chooses: `source` (by the question, begun as a classifier of the training sets), `instance` (by the
+            question, begun at random as the paper's), `dense` (likewise, all experts by their
             softmax), `token` (each token by itself, in each layer), `individual` (by the task's name), `uniform`
             (all alike), `cluster` (by the cluster that the question is in), `published` (by the question as the
             published code does, padding included).
@@ -45,7 +49,8 @@ class LoRAMoE:
         universal: the last expert is always on, and the gate chooses between the others.
         temperature: the gate's logits are divided by it.
         jitter: noise on the gate's input while training, a share of it.
-        tasks: of the individual gate, the tasks' names in the order of the experts.
+        tasks: of the individual gate, the tasks' names in the order of the experts; `task/group` names the samples of
+            a task that have that `Sample.group`.
         clusters: of the cluster gate, how many; they are fitted to the training questions when training begins.
         shared_a: the experts of a layer share one A and have a B each.
         scale: of the update: `peft`, alpha / rank; `published`, 1 whatever alpha says.
@@ -96,7 +101,11 @@ def attach(
     """
     experts: int | list[int] = settings.experts
     _check(settings, modalities)
-    if settings.per_layer and isinstance(experts, int) and settings.gate in ("instance", "dense", "cluster"):
+    if (
+        settings.per_layer
+        and isinstance(experts, int)
+        and settings.gate in ("source", "instance", "dense", "cluster")
+    ):
         experts = [experts]
     if not isinstance(experts, int):
         experts = by_depth(experts, depths(model))
@@ -157,10 +166,15 @@ def _check(settings: LoRAMoE, modalities: int) -> None:
 
 
 def _instance(
-    settings: LoRAMoE, experts: int | Sequence[int], width: int, modalities: int, top_k: int | None = None
+    kind: type[InstanceGate],
+    settings: LoRAMoE,
+    experts: int | Sequence[int],
+    width: int,
+    modalities: int,
+    top_k: int | None = None,
 ) -> Gate:
-    """The gate of the paper, or a dense one (`top_k` None)."""
-    return InstanceGate(
+    """The gate of the paper or one of its kind, dense with `top_k` None."""
+    return kind(
         width,
         experts,
         top_k,
@@ -207,10 +221,9 @@ def _token_gate(settings: LoRAMoE, width: int, experts: int) -> TokenGate:
 
 
 GATES: dict[str, Callable[[LoRAMoE, int | Sequence[int], int, int], Gate]] = {
-    "instance": lambda settings, experts, width, modalities: _instance(
-        settings, experts, width, modalities, settings.top_k
-    ),
-    "dense": _instance,
+    "source": lambda settings, *sizes: _instance(SourceGate, settings, *sizes, settings.top_k),
+    "instance": lambda settings, *sizes: _instance(InstanceGate, settings, *sizes, settings.top_k),
+    "dense": lambda settings, *sizes: _instance(InstanceGate, settings, *sizes),
     "individual": lambda settings, experts, *_: _individual(settings, experts),
     "cluster": lambda settings, experts, width, _: _cluster(settings, experts, width),
     "published": lambda settings, experts, width, _: PublishedGate(width, experts, settings.top_k),
@@ -219,6 +232,7 @@ GATES: dict[str, Callable[[LoRAMoE, int | Sequence[int], int, int], Gate]] = {
 """The gates that choose once for each instance, by the name in a configuration; `token` is in the layers."""
 
 READS: dict[str, tuple[str, ...]] = {
+    "source": ("gate_inputs", "per_layer", "universal", "temperature", "jitter", "losses"),
     "instance": ("gate_inputs", "per_layer", "universal", "temperature", "jitter", "losses"),
     "dense": ("gate_inputs", "per_layer", "temperature", "jitter", "losses"),
     "token": ("universal", "temperature", "jitter", "losses"),

@@ -1,9 +1,9 @@
 """What a gate reads comes in, what it chose goes out: the one interface of gates, and the cut of a softmax."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class Asked(NamedTuple):
     Attributes:
         embeddings: word embeddings of the questions, (B, Q, D).
         mask: true (or 1) at real question tokens, (B, Q).
-        tasks: name of each sample's task; only the individual gate reads it.
+        tasks: name of each sample's task, or `task/group`; only the individual gate reads it.
         modalities: 1 where a sample brings a modality, (B, M).
         media: mean of a sample's projected media vectors, (B, D); zeros without media.
     """
@@ -47,6 +47,9 @@ class Gate(nn.Module, ABC):
         experts: number E of experts; a sequence for each depth of the model, which then has a choice each.
     """
 
+    fitted_buffers: ClassVar[tuple[str, ...]] = ()
+    """Buffers that `fit_questions` makes, so that a checkpoint must hold them; `fitted` is one of them."""
+
     def __init__(self, experts: int | Sequence[int]) -> None:
         super().__init__()
         self.by_depth = not isinstance(experts, int)
@@ -59,6 +62,26 @@ class Gate(nn.Module, ABC):
     def kept(self) -> int | None:
         """How many weights of a row are not zero at most, the others wanting no gradient; None: not known."""
         return None
+
+    @property
+    def lr_factor(self) -> float:
+        """What the learning rate is multiplied by for the gate's parameters."""
+        return 1.0
+
+    def fit_questions(
+        self, questions: Sequence[str], sources: Sequence[int], pool: Callable[[Sequence[str]], Tensor]
+    ) -> str:
+        """Fits a gate with `fitted_buffers` to the training questions, once, before training.
+
+        Args:
+            questions: N training questions.
+            sources: index of the training set that each is of.
+            pool: makes pooled questions (n, D) of n texts.
+
+        Returns:
+            What was done, in a line.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has nothing to fit")
 
     @abstractmethod
     def choices(self, asked: Asked) -> list[Choice]:

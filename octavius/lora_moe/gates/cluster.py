@@ -1,6 +1,6 @@
 """Question embeddings come in, clusters are fitted to them once; weights by a question's cluster go out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -27,7 +27,6 @@ class ClusterGate(Gate):
     """
 
     fitted_buffers: ClassVar[tuple[str, ...]] = ("centroids", "fitted")
-    """Buffers that training makes, so that a checkpoint must hold them."""
 
     def __init__(
         self,
@@ -53,6 +52,16 @@ class ClusterGate(Gate):
     def reset_parameters(self) -> None:
         """Draws logits of standard deviation 1, as the instance gate's are."""
         nn.init.normal_(self.weight)
+
+    def fit_questions(
+        self,
+        questions: Sequence[str],
+        sources: Sequence[int],  # noqa: ARG002
+        pool: Callable[[Sequence[str]], Tensor],
+    ) -> str:
+        """Fits the clusters to the questions, whatever source they are of."""
+        self.fit(pool(questions))
+        return f"the gate has {self.clusters} clusters of {len(questions)} questions"
 
     @torch.no_grad()
     def fit(self, questions: Tensor) -> None:

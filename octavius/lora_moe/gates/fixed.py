@@ -28,7 +28,8 @@ class IndividualGate(Gate):
     weight 1 / E for each, since nothing is known that speaks for one of them.
 
     Args:
-        tasks: names of the tasks, in the order of the experts.
+        tasks: names of the tasks, in the order of the experts; `task/group` is a part of a task, such as the questions
+            of one topic, and goes before the task as a whole.
     """
 
     def __init__(self, tasks: Sequence[str]) -> None:
@@ -50,7 +51,8 @@ class IndividualGate(Gate):
                 f"the individual gate goes by the task's name: expected one for each of {len(asked.mask)} samples, "
                 f"found {'none' if asked.tasks is None else len(asked.tasks)}"
             )
-        unseen = sorted(set(asked.tasks) - set(self.tasks))
+        tasks = [name if name in self.tasks else name.partition("/")[0] for name in asked.tasks]
+        unseen = sorted(set(tasks) - set(self.tasks))
         if unseen and self.training:
             raise ValueError(
                 f"the individual gate has no expert for the tasks {unseen}: it has {self.tasks}; add them to "
@@ -59,7 +61,7 @@ class IndividualGate(Gate):
         count = len(self.tasks)
         rows = [
             [float(own == task) for own in self.tasks] if task in self.tasks else [1 / count] * count
-            for task in asked.tasks
+            for task in tasks
         ]
         weights = torch.tensor(rows, device=asked.mask.device)
         return [Choice(weights, weights)]

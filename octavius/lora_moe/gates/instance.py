@@ -71,9 +71,13 @@ class InstanceGate(Gate):
     def choices(self, asked: Asked) -> list[Choice]:
         """Reads the question, and modalities and media where the gate was made to."""
         with torch.autocast(asked.embeddings.device.type, enabled=False):
-            question = pooled(asked.embeddings, asked.mask, self.width)
+            question = self.read_question(asked)
             logits = self._logits(question, asked.modalities, asked.media)
             return [self.cut.choose(own) for own in logits.split(self.routed, dim=-1)]
+
+    def read_question(self, asked: Asked) -> Tensor:
+        """The question as the gate reads it, (B, D) in fp32."""
+        return pooled(asked.embeddings, asked.mask, self.width)
 
     def probabilities(self, question_embeddings: Tensor, question_mask: Tensor) -> Tensor:
         """The full softmax over the experts, before the cut to `top_k`, in fp32, (B, E); for analysis.

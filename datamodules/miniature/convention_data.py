@@ -1,0 +1,166 @@
+"""The data module of the conventions bench: contradictory conventions on symbolic scenes or on drawn pictures."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from datamodules.base import Batching, InstructionDataModule
+from datamodules.benchmarks import read
+from datamodules.instances import EvalSet, TrainSet
+from datamodules.miniature import files
+from datamodules.miniature.conventions import Told, Wording, blind_ceiling, question, tables
+from datamodules.miniature.symbolic import symbols
+from datamodules.miniature.world import SHAPES, generator, make_single
+from octavius.instruction.batch import Processor
+from octavius.instruction.sample import ClassName, Media, Sample
+
+WORDINGS: tuple[Wording, ...] = ("seen", "unseen_wording", "unseen_frame")
+GRID = 3
+"""Patches along each side of a symbolic scene; one thing needs no more."""
+
+
+class Scenes(Sequence[Sample]):
+    """Samples of one convention, made when they are asked for, each from its index alone."""
+
+    def __init__(
+        self,
+        convention: int,
+        words: Sequence[str],
+        told: Told,
+        wording: Wording,
+        part: str,
+        count: int,
+        pictures: Sequence[Sample] = (),
+    ) -> None:
+        """Keeps what the samples are made of.
+
+        Args:
+            convention: index of the convention.
+            words: the word that it has for each of `SHAPES`.
+            told: how questions tell it.
+            wording: of the questions.
+            part: `train`, `validate` or `test`, which share no scene.
+            count: number of samples.
+            pictures: samples of drawn classes to re-word; none makes symbolic scenes.
+        """
+        self.convention, self.words, self.told, self.wording = convention, words, told, wording
+        self.part, self.count, self.pictures = part, count, pictures
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return self.count
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        """The sample of an index."""
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        place = f"conventions/{self.part}/{self.convention}"
+        if self.pictures:
+            drawn = self.pictures[index % len(self.pictures)]
+            assert isinstance(drawn.gold, ClassName)
+            media, shape = drawn.media, drawn.gold.name
+        else:
+            scene = make_single(generator(0, place, index))
+            media, shape = {"image": Media(array=symbols(scene, GRID))}, scene.things[0].shape
+        rng = random.Random(f"{place}/{self.wording}/{index}")
+        return Sample(
+            f"{self.convention}/{self.part}/{index}",
+            "classification",
+            f"convention{self.convention}",
+            media,
+            question(self.told, self.convention, self.wording, rng),
+            ClassName(self.words[SHAPES.index(shape)], SHAPES),
+            group=f"convention{self.convention}",
+        )
+
+
+class Conventions(InstructionDataModule):
+    """K conventions as K training sets; seen wordings, unseen wordings and unseen frames as evaluation sets."""
+
+    def __init__(
+        self,
+        conventions: int = 4,
+        conflict: int = len(SHAPES),
+        told: Told = "key",
+        pictures: str | None = None,
+        weights: list[float] | None = None,
+        train_scenes: int = 100_000,
+        eval_scenes: int = 64,
+        batch_size: int = 16,
+        eval_batch_size: int = 64,
+        samples_per_epoch: int | None = None,
+        workers: int = 1,
+        seed: int = 0,
+        processor: Processor | None = None,
+        batching: Batching = "padded",
+    ) -> None:
+        """Sets the bench up.
+
+        Args:
+            conventions: number K of conventions, 1 to 16.
+            conflict: how many of the ten class names the conventions disagree about.
+            told: how a question tells its convention: `key`, `own` or `style`.
+            pictures: root of the miniature's pictures, which are written when it is new; null takes symbolic scenes.
+            weights: share of each convention in training; equal when null.
+            train_scenes: training samples of each convention.
+            eval_scenes: evaluation samples of each convention and wording.
+            batch_size: training instances in a step on one process.
+            eval_batch_size: instances generated at once on one process.
+            samples_per_epoch: instances in an epoch over all processes; null is the size of all training sets.
+            workers: data worker processes of each loader.
+            seed: of the order and the mixture.
+            processor: prepares samples for the model; the command line takes it from the model.
+            batching: how training instances share a batch.
+
+        Raises:
+            ValueError: there are no such conventions, or other than K weights.
+        """
+        super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor, batching)
+        self.words = tables(conventions, conflict)
+        if weights is not None and len(weights) != conventions:
+            raise ValueError(f"expected a weight for each of {conventions} conventions, found {weights}")
+        self.told, self.weights = told, weights or [1.0] * conventions
+        self.pictures = None if pictures is None else Path(pictures)
+        self.train_scenes, self.eval_scenes = train_scenes, eval_scenes
+
+    def prepare_data(self) -> None:
+        """Writes the pictures, once."""
+        if self.pictures is not None:
+            files.build(self.pictures)
+
+    def train_sets(self) -> list[TrainSet]:
+        """A set for each convention."""
+        drawn = self._drawn("train")
+        return [
+            TrainSet(Scenes(index, words, self.told, "seen", "train", self.train_scenes, drawn), weight)
+            for index, (words, weight) in enumerate(zip(self.words, self.weights, strict=True))
+        ]
+
+    def eval_sets(self, stage: str) -> list[EvalSet]:
+        """A set for each wording, with all conventions."""
+        ceiling = blind_ceiling(self.words)
+        rank_zero_info(
+            f"{len(self.words)} conventions: ignoring them, no model is right more often than {ceiling:.3f}"
+        )
+        drawn = self._drawn({"validate": "val"}.get(stage, stage))
+        return [
+            EvalSet(
+                wording,
+                [
+                    sample
+                    for index, words in enumerate(self.words)
+                    for sample in Scenes(index, words, self.told, wording, stage, self.eval_scenes, drawn)
+                ],
+            )
+            for wording in WORDINGS
+        ]
+
+    def _drawn(self, split: str) -> list[Sample]:
+        """The drawn pictures of a split, mixed, so that the first ones are of all classes; none for symbolic scenes."""
+        if self.pictures is None:
+            return []
+        drawn = read("class_folder", self.pictures / "seen/classes", split)
+        random.Random(0).shuffle(drawn)
+        return drawn

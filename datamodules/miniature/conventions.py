@@ -1,0 +1,142 @@
+"""Annotation conventions that contradict each other: a positive control for task interference.
+
+Data sets that are merged often name the same things differently. Here K conventions ask about the same scenes, and each
+answers with its own permutation of the class names, so that the same picture has K right answers; which one is wanted is
+said by the words of the question alone. A model that reads those words can answer all; one that ignores them is right no
+more often than `blind_ceiling` says. The miniature's ordinary tasks do not contradict each other and cannot show whether
+routing helps; these do.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from datamodules.miniature.world import SHAPES
+from octavius.tasks import TASKS
+
+Told: TypeAlias = Literal["key", "own", "style"]
+"""How a question tells its convention.
+
+`key`: by a word in front of it ("Like the piano: What is this?"). `own`: each convention has questions of its own, without
+a word that only serves to tell them apart. `style`: by spelling, politeness and length of the same question.
+"""
+
+Wording: TypeAlias = Literal["seen", "unseen_wording", "unseen_frame"]
+"""`seen` in training; paraphrases that training never has; training's questions with other words before and behind."""
+
+MOST = 16
+"""Conventions that there are words for."""
+
+KEYS = (
+    *("lamp", "sofa", "desk", "piano", "guitar", "ladder", "fan", "bench"),
+    *("stool", "sink", "bed", "chair", "door", "window", "plant", "dresser"),
+)
+KEY_FRAMES = ("In the {}:", "For the {}:", "Like the {}:", "From the {}:", "To the {}:", "Of the {}:")
+UNSEEN_KEY_FRAMES = ("On this {}, would you say:", "About a {}:")
+
+VERBS = (
+    *("Name", "Label", "Identify", "Classify", "State", "Describe", "Call", "Report"),
+    *("Find", "Write", "Read", "Count", "Pick", "Give", "Tell", "Show"),
+)
+OWN = ("{} the object.", "{} the thing in this picture.", "{} what you see here.")
+UNSEEN_OWN = ("{} this object of the image.", "{} the thing that the picture shows.")
+
+FRAMES = ("Look at the picture. {}", "Well, {}", "{} Please say it.", "{} Thank you.", "Well, {} Thank you.")
+"""Neutral words around a question; none of them is used in training."""
+
+
+def tables(conventions: int, conflict: int = len(SHAPES), seed: int = 0) -> list[tuple[str, ...]]:
+    """For each convention the word that it has for each of `SHAPES`.
+
+    Each is a permutation that moves `conflict` of the names, the same ones in all, and that agrees with no other
+    permutation as a whole.
+
+    Raises:
+        ValueError: there are no words for so many conventions, or not so many permutations of so few names.
+    """
+    if not 1 <= conventions <= MOST:
+        raise ValueError(f"there are words for 1 to {MOST} conventions, found {conventions}")
+    if conflict not in (0, *range(2, len(SHAPES) + 1)):
+        raise ValueError(
+            f"conventions differ in 2 to {len(SHAPES)} names, or in none (0), found conflict = {conflict}"
+        )
+    rng = np.random.default_rng([seed, conflict])
+    moved = [int(index) for index in rng.permutation(len(SHAPES))[:conflict]]
+    found: list[tuple[str, ...]] = []
+    for _ in range(1000 * conventions):
+        if len(found) == conventions:
+            break
+        to = [moved[index] for index in rng.permutation(conflict)]
+        names = list(SHAPES)
+        for one, other in zip(moved, to, strict=True):
+            names[one] = SHAPES[other]
+        fixed = any(names[index] == SHAPES[index] for index in moved)
+        if not fixed and (not conflict or tuple(names) not in found):
+            found.append(tuple(names))
+    if len(found) < conventions:
+        raise ValueError(
+            f"{conflict} names have fewer than {conventions} permutations that move each of them; raise conflict, or "
+            "lower conventions"
+        )
+    return found
+
+
+def blind_ceiling(words: Sequence[Sequence[str]], weights: Sequence[float] | None = None) -> float:
+    """The best accuracy of a model that sees the scene and ignores which convention is asked for.
+
+    It says for each class the word that most questions want.
+
+    Args:
+        words: of each convention the word for each class.
+        weights: how often each convention is asked for; equally when not given.
+
+    >>> blind_ceiling([("a", "b"), ("b", "a")])
+    0.5
+    """
+    shares = np.array(weights or [1.0] * len(words)) / sum(weights or [1.0] * len(words))
+    best = []
+    for said in zip(*words, strict=True):
+        share: Counter[str] = Counter()
+        for word, own in zip(said, shares, strict=True):
+            share[word] += float(own)
+        best.append(max(share.values()))
+    return float(np.mean(best))
+
+
+def question(told: Told, convention: int, wording: Wording, rng: random.Random) -> str:
+    """A question that asks for the class of the one thing in a picture, by one convention."""
+    frame = rng.choice(FRAMES) if wording == "unseen_frame" else "{}"
+    unseen = wording == "unseen_wording"
+    if told == "own":
+        text = rng.choice(UNSEEN_OWN if unseen else OWN).format(VERBS[convention])
+    else:
+        forms = TASKS["classification"].unseen_questions if unseen else TASKS["classification"].questions
+        text = rng.choice(forms)
+        if told == "key":
+            text = (
+                f"{rng.choice(UNSEEN_KEY_FRAMES if unseen else KEY_FRAMES).format(KEYS[convention])} {text}"
+            )
+        else:
+            text = styled(text, convention)
+    return frame.format(text)
+
+
+def styled(text: str, convention: int) -> str:
+    """The same question in one of sixteen styles: four ways that it may or may not be written in.
+
+    >>> styled("What is this?", 0), styled("What is this?", 15)
+    ('What is this?', 'please, what is this? it is for a list. (one word)')
+    """
+    if convention & 1:
+        text = text[0].lower() + text[1:]
+    if convention & 2:
+        text = f"{'please' if convention & 1 else 'Please'}, {text[0].lower()}{text[1:]}"
+    if convention & 4:
+        text = f"{text} (one word)"
+    if convention & 8:
+        reason = "it is for a list." if convention & 1 else "It is for a list."
+        text = f"{text.removesuffix(' (one word)')} {reason}" + (" (one word)" if convention & 4 else "")
+    return text
