@@ -17,7 +17,11 @@ from tests.tiny import ROOT, write_models
 from tests.tiny_clouds import write_cloud_models
 
 CONFIGS = ROOT / "configs"
-PLANS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("comparisons/table_*.yaml"))
+PLANS = sorted(
+    path.relative_to(CONFIGS).as_posix()
+    for path in CONFIGS.rglob("comparisons/*.yaml")
+    if path.read_text().startswith("# octavius compare ")
+)
 NAMES = sorted({path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")} - set(PLANS))
 
 SHORT = {
@@ -86,6 +90,7 @@ def overlay(name: str, models: Path, data: Path, rooms: Path) -> dict[str, Any]:
             {"decoder": decoder, "projectors": None},
             asked | {"eval_count": 1},
         ),
+        "conventions": ({"decoder": decoder, "projectors": None}, asked | {"eval_scenes": 1}),
         "coco": ({"decoder": decoder, "encoders": {"image": image}}, asked),
         "2d.yaml": ({"decoder": decoder, "encoders": {"image": image}}, miniature),
         "": ({"decoder": decoder, "encoders": {"image": image}}, miniature | one_each),

@@ -158,7 +158,7 @@ class Conventions(InstructionDataModule):
         ]
 
     def _drawn(self, split: str) -> list[Sample]:
-        """The drawn pictures of a split, mixed, so that the first ones are of all classes; none for symbolic scenes."""
+        """The drawn pictures of a split, shuffled, so that the first ones are of all classes."""
         if self.pictures is None:
             return []
         drawn = read("class_folder", self.pictures / "seen/classes", split)

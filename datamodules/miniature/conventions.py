@@ -1,10 +1,10 @@
 """Annotation conventions that contradict each other: a positive control for task interference.
 
-Data sets that are merged often name the same things differently. Here K conventions ask about the same scenes, and each
-answers with its own permutation of the class names, so that the same picture has K right answers; which one is wanted is
-said by the words of the question alone. A model that reads those words can answer all; one that ignores them is right no
-more often than `blind_ceiling` says. The miniature's ordinary tasks do not contradict each other and cannot show whether
-routing helps; these do.
+Data sets that are merged often name the same things differently. Here K conventions ask about the same scenes, and
+each answers with its own permutation of the class names, so that the same picture has K right answers; which one is
+wanted is said by the words of the question alone. A model that reads those words can answer all; one that ignores
+them is right no more often than `blind_ceiling` says. The miniature's ordinary tasks do not contradict each other and
+cannot show whether routing helps; these do.
 """
 
 import random
@@ -20,12 +20,12 @@ from octavius.tasks import TASKS
 Told: TypeAlias = Literal["key", "own", "style"]
 """How a question tells its convention.
 
-`key`: by a word in front of it ("Like the piano: What is this?"). `own`: each convention has questions of its own, without
-a word that only serves to tell them apart. `style`: by spelling, politeness and length of the same question.
+`key`: by a word in front of it ("Like the piano: What is this?"). `own`: each convention has questions of its own,
+without a word that only serves to tell them apart. `style`: by spelling, politeness and length of the same question.
 """
 
 Wording: TypeAlias = Literal["seen", "unseen_wording", "unseen_frame"]
-"""`seen` in training; paraphrases that training never has; training's questions with other words before and behind."""
+"""As in training; paraphrases that training never has; training's questions with other words before and behind."""
 
 MOST = 16
 """Conventions that there are words for."""

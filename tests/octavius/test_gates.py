@@ -26,6 +26,8 @@ Row = tuple[Sample, str, str | None]
 LEARNED: dict[str, dict[str, Any]] = {
     "top-1": {"top_k": 1},
     "dense": {"gate": "dense"},
+    "source": {"gate": "source"},
+    "source, per layer": {"gate": "source", "per_layer": True, "gate_inputs": ["media"]},
     "universal": {"top_k": 1, "universal": True},
     "modality and media": {"gate_inputs": ["modality", "media"]},
     "per layer": {"per_layer": True, "temperature": 0.5},
@@ -221,11 +223,11 @@ def test_clusters_are_fitted_once_to_the_questions_of_training(
     found = []
     for order in (samples, samples, samples[::-1]):
         model = make_model(gate="cluster", clusters=3)
-        fit_gate(model.gate, model.decoder, iter(order), at_once=2)
+        fit_gate(model.gate, model.decoder, [order], at_once=2)
         gate = model.gate
         assert isinstance(gate, ClusterGate)
         found.append(gate.get_buffer("centroids").clone())
-        fit_gate(gate, model.decoder, iter(samples[:1]))  # fitted already
+        fit_gate(gate, model.decoder, [samples[:1]])  # fitted already
         assert torch.equal(gate.get_buffer("centroids"), found[-1])
         ids = torch.tensor([model.decoder.tokenizer.encode(f" {TURNS[1][0]}")])
         mean = model.decoder.embed(ids).mean(1)
@@ -234,13 +236,13 @@ def test_clusters_are_fitted_once_to_the_questions_of_training(
     assert torch.equal(found[0], found[1])
     model = make_model(gate="cluster", clusters=3)
     with pytest.raises(ValueError, match="3 clusters cannot be fitted to 1 different questions"):
-        fit_gate(model.gate, model.decoder, iter(samples[:1]))
+        fit_gate(model.gate, model.decoder, [samples[:1]])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gate": "nearest"}, "there is no gate 'nearest'; gates are instance, dense, token"),
+        ({"gate": "nearest"}, "there is no gate 'nearest'; gates are source, instance, dense, token"),
         ({"top_k": 4}, "more experts than there are: top_k = 4, experts = 3"),
         ({"gate": "token", "top_k": 4}, "more experts than there are: top_k = 4, experts = 3"),
         ({"rank": 0}, "rank of a LoRA expert must be at least 1, found rank = 0"),

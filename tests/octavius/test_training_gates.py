@@ -129,6 +129,7 @@ def test_an_auxiliary_loss_is_the_mean_of_the_steps_batches_by_their_share(
     [
         {"gate": "token", "jitter": 0.3, "losses": {"switch": 0.1}},
         {"gate": "cluster", "clusters": 4},
+        {"gate": "source"},
         {"per_layer": True, "jitter": 0.3, "dropout": 0.2},
     ],
 )

@@ -28,8 +28,8 @@ class IndividualGate(Gate):
     weight 1 / E for each, since nothing is known that speaks for one of them.
 
     Args:
-        tasks: names of the tasks, in the order of the experts; `task/group` is a part of a task, such as the questions
-            of one topic, and goes before the task as a whole.
+        tasks: names of the tasks, in the order of the experts; `task/group` is a part of a task, such as the
+            questions of one topic, and goes before the task as a whole.
     """
 
     def __init__(self, tasks: Sequence[str]) -> None:

@@ -1,9 +1,9 @@
 """An instance gate that begins as a linear classifier of the training sources.
 
-The gate of the paper is drawn at random and learns with the experts. It collapses: nearly all of a pooled question is
-common to all questions, the experts begin alike (B = 0) so that its first gradients are tiny, and Adam, which divides
-them by their own size, moves the logits along the common direction. One expert then gets every question. A gate has to
-part the sources *before* the experts differ, and has to be slow afterwards. This one does both:
+The gate of the paper is drawn at random and learns with the experts. It collapses: nearly all of a pooled question
+is common to all questions, the experts begin alike (B = 0) so that its first gradients are tiny, and Adam, which
+divides them by their own size, moves the logits along the common direction. One expert then gets every question. A
+gate has to part the sources *before* the experts differ, and has to be slow afterwards. This one does both:
 
 - its input is centred: the mean of the training questions is subtracted;
 - its weights begin as a ridge regression of the training source (the data set that a question is of) on that input.
@@ -96,9 +96,11 @@ class SourceGate(InstanceGate):
         share = 1.0 / torch.bincount(owners).double()[owners] / len(owners.unique())
         centre = share @ inputs
         inputs = F.rms_norm(inputs - centre, (self.width,))
+        # Grouped by questions, not by texts: the words around a question must not decide about its expert.
+        means = inputs.view(turns, len(pairs), self.width).mean(0)
         weights, right = [], 1.0
         for experts in self.routed:
-            groups = group(inputs, owners, experts)
+            groups = group(means, owners[: len(pairs)], experts).repeat(turns)
             own = classifier(inputs, groups, share, experts)
             right = min(right, float(share @ ((inputs @ own.T).argmax(1) == groups).double()))
             weights.append(own)
