@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from datamodules.benchmarks import read
-from datamodules.benchmarks.base import BadItemError, DatasetNotFoundError, load_json, take_text
+from datamodules.benchmarks.base import BadItemError, DatasetNotFoundError
 from datamodules.benchmarks.clouds import nr3d, scannet, scanqa, scanrefer
 from datamodules.benchmarks.clouds.scans import Scans
+from datamodules.benchmarks.documents import load_json
 from datamodules.benchmarks.suite import sources
+from datamodules.benchmarks.values import take_text
 from datamodules.sources import Source
 from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.media import ImageLoader, Loader

@@ -1,10 +1,9 @@
-"""The name and folder of a benchmark come in; its samples go out. To add one: a reader file, a line here."""
+"""The readers of all benchmarks by name. To add one: a reader file, and a line here."""
 
-from collections import Counter
 from pathlib import Path
 
 from datamodules.benchmarks import conversations, lamm
-from datamodules.benchmarks.base import BadPolicy, DatasetNotFoundError, Reader
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DatasetNotFoundError, Reader
 from datamodules.benchmarks.clouds import (
     modelnet,
     nr3d,
@@ -16,7 +15,9 @@ from datamodules.benchmarks.clouds import (
     shapenet,
 )
 from datamodules.benchmarks.images import celeba, cifar10, class_folder, coco, flickr30k, scienceqa, voc
+from datamodules.benchmarks.values import shown
 from octavius.instruction.sample import Sample
+from octavius.tasks import TASKS
 
 __all__ = ["BENCHMARKS", "BadPolicy", "DatasetNotFoundError", "Reader", "read"]
 
@@ -50,7 +51,7 @@ BENCHMARKS: dict[str, Reader] = {
 
 
 def read(name: str, root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """All samples of one split of a benchmark, at least one, each with its own id.
+    """All samples of one split of a benchmark, at least one, each with its own id and a gold that its task can say.
 
     Args:
         name: a key of `BENCHMARKS`.
@@ -61,14 +62,20 @@ def read(name: str, root: Path, split: str, bad: BadPolicy = "error") -> list[Sa
     if name not in BENCHMARKS:
         raise ValueError(f"unknown benchmark '{name}'; known ones are {', '.join(sorted(BENCHMARKS))}")
     samples = BENCHMARKS[name](root, split, bad)
-    if not samples:
+    items = BadItems(bad, root)
+    checked = dict[str, Sample]()
+    for sample in samples:
+        with items.guard(f"sample {shown(sample.id)}"):
+            if checked.setdefault(sample.id, sample) is not sample:
+                raise BadItemError(f"its id occurs more than once in {name}, split '{split}'")
+    for sample in list(checked.values()):
+        with items.guard(f"sample {shown(sample.id)}"):
+            try:
+                TASKS[sample.task].value(sample)
+            except ValueError as error:
+                del checked[sample.id]
+                raise BadItemError(str(error)) from None
+    items.report()
+    if not checked:
         raise ValueError(f"{name}, split '{split}': no sample found under {root}; expected at least one")
-    counts = Counter(sample.id for sample in samples)
-    repeated = [key for key, count in counts.items() if count > 1]
-    if repeated:
-        raise ValueError(
-            f"{name}, split '{split}': {len(repeated)} ids occur more than once under {root}, the first is "
-            f"'{repeated[0]}' ({counts[repeated[0]]} times). "
-            f"Remove the repeated entries from the annotation files."
-        )
-    return samples
+    return list(checked.values())

@@ -1,33 +1,25 @@
-"""Files of an official layout come in; checked JSON, paths and boxes go out, or an error that helps."""
+"""What all readers share: looking files up in an official layout, and what happens to bad items in them."""
 
-import json
-import math
 import os
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import Literal, Protocol, TypeAlias, TypeVar
-from xml.etree.ElementTree import Element, ParseError, fromstring
+from typing import Literal, Protocol, TypeAlias
 
-from octavius.boxes import Box, clip, normalise, problem
+from lightning.pytorch.utilities import rank_zero_warn
+
 from octavius.instruction.sample import Sample
-
-T = TypeVar("T")
 
 BadPolicy: TypeAlias = Literal["error", "skip"]
 
-PIXELS_OUTSIDE = 2.0  # official annotations overshoot the image by rounding, never by more than this
-
 DAMAGED = "The file may be cut short or damaged: compare it with the original and copy it again."
 
-KIND_WORDS = {
-    str: "a text",
-    int: "a whole number",
-    list: "a list",
-    dict: "an object",
-    object: "a number or a text",
-}
+LONGEST_NAME = 255
+"""Bytes that file systems allow for a name."""
+
+KEPT = 10_000
+"""How many reasons are kept of one file; beyond that they are only counted."""
 
 
 class Reader(Protocol):
@@ -44,6 +36,40 @@ class DatasetNotFoundError(FileNotFoundError):
 
 class BadItemError(ValueError):
     """What is wrong with one item; `BadItems` adds where, and either stops or goes on."""
+
+
+class BlemishError(BadItemError):
+    """A flaw that official files are known to have (a table in docs/data.md): the item is always left out."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why an item was left out.
+
+    Attributes:
+        source: the annotation file, or the folder of them.
+        where: which item of it.
+        what: what is wrong with it.
+        known: whether official files are known to have such items.
+    """
+
+    source: str
+    where: str
+    what: str
+    known: bool = False
+
+    def __str__(self) -> str:
+        """All of it in one line."""
+        return f"{self.source}, {self.where}: {self.what}"
+
+
+class LeftOutWarning(UserWarning):
+    """Told once for each file of which items were left out; holds the reasons for whoever lists them all."""
+
+    def __init__(self, text: str, reasons: tuple[Reason, ...]) -> None:
+        """Takes the message and the reasons, at most `KEPT`."""
+        super().__init__(text)
+        self.reasons = reasons
 
 
 def need(root: Path, layout: str, *alternatives: str) -> Path:
@@ -68,76 +94,18 @@ def need(root: Path, layout: str, *alternatives: str) -> Path:
     )
 
 
-def load_json(path: Path, kind: type[T]) -> T:
-    """The content of a JSON file whose top level is of the given kind."""
-    try:
-        content = json.loads(path.read_bytes())
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise ValueError(f"{path} is not valid JSON at {where}: {error.msg}. {DAMAGED}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8 at byte {error.start}. {DAMAGED}") from None
-    except (RecursionError, ValueError) as error:  # nested too deeply, a number of too many digits
-        raise ValueError(f"{path} is not usable JSON: {error}. {DAMAGED}") from None
-    if not isinstance(content, kind):
-        expected, found = kind_word(kind), kind_word(type(content))
-        raise ValueError(
-            f"{path}: expected {expected} at its top level, found {found}; is it the right file?"
-        )
-    return content
-
-
-def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a text file that hold something, each with its number, counted from 1."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text in UTF-8 at byte {error.start}. {DAMAGED}") from None
-    return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
-
-
-def parse_xml(document: str | bytes, source: str) -> Element:
-    """The root of an XML document; `source` names it in the error."""
-    try:
-        return fromstring(document)
-    except (ParseError, ValueError, LookupError) as error:  # the last two: its encoding
-        raise BadItemError(f"{source} is not valid XML: {error}") from None
-
-
-def kind_word(kind: type) -> str:
-    """A JSON type in words."""
-    return KIND_WORDS.get(kind, kind.__name__)
-
-
-def take(record: object, key: str, kind: type[T]) -> T:
-    """The value under a key of a JSON object, when it is there and of that kind."""
-    if not isinstance(record, dict):
-        raise BadItemError(f"expected an object with the key '{key}', found {record!r:.60}")
-    if key not in record:
-        raise BadItemError(f"the key '{key}' is missing; found the keys {sorted(map(str, record))}")
-    value = record[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise BadItemError(f"'{key}' should be {kind_word(kind)}, found {value!r:.60}")
-    return value
-
-
-def take_text(record: object, key: str) -> str:
-    """The text under a key of a JSON object, without white space at its ends, when any is left."""
-    text = take(record, key, str).strip()
-    if not text:
-        raise BadItemError(f"'{key}' is empty")
-    return text
-
-
 class BadItems:
-    """Stops at the first bad item (`error`), or counts the bad ones and warns once (`skip`)."""
+    """Stops at the first bad item (`error`), or counts the bad ones and warns once (`skip`).
+
+    Known blemishes of official files are counted and told by either policy.
+    """
 
     def __init__(self, policy: BadPolicy, source: Path) -> None:
         """Watches the items of one annotation file or folder."""
         self.policy = policy
         self.source = source
-        self.count = 0
-        self.first = ""
+        self.counts = {False: 0, True: 0}
+        self.reasons: list[Reason] = []
 
     @contextmanager
     def guard(self, where: str) -> Iterator[None]:
@@ -145,17 +113,23 @@ class BadItems:
         try:
             yield
         except BadItemError as error:
-            reason = f"{self.source}, {where}: {error}"
-            if self.policy != "skip":
+            reason = Reason(str(self.source), where, str(error), isinstance(error, BlemishError))
+            if self.policy != "skip" and not reason.known:
                 raise ValueError(f"{reason}. Correct it, or leave such items out with bad=skip.") from None
-            self.count += 1
-            self.first = self.first or reason
+            self.counts[reason.known] += 1
+            if self.counts[reason.known] <= KEPT:
+                self.reasons.append(reason)
 
     def report(self) -> None:
         """Warns once about everything left out so far."""
-        if self.count:
-            items = "1 bad item" if self.count == 1 else f"{self.count} bad items"
-            warnings.warn(f"{items} left out of {self.source}; the first: {self.first}", stacklevel=3)
+        for known, count in self.counts.items():
+            if not count:
+                continue
+            reasons = tuple(reason for reason in self.reasons if reason.known is known)
+            kind = "item with a blemish that official files have" if known else "bad item"
+            items = f"1 {kind}" if count == 1 else f"{count} {kind.replace('item', 'items', 1)}"
+            text = f"{items} left out of {self.source}; the first: {reasons[0]}"
+            rank_zero_warn(LeftOutWarning(text, reasons), stacklevel=4)
 
 
 class DataFolder:
@@ -179,6 +153,16 @@ class DataFolder:
         path = self.path.joinpath(*windows.parts)
         if path == self.path or not name.strip():
             raise BadItemError("the name of the file is empty")
+        try:
+            longest = max(len(os.fsencode(part)) for part in windows.parts)
+        except UnicodeEncodeError:
+            raise BadItemError(
+                f"the name {name!r:.60} holds half of a character pair, no file has it"
+            ) from None
+        if longest > LONGEST_NAME:
+            raise BadItemError(
+                f"the name '{name[:60]}...' is longer than the {LONGEST_NAME} bytes of a file name"
+            )
         if path.name in self._links_beside(path) and not self._holds(path):
             raise self._outside(name)
         return path
@@ -204,47 +188,6 @@ class DataFolder:
 
     def _outside(self, name: str) -> BadItemError:
         return BadItemError(
-            f"the path '{name}' leads out of the data folder {self.path}; "
+            f"the path {name!r:.200} leads out of the data folder {self.path}; "
             f"expected a relative path that stays inside"
         )
-
-
-def numbers(values: Sequence[object], count: int) -> tuple[float, ...]:
-    """The values as floats, when they are that many finite numbers."""
-    if len(values) != count:
-        raise BadItemError(f"expected {count} numbers, found {len(values)}: {list(values)!r:.80}")
-    floats = []
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise BadItemError(f"expected a number, found {value!r:.60}")
-        number = float(value) if abs(value) < 1e300 else math.inf
-        if not math.isfinite(number):
-            raise BadItemError(f"expected a finite number, found {value!r:.60}")
-        floats.append(number)
-    return tuple(floats)
-
-
-def checked_box(box: Box, tolerance: float) -> Box:
-    """A box of fractions clipped to the image, when it is outside by no more than the tolerance."""
-    inside = clip(box)
-    reason = problem(box, tolerance) or problem(inside)
-    if reason:
-        raise BadItemError(f"bad box: {reason}")
-    return inside
-
-
-def pixel_box(edges: Sequence[float], width: float, height: float) -> Box:
-    """Pixel edges (x1, y1, x2, y2) as a box of fractions, clipped when slightly outside the image."""
-    if width <= 0 or height <= 0:
-        raise BadItemError(f"the image size should be positive, found {width:g} x {height:g}")
-    limits = (width, height, width, height)
-    reason: str | None = f"an edge lies more than {PIXELS_OUTSIDE:g} pixels outside the image"
-    if all(
-        -PIXELS_OUTSIDE <= edge <= limit + PIXELS_OUTSIDE for edge, limit in zip(edges, limits, strict=True)
-    ):
-        box = clip(normalise(edges, width, height))
-        reason = problem(box)
-        if reason is None:
-            return box
-    shown = ", ".join(f"{edge:g}" for edge in edges)
-    raise BadItemError(f"bad box: {reason} (pixels [{shown}] in an image of {width:g} x {height:g})")

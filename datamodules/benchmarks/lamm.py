@@ -1,4 +1,4 @@
-"""LAMM's benchmark JSON of images comes in; samples as from the official layouts, with its questions, go out."""
+"""LAMM's benchmark JSON of images: the samples of the official layouts, with LAMM's own questions."""
 
 import random
 import re
@@ -7,20 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datamodules.benchmarks.base import (
-    BadItemError,
-    BadItems,
-    BadPolicy,
-    DataFolder,
-    checked_box,
-    load_json,
-    need,
-    numbers,
-    take,
-    take_text,
-)
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataFolder, need
+from datamodules.benchmarks.dialogues import refuse_placeholders
+from datamodules.benchmarks.documents import load_json
 from datamodules.benchmarks.images import cifar10
 from datamodules.benchmarks.images.celeba import HAIR
+from datamodules.benchmarks.values import (
+    checked_box,
+    full_text,
+    identity,
+    numbers,
+    shown,
+    take,
+    take_text,
+    texts,
+    whole,
+)
 from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, Media, References, Sample
 
 LAYOUT = """\
@@ -50,11 +52,13 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     images, items = DataFolder(root), BadItems(bad, file)
     samples = []
     for place, record in enumerate(load_json(file, list)):
-        shown = record.get("id", place) if isinstance(record, dict) else place
-        with items.guard(f"item {place} (id {shown!r:.60})"):
+        name = record.get("id", place) if isinstance(record, dict) else place
+        with items.guard(f"item {place} (id {shown(name)})"):
+            own = identity(name, "'id'")
             media = {"image": Media(path=images.file(take_text(record, "image")))}
             question, gold = read_item(record, place)
-            samples.append(Sample(f"{shown}-{place}", task, "lamm", media, question, gold))
+            refuse_placeholders(question, "'query'", has_media=True)
+            samples.append(Sample(f"{own}-{place}", task, "lamm", media, question, gold))
     items.report()
     return _with_bald(samples)
 
@@ -74,12 +78,8 @@ def _detection(record: Record, _: int) -> tuple[str, Gold]:
 
 
 def _vqa(record: Record, _: int) -> tuple[str, Gold]:
-    options = tuple(take_text({"choice": choice}, "choice") for choice in take(record, "gt_choices", list))
-    answer = take(record, "gt_choice", int)
-    if len(options) < 2 or not 0 <= answer < len(options):
-        raise BadItemError(
-            f"'gt_choice' should be the index of one of at least 2 'gt_choices', found {answer} of {len(options)}"
-        )
+    options = texts(record, "gt_choices", least=2)
+    answer = whole(take(record, "gt_choice", int), "'gt_choice'", 0, len(options) - 1)
     question, written, listed = take_text(record, "query").rpartition("Options:")
     letters = " ".join(f"({letter}) {option}" for letter, option in zip("ABCDEFGHIJ", options, strict=False))
     if not written:
@@ -92,23 +92,20 @@ def _vqa(record: Record, _: int) -> tuple[str, Gold]:
 def _cifar10(record: Record, place: int) -> tuple[str, Gold]:
     label = take_text(record, "label").lower()
     if label not in cifar10.CLASSES:
-        raise BadItemError(f"'label' should be one of {', '.join(cifar10.CLASSES)}, found {label!r:.40}")
+        raise BadItemError(f"'label' should be one of {', '.join(cifar10.CLASSES)}, found {shown(label)}")
     names = random.Random(place).sample(cifar10.CLASSES, len(cifar10.CLASSES))
     question = f"{take_text(record, 'query')} Choose one of these: {', '.join(names)}."
     return question, ClassName(label, cifar10.CLASSES)
 
 
 def _caption(record: Record, _: int) -> tuple[str, Gold]:
-    texts = tuple(take_text({"sentence": text}, "sentence") for text in take(record, "sentences", list))
-    if not texts:
-        raise BadItemError("'sentences' is empty, a picture needs at least one")
-    return take_text(record, "query"), References(texts)
+    return take_text(record, "query"), References(texts(record, "sentences"))
 
 
 def _hair(record: Record, _: int) -> tuple[str, Gold]:
     colour = take_text(record, "attr").lower()
     if colour not in (*HAIR, BALD):
-        raise BadItemError(f"'attr' should be one of {', '.join((*HAIR, BALD))}, found {colour!r:.40}")
+        raise BadItemError(f"'attr' should be one of {', '.join((*HAIR, BALD))}, found {shown(colour)}")
     return take_text(record, "query"), ClassName(colour, tuple(HAIR))
 
 
@@ -124,9 +121,10 @@ def _with_bald(samples: list[Sample]) -> list[Sample]:
 
 
 def _smile(record: Record, _: int) -> tuple[str, Gold]:
-    said = str(take(record, "attr", object)).strip()
+    said = take(record, "attr", object)  # official files have it as a text
+    said = full_text(said, "'attr'") if isinstance(said, str) else str(whole(said, "'attr'", -1, 1))
     if said not in ("1", "-1"):
-        raise BadItemError(f"'attr' should be 1 or -1, found {said!r:.40}")
+        raise BadItemError(f"'attr' should be 1 or -1, found {shown(said)}")
     return take_text(record, "query"), ClassName("yes" if said == "1" else "no", ("yes", "no"))
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, load_json
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy
+from datamodules.benchmarks.documents import load_json
 from datamodules.miniature.rooms.furniture.catalogue import (
     HELD_OUT_PAIRS,
     HELD_OUT_STYLES,

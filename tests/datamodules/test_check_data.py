@@ -83,7 +83,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "captions": (
         "flickr30k",
         removed("flickr30k/dataset_flickr30k.json"),
-        "dataset_flickr30k.json not found",
+        "dataset_flickr30k.json and results_20130124.token not found",
     ),
     "face": (
         "celeba_smile",

@@ -1,10 +1,11 @@
-"""Folders of object clouds by class, as ModelNet's, come in; objects to be named go out as samples."""
+"""Folders of object clouds by class, as ModelNet's: objects to be named."""
 
 from pathlib import Path
 from typing import Literal
 
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, need
 from datamodules.benchmarks.clouds.cloud_files import check_cloud
+from datamodules.benchmarks.values import printable, text
 from octavius.instruction.clouds import Y_UP
 from octavius.instruction.sample import ClassName, Media, Region, Sample
 
@@ -29,7 +30,8 @@ def read(root: Path, split: str, bad: BadPolicy = "error", up: Literal["y", "z"]
     items = BadItems(bad, root)
     files: dict[str, list[Path]] = {}
     for name in classes:
-        with items.guard(f"class folder '{name}'"):
+        with items.guard(f"class folder '{printable(name)}'"):
+            text(name, "its name, which is that of the class,")
             found = sorted((root / name / split).glob("*.npy"))
             if not found:
                 raise BadItemError(f"expected clouds (.npy) in {root / name / split}, found none")
@@ -39,7 +41,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error", up: Literal["y", "z"]
     samples = []
     for name, found in files.items():
         for file in found:
-            key = f"{name}/{file.name}"
+            key = printable(f"{name}/{file.name}")
             pose = Y_UP if up == "y" else None
             media = {"cloud": Media(path=file, pose=pose, region=Region(key, None))}
             gold = ClassName(names[name], vocabulary)

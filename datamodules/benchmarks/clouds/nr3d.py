@@ -1,14 +1,15 @@
-"""Nr3D's utterances about objects in ScanNet's scans come in; captions of one object go out as samples."""
+"""Nr3D's utterances about objects in ScanNet's scans: captions of one object."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datamodules.benchmarks.base import DAMAGED, BadItemError, BadItems, BadPolicy, need, take_text
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, need
 from datamodules.benchmarks.clouds import scans
 from datamodules.benchmarks.clouds.scannet import scan_names
 from datamodules.benchmarks.clouds.scans import Scan, Scans, object_id
+from datamodules.benchmarks.documents import read_table
+from datamodules.benchmarks.values import take_text
 from octavius.instruction.sample import References, Sample
 
 LAYOUT = f"""\
@@ -62,17 +63,4 @@ def annotations(root: Path) -> Path:
 
 def rows(file: Path) -> Iterator[tuple[int, dict[str | None, Any]]]:
     """The rows of the file by the numbers of their last lines."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            table = csv.DictReader(lines)
-            missing = [column for column in COLUMNS if column not in (table.fieldnames or ())]
-            if missing:
-                raise ValueError(
-                    f"{file}: expected the columns {', '.join(missing)}, found {table.fieldnames}"
-                )
-            for row in table:
-                yield table.line_num, row
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not text in UTF-8 at byte {error.start}. {DAMAGED}") from None
-    except csv.Error as error:
-        raise ValueError(f"{file} is not a table in CSV: {error}. {DAMAGED}") from None
+    return read_table(file, COLUMNS)

@@ -1,22 +1,15 @@
-"""The 3D instruction JSON of LAMM and Octavius comes in; samples on stored object features, or on scans, go out."""
+"""The 3D instruction JSON of LAMM and Octavius, on stored features of objects or on scans."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from datamodules.benchmarks.base import (
-    BadItemError,
-    BadItems,
-    BadPolicy,
-    DataFolder,
-    load_json,
-    need,
-    take,
-    take_text,
-)
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataFolder, need
 from datamodules.benchmarks.clouds import scans
 from datamodules.benchmarks.clouds.scans import Scans
-from datamodules.benchmarks.conversations import turns_of
+from datamodules.benchmarks.dialogues import refuse_placeholders, refuse_unknown, turns_of
+from datamodules.benchmarks.documents import load_json
+from datamodules.benchmarks.values import identity, shown, take, take_text
 from octavius.boxes3d import problem
 from octavius.instruction.rois import FEATURES, box_of
 from octavius.instruction.sample import ClassName, Gold, Media, References, Region, Sample
@@ -33,6 +26,9 @@ CLOUD_LAYOUT = f"""\
   <root>/<split>.json     or <root>/meta_file/<split>.json, a list of {{scene_id, object_id, object_name, task_type,
                           conversations}}
 {scans.LAYOUT}"""
+
+KEYS = ("id", "scene_id", "object_id", "object_name", "task_type", "conversations")
+"""Keys of an item."""
 
 TASKS = {"classification3d": "classification3d", "description3d": "captioning3d", "VQA3D": "vqa3d"}
 
@@ -72,7 +68,7 @@ def read_clouds(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample
         scan, said = folders.scan(scene), " ".join(name.replace("_", " ").split())
         if (label := scan.object(number).label) != said:
             raise BadItemError(
-                f"object {number} of {scene} is called '{said[:40]}', but is a '{label}' there"
+                f"object {number} of {scene} is called {shown(said)}, but is a {shown(label)} there"
             )
         return scan.region(number)
 
@@ -92,7 +88,7 @@ def samples_of(
         with items.guard(f"item {place}"):
             kind, scene = take_text(record, "task_type"), take_text(record, "scene_id")
             if kind not in TASKS:
-                raise BadItemError(f"unknown task_type '{kind[:60]}'; known ones are {', '.join(TASKS)}")
+                raise BadItemError(f"unknown task_type {shown(kind)}; known ones are {', '.join(TASKS)}")
             key: Key = (scene,)
             if kind != "VQA3D":
                 key = (scene, _number(record), take_text(record, "object_name"))
@@ -111,6 +107,7 @@ def _samples(
     names: tuple[str, ...],
 ) -> list[Sample]:
     turns, kind = turns_of(take(record, "conversations", list)), take(record, "task_type", str)
+    refuse_unknown(record, KEYS, clouds=True)
     scene = take_text(record, "scene_id")
     if kind == "classification3d" and len(turns) > 1:
         raise BadItemError(f"an object is named in one turn, found {len(turns)}")
@@ -119,6 +116,8 @@ def _samples(
     for number, (question, answer) in enumerate(turns):
         if not question:
             raise BadItemError(f"the question of turn {number} is empty")
+        for said in (question, answer):
+            refuse_placeholders(said, f"turn {number}", has_media=True)
         gold: Gold = References((answer,), scene)
         if kind == "classification3d":
             gold = ClassName(_plain(record), names)
@@ -152,10 +151,7 @@ def _object(things: DataFolder, scene: str, number: str, name: str) -> Media:
 
 
 def _number(record: dict[str, object]) -> str:
-    value = take(record, "object_id", object)
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
-        raise BadItemError(f"'object_id' should be a number or a text, found {value!r:.60}")
-    return str(value).strip()
+    return identity(take(record, "object_id", object), "'object_id'")
 
 
 def _asks_for_a_name(record: object) -> bool:

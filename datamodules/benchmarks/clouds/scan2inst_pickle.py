@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.benchmarks.base import BadItemError, BadPolicy, load_json, need
+from datamodules.benchmarks.base import BadItemError, BadPolicy, need
 from datamodules.benchmarks.clouds.scan2inst import Key, samples_of
+from datamodules.benchmarks.documents import load_json
 from datamodules.benchmarks.pickle_machine import Function, Machine, UnsafePickleError
 from datamodules.benchmarks.pickles import MOST_AXES, encode, load_pickle
 from octavius.boxes3d import from_edges, problem

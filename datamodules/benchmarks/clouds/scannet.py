@@ -1,13 +1,15 @@
-"""ScanNet's scans, their objects and its table of labels come in; objects to be named go out as samples."""
+"""ScanNet's scans with their objects and its table of labels: objects to be named."""
 
 import csv
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, need, read_lines
+from datamodules.benchmarks.base import DAMAGED, BadItemError, BadItems, BadPolicy, need
 from datamodules.benchmarks.clouds import scans
 from datamodules.benchmarks.clouds.scans import Scan, ScanObject, Scans
+from datamodules.benchmarks.documents import read_lines
+from datamodules.benchmarks.values import shown
 from octavius.instruction.sample import ClassName, Sample
 
 LAYOUT = f"""\
@@ -85,7 +87,7 @@ def read_scenes(root: Path, split: str, bad: BadPolicy = "error") -> list[Scan]:
             for one in scan.distinct():
                 with items.guard(f"{name}, object {one.id}"):
                     if one.label not in numbers:
-                        raise BadItemError(f"its label '{one.label[:40]}' is not a raw category of {LABELS}")
+                        raise BadItemError(f"its label {shown(one.label)} is not a raw category of {LABELS}")
                     if numbers[one.label] not in STRUCTURE:
                         things[one.id] = one
             found.append(replace(scan, objects=things))
@@ -103,9 +105,9 @@ def nyu40_ids(root: Path) -> dict[str, int]:
     """Raw categories and the numbers of their NYU40 classes."""
     ids = {}
     for number, row in _label_rows(root, "raw_category", "nyu40id"):
-        if not row["nyu40id"].strip().isdecimal():
+        if not row["nyu40id"].strip().isdecimal() or len(row["nyu40id"]) > 9:
             raise ValueError(
-                f"{LABELS} line {number}: nyu40id should be a whole number, found '{row['nyu40id'][:20]}'; "
+                f"{LABELS} line {number}: nyu40id should be a whole number, found {shown(row['nyu40id'])}; "
                 "copy the official file again"
             )
         ids[_plain(row["raw_category"])] = int(row["nyu40id"])
@@ -116,10 +118,15 @@ def _label_rows(root: Path, *columns: str) -> Iterator[tuple[int, dict[str, str]
     file = need(root, LAYOUT, LABELS, f"meta_data/{LABELS}")
     lines = [line for _, line in read_lines(file)]
     table = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
-    missing = [column for column in columns if column not in (table.fieldnames or ())]
-    if missing:
-        raise ValueError(f"{file}: expected the columns {', '.join(missing)}, found {table.fieldnames}")
-    return ((number, row) for number, row in enumerate(table, start=2))
+    try:
+        missing = [column for column in columns if column not in (table.fieldnames or ())]
+        if missing:
+            raise ValueError(
+                f"{file}: expected the columns {', '.join(missing)}, found {shown(table.fieldnames)}"
+            )
+        yield from enumerate(table, start=2)
+    except csv.Error as error:
+        raise ValueError(f"{file} is not a table: {error}. {DAMAGED}") from None
 
 
 def _plain(label: str) -> str:

@@ -1,13 +1,15 @@
-"""ScanQA's questions about ScanNet's scans come in; samples with all accepted answers go out."""
+"""ScanQA's questions about ScanNet's scans, with all accepted answers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, load_json, need, take, take_text
+from datamodules.benchmarks.base import BadItems, BadPolicy, need
 from datamodules.benchmarks.clouds import scans
 from datamodules.benchmarks.clouds.scans import Scans
+from datamodules.benchmarks.documents import load_json
+from datamodules.benchmarks.values import take_text, texts
 from octavius.instruction.sample import References, Sample
 
 LAYOUT = f"""\
@@ -50,7 +52,8 @@ def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Samp
         with items.guard(f"item {place}"):
             scene = take_text(record, "scene_id")
             scan = folders.scan(scene, objects=folders.annotated(scene))
-            question, answers = take_text(record, "question"), _answers(take(record, "answers", list))
+            question = take_text(record, "question")
+            answers = tuple(dict.fromkeys(texts(record, "answers")))  # some stand twice
             samples.append(
                 Sample(
                     take_text(record, "question_id"),
@@ -104,22 +107,6 @@ def _bare(gold: Any) -> References:
 
 def _names(record: object) -> list[str]:
     """The names of a question's objects; none where the file tells none."""
-    names = (
-        take(record, "object_names", list) if isinstance(record, dict) and "object_names" in record else []
-    )
-    for name in names:
-        if not isinstance(name, str) or not name.strip():
-            raise BadItemError(f"every one of 'object_names' should be a text, found {name!r:.60}")
-    return [" ".join(name.replace("_", " ").split()) for name in names]
-
-
-def _answers(texts: list[object]) -> tuple[str, ...]:
-    """The accepted answers, each once."""
-    answers = []
-    for text in texts:
-        if not isinstance(text, str) or not text.strip():
-            raise BadItemError(f"every answer should be a text, found {text!r:.60}")
-        answers.append(text.strip())
-    if not answers:
-        raise BadItemError("'answers' is empty, a question needs at least one")
-    return tuple(dict.fromkeys(answers))
+    if not isinstance(record, dict) or "object_names" not in record:
+        return []
+    return [" ".join(name.replace("_", " ").split()) for name in texts(record, "object_names", least=0)]

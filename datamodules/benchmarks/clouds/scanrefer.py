@@ -1,4 +1,4 @@
-"""ScanRefer's descriptions of objects of ScanNet come in; captions of one, of all, or of found objects go out."""
+"""ScanRefer's descriptions of objects of ScanNet: captions of one object, of all, or of found ones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -6,9 +6,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, load_json, need, take_text
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, need
 from datamodules.benchmarks.clouds import scans
 from datamodules.benchmarks.clouds.scans import Scan, Scans, object_id
+from datamodules.benchmarks.documents import load_json
+from datamodules.benchmarks.values import take_text
 from octavius.instruction.proposals import find_proposals, read_proposals
 from octavius.instruction.sample import (
     DescribedObject,

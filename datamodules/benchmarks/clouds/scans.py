@@ -1,4 +1,4 @@
-"""A scan in ScanNet's layout comes in; the reference to its cloud, its objects and their boxes go out, checked.
+"""Scans in ScanNet's layout: the reference to the cloud of each, its objects and their boxes, checked.
 
 An object's box is no annotation of its own: it is what holds the vertices of the object's segments once the scan
 is aligned. So the places of the vertices are read here, when a set is built, and let go again; the clouds of the
@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.benchmarks.base import BadItemError, DataFolder, load_json, need, take
+from datamodules.benchmarks.base import BadItemError, BlemishError, DataFolder, need
+from datamodules.benchmarks.documents import load_json
+from datamodules.benchmarks.values import object_number, shown, take
 from octavius.boxes import Box3D
 from octavius.boxes3d import from_edges, problem
 from octavius.instruction.clouds import read_points
@@ -30,6 +32,12 @@ LAYOUT = """\
 
 MESH, SEGMENTS = "{0}_vh_clean_2.ply", "{0}_vh_clean_2.0.010000.segs.json"
 OBJECTS, INFO = "{0}.aggregation.json", "{0}.txt"
+
+NOTHING = "has no extent"
+"""How it is told of an object that no box can hold: annotated, but with no segment, or in one plane."""
+
+LARGEST = 2**31 - 1
+"""Of the numbers of segments."""
 
 STRUCTURE = ("wall", "walls", "floor", "ceiling")
 """Last words of the raw categories that the set of forty calls wall, floor and ceiling."""
@@ -72,11 +80,12 @@ class Scan:
     def object(self, name: str) -> ScanObject:
         """The object of that id."""
         if name in self.broken:
-            raise BadItemError(f"object {name} of {self.name} {self.broken[name]}")
+            kind = BlemishError if self.broken[name].startswith(NOTHING) else BadItemError
+            raise kind(f"object {name} of {self.name} {self.broken[name]}")
         if name not in self.objects:
             known = ", ".join([*self.objects][:20])
             more = ", .." if len(self.objects) > 20 else ""
-            raise BadItemError(f"{self.name} has no object {name!r:.40}; it has {known}{more}")
+            raise BadItemError(f"{self.name} has no object {shown(name)}; it has {known}{more}")
         return self.objects[name]
 
     def distinct(self) -> list[ScanObject]:
@@ -132,10 +141,7 @@ class Scans:
 
 def object_id(record: object, key: str) -> str:
     """The number of an object under a key of a JSON object; official files hold numbers, as such or in texts."""
-    value = take(record, key, object)
-    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip().isdecimal():
-        raise BadItemError(f"'{key}' should be the number of an object, found {value!r:.60}")
-    return str(int(value))
+    return object_number(take(record, key, object), f"'{key}'")
 
 
 def is_structure(label: str) -> bool:
@@ -188,7 +194,7 @@ def _objects(
         if len(found) < len(wanted) or not found:
             unknown = sorted(wanted - places.keys())
             broken[key] = (
-                f"names segments that no vertex is in: {unknown[:5]}" if unknown else "has no segment"
+                f"names segments that no vertex is in: {unknown[:5]}" if unknown else f"{NOTHING}: no segment"
             )
             continue
         low, high = edges[found, :3].min(axis=0), edges[found, 3:].max(axis=0)
@@ -197,7 +203,8 @@ def _objects(
             key, " ".join(label.replace("_", " ").split()), (x, y, z, dx, dy, dz), int(counts[found].sum())
         )
         if said := problem(one.box):
-            broken[key] = f"has a bad box around its {one.points} points: {said}"
+            flat = min(one.box[3:]) == 0
+            broken[key] = f"{NOTHING if flat else 'has a bad box'} around its {one.points} points: {said}"
         elif objects.setdefault(key, one) != one:
             broken[key] = f"stands twice in {objects_file.name}, with different content"
     return {key: one for key, one in objects.items() if key not in broken}, broken
@@ -222,7 +229,7 @@ def _list(file: Path, key: str) -> list[Any]:
 
 
 def _whole(values: list[Any], what: str) -> list[int]:
-    if not all(type(value) is int for value in values):
-        wrong = next(value for value in values if type(value) is not int)
-        raise BadItemError(f"{what} should be whole numbers, found {wrong!r:.40}")
+    for value in values:
+        if type(value) is not int or not 0 <= value <= LARGEST:
+            raise BadItemError(f"{what} should be whole numbers of 0 to {LARGEST}, found {shown(value)}")
     return values

@@ -1,18 +1,11 @@
-"""ShapeNet55's lists and clouds of single objects come in; objects to be named go out as samples."""
+"""ShapeNet55's lists and clouds of single objects: objects to be named."""
 
 from pathlib import Path
 
-from datamodules.benchmarks.base import (
-    BadItemError,
-    BadItems,
-    BadPolicy,
-    DataFolder,
-    load_json,
-    need,
-    read_lines,
-    take_text,
-)
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataFolder, need
 from datamodules.benchmarks.clouds.cloud_files import check_cloud
+from datamodules.benchmarks.documents import load_json, read_lines
+from datamodules.benchmarks.values import shown, take_text
 from octavius.instruction.clouds import Y_UP
 from octavius.instruction.sample import ClassName, Media, Region, Sample
 
@@ -37,9 +30,9 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
         with items.guard(f"line {number}"):
             synset, _, model = line.removesuffix(".npy").partition("-")
             if not line.endswith(".npy") or not model:
-                raise BadItemError(f"expected <synset>-<model>.npy, found '{line[:60]}'")
+                raise BadItemError(f"expected <synset>-<model>.npy, found {shown(line)}")
             if synset not in known:
-                raise BadItemError(f"the synset '{synset[:40]}' has no name")
+                raise BadItemError(f"the synset {shown(synset)} has no name")
             found.append((line, known[synset]))
     names = tuple(sorted({name for _, name in found}))
     samples = []

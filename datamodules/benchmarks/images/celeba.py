@@ -1,9 +1,11 @@
-"""CelebA's attribute and partition lists come in; questions on hair colour and smile go out as samples."""
+"""CelebA's attribute and partition lists: questions on hair colour and on smiles."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataFolder, need, read_lines
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataFolder, need
+from datamodules.benchmarks.documents import read_lines
+from datamodules.benchmarks.values import shown
 from octavius.instruction.sample import ClassName, Media, Sample
 
 LAYOUT = """\
@@ -47,33 +49,47 @@ def _sample(path: Path, benchmark: str, question: str, gold: ClassName) -> Sampl
 def _faces(
     root: Path, split: str, bad: BadPolicy, wanted: tuple[str, ...]
 ) -> Iterator[tuple[Path, dict[str, bool]]]:
-    """The images of the split, each with the wanted attributes."""
+    """The images of the split, each with the wanted attributes.
+
+    Both lists name the same images: what only one of them has was lost from the other.
+    """
     if split not in PARTITIONS:
         raise ValueError(f"CelebA has no split '{split}'; it has {', '.join(PARTITIONS)}")
     file = need(root, LAYOUT, "list_attr_celeba.txt", "list_attr_celeba.csv")
     partition = need(root, LAYOUT, "list_eval_partition.txt", "list_eval_partition.csv")
     images = DataFolder(need(root, LAYOUT, "img_align_celeba/"))
     items = BadItems(bad, root)
-    chosen = _partition(partition, PARTITIONS[split], items)
+    homes = _partition(partition, items)
     header, rows = _table(file, items)
     missing = [name for name in wanted if name not in header]
     if missing:
         raise ValueError(f"{file}: expected columns {', '.join(missing)}, found {', '.join(header)}")
     columns = {name: header.index(name) for name in wanted}
+    chosen = {name for name, home in homes.items() if home == PARTITIONS[split]}
     for number, row in rows:
-        if row[0] in chosen:
+        if row[0] not in homes:
+            with items.guard(f"{file.name} line {number}"):
+                raise BadItemError(f"the image {shown(row[0])} is in no partition of {partition.name}")
+        elif row[0] in chosen:
+            chosen.remove(row[0])
             with items.guard(f"{file.name} line {number}"):
                 if len(row) != len(header):
                     raise BadItemError(f"expected {len(header)} columns, found {len(row)}")
                 attributes = {name: _flag(name, row[column]) for name, column in columns.items()}
                 path = images.file(row[0])
                 yield path, attributes
+        elif homes[row[0]] == PARTITIONS[split]:
+            with items.guard(f"{file.name} line {number}"):
+                raise BadItemError(f"the image {shown(row[0])} stands twice")
+    for name in sorted(chosen):
+        with items.guard(f"the image {name}"):
+            raise BadItemError(f"it is in {partition.name}, but has no attributes in {file.name}")
     items.report()
 
 
 def _flag(name: str, value: str) -> bool:
     if value not in ("1", "-1", "0"):  # 0 in some converted copies
-        raise BadItemError(f"{name} should be 1 or -1, found '{value[:20]}'")
+        raise BadItemError(f"{name} should be 1 or -1, found {shown(value)}")
     return value == "1"
 
 
@@ -85,18 +101,19 @@ def _words(file: Path) -> list[tuple[int, list[str]]]:
     return lines
 
 
-def _partition(file: Path, wanted: str, items: BadItems) -> set[str]:
-    """The images of one partition; a header line is allowed, though the official file has none."""
-    chosen = set()
+def _partition(file: Path, items: BadItems) -> dict[str, str]:
+    """Images and their partitions; a header line is allowed, though the official file has none."""
+    homes: dict[str, str] = {}
     for place, (number, words) in enumerate(_words(file)):
         if place == 0 and words[-1] == "partition":
             continue
         with items.guard(f"{file.name} line {number}"):
             if len(words) != 2 or words[1] not in PARTITIONS.values():
-                raise BadItemError(f"expected an image and 0, 1 or 2, found '{' '.join(words)[:60]}'")
-            if words[1] == wanted:
-                chosen.add(words[0])
-    return chosen
+                homes.setdefault(words[0], "")  # its attributes are not told as lost as well
+                raise BadItemError(f"expected an image and 0, 1 or 2, found {shown(' '.join(words))}")
+            if homes.setdefault(words[0], words[1]) != words[1]:
+                raise BadItemError(f"the image {shown(words[0])} is in two partitions")
+    return homes
 
 
 def _table(file: Path, items: BadItems) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -107,7 +124,7 @@ def _table(file: Path, items: BadItems) -> tuple[list[str], list[tuple[int, list
     """
     lines = _words(file)
     first = lines[0][1]
-    counted = len(first) == 1 and first[0].isdecimal()
+    counted = len(first) == 1 and first[0].isdecimal() and len(first[0]) < 10
     (_, header), *rows = lines[1:] if counted and len(lines) > 1 else lines
     if counted:
         with items.guard(f"{file.name} line 1"):

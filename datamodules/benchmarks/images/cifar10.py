@@ -5,13 +5,13 @@ of text, are read alike.
 """
 
 from pathlib import Path
-from reprlib import repr as short
 from typing import Any
 
 import numpy as np
 
 from datamodules.benchmarks.base import DAMAGED, BadItemError, BadItems, BadPolicy, need
 from datamodules.benchmarks.pickles import as_text, load_pickle
+from datamodules.benchmarks.values import shown
 from octavius.instruction.sample import ClassName, Media, Sample
 
 LAYOUT = """\
@@ -63,9 +63,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
         for place, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
             with items.guard(f"picture {place}"):
                 if type(label) is not int or not 0 <= label < len(CLASSES):
-                    raise BadItemError(
-                        f"its label should be 0 to {len(CLASSES) - 1}, found {short(label):.40}"
-                    )
+                    raise BadItemError(f"its label should be 0 to {len(CLASSES) - 1}, found {shown(label)}")
                 media = {"image": Media(array=picture)}
                 gold = ClassName(CLASSES[label], CLASSES)
                 samples.append(Sample(f"{file.name}-{place}", "classification", "cifar10", media, "", gold))
@@ -80,11 +78,11 @@ def _images_per_batch(file: Path) -> int:
     texts = [as_text(name) for name in names] if isinstance(names, list) else []
     if not all(isinstance(text, str) for text in texts) or tuple(texts) != CLASSES:
         raise ValueError(
-            f"{file}: expected the label_names {', '.join(CLASSES)}, found {short(names):.80}; is it CIFAR-10?"
+            f"{file}: expected the label_names {', '.join(CLASSES)}, found {shown(names)}; is it CIFAR-10?"
         )
     if type(size) is not int or size < 1:
         raise ValueError(
-            f"{file}: num_cases_per_batch should be a positive whole number, found {short(size):.40}"
+            f"{file}: num_cases_per_batch should be a positive whole number, found {shown(size)}"
         )
     return size
 
@@ -96,7 +94,7 @@ def _batch(file: Path, size: int) -> tuple[np.ndarray, list[Any]]:
     if isinstance(labels, np.ndarray) and labels.ndim == 1:  # as some write them anew
         labels = labels.tolist()
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (PIXELS,):
-        found = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else f"{short(data):.40}"
+        found = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else f"{shown(data)}"
         raise ValueError(
             f"{file}: expected pictures as 'data', uint8 (N, {PIXELS}), found {found}. {DAMAGED}"
         )

@@ -1,9 +1,10 @@
-"""A folder of images for each class comes in, as CIFAR10 is often kept; classification samples go out."""
+"""A folder of images for each class, as CIFAR-10 is often kept: samples of classification."""
 
 import os
 from pathlib import Path
 
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, need
+from datamodules.benchmarks.values import printable, text
 from octavius.instruction.sample import ClassName, Media, Sample
 
 LAYOUT = """\
@@ -23,7 +24,8 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     files: dict[str, list[str]] = {}
     for name in _entries(folder):
         if (folder / name).is_dir():
-            with items.guard(f"class folder '{name}'"):
+            with items.guard(f"class folder '{printable(name)}'"):
+                text(name, "its name, which is that of the class,")
                 files[name] = _images(folder / name)
     names = tuple(files)
     samples = []
@@ -31,7 +33,8 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
         gold = ClassName(name, names)
         for file in found:
             media = {"image": Media(path=folder / name / file)}
-            samples.append(Sample(f"{name}/{file}", "classification", "class_folder", media, "", gold))
+            key = printable(f"{name}/{file}")
+            samples.append(Sample(key, "classification", "class_folder", media, "", gold))
     items.report()
     return samples
 

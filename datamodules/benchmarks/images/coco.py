@@ -1,22 +1,13 @@
-"""COCO's instance and caption files come in; detection and captioning samples go out."""
+"""COCO's instance and caption files: samples of detection and of captioning."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from datamodules.benchmarks.base import (
-    BadItemError,
-    BadItems,
-    BadPolicy,
-    DataFolder,
-    load_json,
-    need,
-    numbers,
-    pixel_box,
-    take,
-    take_text,
-)
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, BlemishError, DataFolder, need
+from datamodules.benchmarks.documents import load_json
+from datamodules.benchmarks.values import flag, numbers, pixel_box, shown, take, take_text, whole
 from octavius.instruction.sample import Boxes, Gold, LabelledBox, Media, References, Sample
 
 LAYOUT = """\
@@ -33,8 +24,9 @@ def read_detection(root: Path, split: str, bad: BadPolicy = "error") -> list[Sam
 
     Crowds (`iscrowd`) are ignored objects: their box surrounds many, of which none has to be found, and a box that
     finds them is no error, as in COCO's own evaluation. Boxes that overshoot the image by a rounding error are
-    clipped. Images without an object that counts are left out, because there is nothing to find.
-    A bad box that is skipped takes only itself away, not its image.
+    clipped. Images without an object that counts are left out, because there is nothing to find. A bad box that is
+    skipped takes only itself away, not its image; so does a box without an area, of which the official
+    instances_train2017.json has two.
     """
     file = need(root, LAYOUT, f"annotations/instances_{split}.json")
     folder = DataFolder(need(root, LAYOUT, f"{split}/"))
@@ -44,10 +36,12 @@ def read_detection(root: Path, split: str, bad: BadPolicy = "error") -> list[Sam
     by_id = dict(images)
     labels = _labels(content, file, items)
     objects: dict[int, list[LabelledBox]] = {}
+    seen = dict[int, Record]()
     for index, annotation in enumerate(_rows(content, "annotations", file)):
         with items.guard(f"annotations[{index}]"):
-            image = _image_of(annotation, by_id)
-            found = replace(_object(annotation, image, labels), ignored=bool(annotation.get("iscrowd", 0)))
+            image = _image_of(annotation, by_id, seen)
+            crowd = flag(annotation.get("iscrowd", 0), "'iscrowd'")
+            found = replace(_object(annotation, image, labels), ignored=crowd)
             objects.setdefault(annotation["image_id"], []).append(found)
     counted = {key: boxes for key, boxes in objects.items() if not all(box.ignored for box in boxes)}
     golds = {key: Boxes(tuple(boxes)) for key, boxes in counted.items()}
@@ -63,9 +57,10 @@ def read_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sa
     images = _images(content, file, items)
     by_id = dict(images)
     captions: dict[int, list[str]] = {}
+    seen = dict[int, Record]()
     for index, annotation in enumerate(_rows(content, "annotations", file)):
         with items.guard(f"annotations[{index}]"):
-            _image_of(annotation, by_id)
+            _image_of(annotation, by_id, seen)
             text = take_text(annotation, "caption")
             captions.setdefault(annotation["image_id"], []).append(text)
     golds = {key: References(tuple(texts)) for key, texts in captions.items()}
@@ -78,9 +73,11 @@ def read_crowds(root: Path, split: str) -> dict[str, frozenset[str]]:
     content, items = load_json(file, dict), BadItems("skip", file)  # `read_detection` tells what is wrong
     labels = _labels(content, file, items)
     crowds: dict[str, set[str]] = {}
-    for annotation in _rows(content, "annotations", file):
-        if annotation.get("iscrowd", 0) and annotation.get("category_id") in labels:
-            crowds.setdefault(str(annotation.get("image_id")), set()).add(labels[annotation["category_id"]])
+    for index, annotation in enumerate(_rows(content, "annotations", file)):
+        with items.guard(f"annotations[{index}]"):
+            image, category = take(annotation, "image_id", int), take(annotation, "category_id", int)
+            if flag(annotation.get("iscrowd", 0), "'iscrowd'") and category in labels:
+                crowds.setdefault(str(image), set()).add(labels[category])
     return {key: frozenset(names) for key, names in crowds.items()}
 
 
@@ -89,32 +86,42 @@ def _rows(content: Record, key: str, file: Path) -> list[Record]:
     rows = content.get(key)
     if not isinstance(rows, list):
         raise ValueError(
-            f"{file}: expected a list under the top-level key '{key}'; found the keys {sorted(content)}. "
+            f"{file}: expected a list under the top-level key '{key}'; found the keys {shown(sorted(content))}. "
             f"Is it an official COCO annotation file?"
         )
     return rows
 
 
 def _images(content: Record, file: Path, items: BadItems) -> list[tuple[int, Record]]:
-    """The images with their ids, in the file's order, repeated ids included."""
-    images = []
+    """The images with their ids, in the file's order."""
+    images: dict[int, Record] = {}
     for index, image in enumerate(_rows(content, "images", file)):
         with items.guard(f"images[{index}]"):
-            images.append((take(image, "id", int), image))
-    return images
+            key = whole(take(image, "id", int), "'id'")
+            if images.setdefault(key, image) is not image:
+                raise BadItemError(f"the id {key} stands twice among the images")
+    return list(images.items())
 
 
 def _labels(content: Record, file: Path, items: BadItems) -> dict[int, str]:
     """Category id to name."""
-    labels = {}
+    labels: dict[int, str] = {}
     for index, category in enumerate(_rows(content, "categories", file)):
         with items.guard(f"categories[{index}]"):
-            labels[take(category, "id", int)] = take_text(category, "name")
+            key, name = take(category, "id", int), take_text(category, "name")
+            if labels.setdefault(key, name) != name:
+                raise BadItemError(f"the id {key} is that of the category '{labels[key]}' too")
     return labels
 
 
-def _image_of(annotation: Record, images: Mapping[int, Record]) -> Record:
+def _image_of(annotation: Record, images: Mapping[int, Record], seen: dict[int, Record]) -> Record:
+    """The image of an annotation, which is no copy of one that was seen; it is added to those."""
     key = take(annotation, "image_id", int)
+    if "id" in annotation:
+        # Files of other tools may give one id to all; COCO's own evaluation does not read it either.
+        first = seen.setdefault(whole(annotation["id"], "'id'"), annotation)
+        if first is not annotation and first == annotation:
+            raise BadItemError(f"the annotation of id {annotation['id']} stands twice")
     if key not in images:
         raise BadItemError(f"image_id {key} is not among the file's images")
     return images[key]
@@ -125,6 +132,10 @@ def _object(annotation: Record, image: Record, labels: Mapping[int, str]) -> Lab
     if category not in labels:
         raise BadItemError(f"category_id {category} is not among the file's categories")
     left, top, width, height = numbers(take(annotation, "bbox", list), 4)
+    if min(width, height) == 0 and max(width, height) >= 0:
+        raise BlemishError(
+            f"the box of annotation {annotation.get('id')} has no area: {width:g} x {height:g} pixels"
+        )
     size = numbers((take(image, "width", int), take(image, "height", int)), 2)
     return LabelledBox(labels[category], pixel_box((left, top, left + width, top + height), *size))
 

@@ -1,27 +1,23 @@
-"""Flickr30k's captions, as a token file or in Karpathy's JSON, come in; captioning samples go out."""
+"""Flickr30k's captions, in Karpathy's JSON or as the token file: samples of captioning."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from datamodules.benchmarks.base import (
-    BadItemError,
-    BadItems,
-    BadPolicy,
-    DataFolder,
-    load_json,
-    need,
-    read_lines,
-    take,
-    take_text,
-)
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataFolder, need
+from datamodules.benchmarks.documents import load_json, read_lines
+from datamodules.benchmarks.values import shown, take, take_text
 from octavius.instruction.sample import Media, References, Sample
 
+KARPATHY = "dataset_flickr30k.json"
 IMAGES = ("flickr30k-images/", "flickr30k_images/", "images/")
 
 _PICTURES = "  <root>/flickr30k-images/*.jpg            or in <root>/flickr30k_images or <root>/images\n"
 
+TOKENS = "results_20130124.token"
+
 LAYOUT = f"""\
-  <root>/dataset_flickr30k.json            Karpathy's captions and splits (train, val, test)
+  <root>/dataset_flickr30k.json            Karpathy's captions and splits (train, val, test); or, without it,
+  <root>/{TOKENS}            the captions, with a list <root>/<split>.txt of images
 {_PICTURES}"""
 
 TOKEN_LAYOUT = f"""\
@@ -30,15 +26,16 @@ TOKEN_LAYOUT = f"""\
                                            or in <root>/flickr30k_entities; the split `all` needs none
 {_PICTURES}"""
 
-TOKENS = "results_20130124.token"
-
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     """One sample for every image of one of Karpathy's splits, with all its captions as references.
 
     Karpathy and Fei-Fei 2015 drew the splits that captions are compared on: 1,000 images each to validate and test.
+    Where their file is missing, the token file is read with a list of the split's images.
     """
-    file = need(root, LAYOUT, "dataset_flickr30k.json")
+    file = need(root, LAYOUT, KARPATHY, TOKENS)
+    if file.name == TOKENS:
+        return read_tokens(root, split, bad)
     images, items = DataFolder(need(root, LAYOUT, *IMAGES)), BadItems(bad, file)
     samples, splits = [], set()
     try:
@@ -48,12 +45,11 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     for place, record in enumerate(records):
         with items.guard(f"images[{place}]"):
             splits.add(take_text(record, "split"))
-            if record["split"].strip() == split:
-                sentences = take(record, "sentences", list)
-                texts = tuple(take_text(sentence, "raw") for sentence in sentences)
+            if take_text(record, "split") == split:
+                texts = tuple(take_text(sentence, "raw") for sentence in take(record, "sentences", list))
                 samples.append(_sample(images, take_text(record, "filename"), texts))
     if split not in splits:
-        raise ValueError(f"{file} has no split '{split}'; it has {', '.join(sorted(splits))}")
+        raise ValueError(f"{file} has no split '{split}'; it has {shown(sorted(splits))}")
     items.report()
     return samples
 
@@ -68,14 +64,14 @@ def read_tokens(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample
             place, _, caption = line.partition("\t")
             name, _, count = place.rpartition("#")
             if not name or not count.isdecimal() or not caption.strip():
-                raise BadItemError(f"expected <image>#<number>, a tab and a caption, found '{line[:60]}'")
+                raise BadItemError(f"expected <image>#<number>, a tab and a caption, found {shown(line)}")
             if texts.setdefault(name, {}).setdefault(count, caption.strip()) != caption.strip():
                 raise BadItemError(f"caption {count} of {name} stands twice, with different words")
     samples = []
     for where, name in [("", name) for name in texts] if split == "all" else _listed(root, split):
         with items.guard(where or f"image {name}"):
             if name not in texts:
-                raise BadItemError(f"no line of {TOKENS} speaks of the image {name[:60]}")
+                raise BadItemError(f"no line of {TOKENS} speaks of the image {shown(name)}")
             samples.append(_sample(images, name, tuple(texts[name].values())))
     items.report()
     return samples
@@ -90,6 +86,6 @@ def _listed(root: Path, split: str) -> Iterator[tuple[str, str]]:
 
 def _sample(images: DataFolder, name: str, texts: tuple[str, ...]) -> Sample:
     if not texts:
-        raise BadItemError(f"the image {name[:60]} has no caption")
+        raise BadItemError(f"the image {shown(name)} has no caption")
     media = {"image": Media(path=images.file(name))}
     return Sample(name, "captioning", "flickr30k", media, "", References(texts))

@@ -1,19 +1,12 @@
-"""ScienceQA's problems with an image come in; multiple-choice samples go out."""
+"""ScienceQA's problems with an image: multiple-choice questions."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datamodules.benchmarks.base import (
-    BadItemError,
-    BadItems,
-    BadPolicy,
-    DataFolder,
-    load_json,
-    need,
-    take,
-    take_text,
-)
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataFolder, need
+from datamodules.benchmarks.documents import load_json
+from datamodules.benchmarks.values import full_text, optional_text, shown, take, take_text, texts, whole
 from octavius.instruction.sample import Choice, Media, Sample
 
 LAYOUT = """\
@@ -44,14 +37,14 @@ def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Samp
     problems = load_json(problems_file, dict)
     splits = load_json(splits_file, dict)
     if not isinstance(splits.get(split), list):
-        raise ValueError(f"{splits_file} has no split '{split}'; it has {', '.join(sorted(splits))}")
+        raise ValueError(f"{splits_file} has no split '{split}'; it has {shown(sorted(splits))}")
     items = BadItems(bad, problems_file)
     samples = []
     for pid in splits[split]:
-        with items.guard(f"problem {pid!r:.40}"):
+        with items.guard(f"problem {shown(pid)}"):
             if not isinstance(pid, str) or pid not in problems:
                 raise BadItemError(f"listed in {splits_file.name}, but missing here")
-            if take(problems, pid, dict).get("image"):
+            if take(problems, full_text(pid, "its id"), dict).get("image") is not None:
                 samples.append(_sample(pid, problems[pid], split, folder))
     items.report()
     return samples
@@ -64,27 +57,16 @@ def _bare(gold: Any) -> Choice:
 def _sample(pid: str, problem: dict[str, object], split: str, folder: DataFolder) -> Sample:
     # Lists such as `minitest` and `trainval` draw from the three folders; the problem knows its own.
     home = take(problem, "split", str) if "split" in problem else split
-    path = folder.file(f"{home}/{pid}/{take(problem, 'image', str)}")
+    path = folder.file(f"{home}/{pid}/{take_text(problem, 'image')}")
     question = take_text(problem, "question")
-    hint = take(problem, "hint", str).strip() if problem.get("hint") else ""
-    if hint:
+    if hint := optional_text(problem, "hint"):
         question = f"{question}\nContext: {hint}"
     media = {"image": Media(path=path)}
-    topic = take(problem, "topic", str) if problem.get("topic") else ""
+    topic = optional_text(problem, "topic")
     return Sample(pid, "vqa", "scienceqa", media, question, _choice(problem), group=topic)
 
 
 def _choice(problem: dict[str, object]) -> Choice:
-    options = []
-    for option in take(problem, "choices", list):
-        if not isinstance(option, str) or not option.strip():
-            raise BadItemError(f"every choice should be a text, found {option!r:.60}")
-        options.append(option.strip())
-    if len(options) < 2:
-        raise BadItemError(f"a question needs at least 2 choices, found {len(options)}")
-    answer = take(problem, "answer", int)
-    if not 0 <= answer < len(options):
-        last = len(options) - 1
-        raise BadItemError(f"'answer' should be the index of a choice, 0 to {last}, found {answer}")
-    reason = take(problem, "solution", str).strip() if problem.get("solution") else ""
-    return Choice(tuple(options), answer, reason)
+    options = texts(problem, "choices", least=2)
+    answer = whole(take(problem, "answer", int), "'answer', the index of a choice,", 0, len(options) - 1)
+    return Choice(options, answer, optional_text(problem, "solution"))

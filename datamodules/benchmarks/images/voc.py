@@ -1,19 +1,12 @@
-"""A year folder of a PASCAL VOC devkit comes in; detection samples go out."""
+"""A year of a PASCAL VOC devkit: samples of detection."""
 
 import os
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from datamodules.benchmarks.base import (
-    BadItemError,
-    BadItems,
-    BadPolicy,
-    DataFolder,
-    need,
-    parse_xml,
-    pixel_box,
-    read_lines,
-)
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataFolder, need
+from datamodules.benchmarks.documents import content_of, parse_xml, read_lines
+from datamodules.benchmarks.values import parsed_flag, parsed_number, pixel_box, shown
 from octavius.instruction.sample import Boxes, LabelledBox, Media, Sample
 
 LAYOUT = """\
@@ -76,15 +69,15 @@ def _year_folder(root: Path) -> Path:
 def _name(line: str) -> str:
     words = line.split()
     if len(words) != 1:
-        raise BadItemError(f"expected the name of one image, found '{line[:60]}'; is it a list of one class?")
+        raise BadItemError(f"expected the name of one image, found {shown(line)}; is it a list of one class?")
     return words[0]
 
 
 def _document(file: Path) -> Element:
     try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise BadItemError(f"the annotation {file} cannot be read: {error.strerror}") from None
+        content = content_of(file)
+    except ValueError as error:
+        raise BadItemError(f"the annotation {error}") from None
     return parse_xml(content, str(file))
 
 
@@ -93,8 +86,9 @@ def _objects(document: Element, name: str, items: BadItems, difficult: bool) -> 
     width, height = _number(document, "size/width"), _number(document, "size/height")
     objects = []
     for index, element in enumerate(document.findall("object")):
-        ignored = element.findtext("difficult", "0").strip() == "1" and not difficult
         with items.guard(f"Annotations/{name}.xml object {index}"):
+            # Some objects, of other tasks than detection, have no such mark.
+            ignored = parsed_flag(element.findtext("difficult", "0"), "<difficult>") and not difficult
             # Official pixels count from 1 and the last one is included: 1..width is the whole image.
             left, top = _number(element, "bndbox/xmin") - 1, _number(element, "bndbox/ymin") - 1
             right, bottom = _number(element, "bndbox/xmax"), _number(element, "bndbox/ymax")
@@ -111,8 +105,4 @@ def _text(element: Element, path: str) -> str:
 
 
 def _number(element: Element, path: str) -> float:
-    text = _text(element, path)
-    try:
-        return float(text)
-    except ValueError:
-        raise BadItemError(f"expected a number in <{path.replace('/', '><')}>, found '{text[:60]}'") from None
+    return parsed_number(_text(element, path), f"in <{path.replace('/', '><')}>")

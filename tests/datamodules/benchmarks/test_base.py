@@ -8,20 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.benchmarks.base import (
-    BadItemError,
-    BadItems,
-    DataFolder,
-    DatasetNotFoundError,
-    checked_box,
-    load_json,
-    need,
-    numbers,
-    parse_xml,
-    pixel_box,
-    read_lines,
-    take,
-)
+from datamodules.benchmarks.base import BadItemError, BadItems, DataFolder, DatasetNotFoundError, need
+from datamodules.benchmarks.documents import load_json, parse_xml, read_lines
+from datamodules.benchmarks.values import checked_box, numbers, pixel_box, take
 
 Edges = tuple[float, float, float, float]
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.benchmarks import BENCHMARKS, DatasetNotFoundError, read
+from datamodules.benchmarks.base import LeftOutWarning
+from octavius.instruction.sample import References
 
 
 def write_captions(root: Path, images: list[int], captions: list[int]) -> Path:
@@ -34,11 +36,36 @@ def test_a_missing_root_is_one_clear_error(tmp_path: Path, name: str) -> None:
 
 
 def test_repeated_ids_are_refused(tmp_path: Path) -> None:
-    write_captions(tmp_path, [1, 2, 2, 3, 3], [1, 2, 3])
+    (tmp_path / "flickr30k-images").mkdir()
+    images = [
+        {"filename": name, "split": "test", "sentences": [{"raw": text}]}
+        for name, text in (("1.jpg", "A cat."), ("2.jpg", "A dog."), ("1.jpg", "A cow."))
+    ]
+    (tmp_path / "dataset_flickr30k.json").write_text(json.dumps({"images": images}))
     with pytest.raises(
-        ValueError, match=r"2 ids occur more than once under .*, the first is '2' \(2 times\)"
+        ValueError, match=r"sample '1\.jpg': its id occurs more than once in flickr30k, split 'test'"
     ):
-        read("coco_captioning", tmp_path, "val2017")
+        read("flickr30k", tmp_path, "test")
+    with pytest.warns(LeftOutWarning, match="1 bad item left out"):
+        samples = read("flickr30k", tmp_path, "test", bad="skip")
+    assert [sample.gold for sample in samples] == [References(("A cat.",)), References(("A dog.",))]
+
+
+def test_a_gold_that_no_answer_can_say_is_told_when_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "val2017").mkdir()
+    content = {
+        "images": [{"id": n, "file_name": f"{n}.jpg", "width": 4, "height": 4} for n in (1, 2)],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": n, "bbox": [0, 0, 2, 2], "iscrowd": 0} for n in (1, 2)
+        ],
+        "categories": [{"id": 1, "name": "light, red"}, {"id": 2, "name": "dog"}],
+    }
+    (tmp_path / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"sample '1'.*the label 'light, red' could not be read back"):
+        read("coco_detection", tmp_path, "val2017")
+    with pytest.warns(LeftOutWarning, match="1 bad item left out .*light, red"):
+        assert [sample.id for sample in read("coco_detection", tmp_path, "val2017", bad="skip")] == ["2"]
 
 
 def test_no_sample_is_an_error(tmp_path: Path) -> None:

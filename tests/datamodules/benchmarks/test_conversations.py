@@ -80,9 +80,9 @@ def test_the_place_holder_is_stripped(tmp_path: Path, asked: str) -> None:
 
 
 def test_without_an_image_it_is_text_only(tmp_path: Path) -> None:
-    plain = {"id": 4, "conversations": talk("What does <image> mean in SVG?", "A picture.")}
+    plain = {"id": 4, "conversations": talk("What does `<image>` mean in SVG?", "A picture.")}
     sample = only(tmp_path, plain)
-    assert (sample.media, sample.question) == ({}, "What does <image> mean in SVG?")
+    assert (sample.media, sample.question) == ({}, "What does `<image>` mean in SVG?")
     assert only(tmp_path, {**plain, "image": None}).media == {}
 
 
@@ -162,8 +162,8 @@ BAD = {
     "empty answer": (item("a", " "), r"the answer conversations\[1\] is empty"),
     "empty question": (item("<image>", "b"), "the question of turn 0 is empty"),
     "wrong order": (
-        item(conversations=[{"from": "gpt", "value": "b"}, {"from": "human", "value": "a"}]),
-        r"conversations\[0\] should be from 'human', found 'gpt'",
+        item(conversations=[{"from": "human", "value": "b"}, {"from": "human", "value": "a"}]),
+        r"conversations\[1\] should be from 'gpt', found 'human'",
     ),
     "twice the same": (
         item(conversations=[*talk("a", "b"), {"from": "gpt", "value": "c"}]),
@@ -183,11 +183,11 @@ BAD = {
     "many images": (item("a", "b", image=["1.jpg"]), r"'image' should be a text, found \['1.jpg'\]"),
     "place-holder inside": (
         item("see <image> here", "b"),
-        "expected <image> once, at an end of the question",
+        "expected <image> at an end of the question",
     ),
     "two place-holders": (
         item("<image>\na\n<image>", "b"),
-        "expected <image> once, at an end of the question",
+        "<image> stands 2 times, but an item has one image",
     ),
     "shows no image": (
         {"conversations": talk("<image>\na", "b")},
@@ -213,7 +213,10 @@ BAD = {
     "reversed": (detection(box_xml(("dog", (0.6, 0, 0.2, 1)))), "bad box: x1 = 0.6 is not left of x2 = 0.2"),
     "outside": (detection(box_xml(("dog", (0.6, 0, 1.01, 1)))), "bad box: an edge lies outside 0..1"),
     "in pixels": (detection(box_xml(("dog", (10, 20, 64, 48)))), "bad box: an edge lies outside 0..1"),
-    "not a number": (detection(box_xml(("dog", ("nan", 0, 1, 1)))), "bad box: an edge lies outside 0..1"),
+    "not a number": (
+        detection(box_xml(("dog", ("nan", 0, 1, 1)))),
+        "expected a number as a box edge, found 'nan'",
+    ),
 }
 
 

@@ -163,8 +163,12 @@ BAD: dict[str, tuple[str, Any, str]] = {
         item(label="car"),
         "'label' should be one of airplane, .* found 'car'",
     ),
-    "no captions": ("Caption_flickr30k", item(sentences=[]), "'sentences' is empty"),
-    "empty caption": ("Caption_flickr30k", item(sentences=["A", ""]), "'sentence' is empty"),
+    "no captions": (
+        "Caption_flickr30k",
+        item(sentences=[]),
+        "'sentences' should hold at least 1 text, found 0",
+    ),
+    "empty caption": ("Caption_flickr30k", item(sentences=["A", ""]), r"'sentences'\[1\] is empty"),
     "no boxes": ("Detection_VOC2012", item(object=[]), "'object' is empty"),
     "reversed box": (
         "Detection_VOC2012",
@@ -185,7 +189,7 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "answer beyond": (
         "VQA_SQAimage",
         item(gt_choice=2, gt_choices=["a", "b"]),
-        "should be the index of one of at least 2 'gt_choices', found 2 of 2",
+        "'gt_choice' should be 0 to 1, found 2",
     ),
     "other options": (
         "VQA_SQAimage",

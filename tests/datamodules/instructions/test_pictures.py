@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from datamodules.benchmarks.base import parse_xml
+from datamodules.benchmarks.documents import parse_xml
 from datamodules.instructions.annotation import Annotation, Thing, read_pictures
 from datamodules.instructions.pictures import (
     KINDS,

@@ -115,7 +115,7 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "no name": (classify(object_name=None), "'object_name' should be a text, found None"),
     "an empty name": (classify(object_name=" "), "'object_name' is empty"),
-    "no object": (classify(object_id=None), "'object_id' should be a number or a text, found None"),
+    "no object": (classify(object_id=None), "'object_id' should be a whole number or a text, found None"),
     "an unknown object": (classify(object_id=9), f"object 9 of {SCENE} has no features .*9-coffee_table.npy"),
     "an unknown scene": (
         item("VQA3D", "a", "b", scene_id="scene9"),

@@ -147,7 +147,7 @@ def test_objects_that_stand_twice(tmp_path: Path) -> None:
 
 OBJECTS = {
     "unknown": ({}, "9", rf"{NAME} has no object '9'; it has 0, 1, 2$"),
-    "of no segment": ({"segments": []}, "1", f"object 1 of {NAME} has no segment"),
+    "of no segment": ({"segments": []}, "1", f"object 1 of {NAME} has no extent: no segment"),
     "of a segment that is not there": (
         {"segments": [101, 55]},
         "1",
@@ -156,7 +156,7 @@ OBJECTS = {
     "flat": (
         {"segments": [7]},
         "1",
-        f"object 1 of {NAME} has a bad box around its 1 points: its size along x is 0",
+        f"object 1 of {NAME} has no extent around its 1 points: its size along x is 0",
     ),
 }
 
@@ -212,7 +212,7 @@ SCANS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "segments that are no numbers": (
         put(SEGMENTS, segIndices=["1"] * 25),
-        "the segIndices in .*segs.json should be whole numbers, found '1'",
+        "the segIndices in .*segs.json should be whole numbers of 0 to .*, found '1'",
     ),
     "segments without their key": (write(SEGMENTS, "{}"), "segs.json: the key 'segIndices' is missing"),
     "damaged segments": (

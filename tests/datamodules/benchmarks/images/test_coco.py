@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
 
-from datamodules.benchmarks.base import DatasetNotFoundError
-from datamodules.benchmarks.images.coco import read_captioning, read_detection
+from datamodules.benchmarks.base import DatasetNotFoundError, LeftOutWarning
+from datamodules.benchmarks.images.coco import read_captioning, read_crowds, read_detection
 from octavius.instruction.sample import Boxes, LabelledBox, Media, References, Sample
 from tests.datamodules.benchmarks.bad_items import kept
 
@@ -26,7 +26,7 @@ IMAGES = [
 CATEGORIES = [{"id": 1, "name": "person"}, {"id": 67, "name": "dining table"}]
 
 
-def box(image: int, category: int, bbox: list[Any], crowd: int = 0, number: int = 1) -> Content:
+def box(image: int, category: int, bbox: list[Any], crowd: object = 0, number: int = 1) -> Content:
     return {
         "id": number,
         "image_id": image,
@@ -106,7 +106,9 @@ def test_any_scene_comes_back(tmp_path_factory: pytest.TempPathFactory, scenes: 
         content["images"].append({"id": key, "file_name": f"{key}.jpg", "width": width, "height": height})
         for category, x, y, w, h in objects:
             pixels = [x * width, y * height, w * width, h * height]
-            content["annotations"].append(box(key, category["id"], pixels))
+            content["annotations"].append(
+                box(key, category["id"], pixels, number=len(content["annotations"]))
+            )
             expected.setdefault(str(key), []).append((category["name"], (x, y, x + w, y + h)))
     samples = read_detection(write(tmp_path_factory.mktemp("coco"), "instances", content), "train2017")
     assert [sample.id for sample in samples] == list(expected)
@@ -166,7 +168,6 @@ BAD_INSTANCES = {
         change("annotations", 0, bbox=[5, 5, -2, 3]),
         r"annotations\[0\].*x1 = 0.5 is not left of x2",
     ),
-    "zero size": (change("annotations", 0, bbox=[5, 5, 2, 0]), r"annotations\[0\].*y1 = 0.5 is not above y2"),
     "outside": (
         change("annotations", 0, bbox=[5, 5, 9, 3]),
         r"annotations\[0\].*pixels \[5, 5, 14, 8\].*10 x 10",
@@ -183,6 +184,28 @@ BAD_INSTANCES = {
         change("annotations", 0, category_id=99),
         "category_id 99 is not among the file's categ",
     ),
+    "crowd as a text": (change("annotations", 0, iscrowd="0"), "'iscrowd' should be 0 or 1, found '0'"),
+    "crowd of another kind": (
+        change("annotations", 0, iscrowd="zz"),
+        "'iscrowd' should be 0 or 1, found 'zz'",
+    ),
+    "crowd without a number": (
+        change("annotations", 0, iscrowd=float("nan")),
+        "'iscrowd' should be 0 or 1, found nan",
+    ),
+    "two crowds": (change("annotations", 0, iscrowd=2), "'iscrowd' should be 0 or 1, found 2"),
+    "null for a crowd": (change("annotations", 0, iscrowd=None), "'iscrowd' should be 0 or 1, found None"),
+    "an id as a text": (
+        change("annotations", 0, image_id="3"),
+        "'image_id' should be a whole number, found '3'",
+    ),
+    "a negative id": (change("annotations", 0, id=-1), "'id' should be 0 to"),
+    "width as a text": (change("images", 1, width="10"), "'width' should be a whole number, found '10'"),
+    "half a pair": (
+        change("images", 1, file_name="\ud800.jpg"),
+        "'file_name' holds half of a surrogate pair",
+    ),
+    "a name too long": (change("images", 1, file_name="a" * 300), "longer than the 255 bytes"),
     "a list for a record": (
         lambda content: content["annotations"].insert(0, []),
         r"annotations\[0\]: expected an",
@@ -211,6 +234,52 @@ def test_bad_instances(tmp_path: Path, case: str) -> None:
         samples = read_detection(tmp_path, "train2017", bad="skip")
     kept = ["7", "3"] if case == "a list for a record" else ["7"]
     assert [sample.id for sample in samples] == kept
+
+
+def test_boxes_without_an_area_are_left_out_and_told_as_the_official_file_has_them(tmp_path: Path) -> None:
+    content = instances()
+    content["annotations"].append(
+        box(7, 1, [296.65 / 16, 18.33, 1.03, 0.0], number=918)
+    )  # as in image 200365
+    content["annotations"].append(box(5, 1, [1, 1, 0, 0], number=2206849))
+    write(tmp_path, "instances", content)
+    with pytest.warns(
+        LeftOutWarning, match="2 items with a blemish that official files have left out"
+    ) as told:
+        samples = read_detection(tmp_path, "train2017")
+    write(tmp_path, "instances", instances())
+    assert samples == read_detection(tmp_path, "train2017")
+    [warning] = told
+    assert isinstance(warning.message, LeftOutWarning)
+    assert [reason.what for reason in warning.message.reasons] == [
+        "the box of annotation 918 has no area: 1.03 x 0 pixels",
+        "the box of annotation 2206849 has no area: 0 x 0 pixels",
+    ]
+
+
+def test_an_annotation_that_stands_twice_is_one(tmp_path: Path) -> None:
+    content = instances()
+    content["annotations"].append(dict(content["annotations"][0]))
+    write(tmp_path, "instances", content)
+    with pytest.raises(ValueError, match=r"annotations\[5\]: the annotation of id 1 stands twice"):
+        read_detection(tmp_path, "train2017")
+
+
+def test_an_image_or_a_category_that_stands_twice_is_told(tmp_path: Path) -> None:
+    content = instances()
+    write(tmp_path, "instances", {**content, "images": [*IMAGES, {**IMAGES[0], "width": 80}]})
+    with pytest.raises(ValueError, match=r"images\[3\]: the id 7 stands twice among the images"):
+        read_detection(tmp_path, "train2017")
+    write(tmp_path, "instances", {**content, "categories": [*CATEGORIES, {"id": 1, "name": "dog"}]})
+    with pytest.raises(ValueError, match=r"categories\[2\]: the id 1 is that of the category 'person' too"):
+        read_detection(tmp_path, "train2017")
+
+
+def test_crowds_are_told_by_the_same_mark(tmp_path: Path) -> None:
+    content = instances()
+    content["annotations"] += [[], box(7, 67, [0, 0, 1, 1], crowd="1"), {"category_id": []}]
+    write(tmp_path, "instances", content)
+    assert read_crowds(tmp_path, "train2017") == {"7": {"person"}, "5": {"person"}}
 
 
 def test_an_empty_caption_is_bad(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_lists_may_lie_with_flickr30k_entities_and_pictures_in_a_folder_of_anoth
 BAD_IMAGES = {
     "not an image": ("text", "expected an object with the key 'split'"),
     "no split": (image("a.jpg", " ", ["A."]), "'split' is empty"),
-    "no captions": (image("a.jpg", "test", []), "the image a.jpg has no caption"),
+    "no captions": (image("a.jpg", "test", []), "the image 'a.jpg' has no caption"),
     "no raw caption": (
         image("a.jpg", "test", ["A."], sentences=[{"tokens": []}]),
         "the key 'raw' is missing",
@@ -109,13 +109,13 @@ def test_bad_lines(tmp_path: Path, case: str) -> None:
 def test_a_listed_image_without_captions_is_bad(tmp_path: Path) -> None:
     write_tokens(tmp_path)
     (tmp_path / "test.txt").write_text("77\n4930000000\n")
-    message = r"test.txt line 1: no line of results_20130124\.token speaks of the image 77\.jpg"
+    message = r"test.txt line 1: no line of results_20130124\.token speaks of the image '77\.jpg'"
     [left] = kept(read_tokens, tmp_path, "test", message)
     assert left.id == "4930000000.jpg"
 
 
 def test_an_unknown_split_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has no split 'dev'; it has test, train"):
+    with pytest.raises(ValueError, match=r"has no split 'dev'; it has \['test', 'train'\]"):
         read(write_json(tmp_path), "dev")
     with pytest.raises(DatasetNotFoundError, match=r"dev\.txt and flickr30k_entities/dev\.txt not found"):
         read_tokens(write_tokens(tmp_path), "dev")

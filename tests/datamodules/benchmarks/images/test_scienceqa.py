@@ -80,10 +80,10 @@ BAD = {
     "no question": (drop("question"), "the key 'question' is missing"),
     "empty question": (lambda p: p.update(question=" "), "'question' is empty"),
     "no choices": (drop("choices"), "the key 'choices' is missing"),
-    "one choice": (lambda p: p.update(choices=["a"]), "needs at least 2 choices, found 1"),
-    "empty choice": (lambda p: p.update(choices=["a", ""]), "every choice should be a text, found ''"),
-    "answer too high": (lambda p: p.update(answer=2), "the index of a choice, 0 to 1, found 2"),
-    "answer below": (lambda p: p.update(answer=-1), "the index of a choice, 0 to 1, found -1"),
+    "one choice": (lambda p: p.update(choices=["a"]), "'choices' should hold at least 2 texts, found 1"),
+    "empty choice": (lambda p: p.update(choices=["a", ""]), r"'choices'\[1\] is empty"),
+    "answer too high": (lambda p: p.update(answer=2), "the index of a choice, should be 0 to 1, found 2"),
+    "answer below": (lambda p: p.update(answer=-1), "the index of a choice, should be 0 to 1, found -1"),
     "answer a letter": (lambda p: p.update(answer="B"), "'answer' should be a whole number, found 'B'"),
     "escape": (
         lambda p: p.update(image="../../../a.png"),
@@ -124,7 +124,9 @@ def test_a_listed_problem_must_exist(tmp_path: Path) -> None:
 
 def test_an_unknown_split_is_told(tmp_path: Path) -> None:
     write(tmp_path, {"4": problem()}, test=["4"], minitest=["4"])
-    with pytest.raises(ValueError, match=r"pid_splits\.json has no split 'dev'; it has minitest, test"):
+    with pytest.raises(
+        ValueError, match=r"pid_splits\.json has no split 'dev'; it has \['minitest', 'test'\]"
+    ):
         read(tmp_path, "dev")
 
 

@@ -153,7 +153,10 @@ BAD_OBJECTS = {
         obj("cat", (1, 1, 15, 20)),
         r"object 0: bad box: .*outside.*pixels \[0, 0, 15, 20\].*10 x 20",
     ),
-    "not a number": (obj("cat", ("nan", 1, 9, 9)), "object 0: bad box: .*nan"),
+    "not a number": (
+        obj("cat", ("nan", 1, 9, 9)),
+        "object 0: expected a number in <bndbox><xmin>, found 'nan'",
+    ),
     "a word": (obj("cat", ("left", 1, 9, 9)), "object 0: expected a number in <bndbox><xmin>, found 'left'"),
     "no name": (obj(" ", (1, 1, 9, 9)), "object 0: <name> is missing or empty in <object>"),
     "no box": (

@@ -1,0 +1,210 @@
+"""Values of annotation files, each checked for its kind: returned typed, or refused with what was found.
+
+JSON, XML and tables hold what their writers put there: `"0"` for 0, `true` for 1, NaN for a width, a list for a text.
+Every reader takes its values through these functions, so that nothing is taken for what it looks like. Texts are
+encodable in UTF-8: half of a surrogate pair, which JSON can spell, would end a run when a table is written.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from reprlib import Repr
+from typing import TypeVar
+
+from datamodules.benchmarks.base import BadItemError
+from octavius.boxes import Box, clip, normalise, problem
+
+T = TypeVar("T")
+
+PIXELS_OUTSIDE = 2.0  # official annotations overshoot the image by rounding, never by more than this
+
+LARGEST = 2**53
+"""Whole numbers above it are no numbers of official files, and not exact as floats."""
+
+KIND_WORDS = {
+    str: "a text",
+    int: "a whole number",
+    list: "a list",
+    dict: "an object",
+    object: "a number or a text",
+}
+
+_short = Repr()
+_short.maxstring = _short.maxlong = _short.maxother = 60
+_short.maxlevel = 3
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
+
+
+def shown(value: object) -> str:
+    r"""A value for a message, however large or deep it is.
+
+    >>> shown([[[[["deep"]]]]]), shown("a\ud800")
+    ('[[[[...]]]]', "'a\\ud800'")
+    """
+    return _short.repr(value)
+
+
+def kind_word(kind: type) -> str:
+    """A JSON type in words."""
+    return KIND_WORDS.get(kind, kind.__name__)
+
+
+def take(record: object, key: str, kind: type[T]) -> T:
+    """The value under a key of a JSON object, when it is there and of that kind."""
+    if not isinstance(record, dict):
+        raise BadItemError(f"expected an object with the key '{key}', found {shown(record)}")
+    if key not in record:
+        raise BadItemError(f"the key '{key}' is missing; found the keys {shown(sorted(map(str, record)))}")
+    value = record[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise BadItemError(f"'{key}' should be {kind_word(kind)}, found {shown(value)}")
+    if isinstance(value, str):
+        text(value, f"'{key}'")
+    return value
+
+
+def text(value: object, what: str) -> str:
+    """A text without white space at its ends, which may leave nothing.
+
+    Args:
+        value: what a file holds.
+        what: its name in the message.
+    """
+    if not isinstance(value, str):
+        raise BadItemError(f"{what} should be a text, found {shown(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise BadItemError(
+            f"{what} holds half of a surrogate pair at character {error.start}, which is no text: {shown(value)}"
+        ) from None
+    return value.strip()
+
+
+def full_text(value: object, what: str) -> str:
+    """A text that holds something, without white space at its ends."""
+    found = text(value, what)
+    if not found:
+        raise BadItemError(f"{what} is empty")
+    return found
+
+
+def take_text(record: object, key: str) -> str:
+    """The text under a key of a JSON object, without white space at its ends, when any is left."""
+    return full_text(take(record, key, str), f"'{key}'")
+
+
+def optional_text(record: dict[str, object], key: str) -> str:
+    """The text under a key of a JSON object; empty where the key is missing, null or blank."""
+    return "" if record.get(key) is None else text(record[key], f"'{key}'")
+
+
+def texts(record: object, key: str, least: int = 1) -> tuple[str, ...]:
+    """The list of texts under a key of a JSON object: so many at least, none of them empty."""
+    found = take(record, key, list)
+    if len(found) < least:
+        raise BadItemError(
+            f"'{key}' should hold at least {least} text{'s' if least > 1 else ''}, found {len(found)}"
+        )
+    return tuple(full_text(value, f"'{key}'[{index}]") for index, value in enumerate(found))
+
+
+def whole(value: object, what: str, least: int = 0, most: int = LARGEST) -> int:
+    """A whole number of a range; true and 1.0 are none."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadItemError(f"{what} should be a whole number, found {shown(value)}")
+    if not least <= value <= most:
+        raise BadItemError(f"{what} should be {least} to {most}, found {shown(value)}")
+    return value
+
+
+def flag(value: object, what: str) -> bool:
+    """A yes or no: 0, 1, false or true."""
+    if not isinstance(value, bool) and (not isinstance(value, int) or value not in (0, 1)):
+        raise BadItemError(f"{what} should be 0 or 1, found {shown(value)}")
+    return bool(value)
+
+
+def parsed_flag(written: str, what: str) -> bool:
+    """The yes or no that a text of a table or an XML file is: 0 or 1."""
+    if written.strip() not in ("0", "1"):
+        raise BadItemError(f"{what} should be 0 or 1, found {shown(written)}")
+    return written.strip() == "1"
+
+
+def identity(value: object, what: str) -> str:
+    """An id, which is a whole number or a text; 1 and "1" are the same id."""
+    if isinstance(value, str):
+        return full_text(value, what)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadItemError(f"{what} should be a whole number or a text, found {shown(value)}")
+    return str(value)
+
+
+def object_number(value: object, what: str) -> str:
+    """The number of an object, which official files hold as a number or as a text of digits."""
+    digits = text(value, what) if isinstance(value, str) else repr(value) if type(value) is int else ""
+    if not re.fullmatch(r"[0-9]{1,15}", digits, re.ASCII):
+        raise BadItemError(f"{what} should be the number of an object, found {shown(value)}")
+    return str(int(digits))
+
+
+def printable(name: str) -> str:
+    r"""The name of a file or folder as a text; bytes in it that are not UTF-8 become escapes.
+
+    >>> printable("caf\udce9")
+    'caf\\xe9'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def parsed_number(written: str, what: str) -> float:
+    """The number that a text of a table or an XML file is; `nan`, `inf` and `1_0` are none."""
+    if not _NUMBER.fullmatch(written.strip()):
+        raise BadItemError(f"expected a number {what}, found {shown(written)}")
+    number = float(written)
+    if not math.isfinite(number):
+        raise BadItemError(f"expected a finite number {what}, found {shown(written)}")
+    return number
+
+
+def numbers(values: Sequence[object], count: int) -> tuple[float, ...]:
+    """The values as floats, when they are that many finite numbers."""
+    if len(values) != count:
+        raise BadItemError(f"expected {count} numbers, found {len(values)}: {shown(list(values[:10]))}")
+    floats = []
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise BadItemError(f"expected a number, found {shown(value)}")
+        number = float(value) if abs(value) < 1e300 else math.inf
+        if not math.isfinite(number):
+            raise BadItemError(f"expected a finite number, found {shown(value)}")
+        floats.append(number)
+    return tuple(floats)
+
+
+def checked_box(box: Box, tolerance: float) -> Box:
+    """A box of fractions clipped to the image, when it is outside by no more than the tolerance."""
+    inside = clip(box)
+    reason = problem(box, tolerance) or problem(inside)
+    if reason:
+        raise BadItemError(f"bad box: {reason}")
+    return inside
+
+
+def pixel_box(edges: Sequence[float], width: float, height: float) -> Box:
+    """Pixel edges (x1, y1, x2, y2) as a box of fractions, clipped when slightly outside the image."""
+    if width <= 0 or height <= 0:
+        raise BadItemError(f"the image size should be positive, found {width:g} x {height:g}")
+    limits = (width, height, width, height)
+    reason: str | None = f"an edge lies more than {PIXELS_OUTSIDE:g} pixels outside the image"
+    if all(
+        -PIXELS_OUTSIDE <= edge <= limit + PIXELS_OUTSIDE for edge, limit in zip(edges, limits, strict=True)
+    ):
+        box = clip(normalise(edges, width, height))
+        reason = problem(box)
+        if reason is None:
+            return box
+    shown = ", ".join(f"{edge:g}" for edge in edges)
+    raise BadItemError(f"bad box: {reason} (pixels [{shown}] in an image of {width:g} x {height:g})")
