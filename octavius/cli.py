@@ -48,6 +48,7 @@ from octavius.demo import predict
 from octavius.errors import message, nearest, readable
 from octavius.export import export
 from octavius.instruction.batch import Processor
+from octavius.interference import report as lab
 from octavius.loading import matching
 from octavius.plan.report import report, split_words
 from octavius.precision import affordable
@@ -70,6 +71,7 @@ commands:
   score      predictions again, without a model                octavius score runs/benchmarks/voc2012.jsonl
   predict    answer a question about an image or a cloud       octavius predict --image x.png --question "..."
   plan       memory, steps and time of a training              octavius plan --config paper/2d.yaml --gpus 8
+  interference  what tasks and experts do to each other       octavius interference --ckpt last.ckpt
   compare    the same training in variants, with seeds         octavius compare --config 2d.yaml --arms ...
   export     a fixed routing as plain weights, or as LoRA      octavius export --question "..." --format peft --out x
   import     a checkpoint from published weights or a LoRA     octavius import FILE --config 2d.yaml --out start.ckpt
@@ -232,13 +234,15 @@ def run(words: list[str]) -> None:
         run_stage(command, options)
     elif command == "import":
         run_import(options)
+    elif command == "interference":
+        run_interference(options)
     elif command in TAKERS:
         TAKERS[command](options)
     elif command == "plan":
         own, rest = split_words(options)
         print(report(parse(Parsed, "plan", rest).config, own))
     else:
-        known = (*STAGES, *FUNCTIONS, "import", *TAKERS, "plan")
+        known = (*STAGES, *FUNCTIONS, "import", "interference", *TAKERS, "plan")
         raise ValueError(
             f"there is no command '{command}'{nearest(command, known)}; commands are {', '.join(known)}"
         )
@@ -324,6 +328,20 @@ def run_import(words: Sequence[str]) -> None:
     print(
         f"{shown(options.out)}: {taken}\nnext: octavius fit --ckpt {named(options.out)}, or test, or predict"
     )
+
+
+def run_interference(words: Sequence[str]) -> None:
+    """Measures a checkpoint on the training samples of its configuration, and writes a page about it."""
+    options, rest = lab.parser().parse_known_args(list(words))
+    cli = prepare("interference", rest)
+    if cli.config["ckpt"] is None or not isinstance(cli.model, OctaviusModule):
+        raise ValueError("name a checkpoint of an OctaviusModule, such as --ckpt last.ckpt")
+    path = find_checkpoint(cli.config["ckpt"])
+    cli.model.load_state_dict(matching(path, cli.model)["state_dict"], strict=False)
+    cli.model.to(cli.trainer.strategy.root_device)
+    found = lab.measure(cli.model, cli.datamodule, options.samples)
+    print(lab.write(found, options.out, f"{shown(path)}"))
+    print(f"page and tables: {shown(options.out)}")
 
 
 def say_where(trainer: L.Trainer, checkpoint: Path | None) -> None:

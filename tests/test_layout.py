@@ -41,6 +41,7 @@ LEVELS = {
     "report": 7,
     "plan": 7,
     "compare": 7,
+    "interference": 7,
     "export": 7,
     "imports": 7,
     "cli": 8,

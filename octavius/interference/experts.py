@@ -1,0 +1,124 @@
+"""What each expert is for: answer losses without it and with it alone, and how alike the experts' updates are."""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from octavius.instruction.batch import Batch
+from octavius.lora_moe.gates.base import Asked, Choice, Gate
+from octavius.lora_moe.layer import LoRAMoELinear
+from octavius.model import Octavius
+
+Change = Callable[[Tensor], Tensor]
+"""Other gate weights (B, E) for given ones."""
+
+
+def without(expert: int) -> Change:
+    """Weights without one expert, the others brought to the same sum; equal shares where nothing is left.
+
+    >>> without(0)(torch.tensor([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]]))
+    tensor([[0.0000, 0.5000, 0.5000],
+            [0.0000, 0.5000, 0.5000]])
+    """
+
+    def change(weights: Tensor) -> Tensor:
+        off = torch.arange(weights.shape[1], device=weights.device) == expert
+        left = weights.masked_fill(off, 0.0)
+        empty = left.sum(1, keepdim=True) == 0
+        left = torch.where(empty & ~off, 1.0, left)
+        return left / left.sum(1, keepdim=True) * weights.sum(1, keepdim=True)
+
+    return change
+
+
+def only(expert: int) -> Change:
+    """All weight on one expert."""
+
+    def change(weights: Tensor) -> Tensor:
+        return F.one_hot(torch.full((len(weights),), expert, device=weights.device), weights.shape[1]).to(
+            weights
+        )
+
+    return change
+
+
+class ChangedGate(Gate):
+    """A gate whose weights are changed before any layer sees them."""
+
+    def __init__(self, gate: Gate, change: Change) -> None:
+        super().__init__(gate.experts)
+        self.gate, self.change = gate, change
+
+    def choices(self, asked: Asked) -> list[Choice]:
+        """What the gate chose, with other weights."""
+        return [one._replace(weights=self.change(one.weights)) for one in self.gate.choices(asked)]
+
+
+@torch.no_grad()
+def losses_with(model: Octavius, batches: Sequence[Batch], change: Change | None = None) -> Tensor:
+    """Mean loss per answer token of each sample, (N,), with the gate's own weights or with changed ones.
+
+    Args:
+        model: with one gate for all layers when weights are to be changed.
+        batches: with answers, padded on the right.
+        change: other weights for the gate's own.
+    """
+    was_training, gate = model.training, model.gate
+    if change is not None:
+        assert gate is not None
+        model.gate = ChangedGate(gate, change)
+    model.eval()
+    found = []
+    try:
+        for batch in batches:
+            out = model(batch)
+            losses, rows = out.losses.cpu(), out.rows.cpu()
+            count = torch.bincount(rows, minlength=len(batch)).clamp(min=1)
+            found.append(torch.zeros(len(batch)).index_add(0, rows, losses) / count)
+    finally:
+        model.gate = gate
+        model.train(was_training)
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def weights_of(model: Octavius, batches: Sequence[Batch]) -> Tensor:
+    """Gate weights of each sample, (N, E); means where layers or tokens have their own."""
+    was_training = model.training
+    model.eval()
+    found = []
+    for batch in batches:
+        gate = model(batch).gate
+        assert gate is not None
+        found.append(gate.float().cpu())
+    model.train(was_training)
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def similarity(model: Octavius) -> pd.DataFrame:
+    """Cosine of the experts' updates B A in each adapted layer: rows with layer, expert, other and cosine.
+
+    The updates (D_out, D) are never made: their inner product is the sum over B_i^T B_j times A_i A_j^T, both of
+    rank x rank.
+    """
+    rows = []
+    for name, layer in model.decoder.lm.named_modules():
+        if not isinstance(layer, LoRAMoELinear):
+            continue
+        ups = layer.lora_B.float().unflatten(1, (layer.experts, -1)).transpose(0, 1)
+        downs = layer.lora_A.float()
+        downs = (
+            downs.expand(layer.experts, -1, -1) if layer.shared_a else downs.unflatten(0, (layer.experts, -1))
+        )
+        inner = torch.einsum("ior,jos,ird,jsd->ij", ups, ups, downs, downs).cpu()
+        norms = inner.diagonal().clamp(min=0).sqrt()
+        for expert in range(layer.experts):
+            for other in range(expert):
+                scale = float(norms[expert] * norms[other])
+                cosine = float(inner[expert, other]) / scale if scale > 0 else float("nan")
+                rows.append({"layer": name, "expert": other, "other": expert, "cosine": cosine})
+    return pd.DataFrame(rows, columns=["layer", "expert", "other", "cosine"])

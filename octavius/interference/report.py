@@ -1,0 +1,227 @@
+"""`octavius interference`: a page of figures and tables about a checkpoint, made without training.
+
+| file | what it says |
+| --- | --- |
+| `gradients.csv` | cosine of each pair of tasks' gradients in each adapted layer |
+| `routing.csv` | of each task: samples, mean weight of each expert, entropy, margin, stability under paraphrase |
+| `experts.csv` | answer loss of each task with the gate's weights, without expert e, with expert e alone |
+| `similarity.csv` | cosine of the experts' updates B A in each layer |
+| `interference.png` | all of it on one page |
+"""
+
+import argparse
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from octavius.files import replacing
+from octavius.instruction.batch import Batch, Processor
+from octavius.instruction.sample import Sample
+from octavius.interference.experts import losses_with, only, similarity, weights_of, without
+from octavius.interference.gradients import cosines, gradients_of
+from octavius.interference.picture import draw
+from octavius.lora_moe.gates.base import Gate
+from octavius.tasks import TASKS
+from octavius.training import OctaviusModule
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command; any other is one of `octavius fit`."""
+    made = argparse.ArgumentParser(
+        prog="octavius interference",
+        description="Measure a checkpoint without training: gradients of the tasks on the adapters, what the gate "
+        "chooses, and what each expert is for. Works for a plain LoRA too.",
+        epilog="example: octavius interference --ckpt last.ckpt --samples 64",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    made.add_argument("--samples", type=int, default=32, help="samples of each training set (default: 32)")
+    made.add_argument(
+        "--out", type=Path, default=Path("runs/interference"), help="folder of the page and its tables"
+    )
+    return made
+
+
+class Sets(Protocol):
+    """What is asked of a data module."""
+
+    def train_sets(self) -> Sequence[Any]:
+        """Training sets, with their `samples`."""
+        ...
+
+    def prepare_data(self) -> None:
+        """Makes what is not there yet."""
+        ...
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What was measured.
+
+    Attributes:
+        gradients: see `cosines`.
+        routing: a row a task; empty without a gate.
+        experts: a row a task, a column a change of the weights; empty without a gate.
+        similarity: see there.
+    """
+
+    gradients: pd.DataFrame
+    routing: pd.DataFrame
+    experts: pd.DataFrame
+    similarity: pd.DataFrame
+
+
+def measure(module: OctaviusModule, data: Sets, samples: int, batch_size: int = 8) -> Lab:
+    """Measures a model on training samples of each training set.
+
+    Args:
+        module: the model.
+        data: its data module.
+        samples: of each training set, evenly spaced in it.
+        batch_size: samples that are run at once.
+
+    Raises:
+        ValueError: the model has no adapters, or less than one sample is asked for.
+    """
+    if module.model.lora is None:
+        raise ValueError("this model is trained whole: the lab looks at adapters, which `lora` makes")
+    if samples < 1:
+        raise ValueError(f"--samples {samples}: at least one sample of each training set is needed")
+    data.prepare_data()
+    sources = named_sources(data, samples)
+    processor, device = module.processor, module.device
+    module.model.prepare(lambda: [sample for own in sources.values() for sample in own], device)
+    batches = {
+        name: [batch.to(device) for batch in answered(held, processor, batch_size)]
+        for name, held in sources.items()
+    }
+    gradients = cosines({name: gradients_of(module.model, own) for name, own in batches.items()})
+    gate = module.model.gate
+    if gate is None:
+        return Lab(gradients, pd.DataFrame(), pd.DataFrame(), similarity(module.model))
+    weights = {name: weights_of(module.model, own) for name, own in batches.items()}
+    paraphrased = {
+        name: weights_of(
+            module.model,
+            [batch.to(device) for batch in answered(held, processor, batch_size, unseen=True)],
+        )
+        for name, held in sources.items()
+    }
+    return Lab(
+        gradients,
+        routing_table(weights, paraphrased),
+        expert_table(module, batches, gate),
+        similarity(module.model),
+    )
+
+
+def named_sources(data: Sets, samples: int) -> dict[str, list[Sample]]:
+    """Samples of each training set, by a name that tells the sets apart."""
+    held = [
+        [item.samples[index * len(item.samples) // count] for index in range(count)]
+        for item in data.train_sets()
+        if (count := min(samples, len(item.samples)))
+    ]
+    tasks = [own[0].task for own in held]
+    found: dict[str, list[Sample]] = {}
+    for task, own in zip(tasks, held, strict=True):
+        name = task if tasks.count(task) == 1 else own[0].benchmark
+        found[name if name not in found else f"{name} ({len(found)})"] = own
+    return found
+
+
+def answered(
+    samples: Sequence[Sample], processor: Processor, batch_size: int, unseen: bool = False
+) -> Iterator[Batch]:
+    """Batches with the right answers; `unseen` asks in wordings that training never has, where the task has some."""
+    for start in range(0, len(samples), batch_size):
+        examples = []
+        for sample in samples[start : start + batch_size]:
+            task, rng = TASKS[sample.task], random.Random(f"interference/{sample.id}")
+            examples.append(
+                processor.example(sample, task.question(sample, rng, unseen), task.answer(sample, rng))
+            )
+        yield processor.collate(examples)
+
+
+def routing_table(weights: Mapping[str, Tensor], paraphrased: Mapping[str, Tensor]) -> pd.DataFrame:
+    """A row a task: mean weights, mean entropy, margin, and how often a paraphrase keeps the first expert.
+
+    The column `told_by_task` has in each row the mutual information of task and expert over all tasks, in nats, with
+    each task counting alike: the entropy of the mean weights less the mean of the tasks' entropies.
+    """
+    rows = {}
+    for task, table in weights.items():
+        best = table.topk(min(2, table.shape[1]), dim=1).values
+        margin = best[:, 0] - best[:, 1] if best.shape[1] > 1 else best[:, 0]
+        rows[task] = {
+            "samples": len(table),
+            **{f"expert_{expert}": float(weight) for expert, weight in enumerate(table.mean(0))},
+            "entropy": float(entropy(table).mean()),
+            "margin": float(margin.mean()),
+            "stable_under_paraphrase": float((table.argmax(1) == paraphrased[task].argmax(1)).float().mean()),
+        }
+    means = torch.stack([table.mean(0) for table in weights.values()])
+    told = float(entropy(means.mean(0)) - entropy(means).mean())
+    return pd.DataFrame.from_dict(rows, orient="index").assign(told_by_task=told).rename_axis("task")
+
+
+def entropy(weights: Tensor) -> Tensor:
+    """Entropy in nats of the shares of weights (..., E), (...)."""
+    return torch.special.entr(weights / weights.sum(-1, keepdim=True)).sum(-1)
+
+
+def expert_table(module: OctaviusModule, batches: Mapping[str, Sequence[Batch]], gate: Gate) -> pd.DataFrame:
+    """Mean answer loss of each task: as routed, without each expert, with each expert alone; empty by depth."""
+    if gate.by_depth:
+        return pd.DataFrame()
+    changes = {"routed": None}
+    changes |= {f"without_{expert}": without(expert) for expert in range(gate.counts[0])}  # type: ignore[dict-item]
+    changes |= {f"only_{expert}": only(expert) for expert in range(gate.counts[0])}  # type: ignore[dict-item]
+    return pd.DataFrame(
+        {
+            name: {
+                task: float(losses_with(module.model, own, change).mean()) for task, own in batches.items()
+            }
+            for name, change in changes.items()
+        }
+    ).rename_axis("task")
+
+
+def write(lab: Lab, out: Path, title: str) -> str:
+    """Writes the tables and the page, and gives a summary to print."""
+    tables = {"gradients": lab.gradients, "similarity": lab.similarity}
+    tables |= {"routing": lab.routing, "experts": lab.experts}
+    for name, table in tables.items():
+        if not table.empty:
+            with replacing(out / f"{name}.csv") as partial:
+                table.to_csv(partial, index=table.index.name is not None, float_format="%.6f")
+    with replacing(out / "interference.png") as partial:
+        draw(lab.gradients, lab.routing, lab.experts, lab.similarity, title).savefig(partial)
+    return summary(lab)
+
+
+def summary(lab: Lab) -> str:
+    """The main figures in a few lines."""
+    pairs = lab.gradients.groupby(["task", "other"])["cosine"].mean().dropna()
+    lines = []
+    if not pairs.empty:
+        share, worst = (lab.gradients["cosine"].dropna() < 0).mean(), pairs.idxmin()
+        lines.append(f"gradients against each other: {share:.0%} of the pairs of tasks over all layers")
+        lines.append(f"most against each other: {worst[0]} and {worst[1]}, mean cosine {pairs.min():.3f}")
+    if not lab.routing.empty:
+        columns = [name for name in lab.routing.columns if name.startswith("expert_")]
+        idle = [name.removeprefix("expert_") for name in columns if (lab.routing[name] < 0.01).all()]
+        most = np.log(min(len(columns), len(lab.routing)))
+        lines.append(
+            f"routing told by the task: {lab.routing['told_by_task'].iloc[0]:.2f} of at most {most:.2f} nats; "
+            f"idle experts: {', '.join(idle) or 'none'}"
+        )
+    return "\n".join(lines)
