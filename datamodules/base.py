@@ -121,9 +121,17 @@ class InstructionDataModule(L.LightningDataModule):
         return {"epoch": epoch + 1 if whole else epoch, "batch": 0 if whole else batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the position of a checkpoint for the next training loader."""
-        if state_dict:
-            self._resume = (int(state_dict["epoch"]), int(state_dict["batch"]))
+        """Takes the position of a checkpoint for the next training loader.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not state_dict:
+            return
+        epoch, batch = state_dict.get("epoch"), state_dict.get("batch")
+        if not all(type(count) is int and count >= 0 for count in (epoch, batch)):
+            raise ValueError(f"expected how many epochs and batches are done, found {state_dict!r:.80}")
+        self._resume = (epoch, batch)
 
     def _processor(self) -> Processor:
         if self.processor is None:

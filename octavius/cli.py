@@ -55,6 +55,7 @@ from octavius.precision import affordable
 from octavius.presets import find_checkpoint
 from octavius.report.benchmarks import asks_for_benchmarks, run_benchmarks
 from octavius.report.score import score
+from octavius.resuming import check_resumable, restoring
 from octavius.training import OctaviusModule
 from octavius.words import called, named, resolve, shown
 
@@ -294,13 +295,14 @@ def run_stage(stage: str, words: Sequence[str]) -> None:
     trainer, answers = cli.trainer, isinstance(cli.model, OctaviusModule)
     checkpoint = None if cli.config["ckpt"] is None else find_checkpoint(cli.config["ckpt"])
     if checkpoint is not None:
-        matching(checkpoint, cli.model)
+        content = matching(checkpoint, cli.model)
+        check_resumable(checkpoint, content, trainer, cli.datamodule, stage == "fit")
     elif stage != "fit" and answers and trainer.is_global_zero:
         print("no --ckpt is named: the model is scored as it is before any training")
     # What answers questions has the table of the evaluation; anything else needs Lightning's.
     options = {} if stage == "fit" else {"verbose": not answers}
     try:
-        with ending(trainer):
+        with ending(trainer), restoring(trainer, checkpoint):
             getattr(trainer, stage)(
                 cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True, **options
             )

@@ -113,10 +113,17 @@ def check_fingerprint(module: nn.Module, checkpoint: Mapping[str, Any], expected
     _check_names(
         saved, wanted, "this checkpoint", "Use the configuration that was saved beside the checkpoint"
     )
-    found = checkpoint.get("frozen_fingerprint")
-    if found != expected:
+    for name, part in trainable(module).items():
+        found = saved[name].dtype
+        # Wider floats are taken: where bfloat16 is slow, the decoder is trained and saved in float32.
+        if found.is_floating_point != part.is_floating_point() or found.itemsize < part.dtype.itemsize:
+            raise ValueError(
+                f"{name} holds {found}, expected {part.dtype}: it was converted since it was saved"
+            )
+    frozen = checkpoint.get("frozen_fingerprint")
+    if frozen != expected:
         raise ValueError(
-            f"the frozen weights differ: the checkpoint was tuned on {found}, the decoder and encoders "
+            f"the frozen weights differ: the checkpoint was tuned on {frozen}, the decoder and encoders "
             f"loaded here are {expected}; load the same decoder and encoders that it was tuned on"
         )
 
@@ -168,6 +175,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint of Octavius: expected the key 'state_dict', found none")
-    if said := wrong_kind(checkpoint) or wrong_format(checkpoint, sealed):
+    try:
+        said = wrong_kind(checkpoint) or wrong_format(checkpoint, sealed)
+    except RecursionError:
+        said = "its values are nested too deep"
+    if said:
         raise ValueError(f"{path}: {said}")
     return checkpoint

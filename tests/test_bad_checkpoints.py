@@ -1,6 +1,8 @@
 """Checkpoints that are damaged, changed or of another make: each is read right, or refused in one message."""
 
+import random
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,3 +65,202 @@ def test_a_checkpoint_alone_is_enough(last: Path, capsys: pytest.CaptureFixture[
     main(TEST)
     main(ASK)
     assert "cider" in capsys.readouterr().out
+
+
+def loops(content: dict[str, Any], *names: str, value: Any) -> None:
+    place = content["loops"]["fit_loop"]
+    for name in names[:-1]:
+        place = place[name]
+    place[names[-1]] = value
+
+
+def swap(content: dict[str, Any]) -> None:
+    """Exchanges two tensors of one shape."""
+    state = content["state_dict"]
+    names = [name for name in state if name.endswith("lora_A")]
+    state[names[0]], state[names[1]] = state[names[1]], state[names[0]]
+
+
+def cost(**changed: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda content: content["callbacks"]["Cost"].update(changed)
+
+
+def optimizer(content: dict[str, Any]) -> dict[str, Any]:
+    return content["optimizer_states"][0]
+
+
+def schedule(**changed: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda content: content["lr_schedulers"][0].update(changed)
+
+
+def position(value: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda content: content.update(ImageInstructions=value)
+
+
+UNFIT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "half precision": (
+        lambda c: c.update(state_dict={name: part.half() for name, part in c["state_dict"].items()}),
+        "expected torch.float32: it was converted",
+    ),
+    "no optimizer": (
+        lambda c: c.pop("optimizer_states"),
+        "optimizer_states is missing; it was saved with its",
+    ),
+    "no schedule": (lambda c: c.pop("lr_schedulers"), "lr_schedulers is missing"),
+    "no optimizer after steps": (
+        lambda c: c.update(optimizer_states=[]),
+        "optimizer_states is empty after 2 steps",
+    ),
+    "no loops after steps": (lambda c: c.pop("loops"), "loops is empty after 2 steps"),
+    "no version": (lambda c: c.pop("pytorch-lightning_version"), "pytorch-lightning_version is missing"),
+    "two optimizers": (lambda c: c["optimizer_states"].append(optimizer(c)), "optimizer_states"),
+    "two groups": (
+        lambda c: optimizer(c)["param_groups"].append({"params": []}),
+        "different number of parameter groups",
+    ),
+    "fewer parameters": (lambda c: optimizer(c)["param_groups"][0]["params"].pop(), "which is in no group"),
+    "an average of another shape": (
+        lambda c: optimizer(c)["state"][3].update(exp_avg=torch.ones(2, 2)),
+        "the shape (2, 2)",
+    ),
+    "a rate in words": (
+        lambda c: optimizer(c)["param_groups"][0].update(lr="high"),
+        "param_groups.lr: expected a number",
+    ),
+    "one beta": (lambda c: optimizer(c)["param_groups"][0].update(betas=[0.9]), "betas: expected 2 values"),
+    "steps below zero": (
+        lambda c: optimizer(c)["state"][0].update(step=torch.tensor(-3.0)),
+        "has made -3 steps",
+    ),
+    "an empty schedule": (lambda c: c.update(lr_schedulers=[{}]), "'lr_lambdas'"),
+    "two schedules": (lambda c: c.update(lr_schedulers=2 * c["lr_schedulers"]), "lr_schedulers"),
+    "a schedule in words": (schedule(last_epoch="two"), "lr_schedulers.last_epoch: expected a whole number"),
+    "a schedule elsewhere": (
+        schedule(last_epoch=2000),
+        "the schedule is at step 2000, the training at step 2",
+    ),
+    "another step": (
+        lambda c: c.update(global_step=7),
+        "its loops have counted 2 steps, but global_step is 7",
+    ),
+    "a loop in words": (
+        lambda c: loops(c, "epoch_progress", "current", "ready", value="one"),
+        "loops.fit_loop.epoch_progress.current.ready: expected a whole number",
+    ),
+    "a loop below zero": (
+        lambda c: loops(c, "epoch_loop.batch_progress", "total", "processed", value=-4),
+        "epoch_loop.batch_progress.total.processed: expected a whole number",
+    ),
+    "a part of the loops": (
+        lambda c: c["loops"]["fit_loop"].pop("epoch_progress"),
+        "'epoch_progress' is missing",
+    ),
+    "one loop": (lambda c: c["loops"].pop("test_loop"), "'test_loop' is missing"),
+    "a cost in words": (cost(seconds="long"), "callbacks.Cost.seconds: expected a number"),
+    "half a cost": (
+        lambda c: c["callbacks"]["Cost"].pop("gpu"),
+        "callbacks.Cost cannot take its state back (KeyError",
+    ),
+    "a position below zero": (
+        position({"epoch": 0, "batch": -1}),
+        "expected how many epochs and batches are done",
+    ),
+    "half a position": (position({"epoch": 1}), "expected how many epochs and batches are done"),
+    "a position in words": (position("early"), "ImageInstructions cannot take its place in the data back"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_fit_goes_on_from_what_fits_it_alone(
+    last: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change, said = UNFIT[name]
+    resave(last, change)
+    before = last.read_bytes()
+    text = refused(
+        ["fit", "--ckpt", "last.ckpt", *options(trainer__max_epochs=2, checkpoint__dirpath="new")], capsys
+    )
+    assert said in text
+    assert "last.ckpt" in text
+    assert last.read_bytes() == before
+
+
+READERS = {
+    "fit": ["fit", "--ckpt", "last.ckpt"],
+    "validate": ["validate", "--ckpt", "last.ckpt"],
+    "test": TEST,
+    "benchmarks": [*TEST, "--benchmarks", "miniature"],
+    "predict": ASK,
+    "export": ["export", "--out", "exported", "--format", "hf", "--question", "What is it?"],
+    "plan": ["plan", "--ckpt", "last.ckpt"],
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_command_refuses_a_flipped_bit(
+    last: Path, reader: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, rng = last.read_bytes(), random.Random(reader)
+    for place in (len(whole) - 5, *(rng.randrange(len(whole)) for _ in range(3))):
+        content = bytearray(whole)
+        content[place] ^= 1 << rng.randrange(8)
+        last.write_bytes(content)
+        text = refused(READERS[reader], capsys)
+        assert "last.ckpt" in text
+        assert "cannot be read as a checkpoint" in text
+    assert not Path("exported").exists()
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_command_refuses_a_checkpoint_that_was_changed_and_saved_again(
+    last: Path, reader: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(last, weights_only=True)
+    swap(content)
+    torch.save(content, last)
+    assert "it was saved again by another program" in refused(READERS[reader], capsys)
+
+
+CALLED: list[object] = []
+
+
+def called(*args: object, **_: object) -> None:
+    """What a checkpoint must not reach."""
+    CALLED.append(args)
+
+
+def harmful(content: dict[str, Any]) -> None:
+    """What `load_from_checkpoint` of Lightning before 2.6.6 imports and calls, in plain values (CVE-2026-58659)."""
+    own = {"_instantiator": f"{__name__}.called", "_class_path": "antigravity.Module"}
+    content |= {"hyper_parameters": own, "hparams_type": f"{__name__}.called", "hparams_name": "decoder"}
+    content |= {
+        "datamodule_hyper_parameters": own,
+        "datamodule_hparams_name": "root",
+        "module_arguments": own,
+    }
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [
+        "fit",
+        "predict",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("validate", "test", "export")),
+    ],
+)
+def test_nothing_that_a_checkpoint_names_is_imported_or_called(
+    last: Path, reader: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resave(last, harmful)
+    main(READERS[reader])
+    capsys.readouterr()
+    assert not CALLED
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.usefixtures("last")
+def test_an_import_takes_no_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["import", "checkpoints/last.ckpt", "--ckpt", "last.ckpt", "--out", "new.ckpt"]
+    assert "is a checkpoint of this program already" in refused(words, capsys)
+    assert not Path("new.ckpt").exists()

@@ -37,6 +37,7 @@ LEVELS = {
     "callbacks": 6,
     "strategies": 6,
     "loading": 6,
+    "resuming": 5,
     "demo": 7,
     "report": 7,
     "plan": 7,

@@ -13,6 +13,7 @@ from octavius.checkpointing.configuration import KEY, file_beside, headed, may_r
 from octavius.checkpointing.content import FORMAT, FORMAT_KEY
 from octavius.checkpointing.seal import is_sealed, seal
 from octavius.files import replacing, write_text
+from octavius.resuming import check_optimizers
 from octavius.weights import read_checkpoint
 
 
@@ -22,6 +23,21 @@ class Checkpoint(ModelCheckpoint):
     All processes save together, and those that the error did not reach are elsewhere: each would wait for the
     other without end. SIGTERM reaches all of them after the same step (`octavius.callbacks.stopping`).
     """
+
+    _saved = (0, 0)
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Counts the states, of which Lightning leaves out what it has no use for."""
+        self._saved = len(checkpoint.get("optimizer_states", ())), len(checkpoint.get("lr_schedulers", ()))
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Looks at what was put in place of a checkpoint, before the first step is made with it."""
+        if trainer.ckpt_path:
+            check_optimizers(trainer, self._saved)
+        super().on_train_start(trainer, pl_module)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException

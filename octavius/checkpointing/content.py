@@ -72,6 +72,8 @@ def differs(found: Any, wanted: Any, name: str) -> str | None:
         return _count(found) and f"{name}: {_count(found)}"
     if isinstance(wanted, float):
         return _number(found) and f"{name}: {_number(found)}"
+    if isinstance(wanted, str):
+        return _text(found) and f"{name}: {_text(found)}"
     if isinstance(wanted, list | tuple) and wanted:
         if not isinstance(found, list | tuple) or len(found) != len(wanted):
             return f"{name}: expected {len(wanted)} values, found {found!r:.60}"

@@ -22,6 +22,7 @@ from octavius.presets import find_checkpoint
 from octavius.report.blinded import BlindControls, explained, lines
 from octavius.report.predictions import read_predictions, write_predictions
 from octavius.report.tables import Score, score_all, write_tables
+from octavius.resuming import check_resumable, restoring
 from octavius.training import OctaviusModule
 from octavius.words import shown
 
@@ -70,7 +71,7 @@ def run_benchmarks(
         raise ValueError(f"benchmarks ask questions, which {type(module).__name__} does not answer")
     checkpoint = None if cli.config["ckpt"] is None else find_checkpoint(cli.config["ckpt"])
     if checkpoint is not None:
-        matching(checkpoint, module)
+        check_resumable(checkpoint, matching(checkpoint, module), trainer, None, fit=False)
     elif trainer.is_global_zero:
         print("no --ckpt is named: the model is scored as it is before any training")
     data = make(cli.datamodule, options.benchmarks, options.data_root)
@@ -95,7 +96,7 @@ def run_benchmarks(
             for item in trainer.callbacks
             for one in ([journal, blinded] if item is evaluation else [item])
         ]
-        with ending(trainer):
+        with ending(trainer), restoring(trainer, checkpoint):
             trainer.test(module, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
     if trainer.is_global_zero:
         finish(out, facts, answered(out, facts), blinded.known())
