@@ -92,7 +92,7 @@ def check_optimizers(trainer: L.Trainer, saved: tuple[int, int]) -> None:
 def _missing(checkpoint: Mapping[str, Any], fit: bool) -> str | None:
     wanted = [
         "pytorch-lightning_version",
-        *(["optimizer_states", "lr_schedulers", "epoch", "global_step"] * fit),
+        *(["optimizer_states", "lr_schedulers", "callbacks", "epoch", "global_step"] * fit),
     ]
     if missing := [key for key in wanted if key not in checkpoint]:
         only = (
