@@ -1,31 +1,62 @@
-"""Embeddings come in, hidden states, logits or generated tokens go out: any Hugging Face causal LM."""
+"""The language model: embeddings in; logits, generated tokens or likelihoods out.
 
-import inspect
+Any causal language model of Hugging Face that passes `octavius.language.check`. Logits are made at wanted positions
+only, and always by the model's own forward method, which may scale or cap them.
+"""
+
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from copy import copy
+from functools import partial
 from pathlib import Path
 from shutil import which
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, distributed, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import AddedToken, GenerationConfig
 
 from octavius.instruction.tokenizer import Tokenizer, load_tokenizer
-from octavius.packed_attention import PACKED, note_of, positions_in
-from octavius.presets import find_checkpoint
+from octavius.language.check import Soundness, check_model
+from octavius.language.loading import layers, load_model, locate
+from octavius.language.passes import (
+    Around,
+    Positions,
+    attend_by,
+    cached_options,
+    log_likelihoods,
+    logits_at,
+    packed_options,
+    rows_of,
+    without_padding,
+)
+from octavius.packed_attention import PACKED
 
 TOGETHER = 64
 """Candidate answers that are scored at once."""
 
+ScorePart: TypeAlias = Callable[[Tensor, list[Tensor]], Tensor]
+"""Log-probabilities (N,) of token ids, each an answer to the prompt of that row (N,)."""
+
+
+class Hold(Protocol):
+    """Makes the context in which rows of a batch are run."""
+
+    def __call__(self, rows: Tensor, tokens: bool = False) -> AbstractContextManager[None]:
+        """The context for rows (N,); with `tokens`, for N tokens in one row, each of the row of the batch named."""
+
 
 class Decoder(nn.Module):
-    """A causal language model behind `embed`, `hidden`, `logits`, `generate`, `likelihoods`, with its tokenizer."""
+    """A causal language model behind `embed`, `logits`, `generate`, `likelihoods`, with its tokenizer.
+
+    Attributes:
+        soundness: what the model can be used for beside padded batches.
+    """
+
+    soundness: Soundness
 
     def __init__(
         self,
@@ -47,7 +78,8 @@ class Decoder(nn.Module):
                 it, since their lengths never repeat.
 
         Raises:
-            ValueError: nothing of that name can be loaded.
+            ValueError: nothing of that name can be loaded, or its losses and answers would not be those of its own
+                forward method (see `octavius.language.check`).
         """
         super().__init__()
         self.name = name
@@ -65,6 +97,10 @@ class Decoder(nn.Module):
         self.attention: str = self.lm.config._attn_implementation  # transformers may know it by another name
         # What a model's authors advise for chat, such as a penalty on repeated words, is not asked for here.
         self.lm.generation_config = GenerationConfig()
+        try:
+            self.soundness = check_model(self.lm, self.tokenizer, self.attention)
+        except ValueError as error:
+            raise ValueError(f"the language model {name!r} cannot be used: {error}") from None
         self.compiled = compile and _has_compiler()
         if self.compiled:
             for layer in layers(self.lm):
@@ -75,46 +111,57 @@ class Decoder(nn.Module):
         """Word embeddings (..., D) of ids (...)."""
         return cast(Tensor, self.lm.get_input_embeddings()(ids))
 
-    def hidden(self, embeddings: Tensor, attention_mask: Tensor, segments: Tensor | None = None) -> Tensor:
-        """Last hidden states (B, T, D) after the final norm.
+    def logits(
+        self,
+        embeddings: Tensor,
+        attention_mask: Tensor,
+        wanted: Positions,
+        segments: Tensor | None = None,
+        around: Around = nullcontext,
+    ) -> Tensor:
+        """Vocabulary logits (M, V) at the wanted positions, row by row, as the model's own forward method makes them.
 
         Args:
             embeddings: (B, T, D).
             attention_mask: (B, T), 1 on real tokens.
-            segments: (1, N) of packed texts, which of them each token is of: a token sees the earlier ones of its own
-                text, and positions count from the beginning of that. A text lies in one piece.
+            wanted: (B, T), true where logits are wanted, or the rows and columns of such positions.
+            segments: (1, N) index of the text that each token of a packed row belongs to; texts are contiguous. A
+                token sees the earlier ones of its own text, and positions count from the beginning of that.
+            around: makes the context in which the output layer runs on the wanted positions alone, (1, M, D).
 
         Raises:
             ValueError: the texts are packed, and the model cannot attend to each alone.
         """
-        options: dict[str, Tensor] = {}
+        options: dict[str, Tensor] = {"attention_mask": attention_mask}
         if segments is None:
-            self._attend_by(self.attention)
+            attend_by(self.lm, self.attention)
         else:
-            self._attend_by(PACKED)
-            attention_mask = note_of(segments, attention_mask)
-            options["position_ids"] = positions_in(segments)
-        states = self.lm.base_model(
-            inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False, **options
-        )
-        return cast(Tensor, states.last_hidden_state)
+            self.check_packing(segments)
+            attend_by(self.lm, PACKED)
+            options = packed_options(segments, attention_mask)
+        return logits_at(self.lm, embeddings, wanted, around, use_cache=False, **options)[0]
 
-    def _attend_by(self, kind: str) -> None:
-        """Sets the attention of this pass; it stays, for layers that backward computes again.
+    def check_packing(self, segments: Tensor | None = None) -> None:
+        """Refuses packed batches where texts in one row would change each other.
 
-        Raises:
-            ValueError: it is that of packed texts, which the model cannot have.
+        Args:
+            segments: of such a batch, as of `logits`; None asks whether there may be any.
         """
-        if kind == PACKED and (self.attention not in ("sdpa", "eager") or not self.lm._supports_sdpa):
-            raise ValueError(
-                "packed batches need the decoder's `attention` to be sdpa or eager, and a model that can have sdpa; "
-                f"found {self.attention!r} and {type(self.lm).__name__}; set data.init_args.batching to grouped"
+        reason, limit = self.soundness.packing, self.soundness.longest_packed
+        if self.attention not in ("sdpa", "eager") or not self.lm._supports_sdpa:
+            reason = (
+                "it needs the decoder's `attention` to be sdpa or eager, and a model that can have sdpa; found "
+                f"{self.attention!r} and {type(self.lm).__name__}"
             )
-        self.lm.config._attn_implementation = kind
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Vocabulary logits (..., V) of hidden states (..., D)."""
-        return cast(Tensor, self.lm.get_output_embeddings()(hidden))
+        if reason is None and limit is not None and segments is not None:
+            longest = int(segments.unique_consecutive(return_counts=True)[1].max())
+            if longest > limit:
+                reason = (
+                    f"a text has {longest} tokens, and {type(self.lm).__name__} does not tell the packed attention "
+                    f"of its window of {limit}"
+                )
+        if reason is not None:
+            raise ValueError(f"texts cannot be packed: {reason}; set data.init_args.batching to grouped")
 
     @torch.no_grad()
     def generate(
@@ -134,7 +181,7 @@ class Decoder(nn.Module):
             stop: words after which an answer is over, besides the end-of-sequence token; empty for none.
             options: of `transformers`' generate.
         """
-        self._attend_by(self.attention)
+        attend_by(self.lm, self.attention)
         settings = {"do_sample": False, "num_beams": 1, **options}
         if stop:
             settings |= {"stop_strings": [stop], "tokenizer": self.tokenizer.backend}
@@ -157,18 +204,19 @@ class Decoder(nn.Module):
         embeddings: Tensor,
         attention_mask: Tensor,
         candidates: Sequence[Sequence[str]],
-        hold: Callable[[Tensor], AbstractContextManager[None]],
+        hold: Hold,
     ) -> list[list[tuple[float, int]]]:
         """For each prompt and candidate answer the log-probability of the answer with its end mark, and its tokens.
 
-        The prompts are run once; candidates go on from their cached keys and values, `TOGETHER` at a time. Every
-        process makes as many passes as the one with most candidates, for the sake of sharded weights.
+        The prompts are run once; candidates go on from their cached keys and values, `TOGETHER` at a time. Where a
+        model cannot go on so (some states belong to one text), each candidate is run behind its prompt, as in
+        training. Every process makes as many passes as the one with most candidates, for the sake of sharded weights.
 
         Args:
             embeddings: (B, T, D) left-padded prompts.
             attention_mask: (B, T).
             candidates: of each prompt; none for one that is not to be scored.
-            hold: gives the context in which rows (N,) of the batch are run.
+            hold: gives the context in which rows (N,) of the batch are run, or single tokens of such rows.
         """
         device, tokenizer = embeddings.device, self.tokenizer
         rows = [row for row, texts in enumerate(candidates) for _ in texts]
@@ -176,40 +224,83 @@ class Decoder(nn.Module):
         passes = most_of_all(-(-len(rows) // TOGETHER), device)
         if not passes:
             return [[] for _ in candidates]
+        attend_by(self.lm, self.attention)
+        score = self._after_cache if self.soundness.caching else self._after_prompts
         with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
-            with hold(torch.arange(len(embeddings), device=device)):
-                states, cache = self._cached(embeddings, attention_mask)
-            first = self.logits(states[:, -1]).float().log_softmax(-1)
-            found = []
+            score_part = score(embeddings, attention_mask, hold)
+            found: list[tuple[float, int]] = []
             for start in range(0, passes * TOGETHER, TOGETHER):
                 # A pass more than this process needs scores nothing at all.
                 part = torch.tensor(rows[start : start + TOGETHER] or [0], device=device)
                 said = [torch.tensor(one) for one in ids[start : start + TOGETHER] or [[tokenizer.eos_id]]]
-                lengths = torch.tensor([len(one) for one in said], device=device)
-                padded = pad_sequence(said, batch_first=True, padding_value=tokenizer.pad_id).to(device)
-                real = torch.arange(padded.shape[1], device=device) < lengths[:, None]
-                mask = torch.cat([attention_mask[part], real.to(attention_mask)], 1)
-                with hold(part):
-                    states, _ = self._cached(self.embed(padded), mask, rows_of(cache, part))
-                logs = torch.cat([first[part, None], self.logits(states[:, :-1]).float().log_softmax(-1)], 1)
-                each = logs.gather(2, padded[..., None])[..., 0].masked_fill(~real, 0.0).sum(1)
-                found += list(zip(each.tolist(), lengths.tolist(), strict=True))[: len(rows) - start]
+                each = score_part(part, said)
+                lengths = [len(one) for one in said]
+                found += list(zip(each.tolist(), lengths, strict=True))[: len(rows) - start]
         numbered = iter(found)
         return [[next(numbered) for _ in texts] for texts in candidates]
 
-    def _cached(self, embeddings: Tensor, attention_mask: Tensor, cache: Any = None) -> tuple[Tensor, Any]:
-        """Hidden states (B, T, D), and the cache with them in it; the mask also covers what the cache holds."""
-        self._attend_by(self.attention)
-        places = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, -embeddings.shape[1] :]
-        known = "position_ids" in inspect.signature(self.lm.base_model.forward).parameters
-        out = self.lm.base_model(
-            inputs_embeds=embeddings,
-            attention_mask=attention_mask,
-            past_key_values=cache,
-            use_cache=True,
-            **({"position_ids": places} if known else {}),
-        )
-        return out.last_hidden_state, out.past_key_values
+    def _after_cache(self, embeddings: Tensor, attention_mask: Tensor, hold: Hold) -> ScorePart:
+        """Runs the prompts; gives what scores candidates (N,) that go on from the prompts' cache."""
+        device = embeddings.device
+        last = torch.zeros_like(attention_mask, dtype=torch.bool)
+        last[:, -1] = True
+        every = torch.arange(len(embeddings), device=device)
+        with hold(every):
+            options = cached_options(self.lm, attention_mask, embeddings.shape[1], None)
+            around = partial(hold, every, True)
+            logits, cache = logits_at(self.lm, embeddings, last, around, **options)
+        first = logits.float().log_softmax(-1)
+
+        def score(part: Tensor, said: list[Tensor]) -> Tensor:
+            padded, real = self._padded(said, device)
+            mask = torch.cat([attention_mask[part], real.to(attention_mask)], 1)
+            wanted = torch.ones_like(real)
+            owners = part[:, None].expand_as(real)[wanted]
+            with hold(part):
+                options = cached_options(self.lm, mask, padded.shape[1], rows_of(cache, part))
+                around = partial(hold, owners, True)
+                rest, _ = logits_at(self.lm, self.embed(padded), wanted, around, **options)
+            logs = rest.unflatten(0, padded.shape)[:, :-1].float().log_softmax(-1)
+            each = torch.cat([first[part, None], logs], 1).gather(2, padded[..., None])[..., 0]
+            return each.masked_fill(~real, 0.0).sum(1)
+
+        return score
+
+    def _after_prompts(self, embeddings: Tensor, attention_mask: Tensor, hold: Hold) -> ScorePart:
+        """Gives what scores candidates (N,) each behind its whole prompt, padded on the right."""
+        device = embeddings.device
+        prompts, masks = without_padding(embeddings, attention_mask)
+
+        def score(part: Tensor, said: list[Tensor]) -> Tensor:
+            rows = [
+                (
+                    torch.cat([prompts[row], self.embed(ids.to(device)).to(embeddings)]),
+                    masks[row],
+                    ids.to(device),
+                )
+                for row, ids in zip(part.tolist(), said, strict=True)
+            ]
+            x = pad_sequence([row for row, _, _ in rows], batch_first=True)
+            mask = pad_sequence(
+                [torch.cat([m, torch.ones_like(ids)]) for _, m, ids in rows], batch_first=True
+            )
+            wanted = torch.zeros_like(mask, dtype=torch.bool)
+            for place, (row, _, ids) in enumerate(rows):
+                wanted[place, len(row) - len(ids) - 1 : len(row) - 1] = True
+            owners = part[:, None].expand_as(mask)[wanted]
+            with hold(part):
+                around = partial(hold, owners, True)
+                logits, _ = logits_at(self.lm, x, wanted, around, attention_mask=mask, use_cache=False)
+            each = log_likelihoods(logits, torch.cat([ids for _, _, ids in rows]))
+            return torch.stack([one.sum() for one in each.split([len(ids) for _, _, ids in rows])])
+
+        return score
+
+    def _padded(self, said: list[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Token ids (N, T) padded on the right, and where they are real."""
+        lengths = torch.tensor([len(one) for one in said], device=device)
+        padded = pad_sequence(said, batch_first=True, padding_value=self.tokenizer.pad_id).to(device)
+        return padded, torch.arange(padded.shape[1], device=device) < lengths[:, None]
 
     def add_tokens(self, tokens: Sequence[str]) -> None:
         """Makes words tokens of their own, after which all word embeddings and the output layer are trained.
@@ -238,14 +329,6 @@ class Decoder(nn.Module):
         self.tokenizer.backend.save_pretrained(str(folder))
 
 
-def rows_of(cache: Any, rows: Tensor) -> Any:
-    """A cache with these rows of another one, which stays as it is."""
-    found = copy(cache)
-    found.layers = [copy(layer) for layer in cache.layers]
-    found.batch_select_indices(rows)
-    return found
-
-
 def most_of_all(count: int, device: torch.device) -> int:
     """The largest of the counts of all processes."""
     if not (distributed.is_available() and distributed.is_initialized()):
@@ -266,48 +349,3 @@ def _has_compiler() -> bool:
             "name yours in the environment variable CXX, or set compile to false"
         )
     return found
-
-
-def layers(lm: nn.Module) -> list[nn.Module]:
-    """The repeated blocks of a Hugging Face causal LM: its longest list of modules.
-
-    Raises:
-        ValueError: it has none, so there is nothing to shard or to compile.
-    """
-    lists: list[list[nn.Module]] = [list(found) for found in lm.modules() if isinstance(found, nn.ModuleList)]
-    if not lists:
-        raise ValueError(
-            f"{type(lm).__name__} has no list of equal layers: use the strategy ddp instead of sharding it, and "
-            "leave `compile` off"
-        )
-    return max(lists, key=len)
-
-
-def locate(name: str) -> str | Path:
-    """A folder or GGUF file here or under `checkpoints/`; any other name is left to the hub."""
-    if Path(name).exists():
-        return Path(name)
-    try:
-        return find_checkpoint(name)
-    except ValueError:
-        if name.endswith(".gguf"):
-            raise
-        return name
-
-
-def load_model(place: str | Path, from_scratch: bool, options: dict[str, Any]) -> PreTrainedModel:
-    """Loads weights, or only the architecture, of a hub id, folder or GGUF file."""
-    path = Path(place)
-    files = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
-    source = str(path.parent if files else place)
-    if from_scratch:
-        config = AutoConfig.from_pretrained(source, **files)
-        return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, **options))
-    loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **files, **options)
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(
-            f"weights and configuration do not belong together: {len(missing)} tensors of the configuration "
-            f"are not among the weights, the first is {missing[0]}"
-        )
-    return cast(PreTrainedModel, model)

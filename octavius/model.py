@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 from zlib import crc32
 
@@ -188,14 +189,19 @@ class Octavius(nn.Module):
         if weights is not None:
             kept = None if self.gate is None else self.gate.kept
             self.routing.set(spread(weights, batch.segments), kept)
-        hidden = self.decoder.hidden(embeddings, batch.attention_mask, batch.segments)
         wanted = batch.labels[:, 1:] != IGNORE
-        logits = self.decoder.logits(hidden[:, :-1][wanted]).float()
-        losses = F.cross_entropy(logits, batch.labels[:, 1:][wanted], reduction="none")
+        samples = wanted.nonzero()[:, 0] if batch.segments is None else batch.segments[:, 1:][wanted]
+        logits = self.decoder.logits(
+            embeddings,
+            batch.attention_mask,
+            F.pad(wanted, (0, 1)),
+            batch.segments,
+            partial(self._hold, weights, samples, True),
+        )
+        losses = F.cross_entropy(logits.float(), batch.labels[:, 1:][wanted], reduction="none")
         choices = choices or self.routing.noted()
         names = () if self.lora is None else self.lora.losses
         extra = auxiliary(names, choices, batch.attention_mask) if names else losses.new_zeros(0)
-        samples = wanted.nonzero()[:, 0] if batch.segments is None else batch.segments[:, 1:][wanted]
         gate = mean_gate(choices, batch.attention_mask, batch.segments)
         return AnswerLosses(losses, samples, gate, extra)
 
@@ -227,15 +233,24 @@ class Octavius(nn.Module):
         Each candidate is run with the gate weights of its own sample, as in generation.
         """
         embeddings = self.embed(batch)
-        gate = self.route(batch, embeddings)
-
-        def hold(rows: Tensor) -> AbstractContextManager[None]:
-            if gate is None:
-                return nullcontext()
-            own = gate[rows] if isinstance(gate, Tensor) else [table[rows] for table in gate]
-            return self.routing.use(own)
-
+        hold = partial(self._hold, self.route(batch, embeddings))
         return self.decoder.likelihoods(embeddings, batch.attention_mask, candidates, hold)
+
+    def _hold(
+        self, weights: Weights | None, rows: Tensor, tokens: bool = False
+    ) -> AbstractContextManager[None]:
+        """A context with the gate weights of some samples.
+
+        Args:
+            weights: of all samples, (B, E), or of them by depth.
+            rows: (N,) the samples.
+            tokens: whether they are the owners of N tokens in one row, as where the output layer runs.
+        """
+        if weights is None or (tokens and not isinstance(weights, Tensor)):
+            return nullcontext()  # the output layer lies at no depth, and has no experts then
+        own = weights[rows] if isinstance(weights, Tensor) else [table[rows] for table in weights]
+        kept = None if self.gate is None else self.gate.kept
+        return self.routing.use(cast(Tensor, own)[None] if tokens else own, kept)
 
 
 def spread(weights: Weights, segments: Tensor | None) -> Weights:

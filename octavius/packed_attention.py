@@ -1,5 +1,11 @@
-"""Texts that lie one after another in a single row come in; attention looks at each of them alone."""
+"""Block-diagonal causal attention for packed sequences.
 
+Several texts share one row without padding, and each attends to itself only: SDPA is called once for each text, so no
+(N, N) mask is built and the cost stays linear in the number of texts.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,6 +15,19 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 PACKED = "octavius_packed"
 """The name of this attention among those of transformers."""
+
+_recorded: list[set[int]] = []
+"""Where the sliding windows of the layers are noted, while `recorded_windows` is entered."""
+
+
+@contextmanager
+def recorded_windows() -> Iterator[set[int]]:
+    """Collects the sliding windows that layers hand to the packed attention within the block."""
+    _recorded.append(set())
+    try:
+        yield _recorded[-1]
+    finally:
+        _recorded.pop()
 
 
 def note_of(segments: Tensor, real: Tensor) -> Tensor:
@@ -51,6 +70,8 @@ def attend(
     """
     lengths = note[0, 0, 0].unique_consecutive(return_counts=True)[1].tolist()
     reals, window = note[0, 0, 1].bool().split(lengths), options.get("sliding_window")
+    if _recorded and window is not None:
+        _recorded[-1].add(int(window))
     parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), reals, strict=True)
     done = [
         sdpa_attention_forward(module, q, k, v, _seen(real, window, q.device), **options)[0]

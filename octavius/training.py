@@ -18,6 +18,7 @@ from octavius.encoders.base import Encoder
 from octavius.gate_fitting import fit_gate
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.prompt import Template
+from octavius.language.loading import widen
 from octavius.lora_moe import LoRAMoE
 from octavius.model import AnswerLosses, Octavius
 from octavius.precision import has_bfloat16
@@ -129,7 +130,9 @@ class OctaviusModule(L.LightningModule):
                 "and give the frozen language model its type by model.init_args.decoder.init_args.dtype: bfloat16"
             )
         if not has_bfloat16(self.trainer.strategy.root_device.type):  # the values stay those of its own type
-            self.model.decoder.lm.float()
+            widen(self.model.decoder.lm)
+        if stage == "fit" and getattr(self.trainer.datamodule, "batching", None) == "packed":  # type: ignore[attr-defined]
+            self.model.decoder.check_packing()
         train_sets = getattr(self.trainer.datamodule, "train_sets", None)  # type: ignore[attr-defined]
         if stage == "fit" and train_sets is not None:
             fit_gate(self.model.gate, self.model.decoder, [item.samples for item in train_sets()])

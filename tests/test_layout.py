@@ -23,6 +23,7 @@ LEVELS = {
     "instruction": 1,
     "metrics": 1,
     "tasks": 2,
+    "language": 2,
     "encoders": 3,
     "decoder": 3,
     "lora_moe": 3,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from octavius.encoders.base import Encoder, silent
 from octavius.encoders.feature_cache import FeatureCache, hash_of, key_of
 from octavius.encoders.image_cache import CachedImageLoader, fill
+from octavius.encoders.open_clip_weights import check_weights
 from octavius.instruction.media import ImageLoader, Loader
 from octavius.instruction.sample import Media
 from octavius.presets import find_checkpoint
@@ -31,7 +32,8 @@ class ImageEncoder(Encoder):
             `open_clip_model.safetensors`, looked for here and then among the shipped checkpoints
             (`miniature/clip`).
         pretrained: with a model name, the tag of its weights (such as `openai`) or a file of weights; without
-            it the tower is random. A folder has its own weights.
+            it the tower is random. A folder has its own weights. Weights that were trained with another activation
+            than the model's are refused (OpenAI's need a name that ends in `-quickgelu`).
         cache: a folder in which each picture's tokens are kept: they are computed once, before the first batch, and
             then read instead of the picture (N x D x 4 bytes, 1 MiB with ViT-L/14). They are computed anew when the
             weights, the file's size or its time of change are others. None encodes pictures whenever they are seen.
@@ -141,18 +143,22 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
 
 def _from_name(name: str, pretrained: str | None) -> nn.Module:
     """A model that open_clip knows by name, with the weights of a tag or a file, or random."""
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained is not None and pretrained not in tags and not Path(pretrained).is_file():
-        raise ValueError(
-            f"'{name}' has no pretrained weights '{pretrained}', and there is no such file; "
-            f"known tags: {', '.join(tags) or 'none'}"
+    options = {} if pretrained is None else check_weights(name, pretrained)
+    try:
+        return open_clip.create_model(
+            name,
+            pretrained=pretrained,
+            require_pretrained=pretrained is not None,
+            device=torch.get_default_device(),  # the meta device, where only shapes are asked for
+            **options,
         )
-    return open_clip.create_model(
-        name,
-        pretrained=pretrained,
-        require_pretrained=pretrained is not None,
-        device=torch.get_default_device(),  # the meta device, where only shapes are asked for
-    )
+    except Exception as error:  # whatever open_clip, the hub, torch or safetensors raise
+        if pretrained is None:
+            raise
+        raise ValueError(
+            f"the weights {pretrained!r} of '{name}' could not be loaded: {type(error).__name__}: {error}. A tag "
+            "needs a network or a filled cache, a file has to be of this very model"
+        ) from error
 
 
 def _from_folder(name: str, pretrained: str | None) -> nn.Module:

@@ -127,6 +127,8 @@ class Routing:
             ValueError: they are set for other rows or tokens.
         """
         weights = self.weights
+        if weights.dim() == 3 and tokens is None and rows == weights.shape[0] * weights.shape[1]:
+            return weights.flatten(0, 1)  # some layers are run on all tokens in one dimension, row by row
         samples = weights.shape[0]
         if weights.dim() == 3 and weights.shape[1] != tokens:
             raise ValueError(

@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import open_clip
 import torch
 from jsonargparse import ArgumentParser, Namespace
 from torch import nn
@@ -14,6 +15,8 @@ from transformers import AutoModelForCausalLM
 
 from octavius.decoder import Decoder
 from octavius.encoders.base import Encoder
+from octavius.encoders.open_clip_weights import check_weights
+from octavius.language.check import Soundness
 from octavius.lora_moe import LoRAMoE
 from octavius.model import Octavius
 from octavius.plan.architectures import architecture
@@ -104,7 +107,7 @@ class DecoderOutline(Decoder):
             if getattr(config, "layer_types", None):
                 config.layer_types = config.layer_types[:layers]
         options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
-        self.name, self.compiled = name, False
+        self.name, self.compiled, self.soundness = name, False, Soundness()
         self.lm = AutoModelForCausalLM.from_config(config, **options)
         self.attention = self.lm.config._attn_implementation
         self.width = config.hidden_size
@@ -137,8 +140,11 @@ def outline(setup: Setup, layers: int | None = None) -> Octavius:
 def _encoder(words: dict[str, Any]) -> Encoder:
     """An encoder on the meta device; weights that would be fetched are not, those of a local folder are read."""
     words = deepcopy(words)
-    fetched = words.get("init_args", {}).pop("pretrained", None) is not None
-    with torch.device("meta") if fetched else nullcontext(), _quiet():
+    options = words.get("init_args", {})
+    pretrained = options.pop("pretrained", None)
+    if pretrained is not None and options.get("name") in open_clip.list_models():
+        check_weights(options["name"], pretrained)
+    with torch.device("meta") if pretrained is not None else nullcontext(), _quiet():
         made: Encoder = _parsed("encoder", Encoder, words)
     return made.to("meta")
 

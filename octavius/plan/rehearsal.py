@@ -192,10 +192,10 @@ def _losses(model: Octavius, step: Step, vectors: Tensor | None) -> Tensor:
         kept = None if model.gate is None else model.gate.kept
         model.routing.set(weights.requires_grad_(model.lora.experts > 1), kept)
     mask = torch.ones(step.batch, 1, step.tokens, step.tokens, dtype=torch.bool)
-    hidden = decoder.hidden(embeddings, mask)
-    answers = torch.zeros(step.batch * step.answer, dtype=torch.long)
-    logits = decoder.logits(hidden[:, :-1].flatten(0, 1)[answers]).float()
-    return F.cross_entropy(logits, answers, reduction="none")
+    # Fake tensors have no numbers, and positions picked by a mask no known count: indices pick rows instead.
+    wanted = torch.zeros(step.batch * step.answer, dtype=torch.long), torch.zeros(1, dtype=torch.long)
+    logits = decoder.logits(embeddings, mask, wanted).float()
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long), reduction="none")
 
 
 def _autocast(precision: str) -> AbstractContextManager[Any]:

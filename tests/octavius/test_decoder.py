@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from octavius.decoder import Decoder, locate
+from octavius.decoder import Decoder
 from octavius.instruction.tokenizer import Tokenizer
+from octavius.language.loading import locate, widen
 
 IDS = torch.tensor([[5, 9, 13, 7, 22], [8, 3, 40, 41, 30]])
 
@@ -33,9 +34,9 @@ def test_a_folder(decoder_folder: Path, tokenizer: Tokenizer) -> None:
     mask = torch.ones_like(IDS)
     embeddings = decoder.embed(IDS)
     assert embeddings.shape == (2, 5, 32)
-    hidden = decoder.hidden(embeddings, mask)
-    torch.testing.assert_close(decoder.logits(hidden), lm(input_ids=IDS).logits)
-    torch.testing.assert_close(hidden, lm(input_ids=IDS, output_hidden_states=True).hidden_states[-1])
+    wanted = torch.tensor([[0, 1, 0, 0, 1], [0, 0, 1, 0, 0]]).bool()
+    found = decoder.logits(embeddings, mask, wanted)
+    torch.testing.assert_close(found, lm(input_ids=IDS).logits[wanted])
 
 
 def test_types_of_weights(decoder_folder: Path) -> None:
@@ -205,6 +206,12 @@ def test_a_gguf_file(decoder_folder: Path, tmp_path: Path) -> None:
     assert (ours.bos_id, ours.eos_id, ours.pad_id) == (theirs.bos_id, theirs.eos_id, theirs.pad_id)
     assert ours.decode(ours.encode("two red rings (B)")) == "two red rings (B)"
     assert Decoder(str(path), from_scratch=True).width == 32
+    rounded = Decoder(str(path), dtype="bfloat16")
+    with pytest.raises(ValueError, match="not supported for quantized"):
+        rounded.lm.float()  # by transformers, though a GGUF file's weights are in floating point once they are loaded
+    widen(rounded.lm)
+    expected.lm.bfloat16().float()
+    torch.testing.assert_close(dict(rounded.lm.state_dict()), dict(expected.lm.state_dict()), rtol=0, atol=0)
     path.write_bytes(path.read_bytes()[:1000])
     refused(path, "no language model could be loaded")
 
@@ -215,7 +222,8 @@ def test_without_a_compiler_it_warns_and_trains_as_it_is(
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.warns(UserWarning, match="there is no 'no-such-compiler' here: training goes on without"):
         decoder = Decoder(str(decoder_folder), compile=True).train()
-    decoder.hidden(decoder.embed(IDS), torch.ones_like(IDS)).sum().backward()
+    everywhere = torch.ones_like(IDS)
+    decoder.logits(decoder.embed(IDS), everywhere, everywhere.bool()).sum().backward()
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
@@ -225,8 +233,8 @@ def test_a_compiled_decoder_trains_and_answers_as_a_plain_one(decoder_folder: Pa
     gradients = []
     for decoder in (plain, fast):
         decoder.train()
-        hidden = decoder.hidden(decoder.embed(IDS), torch.ones_like(IDS))
-        decoder.logits(hidden).square().mean().backward()
+        everywhere = torch.ones_like(IDS)
+        decoder.logits(decoder.embed(IDS), everywhere, everywhere.bool()).square().mean().backward()
         gradients.append([parameter.grad for parameter in decoder.parameters()])
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)

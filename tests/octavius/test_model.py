@@ -121,12 +121,13 @@ def test_logits_are_made_at_answer_positions_only(
     model: Octavius, rows: list[Row], write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes = []
-    make = model.decoder.logits
-    monkeypatch.setattr(model.decoder, "logits", lambda hidden: shapes.append(hidden.shape) or make(hidden))
+    head: Any = model.decoder.lm.get_output_embeddings()
+    make = head.forward
+    monkeypatch.setattr(head, "forward", lambda hidden: shapes.append(hidden.shape) or make(hidden))
     out = model(write(model.processor(), *rows))
     tokenizer = model.decoder.tokenizer
     said = sum(len(tokenizer.encode(f" {answer}")) + 1 for _, answer, _ in TURNS)
-    assert shapes == [(said, 32)]
+    assert shapes == [(1, said, 32)]
     assert len(out.losses) == said
 
 

@@ -171,13 +171,14 @@ def test_hidden_tokens_and_a_sliding_window_are_kept_to(language: Path) -> None:
     real = torch.ones(14, dtype=torch.long)
     real[[2, 8, 11]] = 0
     segments = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))
-    found = decoder.hidden(x[None], real[None], segments[None])[0]
+    everywhere = torch.ones(1, 14, dtype=torch.bool)
+    found = decoder.logits(x[None], real[None], everywhere, segments[None])
     assert lm.config._attn_implementation == PACKED
     lm.config._attn_implementation = "sdpa"
     for own, mask, text in zip(found.split(lengths), real.split(lengths), x.split(lengths), strict=True):
         places = torch.arange(len(text))[None]
-        alone = lm.model(inputs_embeds=text[None], attention_mask=_band(mask, 3), position_ids=places)
-        torch.testing.assert_close(own, alone.last_hidden_state[0], rtol=1e-4, atol=3e-5)
+        alone = lm(inputs_embeds=text[None], attention_mask=_band(mask, 3), position_ids=places)
+        torch.testing.assert_close(own, alone.logits[0], rtol=1e-4, atol=3e-5)
 
 
 def _band(mask: Tensor, window: int) -> Tensor:

@@ -10,8 +10,8 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from octavius.decoder import layers
 from octavius.instruction.batch import Batch
+from octavius.language.loading import layers
 from octavius.sharding import shard
 from octavius.training import OctaviusModule
 from tests.octavius.small import Pieces, make, whole, write_decoder

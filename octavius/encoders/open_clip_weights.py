@@ -1,0 +1,187 @@
+"""Checks that an open_clip model and a set of pretrained weights belong together.
+
+Weights fit every model of their shapes, but were trained with one activation (QuickGELU or GELU) and one
+normalisation of the pixels. With another, the features are wrong and nothing fails: open_clip warns of a wrong
+activation for tags of its own, and says nothing for files.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import open_clip
+from lightning.pytorch.utilities import rank_zero_warn
+
+BESIDE = "open_clip_config.json"
+"""How hub folders name the configuration beside a file of weights."""
+
+
+class Source(NamedTuple):
+    """How a set of weights was trained.
+
+    Attributes:
+        told: what says so, for messages.
+        quick_gelu: whether its activation is QuickGELU.
+        mean: of each colour channel, in the normalisation of pixels; None where it is not told.
+        std: likewise.
+    """
+
+    told: str
+    quick_gelu: bool
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+
+
+def check_weights(name: str, pretrained: str) -> dict[str, Any]:
+    """Refuses weights that were trained with another activation than the model's.
+
+    Args:
+        name: a model that open_clip knows.
+        pretrained: the tag of its weights, or a file.
+
+    Returns:
+        What else `open_clip.create_model` has to be told: the normalisation of pixels that goes with a file.
+
+    Raises:
+        ValueError: no such tag or file, or weights that need another model; the message names that.
+    """
+    if pretrained in open_clip.list_pretrained_tags_by_model(name):
+        facts = open_clip.get_pretrained_cfg(name, pretrained)
+        _check_activation(name, pretrained, _source(f"the tag {pretrained!r}", facts))
+        return {}
+    if not Path(pretrained).is_file():
+        raise ValueError(_unknown(name, pretrained))
+    return _check_file(name, Path(pretrained))
+
+
+def _check_file(name: str, file: Path) -> dict[str, Any]:
+    """The same for a file, whose source is looked for in its name, its folder and the file beside it."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if any(entry.rpartition("/")[2] == "constants.pkl" for entry in archive.namelist()):
+                raise ValueError(
+                    f"{file} is a TorchScript archive, the form in which OpenAI published CLIP, and holds code "
+                    "besides the weights. Take the same weights as safetensors: the tag 'openai' of "
+                    f"{_quick(name, True)}"
+                )
+    source = _source_of(file)
+    if source is not None:
+        _check_activation(name, str(file), source)
+    elif (twin := _twin(name)) is not None:
+        rank_zero_warn(
+            f"nothing tells how the weights in {file} were trained: they are read as {name!r}, with "
+            f"{_activation(_is_quick(name))}. If they were trained with {_activation(_is_quick(twin))} (those of "
+            f"OpenAI, MetaCLIP and DFN are of QuickGELU), the features are wrong: take the name {twin!r} then"
+        )
+    found = [source] if source is not None and source.mean else [*_tags_of(name)]
+    normalisations = {(one.mean, one.std) for one in found}
+    if len(normalisations) == 1:
+        mean, std = normalisations.pop()
+        return {"force_preprocess_cfg": {"mean": mean, "std": std}}
+    if normalisations:
+        rank_zero_warn(
+            f"nothing tells how pixels were normalised for the weights in {file}, and the published weights of "
+            f"{name!r} differ in it: OpenAI's mean and deviation are taken. If that is wrong, put the {BESIDE} of "
+            "the weights beside the file"
+        )
+    return {}
+
+
+def _check_activation(name: str, pretrained: str, source: Source) -> None:
+    """Refuses a model with the other activation, where open_clip has one that is equal but for it."""
+    twin = _twin(name)
+    if source.quick_gelu != _is_quick(name) and twin is not None:
+        raise ValueError(
+            f"the image encoder {name!r} has {_activation(_is_quick(name))}, but the weights {pretrained!r} were "
+            f"trained with {_activation(source.quick_gelu)}, as {source.told} says: its features would be wrong. Set "
+            f"the encoder's name to {twin!r}"
+        )
+
+
+def _source_of(file: Path) -> Source | None:
+    """How the weights in a file were trained, as far as its place tells."""
+    beside = file.resolve().parent / BESIDE
+    if not beside.is_file():
+        beside = file.absolute().parent / BESIDE  # in the hub's cache files are links
+    if beside.is_file():
+        try:
+            facts = json.loads(beside.read_text(encoding="utf-8"))
+            pixels = facts.get("preprocess_cfg", {})
+            return _source(str(beside), {**facts["model_cfg"], **pixels})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{beside} cannot be read as a configuration of open_clip: {error!r}") from None
+    parts = {part.lower() for part in file.absolute().parts}
+    sources = {
+        _source(f"the name of the weights {tag!r} of {model!r}", facts)._replace(told="the file's name")
+        for model, tag in open_clip.list_pretrained()
+        for facts in [open_clip.get_pretrained_cfg(model, tag)]
+        if _is_named_after(parts, file.name.lower(), facts)
+    }
+    return sources.pop() if len(sources) == 1 else None
+
+
+def _is_named_after(parts: set[str], name: str, facts: dict[str, Any]) -> bool:
+    """Whether a file has the name of published weights, or lies in a folder with the name of their repository."""
+    hub = str(facts.get("hf_hub") or "").lower().rstrip("/")
+    published = str(facts.get("url") or "").lower().rpartition("/")[2]
+    owner, _, repository = hub.partition("/")
+    folders = {repository, f"models--{owner}--{repository}"} if repository else set()
+    return bool(folders & parts) or (published != "" and name == published)
+
+
+def _source(told: str, facts: dict[str, Any]) -> Source:
+    mean, std = (tuple(facts[key]) if facts.get(key) else None for key in ("mean", "std"))
+    return Source(told, bool(facts.get("quick_gelu", False)), mean, std)
+
+
+def _tags_of(name: str) -> Iterator[Source]:
+    for tag in open_clip.list_pretrained_tags_by_model(name):
+        yield _source(tag, open_clip.get_pretrained_cfg(name, tag))
+
+
+def _twin(name: str) -> str | None:
+    """The model that differs from this one in its activation alone, if open_clip has one."""
+    config = _config(name)
+    for other in open_clip.list_models():
+        found = _config(other)
+        if bool(found.pop("quick_gelu", False)) != _is_quick(name) and found == {
+            key: value for key, value in config.items() if key != "quick_gelu"
+        }:
+            return str(other)
+    return None
+
+
+def _quick(name: str, wanted: bool) -> str:
+    """The name of this model or of its twin, whichever has that activation."""
+    return name if _is_quick(name) is wanted else (_twin(name) or name)
+
+
+def _is_quick(name: str) -> bool:
+    return bool(_config(name).get("quick_gelu", False))
+
+
+def _config(name: str) -> dict[str, Any]:
+    return dict(open_clip.get_model_config(name) or {})
+
+
+def _activation(quick: bool) -> str:
+    return "QuickGELU" if quick else "GELU"
+
+
+def _unknown(name: str, pretrained: str) -> str:
+    """That a model has no such weights, and which has."""
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    owners = open_clip.list_pretrained_models_by_tag(pretrained)
+    twin = _twin(name)
+    if twin in owners:
+        hint = (
+            f"; they are of {twin!r}, which differs from it in its activation: set the encoder's name to that"
+        )
+    else:
+        hint = f"; weights of that name are of {', '.join(owners)}" if owners else ""
+    return (
+        f"'{name}' has no pretrained weights '{pretrained}', and there is no such file{hint}; known tags: "
+        f"{', '.join(tags) or 'none'}"
+    )

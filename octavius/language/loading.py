@@ -1,0 +1,63 @@
+"""Loading a causal language model of Hugging Face from the hub, a folder, or a GGUF file."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from octavius.presets import find_checkpoint
+
+
+def layers(lm: nn.Module) -> list[nn.Module]:
+    """The repeated blocks of a Hugging Face causal LM: its longest list of modules.
+
+    Raises:
+        ValueError: it has none, so there is nothing to shard or to compile.
+    """
+    lists: list[list[nn.Module]] = [list(found) for found in lm.modules() if isinstance(found, nn.ModuleList)]
+    if not lists:
+        raise ValueError(
+            f"{type(lm).__name__} has no list of equal layers: use the strategy ddp instead of sharding it, and "
+            "leave `compile` off"
+        )
+    return max(lists, key=len)
+
+
+def locate(name: str) -> str | Path:
+    """A folder or GGUF file here or under `checkpoints/`; any other name is left to the hub."""
+    if Path(name).exists():
+        return Path(name)
+    try:
+        return find_checkpoint(name)
+    except ValueError:
+        if name.endswith(".gguf"):
+            raise
+        return name
+
+
+def load_model(place: str | Path, from_scratch: bool, options: dict[str, Any]) -> PreTrainedModel:
+    """Loads weights, or only the architecture, of a hub id, folder or GGUF file."""
+    path = Path(place)
+    files = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
+    source = str(path.parent if files else place)
+    if from_scratch:
+        config = AutoConfig.from_pretrained(source, **files)
+        return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, **options))
+    loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **files, **options)
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(
+            f"weights and configuration do not belong together: {len(missing)} tensors of the configuration "
+            f"are not among the weights, the first is {missing[0]}"
+        )
+    return cast(PreTrainedModel, model)
+
+
+def widen(lm: PreTrainedModel) -> None:
+    """Holds the weights in float32, which keeps their values; integers of a quantised base stay as they are.
+
+    The weights of a GGUF file are in floating point once they are loaded, but transformers still counts the model as
+    quantised and refuses `lm.float()`.
+    """
+    nn.Module.float(lm)

@@ -1,0 +1,147 @@
+"""Forward passes of a causal language model on embeddings, with logits at chosen positions only.
+
+The logits come from the model's own forward method. Some models scale or cap them, add a bias, or transform hidden
+states once more, and nothing of that can be told from the parts of a model. A hook on the output layer cuts its input
+to the positions that are wanted, so that no vocabulary row is computed for any other.
+"""
+
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from copy import copy
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from octavius.packed_attention import note_of, positions_in
+
+Around = Callable[[], AbstractContextManager[None]]
+"""Makes the context in which the output layer runs on the gathered positions."""
+
+Positions: TypeAlias = Tensor | tuple[Tensor, Tensor]
+"""Positions in a batch: a mask, or rows and columns."""
+
+
+def attend_by(lm: PreTrainedModel, kind: str) -> None:
+    """Sets the attention of the next passes; it stays, for layers that backward computes again."""
+    lm.config._attn_implementation = kind
+
+
+def packed_options(segments: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+    """Mask and positions of several texts in one row, (1, N), for a model whose attention is `PACKED`."""
+    return {"attention_mask": note_of(segments, attention_mask), "position_ids": positions_in(segments)}
+
+
+def logits_at(
+    lm: PreTrainedModel, embeddings: Tensor, wanted: Positions, around: Around = nullcontext, **options: Any
+) -> tuple[Tensor, Any]:
+    """Logits at the wanted positions, as the model's own forward method makes them.
+
+    Args:
+        lm: the model; its attention is set.
+        embeddings: (B, T, D).
+        wanted: (B, T), true where logits are wanted, or the rows and columns of such positions; M of them.
+        around: makes the context in which the output layer runs.
+        options: of the forward method, `attention_mask` among them.
+
+    Returns:
+        Logits (M, V), row by row of `wanted`, and the cache, where there is one.
+
+    Raises:
+        ValueError: the model gives no logits for each position.
+    """
+    size, count = embeddings.shape[:2], None
+    with ExitStack() as hooks:
+        contexts = hooks.enter_context(ExitStack())
+
+        def cut(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            nonlocal count
+            hidden = inputs[0]
+            if hidden.shape[:2] != size:
+                raise ValueError(
+                    f"the output layer of {type(lm).__name__} is run on {tuple(hidden.shape)}, expected hidden "
+                    f"states of {size[0]} rows of {size[1]} tokens"
+                )
+            contexts.enter_context(around())
+            picked = hidden[wanted][None]
+            count = picked.shape[1]
+            return (picked, *inputs[1:])
+
+        def leave(*_: Any) -> None:
+            contexts.close()
+
+        head = lm.get_output_embeddings()
+        if head is not None:
+            hooks.callback(head.register_forward_pre_hook(cut).remove)
+            hooks.callback(head.register_forward_hook(leave).remove)
+        out = lm(inputs_embeds=embeddings, **options)
+    logits: Tensor = out.logits
+    cache = getattr(out, "past_key_values", None)
+    if count is not None and logits.shape[:2] == (1, count):
+        return logits[0], cache
+    if count is None and logits.shape[:2] == size:
+        return logits[wanted], cache  # the output layer is no module, or is not called
+    raise ValueError(
+        f"{type(lm).__name__} gives logits of the shape {tuple(logits.shape)}, expected one row for each of "
+        f"{size[0]} x {size[1]} tokens"
+    )
+
+
+def cached_options(lm: PreTrainedModel, attention_mask: Tensor, tokens: int, cache: Any) -> dict[str, Any]:
+    """Options of a pass over the last `tokens` of left-padded rows that goes on from a cache (None to begin one).
+
+    Args:
+        lm: the model.
+        attention_mask: (B, cached + tokens).
+        tokens: how many are new.
+        cache: keys, values and states of those before.
+    """
+    options: dict[str, Any] = {
+        "attention_mask": attention_mask,
+        "past_key_values": cache,
+        "use_cache": True,
+    }
+    if takes(lm, "position_ids"):
+        options["position_ids"] = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, -tokens:]
+    return options
+
+
+def takes(lm: PreTrainedModel, name: str) -> bool:
+    """Whether the forward method has an argument of that name."""
+    return any(name in inspect.signature(part.forward).parameters for part in (lm, lm.base_model))
+
+
+def rows_of(cache: Any, rows: Tensor) -> Any:
+    """A cache with these rows of another one, which stays as it is.
+
+    Recurrent and convolutional states are held in dictionaries, which a copy of a layer would share.
+    """
+    found = copy(cache)
+    found.layers = [_copied(layer) for layer in cache.layers]
+    found.reorder_cache(
+        rows
+    )  # picks rows, any number of times each; unlike batch_select_indices, every layer has it
+    return found
+
+
+def _copied(layer: Any) -> Any:
+    new = copy(layer)
+    for name, value in vars(layer).items():
+        if isinstance(value, dict | list):
+            setattr(new, name, copy(value))
+    return new
+
+
+def without_padding(embeddings: Tensor, attention_mask: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Rows and masks of a left-padded batch without the padding, each of its own length."""
+    starts = [int(row.argmax()) for row in attention_mask]
+    return (
+        [row[start:] for row, start in zip(embeddings, starts, strict=True)],
+        [row[start:] for row, start in zip(attention_mask, starts, strict=True)],
+    )
+
+
+def log_likelihoods(logits: Tensor, ids: Tensor) -> Tensor:
+    """Log-probabilities (M,) of token ids (M,) under logits (M, V), in float32."""
+    return logits.float().log_softmax(-1).gather(-1, ids[..., None])[..., 0]
