@@ -1,31 +1,41 @@
-"""A reference to a medium comes in, what a frozen encoder made of it goes out: computed once, then read from disk.
+"""Features that a frozen encoder makes of a medium: computed once, then read from disk.
 
     <cache>/<key of the encoder>/key.json                     what all features in this folder depend on
-    <cache>/<key of the encoder>/<key of the medium>.npy      a row for each place of a picture or object of a cloud
+    <cache>/<key of the encoder>/<key of the medium>.npy      a row for each token of a picture or object of a cloud
+    <cache>/known-files.json                                  see `octavius.encoders.known_files`
 
-The first key is made of the weights and settings of the encoder, the second of the medium's file (its path, size
-and time of change), its pose, and the boxes that were told with it. Where anything of that changes, so does the
-name, and features are computed anew. Files of old names are never read again and can be deleted.
+The first key is made of the weights and settings of the encoder, the second of the content of the medium's file, its
+pose, and the boxes that were told with it. Where anything of that changes, so does the name, and features are
+computed anew. Files of old names are never read again and can be deleted.
+
+Each file of features ends with its CRC-32, after the array. Before training begins, those that are damaged, of
+another shape or not finite are found and made anew.
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from octavius.instruction.clouds import load_array
+from octavius.encoders.known_files import digest_of, fact, recall, remember
+from octavius.files import remove_partials, replacing, write_text
 from octavius.instruction.sample import Media
 
+Shape: TypeAlias = tuple[int | None, ...]
+"""Of features; None for a length that may be any."""
+
 KEY_FILE = "key.json"
+CHECKSUM = 4
+"""Bytes of the CRC-32 at the end of a file of features."""
 
 
 def nothing(media: Media) -> None:
@@ -61,30 +71,73 @@ class FeatureCache:
         words = [identity(media), media.pose, box, self.told(media)]
         return self.folder / f"{_digest(json.dumps(words))}.npy"
 
+    def missing(self, media: Iterable[Media], shape: Shape, problems: list[str]) -> dict[Path, Media]:
+        """The media whose features are to be computed, each once, by their files.
+
+        Features that are there, but damaged, are among them, and that is said.
+
+        Args:
+            media: what features are wanted of.
+            shape: of the features of one.
+            problems: takes what is wrong with media that have no file.
+        """
+        recall(self.root)
+        found: dict[Path, Media] = {}
+        seen: set[Path] = set()
+        damaged: dict[Path, str] = {}
+        for medium in media:
+            try:
+                file = self.file(medium)
+            except ValueError as error:
+                if str(error) not in problems:
+                    problems.append(str(error))
+                continue
+            if file in seen:
+                continue
+            seen.add(file)
+            if not file.is_file():
+                found[file] = medium
+            elif said := self._damage(file, shape):
+                found[file], damaged[file] = medium, said
+        remember(self.root)
+        if damaged:
+            first, said = next(iter(damaged.items()))
+            rank_zero_info(
+                f"{len(damaged)} files of features are damaged and are made anew, the first: {first}: {said}"
+            )
+        return found
+
     def open(self) -> None:
-        """Makes the folder, and writes in it what the features depend on."""
+        """Makes the folder, removes what killed processes left there, and writes what the features depend on."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _whole(self.folder / KEY_FILE) as partial:
-            partial.write_text(self.key + "\n", encoding="utf-8")
+        remove_partials(self.folder)
+        remove_partials(self.root)
+        write_text(self.folder / KEY_FILE, self.key + "\n")
 
     def write(self, file: Path, rows: Tensor) -> None:
         """Writes the features of a medium: whole, or not at all.
 
         Several processes may write the same file: what is there last is as good as what was there first.
         """
-        with _whole(file) as partial, partial.open("wb") as stream:
-            np.save(stream, rows.float().cpu().numpy())
+        stream = BytesIO()
+        np.save(stream, rows.float().cpu().numpy())
+        content = stream.getvalue()
+        with replacing(
+            file, durable=False
+        ) as partial:  # what a loss of power leaves is found by its checksum
+            partial.write_bytes(content + zlib.crc32(content).to_bytes(CHECKSUM, "little"))
 
-    def read(self, media: Media, shape: tuple[int | None, ...]) -> Tensor:
+    def read(self, media: Media, shape: Shape) -> Tensor:
         """The features of a medium, float32.
 
         Args:
             media: what they are of.
-            shape: theirs; None for a length that may be any.
+            shape: theirs.
 
         Raises:
-            ValueError: they were not computed, or the file is damaged.
+            ValueError: they were not computed, or the file is damaged; it is then removed.
         """
+        recall(self.root)
         file = self.file(media)
         if not file.is_file():
             raise ValueError(
@@ -92,16 +145,49 @@ class FeatureCache:
                 "batch: the file may have been changed since, and starting again computes them anew. Code of your "
                 "own calls the encoder's `prepare` before it loads anything"
             )
-        rows = load_array(file)
-        fits = len(rows.shape) == len(shape) and all(
-            wanted in (None, found) for wanted, found in zip(shape, rows.shape, strict=True)
-        )
-        if not fits or rows.dtype != np.float32:
+        try:
+            return torch.from_numpy(_rows(file.read_bytes(), shape))
+        except ValueError as error:
+            file.unlink(missing_ok=True)
             raise ValueError(
-                f"{file} is damaged: expected float32 ({', '.join(str(size or 'any') for size in shape)}), found "
-                f"{rows.dtype} {rows.shape}; delete it and start again"
-            )
-        return torch.from_numpy(rows)
+                f"{file} was damaged while this run went on ({error}) and is removed; start again, it is made anew"
+            ) from None
+
+    def _damage(self, file: Path, shape: Shape) -> str:
+        """What is wrong with a file of features, or nothing; it is read only if it may have changed."""
+
+        def look(stream: BinaryIO) -> str:
+            try:
+                _rows(stream.read(), shape)
+            except ValueError as error:
+                return str(error)
+            return ""
+
+        try:
+            return fact(file, look)
+        except OSError as error:
+            return str(error)
+
+
+def _rows(content: bytes, shape: Shape) -> np.ndarray:
+    """The array of a file of features.
+
+    Raises:
+        ValueError: it is damaged, or of another shape.
+    """
+    body, checksum = content[:-CHECKSUM], content[-CHECKSUM:]
+    if not body or zlib.crc32(body).to_bytes(CHECKSUM, "little") != checksum:
+        raise ValueError("its checksum is another")
+    rows = np.lib.format.read_array(BytesIO(body), allow_pickle=False)
+    fits = len(rows.shape) == len(shape) and all(
+        wanted in (None, found) for wanted, found in zip(shape, rows.shape, strict=True)
+    )
+    if not fits or rows.dtype != np.float32:
+        sizes = ", ".join(str(size or "any") for size in shape)
+        raise ValueError(f"expected float32 ({sizes}), found {rows.dtype} {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise ValueError("it holds numbers that are not finite")
+    return rows
 
 
 def key_of(words: Mapping[str, Any]) -> str:
@@ -110,24 +196,15 @@ def key_of(words: Mapping[str, Any]) -> str:
 
 
 def identity(media: Media) -> list[Any]:
-    """What tells one medium from another: of a file its path, size and time of change, of an array its content."""
-    if media.path is not None:
-        return file_identity(media.path)
-    array = np.ascontiguousarray(media.array)
-    return [str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()]
-
-
-def file_identity(path: Path) -> list[Any]:
-    """Path, size and time of change of a file.
+    """What tells one medium from another: the content of its file, or of the array.
 
     Raises:
-        ValueError: there is none.
+        ValueError: its file is not there.
     """
-    try:
-        found = path.stat()
-    except OSError:
-        raise ValueError(f"no file at {path}; check the data root and the annotation file") from None
-    return [os.path.abspath(path), found.st_size, found.st_mtime_ns]
+    if media.path is not None:
+        return [digest_of(media.path)]
+    array = np.ascontiguousarray(media.array)
+    return [str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()]
 
 
 def content(folder: Path, *names: str) -> str:
@@ -150,14 +227,3 @@ def hash_of(module: nn.Module) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-@contextmanager
-def _whole(file: Path) -> Iterator[Path]:
-    """Gives a name to write to, which takes the file's place at the end, unless something went wrong."""
-    partial = file.with_name(f".{file.name}-{uuid4().hex[:8]}")
-    try:
-        yield partial
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -18,6 +18,9 @@ from octavius.instruction.sample import Media
 from octavius.presets import find_checkpoint
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+
+VERSION = 2
+"""Of the tokens that the same weights make of the same picture file, for the cache."""
 """The files of a local model's folder, named as open_clip names them."""
 
 
@@ -69,7 +72,13 @@ class ImageEncoder(Encoder):
         self.cache: FeatureCache | None = None
         # A plan has no weights, and no pictures.
         if cache is not None and not tower.positional_embedding.is_meta:
-            facts = {"weights": hash_of(tower), "size": height, "mean": self.mean, "std": self.std}
+            facts = {
+                "version": VERSION,
+                "weights": hash_of(tower),
+                "size": height,
+                "mean": self.mean,
+                "std": self.std,
+            }
             self.cache = FeatureCache(Path(cache).expanduser(), key_of(facts))
 
     def loader(self) -> Loader:
@@ -91,7 +100,8 @@ class ImageEncoder(Encoder):
             return
         self.to(device)
         with torch.inference_mode():
-            fill(self.cache, media, self._pixels(), lambda pixels: self(pixels.to(device)), silent())
+            shape = self.num_tokens, self.width
+            fill(self.cache, media, self._pixels(), lambda pixels: self(pixels.to(device)), shape, silent())
 
     def blank(self) -> Tensor:
         """A black picture (1, 3, H, W)."""

@@ -42,6 +42,7 @@ def fill(
     media: Iterable[Media],
     load: Callable[[Media], Tensor],
     encode: Callable[[Tensor], Tensor],
+    shape: tuple[int, int],
     quiet: bool,
 ) -> None:
     """Computes the features of all pictures that have none; what is done stays done when it is cut short.
@@ -51,21 +52,14 @@ def fill(
         media: pictures; repeated ones are encoded once.
         load: gives the pixels of one, (3, H, W).
         encode: gives features (M, N, D) of pixels (M, 3, H, W).
+        shape: (N, D).
         quiet: show no progress.
 
     Raises:
         ValueError: pictures cannot be read; told at the end, when all others are done.
     """
     problems: list[str] = []
-    missing: dict[Path, Media] = {}
-    for medium in media:
-        try:
-            file = cache.file(medium)
-        except ValueError as error:
-            problems.append(str(error))
-            continue
-        if file not in missing and not file.is_file():
-            missing[file] = medium
+    missing = cache.missing(media, shape, problems)
     if missing:
         cache.open()
     with tqdm(total=len(missing), desc="encoding pictures", disable=quiet or not missing) as progress:
@@ -81,7 +75,10 @@ def fill(
             if pixels:
                 features = encode(torch.stack(list(pixels.values()))).float()
                 for file, rows in zip(pixels, features, strict=True):
-                    cache.write(file, rows)
+                    if rows.isfinite().all():
+                        cache.write(file, rows)
+                    else:
+                        problems.append(f"{missing[file].path or 'an array'}: its features are not finite")
             progress.update(len(part))
     if problems := list(dict.fromkeys(problems)):
         raise ValueError(

@@ -20,7 +20,8 @@ from torch import Tensor
 from octavius.boxes3d import stack, volume
 from octavius.encoders.detector.detector import CONFIG, WEIGHTS, Detector, load_detector
 from octavius.encoders.detector.proposals import suppressed
-from octavius.encoders.feature_cache import content, file_identity
+from octavius.encoders.feature_cache import content
+from octavius.encoders.known_files import digest_of
 from octavius.instruction.proposals import find_proposals, read_proposals
 from octavius.instruction.sample import Media
 from octavius.presets import find_checkpoint
@@ -57,7 +58,7 @@ class ProposalSource:
         """What they depend on that is told with one scene; nothing where one object is meant."""
         if media.region is not None or self.kind == "detector":
             return None
-        return media.objects if self.kind == "gold" else file_identity(self._file(media))
+        return media.objects if self.kind == "gold" else digest_of(self._file(media))
 
     def finder(self, device: torch.device | str) -> Finder:
         """What gives the boxes (K, 6) of a scene from its reference and its points (P, 6), the best first.

@@ -19,7 +19,7 @@ from octavius.encoders.feature_cache import FeatureCache, content, identity, key
 from octavius.encoders.point_bert import CONFIG, WEIGHTS, load_point_bert, unit_sphere
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.proposals import OVERLAP, Finder, source_of
-from octavius.encoders.rois.roi_cache import CachedRoiLoader
+from octavius.encoders.rois.roi_cache import BOX, CachedRoiLoader
 from octavius.encoders.rois.roi_encoder import RoiEncoder, Use
 from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.crops import FEWEST, MARGIN, crop, inside, resampled
@@ -28,7 +28,7 @@ from octavius.presets import find_checkpoint
 
 Features: TypeAlias = Literal["projected", "encoded"]
 
-VERSION = 1
+VERSION = 2
 """Of what is computed from the same weights and settings."""
 
 AT_ONCE = 16
@@ -96,7 +96,7 @@ class SceneEncoder(RoiEncoder):
             "IoU above which the worse of two boxes goes": OVERLAP,
             "fewest points of a box that was found": FEWEST,
             "metres added around a box": margin,
-            "of each cloud": "path, size and time of change of its file, pose, region, boxes told with it",
+            "of each cloud": "content of its file, pose, region, boxes told with it",
         }
         self.cache = FeatureCache(Path(cache).expanduser(), key_of(words), source.told)
         self.requires_grad_(False)
@@ -137,15 +137,8 @@ class SceneEncoder(RoiEncoder):
     def _missing(self, media: Iterable[Media], problems: list[str]) -> list[dict[Path, Media]]:
         """The media without features, each once, by their files; those of one cloud together: it is read once."""
         scenes: dict[str, dict[Path, Media]] = {}
-        for medium in media:
-            try:
-                file = self.cache.file(medium)
-            except ValueError as error:
-                if str(error) not in problems:
-                    problems.append(str(error))
-                continue
-            if not file.is_file():
-                scenes.setdefault(repr((identity(medium), medium.pose)), {})[file] = medium
+        for file, medium in self.cache.missing(media, (None, self.width + BOX), problems).items():
+            scenes.setdefault(repr((identity(medium), medium.pose)), {})[file] = medium
         return list(scenes.values())
 
     @torch.inference_mode()

@@ -1,6 +1,9 @@
 """Pictures come in; the tests see that kept tokens are those of the tower, and never those of something else."""
 
 import os
+import zlib
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +65,12 @@ def test_a_changed_file_is_encoded_anew(folder: Path) -> None:
     media = pictures(folder)
     encoder.prepare(media, "cpu")
     before = encoder.loader()(media[0])
-    paint(folder / "0.png", 9)
-    os.utime(folder / "0.png", (1, 1))
+    size, time = (folder / "0.png").stat().st_size, (folder / "0.png").stat().st_mtime_ns
+    Image.new("RGB", (30, 20), "red").save(folder / "other.png")
+    assert (folder / "other.png").stat().st_size < size
+    content = (folder / "other.png").read_bytes()
+    (folder / "0.png").write_bytes(content + bytes(size - len(content)))  # as large, and as old
+    os.utime(folder / "0.png", ns=(time, time))
     with pytest.raises(ValueError, match=r"no features of .*0\.png"):
         encoder.loader()(media[0])
     encoder.prepare(media, "cpu")
@@ -90,15 +97,89 @@ def test_pictures_that_cannot_be_read_are_told_when_the_others_are_done(folder: 
     assert len(files(folder)) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00", None])
-def test_a_damaged_file_of_tokens_is_told(folder: Path, content: bytes | None) -> None:
+def sealed(rows: np.ndarray) -> bytes:
+    stream = BytesIO()
+    np.save(stream, rows)
+    return stream.getvalue() + zlib.crc32(stream.getvalue()).to_bytes(4, "little")
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "few bytes": lambda _: b"PK",
+    "cut": lambda content: content[:-3],
+    "half": lambda content: content[: len(content) // 2],
+    "zeros at the end": lambda content: content[:200] + bytes(len(content) - 200),
+    "a flipped bit": lambda content: content[:-90] + bytes([content[-90] ^ 8]) + content[-89:],
+    "of an earlier version": lambda content: content[:-4],
+    "another shape": lambda _: sealed(np.zeros((2, 2), np.float32)),
+    "another type": lambda _: sealed(np.zeros((4, 8))),
+    "NaN": lambda content: sealed(np.load(BytesIO(content)) * np.float32("nan")),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_tokens_are_made_anew_and_never_used(
+    folder: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     encoder = ImageEncoder(str(folder), cache=str(folder / "cache"))
-    media = pictures(folder)[:1]
+    media = pictures(folder)
     encoder.prepare(media, "cpu")
-    (file,) = files(folder)
-    if content is None:
-        np.save(file, np.zeros((2, 2), dtype=np.float32))
-    else:
-        file.write_bytes(content)
-    with pytest.raises(ValueError, match=file.name):
+    whole = [encoder.loader()(one) for one in media]
+    for file in files(folder):
+        file.write_bytes(DAMAGE[name](file.read_bytes()))
+    with pytest.raises(ValueError, match=r"damaged while this run went on .* start again"):
         encoder.loader()(media[0])
+    with caplog.at_level("INFO"):
+        encoder.prepare(media, "cpu")
+    assert "2 files of features are damaged and are made anew" in caplog.text  # the first was removed
+    for one, expected in zip(media, whole, strict=True):
+        torch.testing.assert_close(encoder.loader()(one), expected)
+    caplog.clear()
+    encoder.prepare(media, "cpu")
+    assert not caplog.text
+
+
+def test_tokens_that_are_not_finite_are_told_and_not_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = ImageEncoder(str(folder), cache=str(folder / "cache"))
+    forward = encoder.forward
+    monkeypatch.setattr(
+        encoder, "forward", lambda pixels: forward(pixels) * pixels.sum().sign() * float("inf")
+    )
+    with pytest.raises(
+        ValueError, match=r"3 pictures cannot be encoded, .*0\.png: its features are not finite"
+    ):
+        encoder.prepare(pictures(folder), "cpu")
+    assert files(folder) == []
+
+
+def test_a_shared_cache_may_be_read_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = ImageEncoder(str(folder), cache=str(folder / "cache"))
+    encoder.prepare(pictures(folder), "cpu")
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("replace", "mkdir"):
+        monkeypatch.setattr(os, name, refused)
+    again = ImageEncoder(str(folder), cache=str(folder / "cache"))
+    again.prepare(pictures(folder), "cpu")
+    assert again.loader()(pictures(folder)[0]).isfinite().all()
+
+
+def test_two_processes_may_fill_one_cache(folder: Path) -> None:
+    encoder = ImageEncoder(str(folder), cache=str(folder / "cache"))
+    children = []
+    for _ in range(3):
+        if not (child := os.fork()):
+            try:
+                encoder.prepare(pictures(folder), "cpu")
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert len(files(folder)) == 3
+    assert {file.suffix for file in (folder / "cache").glob("*/*")} == {".npy", ".json"}
+    assert encoder.loader()(pictures(folder)[0]).isfinite().all()
