@@ -74,7 +74,9 @@ class BenchmarkSets(InstructionDataModule):
         self._training = configured
         self.configured = configured if OWN in wanted else None
         rest = ", ".join(name for name in wanted if name != OWN)
-        self.files = _Files(str(root), test=sources(rest)) if rest else None
+        self.files = (
+            _Files(str(root), test=sources(rest), bad=getattr(configured, "bad", "error")) if rest else None
+        )
         self.done: Collection[tuple[str, str]] = frozenset()
         self._sets: list[EvalSet] | None = None
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 
 from datamodules.base import Batching, InstructionDataModule
@@ -116,6 +116,11 @@ class MixedInstructions(InstructionDataModule):
             )
         return sets
 
+    @property
+    def skips(self) -> bool:
+        """Whether either modality leaves samples out that cannot be read."""
+        return any(getattr(part, "skips", False) for part in (self.images, self.clouds))
+
     def whole_epoch(self, sets: Sequence[TrainSet]) -> int:
         """All training sets, those of each modality as often as it is gone through."""
         return round(sum(item.weight for item in sets))
@@ -124,4 +129,4 @@ class MixedInstructions(InstructionDataModule):
 def _shared_out(sets: Sequence[TrainSet], passes: float) -> list[TrainSet]:
     """The sets of one modality; their weights add up to its samples times its passes."""
     share = passes * sum(len(item.samples) for item in sets) / sum(item.weight for item in sets)
-    return [TrainSet(item.samples, item.weight * share, order) for order, item in enumerate(sets)]
+    return [replace(item, weight=item.weight * share, order=order) for order, item in enumerate(sets)]

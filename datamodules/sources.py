@@ -92,7 +92,9 @@ class SourceInstructions(InstructionDataModule):
             validate: what to evaluate at each epoch's end.
             test: what to test on.
             miniature: writes the miniature to `root` first, when it is not there.
-            bad: `error` stops at a bad item of an annotation file, `skip` leaves bad ones out and warns.
+            bad: `error` stops at a bad item of an annotation file, and at a sample that cannot be read when it is
+                drawn; `skip` leaves bad items out and warns, lets another sample stand in for one that is drawn,
+                and leaves it out of the scores of an evaluation.
             batch_size: training instances in a step on one process.
             eval_batch_size: instances generated at once on one process.
             samples_per_epoch: instances in an epoch over all processes; null counts all training sets.
@@ -117,6 +119,11 @@ class SourceInstructions(InstructionDataModule):
                     f"several {stage} sources are named {', '.join(repeated)}; set `name` to tell them apart"
                 )
 
+    @property
+    def skips(self) -> bool:
+        """Whether samples that cannot be read are left out."""
+        return self.bad == "skip"
+
     @abstractmethod
     def write_miniature(self) -> None:
         """Writes the miniature to the root, unless it is there."""
@@ -130,13 +137,13 @@ class SourceInstructions(InstructionDataModule):
         """The training mixture."""
         if not self.train:
             raise ValueError(f"there is nothing to train on; list sources under {self.option}.train")
-        return [TrainSet(self.samples(source), source.weight) for source in self.train]
+        return [TrainSet(self.samples(source), source.weight, bad=self.bad) for source in self.train]
 
     def eval_sets(self, stage: str) -> list[EvalSet]:
         """The sets of `validate` or `test`."""
         sources = {"validate": self.validate, "test": self.test}[stage]
         return [
-            EvalSet(source.title, self.samples(source), source.unseen_wording, source.protocol)
+            EvalSet(source.title, self.samples(source), source.unseen_wording, source.protocol, self.bad)
             for source in sources
         ]
 

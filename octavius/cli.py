@@ -38,6 +38,7 @@ from octavius import __version__, imports
 from octavius.callbacks.checkpoint import Checkpoint, CheckpointFiles
 from octavius.callbacks.cost import Cost
 from octavius.callbacks.evaluation import Evaluation
+from octavius.callbacks.left_out import LeftOutSamples
 from octavius.callbacks.pictures import AnswerSamples
 from octavius.callbacks.progress import Progress
 from octavius.callbacks.routing import RoutingReport
@@ -166,6 +167,7 @@ class OctaviusCLI(LightningCLI):
             Cost(),
             RoutingReport(),
             AnswerSamples(),
+            LeftOutSamples(),
             stopping,
         ]
         callbacks += [LearningRateMonitor("step")] if asked["logger"] else []

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from octavius.decoder import Decoder
-from octavius.encoders.base import Encoder
+from octavius.encoders.base import Encoder, UnreadableMediaError
 from octavius.gate_fitting import fit_gate
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.prompt import Template
@@ -139,7 +139,14 @@ class OctaviusModule(L.LightningModule):
         samples_of = getattr(self.trainer.datamodule, "samples_of", None)  # type: ignore[attr-defined]
         if samples_of is not None:
             device = self.trainer.strategy.root_device
-            self.model.prepare(partial(samples_of, stage), device, self.global_rank, self.trainer.world_size)
+            try:
+                self.model.prepare(
+                    partial(samples_of, stage), device, self.global_rank, self.trainer.world_size
+                )
+            except UnreadableMediaError as error:
+                if not getattr(self.trainer.datamodule, "skips", False):  # type: ignore[attr-defined]
+                    raise
+                print(f"{error}. They are left out when they are drawn (bad: skip)", flush=True)
             self.trainer.strategy.barrier()
 
     def on_fit_start(self) -> None:

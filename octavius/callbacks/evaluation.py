@@ -12,7 +12,15 @@ from torch.utils.data import DataLoader
 
 from octavius.callbacks.board import log_folder
 from octavius.callbacks.scoring import blind
-from octavius.callbacks.scoring.answers import Answered, Sampling, ask, gather_once, prediction
+from octavius.callbacks.scoring.answers import (
+    Answered,
+    Sampling,
+    ask,
+    gather_once,
+    line_of,
+    readable,
+    told,
+)
 from octavius.callbacks.scoring.controls import ALL, Control
 from octavius.callbacks.scoring.scores import printed, rows, score, set_intervals, tabulate
 from octavius.instruction.batch import Batch
@@ -25,6 +33,8 @@ features; shuffled: features of another scene)"""
 
 class Evaluation(L.Callback):
     """Generates and scores at every validation and test; every sample counts once on any number of processes.
+
+    A sample that cannot be read is in no score, on any number of processes, and told below the table.
 
     Callbacks with a method `on_answers(trainer, module, stage, answers)` get all answers on every process.
 
@@ -110,8 +120,9 @@ class Evaluation(L.Callback):
         self._mine += self._ask(module, batch, places, likelihood=self.likelihood)
 
     def _finish(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        answers = gather_once(self._mine)
+        everything = gather_once(self._mine)
         self._mine = []
+        answers = readable(everything)
         scores = score(answers)
         for name, row in scores.items():
             # The same value everywhere; its mean over all processes keeps Lightning from warning about each.
@@ -119,7 +130,7 @@ class Evaluation(L.Callback):
         self.table = tabulate(answers, scores)
         folder = log_folder(trainer)
         if trainer.is_global_zero and not trainer.sanity_checking:
-            self._write(trainer, stage, answers, scores, folder)
+            self._write(trainer, stage, answers, scores, folder, [one for one in everything if one.left_out])
         if not trainer.sanity_checking:
             self._blind(trainer, module, stage, answers, folder)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -133,6 +144,7 @@ class Evaluation(L.Callback):
         answers: Sequence[Answered],
         scores: dict[str, dict[str, float]],
         folder: Path | None,
+        left_out: Sequence[Answered],
     ) -> None:
         """Prints the table; writes it as CSV, all scores as JSON and predictions as JSON lines beside the logs."""
         assert self.table is not None
@@ -145,7 +157,7 @@ class Evaluation(L.Callback):
         when = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}" if training else stage
         head = "score [95 % interval]" if between else "score"
         print(f"\n{when}: {head} (chance: each sample gets another's true answer)")
-        print(printed(self.table), flush=True)
+        print("\n".join([printed(self.table), *told([*answers, *left_out])]), flush=True)
         if folder is None:
             return
         protocols = {name: items[0].sample.protocol for name, items in rows(answers).items()}
@@ -153,12 +165,15 @@ class Evaluation(L.Callback):
         for name, row in scores.items():
             named[name] = {"protocol": protocols[name], **row}
             named[name] |= {"intervals": between[name]} if name in between else {}
+            gone = sum(item.sample.benchmark == name for item in left_out)
+            named[name] |= {"left_out": gone} if gone else {}
         folder.mkdir(parents=True, exist_ok=True)
         self.table.to_csv(folder / f"metrics_{stage}.csv")
         (folder / f"metrics_{stage}.json").write_text(json.dumps(named, indent=1))
         with (folder / f"predictions_{stage}.jsonl").open("w", encoding="utf-8") as file:
-            for item in answers:
-                file.write(json.dumps(prediction(item), ensure_ascii=False) + "\n")
+            file.writelines(
+                line_of(item) for item in sorted([*answers, *left_out], key=lambda one: one.place)
+            )
 
     def _blind(
         self,

@@ -12,6 +12,10 @@ from octavius.instruction.media import Loader
 from octavius.instruction.sample import Media
 
 
+class UnreadableMediaError(ValueError):
+    """Some media could not be read when their features were computed; those of all others are there."""
+
+
 class Encoder(nn.Module, ABC):
     """Media of one modality in, features of `width` numbers out; frozen in instruction tuning.
 
@@ -50,6 +54,9 @@ class Encoder(nn.Module, ABC):
         Args:
             media: all that will be loaded; repeated ones are alike.
             device: where to compute.
+
+        Raises:
+            UnreadableMediaError: some media cannot be read; told at the end, when all others are done.
         """
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from octavius.encoders.base import UnreadableMediaError
 from octavius.encoders.feature_cache import FeatureCache
 from octavius.instruction.media import Loader
 from octavius.instruction.sample import Media
@@ -56,7 +57,7 @@ def fill(
         quiet: show no progress.
 
     Raises:
-        ValueError: pictures cannot be read; told at the end, when all others are done.
+        UnreadableMediaError: pictures cannot be read; told at the end, when all others are done.
     """
     problems: list[str] = []
     missing = cache.missing(media, shape, problems)
@@ -81,7 +82,7 @@ def fill(
                         problems.append(f"{missing[file].path or 'an array'}: its features are not finite")
             progress.update(len(part))
     if problems := list(dict.fromkeys(problems)):
-        raise ValueError(
+        raise UnreadableMediaError(
             f"{len(problems)} pictures cannot be encoded, the first: {problems[0]}. Mend their files, or take their "
             "samples out of the data"
         )

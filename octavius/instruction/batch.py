@@ -20,12 +20,33 @@ IGNORE = -100
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A sample that could not be read, or of which no prompt could be made.
+
+    Attributes:
+        sample: that sample.
+        reason: what is wrong with it.
+    """
+
+    sample: Sample
+    reason: str
+
+
+@dataclass(frozen=True)
 class Example:
-    """One instance, ready to be batched: its prompt and its media as tensors."""
+    """One instance, ready to be batched: its prompt and its media as tensors.
+
+    Attributes:
+        sample: the sample.
+        prompt: its prompt.
+        media: its media, as their loaders gave them.
+        instead_of: the sample that was to be here and was left out, for which this one stands in.
+    """
 
     sample: Sample
     prompt: Prompt
     media: dict[str, Any]
+    instead_of: LeftOut | None = None
 
 
 @dataclass
@@ -44,6 +65,7 @@ class Batch:
         samples: the samples themselves.
         segments: (1, T) of a packed batch, the sample of each token; None where rows are samples. A packed batch has
             one row, which holds all samples one after another.
+        left_out: for each sample the one that it stands in for, or None; empty where none stands in.
     """
 
     input_ids: Tensor
@@ -55,6 +77,7 @@ class Batch:
     media: dict[str, Any]
     samples: list[Sample]
     segments: Tensor | None = None
+    left_out: tuple[LeftOut | None, ...] = ()
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
         """The same batch on another device."""
@@ -140,4 +163,5 @@ def collate(examples: Sequence[Example], pad_id: int, side: Side, loaders: Mappi
         {modality: loaders[modality].collate(items) for modality, items in media.items()},
         [example.sample for example in examples],
         segments if side == "packed" else None,
+        tuple(example.instead_of for example in examples),
     )

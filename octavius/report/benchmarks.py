@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import lightning as L
 
 from octavius.callbacks.evaluation import Evaluation
-from octavius.callbacks.scoring.answers import Answered
+from octavius.callbacks.scoring.answers import Answered, told
 from octavius.callbacks.scoring.journal import Journal, file_name
 from octavius.callbacks.scoring.scores import sets
 from octavius.callbacks.stopping import ending
@@ -215,7 +215,7 @@ def in_order(out: Path, facts: dict[str, list[dict[str, Any]]]) -> list[Answered
     found = answered(out, facts)
     keys = [(name, row["id"]) for name, rows in facts.items() for row in rows]
     known = [(place, found.get(name, {}).get(key)) for place, (name, key) in enumerate(keys)]
-    return [replace(item, place=place) for place, item in known if item is not None]
+    return [replace(item, place=place) for place, item in known if item is not None and not item.left_out]
 
 
 def mend(file: Path) -> None:
@@ -240,16 +240,19 @@ def finish(
         controls: blind controls by set, as `BlindControls` keeps them.
     """
     scores: list[Score] = []
+    gone: list[str] = []
     for name, rows in facts.items():
         items = [answers.get(name, {}).get(row["id"]) for row in rows]
         ordered = [item for item in items if item is not None]
         assert len(ordered) == len(rows), f"{name}: {len(rows) - len(ordered)} samples were not answered"
         write_predictions(out / f"{file_name(name)}.jsonl", ordered)
-        for title, part in sets(ordered).items():
+        gone += told(ordered)
+        for title, part in sets([item for item in ordered if not item.left_out]).items():
             scores += score_all(title, part)
     for file in (out / PARTS).glob("*.part"):
         if any(file.name.startswith(f"{file_name(name)}.") for name in facts):
             file.unlink()
     asked = {name: entry for name, entry in controls.items() if any(one.name == name for one in scores)}
     print("\n" + write_tables(scores, out, STEM, (explained(), lines(asked))))
+    print("".join(f"{line}\n" for line in gone), end="")
     return scores

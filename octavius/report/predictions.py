@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from octavius.callbacks.scoring.answers import Answered, prediction
+from octavius.callbacks.scoring.answers import Answered, line_of
 from octavius.instruction.golds import from_json
 from octavius.instruction.sample import Media, Sample
 from octavius.tasks import TASKS
@@ -67,6 +67,8 @@ def _answered(record: Any, place: int) -> Answered:
         group=str(record.get("group", "")),
         protocol=str(record.get("protocol", "standard")),
     )
+    if record.get("left_out"):
+        return Answered(sample, "", "", None, None, place, left_out=str(record["left_out"]))
     TASKS[task].value(sample)
     likelihoods = tuple((float(total), int(tokens)) for total, tokens in record.get("likelihoods", ()))
     if likelihoods and len(likelihoods) != len(TASKS[task].candidates(sample)):
@@ -95,5 +97,5 @@ def write_predictions(path: Path, items: Sequence[Answered]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(prediction(item), ensure_ascii=False) + "\n" for item in items)
+        file.writelines(map(line_of, items))
     partial.replace(path)

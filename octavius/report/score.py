@@ -1,9 +1,11 @@
 """Files of predictions come in; their scores by one protocol or by all, with intervals, go out, without a model."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from octavius.callbacks.scoring.answers import readable, told
 from octavius.callbacks.scoring.scores import sets
 from octavius.metrics import PROTOCOLS
 from octavius.report.predictions import read_predictions
@@ -62,4 +64,7 @@ def scores_of(files: list[Path], protocol: str | None = None) -> list[Score]:
                 f"the sample {key[2]} of {key[0]} stands twice in these predictions; score it once"
             )
         seen.add(key)
-    return [one for name, items in sets(answers).items() for one in score_all(name, items, protocol)]
+    print("".join(f"{line}\n" for line in told(answers)), end="", file=sys.stderr)
+    return [
+        one for name, items in sets(readable(answers)).items() for one in score_all(name, items, protocol)
+    ]

@@ -1,5 +1,6 @@
 """A model and a batch come in; its answers, from all processes once and in the data's order, go out, also as JSON."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -26,6 +27,7 @@ class Answered:
         place: of the sample in the evaluation's data set, which holds set after set in the order of their files.
         scores: of boxes, one for each `]` in the text: mean log-probability of its tokens; none where none are taken.
         likelihoods: log-probability and tokens of each candidate answer; none where none are asked for.
+        left_out: why the sample could not be asked; such an answer is of another sample, and is not scored.
     """
 
     sample: Sample
@@ -36,6 +38,7 @@ class Answered:
     place: int = 0
     scores: tuple[float, ...] = ()
     likelihoods: tuple[tuple[float, int], ...] = ()
+    left_out: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,11 @@ def ask(
         scores = recorder.of_row(row, tokenizer) if recorder and sample.task == "detection" else ()
         value = TASKS[sample.task].scored(text, sample, scores)
         answered = Answered(sample, tokenizer.decode(asked), text, value, weights[row], places[row], scores)
-        found.append(replace(answered, likelihoods=tuple(map(tuple, likelihoods[row]))))
+        answered = replace(answered, likelihoods=tuple(map(tuple, likelihoods[row])))
+        gone = batch.left_out[row] if batch.left_out else None
+        if gone is not None:
+            answered = Answered(gone.sample, "", "", None, None, places[row], left_out=gone.reason)
+        found.append(answered)
     return found
 
 
@@ -106,8 +113,37 @@ def gather_once(mine: list[Answered]) -> list[Answered]:
     return [unique[place] for place in sorted(unique)]
 
 
+def readable(answers: Sequence[Answered]) -> list[Answered]:
+    """The answers of samples that could be asked.
+
+    Raises:
+        ValueError: there are answers, and none is of such a sample.
+    """
+    found = [item for item in answers if not item.left_out]
+    if answers and not found:
+        raise ValueError(f"none of {len(answers)} samples could be read; the first: {answers[0].left_out}")
+    return found
+
+
+def told(answers: Sequence[Answered], limit: int = 3) -> list[str]:
+    """Lines on the samples that were left out: how many of each set, and the first reasons."""
+    gone: dict[str, list[str]] = {}
+    for item in answers:
+        if item.left_out:
+            gone.setdefault(item.sample.benchmark, []).append(item.left_out)
+    lines = []
+    for name, reasons in gone.items():
+        count = sum(item.sample.benchmark == name for item in answers)
+        lines.append(f"{name}: {len(reasons)} of {count} samples could not be read and are not in its scores")
+        lines += [f"    {reason}" for reason in reasons[:limit]] + ["    ..."] * (len(reasons) > limit)
+    return lines
+
+
 def prediction(item: Answered) -> dict[str, Any]:
-    """One line of the predictions file: what was asked, said, parsed and true, and all that scoring it needs."""
+    """One line of the predictions file: what was asked, said, parsed and true, and all that scoring it needs.
+
+    A sample that was left out has a line without an answer, which tells why.
+    """
     sample = item.sample
     paths = {name: str(media.path) for name, media in sample.media.items() if media.path is not None}
     return {
@@ -122,6 +158,7 @@ def prediction(item: Answered) -> dict[str, Any]:
         "parsed": _plain(item.value),
         "gold": to_json(sample.gold),
         "gate": item.gate and [round(weight, 4) for weight in item.gate],
+        **({"left_out": item.left_out} if item.left_out else {}),
         **({"scores": [round(score, 4) for score in item.scores]} if item.scores else {}),
         **(
             {"likelihoods": [[round(one, 4), tokens] for one, tokens in item.likelihoods]}
@@ -129,6 +166,16 @@ def prediction(item: Answered) -> dict[str, Any]:
             else {}
         ),
     }
+
+
+def line_of(item: Answered) -> str:
+    """The same as a line of JSON; bytes of a path that are no text are spelt in escapes, which read back."""
+    line = json.dumps(prediction(item), ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(prediction(item))
+    return line + "\n"
 
 
 def _plain(value: Any) -> Any:

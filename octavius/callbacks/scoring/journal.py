@@ -1,12 +1,11 @@
 """Prompts of evaluation sets come in; each answer goes out to a file of its set as soon as it is there."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
-from octavius.callbacks.scoring.answers import Answered, Sampling, ask, prediction
+from octavius.callbacks.scoring.answers import Answered, Sampling, ask, line_of
 from octavius.instruction.batch import Batch
 
 
@@ -53,8 +52,7 @@ class Journal(L.Callback):
     def _write(self, rank: int, answers: list[Answered]) -> None:
         lines: dict[str, list[str]] = {}
         for item in answers:
-            line = json.dumps(prediction(item), ensure_ascii=False) + "\n"
-            lines.setdefault(item.sample.benchmark, []).append(line)
+            lines.setdefault(item.sample.benchmark, []).append(line_of(item))
         for name, texts in lines.items():
             with part_file(self.folder, name, rank).open("a", encoding="utf-8") as file:
                 file.writelines(texts)

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from octavius.boxes3d import enclosing
-from octavius.encoders.base import silent
+from octavius.encoders.base import UnreadableMediaError, silent
 from octavius.encoders.feature_cache import FeatureCache, content, identity, key_of
 from octavius.encoders.point_bert import CONFIG, WEIGHTS, load_point_bert, unit_sphere
 from octavius.encoders.rois.object_as_scene import ReaderSizes
@@ -118,9 +118,8 @@ class SceneEncoder(RoiEncoder):
             device: where to compute.
 
         Raises:
-            ValueError: clouds cannot be read, or objects have no points; told at the end, when all others are
-                done. There is no way to skip them here: nothing else could stand for them in a sample, so bad
-                clouds are left out where samples are read.
+            UnreadableMediaError: clouds cannot be read, or objects have no points; told at the end, when all
+                others are done. Whether their samples are left out is for the data module to say.
         """
         problems: list[str] = []
         scenes = self._missing(media, problems)
@@ -129,7 +128,7 @@ class SceneEncoder(RoiEncoder):
             self.to(device)
             self._fill(scenes, device, problems)
         if problems:
-            raise ValueError(
+            raise UnreadableMediaError(
                 f"{len(problems)} point clouds or objects in them cannot be encoded, the first: {problems[0]}. "
                 "Mend their files, or take their samples out of the data"
             )

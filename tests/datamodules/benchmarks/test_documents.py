@@ -28,7 +28,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("reader", READERS)
 def test_no_reader_waits_at_a_pipe(tmp_path: Path, reader: str) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match=r"pipe: Is a pipe"):
+    with pytest.raises(ValueError, match=r"pipe cannot be read: Is a pipe"):
         READERS[reader](tmp_path / "pipe")
     with pytest.raises(ValueError, match="Is a directory"):
         READERS[reader](tmp_path)

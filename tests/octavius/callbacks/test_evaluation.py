@@ -2,23 +2,28 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pandas as pd
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
-from datamodules.instances import EvalSet
+from datamodules.instances import EvalSet, TrainSet
 from octavius.callbacks.evaluation import Evaluation
+from octavius.callbacks.left_out import LeftOutSamples
 from octavius.callbacks.scoring.answers import Answered
 from octavius.callbacks.scoring.scores import printed
 from octavius.instruction.batch import Processor
 from octavius.instruction.media import ArrayLoader
 from octavius.instruction.prompt import PromptBuilder
+from octavius.instruction.sample import Media, Sample
 from octavius.instruction.tokenizer import Tokenizer
+from octavius.report.score import scores_of
 from octavius.tasks import TASKS
 from tests.octavius.callbacks.pupil import (
     FIRST,
@@ -58,6 +63,56 @@ def processor(tokenizer: Tokenizer) -> Processor:
 
 def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def unread(count: int, *bad: int) -> list[Sample]:
+    """Questions of which some bring an array that is no picture."""
+    sizes = {number: (3, 3) if number in bad else (2, 2) for number in range(count)}
+    media = [{"image": Media(array=np.zeros(size, np.float32))} for size in sizes.values()]
+    return [replace(one, media=item) for one, item in zip(questions(count), media, strict=True)]
+
+
+def test_samples_that_cannot_be_read_are_in_no_score_and_told_beside_it(
+    processor: Processor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [EvalSet("vqa", unread(6, 1, 4), bad="skip"), EvalSet("captions", captions(3))]
+    logger, listener, callback = CSVLogger(tmp_path, version="log"), Listener(), Evaluation()
+    trainer = make_trainer(callback, listener, logger=logger)
+    trainer.test(Pupil(processor, q0="no idea"), Sets(processor, test=asked))
+    assert listener.heard == [("test", ["q0", "q2", "q3", "q5", "c0", "c1", "c2"])]
+    assert float(trainer.callback_metrics["test/vqa/acc1"]) == pytest.approx(3 / 4)
+    assert callback.table is not None
+    assert callback.table["samples"].to_dict() == {"captions": 3, "vqa": 4, "vqa/colour": 2, "vqa/side": 2}
+    said = capsys.readouterr().out
+    assert (
+        "vqa: 2 of 6 samples could not be read and are not in its scores\n    sample q1 of vqa: expected"
+        in said
+    )
+    exact = json.loads((Path(logger.log_dir) / "metrics_test.json").read_text())
+    assert (exact["vqa"]["left_out"], "left_out" in exact["captions"]) == (2, False)
+    file = Path(logger.log_dir) / "predictions_test.jsonl"
+    assert [line["id"] for line in lines(file) if "left_out" in line] == ["q1", "q4"]
+    assert next((one.name, one.samples) for one in scores_of([file])) == ("vqa", 4)
+    assert "2 of 6 samples could not be read" in capsys.readouterr().err
+
+
+def test_an_evaluation_of_which_nothing_can_be_read_ends_with_a_message(processor: Processor) -> None:
+    asked = [EvalSet("vqa", unread(3, 0, 1, 2), bad="skip")]
+    with pytest.raises(ValueError, match="none of 3 samples that were tried"):
+        make_trainer(Evaluation()).test(Pupil(processor), Sets(processor, test=asked))
+
+
+def test_draws_that_could_not_be_read_are_counted_and_named(
+    processor: Processor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Sets(processor, validate=[])
+    data.train_sets = lambda: [TrainSet(unread(6, 1, 4), bad="skip")]  # type: ignore[method-assign]
+    trainer = make_trainer(LeftOutSamples(), max_epochs=2)
+    trainer.fit(Pupil(processor), train_dataloaders=data.train_dataloader())
+    said = capsys.readouterr()
+    assert said.err.count("left out, another stands in: sample q") == 2
+    assert "epoch 1: 2 draws of samples that cannot be read" in said.out
+    assert "epoch 2: 2 draws of samples that cannot be read" in said.out
 
 
 def test_an_evaluation_from_prompts_to_files(

@@ -1,0 +1,159 @@
+"""With `bad: skip` another sample stands in for one that cannot be read: the same one, however the run is cut up."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from datamodules.base import InstructionDataModule
+from datamodules.instances import EvalSet, EvaluationInstances, TrainingInstances, TrainSet
+from datamodules.mixture import Draw, MixtureSampler
+from octavius.instruction.batch import Example, LeftOut, Processor
+from octavius.instruction.sample import Media, References, Sample
+
+Told = tuple[str, str, str | None]
+"""A sample's id, its answer in ids, and the id of the sample that it stands in for."""
+
+
+def samples(folder: Path, count: int, broken: Sequence[int], long: Sequence[int] = ()) -> list[Sample]:
+    found = []
+    for number in range(count):
+        file = folder / f"{number}.png"
+        if number in broken:
+            file.write_bytes(b"no picture")
+        else:
+            Image.new("RGB", (4, 4), (number, 0, 0)).save(file)
+        texts = tuple(f"A picture of {place} things." for place in range(8))
+        texts = ("word " * 5000,) if number in long else texts
+        media = {"image": Media(path=file)}
+        found.append(Sample(str(number), "captioning", "coco_captioning", media, "", References(texts)))
+    return found
+
+
+def told(example: Example) -> Told:
+    gone = example.instead_of
+    return example.sample.id, str(example.prompt.ids), gone.sample.id if gone else None
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+    return samples(tmp_path_factory.mktemp("mixed"), 12, broken=(3, 7, 11), long=(5,))
+
+
+def test_another_of_its_set_stands_in_and_the_reason_is_kept(
+    processor: Processor, mixed: list[Sample]
+) -> None:
+    instances = TrainingInstances([TrainSet(mixed, bad="skip")], processor, 0)
+    for place in range(12):
+        found = instances[Draw(0, place, 0)]
+        if place in (3, 5, 7, 11):
+            assert isinstance(found.instead_of, LeftOut)
+            assert found.instead_of.sample is mixed[place]
+            wrong = "max_tokens" if place == 5 else f"{place}.png is not an image"
+            assert wrong in found.instead_of.reason
+            assert int(found.sample.id) not in (3, 5, 7, 11)
+        else:
+            assert (found.sample, found.instead_of) == (mixed[place], None)
+    standing = {instances[Draw(0, 3, epoch)].sample.id for epoch in range(20)}
+    assert len(standing) > 3, "not the same neighbour for ever"
+
+
+def test_without_skip_the_run_ends_with_the_name(processor: Processor, mixed: list[Sample]) -> None:
+    instances = TrainingInstances([TrainSet(mixed)], processor, 0)
+    with pytest.raises(ValueError, match=r"sample 3 of coco_captioning: .*3\.png is not an image"):
+        instances[Draw(0, 3, 0)]
+    with pytest.raises(ValueError, match=r"sample 3 of coco_captioning: .*3\.png is not an image"):
+        EvaluationInstances([EvalSet("coco_captioning", mixed)], processor)[3]
+
+
+@settings(max_examples=30, deadline=None)
+@given(world=st.integers(1, 3), first=st.integers(0, 3), seed=st.integers(0, 5))
+def test_ranks_and_resumed_runs_read_what_one_run_reads(
+    processor: Processor, mixed: list[Sample], world: int, first: int, seed: int
+) -> None:
+    sets = [TrainSet(mixed, bad="skip"), TrainSet(mixed[:4], 2.0, bad="skip")]
+    sizes, weights = [len(item.samples) for item in sets], [item.weight for item in sets]
+
+    def run(rank: int, world: int, batch: int, start: int) -> list[Told]:
+        sampler = MixtureSampler(sizes, weights, 24, batch, seed, rank, world)
+        sampler.resume(1, start)
+        instances = TrainingInstances(sets, processor, seed)  # as a new process has it
+        return [told(instances[draw]) for draw in sampler]
+
+    alone = run(0, 1, 6, 0)
+    assert any(one[2] is not None for one in alone)
+    size = 6 // world
+    parts = [run(rank, world, size, first) for rank in range(world)]
+    steps = len(parts[0]) // size
+    together = [
+        one for step in range(steps) for part in parts for one in part[step * size : (step + 1) * size]
+    ]
+    assert together == alone[first * 6 :]
+
+
+def test_batches_of_like_length_pass_over_prompts_that_cannot_be_made(
+    processor: Processor, mixed: list[Sample]
+) -> None:
+    instances = TrainingInstances([TrainSet(mixed, bad="skip")], processor, 0)
+    assert 0 < instances.length(Draw(0, 5, 0)) < 200
+    with pytest.raises(ValueError, match="max_tokens"):
+        TrainingInstances([TrainSet(mixed)], processor, 0).length(Draw(0, 5, 0))
+
+
+def test_where_all_are_bad_it_ends_with_a_message(processor: Processor, tmp_path: Path) -> None:
+    bad = samples(tmp_path, 5, broken=range(5))
+    message = r"none of [56] samples that were tried .* the first: sample 2 of .*2\.png .*check-data --config"
+    with pytest.raises(ValueError, match=message):
+        TrainingInstances([TrainSet(bad, bad="skip")], processor, 0)[Draw(0, 2, 0)]
+    with pytest.raises(ValueError, match=message.replace("coco_captioning", "all")):
+        EvaluationInstances([EvalSet("all", bad, bad="skip")], processor)[2]
+
+
+def test_a_large_set_that_is_all_bad_is_not_read_to_its_end(processor: Processor, tmp_path: Path) -> None:
+    [one] = samples(tmp_path, 1, broken=[0])
+    with pytest.raises(ValueError, match="none of 101 samples"):
+        TrainingInstances([TrainSet([one] * 10_000, bad="skip")], processor, 0)[Draw(0, 2, 0)]
+
+
+def test_an_evaluation_keeps_its_places(processor: Processor, mixed: list[Sample]) -> None:
+    data = EvaluationInstances(
+        [EvalSet("a", mixed, bad="skip"), EvalSet("b", mixed[:4], bad="skip")], processor
+    )
+    assert len(data) == 16
+    gone = {place: data[place].instead_of for place in range(16) if data[place].instead_of is not None}
+    assert list(gone) == [3, 7, 11, 15]
+    assert [(one.sample.benchmark, one.sample.id) for one in gone.values() if one] == [
+        ("a", "3"),
+        ("a", "7"),
+        ("a", "11"),
+        ("b", "3"),
+    ]
+    assert data[11].sample.id == "0", "the next of its set, from the front again"
+
+
+class Loaders(InstructionDataModule):
+    """One training set and one evaluation set."""
+
+    def __init__(self, taken: list[Sample], processor: Processor, **options: Any) -> None:
+        super().__init__(4, 4, processor=processor, **options)
+        self.taken = taken
+
+    def train_sets(self) -> list[TrainSet]:
+        return [TrainSet(self.taken, bad="skip")]
+
+    def eval_sets(self, stage: str) -> list[EvalSet]:  # noqa: ARG002
+        return [EvalSet("a", self.taken, bad="skip")]
+
+
+@pytest.mark.parametrize("batching", ["padded", "grouped", "packed"])
+def test_batches_tell_what_was_left_out_of_them(
+    processor: Processor, mixed: list[Sample], batching: Any
+) -> None:
+    batches = list(Loaders(mixed, processor, workers=1, batching=batching).train_dataloader())
+    assert [len(batch) for batch in batches] == [len(batch.left_out) for batch in batches] == [4, 4, 4]
+    gone = [one.sample.id for batch in batches for one in batch.left_out if one is not None]
+    assert sorted(gone, key=int) == ["3", "5", "7", "11"]
