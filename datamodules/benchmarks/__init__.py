@@ -1,5 +1,6 @@
 """The readers of all benchmarks by name. To add one: a reader file, and a line here."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from datamodules.benchmarks import conversations, lamm
@@ -16,7 +17,7 @@ from datamodules.benchmarks.clouds import (
 )
 from datamodules.benchmarks.images import celeba, cifar10, class_folder, coco, flickr30k, scienceqa, voc
 from datamodules.benchmarks.values import shown
-from octavius.instruction.sample import Sample
+from octavius.instruction.sample import Boxes, Sample
 from octavius.tasks import TASKS
 
 __all__ = ["BENCHMARKS", "BadPolicy", "DatasetNotFoundError", "Reader", "read"]
@@ -78,4 +79,11 @@ def read(name: str, root: Path, split: str, bad: BadPolicy = "error") -> list[Sa
     items.report()
     if not checked:
         raise ValueError(f"{name}, split '{split}': no sample found under {root}; expected at least one")
-    return list(checked.values())
+    return [_on_stored_pixels(sample) for sample in checked.values()]
+
+
+def _on_stored_pixels(sample: Sample) -> Sample:
+    """A sample with annotated boxes, whose picture is not turned as its EXIF data ask: boxes are drawn on it so."""
+    if not isinstance(sample.gold, Boxes):
+        return sample
+    return replace(sample, media={name: replace(item, stored=True) for name, item in sample.media.items()})

@@ -223,7 +223,7 @@ class Machine:
 
 def _whole(text: bytes) -> int | bool:
     """A whole number in text, or one of the two that mean false and true."""
-    return {b"00": False, b"01": True}.get(text) if text in (b"00", b"01") else int(text.rstrip(b"L"))
+    return text == b"01" if text in (b"00", b"01") else int(text.rstrip(b"L"))
 
 
 def _little(content: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Answers come in; a few of each set go out as text, and detections and clouds as pictures with their boxes."""
+"""Sample answers of each evaluation set: as text, and detections and clouds as pictures with their boxes."""
 
 import html
 import random
@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import lightning as L
 import numpy as np
@@ -14,11 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from PIL import Image
 
 from octavius.callbacks.board import PREDICTED, TRUE, log_folder, show, writers
 from octavius.callbacks.cloud_pictures import cloud_of, cloud_panel
 from octavius.callbacks.scoring.answers import Answered
+from octavius.instruction.pictures import open_picture
 from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.tasks import TASKS
 
@@ -26,6 +27,10 @@ PANEL = 3.4
 """Inches of a picture's side."""
 LONGEST = 600
 """Characters of a cell."""
+PIXELS = 1024
+"""Of the longer side of a picture that is drawn; larger ones are scaled down."""
+SLIMMEST = 8.0
+"""Sides of a panel differ at most by this factor; slimmer pictures are shown wider."""
 WORDS = 1.1
 """Inches for what stands below the picture of a cloud."""
 
@@ -147,14 +152,19 @@ def draw(
 
 def detection_panel(axes: Axes, item: Answered, title: str) -> None:
     """One picture with its boxes, in coordinates of 0..1."""
-    path = picture_of(item)
-    assert path is not None
+    assert picture_of(item) is not None
     assert isinstance(item.sample.gold, Boxes)
-    with Image.open(path) as image:
-        picture = image.convert("RGB")
-    axes.imshow(np.asarray(picture), extent=(0, 1, 1, 0))
-    axes.set_aspect(picture.height / picture.width)
     axes.set_title(title if len(title) <= 44 else f"…{title[-43:]}", fontsize=8)
+    try:
+        picture = open_picture(item.sample.media["image"])
+    except ValueError as error:  # answers may come from tokens that were kept, without the picture
+        words = fill(str(error), 50)
+        axes.text(0.5, 0.5, words, transform=axes.transAxes, fontsize=7, ha="center", parse_math=False)
+        return
+    shape = picture.height / picture.width
+    picture.thumbnail((PIXELS, PIXELS))
+    axes.imshow(np.asarray(picture), extent=(0, 1, 1, 0))
+    axes.set_aspect(min(max(shape, 1 / SLIMMEST), SLIMMEST))
     for thing in (one for one in item.sample.gold.objects if not one.ignored):
         _box(axes, thing, TRUE, "-", below=False)
     for thing in item.value if isinstance(item.value, tuple) else ():

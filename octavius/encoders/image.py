@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -14,14 +15,15 @@ from octavius.encoders.feature_cache import FeatureCache, hash_of, key_of
 from octavius.encoders.image_cache import CachedImageLoader, fill
 from octavius.encoders.open_clip_weights import check_weights
 from octavius.instruction.media import ImageLoader, Loader
+from octavius.instruction.pictures import VERSION as PICTURES
 from octavius.instruction.sample import Media
 from octavius.presets import find_checkpoint
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+"""The files of a local model's folder, named as open_clip names them."""
 
 VERSION = 2
-"""Of the tokens that the same weights make of the same picture file, for the cache."""
-"""The files of a local model's folder, named as open_clip names them."""
+"""Of the tokens that the same weights make of the same pixels, for the cache."""
 
 
 class ImageEncoder(Encoder):
@@ -78,8 +80,9 @@ class ImageEncoder(Encoder):
                 "size": height,
                 "mean": self.mean,
                 "std": self.std,
+                "pictures": PICTURES,
             }
-            self.cache = FeatureCache(Path(cache).expanduser(), key_of(facts))
+            self.cache = FeatureCache(Path(cache).expanduser(), key_of(facts), _shown)
 
     def loader(self) -> Loader:
         """What resizes and normalises one picture for this tower, or reads its tokens, in the data workers."""
@@ -125,6 +128,11 @@ class ImageEncoder(Encoder):
             images, indices=1, normalize_intermediates=False, intermediates_only=True, output_fmt="NLC"
         )
         return found["image_intermediates"][-1]
+
+
+def _shown(media: Media) -> list[Any] | None:
+    """What else a picture's tokens depend on: whether it may be turned."""
+    return ["stored", media.size] if media.stored else None
 
 
 def open_model(name: str, pretrained: str | None = None) -> nn.Module:

@@ -1,16 +1,16 @@
-"""A reference to a file or an array comes in, the tensor that an encoder takes goes out."""
+"""Loaders: they turn a reference to a file or an array into the tensor that an encoder takes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from octavius.instruction.pictures import check_size, open_picture
 from octavius.instruction.sample import Media
 
 
@@ -28,7 +28,7 @@ class Loader(ABC):
 
 @dataclass(frozen=True)
 class ImageLoader(Loader):
-    """Opens an image, resizes it to a square and normalises it.
+    """Opens an image as it is seen (see `octavius.instruction.pictures`), resizes it to a square and normalises it.
 
     The aspect ratio is not kept and nothing is cropped, so boxes in fractions of the image stay true.
     """
@@ -43,23 +43,11 @@ class ImageLoader(Loader):
         Raises:
             ValueError: no such file, no image that can be read to its end, or no image array.
         """
-        picture = _of_file(media.path) if media.path is not None else _of_array(np.asarray(media.array))
+        picture = open_picture(media) if media.path is not None else _of_array(np.asarray(media.array))
         image = picture.resize((self.size, self.size), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255
         mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
         return (pixels - mean) / std
-
-
-def _of_file(path: Path) -> Image.Image:
-    """The colours of an image file."""
-    try:
-        with Image.open(path) as image:
-            return _in_colour(image)
-    except FileNotFoundError:
-        raise ValueError(f"no image file at {path}; check the data root and the annotation file") from None
-    except Exception as error:  # Pillow's decoders raise almost anything on damaged files
-        reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
-        raise ValueError(f"{path} is not an image that can be read{reason}; replace or remove it") from None
 
 
 def _of_array(array: np.ndarray) -> Image.Image:
@@ -69,15 +57,8 @@ def _of_array(array: np.ndarray) -> Image.Image:
         raise ValueError(
             f"expected an image array uint8 (H, W, 3) or (H, W), found {array.dtype} {array.shape}"
         )
+    check_size(array.shape[1], array.shape[0])
     return Image.fromarray(array).convert("RGB")
-
-
-def _in_colour(image: Image.Image) -> Image.Image:
-    """Any image as RGB; one of 16 bits is scaled to 8, which Pillow would clip to white."""
-    if image.mode.startswith("I"):
-        grey = np.asarray(image).clip(0, 65535) >> 8
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
 
 
 @dataclass(frozen=True)

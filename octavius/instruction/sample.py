@@ -151,6 +151,8 @@ class Region:
 class Media:
     """Where one picture (or cloud) is: a file, or an array that is already in memory.
 
+    Two of them are equal that refer to the same thing, whichever way a picture is to be shown.
+
     Attributes:
         path: the file.
         array: the content itself.
@@ -160,6 +162,10 @@ class Media:
         region: the object that is meant; None for the whole.
         objects: the boxes of all annotated objects of the scene, in the frame of the pose, for encoders that
             are told to take them for a detector's; None where they are not known.
+        stored: shows a picture as its pixels are stored, without the turn that its EXIF data ask for, because
+            annotated boxes are drawn on them so.
+        size: width and height, in pixels, that those boxes were told in, where the annotations tell; where it is
+            that of the turned picture and not of the stored one, the boxes are on that.
     """
 
     path: Path | None = None
@@ -167,6 +173,8 @@ class Media:
     pose: Pose | None = None
     region: Region | None = None
     objects: tuple[Box3D, ...] | None = None
+    stored: bool = field(default=False, compare=False)
+    size: tuple[int, int] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Refuses a reference to nothing, or to two things."""

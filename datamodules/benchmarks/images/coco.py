@@ -152,7 +152,8 @@ def _samples(
     for key, image in images:
         if key in golds:
             with items.guard(f"the image with id {key}"):
-                media = {"image": Media(path=folder.file(take(image, "file_name", str)))}
+                size = (image["width"], image["height"]) if isinstance(golds[key], Boxes) else None
+                media = {"image": Media(path=folder.file(take(image, "file_name", str)), size=size)}
                 samples.append(Sample(str(key), task, f"coco_{task}", media, "", golds[key]))
     items.report()
     return samples

@@ -49,7 +49,8 @@ def read(root: Path, split: str, bad: BadPolicy = "error", difficult: bool = Fal
             document = _document(annotations.file(f"{name}.xml"))
             objects = _objects(document, name, items, difficult)
             if any(not item.ignored for item in objects):
-                media = {"image": Media(path=images.file(f"{name}.jpg"))}
+                size = round(_number(document, "size/width")), round(_number(document, "size/height"))
+                media = {"image": Media(path=images.file(f"{name}.jpg"), size=size)}
                 samples.append(Sample(name, "detection", "voc_detection", media, "", Boxes(objects)))
     items.report()
     return samples

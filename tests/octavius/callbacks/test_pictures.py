@@ -140,6 +140,35 @@ def test_the_picture_keeps_its_proportions(tmp_path: Path) -> None:
     assert (*axes.get_xlim(), *axes.get_ylim()) == (0, 1, 1, 0)
 
 
+def detection_of(path: Path) -> Answered:
+    gold = Boxes((LabelledBox("edge", (0.0, 0.0, 1.0, 1.0)),))
+    sample = Sample("1", "detection", "voc", {"image": Media(path=path, stored=True)}, "", gold)
+    return Answered(sample, "?", "", None, None)
+
+
+def test_boxes_are_drawn_on_the_picture_as_it_is_stored(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (200, 100), "red").save(tmp_path / "turned.jpg", exif=exif)
+    axes = draw({"voc": [detection_of(tmp_path / "turned.jpg")]}, "Detections").axes[0]
+    assert axes.get_aspect() == 0.5
+
+
+def test_slim_and_large_pictures_are_drawn_small(tmp_path: Path) -> None:
+    Image.new("RGB", (9000, 3), "red").save(tmp_path / "slim.png")
+    axes = draw({"voc": [detection_of(tmp_path / "slim.png")]}, "Detections").axes[0]
+    assert axes.get_aspect() == 1 / 8
+    assert axes.images[0].get_array().shape == (1, 1024, 3)  # type: ignore[union-attr]
+
+
+def test_a_picture_that_cannot_be_read_is_told_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "bad$x$.png").write_text("404")
+    figure = draw({"voc": [detection_of(tmp_path / "bad$x$.png")]}, "Detections")
+    [words] = [text.get_text() for text in figure.axes[0].texts]
+    assert "not an image that can be read" in " ".join(words.split())
+    figure.savefig(tmp_path / "figure.png")
+
+
 def test_media_in_memory_are_not_drawn(evaluate: Callable[..., L.Trainer]) -> None:
     media = {"image": Media(array=np.zeros((4, 4, 3), np.uint8))}
     item = Answered(

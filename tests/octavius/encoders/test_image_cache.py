@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from octavius.encoders.image import CONFIG, WEIGHTS, ImageEncoder
+from octavius.instruction.pictures import VERSION
 from octavius.instruction.sample import Media
 from tests.octavius.encoders.test_image import MODEL
 
@@ -76,6 +77,29 @@ def test_a_changed_file_is_encoded_anew(folder: Path) -> None:
     encoder.prepare(media, "cpu")
     assert not torch.equal(encoder.loader()(media[0]), before)
     assert len(files(folder)) == 4
+
+
+def test_a_picture_has_other_tokens_where_it_is_not_turned(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "0.png", exif=exif)
+    encoder = ImageEncoder(str(folder), cache=str(folder / "cache"))
+    seen, stored = Media(path=folder / "0.png"), Media(path=folder / "0.png", stored=True)
+    encoder.prepare([seen, stored], "cpu")
+    assert not torch.equal(encoder.loader()(seen), encoder.loader()(stored))
+    plain = ImageEncoder(str(folder))
+    for medium in (seen, stored):
+        expected = plain(plain.loader()(medium)[None])[0]
+        torch.testing.assert_close(encoder.loader()(medium), expected)
+
+
+def test_what_pictures_show_is_a_part_of_the_key(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ImageEncoder(str(folder), cache=str(folder / "cache")).prepare(pictures(folder), "cpu")
+    monkeypatch.setattr("octavius.encoders.image.PICTURES", VERSION + 1)
+    other = ImageEncoder(str(folder), cache=str(folder / "cache"))
+    with pytest.raises(ValueError, match="no features"):
+        other.loader()(pictures(folder)[0])
 
 
 def test_other_weights_have_tokens_of_their_own(folder: Path) -> None:

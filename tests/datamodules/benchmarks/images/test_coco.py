@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
 
+from datamodules.benchmarks import read
 from datamodules.benchmarks.base import DatasetNotFoundError, LeftOutWarning
 from datamodules.benchmarks.images.coco import read_captioning, read_crowds, read_detection
+from octavius.instruction.media import ImageLoader
 from octavius.instruction.sample import Boxes, LabelledBox, Media, References, Sample
 from tests.datamodules.benchmarks.bad_items import kept
 
@@ -77,6 +80,30 @@ def test_boxes_are_what_the_file_states(tmp_path: Path) -> None:
         ),
         Sample("3", "detection", "coco_detection", image(tmp_path, 3), "", Boxes((table,))),
     ]
+
+
+def test_pictures_are_turned_for_captions_and_stay_as_boxes_were_told_on_them(tmp_path: Path) -> None:
+    write(tmp_path, "instances", instances())
+    write(tmp_path, "captions", captions())
+    exif = Image.Exif()
+    exif[274] = 6  # shown after a quarter turn, clockwise
+    picture = Image.new("RGB", (40, 20))
+    picture.paste((255, 0, 0), (10, 5, 30, 15))  # the person
+    picture.save(tmp_path / "train2017" / "000000000007.jpg", exif=exif, quality=100)
+    loader = ImageLoader(40, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    found, _ = read("coco_detection", tmp_path, "train2017")
+    told, *_ = read("coco_captioning", tmp_path, "train2017")
+    upright = loader(found.media["image"])[0] > 0.5  # (row, column)
+    assert (upright[20, 11], upright[20, 28], upright[8, 20], upright[32, 20]) == (1, 1, 0, 0)
+    turned = loader(told.media["image"])[0] > 0.5
+    assert torch.equal(turned, upright.rot90(-1))
+    # As annotated by a tool that shows the turned picture.
+    other = instances()
+    other["images"] = [{**IMAGES[0], "width": 20, "height": 40}]
+    other["annotations"] = [box(7, 1, [5, 10, 10, 20])]
+    write(tmp_path, "instances", other)
+    [found] = read("coco_detection", tmp_path, "train2017")
+    assert torch.equal(loader(found.media["image"])[0] > 0.5, turned)
 
 
 def test_all_captions_of_an_image_are_references(tmp_path: Path) -> None:

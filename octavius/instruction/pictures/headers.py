@@ -1,0 +1,144 @@
+"""Headers of JPEG and TIFF files, read before a decoder sees them.
+
+Pillow reads metadata whole, also where entries of a directory of a few bytes each claim the same megabyte: a file of
+1 MB takes tens of GB so. What it is given here has no metadata but those that colours depend on, or honest ones.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+ORIENTATION = 274
+"""The tag that tells how a picture is to be turned."""
+
+DIRECTORIES = (34665, 34853, 40965)
+"""Tags whose value is the place of another directory (EXIF, GPS, interoperability)."""
+
+SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
+"""Bytes of a value of each type."""
+
+SCANS = 100
+"""Passes over a progressive JPEG picture; common ones have ten, and each takes as long as a whole picture."""
+
+
+class Entry(NamedTuple):
+    """An entry of a directory: its tag, how many bytes its values have, and the bytes in the place of its value."""
+
+    tag: int
+    size: int
+    value: bytes
+
+
+def split_jpeg(data: bytes) -> tuple[bytes, bytes]:
+    """A JPEG file without its metadata, and its EXIF data (empty where there are none).
+
+    Kept is what its colours depend on: the markers of JFIF and Adobe and the ICC profile.
+
+    Raises:
+        ValueError: it has so many passes that decoding takes minutes.
+    """
+    parts, exif, place = [data[:2]], b"", 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker in (0xDA, 0xD9):  # the pixels, or the end
+            break
+        if marker == 0xFF or marker == 1 or 0xD0 <= marker <= 0xD8:  # without content
+            place += 1 if marker == 0xFF else 2
+            continue
+        end = place + 2 + max(int.from_bytes(data[place + 2 : place + 4], "big"), 2)
+        content = data[place + 4 : end]
+        if marker == 0xE1 and content.startswith(b"Exif\0") and not exif:
+            exif = content[6:]
+        profile = marker == 0xE2 and content.startswith(b"ICC_PROFILE\0")
+        if profile or marker in (0xE0, 0xEE) or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            parts.append(data[place:end])
+        place = end
+    rest = data[place:]
+    if (scans := rest.count(b"\xff\xda")) > SCANS:
+        raise ValueError(f"it has {scans} passes, expected {SCANS} at most")
+    return b"".join([*parts, rest]), exif
+
+
+def orientation(data: bytes) -> int:
+    """The orientation, 1 to 8, that the first directory of a TIFF structure, such as EXIF data, tells; 1 without."""
+    data = data.removeprefix(b"Exif\0\0")
+    order = _order(data)
+    try:
+        for entry in _entries(data, order, _first(data, order), _big(data, order)):
+            if entry.tag == ORIENTATION and entry.size == 2:
+                value: int = struct.unpack(order + "H", entry.value[:2])[0]
+                return value if 1 <= value <= 8 else 1
+    except (struct.error, ValueError):  # viewers pass over metadata that they cannot read
+        pass
+    return 1
+
+
+def check_tiff(data: bytes) -> None:
+    """Refuses a TIFF file whose directories claim more than the file holds.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    order = _order(data)
+    big, claimed, entries = _big(data, order), 0, 0
+    waiting, seen = [_first(data, order)], set[int]()
+    while waiting:
+        place = waiting.pop()
+        if place in seen or not 0 < place < len(data):
+            continue
+        seen.add(place)
+        try:
+            for entry in _entries(data, order, place, big):
+                entries += 1
+                claimed += entry.size
+                if claimed > 2 * len(data) + (1 << 16) or entries > 1 << 16:
+                    raise ValueError("its directories claim more than the file holds")
+                if entry.tag in DIRECTORIES:
+                    waiting.append(struct.unpack(order + ("Q" if big else "I"), entry.value)[0])
+        except struct.error:
+            raise ValueError("a directory of it is cut short") from None
+
+
+def _order(data: bytes) -> str:
+    return ">" if data[:2] == b"MM" else "<"
+
+
+def _big(data: bytes, order: str) -> bool:
+    """Whether it is a BigTIFF, whose numbers have 8 bytes."""
+    return data[2:4] == struct.pack(order + "H", 43)
+
+
+def _first(data: bytes, order: str) -> int:
+    """The place of the first directory; 0 where the header is cut short."""
+    form, start = ("Q", 8) if _big(data, order) else ("I", 4)
+    part = data[start : start + struct.calcsize(order + form)]
+    place: int = struct.unpack(order + form, part)[0] if len(part) == struct.calcsize(order + form) else 0
+    return place
+
+
+def _entries(data: bytes, order: str, place: int, big: bool) -> Iterator[Entry]:
+    """The entries of the directory at a place."""
+    count_form, entry_form = (order + "Q", order + "HHQ8s") if big else (order + "H", order + "HHI4s")
+    (count,) = struct.unpack_from(count_form, data, place)
+    place += struct.calcsize(count_form)
+    for _ in range(count):
+        tag, kind, number, value = struct.unpack_from(entry_form, data, place)
+        yield Entry(tag, number * SIZES.get(kind, 0), value)
+        place += struct.calcsize(entry_form)
