@@ -199,7 +199,8 @@ class Evaluation(L.Callback):
         training = training_samples(trainer) if "majority" in controls else None
         scores = blind.compare(chosen, blinded, training)
         for name, parts in scores.items():
-            key = blind.main_metric(parts["model"])
+            sample = chosen[name][0].sample
+            key = blind.headline_of(sample.task, sample.protocol, parts["model"])
             logged = {f"blind/{stage}/{name}/{key}/{part}": values[key] for part, values in parts.items()}
             module.log_dict(logged, sync_dist=True)
         self.controls_table = blind.tabulate(chosen, scores)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torchmetrics import Metric
 
 from octavius.instruction.sample import Choice, ClassName
 from octavius.metrics.pairs import check_pairs
+from octavius.metrics.reporting import Weigh, shares
 
 
 class ShareOfRight(Metric):
@@ -30,6 +32,25 @@ class ShareOfRight(Metric):
         for name in ("right", "total"):
             self.add_state(f"{name}_{key}", torch.tensor(0), dist_reduce_fx="sum")
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Its only key."""
+        return (self.key,)
+
+    @property
+    def headline(self) -> str:
+        """Its only key."""
+        return self.key
+
+    def is_right(self, prediction: Any, gold: Any) -> bool:
+        """Whether one answer is right."""
+        raise NotImplementedError
+
+    def weighted(self, predictions: Sequence[Any], golds: Sequence[Any]) -> Weigh:
+        """The share, by how often each answer counts."""
+        pairs = zip(predictions, golds, strict=True)
+        return shares({self.key: [float(self.is_right(*pair)) for pair in pairs]})
+
     def count(self, verdicts: Iterable[bool]) -> None:
         """Adds answers by whether they are right."""
         found = list(verdicts)
@@ -48,6 +69,8 @@ class Accuracy(ShareOfRight):
     A prediction of None is wrong.
     """
 
+    averaged = ("acc1",)
+
     def __init__(self) -> None:
         """Starts from no answers."""
         super().__init__("acc1")
@@ -55,7 +78,11 @@ class Accuracy(ShareOfRight):
     def update(self, predictions: Sequence[int | str | None], golds: Sequence[Choice | ClassName]) -> None:
         """Adds one option index or name, or None, for each gold."""
         check_pairs(predictions, golds, Choice, ClassName)
-        self.count(is_right(*pair) for pair in zip(predictions, golds, strict=True))
+        self.count(self.is_right(*pair) for pair in zip(predictions, golds, strict=True))
+
+    def is_right(self, prediction: int | str | None, gold: Choice | ClassName) -> bool:
+        """As the function `is_right`."""
+        return is_right(prediction, gold)
 
 
 class NameInText(ShareOfRight):
@@ -65,6 +92,8 @@ class NameInText(ShareOfRight):
     is right in "tablet", and an answer that lists all classes is right. A prediction of None is wrong.
     """
 
+    averaged = ("acc1_name_in_text",)
+
     def __init__(self) -> None:
         """Starts from no answers."""
         super().__init__("acc1_name_in_text")
@@ -72,8 +101,11 @@ class NameInText(ShareOfRight):
     def update(self, predictions: Sequence[str | None], golds: Sequence[ClassName]) -> None:
         """Adds one text, or None, for each gold."""
         check_pairs(predictions, golds, ClassName)
-        pairs = zip(predictions, golds, strict=True)
-        self.count(text is not None and gold.name in text.lower() for text, gold in pairs)
+        self.count(self.is_right(*pair) for pair in zip(predictions, golds, strict=True))
+
+    def is_right(self, prediction: str | None, gold: ClassName) -> bool:
+        """Whether a text holds the name."""
+        return prediction is not None and gold.name in prediction.lower()
 
 
 def is_right(prediction: int | str | None, gold: Choice | ClassName) -> bool:

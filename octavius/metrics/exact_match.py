@@ -10,6 +10,7 @@ from torchmetrics import Metric
 
 from octavius.instruction.sample import References
 from octavius.metrics.pairs import check_pairs
+from octavius.metrics.reporting import Weigh, shares
 
 _NUMBERS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -39,6 +40,10 @@ _NUMBERED = re.compile(r"\b([a-z]+)[0-9]\b")  # mat2: the second mat of a scene
 _ARTICLE = re.compile(r"\b(?:a|an|the) (?=[a-z])", re.IGNORECASE)
 
 
+GRADES = ("em1", "em1_normalised", "em1_refined")
+"""The keys, from the strictest to the laxest."""
+
+
 class ExactMatch(Metric):
     """Whether an answer is one of the right ones, in three grades, each at most as strict as the one before.
 
@@ -58,6 +63,8 @@ class ExactMatch(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    columns = ("em1", "em1_refined")
+    headline = "em1"
 
     right: Tensor
     answers: Tensor
@@ -78,9 +85,15 @@ class ExactMatch(Metric):
     def compute(self) -> dict[str, Tensor]:
         """The keys em1, em1_normalised and em1_refined, fractions of 1."""
         total = self.answers.item()
-        shares = [count / total if total else math.nan for count in self.right.tolist()]
-        keys = ("em1", "em1_normalised", "em1_refined")
-        return {key: torch.tensor(share, device=self.device) for key, share in zip(keys, shares, strict=True)}
+        values = [count / total if total else math.nan for count in self.right.tolist()]
+        return {
+            key: torch.tensor(value, device=self.device) for key, value in zip(GRADES, values, strict=True)
+        }
+
+    def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
+        """The three shares, by how often each answer counts."""
+        rows = [matches(said, gold.texts) for said, gold in zip(predictions, golds, strict=True)]
+        return shares({key: [float(row[place]) for row in rows] for place, key in enumerate(GRADES)})
 
 
 def matches(answer: str | None, right: Sequence[str]) -> tuple[bool, bool, bool]:

@@ -44,7 +44,11 @@ class BlindControls(L.Callback):
     def known(self) -> dict[str, Any]:
         """By set what the file holds of the same settings."""
         kept = json.loads(self.file.read_text(encoding="utf-8")) if self.file.is_file() else {}
-        return {name: entry for name, entry in kept.items() if entry["settings"] == self._settings()}
+        return {
+            name: entry
+            for name, entry in kept.items()
+            if entry["settings"] == self._settings() and "metric" in entry
+        }
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Asks again and writes the scores."""
@@ -75,8 +79,14 @@ class BlindControls(L.Callback):
         return [list(self.names), self.evaluation.controls_limit]
 
     def _entry(self, items: list[Answered], scores: dict[str, dict[str, float]]) -> dict[str, Any]:
-        protocol = items[0].sample.protocol
-        return {"settings": self._settings(), "samples": len(items), "protocol": protocol, "scores": scores}
+        sample = items[0].sample
+        return {
+            "settings": self._settings(),
+            "samples": len(items),
+            "protocol": sample.protocol,
+            "metric": blind.headline_of(sample.task, sample.protocol, scores["model"]),
+            "scores": scores,
+        }
 
     def _write(self, entries: dict[str, Any]) -> None:
         partial_file = self.file.with_suffix(".partial")
@@ -88,8 +98,7 @@ def lines(entries: dict[str, Any]) -> list[list[str]]:
     """A heading and a row for each set: its main metric of the model, of each control and of chance."""
     body = []
     for name, entry in entries.items():
-        scores = entry["scores"]
-        metric = blind.main_metric(scores["model"])
+        scores, metric = entry["scores"], entry["metric"]
         cells = [
             f"{scores[part][metric]:.3f}" if part in scores else "-" for part in ("model", *ALL, "chance")
         ]

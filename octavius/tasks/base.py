@@ -88,6 +88,14 @@ class Task(ABC):
             ValueError: it is of another kind, or no answer could say it so that `parse` reads the same.
         """
 
+    def one_value(self, sample: Sample) -> Any:
+        """The gold as one answer says it, in the form that `parse` gives: what a lucky guess would be."""
+        return self.value(sample)
+
+    def right_answers(self, sample: Sample) -> set[str]:
+        """All texts that are right, for the most frequent answer; of many orders or wordings one."""
+        return {self.answer(sample, random.Random(0))}
+
     def metrics(self, protocol: str = "standard") -> MetricCollection:
         """Fresh metrics of a protocol, with `update(predictions, golds)` over lists.
 

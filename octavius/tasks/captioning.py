@@ -50,6 +50,14 @@ class Captioning(Task):
             raise ValueError(f"{whose(sample)}: it has no reference text, it needs at least one")
         return texts
 
+    def one_value(self, sample: Sample) -> str:
+        """The first reference."""
+        return self.value(sample)[0]
+
+    def right_answers(self, sample: Sample) -> set[str]:
+        """All references."""
+        return {*self.value(sample)}
+
     def _metrics(self, protocol: str) -> list[Metric]:
         """CIDEr and BLEU-1..4 with all references; by the published protocol ROUGE-L too."""
         return [Cider(), Bleu(), RougeL()] if protocol == "published" else [Cider(), Bleu()]

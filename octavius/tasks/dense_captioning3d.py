@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 from typing import ClassVar
 
 from torchmetrics import Metric
@@ -76,6 +77,10 @@ class DenseCaptioning3D(Task):
                 raise ValueError(f"{whose(sample)}: the box of object {place} is wrong: {fault}")
             objects.append(DescribedObject(item.box, texts))
         return tuple(objects)
+
+    def one_value(self, sample: Sample) -> tuple[DescribedObject, ...]:
+        """The objects with the first text of each."""
+        return tuple(replace(item, texts=item.texts[:1]) for item in self.value(sample))
 
     def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
         """m@kIoU and F1 of the captions, recall and precision of the boxes, at IoU 0.25 and 0.5."""

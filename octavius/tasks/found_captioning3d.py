@@ -1,5 +1,7 @@
 """Captions of what a detector found in a point cloud: one box of it in, a sentence about what is there out."""
 
+import random
+
 from torchmetrics import Metric
 
 from octavius.boxes3d import iou3d, stack
@@ -31,6 +33,10 @@ class FoundCaptioning3D(Captioning3D):
                 f"{whose(sample)}: the object nearest to its box has no text, it needs at least one"
             )
         return tuple(text for text in texts if text.strip())
+
+    def right_answers(self, sample: Sample) -> set[str]:
+        """One of the descriptions: each is of its own object, and none is frequent."""
+        return {self.answer(sample, random.Random(0))}
 
     def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
         """m@kIoU and F1 of the captions, recall and precision of the boxes, at IoU 0.25 and 0.5."""

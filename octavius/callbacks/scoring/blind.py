@@ -13,12 +13,11 @@ from octavius.callbacks.scoring.controls import ALL, CONTROLS, Control, majority
 from octavius.callbacks.scoring.scores import score_set, sets, swapped
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
+from octavius.metrics.reporting import headline
+from octavius.tasks import TASKS
 
 CLOUDS = frozenset({"cloud", "rois"})
 """The modalities of point clouds: media that hold objects with boxes."""
-
-MAIN = ("acc1", "acc1_name_in_text", "acc1_any_mention", "em1", "cider_at50", "cider", "recall50")
-"""The one metric of a set that is compared: the first of these that it has."""
 
 
 def choose(answers: Sequence[Answered], clouds: bool, limit: int | None) -> dict[str, list[Answered]]:
@@ -123,14 +122,16 @@ def tabulate(
     """One row a set: its main metric for the model and for each control; a control without a score has none."""
     lines = {}
     for name, parts in sorted(scores.items()):
-        metric = main_metric(parts["model"])
-        facts = {"samples": len(chosen[name]), "protocol": chosen[name][0].sample.protocol, "metric": metric}
+        sample = chosen[name][0].sample
+        metric = headline_of(sample.task, sample.protocol, parts["model"])
+        facts = {"samples": len(chosen[name]), "protocol": sample.protocol, "metric": metric}
         lines[name] = facts | {part: f"{values[metric]:.3f}" for part, values in parts.items()}
     table = pd.DataFrame.from_dict(lines, orient="index").fillna("-")
     order = ["samples", "protocol", "metric", "model", *ALL, "chance"]
     return table[[column for column in order if column in table.columns]]
 
 
-def main_metric(scores: dict[str, float]) -> str:
-    """The one metric of a set that is compared."""
-    return next((key for key in MAIN if key in scores), next(iter(scores)))
+def headline_of(task: str, protocol: str, scores: dict[str, float]) -> str:
+    """The one key of a set that is compared: that of the first of its task's metrics that names one."""
+    keys = [headline(metric) for metric in TASKS[task].metrics(protocol).values()]
+    return next((key for key in keys if key in scores and key is not None), next(iter(scores)))

@@ -9,7 +9,6 @@ takes something away and leaves all else as it was:
     shuffled   the objects' own features: each has those of an object of another scene, in its own box
 """
 
-import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from octavius.callbacks.scoring.answers import Answered
 from octavius.instruction.batch import Batch
-from octavius.instruction.sample import Media, References, Sample
+from octavius.instruction.sample import Media, Sample
 from octavius.tasks import TASKS
 
 Control: TypeAlias = Literal["majority", "text", "box", "shuffled"]
@@ -104,7 +103,7 @@ def majority(training: Iterable[Sample], items: Sequence[Answered]) -> list[Answ
     for sample in training:
         if sample.task in asked:
             for key in ((sample.task, sample.group), (sample.task, None)):
-                counts.setdefault(key, Counter()).update(_right_answers(sample))
+                counts.setdefault(key, Counter()).update(TASKS[sample.task].right_answers(sample))
     # Of equally frequent ones the first in the alphabet, so that it does not hang on the order of samples.
     commonest = {key: min(texts, key=lambda text: (-texts[text], text)) for key, texts in counts.items()}
     found = []
@@ -114,13 +113,6 @@ def majority(training: Iterable[Sample], items: Sequence[Answered]) -> list[Answ
         if text is not None:
             found.append(replace(item, text=text, value=TASKS[task].parse(text, item.sample), gate=None))
     return found
-
-
-def _right_answers(sample: Sample) -> set[str]:
-    task = TASKS[sample.task]
-    if isinstance(sample.gold, References):
-        return set(task.value(sample))
-    return {task.answer(sample, random.Random(0))}
 
 
 def _has_boxes(value: Any) -> bool:

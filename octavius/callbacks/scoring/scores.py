@@ -1,4 +1,4 @@
-"""Answers come in; scores of every set and group, what chance would reach, and a table of both go out."""
+"""Scores of every evaluation set and group, what chance would reach, and the printed table of both."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,18 +9,15 @@ import torch
 from torchmetrics import MetricCollection
 
 from octavius.callbacks.scoring.answers import Answered
-from octavius.instruction.sample import DescribedObjects, FoundObject, References, Sample
+from octavius.instruction.sample import Sample
 from octavius.metrics import PROTOCOLS, Accuracy
+from octavius.metrics.reporting import columns
 from octavius.metrics.resampling import intervals
 from octavius.tasks import TASKS
 from octavius.tasks.vqa import exact_option
 
-HEADLINE = (
-    *("recall50", "precision50", "map50", "map_coco", "acc1", "acc1_name_in_text", "acc1_any_mention"),
-    *("acc1_likelihood", "em1", "em1_refined", "cider", "cider_at25"),
-    *("cider_at50", "cider_f1_at50", "bleu1", "bleu4", "rouge_l", "rouge_l_at50"),
-)
-"""The columns of the table; all other metrics are logged too."""
+UNSHOWN = frozenset({"acc1_exact"})
+"""Keys of `readings` that are logged and not in the table."""
 
 
 def score(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
@@ -140,19 +137,25 @@ def swapped(items: Sequence[Answered]) -> list[Answered]:
     order = torch.randperm(len(items), generator=torch.Generator().manual_seed(0)).tolist()
     given = {named[one]: named[order[(turn + 1) % len(order)]] for turn, one in enumerate(order)}
     return [
-        replace(item, text="", value=one_truth(items[given[place]].sample), gate=None)
+        replace(item, text="", value=TASKS[item.sample.task].one_value(items[given[place]].sample), gate=None)
         for place, item in enumerate(items)
     ]
 
 
-def one_truth(sample: Sample) -> Any:
-    """A sample's gold as one answer says it: the first text where several are right."""
-    truth = TASKS[sample.task].value(sample)
-    if isinstance(sample.gold, References | FoundObject):
-        return truth[0]
-    if isinstance(sample.gold, DescribedObjects):
-        return tuple(replace(item, texts=item.texts[:1]) for item in truth)
-    return truth
+def shown(items: Sequence[Answered], scores: Mapping[str, float]) -> list[str]:
+    """Keys of the scores of one set that its table shows: the columns of its task's metrics, then other readings.
+
+    A metric that does not say which of its keys are shown has all of them shown.
+    """
+    sample, keys = items[0].sample, list[str]()
+    for metric in TASKS[sample.task].metrics(sample.protocol).values():
+        said = columns(metric)
+        if said is None:
+            golds = [item.sample.gold for item in items]
+            said = tuple(computed(MetricCollection([metric]), [item.value for item in items], golds))
+        keys += said
+    keys += [key for key in readings(items) if key not in UNSHOWN]
+    return [key for key in keys if key in scores]
 
 
 def tabulate(
@@ -170,13 +173,10 @@ def tabulate(
                 guesses.get(name, {}).get(key),
                 (between or {}).get(name, {}).get(key),
             )
-            if key in scores[name]
-            else ""
-            for key in HEADLINE
+            for key in shown(items, scores[name])
         }
         lines[name] = {"samples": len(items), "protocol": items[0].sample.protocol, **cells}
-    table = pd.DataFrame.from_dict(lines, orient="index")
-    return table[[column for column in table.columns if (table[column] != "").any()]]
+    return pd.DataFrame.from_dict(lines, orient="index").fillna("")
 
 
 def _cell(score: float, chance: float | None, between: tuple[float, float] | None) -> str:

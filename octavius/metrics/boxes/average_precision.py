@@ -11,6 +11,7 @@ from octavius.boxes import iou
 from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.metrics.pairs import check_pairs
 from octavius.metrics.records import Records
+from octavius.metrics.reporting import Weigh
 
 THRESHOLD = 0.5
 ELEVEN = np.linspace(0, 1, 11)
@@ -56,11 +57,19 @@ class VocAP(BoxRecords):
     Classes without an object to find are left out; without any, the values are nan. Labels compare case aside.
     """
 
+    columns = ("map50",)
+
     def compute(self) -> dict[str, Tensor]:
         """The keys map50 (all points) and map50_11point, fractions of 1."""
         images = self.kept()
         values = voc_values(voc_ranked(images), np.ones((1, len(images))))
         return self._scores({key: float(value[0]) for key, value in values.items()})
+
+    def weighted(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> Weigh:
+        """Both values, by how often each image counts."""
+        pairs = zip(predictions, golds, strict=True)
+        ranked = voc_ranked([image_record(found or (), gold) for found, gold in pairs])
+        return lambda weights: voc_values(ranked, weights)
 
 
 def image_record(found: Sequence[LabelledBox], gold: Boxes) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -12,6 +13,7 @@ from torchmetrics import Metric
 from octavius.boxes import iou
 from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.metrics.pairs import check_pairs
+from octavius.metrics.reporting import Weigh, shares
 
 THRESHOLD = 0.5
 
@@ -38,6 +40,9 @@ class BoxRecallPrecision(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    columns = ("recall50", "precision50")
+    headline = "recall50"
+    averaged = ("recall50",)
 
     matched: Tensor
     true: Tensor
@@ -69,6 +74,15 @@ class BoxRecallPrecision(Metric):
             "precision50": matched / predicted if predicted else without_boxes,
         }
         return {key: torch.tensor(value, device=self.device) for key, value in values.items()}
+
+    def weighted(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> Weigh:
+        """Both shares, by how often each image counts."""
+        counts = zip(*box_counts(predictions, golds, self.agree), strict=True)
+        matched, predicted, true = (list(part) for part in counts)
+        recall, precision = shares({"recall50": matched}, true), shares({"precision50": matched}, predicted)
+        return lambda weights: (
+            recall(weights) | {key: np.nan_to_num(row) for key, row in precision(weights).items()}
+        )
 
 
 def same_label(said: str, label: str) -> bool:

@@ -10,7 +10,16 @@ import numpy as np
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from octavius.metrics.boxes.average_precision import BoxRecords, Ranked, at_recalls, curve, known_means
+from octavius.instruction.sample import Boxes, LabelledBox
+from octavius.metrics.boxes.average_precision import (
+    BoxRecords,
+    Ranked,
+    at_recalls,
+    curve,
+    image_record,
+    known_means,
+)
+from octavius.metrics.reporting import Weigh
 
 RECALLS = np.linspace(0, 1, 101)
 IOUS = np.linspace(0.5, 0.95, 10)
@@ -21,6 +30,8 @@ class CocoAP(BoxRecords):
 
     Ignored objects are crowds. Without an object to find the values are nan.
     """
+
+    columns = ("map_coco",)
 
     def compute(self) -> dict[str, Tensor]:
         """The keys map_coco, map50_coco and map75_coco, fractions of 1."""
@@ -33,6 +44,12 @@ class CocoAP(BoxRecords):
                 "map75_coco": _known_mean(precision[5]),
             }
         )
+
+    def weighted(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> Weigh:
+        """All values, by how often each image counts."""
+        images = [image_record(found or (), gold) for found, gold in zip(predictions, golds, strict=True)]
+        ranked = coco_ranked(coco_matched(images), len(images))
+        return lambda weights: coco_values(ranked, weights)
 
 
 class _Dataset:

@@ -12,6 +12,7 @@ from torchmetrics import Metric
 from octavius.instruction.sample import References
 from octavius.metrics.captions.ngrams import LONGEST, Ngram, ngram_counts
 from octavius.metrics.pairs import Tokens, caption_tokens
+from octavius.metrics.reporting import Weigh
 
 # The scorer adds these to numerators and denominators, so that a corpus without a match is 0 and no error.
 _TINY = 1e-15
@@ -35,6 +36,7 @@ class Bleu(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    columns = ("bleu1", "bleu4")
 
     matched: Tensor
     proposed: Tensor
@@ -66,6 +68,12 @@ class Bleu(Metric):
             f"bleu{size}": torch.tensor(score, dtype=torch.float32, device=self.device)
             for size, score in enumerate(scores, start=1)
         }
+
+    def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
+        """BLEU of the corpus in which each text stands as often as it counts."""
+        pairs = caption_tokens(predictions, golds, self.tokenize)
+        table = np.array([sentence_counts(*pair) for pair in pairs], float)
+        return lambda weights: bleu_of_counts(weights @ table)
 
 
 def bleu_scores(pairs: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> list[float]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from octavius.instruction.sample import References
 from octavius.metrics.captions.ngrams import LONGEST, Ngram, ngram_counts
-from octavius.metrics.pairs import Tokens
+from octavius.metrics.pairs import Tokens, caption_tokens
 from octavius.metrics.records import CaptionRecords, mean
+from octavius.metrics.reporting import Weigh, shares
 
 _SIGMA = 6.0  # width of the length penalty
 _SCALE = 10.0  # a text equal to its only reference, of 4 words or more that are all its own, scores 10
@@ -23,9 +25,17 @@ class Cider(CaptionRecords):
     any update the value is nan, because nothing was measured.
     """
 
+    columns = ("cider",)
+    headline = "cider"
+    averaged = ("cider",)
+
     def compute(self) -> dict[str, Tensor]:
         """The key cider: 0 to 10, the scorer's own scale (papers print it times 100)."""
         return self._scores({"cider": mean(cider_scores(self.pairs()))})
+
+    def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
+        """The mean, by how often each text counts; words keep the weights that they have in the whole set."""
+        return shares({"cider": cider_scores(caption_tokens(predictions, golds, self.tokenize))})
 
 
 @dataclass(frozen=True)

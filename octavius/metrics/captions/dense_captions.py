@@ -15,11 +15,16 @@ from octavius.metrics.captions.ngrams import LONGEST, ptb_tokens
 from octavius.metrics.captions.rouge import rouge_l
 from octavius.metrics.pairs import Tokens, check_pairs
 from octavius.metrics.records import Records, mean
+from octavius.metrics.reporting import Weigh, shares
 
 THRESHOLDS = (0.25, 0.5)
 
 Spoken: TypeAlias = tuple[float, Tokens]
 """The IoU of a predicted object with a true one, and the tokens of its text."""
+
+
+COLUMNS = ("recall50", "precision50", "cider_at25", "cider_at50", "cider_f1_at50", "rouge_l_at50")
+"""Of its many keys those that a table shows."""
 
 
 class DenseCaptions(Records):
@@ -40,6 +45,9 @@ class DenseCaptions(Records):
 
     A prediction of None is no objects. Without a true object the values are nan.
     """
+
+    columns: tuple[str, ...] = COLUMNS
+    headline = "cider_at50"
 
     def __init__(self) -> None:
         """Starts from no scenes."""
@@ -80,6 +88,13 @@ class DenseCaptions(Records):
             values[f"recall{k}"] = _share(right, len(paired), empty=math.nan)
             values[f"precision{k}"] = _share(right, predicted, empty=0.0 if paired else math.nan)
         return self._scores(values)
+
+    def weighted(
+        self, predictions: Sequence[Sequence[DescribedObject] | None], golds: Sequence[DescribedObjects]
+    ) -> Weigh:
+        """All but BLEU at a threshold, by how often each scene counts."""
+        parts = [shares({key: part}, whole) for key, (part, whole) in scene_sums(predictions, golds).items()]
+        return lambda weights: {key: row for part in parts for key, row in part(weights).items()}
 
 
 def scene_sums(

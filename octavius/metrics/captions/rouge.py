@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from octavius.metrics.pairs import Tokens
+from octavius.instruction.sample import References
+from octavius.metrics.pairs import Tokens, caption_tokens
 from octavius.metrics.records import CaptionRecords, mean
+from octavius.metrics.reporting import Weigh, shares
 
 _BETA = 1.2  # how much more recall weighs than precision
 
@@ -18,9 +20,16 @@ class RougeL(CaptionRecords):
     measured.
     """
 
+    columns = ("rouge_l",)
+
     def compute(self) -> dict[str, Tensor]:
         """The key rouge_l, a fraction of 1."""
         return self._scores({"rouge_l": mean([rouge_l(*pair) for pair in self.pairs()])})
+
+    def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
+        """The mean, by how often each text counts."""
+        pairs = caption_tokens(predictions, golds, self.tokenize)
+        return shares({"rouge_l": [rouge_l(*pair) for pair in pairs]})
 
 
 def rouge_l(candidate: Tokens, references: Sequence[Tokens]) -> float:

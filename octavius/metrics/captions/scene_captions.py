@@ -3,15 +3,17 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor
 
 from octavius.instruction.sample import References
-from octavius.metrics.captions.bleu import bleu_scores
+from octavius.metrics.captions.bleu import bleu_of_counts, bleu_scores, sentence_counts
 from octavius.metrics.captions.cider import cider_scores
 from octavius.metrics.captions.ngrams import LONGEST
 from octavius.metrics.captions.rouge import rouge_l
 from octavius.metrics.pairs import caption_tokens
 from octavius.metrics.records import Records, mean
+from octavius.metrics.reporting import Weigh, shares
 
 
 class LastOfScene(Records):
@@ -22,6 +24,10 @@ class LastOfScene(Records):
     answers are not scored, and CIDEr takes its weights from as many texts as there are scenes. Here alone the
     order of samples matters. Without any update the values are nan.
     """
+
+    columns = ("cider", "bleu1", "bleu4", "rouge_l")
+    headline = "cider"
+    averaged = ("cider",)
 
     def __init__(self, tokenize: bool = True) -> None:
         """Takes raw texts, or with `tokenize=False` texts whose tokens are separated by blanks."""
@@ -46,3 +52,12 @@ class LastOfScene(Records):
         bleu = bleu_scores(pairs) if pairs else [math.nan] * LONGEST
         values = {"cider": mean(cider_scores(pairs)), "rouge_l": mean([rouge_l(*pair) for pair in pairs])}
         return self._scores(values | {f"bleu{size}": score for size, score in enumerate(bleu, start=1)})
+
+    def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
+        """The scores of the last answers, by how often each scene counts."""
+        last = list({gold.scene: place for place, gold in enumerate(golds)}.values())
+        pairs = caption_tokens([predictions[n] for n in last], [golds[n] for n in last], self.tokenize)
+        firsts = [(said, texts[:1]) for said, texts in pairs]
+        means = shares({"cider": cider_scores(firsts), "rouge_l": [rouge_l(*pair) for pair in firsts]})
+        table = np.array([sentence_counts(*pair) for pair in firsts], float)
+        return lambda weights: means(weights[:, last]) | bleu_of_counts(weights[:, last] @ table)

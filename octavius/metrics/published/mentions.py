@@ -27,7 +27,11 @@ class AnyMention(ShareOfRight):
     def update(self, predictions: Sequence[str | None], golds: Sequence[ClassName]) -> None:
         """Adds one text, or None for an empty one, for each gold."""
         check_pairs(predictions, golds, ClassName)
-        self.count(mentions(text or "", gold) for text, gold in zip(predictions, golds, strict=True))
+        self.count(self.is_right(*pair) for pair in zip(predictions, golds, strict=True))
+
+    def is_right(self, prediction: str | None, gold: ClassName) -> bool:
+        """Whether a text mentions the class; none is an empty text."""
+        return mentions(prediction or "", gold)
 
 
 def mentions(text: str, gold: ClassName) -> bool:

@@ -164,7 +164,7 @@ def test_an_evaluation_from_prompts_to_files(
     table = callback.table
     assert table.index.tolist() == ["captions", "seen/vqa", "seen/vqa/colour", "seen/vqa/side"]
     assert table["samples"].tolist() == [3, 5, 3, 2]
-    assert table.columns.tolist() == ["samples", "protocol", "acc1", "cider", "bleu1", "bleu4"]
+    assert table.columns.tolist() == ["samples", "protocol", "cider", "bleu1", "bleu4", "acc1"]
     assert table["acc1"]["seen/vqa"].startswith("0.600 [0.20, 1.00] (")
     assert table["acc1"]["captions"] == ""
     kept = pd.read_csv(Path(logger.log_dir) / "metrics_test.csv", index_col=0, keep_default_na=False)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.instances import EvalSet, EvaluationInstances
 from octavius.callbacks.scoring.answers import Answered, ask
-from octavius.callbacks.scoring.blind import ask_again, choose, compare, dealt, main_metric, tabulate
+from octavius.callbacks.scoring.blind import ask_again, choose, compare, dealt, headline_of, tabulate
 from octavius.callbacks.scoring.controls import Control
 from octavius.instruction.batch import Processor
 from octavius.instruction.prompt import PromptBuilder
@@ -168,7 +168,7 @@ def test_the_table_has_a_row_a_set_with_its_main_metric() -> None:
 def test_every_task_has_a_main_metric_that_is_in_the_table_of_scores() -> None:
     keys: Callable[[str, str], Any] = lambda name, by: [*TASKS[name].metrics(by).compute()]  # noqa: E731
     found = {
-        (name, by): main_metric(dict.fromkeys(keys(name, by), 0.0))
+        (name, by): headline_of(name, by, dict.fromkeys(keys(name, by), 0.0))
         for name, task in TASKS.items()
         for by in task.protocols
     }
