@@ -1,6 +1,5 @@
 """Training and evaluation sets come in, the loaders that Lightning asks for go out."""
 
-import signal
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -13,6 +12,7 @@ from datamodules.instances import EvalSet, EvaluationInstances, TrainingInstance
 from datamodules.mixture import MixtureSampler
 from octavius.instruction.batch import Batch, Example, Processor
 from octavius.instruction.sample import Sample
+from octavius.processes import serve
 
 Batching: TypeAlias = Literal["padded", "grouped", "packed"]
 """How training instances share a batch.
@@ -117,7 +117,11 @@ class InstructionDataModule(L.LightningDataModule):
         progress: Any = loop.epoch_loop.batch_progress.current
         batches = progress.processed
         epoch = max(loop.epoch_progress.current.ready - 1, 0)
-        whole = self._sampler is not None and batches >= self._sampler.steps
+        # `limit_train_batches` ends an epoch earlier.
+        steps = min(
+            self.trainer.num_training_batches, float("inf") if self._sampler is None else self._sampler.steps
+        )
+        whole = batches >= steps
         return {"epoch": epoch + 1 if whole else epoch, "batch": 0 if whole else batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -144,7 +148,7 @@ class InstructionDataModule(L.LightningDataModule):
         return {
             "num_workers": self.workers,
             "collate_fn": collate,
-            "worker_init_fn": outlive,
+            "worker_init_fn": serve,
             "persistent_workers": self.workers > 0,
         }
 
@@ -158,11 +162,6 @@ class InstructionDataModule(L.LightningDataModule):
             sampler=even_share(len(data), rank, world),
             **self._loading(processor.collate),
         )
-
-
-def outlive(_: int) -> None:
-    """A data worker hears no SIGTERM: one sent to all of a run would end it before the step that is saved."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def even_share(count: int, rank: int, world: int) -> list[int]:

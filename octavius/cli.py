@@ -40,6 +40,7 @@ from octavius.callbacks.cost import Cost
 from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.left_out import LeftOutSamples
 from octavius.callbacks.pictures import AnswerSamples
+from octavius.callbacks.position import Position
 from octavius.callbacks.progress import Progress
 from octavius.callbacks.routing import RoutingReport
 from octavius.callbacks.stopping import Stopping, ending
@@ -50,6 +51,7 @@ from octavius.errors import message, nearest, readable
 from octavius.export import export
 from octavius.instruction.batch import Processor
 from octavius.interference import report as lab
+from octavius.interrupts import INTERRUPTS, STATUS
 from octavius.loading import matching
 from octavius.plan.report import report, split_words
 from octavius.precision import affordable
@@ -57,6 +59,7 @@ from octavius.presets import find_checkpoint
 from octavius.report.benchmarks import asks_for_benchmarks, run_benchmarks
 from octavius.report.score import score
 from octavius.resuming import check_resumable, restoring
+from octavius.strategies import watch_processes
 from octavius.training import OctaviusModule
 from octavius.words import called, named, resolve, shown
 
@@ -162,13 +165,14 @@ class OctaviusCLI(LightningCLI):
         asked = self.config_init["trainer"]
         stopping = Stopping()
         callbacks = [
+            Position(),  # first, so that what fails in another callback does not take a step that was made with it
+            stopping,
             *listed(asked["callbacks"]),
             Throughput(),
             Cost(),
             RoutingReport(),
             AnswerSamples(),
             LeftOutSamples(),
-            stopping,
         ]
         callbacks += [LearningRateMonitor("step")] if asked["logger"] else []
         callbacks += [Progress()] if asked["enable_progress_bar"] is not False else []
@@ -178,6 +182,7 @@ class OctaviusCLI(LightningCLI):
             callbacks=callbacks, plugins=plugins, precision=precision, **options
         )
         stopping.listen(built)
+        watch_processes(built)
         if not isinstance(self.model, OctaviusModule):  # it answers no questions
             kept = [item for item in built.callbacks if not isinstance(item, Evaluation)]  # type: ignore[attr-defined]
             built.callbacks = kept  # type: ignore[attr-defined]
@@ -202,21 +207,24 @@ def listed(value: Any) -> list[Any]:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Runs one command; bad input ends with one message and status 2.
+    """Runs one command; bad input ends with one message and status 2, a signal with status 130.
 
     Args:
         args: words of the command line; those of the process when not given.
     """
-    try:
-        run(list(sys.argv[1:] if args is None else args))
-    except KeyboardInterrupt:
-        print("octavius: stopped", file=sys.stderr)
-        raise SystemExit(130) from None
-    except TOLD as error:
-        if os.environ.get("OCTAVIUS_DEBUG"):
-            raise
-        print(f"octavius: error: {message(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
+    with INTERRUPTS.listening():
+        try:
+            run(list(sys.argv[1:] if args is None else args))
+        except KeyboardInterrupt:
+            INTERRUPTS.ends(STATUS)
+            print("octavius: stopped", file=sys.stderr)
+            raise SystemExit(STATUS) from None
+        except TOLD as error:
+            INTERRUPTS.ends(2)
+            if os.environ.get("OCTAVIUS_DEBUG"):
+                raise
+            print(f"octavius: error: {message(error)}", file=sys.stderr)
+            raise SystemExit(2) from None
 
 
 def run(words: list[str]) -> None:

@@ -1,11 +1,16 @@
-"""A number of processes comes in, the plan that spreads a model over them goes out: FSDP2 on GPUs or CPUs."""
+"""Runs of several processes: how they are started and watched, and how FSDP2 spreads a model over them."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import lightning as L
+from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -15,7 +20,55 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from octavius.interrupts import INTERRUPTS
 from octavius.weights import read_checkpoint
+
+NOTICED = 3.0
+"""Seconds that the first process has to notice by itself, through a broken connection, that another one has ended."""
+
+
+class Launcher(_SubprocessScriptLauncher):
+    """Starts the further processes of a run as Lightning does, and ends it in order when one of them has ended.
+
+    Lightning kills the first process at once then: without a checkpoint, a word, or an end of its data workers.
+    """
+
+    def launch(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        trainer: L.Trainer | None = None,  # noqa: ARG002 - Lightning's signature
+        **options: Any,
+    ) -> Any:
+        """Starts the processes, then calls the function."""
+        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        if not self.cluster_environment.creates_processes_externally:
+            self._call_children_scripts()
+            Thread(target=self._watch, daemon=True, name="processes").start()
+        _set_num_threads_if_needed(num_processes=self.num_processes)
+        return function(*args, **options)
+
+    def _watch(self) -> None:
+        """Waits until all processes have ended well, or one has not."""
+        while not any(process.poll() for process in self.procs):
+            if all(process.poll() is not None for process in self.procs):
+                return
+            time.sleep(0.2)
+        rank, code = next((rank, one.returncode) for rank, one in enumerate(self.procs, 1) if one.returncode)
+        time.sleep(NOTICED)
+        if code < 0:
+            INTERRUPTS.lost(f"process {rank} of this run was killed by signal {-code}", 2)
+        else:
+            INTERRUPTS.lost(f"process {rank} of this run ended; what it said stands above", code)
+
+
+def watch_processes(trainer: L.Trainer) -> None:
+    """Gives a trainer that starts processes our way of doing so."""
+    launcher = trainer.strategy.launcher
+    if type(launcher) is _SubprocessScriptLauncher:
+        trainer.strategy._launcher = Launcher(
+            launcher.cluster_environment, launcher.num_processes, launcher.num_nodes
+        )
 
 
 class FSDP2(ModelParallelStrategy):

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,11 +154,14 @@ class OctaviusModule(L.LightningModule):
         """Takes the seed of dropout and noise, unless a checkpoint brought the one that it was begun with."""
         self._seed = torch.initial_seed() if self._seed is None else self._seed
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """Seeds dropout and noise by batch and process: a resumed run draws as one that went through."""
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's names
+        """Seeds dropout and noise by epoch, batch and process: a resumed run draws as one that went through.
+
+        Lightning's total number of batches will not do: it counts a batch again that was cut off.
+        """
         assert self._seed is not None
-        place = self.trainer.fit_loop.epoch_loop.total_batch_idx * self.trainer.world_size + self.global_rank
-        torch.manual_seed((self._seed * 1_000_003 + place) % 2**63)
+        place = f"{self._seed}/{self.current_epoch}/{batch_idx}/{self.global_rank}"
+        torch.manual_seed(int.from_bytes(sha256(place.encode()).digest()[:8]) >> 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """The summed loss of a micro-batch; `on_before_optimizer_step` divides by what the step holds.

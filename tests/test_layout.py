@@ -16,6 +16,8 @@ LEVELS = {
     "boxes3d": 0,
     "errors": 0,
     "files": 0,
+    "interrupts": 1,
+    "processes": 0,
     "packed_attention": 0,
     "checkpointing": 1,
     "precision": 0,

@@ -4,11 +4,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+
+from octavius.files import partial_of, remove_partials, write_text
+from octavius.processes import worker_pool
 
 ADVICE = "Choose another root, or delete that folder if nothing in it is needed."
 
@@ -30,10 +31,12 @@ def once(root: Path, record_name: str, record: dict[str, Any], write: Callable[[
     if home.exists() and not (home.is_dir() and not any(home.iterdir())):
         _check(home, record_name, record)
         return root
-    partial = home.with_name(f".{home.name}-{uuid4().hex[:8]}")
+    home.parent.mkdir(parents=True, exist_ok=True)
+    remove_partials(home.parent)
+    partial = partial_of(home)
     try:
         write(partial)
-        (partial / record_name).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_text(partial / record_name, json.dumps(record, indent=2) + "\n")
         try:
             partial.rename(home)
         except OSError:
@@ -52,16 +55,12 @@ def mapping(processes: int | None, count: int, few: int) -> Iterator[Callable[..
     if processes == 1 or count < few:
         yield map
         return
-    with ProcessPoolExecutor(processes) as pool:
+    with worker_pool(processes) as pool:
 
         def run(*args: Any) -> Iterable[Any]:
             return pool.map(*args, chunksize=max(1, few // 8))
 
-        try:
-            yield run
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        yield run
 
 
 def _check(root: Path, record_name: str, wanted: dict[str, Any]) -> None:

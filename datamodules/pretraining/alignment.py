@@ -27,6 +27,7 @@ from datamodules.miniature.world import (
     make_single,
 )
 from octavius.presets import find_checkpoint
+from octavius.processes import serve
 
 PairBatch: TypeAlias = dict[str, Any]
 """One batch of pairs, as `MiniaturePairs` describes it."""
@@ -199,6 +200,7 @@ class MiniaturePairs(lightning.LightningDataModule):
             pictures,
             batch_size=batch_size or self.batch_size,
             num_workers=self.workers,
+            worker_init_fn=serve,
             collate_fn=partial(collate, tokenizer=tokenizer),
             drop_last=batch_size is None,
         )

@@ -19,6 +19,7 @@ from datamodules.miniature.rooms.size_baseline import SizeBaseline
 from datamodules.miniature.rooms.views import render
 from datamodules.mixture import Draw, MixtureSampler
 from datamodules.pretraining.object_clouds import ObjectCloud, read_facts, read_objects
+from octavius.processes import serve
 
 ObjectBatch: TypeAlias = dict[str, Any]
 """One batch of objects, as `Objects` describes it."""
@@ -195,6 +196,7 @@ class Objects(L.LightningDataModule):
             self.batch_size,
             sampler=sampler,
             num_workers=self.workers,
+            worker_init_fn=serve,
             persistent_workers=self.workers > 0,
             collate_fn=data.collate,
             drop_last=True,
@@ -227,6 +229,7 @@ class Objects(L.LightningDataModule):
             self.eval_batch_size,
             sampler=range(rank, len(data), world),
             num_workers=self.workers,
+            worker_init_fn=serve,
         )
 
     def size_baseline(self, source: ObjectSource) -> float | None:

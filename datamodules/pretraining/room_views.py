@@ -22,6 +22,7 @@ from datamodules.miniature.rooms.views import render
 from datamodules.miniature.world import generator
 from datamodules.pretraining.alignment import ABSENT, tokenize
 from octavius.presets import find_checkpoint
+from octavius.processes import serve
 
 ViewBatch: TypeAlias = dict[str, Any]
 """One batch of views, as `RoomViews` describes it."""
@@ -210,6 +211,7 @@ class RoomViews(lightning.LightningDataModule):
             views,
             batch_size=self.batch_size if asked is None else 100,
             num_workers=self.workers,
+            worker_init_fn=serve,
             collate_fn=partial(collate, tokenizer=tokenizer, asked=texts),
             drop_last=asked is None,
         )

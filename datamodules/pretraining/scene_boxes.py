@@ -21,6 +21,7 @@ from datamodules.mixture import Draw, MixtureSampler
 from datamodules.pretraining.scene_augmentation import Augmentation, augment, fewer
 from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.sample import Media
+from octavius.processes import serve
 
 Labels: TypeAlias = Literal["raw", "benchmark"]
 
@@ -225,7 +226,12 @@ class SceneBoxes(L.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loading(self) -> dict[str, Any]:
-        return {"num_workers": self.workers, "collate_fn": collate, "persistent_workers": self.workers > 0}
+        return {
+            "num_workers": self.workers,
+            "collate_fn": collate,
+            "worker_init_fn": serve,
+            "persistent_workers": self.workers > 0,
+        }
 
 
 def collate(items: list[Data]) -> Batch:

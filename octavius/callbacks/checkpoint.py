@@ -7,21 +7,27 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from octavius.callbacks.position import Position
 from octavius.checkpointing.configuration import KEY, file_beside, headed, may_replace
 from octavius.checkpointing.content import FORMAT, FORMAT_KEY
 from octavius.checkpointing.seal import is_sealed, seal
 from octavius.files import replacing, write_text
+from octavius.interrupts import INTERRUPTS
 from octavius.resuming import check_optimizers
 from octavius.weights import read_checkpoint
 
 
 class Checkpoint(ModelCheckpoint):
-    """Saves as its parent does, but after an error only where this process is alone.
+    """Saves as its parent does; after an error or a signal only what belongs together, and waits for nobody.
 
-    All processes save together, and those that the error did not reach are elsewhere: each would wait for the
-    other without end. SIGTERM reaches all of them after the same step (`octavius.callbacks.stopping`).
+    Nothing is saved before training has begun (a checkpoint may be half loaded), nor when an error came within the
+    optimizer's step. Several processes save together when they were stopped together, after the same batch
+    (`octavius.callbacks.stopping`). Otherwise those that the error did not reach are elsewhere: where each process
+    has the whole model, the first one then saves alone, and what is sharded is not saved.
     """
 
     _saved = (0, 0)
@@ -42,9 +48,30 @@ class Checkpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Saves what there is, when nobody else has to take part."""
+        """Saves the training up to its last whole step."""
+        position = next((one for one in trainer.callbacks if isinstance(one, Position)), None)  # type: ignore[attr-defined]
+        if position is not None and not position.begun:
+            return
+        if position is not None and not position.whole(trainer):
+            rank_zero_info("the error came within the optimizer's step: the checkpoint before it is kept")
+            return
         if trainer.world_size == 1 or isinstance(exception, SIGTERMException):
             super().on_exception(trainer, pl_module, exception)
+        elif isinstance(trainer.strategy, DDPStrategy) and self._should_save_on_exception(trainer):
+            with INTERRUPTS.saving():
+                self._save_alone(trainer)
+
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        """Lets no signal cut off the writing."""
+        with INTERRUPTS.saving():
+            super()._save_checkpoint(trainer, filepath)
+
+    def _save_alone(self, trainer: L.Trainer) -> None:
+        """Saves as `trainer.save_checkpoint`, but waits for no other process and reduces no metrics with it."""
+        counts = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        path = self.format_checkpoint_name({key: torch.tensor(value) for key, value in counts.items()})
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
+        trainer.strategy.save_checkpoint(checkpoint, path)  # only the first process writes
 
 
 class CheckpointFiles(TorchCheckpointIO):

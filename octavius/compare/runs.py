@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,9 +16,13 @@ from octavius.compare.plan import Comparison, read_plan
 from octavius.compare.record import Run, cost, result, scores
 from octavius.compare.table import write_tables
 from octavius.presets import find_config
+from octavius.processes import PARENT
 from octavius.words import read_config
 
 PLAN = "plan.json"
+
+_RUNNING: set[subprocess.Popen[bytes]] = set()
+"""Commands under way, in whatever thread."""
 
 
 def compare(words: Sequence[str]) -> None:
@@ -101,21 +106,29 @@ def claim(asked: Comparison) -> None:
 
 
 def carry_out_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, str]]:
-    """Carries out all runs, in order, so many at a time; after a failure none is begun."""
+    """Carries out all runs, in order, so many at a time.
+
+    After a failure or a signal none is begun, and those under way are stopped, which keeps what they have trained.
+    """
     stopped = Event()
 
     def carry_on(run: Run) -> str:
         try:
             return "" if stopped.is_set() else carry_out(run, jobs)
         except BaseException:
-            stopped.set()
+            stop()
             raise
+
+    def stop() -> None:
+        stopped.set()
+        for running in list(_RUNNING):
+            running.send_signal(signal.SIGTERM)
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
             yield from zip(runs, pool.map(carry_on, runs), strict=True)
         except BaseException:
-            stopped.set()
+            stop()
             raise
 
 
@@ -141,14 +154,24 @@ def octavius(command: str, words: Iterable[str], log: Path, jobs: int = 1) -> No
         ValueError: it failed; the message ends with its last words.
     """
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
-    with log.open("a") as file:
-        # Ctrl-C reaches it too; it saves, and is waited for.
-        done = subprocess.run(
+    with (
+        log.open("a") as file,
+        subprocess.Popen(
             [sys.executable, "-m", "octavius", command, *words],
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=threads | os.environ,
-            check=False,
+            env=threads | os.environ | {PARENT: str(os.getpid())},
+        ) as done,
+    ):
+        _RUNNING.add(done)
+        try:
+            done.wait()
+        finally:
+            _RUNNING.discard(done)
+    if done.returncode < 0:
+        raise ValueError(
+            f"octavius {command} was killed by signal {-done.returncode} (9, SIGKILL, often means that memory "
+            f"ran out); its output is in {log}"
         )
     if done.returncode:
         said = log.read_text(errors="replace").strip().splitlines()
