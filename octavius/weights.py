@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from octavius.checkpointing.content import wrong_format, wrong_kind
 from octavius.checkpointing.seal import check_seal
-from octavius.lora_moe.gates.base import Gate
 
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:
@@ -22,8 +21,7 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
     fitted = {
         f"{name}.{buffer}".lstrip("."): part.get_buffer(buffer)
         for name, part in module.named_modules()
-        if isinstance(part, Gate)
-        for buffer in part.fitted_buffers
+        for buffer in getattr(part, "fitted_buffers", ())
     }
     return {**tuned, **fitted}
 
@@ -53,10 +51,7 @@ def load_fitting(module: nn.Module, path: Path) -> set[str]:
     Raises:
         ValueError: nothing of the file fits, or it cannot be read.
     """
-    try:
-        found = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as tensors: {' '.join(str(error).split())}") from None
+    found = read_tensors(path)
     own = module.state_dict()
     taken = {
         name: tensor for name, tensor in found.items() if name in own and own[name].shape == tensor.shape
@@ -70,6 +65,18 @@ def load_fitting(module: nn.Module, path: Path) -> set[str]:
     return {*taken}
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        ValueError: it is not there, cut short, or of another kind.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as tensors: {' '.join(str(error).split())}") from None
+
+
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], wanted: Collection[str], path: Path) -> None:
     """Fills tensors of a module, all of those that are wanted and no other.
 
@@ -77,7 +84,7 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], wanted: Collect
         ValueError: names or shapes differ; the message lists the first of each.
     """
     own = module.state_dict()
-    _check_names(
+    check_names(
         state,
         {name: part.shape for name, part in own.items() if name in wanted},
         str(path),
@@ -110,7 +117,7 @@ def check_fingerprint(module: nn.Module, checkpoint: Mapping[str, Any], expected
     """
     saved: Mapping[str, Tensor] = checkpoint["state_dict"]
     wanted = {name: part.shape for name, part in trainable(module).items()}
-    _check_names(
+    check_names(
         saved, wanted, "this checkpoint", "Use the configuration that was saved beside the checkpoint"
     )
     for name, part in trainable(module).items():
@@ -128,10 +135,14 @@ def check_fingerprint(module: nn.Module, checkpoint: Mapping[str, Any], expected
         )
 
 
-def _check_names(
+def check_names(
     saved: Mapping[str, Tensor], wanted: Mapping[str, torch.Size], whose: str, advice: str
 ) -> None:
-    """Refuses tensors whose names or shapes are not those that are wanted."""
+    """Refuses tensors whose names or shapes are not those that are wanted.
+
+    Raises:
+        ValueError: the message lists the first names of each kind.
+    """
     missing, extra = sorted(set(wanted) - set(saved)), sorted(set(saved) - set(wanted))
     reshaped = [
         f"{name}: {tuple(saved[name].shape)} in the file, {tuple(shape)} here"

@@ -4,6 +4,17 @@ from octavius.lora_moe.attach import LoRAMoE, attach
 from octavius.lora_moe.gates.instance import InstanceGate
 from octavius.lora_moe.inject import adapter_parameters, inject
 from octavius.lora_moe.layer import LoRAMoELinear
+from octavius.lora_moe.routed.model import RoutedModel, get_routed_model
 from octavius.lora_moe.routing import Routing
 
-__all__ = ["InstanceGate", "LoRAMoE", "LoRAMoELinear", "Routing", "adapter_parameters", "attach", "inject"]
+__all__ = [
+    "InstanceGate",
+    "LoRAMoE",
+    "LoRAMoELinear",
+    "RoutedModel",
+    "Routing",
+    "adapter_parameters",
+    "attach",
+    "get_routed_model",
+    "inject",
+]

@@ -47,6 +47,7 @@ class LoRAMoELinear(nn.Module):
         lora_A: all down-projections, (E * R, D), or the shared one, (R, D).
         lora_B: all up-projections, (D_out, E * R); zero at the start.
         routing: where the weights of this pass are.
+        enabled: whether the experts take part; without them the layer is its base.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class LoRAMoELinear(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.routing = routing
         self.gate = gate
+        self.enabled = True
         held = next(chain(base.parameters(), base.buffers()), None)
         device = None if held is None else held.device
         rows = rank if shared_a else experts * rank
@@ -109,6 +111,9 @@ class LoRAMoELinear(nn.Module):
         Returns:
             (B, T, D_out) or (B, D_out), in the type of the base's output.
         """
+        if not self.enabled:
+            plain: Tensor = self.base(x)
+            return plain
         if self.gate is not None:
             choice = self.gate(x)
             self.routing.note(choice)

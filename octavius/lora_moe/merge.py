@@ -74,14 +74,14 @@ def merge(model: nn.Module, gate: FixedGate) -> dict[str, LoRAMoELinear]:
         _weights(gate, name, layer)
     for name, layer in layers.items():
         down, up = _folded(layer, _weights(gate, name, layer))
-        _put(model, name, _plain(layer.base, up @ down))
+        put(model, name, _plain(layer.base, up @ down))
     return layers
 
 
 def unmerge(model: nn.Module, layers: Mapping[str, LoRAMoELinear]) -> None:
     """Puts the layers back that `merge` took out: the model is what it was, to the last bit."""
     for name, layer in layers.items():
-        _put(model, name, layer.train(model.training))
+        put(model, name, layer.train(model.training))
 
 
 @torch.no_grad()
@@ -142,7 +142,7 @@ def _plain(base: nn.Module, delta: Tensor) -> nn.Module:
     return new.train(base.training)
 
 
-def _put(model: nn.Module, name: str, layer: nn.Module) -> None:
+def put(model: nn.Module, name: str, layer: nn.Module) -> None:
     """Sets a module by its full name."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, layer)

@@ -68,6 +68,11 @@ class Routing:
         return self._now().weights
 
     @property
+    def is_set(self) -> bool:
+        """Whether any weights are held, here or in a part."""
+        return any(table is not None for table in self._state())
+
+    @property
     def kept(self) -> int:
         """How many weights of a row are not zero at most, and want a gradient where they ask for one.
 

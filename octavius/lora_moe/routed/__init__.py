@@ -1,0 +1,1 @@
+"""LoRA-MoE as a library: models that route themselves, with files of their own."""

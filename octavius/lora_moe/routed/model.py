@@ -1,0 +1,333 @@
+"""Routed LoRA for any causal language model of transformers, with the methods that users of PEFT know.
+
+`get_routed_model` changes a model in place. Its class becomes a subclass of its own class and of `RoutedModel`, as
+FSDP2 does it, instead of a wrapper around it: to trainers, generation and all else that asks for the class or the
+signature of a model it is what it was, and it keeps the names of its parameters.
+"""
+
+import copy
+import functools
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import _IncompatibleKeys
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from octavius.lora_moe.attach import LoRAMoE, attach
+from octavius.lora_moe.inject import adapter_parameters
+from octavius.lora_moe.merge import layers_of, merge, put
+from octavius.lora_moe.routed import files
+from octavius.lora_moe.routed.calls import RoutedCalls, embeddings_of
+from octavius.lora_moe.routing import Routing
+from octavius.weights import check_names, fingerprint, read_tensors, trainable_names
+
+
+def get_routed_model(model: nn.Module, config: LoRAMoE, embeddings: str | None = None) -> "RoutedModel":
+    """Puts experts and a gate into a model in place, and freezes all else of it.
+
+    Args:
+        model: a causal language model of transformers, or any module with linear layers.
+        config: of experts and gate.
+        embeddings: name of the submodule that embeds question ids, for modules without `get_input_embeddings`.
+
+    Returns:
+        The same object, which is a `RoutedModel` now.
+
+    Raises:
+        ValueError: settings do not fit the model, which stays as it was.
+    """
+    _check(model, config)
+    asks = config.experts != 1 and config.gate not in ("token", "uniform", "individual")
+    width = 1
+    if asks:
+        width = cast(Tensor, embeddings_of(model, embeddings).weight).shape[1]
+    before = next(model.parameters(), torch.empty(0)).device
+    routing = Routing()
+    gate = attach(model, config, width, routing)
+    routed = cast("RoutedModel", model)
+    routed.__class__ = _routed_class(type(model), getattr(model, "is_quantized", False))
+    routed.lora_moe, routed.routing, routed.embeddings = config, routing, embeddings
+    routed.gate = None if gate is None else gate.to(before).train(model.training)
+    routed.base_fingerprint = fingerprint(model)
+    routed.experts_enabled = True
+    return routed
+
+
+class RoutedModel(RoutedCalls):
+    """What `get_routed_model` adds to the class of a model; made by it alone.
+
+    Every call, and `generate`, takes three more arguments:
+
+        question_ids: tokens that the gate reads, (B, Q) or (1, Q) for all samples. When not given they are the
+            prompt: in a call the tokens before the first label that is not -100, in `generate` all tokens.
+        question_mask: 1 at real ones; without it padding is told by the pad token of the model's configuration.
+        tasks: name of each sample's task, for the gate `individual`.
+
+    Inside `with model.routing.use(weights)` the weights that are set count, and neither is needed.
+
+    Attributes:
+        lora_moe: settings of experts and gate.
+        gate: chooses the experts; None with a single expert, and where each layer has a gate of its own.
+        routing: holds the gate weights of a pass.
+        embeddings: see `get_routed_model`.
+        base_fingerprint: tells the frozen weights from others.
+        experts_enabled: whether the experts take part; see `disable`.
+    """
+
+    plain_class: ClassVar[type[nn.Module]]
+    """The class of the model without experts."""
+
+    base_fingerprint: str
+
+    @contextmanager
+    def disable(self) -> Iterator[None]:
+        """A context in which the model is its base: the experts take no part, and no question is needed."""
+        before = self.experts_enabled
+        self._enable(False)
+        try:
+            yield
+        finally:
+            self._enable(before)
+
+    @torch.no_grad()
+    def fixed_gate(
+        self,
+        question_ids: Tensor | None = None,
+        question_mask: Tensor | None = None,
+        tasks: Sequence[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """Gate weights (E,) by layer for one question: what `octavius.lora_moe.merge` wants.
+
+        Raises:
+            ValueError: there is not one question, or no question fixes the weights.
+        """
+        weights, layers = self.route(question_ids, question_mask, tasks), layers_of(self)
+        if weights is None:
+            raise ValueError(
+                "the gates of this model choose for each token anew, so that no question fixes the routing"
+            )
+        with self.routing.use(weights):
+            found = {name: layer.routing.weights for name, layer in layers.items()}
+        if many := max(len(table) for table in found.values()) - 1:
+            raise ValueError(f"one question fixes the routing, found {many + 1}; give one after the other")
+        return {name: table[0].float() for name, table in found.items()}
+
+    def merge(
+        self,
+        question_ids: Tensor | None = None,
+        question_mask: Tensor | None = None,
+        tasks: Sequence[str] | None = None,
+    ) -> nn.Module:
+        """A plain model with the experts of one question added into its weights; this one stays as it is.
+
+        Only the layers with experts are new; all other tensors are shared with this model.
+
+        Args:
+            question_ids: one question, (Q,) or (1, Q).
+            question_mask: 1 at real tokens.
+            tasks: the name of one task, for the gate `individual`.
+        """
+        gate = self.fixed_gate(question_ids, question_mask, tasks)
+        shared = {id(part): part for part in chain(self.parameters(), self.buffers())}
+        plain = copy.deepcopy(self, cast(dict[int, Any], shared))
+        if not hasattr(plain, "_hf_hook"):  # a `forward` that a trainer has set calls this model's
+            plain.__dict__.pop("forward", None)
+        merge(plain, gate)
+        return _plain(plain)
+
+    def unload(self) -> nn.Module:
+        """Takes experts and gate out of the model: the same object, of its own class again."""
+        for name, layer in layers_of(self).items():
+            put(self, name, layer.base)
+        return _plain(self)
+
+    def print_trainable_parameters(self) -> None:
+        """Prints how many parameters are trained, as PEFT does."""
+        counts = [(part.numel(), part.requires_grad) for part in self.parameters()]
+        total, trained = sum(size for size, _ in counts), sum(size for size, wanted in counts if wanted)
+        print(
+            f"trainable params: {trained:,d} || all params: {total:,d} || trainable%: {100 * trained / total:.4f}"
+        )
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Tensor] | None = None,
+        **options: Any,
+    ) -> None:
+        """Writes experts, gate, settings and all else that is trained, but not the base.
+
+        Args:
+            save_directory: folder to write; what an earlier save left there is replaced.
+            is_main_process: whether this process is the one that writes.
+            state_dict: tensors to take instead of the model's own, as trainers of sharded models give them.
+            options: others of transformers; of them `safe_serialization=False` and `push_to_hub=True` are refused.
+        """
+        if options.get("safe_serialization") is False or options.get("push_to_hub"):
+            raise ValueError(
+                "a routed model is written as safetensors into a folder: leave safe_serialization=False and "
+                "push_to_hub=True out (huggingface_hub.upload_folder pushes the folder)"
+            )
+        if not is_main_process:
+            return
+        own, more = self._saved_names(), state_dict or {}
+        state = {name: part for name, part in self.state_dict().items() if name in own}
+        tensors = {name: more.get(name, part) for name, part in state.items()}
+        gate = {f"gate.{name}" for name in ({} if self.gate is None else self.gate.state_dict())}
+        base = {
+            "name": str(getattr(getattr(self, "config", None), "_name_or_path", "")),
+            "class": type(self).__name__,
+            "fingerprint": self.base_fingerprint,
+        }
+        also = sorted(own - adapter_parameters(self).keys() - gate)
+        saved = files.Saved(self.lora_moe, base, self.embeddings, also)
+        files.write(Path(save_directory), saved, tensors)
+
+    @classmethod
+    def from_pretrained(
+        cls, model: nn.Module, folder: str | Path, *, check_base: bool = True
+    ) -> "RoutedModel":
+        """Puts the experts and the gate of a folder into their base model, in place.
+
+        Args:
+            model: the base, loaded as it was when they were trained.
+            folder: what `save_pretrained` wrote, also as a checkpoint of a trainer.
+            check_base: False takes other weights of the same shapes, such as those of a base that is quantised now.
+
+        Raises:
+            ValueError: the folder is not whole, or of another base; the model stays as it was.
+        """
+        if not isinstance(model, nn.Module):
+            raise ValueError(
+                f"expected the base model and then the folder of its experts, found {model!r:.60}: load the base by "
+                "AutoModelForCausalLM.from_pretrained first"
+            )
+        folder = Path(folder)
+        saved, tensors = files.read(folder), read_tensors(folder / files.TENSORS)
+        trained = [part for part in model.parameters() if part.requires_grad]
+        try:
+            routed = get_routed_model(model, saved.lora_moe, saved.embeddings)
+        except ValueError as error:
+            raise ValueError(f"{folder} is of another base, {_called(saved)}: {error}") from None
+        try:
+            if check_base and routed.base_fingerprint != saved.base["fingerprint"]:
+                raise ValueError(
+                    f"it was trained on {_called(saved)} with the weights {saved.base['fingerprint']}, those of the "
+                    f"model given are {routed.base_fingerprint}: load the same base in the same type, or pass "
+                    "check_base=False if others are meant"
+                )
+            known = dict(model.named_parameters())
+            for name in saved.also_trained:
+                if name in known:
+                    known[name].requires_grad_(True)
+            routed.load_state_dict(tensors)
+        except ValueError as error:
+            routed.unload()
+            for part in trained:
+                part.requires_grad_(True)
+            raise ValueError(f"{folder}: {error}") from None
+        return routed
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> _IncompatibleKeys:
+        """As of any module; or all trained tensors and no other, as `save_pretrained` and trainers write them.
+
+        Raises:
+            ValueError: trained tensors are missing, of other shapes, or of another model, whatever `strict` says.
+        """
+        own = self.state_dict()
+        wanted = {name: own[name].shape for name in self._saved_names()}
+        if state_dict.keys() & (own.keys() - wanted.keys()):
+            return super().load_state_dict(state_dict, strict, assign)
+        check_names(state_dict, wanted, "this state dict", "Use the settings that it was trained with")
+        super().load_state_dict(state_dict, False, assign)
+        return _IncompatibleKeys([], [])
+
+    def _enable(self, whether: bool) -> None:
+        self.experts_enabled = whether
+        for layer in layers_of(self).values():
+            layer.enabled = whether
+
+    def _saved_names(self) -> set[str]:
+        """Names of experts, gate, and all else that is trained."""
+        gate = {f"gate.{name}" for name in ({} if self.gate is None else self.gate.state_dict())}
+        return {*adapter_parameters(self), *gate, *trainable_names(self)}
+
+
+def _routed_class(plain: type[nn.Module], quantised: bool) -> type[RoutedModel]:
+    """The class of a routed model, under the name of its plain class, by which transformers tells some models."""
+
+    @functools.wraps(plain.forward)
+    def forward(self: RoutedModel, *args: Any, **kwargs: Any) -> Any:
+        return plain.forward(self, *args, **kwargs)
+
+    # Trainers keep the columns of a dataset that this signature names.
+    signature = inspect.signature(plain.forward)
+    own = [*signature.parameters.values()]
+    rest = own.pop() if own[-1].kind is inspect.Parameter.VAR_KEYWORD else None
+    own += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+        for name in ("question_ids", "question_mask", "tasks")
+    ]
+    forward.__signature__ = signature.replace(parameters=[*own, *([rest] if rest else [])])  # type: ignore[attr-defined]
+    names = [name for name in signature.parameters if name != "self"]
+    members = {
+        "forward": forward,
+        "arguments": names,
+        "plain_class": plain,
+        "__module__": plain.__module__,
+        "__qualname__": plain.__qualname__,
+        "__doc__": plain.__doc__,
+    }
+    if quantised:  # the sign of adapters, without which trainers refuse to train a quantised model
+        members["_hf_peft_config_loaded"] = True
+    return type(plain.__name__, (RoutedModel, plain), members)
+
+
+def _check(model: nn.Module, config: LoRAMoE) -> None:
+    """Refuses models and settings that would fail later, or be silently of no use."""
+    if not isinstance(config, LoRAMoE):
+        raise ValueError(f"expected the settings LoRAMoE(...), found a {type(config).__name__}")
+    if isinstance(model, RoutedModel):
+        raise ValueError(
+            f"this {type(model).__name__} has experts already; take them out by model.unload() first"
+        )
+    if isinstance(model, DistributedDataParallel | DataParallel) or hasattr(model, "_orig_mod"):
+        raise ValueError(
+            f"a {type(model).__name__} is wrapped already: give the model itself, and wrap or compile it afterwards"
+        )
+    if config.gate_inputs:
+        raise ValueError(
+            f"gate_inputs are read from media, which no trainer passes; leave {config.gate_inputs} out"
+        )
+    if taken := [name for name in ("lora_moe", "gate", "routing") if hasattr(model, name)]:
+        raise ValueError(
+            f"{type(model).__name__} has an attribute {taken[0]!r}, which a routed model needs for itself; put the "
+            "model into an nn.Sequential"
+        )
+    named = inspect.signature(model.forward).parameters
+    if taken := [name for name in ("question_ids", "question_mask", "tasks") if name in named]:
+        raise ValueError(
+            f"forward of {type(model).__name__} has an argument {taken[0]!r}, which is the gate's here"
+        )
+
+
+def _plain(model: RoutedModel) -> nn.Module:
+    """A routed model whose layers have been replaced, without all else that made it one."""
+    for name in ("lora_moe", "gate", "routing", "embeddings", "base_fingerprint", "experts_enabled"):
+        delattr(model, name)
+    model.__class__ = model.plain_class  # type: ignore[assignment]
+    return model
+
+
+def _called(saved: files.Saved) -> str:
+    """How a folder calls its base."""
+    return f"{saved.base.get('class', 'a model')} {saved.base.get('name', '')!r}"

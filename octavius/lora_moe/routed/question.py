@@ -1,0 +1,111 @@
+"""Where a batch's question is, for models that are called by trainers which know nothing of gates.
+
+The question is the part of a prompt that a gate reads. Callers that know it give its tokens; else it is taken from
+what every trainer gives: the tokens before the first labelled one, since labels of a prompt are -100 by convention.
+Nothing behind the first answer token is read, so that a gate never sees what the model has to predict.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+IGNORED = -100
+"""The label of tokens that are not learned, in PyTorch's cross-entropy and all of transformers."""
+
+
+class Question(NamedTuple):
+    """Token ids (B, Q), and which of them are real, (B, Q)."""
+
+    ids: Tensor
+    mask: Tensor
+
+
+def given(ids: Tensor, mask: Tensor | None, pad: int | None, rows: int | None) -> Question:
+    """A question that the caller names, checked against the batch that it is for.
+
+    Args:
+        ids: (B, Q), or (Q,) for one.
+        mask: 1 at real tokens, of the same shape; None takes all tokens but padding.
+        pad: the id of padding.
+        rows: samples of the batch; None when they are not known.
+
+    Raises:
+        ValueError: there is neither one question for all samples nor one for each.
+    """
+    if ids.dim() == 1:
+        ids, mask = ids[None], None if mask is None else mask[None]
+    if rows is not None and len(ids) not in (1, rows):
+        raise ValueError(
+            f"question_ids holds {len(ids)} questions for a batch of {rows} samples: expected one for each sample, "
+            "or a single one for all"
+        )
+    return Question(ids, real_tokens(ids, mask, pad))
+
+
+def of_prompt(inputs: Mapping[str, Any], pad: int | None) -> Question:
+    """The question of a batch that is to be answered or learned: its prompts.
+
+    With `labels` the prompt of a row is what stands before the first token whose label is not -100; without, all of
+    the row. Padding on either side is left out by `attention_mask`.
+
+    Args:
+        inputs: what the model is called with, by name.
+        pad: the id of padding, for batches without an attention mask.
+
+    Raises:
+        ValueError: there are no token ids, labels are of other tokens, a row has no prompt, or rows hold several
+            sequences without padding between.
+    """
+    ids, labels, mask = (inputs.get(name) for name in ("input_ids", "labels", "attention_mask"))
+    if not isinstance(ids, Tensor) or ids.dim() != 2:
+        raise ValueError(
+            "the gate reads the tokens of the question, but the model was called without input_ids (samples, "
+            "tokens): pass question_ids, and question_mask where they are padded"
+        )
+    if isinstance(mask, Tensor) and mask.shape != ids.shape:
+        raise ValueError(
+            f"the question cannot be told from an attention_mask {tuple(mask.shape)} of input_ids "
+            f"{tuple(ids.shape)}; pass question_ids"
+        )
+    real = real_tokens(ids, mask if isinstance(mask, Tensor) else None, pad)
+    _refuse_packed(inputs, real)
+    if labels is None:
+        return Question(ids, real)
+    if labels.shape != ids.shape:
+        raise ValueError(
+            f"the question cannot be told from labels {tuple(labels.shape)} of input_ids {tuple(ids.shape)}: "
+            "expected a label for each token; pass question_ids"
+        )
+    prompt = real & ((labels != IGNORED).cumsum(1) == 0)
+    if not bool(prompt.any(1).all()):
+        rows = (~prompt.any(1)).nonzero().flatten().tolist()
+        raise ValueError(
+            f"the gate reads the prompt, whose labels are {IGNORED}, but in the rows {rows} of the batch labels "
+            "begin with the first token. Train on the answers alone (in TRL by data of prompt and completion, or "
+            "assistant_only_loss), or pass question_ids"
+        )
+    return Question(ids, prompt)
+
+
+def real_tokens(ids: Tensor, mask: Tensor | None, pad: int | None) -> Tensor:
+    """True at tokens that are no padding, (B, T): by the mask, else by the id of padding if there is one."""
+    if mask is not None:
+        return mask.bool()
+    return torch.ones_like(ids, dtype=torch.bool) if pad is None else ids != pad
+
+
+def _refuse_packed(inputs: Mapping[str, Any], real: Tensor) -> None:
+    """Rows of several sequences have several questions, which one row of gate weights cannot serve."""
+    positions = inputs.get("position_ids")
+    packed = inputs.get("cu_seq_lens_q") is not None
+    if not packed and isinstance(positions, Tensor) and positions.shape == real.shape:
+        restarts = positions[:, 1:] <= positions[:, :-1]
+        packed = bool((restarts & real[:, 1:] & real[:, :-1]).any())
+    if packed:
+        raise ValueError(
+            "rows of this batch hold several sequences each (their positions begin anew), so that there is no one "
+            "question for a row: turn packing and padding-free batches off, or set the weights of each token by "
+            "`model.routing.use(weights)`, (samples, tokens, experts)"
+        )
