@@ -3,8 +3,12 @@ PYTHON ?= python3
 VENV   ?= .venv
 WORKERS ?= 2
 
-BIN   := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# `cpu` takes PyTorch without the libraries of graphics cards, 1.5 GB instead of 6: make TORCH=cpu install
+TORCH  ?=
+
+BIN     := $(VENV)/bin
+RUNNING := $(VENV)/.installed
+TESTING := $(VENV)/.installed-dev
 # One thread a worker: on a few cores more of them only wait for each other.
 CALM  := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
@@ -14,25 +18,31 @@ CALM  := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP)  ## make .venv and install Octavius in it (PYTHON=python3.12 picks another Python)
+install: $(RUNNING)  ## make .venv and install Octavius in it (PYTHON=python3.12 picks another Python, TORCH=cpu a small PyTorch)
 
-$(STAMP): setup.cfg constraints.txt
+$(RUNNING): setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(None if (3, 11) <= sys.version_info[:2] < (3, 13) \
 	else "Octavius needs Python 3.11 or 3.12, $(PYTHON) is " + v + "; name another: make PYTHON=python3.12 install")'
 	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH),$(BIN)/python -m pip install --index-url https://download.pytorch.org/whl/$(TORCH) \
+		$(shell grep -E '^torch(vision)?==' constraints.txt))
+	$(BIN)/python -m pip install --editable . --constraint constraints.txt
+	@touch $@
+
+$(TESTING): $(RUNNING)
 	$(BIN)/python -m pip install --editable '.[dev]' --constraint constraints.txt
 	@touch $@
 
-fit: install  ## train and evaluate the miniature image set-up
+fit: $(RUNNING)  ## train and evaluate the miniature image set-up
 	$(BIN)/octavius fit --config 2d.yaml
 
-test: install  ## run the tests (WORKERS=4 takes more cores)
+test: $(TESTING)  ## run the tests, installing what they need (WORKERS=4 takes more cores)
 	$(CALM) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-test-slow: install  ## run the tests that take more than some seconds each
+test-slow: $(TESTING)  ## run the tests that take more than some seconds each
 	$(CALM) $(BIN)/python -m pytest -m slow
 
-lint: install  ## check style and types
+lint: $(TESTING)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
