@@ -8,7 +8,8 @@ from torchmetrics import Metric
 
 from octavius.instruction.sample import ClassName, Sample
 from octavius.metrics import PROTOCOLS, Accuracy, AnyMention
-from octavius.tasks.base import Task, gold_of, named, whose
+from octavius.tasks.base import Task, gold_of, whose
+from octavius.tasks.choices import stated
 
 
 class Classification(Task):
@@ -41,7 +42,7 @@ class Classification(Task):
         return self.value(sample)
 
     def parse(self, text: str, sample: Sample) -> str | None:
-        """The class name that the text is, or the only one that it holds; None for none or several.
+        """The class name that the text is, or states as an option would be (`octavius.tasks.choices`).
 
         By the published protocol it is the text itself, on one line, or None for an empty one.
         """
@@ -53,9 +54,10 @@ class Classification(Task):
         if said and exact:
             return exact[0]
         spellings = self._spellings(names)
-        words = list(spellings)
-        found = {spellings[words[place]] for place in named(said, words)}
-        return found.pop() if len(found) == 1 else None
+        place = stated(
+            text, list(spellings), [names.index(name) for name in spellings.values()], lettered=False
+        )
+        return None if place is None else names[place]
 
     def _spellings(self, names: Sequence[str]) -> dict[str, str]:
         """The names by the words that stand for them, case aside."""

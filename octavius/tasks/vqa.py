@@ -1,7 +1,6 @@
-"""Visual questions with lettered choices: options in, the content of the right one out, after its reason if any."""
+"""Multiple choice: the options stand in the question with letters, the answer is the content of the right one."""
 
 import random
-import re
 from string import ascii_uppercase as LETTERS
 from typing import ClassVar
 
@@ -10,18 +9,11 @@ from torchmetrics import Metric
 from octavius.instruction.sample import Choice, Sample
 from octavius.metrics import PROTOCOLS, Accuracy
 from octavius.tasks import published
-from octavius.tasks.base import Task, gold_of, named, whose
+from octavius.tasks.base import Task, gold_of, whose
+from octavius.tasks.choices import stated
 
 _SO = "\nAnswer: "
 """Stands between a reason and its answer; no option and no reason has a line break in it when it is said."""
-
-_ENDS = r"(?=\s*(?:$|[.,:;)/]|\b(?:or|and)\b))"
-_LETTER = re.compile(
-    r"(?<!\w)\(([A-Za-z])\)"  # (B)
-    rf"|(?:^|\b(?i:answer|answer is|option|choice)\b:?)\s*([A-Za-z]){_ENDS}"  # `B`, `answer is B`
-    rf"|(?:[,;/]|\b(?:is|or|and)\b)\s*([A-Z]){_ENDS}"  # A or B
-    r"|(?:^|\b(?:is|option|choice)\b)\s*([B-HJ-Z])(?=\s)"  # `B because ..`, not the words A and I
-)
 
 
 class VQA(Task):
@@ -52,10 +44,9 @@ class VQA(Task):
         return f"{reason}{_SO}{said}" if reason else said
 
     def parse(self, text: str, sample: Sample) -> int | None:
-        """The index of the answer that the text is, else of the one letter named, else of the one option.
+        """The index of the option that the text is, or else states (`octavius.tasks.choices`).
 
-        Letters inside an option, such as the C of `C major`, are not read as one. The published protocol has rules of
-        its own, `octavius.tasks.published.option`.
+        The published protocol has rules of its own, `octavius.tasks.published.option`.
         """
         options = _options(sample)
         if sample.protocol == "published":
@@ -66,12 +57,7 @@ class VQA(Task):
             exact = [index for index, option in enumerate(options) if _plain(form(index, option)) == said]
             if said and exact:
                 return exact[0] if len(exact) == 1 else None
-        letters = {"".join(groups).upper() for groups in _LETTER.findall(_without(options, said))}
-        indices = {LETTERS.index(letter) for letter in letters if letter in LETTERS[: len(options)]}
-        if indices:
-            return indices.pop() if len(indices) == 1 else None
-        found = named(said, options)
-        return found[0] if len(found) == 1 else None
+        return stated(f"{_SO.strip()} {rest}" if so else reason, options)
 
     def candidates(self, sample: Sample) -> tuple[str, ...]:
         """The contents of all options."""
@@ -121,13 +107,6 @@ def _options(sample: Sample) -> tuple[str, ...]:
 def _said(index: int, option: str) -> str:
     """An answer: the option and its letter."""
     return f"{option} ({LETTERS[index]})"
-
-
-def _without(options: tuple[str, ...], text: str) -> str:
-    """The text without the options' own words; an option of one letter stays, as it looks like a letter."""
-    forms = sorted((_plain(option) for option in options if len(_plain(option)) > 1), key=len, reverse=True)
-    words = "|".join(rf"(?<!\w){re.escape(form)}(?!\w)" for form in forms)
-    return re.sub(words, "*", text, flags=re.IGNORECASE) if words else text
 
 
 def _plain(text: str) -> str:

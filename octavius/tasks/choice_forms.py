@@ -1,0 +1,226 @@
+"""Forms in which a text states an option: the patterns of `octavius.tasks.choices`.
+
+They are matched against a cleaned text in which the content of each option is replaced by one character, `CONTENT`
+and on, so that no word within an option is taken for one of the answer. None nests repetitions: no text takes long.
+"""
+
+import re
+import unicodedata
+
+CONTENT = 0xF0000
+"""The first of the private characters that stand for the contents of options."""
+
+_C = f"[{chr(CONTENT)}-{chr(CONTENT + 0xFFFD)}]"
+WORD = r"[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+"""A character of a word, in scripts that put blanks between words."""
+
+
+def _any(words: str) -> str:
+    """One of several words or phrases, case aside; `_` is a blank."""
+    return f"(?i:{'|'.join(words.split()).replace('_', ' ')})"
+
+
+# Letters.
+
+_BEFORE_REASON = _any(
+    "because since as for so which due given with based but and or is was where when if in from by rather instead not"
+)
+BRACKETED = re.compile(rf"(?<!{WORD})\(\s?([A-Za-z])\s?\)(?!{WORD})")
+BARE = re.compile(
+    rf"(?<!{WORD})([A-Za-z])(?=[ \t]*(?:\Z|\n|[,;!?)\]}}/|&(]|{_C}|\.(?!{WORD})|:(?![\\/])|-(?!{WORD})|选项|因|由"
+    rf"|{_BEFORE_REASON}\b))"
+)
+"""A letter that stands alone: not in `B-cell`, `B.C.`, `B's`, `C major`, and no article as in `A dog`."""
+
+_TOKEN = rf"(?:\(\s?[A-Za-z]\s?\)|(?<!{WORD})[A-Za-z](?!{WORD}|')|{_C})"
+_NO_PRONOUN = rf"(?!\b[Ii]\b){_TOKEN}"
+
+# Options that are denied.
+
+_SMALL = _any(
+    "the an? any in on at be been by as it is that this to option choice answer letter say choose chosen pick select "
+    "think call called have has see shows? contains? looks? like seem really necessarily likely just"
+)
+_NOT_BEFORE = _any(
+    r"not never no neither nor cannot \w+n't rather_than instead_of other_than except except_for exclud(?:e|es|ing) "
+    "eliminat(?:e|es|ing) rul(?:e|es|ing)_out"
+)
+_NOT_AFTER = _any(
+    "not wrong incorrect false too impossible excluded eliminated ruled_out out unlikely neither n't cannot"
+)
+_ONE = _any("option choice one")
+_ADVERB = _any(r"\w+ly also just")
+_DOES_NOT = _any(r"\w+n't cannot (?:does|did|do|could|would|can)_not")
+_ARE = _any("is are was were seems? looks? would_be must_be can_be")
+DENIED = re.compile(
+    rf"(?:\b{_NOT_BEFORE}(?:\s+{_SMALL}\b){{0,4}}\s*|(?:不是|不选|不应选|并非|非|排除)\s*(?:选项)?\s*)"
+    rf"{_TOKEN}(?:(?:,\s*{_TOKEN})*,?\s+(?i:or|nor)\s+(?:{_SMALL}\s+)?{_TOKEN})*"
+    rf"|{_NO_PRONOUN}\s+(?:{_ONE}\s+)?{_ARE}\s+(?:{_ADVERB}\s+)?{_NOT_AFTER}\b"
+    rf"|{_NO_PRONOUN}\s+{_DOES_NOT}\b"
+    rf"|{_NO_PRONOUN}\s*[-:]\s*{_any('no wrong incorrect false')}\b"
+    rf"|{_NO_PRONOUN}\s*(?:选项)?\s*(?:是|为)?(?:错|不)"
+)
+"""Options of which a text says that they are not the answer."""
+
+# Options that are declared to be the answer.
+
+_THING = _any("answers? choice option pick guess solution antwort respuesta réponse risposta resposta ответ")
+_OF = _any(
+    "to for of in among from here above below the this that these those your my question problem options? choices? "
+    "letter image picture given provided correct best most therefore then thus clearly definitely obviously probably "
+    "likely"
+)
+_IS = (
+    r"(?:[\s*]*[:=→]|\s*[-=]+>|\s+-(?=\s)|[ \t]*\n|'s\b|\s*(?:应该是|应为|应选|是|为|は|은|는)"
+    rf"|\s+{_any('is are would_be should_be must_be will_be has_to_be est ist es è é')}\b)"
+)
+_CHOOSE = _any("choose choosing chose pick picking select selecting go_with going_with opt_for vote_for")
+_WOULD = _any("would will can must do therefore strongly also most still")
+_IT_IS = _any("it_is it's it_must_be")
+_SAY = _any("say think believe guess conclude answer answer_with")
+DECLARED_BEFORE = re.compile(
+    rf"(?:(?P<final>\b{_any('final revised corrected')}[ \t]+))?"
+    rf"(?:(?<!{WORD})(?:{_THING}|答案|答え|正解|정답)(?:\s+{_OF}\b)*{_IS}"
+    rf"|(?P<revised>(?<!{WORD}){_any('wait actually correction sorry no')}\s*[,:])"
+    rf"|(?<!{WORD})(?i:ans)[.:=]"
+    rf"|(?<!{WORD}){_CHOOSE}\b"
+    rf"|(?<!{WORD})(?i:I|we)(?:\s+{_WOULD})*(?i:'d|'ll)?\s+{_SAY}\b(?:\s+(?i:that))?(?:\s+{_IT_IS})?"
+    r"|选(?:择)?(?=\s*\(?[A-Z]))"
+)
+"""Words before an option that declare it to be the answer."""
+
+_LINKS = _any(
+    "that so think believe say because and but then hence thus therefore option choice answer letter since"
+)
+_RIGHT = _any("correct right best true accurate appropriate answer option choice one")
+DECLARED_AFTER = re.compile(
+    rf"(?:^|[.,:;!?\n(]\s*|\b{_LINKS}\s+)(?P<token>{_TOKEN})\)?\s*(?:(?:{_ONE}\s+)?"
+    rf"{_any('is was would_be must_be seems looks seems_to_be')}\s+(?:(?i:\w+ly)\s+)?(?:{_any('the my our')}\s+)?"
+    rf"(?:{_any('most only single final best correct right')}\s+)*{_RIGHT}\b|(?:选项)?(?:是)?(?:正确|对))",
+    re.MULTILINE,
+)
+"""An option with words after it that declare it to be the answer."""
+
+_LAST = _any(
+    "wait actually correction sorry so therefore thus hence overall finally in_conclusion in_summary no"
+)
+FINAL = re.compile(rf"\b{_LAST}\b[,:.!\s]*(?:\w+\s+){{0,2}}$")
+"""Words before a declaration that make it the last word."""
+
+SENTENCES = re.compile(r"\n|[.!?]\s+")
+CLAUSES = re.compile(rf"[.,:;!?\n]|\b{_any('so then but therefore hence thus')}\b")
+HYPOTHETICAL = re.compile(
+    rf"\b{_any('if whether unless suppose supposing assume assuming doubts? deny denies why wrong false untrue')}\b"
+    rf"|(?i:n't|\bnot|\bnever|\bcannot)\s+(?:\w+\s+){{0,2}}"
+    rf"{_any('think believe say claim mean sure certain true case agree that conclude guess answer know')}\b"
+)
+"""Words in the clause before a declaration that take it back."""
+
+FILLER = re.compile(
+    r"(?:[\s:,\-=>→*]|\((?!\s?[A-Za-z]\s?\)))+|"
+    + _any(
+        "therefore thus then clearly definitely obviously probably likely most indeed simply just actually surely "
+        "certainly the an? option choice letter answer that it's it is following one 选项"
+    )
+    + rf"(?!{WORD})"
+)
+"""What may stand between a declaration and its option."""
+
+_MAYBE = _any("maybe perhaps possibly option choice even the an? both also it_is it's is")
+ALTERNATIVE = re.compile(
+    rf"[ \t(]*(?:[,.;?!]?[ \t]*{_any('and/or and or to versus vs oder und et ou y')}\b|[,/&+;|?-]|或者?|和|还是)"
+    rf"[\s(]*(?:{_MAYBE}\s+){{0,2}}"
+    r"|[ \t]+|(?=\()"
+)
+"""What joins an option to another one that is stated beside it."""
+
+OR_LETTER = re.compile(rf"[ \t,]*(?i:or)\s+([B-HJ-Z])(?!{WORD}|')")
+
+# Options without a declaration.
+
+LEADING = re.compile(
+    r"[\s>#*•·:.-]*(?:\d{1,2}[.)]\s+)?"
+    rf"(?:{_any('definitely probably certainly clearly surely likely most_likely')}[,:]?\s+)?"
+    rf"(?:{_any('option choice letter answer')}\s*:?\s*)?"
+)
+LED = re.compile(rf"\s*(?:\Z|\n|\?\s*\Z|[.,:;!)/(-]|{_any('because since due as')}\b|{_C})")
+"""What follows an option with which an answer begins."""
+
+LISTED = re.compile(rf"(?:^|\s)(?:([A-Z])[.):](?=\s)|\(([A-Z])\)(?=\s*(?:{_C}|\w)))", re.MULTILINE)
+"""A letter as in a list of options."""
+
+MENTIONED = re.compile(
+    rf"(?<!{WORD})(?:(?:{_any('option choice letter answer')}|选项)\s*(?=\(?[A-Z])"
+    rf"|{_any('it this that')}(?:'s|\s+{_any('is must_be should_be would_be has_to_be')})\b"
+    rf"|{_any('so therefore thus hence')}\b)"
+)
+_CANNOT = _any("cannot can't can_not am_unable don't_know do_not_know")
+_UNKNOWN = _any(
+    "(?:cannot|can't)_be_(?:determined|answered) not_enough_information answer_is_(?:un\\w+|not_clear)"
+)
+UNDECIDED = re.compile(
+    rf"\b{_any('either both all_of_the any_of_the none_of neither unable_to_(?:determine|answer|tell|see)')}\b"
+    rf"|\b(?i:I|we) {_CANNOT}\b|{_UNKNOWN}"
+)
+"""Words of an answer that keeps to no option, so that it does not state those that it mentions."""
+
+# What holds an answer, or holds none.
+
+REASONING = re.compile(r"</?(?i:think|thinking|thought|reasoning)>")
+BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+TAG = re.compile(r"<(?i:(?:final_?)?(?:answer|choice|option))>")
+TAG_END = re.compile(r"</(?i:(?:final_?)?(?:answer|choice|option))>")
+_KEY = r"(?i:(?:final|correct|selected|predicted)?[ _]?(?:answer|choice|option|label|letter|prediction))"
+JSON_KEY = re.compile(rf"[\"']{_KEY}[\"']\s*:\s*")
+
+GRAMMAR = frozenset(
+    {
+        "the",
+        "a",
+        "an",
+        "is",
+        "are",
+        "was",
+        "be",
+        "or",
+        "and",
+        "it",
+        "that",
+        "this",
+        "not",
+        "because",
+        "so",
+        "i",
+    }
+    | {"answer", "option", "choice"}
+)
+"""Options that are read only where they are the whole answer, since these are words of every answer."""
+
+_STYLED = re.compile("[\uff01-\uff5e\u249c-\u24e9\U0001d400-\U0001d7ff]")
+_MARKS = str.maketrans(
+    {
+        mark: f"{plain} "
+        for mark, plain in zip("\u3002\u3001\u0964\u06d4\u060c\u061b\u061f", ".,..,;?", strict=True)
+    }
+    | {"\u2014": " - "}
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-")
+    | dict.fromkeys("\u2018\u2019\u02bc", "'")
+    | dict.fromkeys('\u201c\u201d\u201e\u00ab\u00bb\u300c\u300d\u300e\u300f"`$', "")
+    | dict.fromkeys("[{\u3010\u3014\u3008\u300a", "(")
+    | dict.fromkeys("]}\u3011\u3015\u3009\u300b", ")")
+)
+"""Punctuation of other scripts, dashes, quotation marks, and brackets."""
+_LATEX = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathsf|bf|rm|mathit)\s*\{([^{}]*)\}")
+_LONE_QUOTED = re.compile(r"'([A-Za-z])'|<([A-Za-z])>")
+
+
+def cleaned(text: str) -> str:
+    r"""A text without mark-up and with plain punctuation: `**[B]**` and `$\text{(B)}$` are both `(B)`."""
+    plain = _STYLED.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
+    plain = "".join(letter for letter in plain if unicodedata.category(letter) not in ("Cf", "Co", "Cs"))
+    plain = plain.replace(r"\(", "").replace(r"\)", "")
+    plain = _LATEX.sub(r"\1", plain).translate(_MARKS)
+    plain = re.sub(r"\*+|__+|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)", "", plain)
+    # One blank at most in a row, so that patterns with blanks in them are linear in the length of the text.
+    plain = re.sub(r"(?: ?\n)+ ?", "\n", re.sub(r"[^\S\n]+", " ", plain.replace("\r", "\n")))
+    return _LONE_QUOTED.sub(lambda found: found[1] or f"({found[2]})", plain)

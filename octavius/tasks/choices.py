@@ -1,0 +1,313 @@
+"""Reads which of several options a text states, by its letter or in its own words.
+
+`docs/evaluation.md` has the forms as a table. They are tried from the most explicit one (a box, a tag, `the answer is
+B`) to the least (one option is mentioned), and the first that is found decides: `The symbol of boron is B. The answer
+is C.` is C. Where it names several options, or a letter that no option has, nothing is read: no form is a guess.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from string import ascii_uppercase as LETTERS
+
+from octavius.tasks import choice_forms as forms
+
+Found = frozenset[int]
+"""Options that a part of a text states: none, one, or several that contradict; -1 is a letter that no option has."""
+
+NOTHING: Found = frozenset()
+BEYOND: Found = frozenset([-1])
+
+MOST_KEYS = 50
+"""Texts with more JSON keys state nothing, and would take long to decode."""
+MOST_FILLERS = 12
+"""Words and marks that may stand between a declaration and its option."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be stated.
+
+    Attributes:
+        pattern: finds contents in a cleaned text, longer ones first; None without any.
+        spelled: the options that a cleaned content means, case aside.
+        letters: the options that a capital letter means.
+        lettered: whether options are called by letters, so that one that none has is an answer too, a wrong one.
+    """
+
+    pattern: re.Pattern[str] | None
+    spelled: dict[str, Found]
+    letters: dict[str, Found]
+    lettered: bool
+
+
+@dataclass(frozen=True)
+class Token:
+    """An option in a text: what it means, where it ends, and whether it is a letter."""
+
+    found: Found
+    end: int
+    letter: bool
+
+
+def stated(
+    text: str, contents: Sequence[str], meanings: Sequence[int] | None = None, lettered: bool = True
+) -> int | None:
+    """The one option that a text states, or None.
+
+    Args:
+        text: an answer in free words.
+        contents: the options in their own words.
+        meanings: the option that each content stands for, where several stand for one; by default its place.
+        lettered: whether the options are also called A, B, C, ...
+
+    >>> stated("Red is warm. The answer is (B).", ["red", "blue"])
+    1
+    """
+    places = tuple(range(len(contents)) if meanings is None else meanings)
+    found = _read(_without_reasoning(text), _options(tuple(contents), places, lettered))
+    return next(iter(found)) if len(found) == 1 and found != BEYOND else None
+
+
+@lru_cache(maxsize=256)
+def _options(contents: tuple[str, ...], meanings: tuple[int, ...], lettered: bool) -> Options:
+    spelled: dict[str, Found] = {}
+    letters = {
+        letter: frozenset([place]) for place, letter in enumerate(LETTERS[: len(contents)]) if lettered
+    }
+    for content, meaning in zip(contents, meanings, strict=True):
+        words = " ".join(forms.cleaned(content).split()).casefold()
+        if len(words) == 1 and words.upper() in LETTERS:  # it looks like a letter: both have to mean the same
+            letters[words.upper()] = letters.get(words.upper(), NOTHING) | {meaning}
+        elif words and words not in forms.GRAMMAR:
+            spelled[words] = spelled.get(words, NOTHING) | {meaning}
+    word, patterns = forms.WORD, []
+    for words in sorted(spelled, key=len, reverse=True):
+        before = f"(?<!{word})(?<!{word}-)" if re.match(word, words) else ""
+        after = f"(?!{word})(?!-{word})" if re.match(word, words[-1]) else ""
+        patterns.append(before + r"\s+".join(map(re.escape, words.split())) + after)
+    pattern = re.compile("|".join(patterns), re.IGNORECASE) if patterns else None
+    return Options(pattern, spelled, letters, lettered)
+
+
+def _without_reasoning(text: str) -> str:
+    """A text without <think> .. </think>; where only the end is marked, all before it is reasoning."""
+    kept, depth, start = "", 0, 0
+    for tag in forms.REASONING.finditer(text):
+        closes = tag[0].startswith("</")
+        kept = "" if closes and not depth else kept if depth else kept + text[start : tag.start()]
+        depth = max(0, depth + (-1 if closes else 1))
+        start = tag.end()
+    return kept if depth else kept + text[start:]
+
+
+def _read(text: str, options: Options) -> Found:
+    """What a text states, by the first form that is found."""
+    scoped = _scoped(text, options)
+    if scoped is not None:
+        return scoped
+    said, meanings = _masked(forms.cleaned(text), options)
+    reader = Reader(forms.DENIED.sub(" * ", said), meanings, options)
+    tried: tuple[Callable[[], Found], ...] = (
+        reader.declared,
+        lambda: reader.leading() | reader.last_sentence(),
+        reader.mentioned,
+        reader.contents,
+    )
+    return next((found for form in tried if (found := form())), NOTHING)
+
+
+def _scoped(text: str, options: Options) -> Found | None:
+    r"""What a JSON key, the last <answer> or the last \boxed{} holds; None where there is none of them."""
+    if keys := list(forms.JSON_KEY.finditer(text)):
+        if len(keys) > MOST_KEYS:
+            return NOTHING
+        return NOTHING.union(*(_json_value(text, key.end(), options) for key in keys))
+    box, tag = (max((m.end() for m in form.finditer(text)), default=-1) for form in (forms.BOX, forms.TAG))
+    if tag > box:  # nothing but its content is an answer
+        closing = forms.TAG_END.search(text, tag)
+        return _read(text[tag : closing.start() if closing else None], options)
+    if box < 0:
+        return None
+    depth, end = 1, box
+    while end < len(text) and depth:
+        depth += {"{": 1, "}": -1}.get(text[end], 0)
+        end += 1
+    # Sums are boxed too, on the way to `The answer is B`.
+    return _read(text[box : end - 1 if depth == 0 else end], options) or _read(text[end:], options)
+
+
+def _json_value(text: str, start: int, options: Options) -> Found:
+    """What the value at this place says; the single quotes of Python's dictionaries will do."""
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError):
+        quoted = re.compile(r"""['"]([^'"\n]*)""").match(text, start)
+        value = quoted[1] if quoted else None
+    if isinstance(value, dict):  # its own keys are looked at as well
+        return NOTHING
+    values = value if isinstance(value, list) else [value]
+    return NOTHING.union(*(_read(one, options) if isinstance(one, str) else BEYOND for one in values))
+
+
+def _masked(text: str, options: Options) -> tuple[str, dict[str, Found]]:
+    """A text with one character for each content of an option, and what these mean."""
+    meanings: dict[str, Found] = {}
+
+    def mask(found: re.Match[str]) -> str:
+        words = " ".join(found[0].split()).casefold()
+        mark = chr(forms.CONTENT + list(options.spelled).index(words))
+        meanings[mark] = options.spelled[words]
+        return mark
+
+    return (options.pattern.sub(mask, text) if options.pattern else text), meanings
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A cleaned text with marks for contents, in which denied options are struck out."""
+
+    said: str
+    meanings: dict[str, Found]
+    options: Options
+
+    def declared(self) -> Found:
+        """`The answer is B`, `B is correct`; what is called final or a correction counts before all others."""
+        plain, final, end = NOTHING, NOTHING, 0
+        for match in forms.DECLARED_BEFORE.finditer(self.said):
+            start = match.start()
+            if start < end:  # it stands within what was read with the one before
+                continue
+            found, end = self._joined(match.end())
+            if found and not self._is_hypothetical(start):
+                is_final = (
+                    match["final"]
+                    or match["revised"]
+                    or forms.FINAL.search(self.said[max(0, start - 60) : start])
+                )
+                plain, final = (plain, final | found) if is_final else (plain | found, final)
+        for match in forms.DECLARED_AFTER.finditer(self.said):
+            token = self._token(match.start("token"), any_end=True)
+            plain |= token.found if token else NOTHING
+        return final or plain
+
+    def leading(self) -> Found:
+        """An option with which the answer begins, `B. blue`, unless it begins a list of all options."""
+        start = self._led(0)
+        token = self._token(start)
+        if token is None or not forms.LED.match(self.said, token.end):
+            return NOTHING
+        listed = [one[1] or one[2] for one in forms.LISTED.finditer(self.said)]
+        reason = re.compile(r"\)?\s*(?i:because|since|as)\b").match(self.said, token.end)
+        if token.letter and len(set(listed)) > 1 and reason is None:
+            return NOTHING.union(*map(self._letter, listed))
+        return self._joined(start)[0]
+
+    def last_sentence(self) -> Found:
+        """A last sentence, or last line, that is nothing but an option."""
+        said = self.said.rstrip(" .!)*\n\t")
+        ends = [match.end() for match in forms.SENTENCES.finditer(said)]
+        token = self._token(self._led(ends[-1] if ends else 0))
+        return token.found if token and token.end >= len(said) else NOTHING
+
+    def _led(self, start: int) -> int:
+        """The place after what may stand before an option at the beginning of a line."""
+        match = forms.LEADING.match(self.said, start)
+        place = match.end() if match else start
+        return place + 1 if self._token(place) is None and self.said.startswith("(", place) else place
+
+    def mentioned(self) -> Found:
+        """Letters in brackets, `option B`, `it is B`, `so B`; none where the text leaves it open."""
+        if forms.UNDECIDED.search(self.said):
+            return NOTHING
+        found, end = NOTHING, 0
+        for match in forms.BRACKETED.finditer(self.said):
+            if match.start() >= end and not self._is_hypothetical(match.start()):
+                more, end = self._joined(match.start())
+                found |= more
+        end = 0
+        for match in forms.MENTIONED.finditer(self.said):
+            if match.start() < end:
+                continue
+            place = self._after_filler(match.end())
+            token = self._token(place)
+            asked = token is not None and self.said.startswith("?", token.end)
+            if token and token.letter and not asked and not self._is_hypothetical(match.start()):
+                more, end = self._joined(place)
+                found |= more
+        return found
+
+    def contents(self) -> Found:
+        """All options that the text holds in their own words."""
+        if forms.UNDECIDED.search(self.said):
+            return NOTHING
+        return NOTHING.union(*(self.meanings[mark] for mark in self.said if mark in self.meanings))
+
+    def _is_hypothetical(self, start: int) -> bool:
+        """Whether the words of the clause before a place take back what comes there."""
+        return bool(
+            forms.HYPOTHETICAL.search(forms.CLAUSES.split(self.said[max(0, start - 200) : start])[-1])
+        )
+
+    def _joined(self, start: int) -> tuple[Found, int]:
+        """The option at a place, after words that may stand before it, with all that `or`, `and`, `,` join to it.
+
+        Returns:
+            What they mean, and where the last of them ends.
+        """
+        end = self._after_filler(start)
+        token, found = self._token(end), NOTHING
+        while token is not None:
+            token = self._with_words(token)
+            found, end = found | token.found, token.end
+            joint = forms.ALTERNATIVE.match(self.said, end)
+            token = self._token(joint.end()) if joint else None
+            if (
+                joint and token is None and (other := forms.OR_LETTER.match(self.said, end))
+            ):  # `B or C the red one`
+                token = Token(self._letter(other[1]), other.end(), True)
+        return found, end
+
+    def _with_words(self, token: Token) -> Token:
+        """A letter and the words of its option are one statement; where they contradict, the letter counts."""
+        gap = re.compile(r"[ \t]*[.,:)-]?\s*(?:(?i:the|an?)\s+)?").match(self.said, token.end)
+        start = gap.end() if gap else token.end
+        after = self._token(start) or (self._token(start + 1) if self.said.startswith("(", start) else None)
+        if after is None or after.letter == token.letter:
+            return token
+        if token.letter:
+            return Token(token.found, after.end, True)
+        return after if self.said[after.end - 1] == ")" else token
+
+    def _after_filler(self, start: int) -> int:
+        """The place after words such as `most likely option`."""
+        for _ in range(MOST_FILLERS):
+            filler = None if self._token(start) else forms.FILLER.match(self.said, start)
+            if filler is None:
+                break
+            start = filler.end()
+        return start
+
+    def _token(self, start: int, any_end: bool = False) -> Token | None:
+        """The option at a place; an article is none."""
+        if self.said[start : start + 1] in self.meanings:
+            return Token(self.meanings[self.said[start]], start + 1, False)
+        match = forms.BRACKETED.match(self.said, start) or forms.BARE.match(self.said, start)
+        if match is None and any_end:
+            match = re.compile(r"\(?([A-Za-z])\)?").match(self.said, start)
+        if match is None or not (found := self._letter(match[1])):
+            return None
+        if match[0] in ("A", "a", "I", "i") and not any_end:
+            after = self.said[match.end() :].lstrip(" \t")[:1]
+            if after in self.meanings and self.meanings[after] != found:  # `a red one` is the article
+                return None
+            if (
+                match[0] == "a" and after == "" and self.said[:start].rstrip().endswith((" is", " was"))
+            ):  # cut off
+                return None
+        return Token(found, match.end(), True)
+
+    def _letter(self, letter: str) -> Found:
+        return self.options.letters.get(letter.upper(), BEYOND if self.options.lettered else NOTHING)
