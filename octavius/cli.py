@@ -46,6 +46,8 @@ from octavius.callbacks.routing import RoutingReport
 from octavius.callbacks.stopping import Stopping, ending
 from octavius.callbacks.throughput import Throughput
 from octavius.compare.runs import compare
+from octavius.configuration.parser import LightningParser, Parser
+from octavius.configuration.rules import merging_rules
 from octavius.demo import predict
 from octavius.errors import message, nearest, readable
 from octavius.export import export
@@ -61,7 +63,7 @@ from octavius.report.score import score
 from octavius.resuming import check_resumable, restoring
 from octavius.strategies import watch_processes
 from octavius.training import OctaviusModule
-from octavius.words import called, named, resolve, shown
+from octavius.words import TRUST, called, named, resolve, shown
 
 HELP = """\
 usage: octavius COMMAND [options]
@@ -87,8 +89,9 @@ commands:
 
 `octavius COMMAND --help` lists a command's options, `octavius fit --config 2d.yaml --print_config` what a run
 would use. What is set more than once is taken from the command line first, then from the --config files (the
-last one first), then from the configuration saved beside the checkpoint. A name such as 2d.yaml or last.ckpt
-is looked for here, then in configs/ or checkpoints/. OCTAVIUS_DEBUG=1 shows where an error was raised.
+last one first), then from the configuration saved beside the checkpoint, which may name classes other than
+Octavius' own with --trust only. A name such as 2d.yaml or last.ckpt is looked for here, then in configs/ or
+checkpoints/. OCTAVIUS_DEBUG=1 shows where an error was raised.
 """
 
 STAGES = ("fit", "validate", "test")
@@ -127,7 +130,11 @@ class OctaviusCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the checkpoint and the callbacks, and gives the model's processor to the data."""
         parser.add_argument(
-            "--ckpt", "--ckpt_path", type=str | None, help="checkpoint to go on from, or to score"
+            "--ckpt",
+            "--ckpt_path",
+            type=str | None,
+            help="checkpoint to go on from, or to score; the configuration "
+            "beside it may name Octavius' own classes and a few others, with --trust any",
         )
         parser.add_lightning_class_args(Checkpoint, "checkpoint")
         parser.set_defaults(
@@ -235,10 +242,7 @@ def run(words: list[str]) -> None:
     elif command == "--version":
         print(f"octavius {__version__}")
     elif command in FUNCTIONS:
-        positional = command in ("miniature", "rooms")
-        auto_cli(
-            FUNCTIONS[command], underscored(options), as_positional=positional, **parser_settings(command)
-        )
+        run_function(command, options)
     elif command == "test" and asks_for_benchmarks(options):
         run_benchmarks(options, prepare, BenchmarkSets)
     elif command in STAGES:
@@ -256,6 +260,20 @@ def run(words: list[str]) -> None:
         known = (*STAGES, *FUNCTIONS, "import", "interference", *TAKERS, "plan")
         raise ValueError(
             f"there is no command '{command}'{nearest(command, known)}; commands are {', '.join(known)}"
+        )
+
+
+def run_function(command: str, options: Sequence[str]) -> None:
+    """Calls the function of a command with what the words say."""
+    words = [f"{TRUST}=true" if word == TRUST else word for word in underscored(options)]
+    positional = command in ("miniature", "rooms")
+    with merging_rules():
+        auto_cli(
+            FUNCTIONS[command],
+            words,
+            as_positional=positional,
+            parser_class=Parser,
+            **parser_settings(command),
         )
 
 
@@ -283,20 +301,23 @@ def prepare(stage: str, words: Sequence[str]) -> OctaviusCLI:
 
 def parse(kind: type[OctaviusCLI], command: str, words: Sequence[str]) -> OctaviusCLI:
     """The command line of that kind, with names in the words looked up."""
-    return kind(
-        L.LightningModule,
-        L.LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=None,
-        seed_everything_default=0,
-        trainer_defaults=DEFAULTS,
-        parser_kwargs=parser_settings(command),
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        args=resolve(words),
-        run=False,
-    )
+    found = resolve(words)
+    with merging_rules():
+        return kind(
+            L.LightningModule,
+            L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults=DEFAULTS,
+            parser_kwargs={**parser_settings(command), "untrusted": found.untrusted},
+            parser_class=LightningParser,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=found.resolved,
+            run=False,
+        )
 
 
 def run_stage(stage: str, words: Sequence[str]) -> None:

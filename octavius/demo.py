@@ -21,6 +21,7 @@ def predict(
     ckpt: str = "last.ckpt",
     max_new_tokens: int = 128,
     num_beams: int = 1,
+    trust: bool = False,
 ) -> None:
     """Answers a question about an image file, about a point cloud or one object in it, from a checkpoint.
 
@@ -34,11 +35,12 @@ def predict(
         ckpt: a checkpoint of `octavius fit`, with its configuration beside it, or a folder of `octavius export`.
         max_new_tokens: the longest answer.
         num_beams: beams of the search; 1 is greedy.
+        trust: let the configuration that came with the checkpoint name any class, which runs its code.
     """
     if not question.strip():
         raise ValueError('the question is empty; ask something, such as --question "Describe the picture."')
     media = media_of(image, cloud, box)
-    module = load(find_checkpoint(ckpt))
+    module = load(find_checkpoint(ckpt), trust)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     text, gate = ask(module.to(device or "cpu"), question, media, max_new_tokens, num_beams)
     print(text)

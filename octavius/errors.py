@@ -2,9 +2,10 @@
 
 import inspect
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from pydoc import locate
+from typing import Any
 
 FRAME = (
     "Parser key",
@@ -45,6 +46,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
+def imported(name: str) -> Any:
+    """The object of a dotted name, or None; only modules that are imported already are looked at.
+
+    Importing runs code, so a name that stands in a message or a configuration must not cause it.
+    """
+    module, _, attributes = name.rpartition(".")
+    while module and module not in sys.modules:
+        module, _, part = module.rpartition(".")
+        attributes = f"{part}.{attributes}"
+    found: Any = sys.modules.get(module)
+    for attribute in attributes.split("."):
+        found = getattr(found, attribute, None)
+    return found
+
+
 def _unknown_option(text: str, options: Sequence[str]) -> str:
     """That an option is not known, and which one may be meant; empty when the text says something else."""
     if found := re.search(r"unrecognized arguments: (\S+)", text):
@@ -55,7 +71,8 @@ def _unknown_option(text: str, options: Sequence[str]) -> str:
     elif found := re.search(r"Option '(\S+)' is not accepted", text):
         owners, name = re.findall(r"class_path '(\S+)'", text[: found.start()]), found[1]
         owner = owners[-1].rpartition(".")[2] if owners else "the configuration"
-        known = list(inspect.signature(locate(owners[-1])).parameters) if owners else []  # type: ignore[arg-type]
+        found_class = imported(owners[-1]) if owners else None
+        known = [] if found_class is None else list(inspect.signature(found_class).parameters)
         if not owners:
             name = name.split(".")[0]
             known = sorted({option.removeprefix("--").split(".")[0] for option in options})

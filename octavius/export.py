@@ -43,6 +43,7 @@ def export(
     question: str | None = None,
     task: str | None = None,
     ckpt: str = "last.ckpt",
+    trust: bool = False,
 ) -> None:
     """Writes what a checkpoint has learnt for one routing, in forms that other programs load.
 
@@ -58,13 +59,14 @@ def export(
         task: the task whose routing is taken, the mean over its forms of questions; with a question, the task that
             the question is of, which gates by task name read.
         ckpt: a checkpoint of `octavius fit`, with its configuration beside it.
+        trust: let that configuration name any class, which runs its code.
     """
     path = find_checkpoint(ckpt)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists already and is not empty; name another folder, or remove it first")
     if task is not None and task not in TASKS:
         raise ValueError(f"there is no task {task!r}; tasks are {', '.join(TASKS)}")
-    module = experts_of(path)
+    module = experts_of(path, trust)
     gate = None if format == "experts" else fixed_gate(module, question, task)
     out.mkdir(parents=True, exist_ok=True)
     manifest: dict[str, Any] = {
@@ -102,7 +104,7 @@ def export(
         print(f'next: octavius predict --ckpt {out} --question "{question or "..."}"')
 
 
-def experts_of(path: Path) -> OctaviusModule:
+def experts_of(path: Path, trust: bool = False) -> OctaviusModule:
     """The model of a checkpoint, which has experts.
 
     Raises:
@@ -110,7 +112,7 @@ def experts_of(path: Path) -> OctaviusModule:
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; export from a checkpoint of `octavius fit`, such as last.ckpt")
-    module = load(path)
+    module = load(path, trust)
     if module.model.lora is None:
         raise ValueError(
             f"{path} has no experts: its language model was trained whole. The option save_decoder of the model "

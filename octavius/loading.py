@@ -1,34 +1,44 @@
 """Loads the model of a checkpoint or of an exported folder."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from jsonargparse import ArgumentParser
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from octavius.checkpointing.configuration import Configuration
+from octavius.configuration.parser import Parser
+from octavius.configuration.rules import merging_rules
+from octavius.configuration.text import parse_config
+from octavius.configuration.trust import only_listed
 from octavius.lora_moe.merge import layers_of
 from octavius.lora_moe.peft_files import read_adapter
 from octavius.training import PROJECTORS, OctaviusModule
 from octavius.weights import load_exactly, read_checkpoint
-from octavius.words import missing_config, parse_config, saved_config
+from octavius.words import missing_config, saved_config
 
 MANIFEST = "manifest.json"
 """What an exported folder says of itself; written last, so that a folder without it is not whole."""
 
 
-def load(path: Path) -> OctaviusModule:
+def load(path: Path, trust: bool = False) -> OctaviusModule:
     """The model of a checkpoint, built from its own configuration, or of an exported folder.
+
+    Args:
+        path: the file or the folder.
+        trust: let the configuration name any class; otherwise only those of `octavius.configuration.trust`.
 
     Raises:
         ValueError: no configuration in it or beside it, a checkpoint of another model, or a folder that is no export.
     """
     if path.is_dir():
-        return load_export(path)
-    module = build(configuration(path).get("model"))
+        return load_export(path, trust)
+    saved = saved_of(path)
+    module = build(parse_config(saved.text, saved.source).get("model"), None if trust else saved.source)
     module.load_state_dict(matching(path, module)["state_dict"], strict=False)
     return module.eval()
 
@@ -39,17 +49,34 @@ def configuration(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it cannot be read, or is of an earlier version and has none beside it.
     """
-    saved = saved_config(path, read_checkpoint(path))
-    if saved is None:
-        raise ValueError(missing_config(path))
+    saved = saved_of(path)
     return parse_config(saved.text, saved.source)
 
 
-def build(model: Any) -> OctaviusModule:
-    """The module of the `model` section of a configuration."""
-    parser = ArgumentParser(exit_on_error=False)
+def saved_of(path: Path) -> Configuration:
+    """The configuration of a checkpoint as text.
+
+    Raises:
+        ValueError: see `configuration`.
+    """
+    saved = saved_config(path, read_checkpoint(path))
+    if saved is None:
+        raise ValueError(missing_config(path))
+    return saved
+
+
+def build(model: Any, untrusted: str | None) -> OctaviusModule:
+    """The module of the `model` section of a configuration.
+
+    Args:
+        model: the section.
+        untrusted: where it stands, if it may name listed classes only.
+    """
+    parser = Parser(exit_on_error=False)
     parser.add_subclass_arguments(OctaviusModule, "model")
-    module: OctaviusModule = parser.instantiate(parser.parse_object({"model": model})).model
+    limits = nullcontext() if untrusted is None else only_listed(untrusted, model)
+    with merging_rules(), limits:
+        module: OctaviusModule = parser.instantiate(parser.parse_object({"model": model})).model
     return module
 
 
@@ -67,7 +94,7 @@ def matching(path: Path, module: L.LightningModule) -> dict[str, Any]:
     return checkpoint
 
 
-def load_export(folder: Path) -> OctaviusModule:
+def load_export(folder: Path, trust: bool = False) -> OctaviusModule:
     """The model of a folder that `octavius export` wrote as hf or peft.
 
     Raises:
@@ -82,7 +109,7 @@ def load_export(folder: Path) -> OctaviusModule:
             f"{folder} holds the experts one by one, between which nothing chooses; take the checkpoint, or an "
             "export of the format hf or peft"
         )
-    module = build(model)
+    module = build(model, None if trust else str(folder / MANIFEST))
     if module.frozen_fingerprint != manifest["frozen_fingerprint"]:
         raise ValueError(
             f"{folder} was exported from a model with the frozen weights {manifest['frozen_fingerprint']}, those "

@@ -1,52 +1,87 @@
 """Looks up the names in a command line, and puts configurations into their order of precedence."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
 from octavius.checkpointing.configuration import Configuration, configuration_of, file_beside
+from octavius.configuration.text import parse_config, read_config
 from octavius.presets import find_checkpoint, find_config
 from octavius.weights import read_checkpoint
 
+TRUST = "--trust"
+"""Lets a configuration that came with a checkpoint name any class (`octavius.configuration.trust`)."""
 
-def resolve(words: Sequence[str]) -> list[str]:
-    """Fills in names: presets, checkpoints, and as the lowest one the configuration beside a checkpoint.
 
-    Precedence: command line, then `--config` files (the last wins), then the checkpoint's own, then defaults.
+@dataclass
+class Words:
+    """Words of a command line.
+
+    Attributes:
+        configs: of `--config`, in their order.
+        checkpoint: of `--ckpt`.
+        saved: the configuration of that.
+        trusted: whether `--trust` is among them.
+        rest: all others.
+    """
+
+    configs: list[Path] = field(default_factory=list)
+    checkpoint: Path | None = None
+    saved: Configuration | None = None
+    trusted: bool = False
+    rest: list[str] = field(default_factory=list)
+
+    @property
+    def resolved(self) -> list[str]:
+        """What the parser is given.
+
+        Precedence: command line, then `--config` files (the last wins), then the checkpoint's own, then defaults.
+        """
+        # The parser takes the text of a configuration in the place of a file's name.
+        configs = [*([] if self.saved is None else [self.saved.text]), *map(str, self.configs)]
+        checkpoint = [] if self.checkpoint is None else ["--ckpt", str(self.checkpoint)]
+        return [*(word for config in configs for word in ("--config", config)), *self.rest, *checkpoint]
+
+    @property
+    def untrusted(self) -> Configuration | None:
+        """The configuration that may name listed classes only."""
+        return None if self.trusted else self.saved
+
+
+def resolve(words: Sequence[str]) -> Words:
+    """Looks up presets and checkpoints, and the configuration of a checkpoint.
 
     Raises:
         ValueError: a preset or checkpoint that is not there; a file of either kind that cannot be read.
     """
-    configs: list[str] = []
-    rest: list[str] = []
+    found = Words()
     pending = list(words)
-    checkpoint: Path | None = None
     while pending:
-        flag, equals, value = pending.pop(0).partition("=")
+        word = pending.pop(0)
+        if word == TRUST:
+            found.trusted = True
+            continue
+        flag, equals, value = word.partition("=")
         if flag not in ("--config", "-c", "--ckpt", "--ckpt_path"):
-            rest.append(flag + equals + value)
+            found.rest.append(word)
             continue
         value = value if equals else (pending.pop(0) if pending else "")
         if flag in ("--config", "-c"):
-            path = find_config(value)
-            read_config(path)
-            configs.append(str(path))
+            found.configs.append(find_config(value))
+            read_config(found.configs[-1])
         else:
-            checkpoint = find_checkpoint(value)
-            rest += ["--ckpt", str(checkpoint)]
-    if checkpoint is not None:
-        saved = saved_config(checkpoint, read_checkpoint(checkpoint))
-        if saved is not None:
-            parse_config(saved.text, saved.source)
-            # The parser takes the text of a configuration in the place of a file's name.
-            configs.insert(0, saved.text if saved.file is None else str(saved.file))
-        elif not configs:
-            raise ValueError(f"{missing_config(checkpoint)}, or name one with --config")
-    return [word for config in configs for word in ("--config", config)] + rest
+            found.checkpoint = find_checkpoint(value)
+    if found.checkpoint is not None:
+        found.saved = saved_config(found.checkpoint, read_checkpoint(found.checkpoint))
+        if found.saved is not None:
+            parse_config(found.saved.text, found.saved.source)
+        elif not found.configs:
+            raise ValueError(f"{missing_config(found.checkpoint)}, or name one with --config")
+    return found
 
 
 def saved_config(path: Path, checkpoint: Mapping[str, Any]) -> Configuration | None:
@@ -81,40 +116,6 @@ def missing_config(checkpoint: Path) -> str:
 def called(config: str) -> str:
     """How a configuration is called in messages: by the name of its file, if it is not given as a text."""
     return "the checkpoint's own" if "\n" in config else Path(config).name
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """What a YAML file of settings says.
-
-    Raises:
-        ValueError: it is not YAML, or not a list of keys with their values.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not YAML text: {error}") from None
-    return parse_config(text, str(path))
-
-
-def parse_config(text: str, source: str) -> dict[str, Any]:
-    """What a YAML text of settings says.
-
-    Raises:
-        ValueError: it is not YAML, or not a list of keys with their values.
-    """
-    try:
-        content = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ValueError(f"{source} is not valid YAML{where}: {error.problem}; correct it there") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source} is not YAML text: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(
-            f"{source} should hold keys and their values, such as `model:`, found {content!r:.60}"
-        )
-    return content
 
 
 def shown(path: Path) -> Path:

@@ -30,6 +30,7 @@ LEVELS = {
     "encoders": 3,
     "decoder": 3,
     "lora_moe": 3,
+    "configuration": 3,
     "model": 4,
     "sharding": 4,
     "gate_fitting": 4,

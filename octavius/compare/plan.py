@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from octavius.configuration.text import read_config
 from octavius.presets import find_config
-from octavius.words import read_config
 
 KEYS = ("config", "arms", "seeds", "baseline", "differences", "out", "options")
 """What a file of `--plan` may say; all but `differences` and `options` are options of the command too."""

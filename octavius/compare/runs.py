@@ -15,9 +15,10 @@ from octavius.compare.picture import draw
 from octavius.compare.plan import Comparison, read_plan
 from octavius.compare.record import Run, cost, result, scores
 from octavius.compare.table import write_tables
+from octavius.configuration.text import read_config
 from octavius.presets import find_config
 from octavius.processes import PARENT
-from octavius.words import read_config
+from octavius.words import TRUST
 
 PLAN = "plan.json"
 
@@ -69,7 +70,8 @@ def plan(asked: Comparison) -> list[Run]:
 
 def test_words(run: Run) -> list[str]:
     """What `octavius test` is given."""
-    return ["--ckpt", str(run.checkpoint), "--trainer.logger.init_args.name", "test"]
+    trust = [word for word in run.words if word == TRUST]
+    return ["--ckpt", str(run.checkpoint), "--trainer.logger.init_args.name", "test", *trust]
 
 
 def claim(asked: Comparison) -> None:

@@ -213,7 +213,7 @@ def test_command_line_beats_files_beat_the_checkpoints_own_beats_defaults(
 
 def test_other_words_stay_in_their_order() -> None:
     words = ["--trainer.max_epochs=3", "--model.init_args.lr", "0.1", "--data.init_args.root", "a=b"]
-    assert resolve(words) == words
+    assert resolve(words).resolved == words
 
 
 @pytest.mark.usefixtures("kept")

@@ -1,0 +1,1 @@
+"""Reading, merging and trusting configurations, on top of jsonargparse."""

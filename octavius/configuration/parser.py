@@ -1,0 +1,45 @@
+"""The parser of all commands: jsonargparse's, with strict reading of configurations."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+
+from octavius.checkpointing.configuration import Configuration
+from octavius.configuration.text import parse_config, read_text
+from octavius.configuration.trust import only_listed
+
+
+class Parser(ArgumentParser):  # type: ignore[misc]
+    """Reads configurations from regular files in strict YAML; one that is not trusted under limits.
+
+    Args:
+        untrusted: a configuration that came with a checkpoint, which may name listed classes only.
+        options: of the parent.
+    """
+
+    def __init__(self, *args: Any, untrusted: Configuration | None = None, **options: Any) -> None:
+        self.untrusted = untrusted
+        super().__init__(*args, **options)
+
+    def parse_path(self, path: Any, *args: Any, **options: Any) -> Namespace:
+        """Parses a configuration file."""
+        return self.parse_string(read_text(Path(path)), str(path), *args, **options)
+
+    def parse_string(self, content: str, path: Any = "", *args: Any, **options: Any) -> Namespace:
+        """Parses the text of a configuration."""
+        limited = self.untrusted is not None and content == self.untrusted.text
+        source = self.untrusted.source if limited else str(path) or "the configuration"
+        said = parse_config(content, source)
+        if "config" in said:
+            raise ValueError(
+                f"{source} names another configuration; give both on the command line, each with --config"
+            )
+        with only_listed(source, said) if limited else nullcontext():
+            return super().parse_string(content, path, *args, **options)
+
+
+class LightningParser(Parser, LightningArgumentParser):  # type: ignore[misc]
+    """The same for commands that build a trainer."""
