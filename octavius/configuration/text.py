@@ -41,7 +41,11 @@ def load(text: str) -> Any:
         yaml.YAMLError: it is not YAML.
     """
     check(text)
-    return with_text_keys(_parse(text))
+    try:
+        value = _parse(text)
+    except TypeError as error:  # jsonargparse's own look at a key that is a number
+        raise ValueError(f"a key should be text: {error}") from None
+    return with_text_keys(value)
 
 
 def check(text: str) -> None:
