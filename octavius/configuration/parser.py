@@ -1,5 +1,6 @@
 """The parser of all commands: jsonargparse's, with strict reading of configurations."""
 
+from argparse import ArgumentError
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,14 @@ class Parser(ArgumentParser):  # type: ignore[misc]
         """Parses the text of a configuration."""
         limited = self.untrusted is not None and content == self.untrusted.text
         source = self.untrusted.source if limited else str(path) or "the configuration"
-        said = parse_config(content, source)
-        if "config" in said:
-            raise ValueError(
-                f"{source} names another configuration; give both on the command line, each with --config"
-            )
-        with only_listed(source, said) if limited else nullcontext():
-            return super().parse_string(content, path, *args, **options)
+        try:
+            said = parse_config(content, source)
+            if "config" in said:
+                raise ValueError(f"{source} names another configuration; give each with --config")
+            with only_listed(source, said) if limited else nullcontext():
+                return super().parse_string(content, path, *args, **options)
+        except ValueError as error:  # which jsonargparse would take for a value of the wrong type
+            raise ArgumentError(None, str(error)) from None
 
 
 class LightningParser(Parser, LightningArgumentParser):  # type: ignore[misc]

@@ -22,6 +22,7 @@ from jsonargparse import _common, _typehints, _util
 
 LISTED = {
     "datamodules.clouds": ("CloudInstructions",),
+    "datamodules.miniature.convention_data": ("Conventions",),
     "datamodules.images": ("ImageInstructions",),
     "datamodules.mixed": ("MixedInstructions", "Passes"),
     "datamodules.pretraining.alignment": ("MiniaturePairs",),
