@@ -13,7 +13,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from jsonargparse import auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -46,7 +45,8 @@ from octavius.callbacks.routing import RoutingReport
 from octavius.callbacks.stopping import Stopping, ending
 from octavius.callbacks.throughput import Throughput
 from octavius.compare.runs import compare
-from octavius.configuration.parser import LightningParser, Parser
+from octavius.configuration.functions import call, parser_settings
+from octavius.configuration.parser import LightningParser
 from octavius.configuration.rules import merging_rules
 from octavius.demo import predict
 from octavius.errors import message, nearest, readable
@@ -63,7 +63,7 @@ from octavius.report.score import score
 from octavius.resuming import check_resumable, restoring
 from octavius.strategies import watch_processes
 from octavius.training import OctaviusModule
-from octavius.words import TRUST, called, named, resolve, shown
+from octavius.words import called, named, resolve, shown
 
 HELP = """\
 usage: octavius COMMAND [options]
@@ -242,7 +242,7 @@ def run(words: list[str]) -> None:
     elif command == "--version":
         print(f"octavius {__version__}")
     elif command in FUNCTIONS:
-        run_function(command, options)
+        call(FUNCTIONS[command], command, options, command in ("miniature", "rooms"))
     elif command == "test" and asks_for_benchmarks(options):
         run_benchmarks(options, prepare, BenchmarkSets)
     elif command in STAGES:
@@ -261,30 +261,6 @@ def run(words: list[str]) -> None:
         raise ValueError(
             f"there is no command '{command}'{nearest(command, known)}; commands are {', '.join(known)}"
         )
-
-
-def run_function(command: str, options: Sequence[str]) -> None:
-    """Calls the function of a command with what the words say."""
-    words = [f"{TRUST}=true" if word == TRUST else word for word in underscored(options)]
-    positional = command in ("miniature", "rooms")
-    with merging_rules():
-        auto_cli(
-            FUNCTIONS[command],
-            words,
-            as_positional=positional,
-            parser_class=Parser,
-            **parser_settings(command),
-        )
-
-
-def underscored(options: Sequence[str]) -> list[str]:
-    """Flags as parameters of functions are named: `--data-root=a-b` is `--data_root=a-b`."""
-    return [re.sub(r"^--[\w-]+", lambda flag: "--" + flag[0][2:].replace("-", "_"), word) for word in options]
-
-
-def parser_settings(command: str) -> dict[str, Any]:
-    """Errors are raised, not printed below the usage; a name is the whole name, so that look-up sees it."""
-    return {"prog": f"octavius {command}", "exit_on_error": False, "allow_abbrev": False}
 
 
 def prepare(stage: str, words: Sequence[str]) -> OctaviusCLI:

@@ -10,11 +10,9 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from octavius.checkpointing.configuration import Configuration, configuration_of, file_beside
 from octavius.configuration.text import parse_config, read_config
+from octavius.configuration.trust import TRUST
 from octavius.presets import find_checkpoint, find_config
 from octavius.weights import read_checkpoint
-
-TRUST = "--trust"
-"""Lets a configuration that came with a checkpoint name any class (`octavius.configuration.trust`)."""
 
 
 @dataclass

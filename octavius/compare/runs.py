@@ -16,9 +16,9 @@ from octavius.compare.plan import Comparison, read_plan
 from octavius.compare.record import Run, cost, result, scores
 from octavius.compare.table import write_tables
 from octavius.configuration.text import read_config
+from octavius.configuration.trust import TRUST
 from octavius.presets import find_config
 from octavius.processes import PARENT
-from octavius.words import TRUST
 
 PLAN = "plan.json"
 

@@ -20,6 +20,8 @@ from unittest.mock import patch
 
 from jsonargparse import _common, _typehints, _util
 
+TRUST = "--trust"
+
 LISTED = {
     "datamodules.clouds": ("CloudInstructions",),
     "datamodules.miniature.convention_data": ("Conventions",),
