@@ -7,6 +7,7 @@ import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ import octavius.pretraining.views  # noqa: F401 - likewise for the models and en
 from datamodules.base import InstructionDataModule
 from datamodules.benchmark_sets import BenchmarkSets
 from datamodules.check_data import check_data
+from datamodules.check_samples import check_samples, options_parser
 from datamodules.instructions.build import build_instructions
 from datamodules.miniature.files import build
 from datamodules.miniature.rooms.files import build as build_rooms
@@ -55,6 +57,7 @@ from octavius.instruction.batch import Processor
 from octavius.interference import report as lab
 from octavius.interrupts import INTERRUPTS, STATUS
 from octavius.loading import matching
+from octavius.plan.prompts import check_configuration
 from octavius.plan.report import report, split_words
 from octavius.precision import affordable
 from octavius.presets import find_checkpoint
@@ -85,7 +88,8 @@ commands:
   miniature  write the miniature's pictures                    octavius miniature data/miniature
   rooms      write the miniature's scanned rooms               octavius rooms data/rooms
   build-instructions  make instruction data from annotations   octavius build-instructions --source coco ...
-  check-data which benchmarks' data are there, and what is not octavius check-data --data-root data
+  check-data look at every sample of a configuration           octavius check-data --config 2d.yaml
+             or tell which benchmarks' data are there          octavius check-data --data-root data
 
 `octavius COMMAND --help` lists a command's options, `octavius fit --config 2d.yaml --print_config` what a run
 would use. What is set more than once is taken from the command line first, then from the --config files (the
@@ -241,6 +245,9 @@ def run(words: list[str]) -> None:
         print(HELP, end="")
     elif command == "--version":
         print(f"octavius {__version__}")
+    elif command == "check-data" and any(word.partition("=")[0] == "--config" for word in options):
+        own, rest = options_parser().parse_known_args(options)
+        check_configuration(parse(Parsed, command, rest).config, partial(check_samples, options=own))
     elif command in FUNCTIONS:
         call(FUNCTIONS[command], command, options, command in ("miniature", "rooms"))
     elif command == "test" and asks_for_benchmarks(options):

@@ -126,8 +126,8 @@ def outline(setup: Setup, layers: int | None = None) -> Octavius:
         layers: of the decoder, all with the largest number of experts of any; None for the layers as they are.
     """
     words = setup.decoder
-    encoders = {name: _encoder(parts) for name, parts in setup.encoders.items()}
-    lora: LoRAMoE | None = _parsed("lora", LoRAMoE | None, setup.lora)
+    encoders = {name: encoder_outline(parts) for name, parts in setup.encoders.items()}
+    lora: LoRAMoE | None = parsed("lora", LoRAMoE | None, setup.lora)
     if lora is not None and layers is not None and not isinstance(lora.experts, int):
         lora = replace(lora, experts=max(lora.experts))
     with torch.device("meta"):
@@ -137,7 +137,7 @@ def outline(setup: Setup, layers: int | None = None) -> Octavius:
         return Octavius(decoder, encoders, lora, setup.normalise_features)
 
 
-def _encoder(words: dict[str, Any]) -> Encoder:
+def encoder_outline(words: dict[str, Any]) -> Encoder:
     """An encoder on the meta device; weights that would be fetched are not, those of a local folder are read."""
     words = deepcopy(words)
     options = words.get("init_args", {})
@@ -145,11 +145,11 @@ def _encoder(words: dict[str, Any]) -> Encoder:
     if pretrained is not None and options.get("name") in open_clip.list_models():
         check_weights(options["name"], pretrained)
     with torch.device("meta") if pretrained is not None else nullcontext(), _quiet():
-        made: Encoder = _parsed("encoder", Encoder, words)
+        made: Encoder = parsed("encoder", Encoder, words)
     return made.to("meta")
 
 
-def _parsed(name: str, kind: Any, words: Any) -> Any:
+def parsed(name: str, kind: Any, words: Any) -> Any:
     """What some words of a configuration stand for."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument(f"--{name}", type=kind)

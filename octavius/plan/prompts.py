@@ -1,0 +1,68 @@
+"""The processor of a configuration without its model: tokenizer, template and numbers of slots, but no weights."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import lightning as L
+from jsonargparse import Namespace
+
+from octavius.encoders.base import Encoder
+from octavius.encoders.image_cache import CachedImageLoader
+from octavius.encoders.rois.roi_cache import CachedRoiLoader
+from octavius.instruction.batch import Processor
+from octavius.instruction.chat import chat_template
+from octavius.instruction.prompt import PromptBuilder, Template
+from octavius.instruction.tokenizer import load_tokenizer
+from octavius.language.loading import locate
+from octavius.plan.outline import encoder_outline, parsed
+
+
+def check_configuration(
+    config: Namespace, check: Callable[[L.LightningDataModule, Processor | None], None]
+) -> None:
+    """Hands the data of a parsed configuration, and what makes its prompts, to a check of its samples."""
+    data = parsed("data", L.LightningDataModule, config["data"].as_dict())
+    processor = None
+    if str(config["model"]["class_path"]).endswith("OctaviusModule"):
+        try:
+            processor = processor_outline(config["model"])
+        except (ValueError, OSError, ImportError) as error:
+            print(f"the lengths of prompts are not checked, as the model's parts are not here: {error}")
+    check(data, processor)
+
+
+def processor_outline(model: Namespace) -> Processor:
+    """What makes the prompts that the model of a parsed configuration would be given.
+
+    Loaders that read features which were computed before are left out: there may be none yet.
+
+    Args:
+        model: the `model` of a configuration of an `OctaviusModule`.
+
+    Raises:
+        ValueError: its tokenizer or the shape of an encoder cannot be had here.
+    """
+    options = model["init_args"].as_dict()
+    try:
+        tokenizer = load_tokenizer(locate(options["decoder"]["init_args"]["name"]))
+    except Exception as error:  # transformers raises almost anything on bad names and files
+        raise ValueError(f"the tokenizer cannot be loaded: {error}") from None
+    encoders: dict[str, Encoder] = {name: encoder_outline(one) for name, one in options["encoders"].items()}
+    template = parsed("template", Template | Literal["chat"] | None, options["template"])
+    asking = parsed("template", Template | None, options["test_template"])
+    prompts = PromptBuilder(
+        tokenizer,
+        {name: encoder.num_tokens for name, encoder in encoders.items()},
+        chat_template(tokenizer) if template == "chat" else template,
+        options["max_tokens"],
+        asking,
+    )
+    loaders = {name: encoder.loader() for name, encoder in encoders.items()}
+    return Processor(
+        prompts,
+        {
+            name: one
+            for name, one in loaders.items()
+            if not isinstance(one, CachedImageLoader | CachedRoiLoader)
+        },
+    )
