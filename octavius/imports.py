@@ -174,8 +174,10 @@ def fill_gate(module: OctaviusModule, state: Mapping[str, Tensor]) -> None:
 def fill_first_expert(module: OctaviusModule, folder: Path, base: str | None) -> str:
     """Makes a plain LoRA the first expert; the others, and the gate, stay as they begin.
 
+    Layers without an adapter, and ranks above the adapter's own, add nothing at first.
+
     Raises:
-        ValueError: it is of another language model, of other layers, or of another rank.
+        ValueError: it is of another language model, of layers that have no experts here, or of a higher rank.
     """
     decoder, adapter = module.model.decoder, read_adapter(folder)
     layers, called = layers_of(decoder.lm), base or decoder.name
@@ -184,31 +186,35 @@ def fill_first_expert(module: OctaviusModule, folder: Path, base: str | None) ->
             f"the adapter in {folder} is of the base {adapter.base}, but the decoder is {called}; name that one, "
             f"or say by --base {adapter.base} that they are the same"
         )
-    missing, extra = (
-        sorted(layers.keys() - adapter.pairs.keys()),
-        sorted(adapter.pairs.keys() - layers.keys()),
-    )
-    if missing or extra:
+    if extra := sorted(adapter.pairs.keys() - layers.keys()):
         raise ValueError(
-            f"the adapter in {folder} is of other layers. Without it here: {', '.join(missing[:3]) or 'none'}. "
-            f"Only there: {', '.join(extra[:3]) or 'none'}. Set lora.targets to the adapter's: "
+            f"the adapter in {folder} is of other layers: {len(extra)} of it get no experts here, such as "
+            f"{', '.join(extra[:3])}. Set lora.targets to the adapter's: "
             f"{sorted({name.rpartition('.')[2] for name in adapter.pairs})}"
         )
-    for name, layer in layers.items():
-        (down, up), rank = adapter.pairs[name], layer.rank
-        if len(down) != rank:
+    highest = max(len(down) for down, _ in adapter.pairs.values())
+    for name, (down, up) in adapter.pairs.items():
+        layer = layers[name]
+        if highest > layer.rank:
             raise ValueError(
-                f"the adapter in {folder} has rank {len(down)} at {name}, the experts have rank {rank}; set "
-                f"lora.rank: {len(down)}"
+                f"the adapter in {folder} has a rank of up to {highest}, the experts have rank {layer.rank}; set "
+                f"lora.rank: {highest}"
+            )
+        if layer.shared_a:
+            raise ValueError(
+                f"the experts of this configuration share A, so that A of the adapter in {folder} would change "
+                "all of them; set lora.shared_a: false"
             )
         if (down.shape[1], len(up)) != (layer.in_features, layer.out_features):
             raise ValueError(
                 f"the adapter in {folder} is of another base: {name} maps {down.shape[1]} to {len(up)} there, and "
                 f"{layer.in_features} to {layer.out_features} here"
             )
+        rank = len(down)  # rows above it stay as they begin, where B is zero and adds nothing
         layer.lora_A[:rank] = down
         layer.lora_B[:, :rank] = up * (adapter.scales[name] / layer.scale)
-    return f"expert 0 of {len(layers)} layers from an adapter of rank {layer.rank}; all else begins anew"
+    count = f"{len(adapter.pairs)} of {len(layers)}" if len(adapter.pairs) < len(layers) else f"{len(layers)}"
+    return f"expert 0 of {count} layers from an adapter of rank {highest}; all else begins anew"
 
 
 def parser() -> argparse.ArgumentParser:

@@ -139,7 +139,7 @@ def without(part: str) -> Callable[[dict[str, Tensor]], object]:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--model.init_args.lora.rank", "3"], r"has rank 2 at .*the experts have rank 3; set lora\.rank: 2"),
+        (["--model.init_args.lora.rank", "1"], r"up to 2, the experts have rank 1; set lora\.rank: 2"),
         (
             ["--model.init_args.lora.targets", "[q_proj]"],
             r"is of other layers.*\['k_proj', 'o_proj', 'q_proj', 'v_proj'\]",
