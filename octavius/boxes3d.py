@@ -9,6 +9,7 @@ as zero.
 
 import math
 from collections.abc import Sequence
+from reprlib import repr as short
 
 import torch
 from torch import Tensor
@@ -22,6 +23,9 @@ _CORNERS = (
     *((-0.5, -0.5, -0.5), (0.5, -0.5, -0.5), (0.5, 0.5, -0.5), (-0.5, 0.5, -0.5)),
     *((-0.5, -0.5, 0.5), (0.5, -0.5, 0.5), (0.5, 0.5, 0.5), (-0.5, 0.5, 0.5)),
 )
+FARTHEST = 1e9
+"""Metres; numbers beyond it, up or down, are no places, and products of them leave single precision."""
+
 _PARALLEL = 1e-9  # a side whose ends differ by less, in metres, never crosses a line along that axis
 
 
@@ -46,8 +50,10 @@ def problem(box: Sequence[float]) -> str | None:
     """
     if len(box) not in (PLAIN, TURNED):
         return f"a 3D box has {PLAIN} numbers (centre, size) or {TURNED} (and yaw), this one has {len(box)}"
-    if not all(math.isfinite(value) for value in box):
-        return f"a number is not finite: {[round(float(v), 4) for v in box]}"
+    if not all(abs(value) < math.inf for value in box):
+        return f"a number is not finite: {short([*box])}"
+    if not all(abs(value) <= FARTHEST for value in box):
+        return f"a number is beyond {FARTHEST:g} metres: {short([*box])}"
     for axis, size in zip("xyz", box[3:6], strict=True):
         if size <= 0:
             return f"its size along {axis} is {size:g}, not above 0"

@@ -1,16 +1,20 @@
-"""A PLY file comes in, the properties of its vertices go out as one structured array.
+"""The reader of PLY files: the properties of their vertices, as one structured array.
 
 Only the vertices are read: a cloud has no use for faces, which lie behind them in the files that scanners write.
 The reader of PyPI, plyfile, is not used, because its licence (GPL) is not that of this project.
 """
 
 import os
+import struct
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+
+from octavius.files import open_file
+from octavius.instruction.kinds import LONGEST, kind_of
 
 _NUMBERS = {
     **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
@@ -19,52 +23,74 @@ _NUMBERS = {
 }
 _ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 _LONGEST_HEADER = 1 << 16
+_DIGITS = 18
 _AGAIN = "the file may be cut short or damaged: copy it again"
+
+
+TAKEN = "Clouds are read from PLY (text or binary) and from .npy with points (P, 3), or with colours (P, 6)"
+
+
+class _Property(NamedTuple):
+    """A column: its name and type, and the type of the number of its values where each row has a list of them."""
+
+    name: str
+    kind: str
+    counted: str = ""
 
 
 @dataclass
 class _Element:
-    """A part of the header: how many rows follow, and the names and types of their columns."""
+    """A part of the header: how many rows follow, and their columns."""
 
     name: str
     count: int
-    columns: list[tuple[str, str]] = field(default_factory=list)
-    lists: bool = False
+    columns: list[_Property] = field(default_factory=list)
+
+    @property
+    def lists(self) -> bool:
+        """Whether rows are of different lengths."""
+        return any(column.counted for column in self.columns)
 
 
 def read_vertices(path: Path) -> np.ndarray:
-    """The vertices (P,) of a PLY file, text or binary, a named field for each of their properties.
+    """The vertices (P,) of a PLY file, text or binary, a named field for each of their properties but lists.
 
     Raises:
-        ValueError: no such file, none that is PLY, or fewer vertices than its header promises.
+        ValueError: no such file, none that is PLY, or another number of vertices than its header promises.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             order, elements = _header(file, path)
             places = [place for place, element in enumerate(elements) if element.name == "vertex"]
             if not places:
-                found = ", ".join(element.name for element in elements) or "none"
+                found = ", ".join(element.name for element in elements)[:80] or "none"
                 raise ValueError(f"{path}: expected an element 'vertex' in the PLY header, found {found}")
-            first, vertex = elements[: places[0]], elements[places[0]]
-            if vertex.lists or any(element.lists for element in first):
-                raise ValueError(
-                    f"{path}: lists in the PLY file's vertices, or before them, cannot be read; "
-                    "save it with plain numbers, the vertices first"
-                )
             read = _text if order == "=" else _binary
-            for element in first:
+            for element in elements[: places[0]]:
                 read(file, element, order, path)
-            return read(file, vertex, order, path)
+            vertices = read(file, elements[places[0]], order, path)
+            if places[0] == len(elements) - 1 and _more(file, order, vertices):
+                raise ValueError(
+                    f"{path}: its header promises {len(vertices)} of the element 'vertex', more follow; {_AGAIN}"
+                )
+            return vertices
     except FileNotFoundError:
         raise ValueError(f"no cloud file at {path}; check the data root and the annotation file") from None
     except OSError as error:
         raise ValueError(f"the cloud file {path} cannot be read: {error.strerror}") from None
+    except MemoryError:
+        raise ValueError(f"the cloud file {path} does not fit into memory") from None
 
 
 def _header(file: BinaryIO, path: Path) -> tuple[str, list[_Element]]:
     """The byte order of the numbers, `=` for text, and the elements."""
     if file.readline(16).strip() != b"ply":
-        raise ValueError(f"{path} is not a PLY file: its first line should be 'ply'")
+        file.seek(0)
+        found = kind_of(path, file.read(LONGEST))
+        raise ValueError(
+            f"{path} is not a PLY file: its first line should be 'ply', and it seems to be {found}. {TAKEN}; save it "
+            "as one of these"
+        )
     order, elements = "", list[_Element]()
     while True:
         line = file.readline(_LONGEST_HEADER)
@@ -78,12 +104,12 @@ def _header(file: BinaryIO, path: Path) -> tuple[str, list[_Element]]:
                 pass
             case ["format", form, _] if form in _ORDERS:
                 order = _ORDERS[form]
-            case ["element", name, count] if count.isdecimal():
+            case ["element", name, count] if count.isdecimal() and len(count) <= _DIGITS:
                 elements.append(_Element(name, int(count)))
-            case ["property", "list", _, _, _] if elements:
-                elements[-1].lists = True
+            case ["property", "list", counted, kind, name] if elements and {counted, kind} <= _NUMBERS.keys():
+                elements[-1].columns.append(_Property(name, _NUMBERS[kind], _NUMBERS[counted]))
             case ["property", kind, name] if elements and kind in _NUMBERS:
-                elements[-1].columns.append((name, _NUMBERS[kind]))
+                elements[-1].columns.append(_Property(name, _NUMBERS[kind]))
             case _:
                 raise ValueError(f"{path}: the line {' '.join(words)[:60]!r} of the PLY header is unknown")
     if not order:
@@ -92,23 +118,60 @@ def _header(file: BinaryIO, path: Path) -> tuple[str, list[_Element]]:
 
 
 def _dtype(element: _Element, order: str, path: Path) -> np.dtype:
-    if not element.columns:
+    """The type of a row without its lists."""
+    names = [column.name for column in element.columns]
+    if not names:
         raise ValueError(f"{path}: the element '{element.name}' of the PLY header has no property")
-    try:
-        return np.dtype([(name, order + kind) for name, kind in element.columns])
-    except ValueError:  # a name that occurs twice
-        names = ", ".join(name for name, _ in element.columns)
+    if len({*names}) < len(names):
         raise ValueError(
-            f"{path}: the element '{element.name}' should name each property once: {names}"
-        ) from None
+            f"{path}: the element '{element.name}' should name each property once: {', '.join(names)[:80]}"
+        )
+    return np.dtype([(column.name, order + column.kind) for column in element.columns if not column.counted])
 
 
 def _binary(file: BinaryIO, element: _Element, order: str, path: Path) -> np.ndarray:
     dtype = _dtype(element, order, path)
-    found = _bytes_left(file) // dtype.itemsize
+    shortest = sum(np.dtype(column.counted or column.kind).itemsize for column in element.columns)
+    found = _bytes_left(file) // shortest
     if found < element.count:  # before so much memory is asked for
         raise ValueError(f"{path}: {_promised(element, found)}")
-    return np.frombuffer(file.read(element.count * dtype.itemsize), dtype)
+    if element.lists:
+        return _binary_lists(file, element, order, path)
+    content = bytearray(element.count * dtype.itemsize)
+    if file.readinto(content) != len(content):
+        raise ValueError(f"{path} ended while it was read")
+    return np.frombuffer(content, dtype)
+
+
+def _binary_lists(file: BinaryIO, element: _Element, order: str, path: Path) -> np.ndarray:
+    """Rows of different lengths, one after another; what is in their lists is passed over."""
+    start, content, place = file.tell(), file.read(), 0
+    steps = [
+        (
+            struct.Struct(order + np.dtype(column.counted or column.kind).char),
+            np.dtype(column.kind).itemsize,
+            column,
+        )
+        for column in element.columns
+    ]
+    rows = list[tuple[Any, ...]]()
+    for number in range(element.count):
+        row = list[Any]()
+        for form, itemsize, column in steps:
+            if place + form.size > len(content):
+                raise ValueError(f"{path}: {_promised(element, number)}")
+            (value,) = form.unpack_from(content, place)
+            place += form.size
+            if column.counted:
+                place += _length(value, element, path) * itemsize
+            else:
+                row.append(value)
+        if place > len(content):
+            raise ValueError(f"{path}: {_promised(element, number)}")
+        rows.append(tuple(row))
+    file.seek(start + place)
+    dtype = _dtype(element, order, path)
+    return np.array(rows, dtype) if dtype.names else np.empty(len(rows), dtype)
 
 
 def _text(file: BinaryIO, element: _Element, order: str, path: Path) -> np.ndarray:
@@ -116,10 +179,50 @@ def _text(file: BinaryIO, element: _Element, order: str, path: Path) -> np.ndarr
     lines = list(islice((line for line in file if line.strip()), element.count))
     if len(lines) < element.count:
         raise ValueError(f"{path}: {_promised(element, len(lines))}")
+    if element.lists:
+        lines = [_without_lists(line.split(), element, path) for line in lines]
+    if not lines or not dtype.names:
+        return np.empty(len(lines), dtype)
     try:
-        return np.loadtxt(lines, dtype, comments=None, ndmin=1) if lines else np.empty(0, dtype)
-    except ValueError as error:
-        raise ValueError(f"{path}: its {element.name} rows cannot be read: {error}") from None
+        return np.loadtxt(lines, dtype, comments=None, ndmin=1)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{path}: its {element.name} rows cannot be read: {str(error)[:200]}") from None
+
+
+def _without_lists(words: list[bytes], element: _Element, path: Path) -> bytes:
+    """The words of a row that are no lists."""
+    kept, place = list[bytes](), 0
+    try:
+        for column in element.columns:
+            if column.counted:
+                place += 1 + _length(float(words[place]), element, path)
+            else:
+                kept.append(words[place])
+                place += 1
+    except (IndexError, ValueError):
+        place = -1
+    if place != len(words):
+        shown = b" ".join(words)[:60].decode("latin-1")
+        raise ValueError(
+            f"{path}: its {element.name} rows cannot be read: {shown!r} has other lists than it says"
+        )
+    return b" ".join(kept)
+
+
+def _length(value: float, element: _Element, path: Path) -> int:
+    """The number of values of a list."""
+    if not (0 <= value < 1 << 31 and value == int(value)):
+        raise ValueError(
+            f"{path}: a list of the element '{element.name}' says that it has {value:g} values; {_AGAIN}"
+        )
+    return int(value)
+
+
+def _more(file: BinaryIO, order: str, vertices: np.ndarray) -> bool:
+    """Whether so much follows the last element that its number of rows cannot be right."""
+    if order == "=":
+        return any(line.strip() for line in file)
+    return bool(_bytes_left(file) >= max(vertices.dtype.itemsize, 1))
 
 
 def _bytes_left(file: BinaryIO) -> int:

@@ -1,4 +1,4 @@
-"""A file of boxes of any detector comes in, boxes and scores of what may be objects in one scene go out, and back.
+"""Files of proposals: boxes and scores, of any detector, of what may be objects in a scene.
 
 One file a scene, `<scan>.npz`, `<scan>.npy` or `<scan>.json`. Boxes are centre and size in metres, in the frame in
 which the scene's questions speak: upright and aligned.
@@ -11,17 +11,19 @@ Without scores the boxes are taken in their order, as if the surest came first.
 """
 
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from octavius.boxes3d import PLAIN, problem
-from octavius.instruction.clouds import load_array
+from octavius.files import open_file, replacing
+from octavius.instruction.arrays import load_array, load_arrays
 
 ENDINGS = (".npz", ".npy", ".json")
 
@@ -44,8 +46,8 @@ def find_proposals(folder: Path, scans: Iterable[str]) -> Path:
 
 def write_proposals(file: Path, boxes: Tensor, scores: Tensor) -> None:
     """Writes boxes (K, 6) and scores (K,) of a scene as `.npz`."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(file, boxes=boxes.cpu().numpy(), scores=scores.cpu().numpy())
+    with replacing(file) as partial:
+        np.savez(partial, boxes=boxes.cpu().numpy(), scores=scores.cpu().numpy())
 
 
 def read_proposals(file: Path) -> tuple[Tensor, Tensor]:
@@ -55,12 +57,8 @@ def read_proposals(file: Path) -> tuple[Tensor, Tensor]:
         ValueError: it holds something else.
     """
     boxes, scores = _read(file)
-    try:
-        found = np.asarray(boxes, np.float64)
-        found = found.reshape(0, PLAIN) if not found.size else found
-        sure = np.arange(len(found), 0, -1.0) if scores is None else np.asarray(scores, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{file}: its boxes or scores are no numbers: {error}") from None
+    found = boxes.reshape(0, PLAIN) if not boxes.size else boxes
+    sure = np.arange(len(found), 0, -1.0) if scores is None else scores
     if found.ndim != 2 or found.shape[1] != PLAIN or sure.shape != (len(found),):
         raise ValueError(
             f"{file}: expected boxes (K, 6), centre and size, and scores (K,), found {found.shape} and {sure.shape}"
@@ -72,21 +70,57 @@ def read_proposals(file: Path) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(found), torch.from_numpy(sure)
 
 
-def _read(file: Path) -> tuple[Any, Any]:
-    """What a file holds as boxes and as scores."""
+def _read(file: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """What a file holds as boxes and as scores, in double precision."""
     if file.suffix == ".npy":
-        rows = load_array(file)
+        rows = _as_numbers(load_array(file), file)
         scored = rows.ndim == 2 and rows.shape[1] == PLAIN + 1
         return (rows[:, :PLAIN], rows[:, PLAIN]) if scored else (rows, None)
+    found = load_arrays(file, ("boxes", "scores")) if file.suffix == ".npz" else _of_json(file)
+    if "boxes" not in found:
+        raise ValueError(f"{file}: expected `boxes` and `scores`, found {', '.join(found)[:80] or 'nothing'}")
+    scores = found.get("scores")
+    return _as_numbers(found["boxes"], file), None if scores is None else _as_numbers(scores, file)
+
+
+def _of_json(file: Path) -> dict[str, Any]:
     try:
-        if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as arrays:
-                found = {name: arrays[name] for name in arrays.files}
-        else:
-            found = json.loads(file.read_bytes())
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{file} cannot be read ({error}); write it again") from None
-    if not isinstance(found, dict) or "boxes" not in found:
-        names = ", ".join(found) if isinstance(found, dict) else type(found).__name__
-        raise ValueError(f"{file}: expected `boxes` and `scores`, found {names or 'nothing'}")
-    return found["boxes"], found.get("scores")
+        with open_file(file) as stream:
+            found = json.loads(stream.read())
+    except (OSError, ValueError, RecursionError) as error:  # the last one: nested too deeply
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{file} cannot be read ({reason}); write it again") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{file}: expected `boxes` and `scores`, found {type(found).__name__}")
+    return found
+
+
+def _as_numbers(values: Any, file: Path) -> np.ndarray:
+    """An array, or lists out of JSON, in double precision."""
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind not in "fiu":
+            raise ValueError(f"{file}: its boxes or scores are no numbers, but {values.dtype}")
+        return values.astype(np.float64)
+    try:
+        # numpy would take texts and truths too, and may make arrays of them far larger than the file.
+        if not isinstance(values, list) or not all(map(_is_number, _leaves(values))):
+            raise ValueError(short(values)[:80])
+        return np.array(values, np.float64)
+    except ValueError as error:  # lists of different lengths, too
+        raise ValueError(f"{file}: its boxes or scores are no numbers: {error}") from None
+
+
+def _leaves(values: list[Any]) -> Iterator[Any]:
+    """What is in lists in lists and is no list itself."""
+    waiting = [values]
+    while waiting:
+        for value in waiting.pop():
+            if isinstance(value, list):
+                waiting.append(value)
+            else:
+                yield value
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a float, finite or not, or a whole number that can become one."""
+    return type(value) is float or (type(value) is int and abs(value) <= sys.float_info.max)

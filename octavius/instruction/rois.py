@@ -1,4 +1,4 @@
-"""Features of a scene's objects come in, one `Data` with their boxes goes out, and ragged batches of them.
+"""Loaders of the RoIs of a scene: features of its objects with their boxes, in ragged batches.
 
 RoIs are regions of interest: the objects of a scene, or the one object that a question is about. A scene has as
 many as were found in it, so they travel as `torch_geometric.data.Data` with
@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 from octavius.boxes import Box3D
-from octavius.boxes3d import enclosing
-from octavius.instruction.clouds import load_array
+from octavius.boxes3d import FARTHEST, enclosing
+from octavius.instruction.arrays import load_array
 from octavius.instruction.media import Loader
 from octavius.instruction.sample import Media
 
@@ -80,7 +80,7 @@ class RoiArrayLoader(RoiLoader):
                 f"expected an array (O, {self.width + 6}), {self.width} numbers of a feature and then centre and "
                 f"size of a box for each object, found {found}"
             )
-        rows = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        rows = torch.from_numpy(np.array(array, dtype=np.float32))
         return rois_of(rows[:, : self.width], rows[:, self.width :])
 
 
@@ -117,9 +117,11 @@ class StoredRoiLoader(RoiLoader):
                 f"{file}: expected {self.width} numbers, the width that the encoder was given, found "
                 f"{feature.dtype} {feature.shape}"
             )
-        if not np.isfinite(feature).all():
+        with np.errstate(over="ignore"):
+            single = feature.reshape(-1).astype(np.float32)
+        if not np.isfinite(single).all():  # or not in single precision
             raise ValueError(f"{file}: the feature holds numbers that are not finite; compute it anew")
-        return feature.reshape(-1)
+        return single
 
 
 def box_of(file: Path) -> Box3D:
@@ -135,6 +137,10 @@ def box_of(file: Path) -> Box3D:
         )
     if not np.isfinite(corners).all():
         raise ValueError(f"{file}: the corners of its box in {BOXES} are not all finite; compute them anew")
+    if not (np.abs(corners) <= FARTHEST).all():
+        raise ValueError(
+            f"{file}: corners of its box in {BOXES} lie beyond {FARTHEST:g} metres; compute them anew"
+        )
     x, y, z, dx, dy, dz = enclosing(torch.from_numpy(corners).double()).tolist()
     return x, y, z, dx, dy, dz
 

@@ -276,6 +276,8 @@ def test_stack_takes_plain_and_turned_boxes_and_tells_bad_ones() -> None:
         ((0, 0, 0, 1, 0, 1), "its size along y is 0, not above 0"),
         ((0, 0, math.nan, 1, 1, 1), "not finite"),
         ((0, 0, 0, 1, 1, 1, math.inf), "not finite"),
+        ((2e9, 0, 0, 1, 1, 1), "a number is beyond 1e+09 metres"),
+        ((0, 0, 0, 1, 1, 10**350), "a number is beyond 1e+09 metres"),
     ],
 )
 def test_a_bad_box_is_told_in_words(box: Row, words: str) -> None:

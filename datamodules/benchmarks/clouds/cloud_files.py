@@ -1,10 +1,9 @@
-"""The `.npy` file of a cloud comes in; what its first bytes say is wrong with it goes out, before any training."""
+"""A look at the `.npy` file of a cloud before any training: what its first bytes say is wrong with it."""
 
 from pathlib import Path
 
-import numpy as np
-
 from datamodules.benchmarks.base import BadItemError
+from octavius.instruction.arrays import array_header
 
 
 def check_cloud(path: Path) -> None:
@@ -16,18 +15,17 @@ def check_cloud(path: Path) -> None:
     Raises:
         BadItemError: what is wrong.
     """
+    if not path.exists():
+        raise BadItemError(f"there is no file {path}")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise BadItemError(f"there is no file {path}") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise BadItemError(f"{path} is not an array that can be read ({error}); copy it again") from None
-    if not isinstance(array, np.ndarray):
-        raise BadItemError(f"{path} holds several arrays; expected a .npy file with one")
-    if array.ndim != 2 or array.shape[1] not in (3, 6) or array.dtype.kind not in "fiu":
+        header = array_header(path)
+    except ValueError as error:
+        raise BadItemError(str(error)) from None
+    shape = header.shape
+    if len(shape) != 2 or shape[1] not in (3, 6) or header.dtype.kind not in "fiu":
         raise BadItemError(
-            f"{path}: expected points (P, 3), or with colours (P, 6), found {array.dtype} {array.shape}"
+            f"{path}: expected points (P, 3), or with colours (P, 6), found {header.dtype} {shape}"
         )
-    if len(array) < 2:
-        found = "is empty, it has no point" if not len(array) else "has a single point, it needs an extent"
+    if shape[0] < 2:
+        found = "is empty, it has no point" if not shape[0] else "has a single point, it needs an extent"
         raise BadItemError(f"{path}: the cloud {found}; leave it out")

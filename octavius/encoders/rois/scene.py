@@ -21,6 +21,7 @@ from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.proposals import OVERLAP, Finder, source_of
 from octavius.encoders.rois.roi_cache import BOX, CachedRoiLoader
 from octavius.encoders.rois.roi_encoder import RoiEncoder, Use
+from octavius.instruction.clouds import VERSION as CLOUDS
 from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.crops import FEWEST, MARGIN, crop, inside, resampled
 from octavius.instruction.sample import Media
@@ -89,6 +90,7 @@ class SceneEncoder(RoiEncoder):
         self.rois, self.features, self.margin = rois, features, margin
         words = {
             "version": VERSION,
+            "clouds": CLOUDS,
             "Point-BERT": f"files with the SHA-256 {content(find_checkpoint(points), CONFIG, WEIGHTS)}",
             "features": features,
             "boxes": source.words(),

@@ -13,6 +13,7 @@ from octavius.instruction.clouds import GREY, Y_UP, CloudLoader, posed
 from octavius.instruction.sample import Media, Pose
 
 LOAD = CloudLoader()
+NAN, INF = float("nan"), float("inf")
 IDENTITY: Pose = ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))
 
 
@@ -65,6 +66,86 @@ def test_colours_of_arrays(colour: tuple[float, ...], dtype: str, expected: tupl
     assert found[0, 3:].tolist() == pytest.approx(expected)
 
 
+def coloured(path: Path, names: str, *rows: tuple[float, ...]) -> np.ndarray:
+    """The colours of a PLY cloud whose vertices have some properties behind their places."""
+    header = "ply\nformat ascii 1.0\nelement vertex {}\n" + "property float {}\n" * 3
+    properties = "".join(f"property {name}\n" for name in names.split(", "))
+    lines = [" ".join(map(str, (place, 0, 0, *row))) for place, row in enumerate(rows)]
+    path.write_text(header.format(len(rows), *"xyz") + properties + "end_header\n" + "\n".join(lines) + "\n")
+    return LOAD(Media(path=path))[:, 3:].numpy()
+
+
+COLOURED = {
+    "of 8 bits": ("uchar red, uchar green, uchar blue", (255, 0, 51), (1, 0, 0.2)),
+    "called diffuse": ("uchar diffuse_red, uchar diffuse_green, uchar diffuse_blue", (255, 0, 51), (1, 0, 0.2)),
+    "of one letter": ("uint8 r, uint8 g, uint8 b", (255, 0, 51), (1, 0, 0.2)),
+    "in capitals": ("uchar Red, uchar GREEN, uchar Blue", (255, 0, 51), (1, 0, 0.2)),
+    "of 16 bits": ("ushort red, ushort green, ushort blue", (65535, 0, 13107), (1, 0, 0.2)),
+    "of 16 bits in longer ones": ("int red, int green, int blue", (65535, 0, 13107), (1, 0, 0.2)),
+    "of 8 bits in longer ones": ("ushort red, ushort green, ushort blue", (255, 0, 51), (1, 0, 0.2)),
+    "of 8 bits in whole numbers": ("int red, int green, int blue", (255, 0, 51), (1, 0, 0.2)),
+    "in fractions": ("float red, float green, float blue", (1, 0, 0.2), (1, 0, 0.2)),
+    "in long fractions": ("double red, double green, double blue", (1, 0, 0.2), (1, 0, 0.2)),
+    "of 8 bits in fractions": ("double r, double g, double b", (255.0, 0.0, 51.0), (1, 0, 0.2)),
+    "in another order": ("uchar blue, uchar green, uchar red", (51, 0, 255), (1, 0, 0.2)),
+    "behind normals": ("float nx, float ny, float nz, uchar red, uchar green, uchar blue, uchar alpha",
+                       (0, 0, 1, 255, 0, 51, 0), (1, 0, 0.2)),
+    "beside those of highlights": (
+        "uchar specular_red, uchar specular_green, uchar specular_blue, uchar red, uchar green, uchar blue",
+        (9, 9, 9, 255, 0, 51), (1, 0, 0.2)),
+    "none, but normals": ("float nx, float ny, float nz, float confidence", (0, 0, 1, 1), (GREY, GREY, GREY)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COLOURED)
+def test_colours_of_ply_files(tmp_path: Path, case: str) -> None:
+    names, row, expected = COLOURED[case]
+    found = coloured(tmp_path / "a.ply", names, row, row)
+    np.testing.assert_allclose(found, [expected, expected], atol=1e-6)
+
+
+NOT_COLOURED = {
+    "packed": ("uint rgb", (16711680,), "its vertices have rgb, which are no colours"),
+    "harmonics": (
+        "float f_dc_0, float f_dc_1, float f_dc_2",
+        (0.1, 0.2, 0.3),
+        "its vertices have f_dc_0, f_dc_1",
+    ),
+    "two of three": ("uchar red, uchar green", (1, 2), "its vertices have red, green, which are no colours"),
+    "of highlights alone": (
+        "uchar specular_red, uchar specular_blue",
+        (1, 2),
+        "have specular_red, specular_blue",
+    ),
+    "signed": (
+        "char red, char green, char blue",
+        (1, 2, 3),
+        "expected colours of 8 bits .* found int8, 1 to 3",
+    ),
+    "below zero": ("short red, short green, short blue", (-1, 2, 300), "found int16, -1 to 300"),
+    "of more bits": ("int red, int green, int blue", (0, 2, 70000), "found int32, 0 to 70000"),
+    "too large fractions": (
+        "float red, float green, float blue",
+        (0, 2, 300),
+        "in 0..1 or 0..255 .* found 0 to 300",
+    ),
+    "nothing": ("float red, float green, float blue", (NAN, 0, 0), "in 0..1 or 0..255"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_COLOURED)
+def test_colours_that_are_none_are_told(tmp_path: Path, case: str) -> None:
+    names, row, message = NOT_COLOURED[case]
+    with pytest.raises(ValueError, match=rf"a\.ply: .*{message}"):
+        coloured(tmp_path / "a.ply", names, row, row)
+
+
+def test_an_array_under_another_name_is_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.eye(3))
+    (tmp_path / "a.npy").rename(tmp_path / "a.bin")
+    assert LOAD(Media(path=tmp_path / "a.bin"))[:, :3].equal(torch.eye(3))
+
+
 @given(
     angle=st.floats(-4, 4),
     shift=st.tuples(*[st.floats(-5, 5)] * 3),
@@ -90,7 +171,6 @@ def test_y_up_becomes_z_up_without_a_mirror() -> None:
     assert np.array_equal(posed(np.eye(3), IDENTITY), np.eye(3))
 
 
-NAN, INF = float("nan"), float("inf")
 BAD = {
     "empty": (Media(array=np.zeros((0, 3))), "the cloud is empty, it has no point"),
     "one point": (array((1, 2, 3)), "it has a single point, a cloud needs an extent"),
@@ -104,6 +184,17 @@ BAD = {
     "texts": (Media(array=np.array([["a", "b", "c"]])), "expected points"),
     "normals": (array((0, 0, 0, 0, 0, -1), (1, 0, 0, 0, 0, 1)), "found -1 to 1; if these are normals, keep"),
     "colours above bytes": (array((0, 0, 0, 0, 0, 256), (1, 0, 0, 0, 0, 1)), "found 0 to 256"),
+    "a place that single precision cannot hold": (
+        array((0, 0, 0), (1e300, 0, 0), dtype="float64"),
+        "some points lie beyond 1e.09 metres, at 1e.300",
+    ),
+    "a cloud far from the origin": (
+        array((4_000_000, 0, 0), (4_000_020, 1, 1), dtype="float64"),
+        "extends over 20 metres and lies up to 4.00002e.06 from the origin, .* steps of 0.25; move it",
+    ),
+    "complex places": (array((1, 2, 3), (4, 5, 6), dtype="complex64"), "expected points .* found complex64"),
+    "dates": (array((1, 2, 3), (4, 5, 6), dtype="M8[s]"), r"expected points .* found datetime64\[s\]"),
+    "truths": (array((1, 0, 0), (0, 1, 0), dtype="bool"), "expected points .* found bool"),
     "a colour that is none": (array((0, 0, 0, NAN, 0, 1), (1, 0, 0, 0, 0, 1)), "expected colours"),
 }
 

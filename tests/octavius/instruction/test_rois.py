@@ -73,6 +73,12 @@ BAD = {
         BOX,
         "the feature holds numbers that are not finite",
     ),
+    "feature beyond single precision": (
+        np.array([1, 2, 3, 1e300]),
+        BOX,
+        "the feature holds numbers that are not finite",
+    ),
+    "box beyond all measure": (FEATURE, BOX * 0 + 1e300, "lie beyond 1e.09 metres"),
     "no box": (FEATURE, None, r"no file at .*bbox/s/1-chair\.npy"),
     "box of two axes": (
         FEATURE,

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -71,6 +73,14 @@ BAD: dict[str, tuple[Any, str]] = {
     "no finite score": ({"boxes": [BOX], "scores": [float("nan")]}, "a score is not finite"),
     "ragged": ({"boxes": [BOX, BOX[:3]]}, "no numbers"),
     "words": ({"boxes": [["a"] * 6]}, "no numbers"),
+    "texts of numbers": ({"boxes": [["1"] * 6]}, "no numbers"),
+    "a long text": ({"boxes": [["1" * 100_000]] * 3000}, "no numbers"),
+    "truths": ({"boxes": [[True] * 6]}, "no numbers"),
+    "a text": ({"boxes": "123456"}, "no numbers"),
+    "a number": ({"boxes": 1}, "no numbers"),
+    "scores of texts": ({"boxes": [BOX], "scores": ["1"]}, "no numbers"),
+    "a number of 350 digits": ({"boxes": [[10**350, *BOX[1:]]]}, "no numbers"),
+    "a place beyond all measure": ({"boxes": [[1e300, *BOX[1:]]]}, "box 0: a number is beyond 1e.09 metres"),
     "other names": ({"bbox": [BOX]}, "expected `boxes` and `scores`, found bbox"),
     "a list": ([BOX], "found list"),
 }
@@ -90,6 +100,25 @@ def test_files_that_cannot_be_read(tmp_path: Path, ending: str) -> None:
     file.write_bytes(b"\x93broken")
     with pytest.raises(ValueError, match=r"scene\.\w+ (cannot be read|is not an array)"):
         read_proposals(file)
+
+
+def test_odd_files_are_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(ValueError, match=r"pipe\.json cannot be read \(Is a pipe"):
+        read_proposals(tmp_path / "pipe.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"deep\.json cannot be read"):
+        read_proposals(tmp_path / "deep.json")
+    for kind in ("c16", "U9", "?", "M8[s]"):
+        np.save(tmp_path / "a.npy", np.ones((1, 7)).astype("i8").astype(kind))
+        with pytest.raises(ValueError, match=r"a\.npy: its boxes or scores are no numbers"):
+            read_proposals(tmp_path / "a.npy")
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("boxes.npy", bytes(200_000_000))
+    with pytest.raises(
+        ValueError, match=r"bomb\.npz cannot be read \(its member boxes\.npy says 200,000,000"
+    ):
+        read_proposals(tmp_path / "bomb.npz")
 
 
 def test_sources(tmp_path: Path) -> None:
