@@ -33,6 +33,7 @@ from octavius.language.passes import (
     rows_of,
     without_padding,
 )
+from octavius.language.reach import Layout, layouts
 from octavius.packed_attention import PACKED
 
 TOGETHER = 64
@@ -106,6 +107,10 @@ class Decoder(nn.Module):
             for layer in layers(self.lm):
                 layer.compile(dynamic=True)
         self.width = cast(Tensor, self.lm.get_input_embeddings().weight).shape[1]
+
+    def layouts(self, modules: Mapping[str, nn.Module]) -> dict[str, Layout]:
+        """What each of these parts of the model is run on; see `octavius.language.reach`."""
+        return layouts(self.lm, self.tokenizer, self.attention, modules)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Word embeddings (..., D) of ids (...)."""

@@ -4,13 +4,13 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from json import dumps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from octavius import __version__
@@ -194,6 +194,7 @@ def write_merged(module: OctaviusModule, gate: FixedGate, out: Path) -> None:
     """Adds the experts into the language model and writes it in its own type, with its tokenizer."""
     decoder = module.model.decoder
     merge(decoder.lm, gate)
+    _untie(decoder.lm)
     tokens = decoder.tokenizer
     decoder.lm.generation_config = GenerationConfig(
         bos_token_id=tokens.bos_id, eos_token_id=tokens.eos_id, pad_token_id=tokens.pad_id
@@ -201,6 +202,17 @@ def write_merged(module: OctaviusModule, gate: FixedGate, out: Path) -> None:
     decoder.lm.save_pretrained(out)
     tokens.backend.save_pretrained(str(out))
     decoder.requires_grad_(True)  # to whoever loads it, it is a decoder without experts
+
+
+def _untie(lm: PreTrainedModel) -> None:
+    """Says in the configuration that the output layer has weights of its own, where experts were added into it.
+
+    Otherwise whoever loads the folder takes the word embeddings for it.
+    """
+    head: Any = lm.get_output_embeddings()
+    if head is not None and head.weight is not cast(Any, lm.get_input_embeddings()).weight:
+        for config in (lm.config, lm.config.get_text_config(decoder=True)):
+            config.tie_word_embeddings = False
 
 
 def write_peft(module: OctaviusModule, gate: FixedGate, out: Path) -> dict[str, Any]:

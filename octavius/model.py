@@ -71,7 +71,9 @@ class Octavius(nn.Module):
         if lora is not None:
             if unknown := sorted({name.partition("/")[0] for name in lora.tasks or ()} - set(TASKS)):
                 raise ValueError(f"the gate's `tasks` name {unknown}; tasks are {', '.join(TASKS)}")
-            self.gate = attach(decoder, lora, decoder.width, self.routing, len(self.projectors))
+            # A plan has no weights to run.
+            layouts = None if decoder.lm.device.type == "meta" else decoder.layouts
+            self.gate = attach(decoder, lora, decoder.width, self.routing, len(self.projectors), layouts)
 
     def processor(
         self,
@@ -196,7 +198,7 @@ class Octavius(nn.Module):
             batch.attention_mask,
             F.pad(wanted, (0, 1)),
             batch.segments,
-            partial(self._hold, weights, samples, True),
+            partial(self.hold, weights, samples, True),
         )
         losses = F.cross_entropy(logits.float(), batch.labels[:, 1:][wanted], reduction="none")
         choices = choices or self.routing.noted()
@@ -233,10 +235,10 @@ class Octavius(nn.Module):
         Each candidate is run with the gate weights of its own sample, as in generation.
         """
         embeddings = self.embed(batch)
-        hold = partial(self._hold, self.route(batch, embeddings))
+        hold = partial(self.hold, self.route(batch, embeddings))
         return self.decoder.likelihoods(embeddings, batch.attention_mask, candidates, hold)
 
-    def _hold(
+    def hold(
         self, weights: Weights | None, rows: Tensor, tokens: bool = False
     ) -> AbstractContextManager[None]:
         """A context with the gate weights of some samples.

@@ -1,6 +1,7 @@
 """Batches come in, optimiser steps and per-task losses go out: the LightningModule of instruction tuning."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -18,9 +19,11 @@ from octavius.decoder import Decoder
 from octavius.encoders.base import Encoder, UnreadableMediaError
 from octavius.gate_fitting import fit_gate
 from octavius.instruction.batch import Batch, Processor
+from octavius.instruction.chat import depends_on_moment, template_of
 from octavius.instruction.prompt import Template
 from octavius.language.loading import widen
 from octavius.lora_moe import LoRAMoE
+from octavius.lora_moe.layer import LoRAMoELinear
 from octavius.model import AnswerLosses, Octavius
 from octavius.precision import has_bfloat16
 from octavius.presets import find_checkpoint
@@ -64,7 +67,8 @@ class OctaviusModule(L.LightningModule):
             encoders: modality name to encoder; empty for text alone.
             lora: the experts; null trains the whole decoder instead.
             normalise_features: bring encoder features to unit scale before the projector.
-            template: the fixed words of the prompt; `chat` takes those of the tokenizer's own chat template.
+            template: the fixed words of the prompt; `chat` takes those of the tokenizer's own chat template, as they
+                are when training begins (some have a date), and keeps them in the checkpoint.
             test_template: those where an answer is to be generated; null takes the same ones, as one should.
             tag_tokens: make the tags around media tokens of their own and train all word embeddings and the output
                 layer with the experts, as the published code does (and the paper does not say).
@@ -86,10 +90,16 @@ class OctaviusModule(L.LightningModule):
         if projectors is not None:
             begin_with(self.model.projectors, find_checkpoint(projectors))
         if tag_tokens:  # after the experts froze everything
+            if isinstance(decoder.lm.get_output_embeddings(), LoRAMoELinear):
+                raise ValueError(
+                    "tag_tokens trains the output layer itself, so that it cannot have experts too: leave it out of "
+                    "lora.targets, or set tag_tokens to false"
+                )
             words = template if isinstance(template, Template) else Template()
             tags = (tag for modality in encoders for tag in words.tags.get(modality, ()))
             decoder.add_tokens([SPARE, *dict.fromkeys(tags)])
         self.processor: Processor = self.model.processor(template, max_tokens, test_template)
+        self._chat = template == "chat"
         self.lr, self.betas, self.weight_decay, self.warmup = lr, betas, weight_decay, warmup
         self.loss_norm = loss_norm
         self.frozen_fingerprint = fingerprint(self)
@@ -134,6 +144,9 @@ class OctaviusModule(L.LightningModule):
             widen(self.model.decoder.lm)
         if stage == "fit" and getattr(self.trainer.datamodule, "batching", None) == "packed":  # type: ignore[attr-defined]
             self.model.decoder.check_packing()
+        if self._chat:  # the processes may have begun on two days
+            words = self.trainer.strategy.broadcast(asdict(self.processor.prompts.template))
+            self._write_by(template_of(words, "the first process"))
         train_sets = getattr(self.trainer.datamodule, "train_sets", None)  # type: ignore[attr-defined]
         if stage == "fit" and train_sets is not None:
             fit_gate(self.model.gate, self.model.decoder, [item.samples for item in train_sets()])
@@ -261,11 +274,27 @@ class OctaviusModule(L.LightningModule):
         checkpoint["state_dict"] = keep_trainable(self, checkpoint["state_dict"])
         checkpoint["frozen_fingerprint"] = self.frozen_fingerprint
         checkpoint["seed"] = self._seed
+        if self._chat:
+            checkpoint["template"] = asdict(self.processor.prompts.template)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint that is not of exactly this model."""
         check_fingerprint(self, checkpoint, self.frozen_fingerprint)
         self._seed = checkpoint.get("seed")
+        if self._chat and "template" in checkpoint:
+            self._write_by(template_of(checkpoint["template"], "this checkpoint"))
+        elif self._chat and depends_on_moment(self.model.decoder.tokenizer):
+            rank_zero_warn(
+                "the chat template of this model writes the date or the time, and this checkpoint does not keep the "
+                "words that it was trained with: those of now are taken"
+            )
+
+    def _write_by(self, words: Template) -> None:
+        """Takes these words of the dialogue, also where answers are to come unless other words are set for that."""
+        prompts = self.processor.prompts
+        if prompts.asking is prompts.template:
+            prompts.asking = words
+        prompts.template = words
 
     def _weights(self, out: AnswerLosses, batch: Batch) -> tuple[Tensor, Tensor]:
         """The weight of each answer token in the sum, and this micro-batch's share of the divisor."""

@@ -15,7 +15,7 @@ from octavius.lora_moe.gates.instance import InstanceGate
 from octavius.lora_moe.gates.published import PublishedGate
 from octavius.lora_moe.gates.source import SourceGate
 from octavius.lora_moe.gates.token import TokenGate
-from octavius.lora_moe.inject import by_depth, depths, inject
+from octavius.lora_moe.inject import Layouts, by_depth, depths, inject
 from octavius.lora_moe.layer import Origin
 from octavius.lora_moe.losses import LOSSES, LossName
 from octavius.lora_moe.routing import Routing
@@ -84,7 +84,12 @@ class LoRAMoE:
 
 
 def attach(
-    model: nn.Module, settings: LoRAMoE, width: int, routing: Routing, modalities: int = 0
+    model: nn.Module,
+    settings: LoRAMoE,
+    width: int,
+    routing: Routing,
+    modalities: int = 0,
+    layouts: Layouts | None = None,
 ) -> Gate | None:
     """Puts experts into a language model in place, freezes all else of it, and makes the gate.
 
@@ -94,6 +99,7 @@ def attach(
         width: size of its word embeddings.
         routing: the holder that its layers will read.
         modalities: how many modalities there are, for a gate that tells them apart.
+        layouts: as of `inject`.
 
     Returns:
         The gate that chooses for each instance; None with one expert, whose weight is 1, and for gates that each
@@ -124,6 +130,7 @@ def attach(
         scale=settings.scale,
         init=settings.init,
         backend=settings.backend,
+        layouts=layouts,
     )
     return gate
 

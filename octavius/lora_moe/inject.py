@@ -1,6 +1,7 @@
 """A language model comes in, the same model with LoRA-MoE layers and all else frozen goes out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -9,6 +10,9 @@ from octavius.lora_moe.backends import BackendName
 from octavius.lora_moe.gates.token import TokenGate
 from octavius.lora_moe.layer import LoRAMoELinear, Origin, check_backend, linear_widths
 from octavius.lora_moe.routing import Routing
+
+Layouts: TypeAlias = Callable[[Mapping[str, nn.Module]], Mapping[str, str]]
+"""Tells what layers of a model, by name, are run on."""
 
 
 def inject(
@@ -26,6 +30,7 @@ def inject(
     init: Origin = "peft",
     backend: BackendName = "auto",
     dtype: torch.dtype = torch.float32,
+    layouts: Layouts | None = None,
 ) -> list[str]:
     """Swaps the linear layers that `targets` name for LoRA-MoE layers, and freezes everything else in place.
 
@@ -46,11 +51,18 @@ def inject(
         init: see `LoRAMoELinear`.
         backend: see `LoRAMoELinear`.
         dtype: type in which the experts are kept.
+        layouts: tells what layers of the model are run on: `samples` (B, T, D), `tokens` (B * T, D), `head` (gathered
+            positions of the output layer), `none`, or something `other`. None takes them all for samples.
 
     Returns:
         The names of the swapped layers, in the model's order.
+
+    Raises:
+        ValueError: a target matches nothing, or layers in which several experts cannot be told from sample to sample.
     """
     bases = _matches(model, targets)
+    if layouts is not None:
+        bases = _usable(bases, targets, layouts(bases), experts == 1, token_gate is not None)
     counts: dict[str, int] = dict.fromkeys(bases, experts) if isinstance(experts, int) else {}
     depth_of: dict[str, int] = {}
     if not isinstance(experts, int):
@@ -76,6 +88,35 @@ def inject(
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, layer)
     return list(layers)
+
+
+def _usable(
+    bases: Mapping[str, nn.Module],
+    targets: Sequence[str],
+    layouts: Mapping[str, str],
+    single: bool,
+    by_token: bool,
+) -> dict[str, nn.Module]:
+    """The layers that are run at all, checked to be run on what the experts' weights are chosen for."""
+    used = {name: base for name, base in bases.items() if layouts[name] != "none"}
+    for target in targets:
+        if not any(_means(target, name) for name in used):
+            raise ValueError(
+                f"the target {target!r} names only layers that no text runs through, such as "
+                f"{next(name for name in bases if _means(target, name))!r}: they would never be trained; leave it out"
+            )
+    right = ("samples",) if by_token else ("samples", "tokens", "head")
+    if wrong := [name for name in used if layouts[name] not in right and not single]:
+        why = (
+            "gathered positions of the output layer"
+            if layouts[wrong[0]] == "head"
+            else ("rows that are not whole samples (as in mixtures of experts)")
+        )
+        raise ValueError(
+            f"the target {wrong[0]!r} is run on {why}, where a gate of {'tokens' if by_token else 'samples'} cannot "
+            f"tell whose experts apply; leave it out of lora.targets, or take experts: 1 ({len(wrong)} such layers)"
+        )
+    return used
 
 
 def depths(model: nn.Module) -> int:

@@ -135,6 +135,8 @@ class Routing:
         if weights.dim() == 3 and tokens is None and rows == weights.shape[0] * weights.shape[1]:
             return weights.flatten(0, 1)  # some layers are run on all tokens in one dimension, row by row
         samples = weights.shape[0]
+        if weights.shape[-1] == 1 and (rows, tokens) != weights.shape[:-1] and rows % samples != 0:
+            return weights.flatten(0, -2)[:1]  # a single expert has the weight 1 everywhere
         if weights.dim() == 3 and weights.shape[1] != tokens:
             raise ValueError(
                 f"gate weights are set for {weights.shape[1]} tokens of each row, but a LoRA-MoE layer got "

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -21,6 +22,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from octavius.encoders.base import Encoder
+from octavius.language.passes import Around
 from octavius.model import Octavius
 from octavius.plan.outline import Setup, depth, outline
 
@@ -186,15 +188,17 @@ def _losses(model: Octavius, step: Step, vectors: Tensor | None) -> Tensor:
     if vectors is not None:
         places = torch.zeros(len(vectors), dtype=torch.long)
         embeddings = embeddings.index_put((places, places), vectors.to(embeddings.dtype))
+    around: Around = nullcontext
     if model.lora is not None:
         assert isinstance(model.lora.experts, int)  # an outline of some layers has equal ones
         weights = torch.zeros(step.batch, model.lora.experts)
         kept = None if model.gate is None else model.gate.kept
         model.routing.set(weights.requires_grad_(model.lora.experts > 1), kept)
+        around = partial(model.hold, weights, torch.zeros(step.batch * step.answer, dtype=torch.long), True)
     mask = torch.ones(step.batch, 1, step.tokens, step.tokens, dtype=torch.bool)
     # Fake tensors have no numbers, and positions picked by a mask no known count: indices pick rows instead.
     wanted = torch.zeros(step.batch * step.answer, dtype=torch.long), torch.zeros(1, dtype=torch.long)
-    logits = decoder.logits(embeddings, mask, wanted).float()
+    logits = decoder.logits(embeddings, mask, wanted, around=around).float()
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long), reduction="none")
 
 
