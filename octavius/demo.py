@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from octavius.boxes3d import PLAIN, problem
+from octavius.display import visible
 from octavius.instruction.sample import Media, References, Region, Sample
 from octavius.instruction.scan_frame import axis_alignment, info_beside
 from octavius.loading import load
@@ -43,7 +44,7 @@ def predict(
     module = load(find_checkpoint(ckpt), trust)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     text, gate = ask(module.to(device or "cpu"), question, media, max_new_tokens, num_beams)
-    print(text)
+    print(visible(text, len(text), breaks=True))
     if gate is not None and len(gate) > 1:
         used = (f"{place} ({weight:.2f})" for place, weight in enumerate(gate) if weight > 0)
         print(f"experts: {', '.join(used)}")

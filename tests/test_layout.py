@@ -14,6 +14,7 @@ OWN = ("octavius", "datamodules")
 LEVELS = {
     "boxes": 0,
     "boxes3d": 0,
+    "display": 0,
     "errors": 0,
     "files": 0,
     "interrupts": 1,

@@ -1,12 +1,21 @@
-"""Figures come in; they go out to every TensorBoard log of the trainer and to a PNG file beside the logs."""
+"""Figures of the callbacks: saved beside the logs, and shown in every TensorBoard log of the trainer.
 
+Labels, ids and answers in them are drawn as they are: matplotlib would read two `$` as mathematics, and raise.
+"""
+
+from functools import lru_cache
 from pathlib import Path
 
 import lightning as L
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.text import Text
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
+
+from octavius.display import visible
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#666666")
 """The palette of Okabe and Ito, which colour-blind readers can tell apart; its black is grey here."""
@@ -35,8 +44,35 @@ def writers(trainer: L.Trainer) -> list[SummaryWriter]:
 def show(trainer: L.Trainer, figure: Figure, tag: str, file: Path) -> None:
     """Draws a figure once, into the event files under the tag and into the PNG file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)  # a figure that pyplot does not know draws itself with Agg
+    save(figure, file)
     with Image.open(file) as image:
         pixels = np.asarray(image.convert("RGB"))
     for writer in writers(trainer):
         writer.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
+
+
+def save(figure: Figure, file: Path) -> None:
+    """Draws a figure into a PNG file; no text in it is taken for mathematics."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(drawable(text.get_text()))
+    with rc_context({"text.parse_math": False}):  # of labels that are made while drawing
+        figure.savefig(file)  # a figure that pyplot does not know draws itself with Agg
+
+
+def drawable(text: str, longest: int = 600) -> str:
+    """A text of which every character has a glyph: a square for those that the font lacks, such as emoji."""
+    glyphs = _glyphs()
+    shown = visible(text, longest, breaks=True).replace("\t", " ")
+    return "".join(letter if letter == "\n" or ord(letter) in glyphs else "\u25a1" for letter in shown)
+
+
+def legend_label(text: str) -> str:
+    """A text in a legend, which leaves out those that begin with an underscore."""
+    shown = drawable(text, 60)
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+@lru_cache(maxsize=1)
+def _glyphs() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())

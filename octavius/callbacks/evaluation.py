@@ -23,6 +23,7 @@ from octavius.callbacks.scoring.answers import (
 )
 from octavius.callbacks.scoring.controls import ALL, Control
 from octavius.callbacks.scoring.scores import printed, rows, score, set_intervals, tabulate
+from octavius.display import csv_cell, visible
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 
@@ -126,7 +127,9 @@ class Evaluation(L.Callback):
         scores = score(answers)
         for name, row in scores.items():
             # The same value everywhere; its mean over all processes keeps Lightning from warning about each.
-            module.log_dict({f"{stage}/{name}/{key}": value for key, value in row.items()}, sync_dist=True)
+            module.log_dict(
+                {f"{stage}/{visible(name)}/{key}": value for key, value in row.items()}, sync_dist=True
+            )
         self.table = tabulate(answers, scores)
         folder = log_folder(trainer)
         if trainer.is_global_zero and not trainer.sanity_checking:
@@ -168,7 +171,7 @@ class Evaluation(L.Callback):
             gone = sum(item.sample.benchmark == name for item in left_out)
             named[name] |= {"left_out": gone} if gone else {}
         folder.mkdir(parents=True, exist_ok=True)
-        self.table.to_csv(folder / f"metrics_{stage}.csv")
+        self.table.rename(index=csv_cell).to_csv(folder / f"metrics_{stage}.csv")
         (folder / f"metrics_{stage}.json").write_text(json.dumps(named, indent=1))
         with (folder / f"predictions_{stage}.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(
@@ -201,16 +204,18 @@ class Evaluation(L.Callback):
         for name, parts in scores.items():
             sample = chosen[name][0].sample
             key = blind.headline_of(sample.task, sample.protocol, parts["model"])
-            logged = {f"blind/{stage}/{name}/{key}/{part}": values[key] for part, values in parts.items()}
+            logged = {
+                f"blind/{stage}/{visible(name)}/{key}/{part}": values[key] for part, values in parts.items()
+            }
             module.log_dict(logged, sync_dist=True)
         self.controls_table = blind.tabulate(chosen, scores)
         if not trainer.is_global_zero:
             return
         print(f"\n{HEAD}")
-        print(self.controls_table.to_string(), flush=True)
+        print(self.controls_table.rename(index=visible).to_string(), flush=True)
         if folder is not None:
             facts = self.controls_table[["samples", "protocol"]].to_dict("index")
-            self.controls_table.to_csv(folder / f"controls_{stage}.csv")
+            self.controls_table.rename(index=csv_cell).to_csv(folder / f"controls_{stage}.csv")
             named = {name: {**facts[name], **parts} for name, parts in scores.items()}
             (folder / f"controls_{stage}.json").write_text(json.dumps(named, indent=1))
 

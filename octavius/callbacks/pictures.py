@@ -1,8 +1,6 @@
 """Sample answers of each evaluation set: as text, and detections and clouds as pictures with their boxes."""
 
-import html
 import random
-import re
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,14 +17,13 @@ from matplotlib.patches import Rectangle
 from octavius.callbacks.board import PREDICTED, TRUE, log_folder, show, writers
 from octavius.callbacks.cloud_pictures import cloud_of, cloud_panel
 from octavius.callbacks.scoring.answers import Answered
+from octavius.display import markdown_cell, visible
 from octavius.instruction.pictures import open_picture
 from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.tasks import TASKS
 
 PANEL = 3.4
 """Inches of a picture's side."""
-LONGEST = 600
-"""Characters of a cell."""
 PIXELS = 1024
 """Of the longer side of a picture that is drawn; larger ones are scaled down."""
 SLIMMEST = 8.0
@@ -69,7 +66,7 @@ class AnswerSamples(L.Callback):
             return
         for benchmark, items in choose(answers, self.per_benchmark).items():
             for writer in writers(trainer):
-                writer.add_text(f"answers/{stage}/{benchmark}", table(items), trainer.global_step)
+                writer.add_text(f"answers/{stage}/{visible(benchmark)}", table(items), trainer.global_step)
         pictures = choose([item for item in answers if picture_of(item)], self.per_benchmark)
         if pictures:
             title = f"Detections, {stage}, step {trainer.global_step}"
@@ -83,7 +80,9 @@ class AnswerSamples(L.Callback):
 def choose(answers: Sequence[Answered], count: int) -> dict[str, list[Answered]]:
     """So many answers of each benchmark: mixed over its samples, yet the same ones at every evaluation."""
     chosen: dict[str, list[Answered]] = {}
-    for item in sorted(answers, key=lambda item: (zlib.crc32(item.sample.id.encode()), item.sample.id)):
+    for item in sorted(
+        answers, key=lambda item: (zlib.crc32(item.sample.id.encode(errors="surrogatepass")), item.sample.id)
+    ):
         items = chosen.setdefault(item.sample.benchmark, [])
         if len(items) < count:
             items.append(item)
@@ -95,21 +94,9 @@ def table(items: Sequence[Answered]) -> str:
     lines = ["| question | true | predicted |", "| --- | --- | --- |"]
     for item in items:
         true = TASKS[item.sample.task].answer(item.sample, random.Random(0))
-        predicted = cell(item.text) if item.value is not None else f"{cell(item.text)} *(not readable)*"
-        lines.append(f"| {cell(item.question)} | {cell(true)} | {predicted} |")
+        predicted = markdown_cell(item.text) + ("" if item.value is not None else " *(not readable)*")
+        lines.append(f"| {markdown_cell(item.question)} | {markdown_cell(true)} | {predicted} |")
     return "\n".join(lines)
-
-
-def cell(text: str) -> str:
-    r"""Any text as one cell of a Markdown table that shows just these characters.
-
-    >>> print(cell("Which is *red* |\n the ball or <b>?"))
-    Which is \*red\* \| the ball or &lt;b&gt;?
-    """
-    plain = " ".join(text.encode("utf-8", "replace").decode().replace("\0", " ").split())
-    if len(plain) > LONGEST:
-        plain = plain[:LONGEST] + "…"
-    return re.sub(r"([\\`*_{}\[\]()!|#~])", r"\\\1", html.escape(plain, quote=False))
 
 
 def picture_of(item: Answered) -> Path | None:
@@ -185,7 +172,7 @@ def _box(axes: Axes, thing: LabelledBox, colour: str, style: str, below: bool) -
     axes.text(
         x1 if left else x2,
         place,
-        thing.label,
+        visible(thing.label, 40),
         ha="left" if left else "right",
         va="top" if below == outside else "bottom",
         fontsize=7,

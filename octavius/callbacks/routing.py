@@ -10,8 +10,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from octavius.callbacks.board import COLOURS, log_folder, show, writers
+from octavius.callbacks.board import COLOURS, drawable, log_folder, show, writers
 from octavius.callbacks.scoring.answers import Answered
+from octavius.display import csv_cell
 
 CELL = ["task", "benchmark", "group"]
 BINS = np.linspace(0.0, 1.0, 31)
@@ -46,7 +47,9 @@ class RoutingReport(L.Callback):
         for writer in writers(trainer):
             write_tasks(writer, gates, f"routing/{stage}", trainer.global_step)
         folder.mkdir(parents=True, exist_ok=True)
-        summarise(gates).to_csv(folder / f"routing_{stage}.csv", index=False, float_format="%.6f")
+        summarise(gates).map(csv_cell).to_csv(
+            folder / f"routing_{stage}.csv", index=False, float_format="%.6f"
+        )
         title = f"Gate routing, {stage}, step {trainer.global_step}"
         show(trainer, draw(gates, title), f"routing/{stage}/experts", folder / f"routing_{stage}.png")
         dead = ", ".join(str(expert) for expert in np.flatnonzero(~used(gates)))
@@ -129,7 +132,8 @@ def draw(gates: pd.DataFrame, title: str) -> Figure:
         axes.text(left + room / 2, 1.02, task.replace("_", " "), ha="center", va="bottom", weight="bold")
         left += room + GAP
     _stack(axes, np.array(places), bars.to_numpy())
-    labels = [f"{benchmark}\n({count})" for (_, benchmark), count in zip(bars.index, counts, strict=True)]
+    names = [drawable(benchmark, 60) for _, benchmark in bars.index]
+    labels = [f"{name}\n({count})" for name, count in zip(names, counts, strict=True)]
     axes.set_xticks(places, labels, rotation=40, ha="right", rotation_mode="anchor", fontsize=9)
     axes.set(xlim=(0, width), ylim=(0, 1), ylabel="mean gate weight")
     axes.set_xlabel("evaluation set (instances)", fontsize=9)

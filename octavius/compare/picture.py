@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from octavius.callbacks.board import COLOURS
+from octavius.callbacks.board import COLOURS, legend_label, save
 from octavius.compare.table import Result, by_arm, primary, values
 
 ACROSS, PANEL, HEAD = 4, (2.9, 2.2), 0.3
@@ -36,9 +36,9 @@ def draw(results: Sequence[Result], arms: Sequence[str], file: Path) -> None:
         panel.set_title(" ".join(row), fontsize=9)
     for panel in axes[len(panels) :]:
         panel.set_axis_off()
-    keys = [Patch(color=_colour(place), label=arm) for place, arm in enumerate(arms)]
+    keys = [Patch(color=_colour(place), label=legend_label(arm)) for place, arm in enumerate(arms)]
     figure.legend(handles=keys, loc="outside upper center", ncols=across, frameon=False, fontsize=9)
-    figure.savefig(file)
+    save(figure, file)
 
 
 def _bars(panel: Axes, arms: Sequence[np.ndarray]) -> None:

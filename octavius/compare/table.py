@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from octavius.display import csv_cell, table_cell
 from octavius.metrics.reporting import averaged
 from octavius.tasks import TASKS
 
@@ -51,7 +52,7 @@ def write_tables(
         place: the two files without their suffixes.
     """
     long = values(results)
-    long.to_csv(place.with_name(f"{place.name}.csv"), index=False)
+    long.map(csv_cell).to_csv(place.with_name(f"{place.name}.csv"), index=False)
     texts = [markdown(overview(long, arms, differences)), markdown(summary(long, arms, differences))]
     text = "\n\n".join(texts)
     place.with_name(f"{place.name}.md").write_text(text + "\n")
@@ -153,9 +154,9 @@ def _spread(runs: pd.DataFrame, sign: bool = False) -> pd.Series:
 
 def markdown(table: pd.DataFrame) -> str:
     """A table with its index columns, as Markdown."""
-    heads = [str(name) for name in (*table.index.names, *table.columns)]
+    heads = [table_cell(str(name)) for name in (*table.index.names, *table.columns)]
     lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for index, row in zip(table.index, table.to_numpy(), strict=True):
         cells = [*(index if isinstance(index, tuple) else (index,)), *row]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(map(table_cell, cells))} |")
     return "\n".join(lines)

@@ -21,6 +21,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from octavius.callbacks.board import save
+from octavius.display import csv_cell
 from octavius.files import replacing
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.sample import Sample
@@ -202,9 +204,11 @@ def write(lab: Lab, out: Path, title: str) -> str:
     for name, table in tables.items():
         if not table.empty:
             with replacing(out / f"{name}.csv") as partial:
-                table.to_csv(partial, index=table.index.name is not None, float_format="%.6f")
+                table.rename(index=csv_cell).to_csv(
+                    partial, index=table.index.name is not None, float_format="%.6f"
+                )
     with replacing(out / "interference.png") as partial:
-        draw(lab.gradients, lab.routing, lab.experts, lab.similarity, title).savefig(partial)
+        save(draw(lab.gradients, lab.routing, lab.experts, lab.similarity, title), partial)
     return summary(lab)
 
 

@@ -14,9 +14,10 @@ import lightning as L
 
 from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.scoring.answers import Answered, told
-from octavius.callbacks.scoring.journal import Journal, file_name
+from octavius.callbacks.scoring.journal import Journal
 from octavius.callbacks.scoring.scores import sets
 from octavius.callbacks.stopping import ending
+from octavius.display import file_name
 from octavius.loading import matching
 from octavius.presets import find_checkpoint
 from octavius.report.blinded import BlindControls, explained, lines

@@ -1,7 +1,6 @@
 """Scores of sets come in; the paper's tables with them and with its own figures go out as Markdown, CSV and JSON."""
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, TypeAlias
 
 from octavius.callbacks.scoring.answers import Answered
 from octavius.callbacks.scoring.scores import score_set, set_intervals
+from octavius.display import csv_cell, json_text, table_cell
 from octavius.instruction.sample import References
 from octavius.report.paper import LAMM, PAPER, SOURCE, TABLES, Column, place
 from octavius.report.predictions import under
@@ -153,11 +153,11 @@ def write_tables(
             {"row": row.name, "source": row.source, **dict(zip(headings, map(_json, row.cells), strict=True))}
             for row in rows
         ]
-    (folder / f"{stem}.json").write_text(json.dumps(whole, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / f"{stem}.json").write_text(json_text(whole, indent=1), encoding="utf-8")
     with (folder / f"{stem}.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(_paper_lines(tables))
+        csv.writer(file).writerows(map(csv_cell, line) for line in _paper_lines(tables))
     with (folder / f"{stem}_scores.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(_score_lines(scores))
+        csv.writer(file).writerows(map(csv_cell, line) for line in _score_lines(scores))
     return text
 
 
@@ -201,4 +201,4 @@ def _between(pair: tuple[float, float] | None) -> str:
 
 def _grid(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(table_cell, line))} |" for line in lines)

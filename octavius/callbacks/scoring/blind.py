@@ -35,7 +35,9 @@ def choose(answers: Sequence[Answered], clouds: bool, limit: int | None) -> dict
     for name, items in sets(answers).items():
         seen = [item for item in items if (CLOUDS & set(item.sample.media) if clouds else item.sample.media)]
         if limit is not None and len(seen) > limit:
-            drawn = sorted(seen, key=lambda item: (crc32(item.sample.id.encode()), item.place))[:limit]
+            drawn = sorted(
+                seen, key=lambda item: (crc32(item.sample.id.encode(errors="surrogatepass")), item.place)
+            )[:limit]
             seen = sorted(drawn, key=lambda item: item.place)
         if seen:
             found[name] = seen

@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 
 from octavius.callbacks.scoring.answers import Answered, Sampling, ask, line_of
+from octavius.display import file_name
 from octavius.instruction.batch import Batch
 
 
@@ -61,12 +62,3 @@ class Journal(L.Callback):
 def part_file(folder: Path, name: str, rank: int) -> Path:
     """Where one process writes the answers to a set."""
     return folder / f"{file_name(name)}.{rank}.part"
-
-
-def file_name(name: str) -> str:
-    """The name of a set as that of a file.
-
-    >>> file_name("held_out/vqa")
-    'held_out.vqa'
-    """
-    return name.replace("/", ".")

@@ -9,6 +9,7 @@ import torch
 from torchmetrics import MetricCollection
 
 from octavius.callbacks.scoring.answers import Answered
+from octavius.display import visible
 from octavius.instruction.sample import Sample
 from octavius.metrics import PROTOCOLS, Accuracy
 from octavius.metrics.reporting import columns
@@ -113,7 +114,7 @@ def groups(name: str, items: Sequence[Answered]) -> dict[str, list[Answered]]:
     for item in items:
         found.setdefault(name, []).append(item)
         if item.sample.group:
-            found.setdefault(f"{name}/{item.sample.group}", []).append(item)
+            found.setdefault(f"{name}/{visible(item.sample.group, 100)}", []).append(item)
     return found
 
 
@@ -192,6 +193,8 @@ def printed(table: pd.DataFrame) -> str:
     parts: dict[tuple[str, ...], list[str]] = {}
     for name, row in table.iterrows():
         parts.setdefault(tuple(row.index[row != ""]), []).append(str(name))
-    texts = [table.loc[names, list(columns)].to_string() for columns, names in parts.items()]
+    texts = [
+        table.loc[names, list(columns)].rename(index=visible).to_string() for columns, names in parts.items()
+    ]
     others = [name for name in PROTOCOLS if name != "standard" and (table["protocol"] == name).any()]
     return "\n\n".join([*texts, *(f"protocol {name}: {PROTOCOLS[name]}" for name in others)])

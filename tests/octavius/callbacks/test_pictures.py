@@ -16,8 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from datamodules.miniature.draw import draw_scene
 from datamodules.miniature.world import generator, make_scene
 from octavius.callbacks.board import PREDICTED, TRUE
-from octavius.callbacks.pictures import AnswerSamples, cell, choose, draw, table
+from octavius.callbacks.pictures import AnswerSamples, choose, draw, table
 from octavius.callbacks.scoring.answers import Answered
+from octavius.display import markdown_cell
 from octavius.instruction.sample import Boxes, Choice, LabelledBox, Media, References, Sample
 
 
@@ -94,8 +95,8 @@ def test_markup_in_an_answer_is_shown_not_obeyed(text: str) -> None:
 
 
 def test_a_long_answer_is_cut() -> None:
-    assert len(cell("word " * 1000)) < 700
-    assert cell("word " * 1000).endswith("…")
+    assert len(markdown_cell("word " * 1000)) < 700
+    assert markdown_cell("word " * 1000).endswith("…")
 
 
 def test_pictures_are_in_the_log_and_beside_it(
