@@ -18,6 +18,12 @@ DAMAGED = "The file may be cut short or damaged: compare it with the original an
 LONGEST_NAME = 255
 """Bytes that file systems allow for a name."""
 
+LONGEST_PATH = 4095
+"""Bytes that Linux allows for a path."""
+
+LONGEST_PLACE = 300
+"""Characters of the place of a bad item; a damaged file may hold names of any length."""
+
 KEPT = 10_000
 """How many reasons are kept of one file; beyond that they are only counted."""
 
@@ -113,6 +119,7 @@ class BadItems:
         try:
             yield
         except BadItemError as error:
+            where = where if len(where) <= LONGEST_PLACE else f"{where[:LONGEST_PLACE]}..."
             reason = Reason(str(self.source), where, str(error), isinstance(error, BlemishError))
             if self.policy != "skip" and not reason.known:
                 raise ValueError(f"{reason}. Correct it, or leave such items out with bad=skip.") from None
@@ -159,9 +166,10 @@ class DataFolder:
             raise BadItemError(
                 f"the name {name!r:.60} holds half of a character pair, no file has it"
             ) from None
-        if longest > LONGEST_NAME:
+        if longest > LONGEST_NAME or len(os.fsencode(path)) > LONGEST_PATH:
             raise BadItemError(
-                f"the name '{name[:60]}...' is longer than the {LONGEST_NAME} bytes of a file name"
+                f"the name {name!r:.60}... is longer than the {LONGEST_NAME} bytes of a name or the {LONGEST_PATH} "
+                "of a path that a system takes"
             )
         if path.name in self._links_beside(path) and not self._holds(path):
             raise self._outside(name)

@@ -232,7 +232,7 @@ BAD_INSTANCES = {
         change("images", 1, file_name="\ud800.jpg"),
         "'file_name' holds half of a surrogate pair",
     ),
-    "a name too long": (change("images", 1, file_name="a" * 300), "longer than the 255 bytes"),
+    "a name too long": (change("images", 1, file_name="a" * 300), "longer than the 255 bytes of a name"),
     "a list for a record": (
         lambda content: content["annotations"].insert(0, []),
         r"annotations\[0\]: expected an",

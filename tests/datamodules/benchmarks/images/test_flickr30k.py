@@ -121,6 +121,13 @@ def test_an_unknown_split_is_told(tmp_path: Path) -> None:
         read_tokens(write_tokens(tmp_path), "dev")
 
 
+def test_the_token_file_is_read_where_the_json_is_missing(tmp_path: Path) -> None:
+    write_tokens(tmp_path)
+    assert read(tmp_path, "test") == read_tokens(tmp_path, "test")
+    write_json(tmp_path)
+    assert read(tmp_path, "test") != read_tokens(tmp_path, "test"), "Karpathy's splits come first"
+
+
 def test_another_file_is_told(tmp_path: Path) -> None:
     write_json(tmp_path)
     (tmp_path / "dataset_flickr30k.json").write_text('{"annotations": []}')
