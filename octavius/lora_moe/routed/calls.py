@@ -179,7 +179,16 @@ class RoutedCalls(nn.Module):
         gradient_checkpointing_func: Callable[..., Any] = checkpoint,
         **options: Any,
     ) -> None:
-        """Of transformers: lets backward recompute each layer with the gate weights of its own pass."""
+        """Of transformers: lets backward recompute each layer with the gate weights of its own pass.
+
+        Raises:
+            ValueError: the reentrant form is asked for, which cannot be told these weights.
+        """
+        if enable and getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant"):
+            raise ValueError(
+                'layers are recomputed with the gate weights of their pass, which needs {"use_reentrant": False} in '
+                "the trainer's arguments of gradient (activation) checkpointing"
+            )
 
         def routed(*args: Any, **kwargs: Any) -> Any:
             if not torch.compiler.is_compiling():  # which keeps the weights in its graph

@@ -73,6 +73,7 @@ def of_prompt(inputs: Mapping[str, Any], pad: int | None) -> Question:
     _refuse_packed(inputs, real)
     if labels is None:
         return Question(ids, real)
+    labels = _of_all_tokens(labels, ids, inputs.get("logits_to_keep"))
     if labels.shape != ids.shape:
         raise ValueError(
             f"the question cannot be told from labels {tuple(labels.shape)} of input_ids {tuple(ids.shape)}: "
@@ -94,6 +95,20 @@ def real_tokens(ids: Tensor, mask: Tensor | None, pad: int | None) -> Tensor:
     if mask is not None:
         return mask.bool()
     return torch.ones_like(ids, dtype=torch.bool) if pad is None else ids != pad
+
+
+def _of_all_tokens(labels: Tensor, ids: Tensor, kept: int | Tensor | None) -> Tensor:
+    """Labels of all tokens (B, T), where a trainer has cut them to the logits that `logits_to_keep` asks for."""
+    if labels.shape == ids.shape or kept is None:
+        return labels
+    places = torch.arange(ids.shape[1], device=ids.device)
+    places = places[-kept:] if isinstance(kept, int) else places[kept]
+    if labels.shape != (len(ids), len(places)):
+        return labels
+    found = torch.full_like(ids, IGNORED).index_copy(1, places, labels)
+    if isinstance(kept, Tensor):  # single logits are kept for the tokens behind them: these are answers
+        found[:, (places + 1).clamp(max=ids.shape[1] - 1)] = 0
+    return found
 
 
 def _refuse_packed(inputs: Mapping[str, Any], real: Tensor) -> None:

@@ -216,6 +216,11 @@ def test_recomputed_layers_keep_the_weights_of_their_own_pass(
         assert torch.allclose(expected, found, atol=1e-6)
 
 
+def test_reentrant_checkpointing_is_refused(make_routed: Make) -> None:
+    with pytest.raises(ValueError, match='"use_reentrant": False'):
+        make_routed().gradient_checkpointing_enable({"use_reentrant": True})
+
+
 @pytest.mark.parametrize("gate", ["instance", "token"])
 def test_auxiliary_losses_are_added_by_the_share_of_a_step(
     make_routed: Make, batch: Batch, gate: str

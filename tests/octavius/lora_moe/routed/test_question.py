@@ -42,6 +42,18 @@ def test_nothing_behind_the_first_answer_token_is_read_not_even_a_later_question
     assert told(labels=later, attention_mask=MASK) == [[5, 6], [7]]
 
 
+def test_labels_that_are_cut_to_the_logits_that_are_kept_are_those_of_the_last_tokens() -> None:
+    cut = {"labels": labels(3, 4)[:, -3:], "logits_to_keep": 3, "attention_mask": MASK}
+    assert told(**cut) == [[5, 6, 7], [7, 8]]
+
+
+def test_labels_of_single_logits_are_of_the_tokens_behind_them() -> None:
+    # The answers 7 and 9 of one row: the logits of 6 and 8 predict them, and those of the last token come along.
+    row = {"input_ids": IDS[:1], "labels": torch.tensor([[IGNORED, 7, 9]])}
+    for kept in (torch.tensor([False, True, False, True, True]), torch.tensor([1, 3, 4])):
+        assert told(**row, logits_to_keep=kept) == [[5, 6]]
+
+
 def test_a_row_that_lost_its_answer_is_all_question() -> None:
     assert told(labels=labels(5, 4), attention_mask=MASK)[0] == [5, 6, 7, 8, 9]
 
