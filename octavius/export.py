@@ -14,6 +14,8 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from octavius import __version__
+from octavius.files import remove_partials, write_text
+from octavius.folders import saving_folder
 from octavius.instruction.batch import Batch, Example
 from octavius.instruction.sample import Media, References, Sample
 from octavius.loading import MANIFEST, configuration, load
@@ -62,13 +64,13 @@ def export(
         trust: let that configuration name any class, which runs its code.
     """
     path = find_checkpoint(ckpt)
+    remove_partials(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists already and is not empty; name another folder, or remove it first")
     if task is not None and task not in TASKS:
         raise ValueError(f"there is no task {task!r}; tasks are {', '.join(TASKS)}")
     module = experts_of(path, trust)
     gate = None if format == "experts" else fixed_gate(module, question, task)
-    out.mkdir(parents=True, exist_ok=True)
     manifest: dict[str, Any] = {
         "what": WHAT[format],
         "format": format,
@@ -83,17 +85,18 @@ def export(
     model["init_args"] |= {"projectors": None, "save_decoder": None}
     prompts = module.processor.prompts
     model["init_args"] |= {"template": asdict(prompts.template), "test_template": asdict(prompts.asking)}
-    if gate is None:
-        write_experts(module, out)
-    elif format == "peft":
-        model["init_args"]["lora"] = write_peft(module, gate, out)
-    else:
-        model["init_args"]["lora"] = None
-        write_merged(module, gate, out)
-    manifest |= {"frozen_fingerprint": fingerprint(module), "model": model}
-    projectors = module.model.projectors.state_dict()
-    save_file({name: part.contiguous() for name, part in projectors.items()}, out / PROJECTORS)
-    (out / MANIFEST).write_text(dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with saving_folder(out, new=True) as folder:
+        if gate is None:
+            write_experts(module, folder)
+        elif format == "peft":
+            model["init_args"]["lora"] = write_peft(module, gate, folder)
+        else:
+            model["init_args"]["lora"] = None
+            write_merged(module, gate, folder)
+        manifest |= {"frozen_fingerprint": fingerprint(module), "model": model}
+        projectors = module.model.projectors.state_dict()
+        save_file({name: part.contiguous() for name, part in projectors.items()}, folder / PROJECTORS)
+        write_text(folder / MANIFEST, dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     print(f"{out}: {WHAT[format]} ({size / 1e6:,.1f} MB)")
     if gate is not None:

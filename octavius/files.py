@@ -93,45 +93,6 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         raise failed from error
 
 
-@contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty folder to write to, which becomes `path` at the end of the block; after an error it is removed.
-
-    Where `path` is there already, and empty, its entries are moved into it in the order of their names, the one that
-    is called `manifest.json` last; a folder that exists cannot always be replaced (it may be a mount point).
-
-    Raises:
-        OSError: `path` is no empty folder, cannot be written to, or the disk is full.
-    """
-    target = Path(os.path.realpath(path))
-    try:
-        if exists := target.exists():
-            remove_partials(target)  # raises nothing; what is no folder is found by the next line
-            if any(target.iterdir()):
-                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = partial_of(target / "folder" if exists else target)
-        partial.mkdir()
-        try:
-            yield partial
-            for part in (*partial.rglob("*"), partial):
-                flush(part)
-            if exists:
-                for part in sorted(
-                    partial.iterdir(), key=lambda part: (part.name == "manifest.json", part.name)
-                ):
-                    os.replace(part, target / part.name)
-            else:
-                os.replace(partial, target)
-            flush(target if exists else target.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except Exception as error:
-        if (failed := disk_error(error, path)) is None:
-            raise
-        raise failed from error
-
-
 def disk_error(error: BaseException, path: Path) -> OSError | None:
     """What the file system said while `path` was written; None when the error is of another kind.
 

@@ -15,6 +15,7 @@ from octavius.configuration.parser import Parser
 from octavius.configuration.rules import merging_rules
 from octavius.configuration.text import parse_config
 from octavius.configuration.trust import only_listed
+from octavius.folders import check_folder
 from octavius.lora_moe.merge import layers_of
 from octavius.lora_moe.peft_files import read_adapter
 from octavius.training import PROJECTORS, OctaviusModule
@@ -22,7 +23,7 @@ from octavius.weights import load_exactly, read_checkpoint
 from octavius.words import missing_config, saved_config
 
 MANIFEST = "manifest.json"
-"""What an exported folder says of itself; written last, so that a folder without it is not whole."""
+"""What an exported folder says of itself."""
 
 
 def load(path: Path, trust: bool = False) -> OctaviusModule:
@@ -101,6 +102,7 @@ def load_export(folder: Path, trust: bool = False) -> OctaviusModule:
         ValueError: it is no such folder, is not whole, or belongs to another language model or encoder.
     """
     manifest = read_manifest(folder)
+    check_folder(folder)
     model = manifest["model"]
     if manifest["format"] == "hf":
         model["init_args"]["decoder"]["init_args"]["name"] = str(folder)

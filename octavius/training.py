@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from octavius.decoder import Decoder
 from octavius.encoders.base import Encoder, UnreadableMediaError
+from octavius.folders import saving_folder
 from octavius.gate_fitting import fit_gate
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.chat import depends_on_moment, template_of
@@ -214,9 +215,9 @@ class OctaviusModule(L.LightningModule):
         # Shards are put together, in which all processes take part; the first one has the outcome.
         state = keep_trainable(self, self.trainer.strategy.lightning_module_state_dict())
         if self.trainer.is_global_zero:
-            folder = Path(self.save_decoder)
-            self.model.decoder.save(folder, part_of(state, "model.decoder.lm."))
-            save_file(part_of(state, "model.projectors."), folder / PROJECTORS)
+            with saving_folder(Path(self.save_decoder)) as folder:
+                self.model.decoder.save(folder, part_of(state, "model.decoder.lm."))
+                save_file(part_of(state, "model.projectors."), folder / PROJECTORS)
 
     def answer(
         self, batch: Batch, max_new_tokens: int | Sequence[int], **options: Any

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from octavius.checkpointing.content import wrong_format, wrong_kind
 from octavius.checkpointing.seal import check_seal
+from octavius.folders import check_listed
 
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:
@@ -51,6 +52,7 @@ def load_fitting(module: nn.Module, path: Path) -> set[str]:
     Raises:
         ValueError: nothing of the file fits, or it cannot be read.
     """
+    check_listed(path)
     found = read_tensors(path)
     own = module.state_dict()
     taken = {

@@ -19,6 +19,7 @@ LEVELS = {
     "files": 0,
     "interrupts": 1,
     "processes": 0,
+    "folders": 1,
     "packed_attention": 0,
     "checkpointing": 1,
     "precision": 0,

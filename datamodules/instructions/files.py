@@ -1,11 +1,11 @@
 """Items come in, one JSON file goes out: whole or not at all, and never over a file of other settings."""
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+
+from octavius.files import write_text
 
 VERSION = 1
 """Raised when the same annotations and settings give other items."""
@@ -48,20 +48,10 @@ def check(out: Path, record: dict[str, Any]) -> None:
 def write(out: Path, items: Iterable[dict[str, Any]], record: dict[str, Any]) -> None:
     """Writes the items, one a line, and how they were made."""
     rows = ",\n".join(json.dumps(item, ensure_ascii=False) for item in items)
-    replace(record_of(out), json.dumps(record, indent=2) + "\n")
-    replace(out, f"[\n{rows}\n]\n")
+    write_text(record_of(out), json.dumps(record, indent=2) + "\n")
+    write_text(out, f"[\n{rows}\n]\n")
 
 
 def write_rejected(out: Path, rejected: list[dict[str, Any]]) -> None:
     """Writes what was rejected, one a line."""
-    replace(rejected_of(out), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rejected))
-
-
-def replace(path: Path, text: str) -> None:
-    """Puts a whole file in the place of another."""
-    partial = path.with_name(f".{path.name}-{uuid4().hex[:8]}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(rejected_of(out), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rejected))

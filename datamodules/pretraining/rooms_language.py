@@ -22,6 +22,7 @@ from datamodules.miniature.rooms.telling.asked import KINDS
 from datamodules.miniature.vocabulary import FIELD, grow_tokenizer, room_lines, world_lines
 from datamodules.miniature.world import generator
 from datamodules.pretraining.language import IMAGE_TASKS, WorldLanguage, WorldQuestions
+from octavius.folders import saving_folder
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Media, Sample
 from octavius.presets import find_checkpoint
@@ -184,18 +185,21 @@ def grow(folder: Path, source: str = "miniature/language", seed: int = 0) -> Non
     asked += [*text.LOOK_UP_WORDINGS, "Compare the ball.", "Name the shape of each: ball.", "Answer: no"]
     forms = [FIELD.sub("ball", form) for form in asked]
     grown = grow_tokenizer(tokenizer, [*world_lines(seed, 300, forms), *room_lines()])
-    shutil.copytree(origin, folder)
-    grown.save_pretrained(str(folder))
-    config = json.loads((folder / "config.json").read_text())
-    rows = -(-len(grown) // 64) * 64
-    weights = load_file(folder / "model.safetensors")
-    for name in weights.keys() & {"model.embed_tokens.weight", "lm_head.weight"}:
-        known = weights[name][: len(tokenizer)]
-        pieces = grown.convert_ids_to_tokens([*range(len(tokenizer), len(grown))])
-        fresh = new_rows(pieces, known.astype(np.float32), rows - len(tokenizer), np.random.default_rng(seed))
-        weights[name] = np.concatenate([known, fresh.astype(known.dtype)])
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": rows}, indent=2) + "\n")
+    with saving_folder(folder, new=True) as partial:
+        shutil.copytree(origin, partial, dirs_exist_ok=True)
+        grown.save_pretrained(str(partial))
+        config = json.loads((partial / "config.json").read_text())
+        rows = -(-len(grown) // 64) * 64
+        weights = load_file(partial / "model.safetensors")
+        for name in weights.keys() & {"model.embed_tokens.weight", "lm_head.weight"}:
+            known = weights[name][: len(tokenizer)]
+            pieces = grown.convert_ids_to_tokens([*range(len(tokenizer), len(grown))])
+            fresh = new_rows(
+                pieces, known.astype(np.float32), rows - len(tokenizer), np.random.default_rng(seed)
+            )
+            weights[name] = np.concatenate([known, fresh.astype(known.dtype)])
+        save_file(weights, partial / "model.safetensors", {"format": "pt"})
+        (partial / "config.json").write_text(json.dumps(config | {"vocab_size": rows}, indent=2) + "\n")
 
 
 def new_rows(pieces: Sequence[str], known: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

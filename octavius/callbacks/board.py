@@ -43,7 +43,6 @@ def writers(trainer: L.Trainer) -> list[SummaryWriter]:
 
 def show(trainer: L.Trainer, figure: Figure, tag: str, file: Path) -> None:
     """Draws a figure once, into the event files under the tag and into the PNG file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     save(figure, file)
     with Image.open(file) as image:
         pixels = np.asarray(image.convert("RGB"))
@@ -56,8 +55,9 @@ def save(figure: Figure, file: Path) -> None:
     for text in figure.findobj(Text):
         text.set_parse_math(False)
         text.set_text(drawable(text.get_text()))
-    with rc_context({"text.parse_math": False}):  # of labels that are made while drawing
-        figure.savefig(file)  # a figure that pyplot does not know draws itself with Agg
+    # Labels that are made while drawing go by the setting.
+    with rc_context({"text.parse_math": False}), replacing(file) as partial:
+        figure.savefig(partial)  # a figure that pyplot does not know draws itself with Agg
 
 
 def drawable(text: str, longest: int = 600) -> str:

@@ -13,6 +13,7 @@ import lightning as L
 import torch
 
 from octavius.callbacks.board import log_folder
+from octavius.files import write_text
 
 COST = "cost.json"
 GIB = 2**30
@@ -68,8 +69,7 @@ class Cost(L.Callback):
             del found["gpu_memory_gib"]
         folder = log_folder(trainer)
         if folder is not None and trainer.is_global_zero:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / COST).write_text(json.dumps({"steps": trainer.global_step, **found}, indent=1) + "\n")
+            write_text(folder / COST, json.dumps({"steps": trainer.global_step, **found}, indent=1) + "\n")
 
     def state_dict(self) -> dict[str, float]:
         """What it took so far, for the checkpoint; of several processes that of the first."""

@@ -24,6 +24,7 @@ from octavius.callbacks.scoring.answers import (
 from octavius.callbacks.scoring.controls import ALL, Control
 from octavius.callbacks.scoring.scores import printed, rows, score, set_intervals, tabulate
 from octavius.display import csv_cell, visible
+from octavius.files import write_text
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 
@@ -170,13 +171,10 @@ class Evaluation(L.Callback):
             named[name] |= {"intervals": between[name]} if name in between else {}
             gone = sum(item.sample.benchmark == name for item in left_out)
             named[name] |= {"left_out": gone} if gone else {}
-        folder.mkdir(parents=True, exist_ok=True)
-        self.table.rename(index=csv_cell).to_csv(folder / f"metrics_{stage}.csv")
-        (folder / f"metrics_{stage}.json").write_text(json.dumps(named, indent=1))
-        with (folder / f"predictions_{stage}.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(
-                line_of(item) for item in sorted([*answers, *left_out], key=lambda one: one.place)
-            )
+        everyone = sorted([*answers, *left_out], key=lambda one: one.place)
+        write_text(folder / f"predictions_{stage}.jsonl", "".join(map(line_of, everyone)))
+        write_text(folder / f"metrics_{stage}.csv", self.table.rename(index=csv_cell).to_csv())
+        write_text(folder / f"metrics_{stage}.json", json.dumps(named, indent=1))
 
     def _blind(
         self,
@@ -215,9 +213,9 @@ class Evaluation(L.Callback):
         print(self.controls_table.rename(index=visible).to_string(), flush=True)
         if folder is not None:
             facts = self.controls_table[["samples", "protocol"]].to_dict("index")
-            self.controls_table.rename(index=csv_cell).to_csv(folder / f"controls_{stage}.csv")
+            write_text(folder / f"controls_{stage}.csv", self.controls_table.rename(index=csv_cell).to_csv())
             named = {name: {**facts[name], **parts} for name, parts in scores.items()}
-            (folder / f"controls_{stage}.json").write_text(json.dumps(named, indent=1))
+            write_text(folder / f"controls_{stage}.json", json.dumps(named, indent=1))
 
 
 def training_samples(trainer: L.Trainer) -> list[Sample] | None:

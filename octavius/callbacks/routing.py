@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from octavius.callbacks.board import COLOURS, drawable, log_folder, show, writers
 from octavius.callbacks.scoring.answers import Answered
 from octavius.display import csv_cell
+from octavius.files import write_text
 
 CELL = ["task", "benchmark", "group"]
 BINS = np.linspace(0.0, 1.0, 31)
@@ -46,10 +47,8 @@ class RoutingReport(L.Callback):
             return
         for writer in writers(trainer):
             write_tasks(writer, gates, f"routing/{stage}", trainer.global_step)
-        folder.mkdir(parents=True, exist_ok=True)
-        summarise(gates).map(csv_cell).to_csv(
-            folder / f"routing_{stage}.csv", index=False, float_format="%.6f"
-        )
+        table = summarise(gates).map(csv_cell)
+        write_text(folder / f"routing_{stage}.csv", table.to_csv(index=False, float_format="%.6f"))
         title = f"Gate routing, {stage}, step {trainer.global_step}"
         show(trainer, draw(gates, title), f"routing/{stage}/experts", folder / f"routing_{stage}.png")
         dead = ", ".join(str(expert) for expert in np.flatnonzero(~used(gates)))

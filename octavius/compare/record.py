@@ -1,6 +1,5 @@
 """The folder of a run comes in, what its training and its test left there goes out."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pandas as pd
 from octavius.callbacks.cost import COST
 from octavius.callbacks.routing import entropy
 from octavius.compare.table import Result
+from octavius.files import read_json
 from octavius.weights import read_checkpoint
 
 SCORES, ROUTING = "metrics_test.json", "routing_test.csv"
@@ -40,7 +40,7 @@ class Run:
 def cost(run: Run) -> dict[str, float] | None:
     """What a run's training took; None before it is done."""
     file = _newest(run.folder, f"logs/**/{COST}")
-    return None if file is None else json.loads(file.read_text())
+    return None if file is None else read_json(file)
 
 
 def scores(run: Run) -> dict[str, dict[str, float]] | None:
@@ -49,7 +49,7 @@ def scores(run: Run) -> dict[str, dict[str, float]] | None:
     if file is None:
         return None
     found = {}
-    for name, row in json.loads(file.read_text()).items():
+    for name, row in read_json(file).items():
         protocol = row.pop("protocol", "standard")
         row.pop("intervals", None)
         found[name if protocol == "standard" else f"{protocol}: {name}"] = row

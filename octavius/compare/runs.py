@@ -17,6 +17,7 @@ from octavius.compare.record import Run, cost, result, scores
 from octavius.compare.table import write_tables
 from octavius.configuration.text import read_config
 from octavius.configuration.trust import TRUST
+from octavius.files import check_writable, read_json, write_text
 from octavius.presets import find_config
 from octavius.processes import PARENT
 
@@ -80,7 +81,7 @@ def claim(asked: Comparison) -> None:
     Raises:
         ValueError: the folder holds runs of another set-up.
     """
-    asked.out.mkdir(parents=True, exist_ok=True)
+    check_writable(asked.out)
     file = asked.out / PLAN
     arms = {
         name: {config: read_config(find_config(config)) for config in configs}
@@ -88,7 +89,13 @@ def claim(asked: Comparison) -> None:
     }
     facts = json.loads(json.dumps({"arms": arms, "options": asked.options}, default=str))
     if file.is_file():
-        before = json.loads(file.read_text())
+        before = read_json(file)
+        if (
+            not isinstance(before, dict)
+            or not isinstance(before.get("arms"), dict)
+            or "options" not in before
+        ):
+            raise ValueError(f"{file} is damaged: expected arms and options; name another folder with --out")
         changed = [
             name for name in arms if before["arms"].get(name, facts["arms"][name]) != facts["arms"][name]
         ]
@@ -104,7 +111,7 @@ def claim(asked: Comparison) -> None:
                 f"({', '.join(arms[changed[0]])}); name another folder with --out"
             )
         facts["arms"] = before["arms"] | facts["arms"]
-    file.write_text(json.dumps(facts, indent=1))
+    write_text(file, json.dumps(facts, indent=1))
 
 
 def carry_out_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, str]]:

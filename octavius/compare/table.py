@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from octavius.display import csv_cell, table_cell
+from octavius.files import write_text
 from octavius.metrics.reporting import averaged
 from octavius.tasks import TASKS
 
@@ -52,10 +53,10 @@ def write_tables(
         place: the two files without their suffixes.
     """
     long = values(results)
-    long.map(csv_cell).to_csv(place.with_name(f"{place.name}.csv"), index=False)
+    write_text(place.with_name(f"{place.name}.csv"), long.map(csv_cell).to_csv(index=False))
     texts = [markdown(overview(long, arms, differences)), markdown(summary(long, arms, differences))]
     text = "\n\n".join(texts)
-    place.with_name(f"{place.name}.md").write_text(text + "\n")
+    write_text(place.with_name(f"{place.name}.md"), text + "\n")
     return text
 
 

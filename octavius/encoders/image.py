@@ -14,6 +14,7 @@ from octavius.encoders.base import Encoder, silent
 from octavius.encoders.feature_cache import FeatureCache, hash_of, key_of
 from octavius.encoders.image_cache import CachedImageLoader, fill
 from octavius.encoders.open_clip_weights import check_weights
+from octavius.folders import check_folder
 from octavius.instruction.media import ImageLoader, Loader
 from octavius.instruction.pictures import VERSION as PICTURES
 from octavius.instruction.sample import Media
@@ -195,6 +196,7 @@ def _from_folder(name: str, pretrained: str | None) -> nn.Module:
         )
     if pretrained is not None:
         raise ValueError(f"{folder} holds its own weights; leave out pretrained='{pretrained}'")
+    check_folder(folder)
     try:
         return open_clip.create_model(f"local-dir:{folder}", require_pretrained=True)
     except Exception as error:  # whatever open_clip, json or safetensors raise on a damaged file

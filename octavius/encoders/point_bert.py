@@ -6,7 +6,6 @@ from the middle, so that the order of a cloud's points does not matter, and colo
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.nn import functional
 from torchvision.ops import StochasticDepth
 
 from octavius.encoders.point_ops import farthest_points, k_nearest
+from octavius.folders import check_folder, saving_folder
 from octavius.instruction.clouds import GREY
 from octavius.presets import find_checkpoint
 
@@ -262,19 +262,15 @@ class MLP(nn.Module):
 
 
 def save_point_bert(model: PointBERT, folder: Path | str) -> None:
-    """Writes `config.json` and, in half precision, `model.safetensors`, each file whole or not at all."""
+    """Writes `config.json` and, in half precision, `model.safetensors`, as files that belong together."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     halves = {
         name: (part.half() if part.is_floating_point() else part).detach().cpu().contiguous()
         for name, part in model.state_dict().items()
     }
-    fresh = {name: folder / f".{name}.{os.getpid()}" for name in (CONFIG, WEIGHTS)}
-    fresh[CONFIG].write_text(json.dumps(model.config, indent=2) + "\n", encoding="utf-8")
-    save_file(halves, fresh[WEIGHTS])
-    for name, path in fresh.items():
-        path.chmod(0o644)  # safetensors makes files that only their owner may read
-        os.replace(path, folder / name)
+    with saving_folder(folder) as partial:
+        (partial / CONFIG).write_text(json.dumps(model.config, indent=2) + "\n", encoding="utf-8")
+        save_file(halves, partial / WEIGHTS)
 
 
 def load_point_bert(name: str) -> PointBERT:
@@ -295,6 +291,7 @@ def load_point_bert(name: str) -> PointBERT:
         )
     try:
         model = PointBERT(**json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        check_folder(folder)
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (TypeError, ValueError, RuntimeError, SafetensorError, OSError) as error:
         raise ValueError(

@@ -6,6 +6,7 @@ from typing import Any, cast
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from octavius.folders import check_folder
 from octavius.presets import find_checkpoint
 
 
@@ -44,6 +45,8 @@ def load_model(place: str | Path, from_scratch: bool, options: dict[str, Any]) -
     if from_scratch:
         config = AutoConfig.from_pretrained(source, **files)
         return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, **options))
+    if not files and path.is_dir():
+        check_folder(path)
     loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **files, **options)
     model, report = loaded
     if missing := sorted(report["missing_keys"]):

@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from octavius.files import replacing, write_text
+
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 """What PEFT writes before the name that a layer has in the model that it wraps."""
@@ -138,8 +140,9 @@ def write_adapter(
         "inference_mode": True,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: part.contiguous().cpu() for name, part in tensors.items()}, folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    with replacing(folder / WEIGHTS) as partial:
+        save_file({name: part.contiguous().cpu() for name, part in tensors.items()}, partial)
+    write_text(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
     return rank
 
 

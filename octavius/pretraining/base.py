@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from octavius.encoders.image import CONFIG, WEIGHTS
+from octavius.folders import check_folder, saving_folder
 from octavius.presets import find_checkpoint
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
@@ -77,6 +77,7 @@ class ClipTraining(lightning.LightningModule):
                     f"expected the weights {WEIGHTS} in {self.folder}, found none; "
                     f"make them with `octavius fit --config {self.preset}`"
                 )
+            check_folder(self.folder)
             open_clip.load_checkpoint(self.clip, str(self.folder / WEIGHTS))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -111,22 +112,18 @@ class ClipTraining(lightning.LightningModule):
         self.save()
 
     def save(self) -> None:
-        """Writes configuration, tokenizer and weights (half precision), each file whole or not at all."""
+        """Writes configuration, tokenizer and weights (half precision)."""
         if not self.trainer.is_global_zero:
             return
-        self.save_to.mkdir(parents=True, exist_ok=True)
-        copied = [name for name in (CONFIG, *TOKENIZER) if (self.folder / name).is_file()]
-        fresh = {name: self.save_to / f".{name}.{os.getpid()}" for name in (*copied, WEIGHTS)}
-        for name in copied:
-            shutil.copyfile(self.folder / name, fresh[name])
         halves = {
             name: (value.detach().half() if value.is_floating_point() else value).contiguous()
             for name, value in self.clip.state_dict().items()
         }
-        save_file(halves, fresh[WEIGHTS])
-        for name, path in fresh.items():
-            path.chmod(0o644)  # safetensors makes files that only their owner may read
-            os.replace(path, self.save_to / name)
+        with saving_folder(self.save_to) as partial:
+            for name in (CONFIG, *TOKENIZER):
+                if (self.folder / name).is_file():
+                    shutil.copyfile(self.folder / name, partial / name)
+            save_file(halves, partial / WEIGHTS)
 
 
 def place_patches(tower: VisionTransformer) -> None:

@@ -18,6 +18,7 @@ from octavius.callbacks.scoring.journal import Journal
 from octavius.callbacks.scoring.scores import sets
 from octavius.callbacks.stopping import ending
 from octavius.display import file_name
+from octavius.files import check_writable, read_json, replacing, write_text
 from octavius.loading import matching
 from octavius.presets import find_checkpoint
 from octavius.report.blinded import BlindControls, explained, lines
@@ -174,7 +175,11 @@ def claim(out: Path, keys: dict[str, dict[str, str]], write: bool) -> None:
         ValueError: the folder holds such answers.
     """
     file = out / KEYS
-    before = json.loads(file.read_text()) if file.is_file() else {}
+    before = read_json(file) if file.is_file() else {}
+    if not isinstance(before, dict) or not all(isinstance(key, dict) for key in before.values()):
+        raise ValueError(
+            f"{file} is damaged: expected keys by set; name another folder with --out, or remove {out}"
+        )
     for name, key in keys.items():
         if not begun(out, name):
             continue
@@ -185,8 +190,8 @@ def claim(out: Path, keys: dict[str, dict[str, str]], write: bool) -> None:
                 f"name another folder with --out, or remove {out} to begin anew"
             )
     if write:
-        out.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({**before, **keys}, indent=1))
+        check_writable(out / PARTS)
+        write_text(file, json.dumps({**before, **keys}, indent=1))
 
 
 def begun(out: Path, name: str) -> bool:
@@ -220,10 +225,19 @@ def in_order(out: Path, facts: dict[str, list[dict[str, Any]]]) -> list[Answered
 
 
 def mend(file: Path) -> None:
-    """Cuts off a last line that was not written to its end, so that the next one begins anew."""
-    content = file.read_bytes()
-    if content and not content.endswith(b"\n"):
-        file.write_bytes(content[: content.rfind(b"\n") + 1])
+    """Removes lines that a crash or a full disk left damaged; their samples are answered again."""
+    lines = file.read_bytes().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith(b"\n") and _is_object(line)]
+    if whole != lines:
+        with replacing(file) as partial:
+            partial.write_bytes(b"".join(whole))
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def finish(

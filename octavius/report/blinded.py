@@ -12,8 +12,11 @@ from octavius.callbacks.evaluation import HEAD, Evaluation, training_samples
 from octavius.callbacks.scoring import blind
 from octavius.callbacks.scoring.answers import Answered, ask
 from octavius.callbacks.scoring.controls import ALL
+from octavius.files import read_json, write_text
 
 FILE = "controls.json"
+ENTRY = {"settings", "samples", "protocol", "scores"}
+"""What the file holds of each set."""
 
 
 class BlindControls(L.Callback):
@@ -43,7 +46,11 @@ class BlindControls(L.Callback):
 
     def known(self) -> dict[str, Any]:
         """By set what the file holds of the same settings."""
-        kept = json.loads(self.file.read_text(encoding="utf-8")) if self.file.is_file() else {}
+        kept = read_json(self.file) if self.file.is_file() else {}
+        if not isinstance(kept, dict) or not all({*entry} >= ENTRY for entry in kept.values()):
+            raise ValueError(
+                f"{self.file} is damaged: expected scores by set; remove it, and it is made anew"
+            )
         return {
             name: entry
             for name, entry in kept.items()
@@ -89,9 +96,7 @@ class BlindControls(L.Callback):
         }
 
     def _write(self, entries: dict[str, Any]) -> None:
-        partial_file = self.file.with_suffix(".partial")
-        partial_file.write_text(json.dumps(entries, indent=1), encoding="utf-8")
-        partial_file.replace(self.file)
+        write_text(self.file, json.dumps(entries, indent=1))
 
 
 def lines(entries: dict[str, Any]) -> list[list[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from octavius.callbacks.scoring.answers import Answered, line_of
+from octavius.files import replacing
 from octavius.instruction.golds import from_json
 from octavius.instruction.sample import Media, Sample
 from octavius.tasks import TASKS
@@ -94,8 +95,5 @@ def under(items: Sequence[Answered], protocol: str) -> list[Answered]:
 
 def write_predictions(path: Path, items: Sequence[Answered]) -> None:
     """Writes answers as `read_predictions` reads them; the file is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.writelines(map(line_of, items))
-    partial.replace(path)

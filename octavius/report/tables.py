@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from octavius.callbacks.scoring.answers import Answered
 from octavius.callbacks.scoring.scores import score_set, set_intervals
 from octavius.display import csv_cell, json_text, table_cell
+from octavius.files import replacing, write_text
 from octavius.instruction.sample import References
 from octavius.report.paper import LAMM, PAPER, SOURCE, TABLES, Column, place
 from octavius.report.predictions import under
@@ -144,7 +145,7 @@ def write_tables(
     text = markdown(scores)
     if said := list(controls[1]):
         text += f"\n## Blind controls\n\n{controls[0]}\n\n{_grid(said[0], said[1:])}\n"
-    (folder / f"{stem}.md").write_text(text, encoding="utf-8")
+    write_text(folder / f"{stem}.md", text)
     tables = paper_tables(scores)
     whole: dict[str, Any] = {"scores": [asdict(one) for one in scores], "tables": {}}
     for title, rows in tables.items():
@@ -153,11 +154,10 @@ def write_tables(
             {"row": row.name, "source": row.source, **dict(zip(headings, map(_json, row.cells), strict=True))}
             for row in rows
         ]
-    (folder / f"{stem}.json").write_text(json_text(whole, indent=1), encoding="utf-8")
-    with (folder / f"{stem}.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(map(csv_cell, line) for line in _paper_lines(tables))
-    with (folder / f"{stem}_scores.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(map(csv_cell, line) for line in _score_lines(scores))
+    write_text(folder / f"{stem}.json", json_text(whole, indent=1))
+    for name, lines in ((f"{stem}.csv", _paper_lines(tables)), (f"{stem}_scores.csv", _score_lines(scores))):
+        with replacing(folder / name) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(map(csv_cell, line) for line in lines)
     return text
 
 

@@ -1,7 +1,6 @@
 """Points of scenes come in, boxes with classes and scores go out; a detector is saved to a folder and loaded."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from octavius.encoders.detector.predictions import Predictions
 from octavius.encoders.detector.proposals import Proposals, Suppression, chosen
 from octavius.encoders.detector.tr3d import TR3DHead
 from octavius.encoders.sparse.tensor import voxelise
+from octavius.folders import check_folder, saving_folder
 from octavius.presets import find_checkpoint
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -164,8 +164,7 @@ class Detector(nn.Module):
 
 
 def save_detector(model: Detector, folder: Path) -> None:
-    """Writes `config.json` and `model.safetensors` (half precision), each file whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes `config.json` and `model.safetensors` (half precision), as files that belong together."""
     config = {
         "classes": model.classes,
         "detector": model.detector,
@@ -176,12 +175,9 @@ def save_detector(model: Detector, folder: Path) -> None:
         name: (value.detach().half() if value.is_floating_point() else value).cpu().contiguous()
         for name, value in model.state_dict().items()
     }
-    fresh = {name: folder / f".{name}.{os.getpid()}" for name in (CONFIG, WEIGHTS)}
-    fresh[CONFIG].write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    save_file(halves, fresh[WEIGHTS])
-    for name, path in fresh.items():
-        path.chmod(0o644)  # safetensors makes files that only their owner may read
-        os.replace(path, folder / name)
+    with saving_folder(folder) as partial:
+        (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(halves, partial / WEIGHTS)
 
 
 def load_detector(name: str | Path) -> Detector:
@@ -206,6 +202,7 @@ def load_detector(name: str | Path) -> Detector:
             key: tuple(value) if isinstance(value, list) else value for key, value in config["design"].items()
         }
         model = Detector(config["classes"], config["detector"], Design(**sizes), config["class_levels"])
+        check_folder(folder)
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder} holds no detector that can be loaded: {error}") from None

@@ -22,6 +22,7 @@ from octavius.encoders.point_bert import (
     save_point_bert,
     unit_sphere,
 )
+from octavius.folders import LIST
 from octavius.instruction.clouds import GREY
 
 
@@ -241,7 +242,7 @@ def test_a_saved_encoder_says_the_same_again(tmp_path: Path) -> None:
     assert {part.dtype for part in again.parameters()} == {torch.float32}
     points = clouds()
     torch.testing.assert_close(again(points), model(points), atol=2e-2, rtol=2e-2)
-    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == [CONFIG, WEIGHTS]
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == [CONFIG, WEIGHTS, LIST]
 
 
 def test_a_broken_folder_is_told(tmp_path: Path) -> None:

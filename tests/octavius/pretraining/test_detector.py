@@ -19,6 +19,7 @@ from octavius.encoders.detector.detector import (
     load_detector,
     save_detector,
 )
+from octavius.folders import LIST
 from octavius.instruction.proposals import read_proposals
 from octavius.metrics.boxes.detection3d import ClassScore
 from octavius.pretraining.detector import GUESSES, MOST, DetectorModule, guessed, table, truths
@@ -84,7 +85,7 @@ def test_a_fit_scores_each_epoch_and_writes_the_detector(
     told = capsys.readouterr().out
     assert told.count("AP@0.25") == 2
     assert told.count(f"{GUESSES} guesses a scene") == 1
-    assert {file.name for file in (tmp_path / "made").iterdir()} == {CONFIG, WEIGHTS}
+    assert {file.name for file in (tmp_path / "made").iterdir()} == {CONFIG, WEIGHTS, LIST}
     loaded = load_detector(tmp_path / "made")
     assert (loaded.classes, loaded.detector, loaded.design) == (CLASSES, head, TINY)
     assert module.detector.nms == "bev"

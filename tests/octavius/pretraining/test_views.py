@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from octavius.encoders.image import CONFIG, WEIGHTS
+from octavius.folders import LIST
 from octavius.presets import find_checkpoint
 from octavius.pretraining.clip import encode_text
 from octavius.pretraining.views import ANSWERS, VALIDATION, ViewAlignmentModule
@@ -116,7 +117,7 @@ def test_fitting_learns_names_and_saves_a_folder_that_open_clip_reads(folder: Pa
     module = ViewAlignmentModule(str(folder), str(target), lr=3e-3, save_every=40)
     views = batch()
     trainer(max_steps=120).fit(module, loader([views] * 120))
-    assert sorted(path.name for path in target.iterdir()) == sorted((CONFIG, WEIGHTS, "tokenizer.json"))
+    assert sorted(path.name for path in target.iterdir()) == sorted((CONFIG, WEIGHTS, LIST, "tokenizer.json"))
     model = open_clip.create_model(f"local-dir:{target}").eval()
     images = (views["image"].float() / 255 - module.mean) / module.std
     with torch.no_grad():

@@ -14,6 +14,7 @@ from octavius.encoders.detector.detector import (
     load_detector,
     save_detector,
 )
+from octavius.folders import LIST
 from octavius.instruction.sample import Boxes3D, LabelledBox3D
 from octavius.metrics.boxes.detection3d import MeanAP3D
 from tests.octavius.encoders.detector.toys import BOXES, CLASSES, LABELS, TINY, detector, one_batch, scene
@@ -76,7 +77,7 @@ def test_what_is_saved_is_loaded(head: HeadName, tmp_path: Path) -> None:
     [mine], [theirs] = model.propose(points, one_batch(points)), loaded.propose(points, one_batch(points))
     assert torch.equal(mine.boxes, theirs.boxes)
     assert torch.equal(mine.scores, theirs.scores)
-    assert {file.name for file in (tmp_path / "detector").iterdir()} == {CONFIG, WEIGHTS}
+    assert {file.name for file in (tmp_path / "detector").iterdir()} == {CONFIG, WEIGHTS, LIST}
 
 
 def test_folders_without_a_detector_are_refused(tmp_path: Path) -> None:
@@ -84,11 +85,15 @@ def test_folders_without_a_detector_are_refused(tmp_path: Path) -> None:
         load_detector(tmp_path)
     save_detector(detector("tr3d"), tmp_path)
     (tmp_path / WEIGHTS).write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="not the file that was saved with the others"):
+        load_detector(tmp_path)
+    (tmp_path / LIST).unlink()
     with pytest.raises(ValueError, match="no detector that can be loaded"):
         load_detector(tmp_path)
     save_detector(detector("tr3d"), tmp_path)
     config = json.loads((tmp_path / CONFIG).read_text())
     (tmp_path / CONFIG).write_text(json.dumps(config | {"classes": ["one", "two", "three"]}))
+    (tmp_path / LIST).unlink()
     with pytest.raises(ValueError, match=r"(?s)no detector that can be loaded.*size mismatch"):
         load_detector(tmp_path)
 
