@@ -45,6 +45,7 @@ from octavius.callbacks.position import Position
 from octavius.callbacks.progress import Progress
 from octavius.callbacks.routing import RoutingReport
 from octavius.callbacks.stopping import Stopping, ending
+from octavius.callbacks.targets import check_targets
 from octavius.callbacks.throughput import Throughput
 from octavius.compare.runs import compare
 from octavius.configuration.functions import call, parser_settings
@@ -313,6 +314,8 @@ def run_stage(stage: str, words: Sequence[str]) -> None:
         check_resumable(checkpoint, content, trainer, cli.datamodule, stage == "fit")
     elif stage != "fit" and answers and trainer.is_global_zero:
         print("no --ckpt is named: the model is scored as it is before any training")
+    if trainer.is_global_zero:
+        check_targets(trainer, cli.model, stage == "fit")
     # What answers questions has the table of the evaluation; anything else needs Lightning's.
     options = {} if stage == "fit" else {"verbose": not answers}
     try:

@@ -115,6 +115,18 @@ def disk_error(error: BaseException, path: Path) -> OSError | None:
     return OSError(cause.errno, f"{cause.strerror or os.strerror(cause.errno)}, while writing", str(path))
 
 
+def check_replaceable(path: Path) -> None:
+    """Refuses what `replacing` would refuse: a folder, a device, or a file that may not be written.
+
+    Raises:
+        OSError: `path` is one of them.
+    """
+    try:
+        _mode_for(Path(os.path.realpath(path)))
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}, where a file is to be written", str(path)) from None
+
+
 def check_writable(folder: Path, needed: int = 0) -> None:
     """Writes and removes a small file in a folder, which is made if needed, and looks at the free space.
 

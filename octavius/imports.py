@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from octavius.checkpointing.seal import check_seal
 from octavius.encoders.projector import LinearProjector
 from octavius.encoders.rois.object_as_scene import ObjectAsScene, import_published
 from octavius.lora_moe.gates.published import PublishedGate
@@ -71,6 +72,7 @@ def read_published(file: Path) -> dict[str, Tensor]:
         ValueError: it cannot be read, or is something else.
     """
     try:
+        check_seal(file)  # a published archive has a CRC-32 for each tensor
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -1,9 +1,13 @@
 """Checkpoints that are damaged, changed or of another make: each is read right, or refused in one message."""
 
+import errno
 import random
+import resource
 import shutil
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +268,83 @@ def test_an_import_takes_no_checkpoint(capsys: pytest.CaptureFixture[str]) -> No
     words = ["import", "checkpoints/last.ckpt", "--ckpt", "last.ckpt", "--out", "new.ckpt"]
     assert "is a checkpoint of this program already" in refused(words, capsys)
     assert not Path("new.ckpt").exists()
+
+
+@contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """No file may be larger, as on a disk that is nearly full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+def targets() -> dict[str, tuple[list[str], str]]:
+    logger = {"trainer.logger": "CSVLogger", "trainer.logger.init_args.save_dir": "file/logs"}
+    return {
+        "checkpoints below a file": (
+            ["--checkpoint.dirpath", "file/checkpoints"],
+            "Not a directory, so that nothing",
+        ),
+        "checkpoints far away": (
+            ["--checkpoint.dirpath", "s3://bucket/a"],
+            "is s3://bucket/a, expected a folder",
+        ),
+        "a folder for a checkpoint": (
+            ["--checkpoint.dirpath", "checkpoints", "--checkpoint.filename", "taken"],
+            "Is a directory, where a file is to be",
+        ),
+        "logs below a file": (
+            [word for key, value in logger.items() for word in (f"--{key}", value)],
+            "file/logs",
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", targets())
+def test_what_cannot_be_written_is_found_before_training(
+    last: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("file").touch()
+    Path("checkpoints/taken.ckpt").mkdir()
+    words, said = targets()[name]
+    before = last.read_bytes()
+    monkeypatch.setattr("lightning.Trainer.fit", lambda *_, **__: pytest.fail("the training began"))
+    assert said in refused(["fit", "--ckpt", "last.ckpt", *options(trainer__max_epochs=2), *words], capsys)
+    assert last.read_bytes() == before
+
+
+def test_a_disk_that_is_too_full_is_found_before_training(
+    last: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning.Trainer.fit", lambda *_, **__: pytest.fail("the training began"))
+    with small_disk(last.stat().st_size // 2):
+        text = refused(["fit", "--ckpt", "last.ckpt", *options(trainer__max_epochs=2)], capsys)
+    assert "MB are needed and" in text
+    assert "/kept" in text
+
+
+@pytest.mark.usefixtures("last")
+def test_an_error_while_saving_at_the_end_is_told_with_what_stands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path("checkpoints/last.ckpt")
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("octavius.callbacks.checkpoint.seal", full)
+    words = [
+        "fit",
+        "--ckpt",
+        "last.ckpt",
+        *options(trainer__max_epochs=2, checkpoint__dirpath=path.parent.absolute()),
+    ]
+    text = refused(words, capsys)
+    assert "No space left on device, while writing" in text
+    assert "the checkpoint of step 4 is lost, the one from before still stands" in text
+    assert path.read_bytes() == before
+    assert sorted(file.name for file in path.parent.iterdir()) == ["last.ckpt", "last.yaml"]

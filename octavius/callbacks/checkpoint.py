@@ -104,10 +104,15 @@ class CheckpointFiles(TorchCheckpointIO):
         beside = file_beside(path)
         free = may_replace(beside) or (path.is_file() and not is_sealed(path))
         whole = {**checkpoint, KEY: self.configuration, FORMAT_KEY: FORMAT}
-        with replacing(path) as partial:
-            with partial.open("wb") as file:  # unlike the writer of a path, this one tells why it failed
-                torch.save(whole, file)
-            seal(partial)
+        try:
+            with replacing(path) as partial:
+                with partial.open("wb") as file:  # unlike the writer of a path, this one tells why it failed
+                    torch.save(whole, file)
+                seal(partial)
+        except OSError as error:
+            lost = f"the checkpoint of step {checkpoint.get('global_step')} is lost"
+            kept = "the one from before still stands" if path.is_file() else "there was none before"
+            raise OSError(error.errno, f"{error.strerror}; {lost}, {kept}", str(path)) from error
         self.last = path
         if free:
             write_text(beside, headed(self.configuration))
