@@ -289,8 +289,8 @@ def targets() -> dict[str, tuple[list[str], str]]:
             "Not a directory, so that nothing",
         ),
         "checkpoints far away": (
-            ["--checkpoint.dirpath", "s3://bucket/a"],
-            "is s3://bucket/a, expected a folder",
+            ["--checkpoint.dirpath", "memory://a"],
+            "is memory://a, expected a folder",
         ),
         "a folder for a checkpoint": (
             ["--checkpoint.dirpath", "checkpoints", "--checkpoint.filename", "taken"],
