@@ -16,6 +16,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from octavius.display import visible
+from octavius.files import replacing
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#666666")
 """The palette of Okabe and Ito, which colour-blind readers can tell apart; its black is grey here."""
