@@ -12,6 +12,7 @@ from datamodules.instances import EvalSet, EvaluationInstances, TrainingInstance
 from datamodules.mixture import MixtureSampler
 from octavius.instruction.batch import Batch, Example, Processor
 from octavius.instruction.sample import Sample
+from octavius.limits import COUNT, SEED, SIZE, WORKERS
 from octavius.processes import serve
 
 Batching: TypeAlias = Literal["padded", "grouped", "packed"]
@@ -47,6 +48,10 @@ class InstructionDataModule(L.LightningDataModule):
             processor: prepares samples for the model; the command line takes it from the model.
             batching: how training instances share a batch; see `Batching`.
         """
+        SIZE.check(batch_size=batch_size, eval_batch_size=eval_batch_size)
+        COUNT.check(samples_per_epoch=samples_per_epoch)
+        WORKERS.check(workers=workers)
+        SEED.check(seed=seed)
         super().__init__()
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.samples_per_epoch, self.workers, self.seed = samples_per_epoch, workers, seed

@@ -9,6 +9,7 @@ from datamodules.base import Batching, InstructionDataModule
 from datamodules.instances import EvalSet, TrainSet
 from datamodules.sources import SourceInstructions
 from octavius.instruction.batch import Processor
+from octavius.limits import POSITIVE
 
 LOADING = ("batch_size", "eval_batch_size", "samples_per_epoch", "workers", "seed", "processor", "batching")
 """What is set for the mixture, and means nothing in its parts."""
@@ -33,6 +34,7 @@ class Passes:
                 f"the passes through both modalities should be positive, found images {self.images} and clouds "
                 f"{self.clouds}; to train on one modality alone, take its own data module"
             )
+        POSITIVE.check(images=self.images, clouds=self.clouds)
 
 
 DEFAULT_PASSES = Passes()

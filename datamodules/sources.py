@@ -12,6 +12,7 @@ from datamodules.benchmarks import BENCHMARKS, read
 from datamodules.instances import EvalSet, TrainSet
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Sample
+from octavius.limits import COUNT, POSITIVE
 from octavius.metrics import Protocol
 
 
@@ -50,6 +51,8 @@ class Source:
             raise ValueError(f"the weight of {self.title} should be positive, found {self.weight}")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"the limit of {self.title} should be at least 1 or null, found {self.limit}")
+        POSITIVE.check(**{f"the weight of {self.title}": self.weight})
+        COUNT.check(**{f"the limit of {self.title}": self.limit})
 
     @property
     def title(self) -> str:

@@ -66,6 +66,7 @@ from octavius.report.benchmarks import asks_for_benchmarks, run_benchmarks
 from octavius.report.score import score
 from octavius.resuming import check_resumable, restoring
 from octavius.strategies import watch_processes
+from octavius.trainer_options import check_trainer, refused_by_lightning
 from octavius.training import OctaviusModule
 from octavius.words import called, named, resolve, shown
 
@@ -175,6 +176,7 @@ class OctaviusCLI(LightningCLI):
             config.pop(key, None)
         self.files = CheckpointFiles(self.parser.dump(config, skip_unset=False, skip_validation=True))
         asked = self.config_init["trainer"]
+        check_trainer(asked)
         stopping = Stopping()
         callbacks = [
             Position(),  # first, so that what fails in another callback does not take a step that was made with it
@@ -231,9 +233,11 @@ def main(args: Sequence[str] | None = None) -> None:
             INTERRUPTS.ends(STATUS)
             print("octavius: stopped", file=sys.stderr)
             raise SystemExit(STATUS) from None
-        except TOLD as error:
+        except (*TOLD, RuntimeError, TypeError) as error:
             INTERRUPTS.ends(2)
-            if os.environ.get("OCTAVIUS_DEBUG"):
+            if os.environ.get("OCTAVIUS_DEBUG") or not (
+                isinstance(error, TOLD) or refused_by_lightning(error)
+            ):
                 raise
             print(f"octavius: error: {message(error)}", file=sys.stderr)
             raise SystemExit(2) from None

@@ -9,6 +9,7 @@ from octavius.boxes3d import PLAIN, problem
 from octavius.display import visible
 from octavius.instruction.sample import Media, References, Region, Sample
 from octavius.instruction.scan_frame import axis_alignment, info_beside
+from octavius.limits import SIZE
 from octavius.loading import load
 from octavius.presets import find_checkpoint
 from octavius.training import OctaviusModule
@@ -38,6 +39,7 @@ def predict(
         num_beams: beams of the search; 1 is greedy.
         trust: let the configuration that came with the checkpoint name any class, which runs its code.
     """
+    SIZE.check(max_new_tokens=max_new_tokens, num_beams=num_beams)
     if not question.strip():
         raise ValueError('the question is empty; ask something, such as --question "Describe the picture."')
     media = media_of(image, cloud, box)

@@ -23,6 +23,7 @@ from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.chat import depends_on_moment, template_of
 from octavius.instruction.prompt import Template
 from octavius.language.loading import widen
+from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE
 from octavius.lora_moe import LoRAMoE
 from octavius.lora_moe.layer import LoRAMoELinear
 from octavius.model import AnswerLosses, Octavius
@@ -86,6 +87,11 @@ class OctaviusModule(L.LightningModule):
             projectors: such a file, to begin with its projectors instead of random ones; what it does not hold
                 in this model's shapes begins at random, and is named.
         """
+        COUNT.check(max_tokens=max_tokens)
+        POSITIVE.check(lr=lr)
+        PROBABILITY.check(betas=betas)
+        NOT_NEGATIVE.check(weight_decay=weight_decay)
+        SHARE.check(warmup=warmup)
         super().__init__()
         self.model = Octavius(decoder, encoders, lora, normalise_features)
         if projectors is not None:

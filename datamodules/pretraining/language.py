@@ -29,6 +29,7 @@ from datamodules.miniature.world import (
 from octavius.boxes import Box
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, Media, References, Sample
+from octavius.limits import COUNT, NOT_NEGATIVE, SHARE
 from octavius.tasks import TASKS
 
 Form = Literal["symbolic", "written"]
@@ -212,6 +213,9 @@ class WorldLanguage(InstructionDataModule):
             seed: of everything.
             processor: taken from the model.
         """
+        SHARE.check(written=written, hidden=hidden)
+        COUNT.check(eval_count=eval_count)
+        NOT_NEGATIVE.check(weights=weights)
         super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor)
         self.weights = weights or dict.fromkeys(KINDS, 1.0)
         self.written, self.hidden, self.eval_count = written, hidden, eval_count

@@ -19,6 +19,7 @@ from datamodules.miniature.rooms.size_baseline import SizeBaseline
 from datamodules.miniature.rooms.views import render
 from datamodules.mixture import Draw, MixtureSampler
 from datamodules.pretraining.object_clouds import ObjectCloud, read_facts, read_objects
+from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, SIZE, WORKERS
 from octavius.processes import serve
 
 ObjectBatch: TypeAlias = dict[str, Any]
@@ -62,6 +63,11 @@ class ObjectSource:
     weight: float = 1.0
     limit: int | None = None
     held_out: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that mean nothing."""
+        POSITIVE.check(weight=self.weight)
+        COUNT.check(limit=self.limit)
 
     @property
     def title(self) -> str:
@@ -124,6 +130,12 @@ class Objects(L.LightningDataModule):
         Raises:
             ValueError: a share that is none, or two validation sets of one name.
         """
+        COUNT.check(points=points, views=views, samples_per_epoch=samples_per_epoch)
+        NOT_NEGATIVE.check(jitter=jitter)
+        SHARE.check(colours=colours)
+        SIZE.check(batch_size=batch_size, eval_batch_size=eval_batch_size)
+        WORKERS.check(workers=workers)
+        SEED.check(seed=seed)
         super().__init__()
         self.root = Path(root).expanduser()
         self.train_sources, self.validate_sources = train or [], validate or []

@@ -21,6 +21,7 @@ from datamodules.miniature.rooms.telling.naming import NAMES, TEMPLATES, prompts
 from datamodules.miniature.rooms.views import render
 from datamodules.miniature.world import generator
 from datamodules.pretraining.alignment import ABSENT, tokenize
+from octavius.limits import COUNT, SEED, SIZE, WORKERS
 from octavius.presets import find_checkpoint
 from octavius.processes import serve
 
@@ -178,6 +179,10 @@ class RoomViews(lightning.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        COUNT.check(views=views, probe_views=probe_views)
+        SIZE.check(batch_size=batch_size)
+        WORKERS.check(workers=workers)
+        SEED.check(seed=seed)
         self.tokenizer, self.views, self.probe_views = tokenizer, views, probe_views
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
 

@@ -25,6 +25,7 @@ from datamodules.pretraining.language import IMAGE_TASKS, WorldLanguage, WorldQu
 from octavius.folders import saving_folder
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Media, Sample
+from octavius.limits import COUNT, NOT_NEGATIVE, SHARE
 from octavius.presets import find_checkpoint
 from octavius.tasks import TASKS
 
@@ -112,6 +113,9 @@ class RoomsLanguage(WorldLanguage):
             seed: of everything.
             processor: taken from the model.
         """
+        SHARE.check(rooms=rooms, few=few, written=written, hidden=hidden)
+        COUNT.check(eval_count=eval_count)
+        NOT_NEGATIVE.check(weights=weights, room_weights=room_weights)
         super().__init__(
             weights,
             written,

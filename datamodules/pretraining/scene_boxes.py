@@ -21,6 +21,7 @@ from datamodules.mixture import Draw, MixtureSampler
 from datamodules.pretraining.scene_augmentation import Augmentation, augment, fewer
 from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.sample import Media
+from octavius.limits import COUNT, SEED, SIZE, WORKERS
 from octavius.processes import serve
 
 Labels: TypeAlias = Literal["raw", "benchmark"]
@@ -133,6 +134,10 @@ class SceneBoxes(L.LightningDataModule):
             seed: of the order and of all changes.
             bad: stops at the first broken scan or object (`error`), or leaves them out with a warning (`skip`).
         """
+        SIZE.check(batch_size=batch_size, eval_batch_size=eval_batch_size)
+        COUNT.check(samples_per_epoch=samples_per_epoch)
+        WORKERS.check(workers=workers)
+        SEED.check(seed=seed)
         super().__init__()
         self.root, self.folder, self.miniature = Path(root), folder, miniature
         self.splits = {"train": train, "validate": validate, "test": test}

@@ -27,6 +27,7 @@ from octavius.display import csv_cell, visible
 from octavius.files import write_text
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
+from octavius.limits import COUNT, SIZE
 
 HEAD = """\
 blind controls, on the same samples (majority: most frequent training answer; text: media hidden; box: boxes without
@@ -66,6 +67,7 @@ class Evaluation(L.Callback):
             sampling: draws answers by chance, as the published numbers came about; null takes the likeliest, and a
                 second evaluation says the same.
         """
+        SIZE.check(max_new_tokens=max_new_tokens, num_beams=num_beams)
         if unknown := set(controls or ()) - set(ALL):
             raise ValueError(f"there is no control {sorted(unknown)[0]!r}; known ones are {', '.join(ALL)}")
         if controls_limit is not None and controls_limit < 1:
@@ -73,6 +75,7 @@ class Evaluation(L.Callback):
                 f"controls_limit must be at least 1 or null, found {controls_limit}; for no controls set "
                 "`controls` to []"
             )
+        COUNT.check(controls_limit=controls_limit)
         self.max_new_tokens, self.num_beams, self.sampling = max_new_tokens, num_beams, sampling
         self._ask = partial(ask, max_new_tokens=max_new_tokens, num_beams=num_beams, sampling=sampling)
         self.controls, self.controls_limit = controls, controls_limit

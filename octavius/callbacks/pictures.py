@@ -20,6 +20,7 @@ from octavius.callbacks.scoring.answers import Answered
 from octavius.display import markdown_cell, visible
 from octavius.instruction.pictures import open_picture
 from octavius.instruction.sample import Boxes, LabelledBox
+from octavius.limits import COUNT
 from octavius.tasks import TASKS
 
 PANEL = 3.4
@@ -51,6 +52,7 @@ class AnswerSamples(L.Callback):
                 f"per_benchmark must be at least 1, found {per_benchmark}; "
                 "leave the callback out to show nothing"
             )
+        COUNT.check(per_benchmark=per_benchmark)
         self.per_benchmark = per_benchmark
 
     def on_answers(

@@ -19,6 +19,7 @@ from torchvision.ops import StochasticDepth
 from octavius.encoders.point_ops import farthest_points, k_nearest
 from octavius.folders import check_folder, saving_folder
 from octavius.instruction.clouds import GREY
+from octavius.limits import COUNT, PROBABILITY, SIZE
 from octavius.presets import find_checkpoint
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -84,6 +85,12 @@ class PointBERT(nn.Module):
         projection_width: int | None = None,
     ) -> None:
         super().__init__()
+        SIZE.check(
+            channels=channels, groups=groups, group_size=group_size, width=width, depth=depth, heads=heads
+        )
+        SIZE.check(token_width=token_width, projection_width=projection_width)
+        COUNT.check(num_points=num_points)
+        PROBABILITY.check(drop_path=drop_path)
         _check_sizes(channels, width, heads, num_points, max(groups, group_size))
         self.config: dict[str, Any] = {
             "channels": channels,

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from octavius.encoders.base import Encoder
 from octavius.instruction.media import ArrayLoader, Loader
+from octavius.limits import NOT_NEGATIVE, PROBABILITY, SIZE
 
 
 class PrecomputedFeatures(Encoder):
@@ -19,6 +20,9 @@ class PrecomputedFeatures(Encoder):
             noise: standard deviation of the noise added to every number while training.
             drop: share of vectors that are zeroed while training.
         """
+        SIZE.check(num_tokens=num_tokens, width=width)
+        NOT_NEGATIVE.check(noise=noise)
+        PROBABILITY.check(drop=drop)
         super().__init__()
         self.num_tokens, self.width = num_tokens, width
         self.noise, self.drop = noise, drop

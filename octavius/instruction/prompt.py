@@ -5,6 +5,7 @@ from typing import Literal
 
 from octavius.instruction.sample import Sample
 from octavius.instruction.tokenizer import Tokenizer
+from octavius.limits import COUNT, WHOLE
 
 TAGS = {"image": ("<Img>", "</Img>"), "cloud": ("<Pcl>", "</Pcl>"), "rois": ("<Pcl>", "</Pcl>")}
 """Plain text around the slots of each modality."""
@@ -48,6 +49,11 @@ class Template:
     padded: dict[str, int] = field(default_factory=dict)
     longest: int | None = None
     space: str = " "
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that mean nothing."""
+        WHOLE.check(padded=self.padded)
+        COUNT.check(longest=self.longest)
 
 
 @dataclass(frozen=True)

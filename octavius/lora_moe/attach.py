@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from torch import nn
 
+from octavius.limits import NOT_NEGATIVE, POSITIVE, PROBABILITY, SIZE
 from octavius.lora_moe.backends import BackendName
 from octavius.lora_moe.gates.base import Gate
 from octavius.lora_moe.gates.cluster import ClusterGate
@@ -81,6 +82,13 @@ class LoRAMoE:
     init: Origin = "peft"
     backend: BackendName = "auto"
     losses: dict[LossName, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that mean nothing."""
+        SIZE.check(experts=self.experts, rank=self.rank, top_k=self.top_k, clusters=self.clusters)
+        POSITIVE.check(alpha=self.alpha, temperature=self.temperature)
+        PROBABILITY.check(dropout=self.dropout)
+        NOT_NEGATIVE.check(jitter=self.jitter, losses=self.losses)
 
 
 def attach(

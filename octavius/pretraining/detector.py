@@ -26,6 +26,7 @@ from octavius.encoders.rois.proposals import OVERLAP
 from octavius.instruction.crops import inside
 from octavius.instruction.proposals import write_proposals
 from octavius.instruction.sample import Boxes3D, LabelledBox3D
+from octavius.limits import NOT_NEGATIVE, POSITIVE, SHARE
 from octavius.metrics.boxes.detection3d import THRESHOLDS, ClassScore, MeanAP3D, class_scores
 from octavius.metrics.records import mean
 
@@ -89,6 +90,9 @@ class DetectorModule(L.LightningModule):
         decay: float = 0.9,
     ) -> None:
         super().__init__()
+        POSITIVE.check(lr=lr)
+        NOT_NEGATIVE.check(weight_decay=weight_decay)
+        SHARE.check(warmup=warmup, decay=decay)
         self.kind, self.design, self.weights, self.save_to = detector, design, weights, Path(save_to)
         self.nms, self.lr, self.weight_decay, self.warmup, self.decay = nms, lr, weight_decay, warmup, decay
         self.boxes = None if boxes is None else Path(boxes)

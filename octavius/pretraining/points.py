@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import LambdaLR
 
 from octavius.encoders.point_bert import PointBERT, load_point_bert, save_point_bert, unit_sphere
+from octavius.limits import NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE, WHOLE, Range
 from octavius.pretraining.contrastive import Alike, MemoryBank, alike, memory_loss, symmetric_loss
 from octavius.pretraining.frozen_clip import FrozenCLIP
 from octavius.pretraining.point_augmentation import augment
@@ -99,6 +100,13 @@ class PointAlignmentModule(L.LightningModule):
         weight_decay: float = 0.1,
     ) -> None:
         super().__init__()
+        WHOLE.check(bank_size=bank_size, bank_draws=bank_draws)
+        NOT_NEGATIVE.check(text_weight=text_weight, image_weight=image_weight, weight_decay=weight_decay)
+        Range(0, 2, whole=True).check(up_axis=up_axis)
+        PROBABILITY.check(dropout=dropout)
+        SHARE.check(colourless=colourless, warmup=warmup)
+        POSITIVE.check(lr=lr)
+        NOT_NEGATIVE.check(last_lr=last_lr)
         self.encoder, self.clip = encoder, FrozenCLIP(clip, pretrained)
         if encoder.projection_width != self.clip.width:
             raise ValueError(

@@ -11,6 +11,7 @@ from octavius.callbacks.scoring.box_scores import BoxScores
 from octavius.instruction.batch import Batch
 from octavius.instruction.golds import to_json
 from octavius.instruction.sample import DescribedObject, LabelledBox, Sample
+from octavius.limits import POSITIVE, SHARE, WHOLE
 from octavius.tasks import TASKS
 
 
@@ -54,6 +55,12 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 0.9
     top_k: int = 50
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that mean nothing."""
+        POSITIVE.check(temperature=self.temperature)
+        SHARE.check(top_p=self.top_p)
+        WHOLE.check(top_k=self.top_k)
 
 
 def ask(

@@ -19,6 +19,7 @@ from octavius.encoders.detector.proposals import Proposals, Suppression, chosen
 from octavius.encoders.detector.tr3d import TR3DHead
 from octavius.encoders.sparse.tensor import voxelise
 from octavius.folders import check_folder, saving_folder
+from octavius.limits import COUNT, POSITIVE, SIZE, WHOLE
 from octavius.presets import find_checkpoint
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -60,6 +61,13 @@ class Design:
     keep: int = 100_000
     skip: int = 1
     grown_from: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that mean nothing."""
+        POSITIVE.check(voxel_size=self.voxel_size)
+        SIZE.check(widths=self.widths, blocks=self.blocks, stem=self.stem, channels=self.channels)
+        COUNT.check(keep=self.keep)
+        WHOLE.check(skip=self.skip, grown_from=self.grown_from)
 
 
 PUBLISHED = Design()

@@ -15,6 +15,7 @@ from torch_geometric.data import Batch
 from torch_geometric.utils import to_dense_batch
 
 from octavius.boxes3d import edges
+from octavius.limits import NOT_NEGATIVE, POSITIVE, PROBABILITY, SIZE
 
 QUERY_STD = 0.3
 """Size of the queries at the start. Where they begin at the published 1, what they read of the objects is drowned
@@ -47,6 +48,15 @@ class ReaderSizes:
     hidden: int = 256
     scale: float = 1.0
     order: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that mean nothing."""
+        SIZE.check(
+            width=self.width, queries=self.queries, heads=self.heads, layers=self.layers, hidden=self.hidden
+        )
+        PROBABILITY.check(dropout=self.dropout)
+        POSITIVE.check(scale=self.scale)
+        NOT_NEGATIVE.check(order=self.order)
 
 
 class ObjectAsScene(nn.Module):

@@ -6,6 +6,7 @@ from torch_geometric.data import Batch
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.roi_encoder import RoiEncoder, Use, kept
 from octavius.instruction.rois import RoiArrayLoader
+from octavius.limits import NOT_NEGATIVE, PROBABILITY, SIZE
 
 
 class PrecomputedRois(RoiEncoder):
@@ -28,6 +29,9 @@ class PrecomputedRois(RoiEncoder):
             reader: sizes of the trained reader; those of the published model by default.
             use: what of a RoI reaches the reader; all but `all` are blind controls.
         """
+        SIZE.check(width=width)
+        NOT_NEGATIVE.check(noise=noise)
+        PROBABILITY.check(drop=drop)
         super().__init__(width, reader, use)
         self.noise, self.drop = noise, drop
 

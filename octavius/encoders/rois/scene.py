@@ -25,6 +25,7 @@ from octavius.instruction.clouds import VERSION as CLOUDS
 from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.crops import FEWEST, MARGIN, crop, inside, resampled
 from octavius.instruction.sample import Media
+from octavius.limits import NOT_NEGATIVE, SIZE
 from octavius.presets import find_checkpoint
 
 Features: TypeAlias = Literal["projected", "encoded"]
@@ -76,6 +77,8 @@ class SceneEncoder(RoiEncoder):
         Raises:
             ValueError: there are no such weights, or they have no projection.
         """
+        SIZE.check(rois=rois)
+        NOT_NEGATIVE.check(margin=margin)
         point_bert, source = load_point_bert(points), source_of(proposals)
         width = point_bert.width if features == "encoded" else point_bert.projection_width
         if width is None:

@@ -3,6 +3,7 @@
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.roi_encoder import RoiEncoder, Use
 from octavius.instruction.rois import StoredRoiLoader
+from octavius.limits import SIZE
 
 
 class StoredRois(RoiEncoder):
@@ -16,6 +17,7 @@ class StoredRois(RoiEncoder):
             reader: sizes of the trained reader; those of the published model by default.
             use: what of a RoI reaches the reader; all but `all` are blind controls.
         """
+        SIZE.check(width=width)
         super().__init__(width, reader, use)
 
     def loader(self) -> StoredRoiLoader:

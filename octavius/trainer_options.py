@@ -1,0 +1,84 @@
+"""Options of Lightning's Trainer: what it does not refuse itself, or refuses by a stack trace.
+
+Values that Lightning refuses in words are left to it.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any
+
+import lightning
+
+from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE, WHOLE
+
+RANGES = {
+    "accumulate_grad_batches": COUNT,
+    "check_val_every_n_epoch": COUNT,
+    "gradient_clip_val": NOT_NEGATIVE,
+    "log_every_n_steps": WHOLE,
+    "num_nodes": COUNT,
+    "reload_dataloaders_every_n_epochs": WHOLE,
+    "val_check_interval": POSITIVE,
+}
+LAUNCHERS = (
+    "NODE_RANK",
+    "GROUP_RANK",
+    "RANK",
+    "SLURM_NTASKS",
+    "OMPI_COMM_WORLD_SIZE",
+    "LSB_JOBID",
+    "TORCHELASTIC_RUN_ID",
+)
+"""Variables by which a process knows that others are started on other machines."""
+
+
+def check_trainer(options: Mapping[str, Any]) -> None:
+    """Refuses what would end in a stack trace, or in a run that waits for ever.
+
+    Args:
+        options: of the Trainer, by name.
+
+    Raises:
+        ValueError: see above.
+    """
+    for name, allowed in RANGES.items():
+        value = options.get(name)
+        if isinstance(value, int | float):  # intervals may also be times, as text
+            allowed.check(**{f"trainer.{name}": value})
+    if options.get("overfit_batches"):
+        raise ValueError(
+            "trainer.overfit_batches is not supported, because the data module plans which samples an epoch has; to "
+            "overfit on few, set `limit` of the training sources and data.init_args.samples_per_epoch"
+        )
+    check_devices(options.get("devices"), options.get("accelerator"))
+    nodes = options.get("num_nodes") or 1
+    if nodes > 1 and not any(name in os.environ for name in LAUNCHERS):
+        raise ValueError(
+            f"trainer.num_nodes is {nodes}, but nothing says which of them this is, so that it would wait for the "
+            "others; start each by torchrun or srun, or set NODE_RANK, MASTER_ADDR and MASTER_PORT"
+        )
+
+
+def check_devices(devices: Any, accelerator: Any) -> None:
+    """Refuses numbers of processes that a CPU cannot have; those of GPUs are compared with what there is.
+
+    Raises:
+        ValueError: see above.
+    """
+    if accelerator != "cpu" or devices in (None, "auto"):
+        return
+    most = max(64, os.cpu_count() or 1)
+    count = int(devices) if isinstance(devices, int) or str(devices).isdecimal() else 0
+    if isinstance(devices, bool) or not 1 <= count <= most:
+        raise ValueError(
+            f"trainer.devices should be a number of processes from 1 to {most} on the CPU, found {devices!r:.40}"
+        )
+
+
+def refused_by_lightning(error: BaseException) -> bool:
+    """Whether Lightning raised an error by itself, to say in words what is wrong with an option."""
+    frames = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
+    own = str(Path(lightning.__file__).parent)
+    return isinstance(error, RuntimeError | TypeError) and bool(frames) and frames[-1].startswith(own)
