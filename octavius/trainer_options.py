@@ -4,14 +4,16 @@ Values that Lightning refuses in words are left to it.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
 import lightning
+import torch
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 
-from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE, WHOLE
+from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE, WHOLE, Range
 
 RANGES = {
     "accumulate_grad_batches": COUNT,
@@ -19,18 +21,11 @@ RANGES = {
     "gradient_clip_val": NOT_NEGATIVE,
     "log_every_n_steps": WHOLE,
     "num_nodes": COUNT,
+    "num_sanity_val_steps": Range(-1, 10**8, whole=True),
     "reload_dataloaders_every_n_epochs": WHOLE,
     "val_check_interval": POSITIVE,
 }
-LAUNCHERS = (
-    "NODE_RANK",
-    "GROUP_RANK",
-    "RANK",
-    "SLURM_NTASKS",
-    "OMPI_COMM_WORLD_SIZE",
-    "LSB_JOBID",
-    "TORCHELASTIC_RUN_ID",
-)
+LAUNCHERS = ("NODE_RANK", "GROUP_RANK", "RANK", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "LSB_JOBID")
 """Variables by which a process knows that others are started on other machines."""
 
 
@@ -52,6 +47,13 @@ def check_trainer(options: Mapping[str, Any]) -> None:
             "trainer.overfit_batches is not supported, because the data module plans which samples an epoch has; to "
             "overfit on few, set `limit` of the training sources and data.init_args.samples_per_epoch"
         )
+    callbacks = options.get("callbacks") or ()
+    for callback in callbacks if isinstance(callbacks, Iterable) else (callbacks,):
+        if isinstance(callback, BatchSizeFinder | LearningRateFinder):
+            raise ValueError(
+                f"{type(callback).__name__} makes trial steps, for which the planned order of the data has no place; "
+                "set batch_size (`octavius plan` says which fits) and lr, and try values with `octavius compare`"
+            )
     check_devices(options.get("devices"), options.get("accelerator"))
     nodes = options.get("num_nodes") or 1
     if nodes > 1 and not any(name in os.environ for name in LAUNCHERS):
@@ -67,7 +69,8 @@ def check_devices(devices: Any, accelerator: Any) -> None:
     Raises:
         ValueError: see above.
     """
-    if accelerator != "cpu" or devices in (None, "auto"):
+    on_cpu = accelerator == "cpu" or (accelerator in (None, "auto") and not torch.accelerator.is_available())
+    if not on_cpu or devices in (None, "auto"):
         return
     most = max(64, os.cpu_count() or 1)
     count = int(devices) if isinstance(devices, int) or str(devices).isdecimal() else 0

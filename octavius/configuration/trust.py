@@ -62,11 +62,9 @@ LISTED = {
     "octavius.strategies": ("FSDP2",),
     "octavius.training": ("OctaviusModule",),
     "lightning.pytorch.callbacks": (
-        "BatchSizeFinder",
         "DeviceStatsMonitor",
         "EarlyStopping",
         "GradientAccumulationScheduler",
-        "LearningRateFinder",
         "LearningRateMonitor",
         "ModelCheckpoint",
         "ModelSummary",

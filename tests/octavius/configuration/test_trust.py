@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import lightning as L
 import pytest
@@ -13,7 +12,7 @@ import yaml
 from jsonargparse import ArgumentError, Namespace
 
 from octavius.checkpointing.configuration import Configuration
-from octavius.cli import LightningParser, Parsed, main, parse
+from octavius.cli import LightningParser, main
 from octavius.configuration.rules import merging_rules
 from octavius.configuration.trust import LISTED, first_address, names
 from octavius.encoders.base import Encoder
@@ -91,20 +90,6 @@ COMPLETE = [
     "--model.encoders={}",
 ]
 COMPLETE += ["--data=ImageInstructions", "--data.root=r"]
-
-
-def parse_nothing(cli: Parsed, *_: Any) -> None:
-    cli.config = Namespace()
-
-
-@pytest.fixture(scope="module")
-def parser() -> LightningParser:
-    """The parser of `octavius fit`, which takes a second to build."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Parsed, "parse_arguments", parse_nothing)
-        patch.setattr(Parsed, "_set_seed", MagicMock())
-        made: LightningParser = parse(Parsed, "fit", []).parser
-    return made
 
 
 @pytest.fixture
