@@ -145,7 +145,8 @@ class OctaviusModule(L.LightningModule):
         if precision.endswith("-true") and not precision.startswith("32"):
             raise ValueError(
                 f"trainer.precision is {precision!r}, which would change the type of the trained weights too; take "
-                "bf16-mixed, and give the frozen language model its type by model.init_args.decoder.init_args.dtype: bfloat16"
+                "bf16-mixed, and give the frozen language model its type by "
+                "model.init_args.decoder.init_args.dtype: bfloat16"
             )
         if not has_bfloat16(self.trainer.strategy.root_device.type):  # the values stay those of its own type
             widen(self.model.decoder.lm)
