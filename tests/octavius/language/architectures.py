@@ -26,7 +26,7 @@ SIZES: dict[int, str] = {
     "linear_key_head_dim linear_value_head_dim mamba_d_head mamba_d_ssm mamba_d_state mamba_dt_rank mamba_head_dim "
     "qk_nope_head_dim qk_rope_head_dim rotary_dim ssm_state_size state_size swa_head_dim swa_v_head_dim "
     "time_step_rank v_head_dim linear_head_dim",
-    16: "chunk_size mamba_chunk_size q_lora_rank hidden_size_per_layer_input vocab_size_per_layer_input",
+    16: "chunk_size mamba_chunk_size q_lora_rank",
     32: "attention_hidden_size d_embed d_model dim dim_model emb_dim embedding_size hidden_dim hidden_size lru_width "
     "model_dim n_embd n_embed width word_embed_proj_dim",
     48: "decoder_ffn_dim dense_ffn_hidden_size dense_intermediate_size dff dim_ff encoder_ffn_dim "
@@ -61,13 +61,21 @@ MORE: dict[str, dict[str, Any]] = {
     "cohere_compass_text": {
         "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}
     },
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0},
+        "ffn_config": {"hidden_size": 32, "ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2},
+    },
     "deepseek_v2": {"num_experts_per_tok": 2, "n_routed_experts": 4},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "dots3_note_text": {"num_key_value_heads": 4},
     "electra": {"is_decoder": True},
     "ernie": {"is_decoder": True},
     "falcon_h1": MAMBA,
-    "gemma3n_text": {"num_kv_shared_layers": 0, "intermediate_size": 48, "activation_sparsity_pattern": 0.0},
+    "gemma3n_text": {
+        "num_kv_shared_layers": 0,
+        "intermediate_size": 48,
+        "activation_sparsity_pattern": [0.0, 0.0],
+    },
     "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]]},
     "granitemoehybrid": {**MAMBA, "layer_types": ["linear_attention", "full_attention"]},
     "hunyuan_v1_dense": {"head_dim": 8},
@@ -85,6 +93,13 @@ MORE: dict[str, dict[str, Any]] = {
     "ministral": {"head_dim": 8},
     "nemotron": {"num_key_value_heads": 2},
     "nemotron_h": {"layers_block_type": ["linear_attention", "moe", "full_attention", "mlp"], "n_groups": 1},
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 8,
+        "indexer_budget": 8,
+        "indexer_compress_ratio": 4,
+    },
     "recurrent_gemma": {"num_hidden_layers": 3},
     "reformer": {"is_decoder": True, "axial_pos_embds_dim": (16, 16), "axial_pos_shape": (8, 8)},
     "rembert": {"is_decoder": True},
@@ -129,7 +144,7 @@ def shrunk(config: PretrainedConfig, vocabulary: int) -> dict[str, Any]:
             found[key] = min(value, 2)
         elif key.endswith("token_id") and isinstance(value, list):
             found[key] = [min(one, 2) for one in value]
-        elif key == "vocab_size":
+        elif key in ("vocab_size", "vocab_size_per_layer_input"):
             found[key] = vocabulary
         elif key in BY_NAME and isinstance(value, int):
             found[key] = min(value, BY_NAME[key])
@@ -151,7 +166,7 @@ def tiny_config(name: str, vocabulary: int, **more: Any) -> PretrainedConfig:
     kind: Any = CONFIG_MAPPING[name]
     plain = kind()
     parts = {
-        key: {**value.to_dict(), **shrunk(value, vocabulary)}
+        key: {"model_type": value.model_type, **shrunk(value, vocabulary)}
         for key, value in vars(plain).items()
         if isinstance(value, PretrainedConfig)
     }
