@@ -1,4 +1,4 @@
-"""Answers of a language model come in and are kept, one a line; on the next run they come out again, for free."""
+"""The journal of a language model's answers: one a line, written at once, so that no request is paid for twice."""
 
 import json
 import os
@@ -8,14 +8,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from octavius.display import json_text
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said, and the tokens that it took."""
+    """What a model said, the tokens that it took, and why there is no text where there is none."""
 
     text: str
     tokens_in: int
     tokens_out: int
+    fault: str = ""
 
 
 class Answers:
@@ -47,7 +50,7 @@ class Answers:
 
     def add(self, key: str, answer: Answer) -> None:
         """Keeps one answer."""
-        line = json.dumps({"key": key, **asdict(answer)}, ensure_ascii=False) + "\n"
+        line = json_text({"key": key, **asdict(answer)}) + "\n"
         with self.path.open("ab", buffering=0) as file:  # one write, so that two runs do not mix their lines
             file.write((("\n" if self._mend else "") + line).encode())
             os.fsync(file.fileno())
@@ -57,9 +60,10 @@ class Answers:
     def _take(self, line: bytes) -> None:
         try:
             row = json.loads(line)
-            answer = Answer(str(row["text"]), int(row["tokens_in"]), int(row["tokens_out"]))
+            numbers = int(row["tokens_in"]), int(row["tokens_out"])
+            answer = Answer(str(row["text"]), *numbers, str(row.get("fault", "")))
             self._known[str(row["key"])] = answer
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return
 
 

@@ -94,7 +94,7 @@ def build_instructions(
     endpoint = None
     if model is not None:
         endpoint = connect(model, concurrency, retries, timeout, extra)
-        record |= {"model": model, "extra": extra}
+        record |= {"model": model, "extra": endpoint.secrets.strike_all(extra)}
     files.check(out, record)
     annotations = read(source, root, split, kinds, bad)
     if limit is not None and limit < len(annotations):

@@ -98,6 +98,9 @@ def by_model(
         if key in failed:
             rejected.append({"about": about, "reason": f"no answer: {failed[key]}", "pair": None})
             continue
+        if not answers[key].text:
+            rejected.append({"about": about, "reason": answers[key].fault, "pair": None})
+            continue
         good, bad = check(job, answers[key].text, names)
         rejected += [{"about": about, "reason": reason, "pair": pair} for reason, pair in bad]
         for pair in good:

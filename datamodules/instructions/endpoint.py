@@ -1,15 +1,23 @@
-"""Requests come in, a language model behind an OpenAI-compatible endpoint is asked many at a time, answers go out."""
+"""Asks a language model behind an OpenAI-compatible endpoint, many requests at a time.
+
+Every answer is kept as soon as it is there, also an odd one, so that none is paid for twice. What the endpoint says
+is bounded in time and size (`http.py`), and secrets are struck out of it before it goes anywhere (`redaction.py`).
+"""
 
 import asyncio
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from datamodules.instructions.answers import Answer, Answers, key_of
+from datamodules.instructions.http import FAULT, bounded_client
 from datamodules.instructions.prompts import Message
+from datamodules.instructions.redaction import Secrets, credentials, secrets_of
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -25,6 +33,9 @@ IN_A_ROW = 5
 FATAL = (401, 403, 404)
 """What is refused so is refused to every request: a wrong key, or an unknown model or address."""
 
+MOST_TOKENS = 10**9
+"""Of one request; larger counts are no counts."""
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -32,12 +43,14 @@ class Endpoint:
 
     Attributes:
         model: its name at the endpoint.
-        base_url: where the endpoint is.
+        base_url: where the endpoint is, without credentials.
         concurrency: requests under way at once.
         retries: how often a request is made again that found no answer (429, 408, 409, 5xx, a time-out, a broken
             connection), after the seconds that `Retry-After` names, or 0.5, 1, 2, 4 and at most 8.
         timeout: seconds that an answer may take.
         extra: further fields of every request, such as temperature; null takes one away.
+        auth: user name and password that the address had.
+        secrets: what is struck out of everything that the endpoint says.
     """
 
     model: str
@@ -46,6 +59,10 @@ class Endpoint:
     retries: int = 6
     timeout: float = 120.0
     extra: Mapping[str, Any] = field(default_factory=dict)
+    auth: tuple[str, str] | None = field(default=None, repr=False)
+    secrets: Secrets = field(
+        default_factory=lambda: secrets_of(os.environ.get("OPENAI_API_KEY")), compare=False
+    )
 
     def body(self, messages: list[Message]) -> dict[str, Any]:
         """A whole request."""
@@ -68,11 +85,13 @@ class Spent:
     tokens_out: int = 0
 
     def count(self, usage: Any) -> tuple[int, int]:
-        """Adds the tokens that an endpoint says it took; one that says nothing counts as none."""
-        tokens = tuple(int(getattr(usage, f"{name}_tokens", 0) or 0) for name in ("prompt", "completion"))
-        self.tokens_in += tokens[0]
-        self.tokens_out += tokens[1]
-        return tokens[0], tokens[1]
+        """Adds the tokens that an endpoint says it took; one that says nothing, or no number, counts as none."""
+        said = usage if isinstance(usage, dict) else {}
+        tokens = [said.get(f"{name}_tokens") for name in ("prompt", "completion")]
+        known = [one if type(one) is int and 0 <= one <= MOST_TOKENS else 0 for one in tokens]
+        self.tokens_in += known[0]
+        self.tokens_out += known[1]
+        return known[0], known[1]
 
 
 class UnansweredError(Exception):
@@ -100,8 +119,43 @@ def connect(
             "set OPENAI_API_KEY to the key of the endpoint (to any word for one that asks for none), and "
             f"OPENAI_BASE_URL to its address if it is not {OPENAI}"
         )
-    base_url = os.environ.get("OPENAI_BASE_URL") or OPENAI
-    return Endpoint(model, base_url, concurrency, retries, timeout, extra or {})
+    key = os.environ["OPENAI_API_KEY"]
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(
+            "OPENAI_API_KEY holds a blank, a line break or a letter that no header can carry; it may have been "
+            "copied with what stood beside it"
+        )
+    address = os.environ.get("OPENAI_BASE_URL") or OPENAI
+    base_url, auth = without_credentials(address)
+    return Endpoint(
+        model,
+        base_url,
+        concurrency,
+        retries,
+        timeout,
+        extra or {},
+        auth,
+        secrets_of(key, *credentials(address)),
+    )
+
+
+def without_credentials(address: str) -> tuple[str, tuple[str, str] | None]:
+    """An address without the user name and the password in it, and these.
+
+    Raises:
+        ValueError: it is none of HTTP.
+    """
+    auth = credentials(address)
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ValueError("OPENAI_BASE_URL is no address such as http://localhost:8000/v1")
+    name = f"[{host}]" if ":" in host else host
+    place = name if port is None else f"{name}:{port}"
+    return urlunsplit((parts.scheme, place, parts.path, parts.query, "")), (auth if any(auth) else None)
 
 
 def client() -> Any:
@@ -171,7 +225,7 @@ async def _ask_all(
         nonlocal in_a_row
         for key, body in waiting:  # shared by all workers: each takes the next
             try:
-                answers.add(key, await _ask(asking, body, fault, spent))
+                await _ask(asking, endpoint, key, body, answers, fault, spent)
                 in_a_row = 0
             except UnansweredError as error:
                 failed[key] = str(error)
@@ -185,7 +239,10 @@ async def _ask_all(
             bar.update()
 
     asking = client().AsyncOpenAI(
-        base_url=endpoint.base_url, max_retries=endpoint.retries, timeout=endpoint.timeout
+        base_url=endpoint.base_url,
+        max_retries=endpoint.retries,
+        timeout=endpoint.timeout,
+        http_client=bounded_client(endpoint.timeout, endpoint.auth),
     )
     async with asking, asyncio.TaskGroup() as group:
         for _ in range(min(endpoint.concurrency, len(bodies))):
@@ -193,52 +250,83 @@ async def _ask_all(
 
 
 async def _ask(
-    asking: Any, body: Mapping[str, Any], fault: Callable[[str], str | None], spent: Spent
-) -> Answer:
-    """One answer; of bad form only if it was so every time.
+    asking: Any,
+    endpoint: Endpoint,
+    key: str,
+    body: Mapping[str, Any],
+    answers: Answers,
+    fault: Callable[[str], str | None],
+    spent: Spent,
+) -> None:
+    """Asks until an answer has the right form, `TRIES` times at most; each is kept in the place of the one before.
 
     Raises:
         UnansweredError: there is none.
         ValueError: no request will be answered.
     """
-    last, said = None, ""
     for number in range(TRIES):
         if number:
             spent.again += 1
             await asyncio.sleep(PAUSE * 2 ** (number - 1))
-        text, tokens, said = await _once(asking, body, spent)
-        if not said:
-            last, said = Answer(text, *tokens), fault(text) or ""
-            if not said:
-                break
-    if last is None:
-        raise UnansweredError(said)
+        try:
+            answer = await _once(asking, endpoint, body, spent)
+        except UnansweredError:
+            if not number:
+                raise
+            break
+        wrong = answer.fault or fault(answer.text)
+        answers.add(key, answer)
+        if not wrong:
+            break
     spent.requests += 1
-    return last
 
 
-async def _once(asking: Any, body: Mapping[str, Any], spent: Spent) -> tuple[str, tuple[int, int], str]:
-    """The text of an answer, its tokens, and what is wrong with how it came."""
+async def _once(asking: Any, endpoint: Endpoint, body: Mapping[str, Any], spent: Spent) -> Answer:
+    """One answer, without secrets.
+
+    Raises:
+        UnansweredError: there is none.
+        ValueError: no request will be answered.
+    """
     openai, rest = client(), {name: body[name] for name in body if name not in ("model", "messages")}
+    strike = endpoint.secrets.strike
     try:
         raw = await asking.chat.completions.with_raw_response.create(
             model=body["model"], messages=body["messages"], extra_body=rest
         )
-        spent.retried += raw.retries_taken
-        found = raw.parse()
     except openai.APIStatusError as error:
-        said = f"{asking.base_url} says {error.status_code}: {error.message:.300}"
+        said = f"{endpoint.base_url} says {error.status_code}: {strike(error.message)[:300]}"
+        if 300 <= error.status_code < 400:
+            place = strike(str(error.response.headers.get("location", "nowhere")))[:200]
+            raise ValueError(
+                f"{endpoint.base_url} sends requests on to {place}, which are not followed, as the key would go "
+                "there too; set OPENAI_BASE_URL to the address itself"
+            ) from None
         if error.status_code in FATAL:
             raise ValueError(f"{said}\nCheck OPENAI_API_KEY, OPENAI_BASE_URL and --model") from None
         raise UnansweredError(said) from None
     except openai.OpenAIError as error:
         cause = f" ({error.__cause__})" if error.__cause__ else ""
-        raise UnansweredError(f"{error}{cause}") from None
-    except ValueError as error:
-        return "", (0, 0), f"the endpoint did not answer in JSON: {error}"
-    tokens = spent.count(getattr(found, "usage", None))
-    choices = getattr(found, "choices", None)
-    text = getattr(getattr(choices[0], "message", None), "content", None) if choices else None
+        raise UnansweredError(strike(f"{error}{cause}")[:300]) from None
+    spent.retried += raw.retries_taken
+    text, usage, wrong = said_in(raw.http_response.content)
+    return Answer(strike(text), *spent.count(usage), fault=strike(wrong))
+
+
+def said_in(content: bytes) -> tuple[str, Any, str]:
+    """The text in the body of an answer, the usage that it tells, and what is wrong where there is no text."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        return "", None, f"the endpoint did not answer in JSON: {str(error)[:200]}"
+    body = found if isinstance(found, dict) else {}
+    if FAULT in body:
+        return "", None, str(body[FAULT])[:200]
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    text = message.get("content") if isinstance(message, dict) else None
     if not isinstance(text, str) or not text.strip():
-        return "", tokens, f"the endpoint's answer holds no text: {found!r:.200}"
-    return text, tokens, ""
+        start = content[:200].decode(errors="replace")
+        return "", body.get("usage"), f"the endpoint's answer holds no text: {start}"
+    return text, body.get("usage"), ""

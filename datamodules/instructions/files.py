@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from octavius.display import json_text
 from octavius.files import write_text
 
 VERSION = 1
@@ -47,11 +48,11 @@ def check(out: Path, record: dict[str, Any]) -> None:
 
 def write(out: Path, items: Iterable[dict[str, Any]], record: dict[str, Any]) -> None:
     """Writes the items, one a line, and how they were made."""
-    rows = ",\n".join(json.dumps(item, ensure_ascii=False) for item in items)
+    rows = ",\n".join(json_text(item) for item in items)
     write_text(record_of(out), json.dumps(record, indent=2) + "\n")
     write_text(out, f"[\n{rows}\n]\n")
 
 
 def write_rejected(out: Path, rejected: list[dict[str, Any]]) -> None:
     """Writes what was rejected, one a line."""
-    write_text(rejected_of(out), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rejected))
+    write_text(rejected_of(out), "".join(json_text(row) + "\n" for row in rejected))

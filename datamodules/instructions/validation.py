@@ -15,12 +15,20 @@ ROUNDED = 0.0051
 """Boxes are told with two decimals, so that an edge may differ by half of the last."""
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-NUMBER = re.compile(rf"\b(\d+|{'|'.join(NUMBERS)})\b", re.IGNORECASE)
+NUMBER = re.compile(rf"\b(\d{{1,9}}|{'|'.join(NUMBERS)})\b", re.IGNORECASE)
 HOW_MANY = re.compile(r"\bhow many\b|\bnumber of\b|\bcount the\b", re.IGNORECASE)
 ARE_THERE = re.compile(
     r"(?:is|are) there (?:an?|any|some) (.+?)(?: (?:in|on) (?:the|this) \w+| here)?\?", re.IGNORECASE
 )
 BRACKETS = re.compile(r"\[([^\[\]]*)\]")
+
+
+DEEPEST = 20
+"""Levels of lists and objects in an answer; what is asked for has five."""
+FARTHEST = 1e6
+"""No coordinate is larger; integers of hundreds of digits are not even floats."""
+LONGEST = 4000
+"""Characters of a question or an answer."""
 
 
 class RejectedError(ValueError):
@@ -67,10 +75,27 @@ def pairs_of(text: str) -> list[Any]:
         content = json.loads(bare)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the answer is not JSON: {error}") from None
+    if deeper(content, DEEPEST):
+        raise ValueError(f"the answer is JSON nested more than {DEEPEST} deep")
     pairs = content.get("pairs") if isinstance(content, dict) else None
     if not isinstance(pairs, list):
         raise ValueError('the answer is JSON, but holds no list "pairs"')
     return pairs
+
+
+def deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested deeper than so many levels."""
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not layer:
+            return False
+    return True
 
 
 def check(job: Job, text: str, names: tuple[str, ...]) -> tuple[list[Pair], list[Rejected]]:
@@ -123,6 +148,8 @@ def read(job: Job, pair: Any) -> Said:
         raise RejectedError(f"the kind {kind!r:.40} was not asked for")
     for key in ("question", "answer"):
         text = pair.get(key)
+        if isinstance(text, str) and len(text) > LONGEST:
+            raise RejectedError(f"its {key} has more than {LONGEST} characters")
         if not (isinstance(text, str) and text.strip()) and (key, kind) != ("answer", "detection"):
             raise RejectedError(f"it has no {key}")
     lists = [pair.get(key) or [] for key in ("objects", "absent")]
@@ -163,7 +190,7 @@ def same_box(numbers: Any, thing: Thing) -> bool:
     """Whether numbers are the box of an object as it was told."""
     if not isinstance(numbers, list | tuple) or len(numbers) != len(thing.box):
         return False
-    if not all(isinstance(number, int | float) for number in numbers):
+    if not all(isinstance(number, int | float) and abs(number) < FARTHEST for number in numbers):
         return False
     return all(abs(one - other) <= ROUNDED for one, other in zip(numbers, thing.box, strict=True))
 
