@@ -20,14 +20,15 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from uuid import uuid4
 
 PREFIX = ".partial-"
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Opens an ordinary file for reading bytes; it never waits, as `open` does for the writer of a pipe.
 
     Raises:

@@ -8,9 +8,9 @@ import math
 import os
 import zipfile
 from collections.abc import Iterable
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -26,7 +26,7 @@ LONGEST_HEADER = 1 << 16
 MOST_UNPACKED = 1 << 27
 """Bytes that a member of an archive may unpack to."""
 
-Stream: TypeAlias = BinaryIO | BytesIO
+Stream: TypeAlias = BufferedReader | BytesIO
 
 
 class Header(NamedTuple):

@@ -7,9 +7,10 @@ The reader of PyPI, plyfile, is not used, because its licence (GPL) is not that 
 import os
 import struct
 from dataclasses import dataclass, field
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,7 +83,7 @@ def read_vertices(path: Path) -> np.ndarray:
         raise ValueError(f"the cloud file {path} does not fit into memory") from None
 
 
-def _header(file: BinaryIO, path: Path) -> tuple[str, list[_Element]]:
+def _header(file: BufferedReader, path: Path) -> tuple[str, list[_Element]]:
     """The byte order of the numbers, `=` for text, and the elements."""
     if file.readline(16).strip() != b"ply":
         file.seek(0)
@@ -129,7 +130,7 @@ def _dtype(element: _Element, order: str, path: Path) -> np.dtype:
     return np.dtype([(column.name, order + column.kind) for column in element.columns if not column.counted])
 
 
-def _binary(file: BinaryIO, element: _Element, order: str, path: Path) -> np.ndarray:
+def _binary(file: BufferedReader, element: _Element, order: str, path: Path) -> np.ndarray:
     dtype = _dtype(element, order, path)
     shortest = sum(np.dtype(column.counted or column.kind).itemsize for column in element.columns)
     found = _bytes_left(file) // shortest
@@ -143,7 +144,7 @@ def _binary(file: BinaryIO, element: _Element, order: str, path: Path) -> np.nda
     return np.frombuffer(content, dtype)
 
 
-def _binary_lists(file: BinaryIO, element: _Element, order: str, path: Path) -> np.ndarray:
+def _binary_lists(file: BufferedReader, element: _Element, order: str, path: Path) -> np.ndarray:
     """Rows of different lengths, one after another; what is in their lists is passed over."""
     start, content, place = file.tell(), file.read(), 0
     steps = [
@@ -174,7 +175,7 @@ def _binary_lists(file: BinaryIO, element: _Element, order: str, path: Path) -> 
     return np.array(rows, dtype) if dtype.names else np.empty(len(rows), dtype)
 
 
-def _text(file: BinaryIO, element: _Element, order: str, path: Path) -> np.ndarray:
+def _text(file: BufferedReader, element: _Element, order: str, path: Path) -> np.ndarray:
     dtype = _dtype(element, order, path)
     lines = list(islice((line for line in file if line.strip()), element.count))
     if len(lines) < element.count:
@@ -218,14 +219,14 @@ def _length(value: float, element: _Element, path: Path) -> int:
     return int(value)
 
 
-def _more(file: BinaryIO, order: str, vertices: np.ndarray) -> bool:
+def _more(file: BufferedReader, order: str, vertices: np.ndarray) -> bool:
     """Whether so much follows the last element that its number of rows cannot be right."""
     if order == "=":
         return any(line.strip() for line in file)
     return bool(_bytes_left(file) >= max(vertices.dtype.itemsize, 1))
 
 
-def _bytes_left(file: BinaryIO) -> int:
+def _bytes_left(file: BufferedReader) -> int:
     return os.fstat(file.fileno()).st_size - file.tell()
 
 

@@ -34,6 +34,12 @@ SIZES = {
 }
 """Bytes of a value of each type."""
 
+KEPT = frozenset((*range(0xC0, 0xD0), *range(0xDB, 0xE0), 0xE0, 0xE2, 0xEE)) - {0xC8}
+"""Markers of JPEG that pixels and colours depend on: tables, frames, JFIF, ICC profile, Adobe."""
+
+METADATA = frozenset((*range(0xE0, 0xF0), 0xFE))
+"""Markers of applications and comments."""
+
 SCANS = 100
 """Passes over a progressive JPEG picture; common ones have ten, and each takes as long as a whole picture."""
 
@@ -55,21 +61,23 @@ def split_jpeg(data: bytes) -> tuple[bytes, bytes]:
         ValueError: it has so many passes that decoding takes minutes.
     """
     parts, exif, place = [data[:2]], b"", 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
+    while (place := data.find(b"\xff", place)) >= 0 and place + 4 <= len(data):
         marker = data[place + 1]
         if marker in (0xDA, 0xD9):  # the pixels, or the end
             break
-        if marker == 0xFF or marker == 1 or 0xD0 <= marker <= 0xD8:  # without content
-            place += 1 if marker == 0xFF else 2
+        if (
+            marker not in KEPT and marker != 0xE1
+        ):  # what is in it may be other markers: none of that reaches Pillow
+            place += 1
             continue
         end = place + 2 + max(int.from_bytes(data[place + 2 : place + 4], "big"), 2)
         content = data[place + 4 : end]
         if marker == 0xE1 and content.startswith(b"Exif\0") and not exif:
             exif = content[6:]
-        profile = marker == 0xE2 and content.startswith(b"ICC_PROFILE\0")
-        if profile or marker in (0xE0, 0xEE) or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+        if marker in KEPT and (marker != 0xE2 or content.startswith(b"ICC_PROFILE\0")):
             parts.append(data[place:end])
         place = end
+    place = place if place >= 0 else len(data)
     rest = data[place:]
     if (scans := rest.count(b"\xff\xda")) > SCANS:
         raise ValueError(f"it has {scans} passes, expected {SCANS} at most")
@@ -81,7 +89,7 @@ def orientation(data: bytes) -> int:
     data = data.removeprefix(b"Exif\0\0")
     order = _order(data)
     try:
-        for entry in _entries(data, order, _first(data, order), _big(data, order)):
+        for entry in _entries(data, order, _first(data, order), _big(data)):
             if entry.tag == ORIENTATION and entry.size == 2:
                 value: int = struct.unpack(order + "H", entry.value[:2])[0]
                 return value if 1 <= value <= 8 else 1
@@ -97,7 +105,7 @@ def check_tiff(data: bytes) -> None:
         ValueError: what is wrong with it.
     """
     order = _order(data)
-    big, claimed, entries = _big(data, order), 0, 0
+    big, claimed, entries = _big(data), 0, 0
     waiting, seen = [_first(data, order)], set[int]()
     while waiting:
         place = waiting.pop()
@@ -120,14 +128,14 @@ def _order(data: bytes) -> str:
     return ">" if data[:2] == b"MM" else "<"
 
 
-def _big(data: bytes, order: str) -> bool:
+def _big(data: bytes) -> bool:
     """Whether it is a BigTIFF, whose numbers have 8 bytes."""
-    return data[2:4] == struct.pack(order + "H", 43)
+    return data[2:3] == b"+"  # as Pillow tells it
 
 
 def _first(data: bytes, order: str) -> int:
     """The place of the first directory; 0 where the header is cut short."""
-    form, start = ("Q", 8) if _big(data, order) else ("I", 4)
+    form, start = ("Q", 8) if _big(data) else ("I", 4)
     part = data[start : start + struct.calcsize(order + form)]
     place: int = struct.unpack(order + form, part)[0] if len(part) == struct.calcsize(order + form) else 0
     return place
