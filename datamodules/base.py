@@ -137,7 +137,8 @@ class InstructionDataModule(L.LightningDataModule):
         """
         if not state_dict:
             return
-        epoch, batch = state_dict.get("epoch"), state_dict.get("batch")
+        epoch: Any = state_dict.get("epoch")
+        batch: Any = state_dict.get("batch")
         if not all(type(count) is int and count >= 0 for count in (epoch, batch)):
             raise ValueError(f"expected how many epochs and batches are done, found {state_dict!r:.80}")
         self._resume = (epoch, batch)

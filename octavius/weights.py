@@ -189,9 +189,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint of Octavius: expected the key 'state_dict', found none")
     try:
-        said = wrong_kind(checkpoint) or wrong_format(checkpoint, sealed)
+        wrong = wrong_kind(checkpoint) or wrong_format(checkpoint, sealed)
     except RecursionError:
-        said = "its values are nested too deep"
-    if said:
-        raise ValueError(f"{path}: {said}")
+        wrong = "its values are nested too deep"
+    if wrong:
+        raise ValueError(f"{path}: {wrong}")
     return checkpoint

@@ -15,8 +15,8 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from octavius.files import open_file, write_text
 
@@ -45,7 +45,7 @@ def digest_of(path: Path) -> str:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def fact(path: Path, find: Callable[[BinaryIO], str]) -> str:
+def fact(path: Path, find: Callable[[BufferedReader], str]) -> str:
     """What `find` says of a file, which is asked again only if the file may have changed since.
 
     Each file has one fact: all callers ask the same of it.
