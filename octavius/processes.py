@@ -80,9 +80,13 @@ def end_workers() -> None:
 
     multiprocessing's own exit handler would send them SIGTERM, which they ignore, and then wait without a limit.
     """
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
+    children = [child for child in multiprocessing.active_children() if child.daemon]
+    if children and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        signal.signal(
+            signal.SIGCHLD, signal.SIG_DFL
+        )  # torch's handler raises for each data worker that was killed
+    for child in children:
+        child.kill()
 
 
 @contextmanager

@@ -5,7 +5,6 @@ between training batches, never during an evaluation, and of several processes t
 others from inside the handler while they wait for another message (Lightning's issue 20806).
 """
 
-import multiprocessing
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from octavius.interrupts import INTERRUPTS, STATUS
+from octavius.processes import end_workers
 
 
 class Stopping(L.Callback):
@@ -124,9 +124,7 @@ def _end_processes(trainer: L.Trainer) -> None:
     kill = getattr(signal, "SIGKILL", signal.SIGTERM)
     if trainer.strategy.launcher is not None:
         trainer.strategy.launcher.kill(kill)  # the other processes may wait for this one
-    for worker in multiprocessing.active_children():  # of loaders that Lightning did not shut down
-        if worker.daemon:
-            worker.kill()
+    end_workers()  # of loaders that Lightning did not shut down
 
 
 def _trains(trainer: L.Trainer) -> bool:

@@ -1,5 +1,9 @@
 """Short trainings of a tiny model that end at a chosen place, and what they logged: for tests of exact resumption."""
 
+import ctypes
+import os
+import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -39,6 +43,9 @@ PLACES = (
 """Hooks of callbacks, and two places between them."""
 
 
+STEPS = {"gradient_clip_val": 0.3, "accumulate_grad_batches": 2}
+
+
 class Stopper(L.Callback):
     """Does something at the given visit of a place, the first of which is 0."""
 
@@ -61,6 +68,33 @@ class Stopper(L.Callback):
         self.left -= 1
         if self.left == -1:
             self.act()
+
+
+class Tell(L.Callback):
+    """Of a run in another process: makes a file at the first visit of a hook, and then does what is wanted."""
+
+    def __init__(self, place: str, file: str, act: str = "wait", rank: int = 0) -> None:
+        """Takes the hook, the file, and one of wait (a while), raise, stick (for ever, in C) and vanish (SIGKILL)."""
+        self.place, self.file, self.act, self.rank = place, Path(file), act, rank
+
+    def __getattribute__(self, name: str) -> Any:
+        own = object.__getattribute__(self, "__dict__")
+        if name == own.get("place"):
+            return lambda trainer, *_, **__: self.come_by(trainer)
+        return object.__getattribute__(self, name)
+
+    def come_by(self, trainer: L.Trainer) -> None:
+        if self.file.exists() or trainer.global_rank != self.rank:
+            return
+        self.file.write_text(str(os.getpid()))
+        if self.act == "raise":
+            raise RuntimeError("raised by a callback")
+        if self.act == "stick":
+            ctypes.CDLL(None).sleep(120)
+            ctypes.CDLL(None).sleep(120)
+        if self.act == "vanish":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.5)
 
 
 @dataclass
@@ -96,7 +130,7 @@ class Notes(L.Callback):
 def module(decoder: Path, **lora: Any) -> OctaviusModule:
     """The same at each call: dropout, and a gate with noise."""
     torch.manual_seed(0)
-    experts = LoRAMoE(3, rank=2, alpha=4.0, top_k=2, **{"dropout": 0.1, **lora})
+    experts = LoRAMoE(3, rank=2, alpha=4.0, top_k=2, **{"dropout": 0.1, "jitter": 0.1, **lora})
     made = OctaviusModule(Decoder(str(decoder)), {"image": PrecomputedFeatures(3, 8)}, experts, lr=0.01)
     for name, parameter in made.named_parameters():
         if name.endswith("lora_B"):
@@ -133,10 +167,9 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        num_sanity_val_steps=0,
         log_every_n_steps=1,
         limit_val_batches=None if evaluate else 0,
-        **{"max_epochs": 2, "gradient_clip_val": 0.3, "accumulate_grad_batches": 2, **options},
+        **{"max_epochs": 2, "num_sanity_val_steps": 0, **STEPS, **options},
     )
     stopping.listen(trainer)
     made = module(decoder, **(lora or {}))
