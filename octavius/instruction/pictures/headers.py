@@ -65,9 +65,7 @@ def split_jpeg(data: bytes) -> tuple[bytes, bytes]:
         marker = data[place + 1]
         if marker in (0xDA, 0xD9):  # the pixels, or the end
             break
-        if (
-            marker not in KEPT and marker != 0xE1
-        ):  # what is in it may be other markers: none of that reaches Pillow
+        if marker not in KEPT and marker not in METADATA:  # without content, and left out
             place += 1
             continue
         end = place + 2 + max(int.from_bytes(data[place + 2 : place + 4], "big"), 2)
