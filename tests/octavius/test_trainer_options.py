@@ -50,7 +50,6 @@ def fit(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str
         ({"devices": 0, "accelerator": "cpu"}, "devices should be a number of processes"),
         ({"devices": [0, 1], "accelerator": "cpu"}, "devices should be a number of processes"),
     ],
-    ids=str,
 )
 def test_what_lightning_does_not_refuse_in_words(
     options: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
