@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -48,7 +49,7 @@ def fit_gate(
             owners.append(source)
 
     def pool(texts: Sequence[str]) -> Tensor:
-        device, width = decoder.lm.get_input_embeddings().weight.device, decoder.width
+        device, width = cast(Tensor, decoder.lm.get_input_embeddings().weight).device, decoder.width
         means = [torch.zeros(0, width)]
         for start in range(0, len(texts), at_once):
             ids = [

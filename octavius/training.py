@@ -259,7 +259,9 @@ class OctaviusModule(L.LightningModule):
         factor = 1.0 if gate is None else gate.lr_factor
         of_gate = {*gate.parameters()} if gate is not None and factor != 1.0 else set()
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        groups = [{"params": [parameter for parameter in trained if parameter not in of_gate]}]
+        groups: list[dict[str, Any]] = [
+            {"params": [parameter for parameter in trained if parameter not in of_gate]}
+        ]
         if of_gate:
             groups += [{"params": [part for part in trained if part in of_gate], "lr": self.lr * factor}]
         optimizer = torch.optim.AdamW(groups, self.lr, self.betas, weight_decay=self.weight_decay)

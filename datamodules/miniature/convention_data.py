@@ -32,7 +32,7 @@ class Scenes(Sequence[Sample]):
         told: Told,
         wording: Wording,
         part: str,
-        count: int,
+        size: int,
         pictures: Sequence[Sample] = (),
     ) -> None:
         """Keeps what the samples are made of.
@@ -43,19 +43,19 @@ class Scenes(Sequence[Sample]):
             told: how questions tell it.
             wording: of the questions.
             part: `train`, `validate` or `test`, which share no scene.
-            count: number of samples.
+            size: number of samples.
             pictures: samples of drawn classes to re-word; none makes symbolic scenes.
         """
         self.convention, self.words, self.told, self.wording = convention, words, told, wording
-        self.part, self.count, self.pictures = part, count, pictures
+        self.part, self.size, self.pictures = part, size, pictures
 
     def __len__(self) -> int:
         """Number of samples."""
-        return self.count
+        return self.size
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
         """The sample of an index."""
-        if not 0 <= index < self.count:
+        if not 0 <= index < self.size:
             raise IndexError(index)
         place = f"conventions/{self.part}/{self.convention}"
         if self.pictures:

@@ -8,7 +8,6 @@ cannot show whether routing helps; these do.
 """
 
 import random
-from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -99,9 +98,9 @@ def blind_ceiling(words: Sequence[Sequence[str]], weights: Sequence[float] | Non
     shares = np.array(weights or [1.0] * len(words)) / sum(weights or [1.0] * len(words))
     best = []
     for said in zip(*words, strict=True):
-        share: Counter[str] = Counter()
+        share: dict[str, float] = {}
         for word, own in zip(said, shares, strict=True):
-            share[word] += float(own)
+            share[word] = share.get(word, 0.0) + float(own)
         best.append(max(share.values()))
     return float(np.mean(best))
 

@@ -142,9 +142,10 @@ def _begin_next_epoch(trainer: L.Trainer) -> None:
     Where `max_steps` is set, Lightning takes that for an unfinished epoch, ends it a second time, and leaves out one.
     """
     loop = trainer.fit_loop
-    if loop.restarting and loop.epoch_progress.current.ready == loop.epoch_progress.current.processed:
-        for count in (loop.epoch_progress.total, loop.epoch_progress.current):
-            count.completed = count.processed  # type: ignore[attr-defined]
+    progress: Any = loop.epoch_progress
+    if loop.restarting and progress.current.ready == progress.current.processed:
+        for count in (progress.total, progress.current):
+            count.completed = count.processed
         for part in (loop, loop.epoch_loop, loop.epoch_loop.automatic_optimization, loop.epoch_loop.val_loop):
             part._restarting = False
             part.reset_restart_stage()

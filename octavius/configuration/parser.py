@@ -13,7 +13,7 @@ from octavius.configuration.text import parse_config, read_text
 from octavius.configuration.trust import only_listed
 
 
-class Parser(ArgumentParser):  # type: ignore[misc]
+class Parser(ArgumentParser):
     """Reads configurations from regular files in strict YAML; one that is not trusted under limits.
 
     Args:
@@ -31,8 +31,9 @@ class Parser(ArgumentParser):  # type: ignore[misc]
 
     def parse_string(self, content: str, path: Any = "", *args: Any, **options: Any) -> Namespace:
         """Parses the text of a configuration."""
-        limited = self.untrusted is not None and content == self.untrusted.text
-        source = self.untrusted.source if limited else str(path) or "the configuration"
+        untrusted = self.untrusted
+        limited = untrusted is not None and content == untrusted.text
+        source = untrusted.source if untrusted is not None and limited else str(path) or "the configuration"
         try:
             said = parse_config(content, source)
             if "config" in said:
@@ -43,5 +44,5 @@ class Parser(ArgumentParser):  # type: ignore[misc]
             raise ArgumentError(None, str(error)) from None
 
 
-class LightningParser(Parser, LightningArgumentParser):  # type: ignore[misc]
+class LightningParser(Parser, LightningArgumentParser):
     """The same for commands that build a trainer."""

@@ -107,7 +107,8 @@ def _written(backend: Any, one: Rendering) -> str:
     """The text of one dialogue; without a train of thought, where the template knows how to leave that out."""
     # A template asks for the time by `strftime_now`, which cannot be given to transformers from outside; this process
     # renders nothing else.
-    chat_template_utils.datetime = SimpleNamespace(now=lambda: one.moment)  # type: ignore[attr-defined]
+    utilities: Any = chat_template_utils
+    utilities.datetime = SimpleNamespace(now=lambda: one.moment)
     return str(
         backend.apply_chat_template(
             one.messages, tokenize=False, add_generation_prompt=one.generate, enable_thinking=False

@@ -1,5 +1,7 @@
 """The page of figures of the interference lab."""
 
+from typing import Any, cast
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -37,7 +39,8 @@ def _cosines(axes: Axes, table: pd.DataFrame) -> None:
     means = table.groupby(["task", "other"], sort=False)["cosine"].mean()
     tasks = list(dict.fromkeys([*table["task"], *table["other"]]))
     grid = np.full((len(tasks), len(tasks)), np.nan)
-    for (one, other), cosine in means.items():  # type: ignore[misc]
+    for pair, cosine in means.items():
+        one, other = cast(tuple[str, str], pair)
         grid[tasks.index(one), tasks.index(other)] = grid[tasks.index(other), tasks.index(one)] = cosine
     bound = max(0.05, float(np.nanmax(np.abs(grid)))) if np.isfinite(grid).any() else 1.0
     _heat(axes, grid, tasks, tasks, "RdBu", (-bound, bound))
@@ -101,7 +104,8 @@ def _losses(axes: Axes, table: pd.DataFrame) -> None:
 def _similarity(axes: Axes, table: pd.DataFrame) -> None:
     count = int(table["other"].max()) + 1
     grid = np.full((count, count), np.nan)
-    for (one, other), cosine in table.groupby(["expert", "other"])["cosine"].mean().items():  # type: ignore[misc]
+    for pair, cosine in table.groupby(["expert", "other"])["cosine"].mean().items():
+        one, other = cast(tuple[int, int], pair)
         grid[one, other] = grid[other, one] = cosine
     labels = [str(expert) for expert in range(count)]
     _heat(axes, grid, labels, labels, "RdBu", (-1, 1))
@@ -119,7 +123,9 @@ def _heat(
     """A heat map with its values written on it."""
     axes.imshow(grid, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
     axes.set_yticks(range(len(rows)), [_short(name) for name in rows], fontsize=8, parse_math=False)
-    turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if max(map(len, columns)) > 3 else {}
+    turned: dict[str, Any] = (
+        {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if max(map(len, columns)) > 3 else {}
+    )
     axes.set_xticks(
         range(len(columns)), [_short(name) for name in columns], fontsize=8, parse_math=False, **turned
     )

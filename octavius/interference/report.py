@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from octavius.display import csv_cell
 from octavius.files import replacing
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.sample import Sample
-from octavius.interference.experts import losses_with, only, similarity, weights_of, without
+from octavius.interference.experts import Change, losses_with, only, similarity, weights_of, without
 from octavius.interference.gradients import cosines, gradients_of
 from octavius.interference.picture import draw
 from octavius.lora_moe.gates.base import Gate
@@ -184,9 +184,9 @@ def expert_table(module: OctaviusModule, batches: Mapping[str, Sequence[Batch]],
     """Mean answer loss of each task: as routed, without each expert, with each expert alone; empty by depth."""
     if gate.by_depth:
         return pd.DataFrame()
-    changes = {"routed": None}
-    changes |= {f"without_{expert}": without(expert) for expert in range(gate.counts[0])}  # type: ignore[dict-item]
-    changes |= {f"only_{expert}": only(expert) for expert in range(gate.counts[0])}  # type: ignore[dict-item]
+    changes: dict[str, Change | None] = {"routed": None}
+    changes |= {f"without_{expert}": without(expert) for expert in range(gate.counts[0])}
+    changes |= {f"only_{expert}": only(expert) for expert in range(gate.counts[0])}
     return pd.DataFrame(
         {
             name: {
@@ -217,7 +217,8 @@ def summary(lab: Lab) -> str:
     pairs = lab.gradients.groupby(["task", "other"])["cosine"].mean().dropna()
     lines = []
     if not pairs.empty:
-        share, worst = (lab.gradients["cosine"].dropna() < 0).mean(), pairs.idxmin()
+        share = (lab.gradients["cosine"].dropna() < 0).mean()
+        worst = cast(tuple[str, str], pairs.idxmin())
         lines.append(f"gradients against each other: {share:.0%} of the pairs of tasks over all layers")
         lines.append(f"most against each other: {worst[0]} and {worst[1]}, mean cosine {pairs.min():.3f}")
     if not lab.routing.empty:

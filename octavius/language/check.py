@@ -262,7 +262,7 @@ def _can_pack(
     try:
         attend_by(lm, PACKED)
         with recorded_windows() as windows:
-            options = packed_options(segments, torch.ones_like(ids))
+            options: dict[str, Any] = packed_options(segments, torch.ones_like(ids))
             logits, _ = logits_at(lm, embed(lm, ids), wanted, use_cache=False, **options)
         found = log_likelihoods(logits, ids[:, 1:][wanted[:, :-1]])
     except Exception as error:

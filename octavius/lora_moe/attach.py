@@ -186,13 +186,13 @@ def _instance(
     experts: int | Sequence[int],
     width: int,
     modalities: int,
-    top_k: int | None = None,
+    dense: bool = False,
 ) -> Gate:
-    """The gate of the paper or one of its kind, dense with `top_k` None."""
+    """The gate of the paper or one of its kind; a dense one keeps all experts."""
     return kind(
         width,
         experts,
-        top_k,
+        None if dense else settings.top_k,
         universal=settings.universal,
         temperature=settings.temperature,
         jitter=settings.jitter,
@@ -236,9 +236,9 @@ def _token_gate(settings: LoRAMoE, width: int, experts: int) -> TokenGate:
 
 
 GATES: dict[str, Callable[[LoRAMoE, int | Sequence[int], int, int], Gate]] = {
-    "source": lambda settings, *sizes: _instance(SourceGate, settings, *sizes, settings.top_k),
-    "instance": lambda settings, *sizes: _instance(InstanceGate, settings, *sizes, settings.top_k),
-    "dense": lambda settings, *sizes: _instance(InstanceGate, settings, *sizes),
+    "source": partial(_instance, SourceGate),
+    "instance": partial(_instance, InstanceGate),
+    "dense": partial(_instance, InstanceGate, dense=True),
     "individual": lambda settings, experts, *_: _individual(settings, experts),
     "cluster": lambda settings, experts, width, _: _cluster(settings, experts, width),
     "published": lambda settings, experts, width, _: PublishedGate(width, experts, settings.top_k),

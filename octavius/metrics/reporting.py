@@ -57,7 +57,7 @@ def replayed(metric: Metric, predictions: Sequence[Any], golds: Sequence[Any]) -
             fresh = metric.clone()
             fresh.reset()
             fresh.distributed_available_fn = _alone
-            drawn = np.repeat(np.arange(len(counts)), counts)
+            drawn = np.repeat(np.arange(len(counts)), counts).tolist()
             fresh.update([predictions[index] for index in drawn], [golds[index] for index in drawn])
             found = fresh.compute()
             # As `MetricCollection` names what is no dictionary.

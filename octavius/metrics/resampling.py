@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torchmetrics import Metric
 
-from octavius.metrics.reporting import replayed
+from octavius.metrics.reporting import Weigh, replayed
 
 LEVEL = 0.95
 AT_ONCE = 100
@@ -40,8 +40,10 @@ def intervals(
     if len(numbers) < 2:
         return {}
     places = np.array([numbers[unit] for unit in units])
-    quick = [metric.weighted(predictions, golds) for metric in metrics if hasattr(metric, "weighted")]
-    slow = [replayed(metric, predictions, golds) for metric in metrics if not hasattr(metric, "weighted")]
+    ways: list[Any] = [getattr(metric, "weighted", None) for metric in metrics]
+    quick: list[Weigh] = [weighted(predictions, golds) for weighted in ways if weighted is not None]
+    silent = [metric for metric, weighted in zip(metrics, ways, strict=True) if weighted is None]
+    slow = [replayed(metric, predictions, golds) for metric in silent]
     generator = np.random.default_rng(seed)
     values: dict[str, list[np.ndarray]] = {}
     for start in range(0, draws, AT_ONCE):
