@@ -9,11 +9,12 @@ import lightning as L
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from yaml import YAMLError
 
 from octavius.checkpointing.configuration import Configuration
 from octavius.configuration.parser import Parser
 from octavius.configuration.rules import merging_rules
-from octavius.configuration.text import parse_config
+from octavius.configuration.text import check, parse_config, read_text
 from octavius.configuration.trust import only_listed
 from octavius.folders import check_folder
 from octavius.lora_moe.merge import layers_of
@@ -105,7 +106,10 @@ def load_export(folder: Path, trust: bool = False) -> OctaviusModule:
     check_folder(folder)
     model = manifest["model"]
     if manifest["format"] == "hf":
-        model["init_args"]["decoder"]["init_args"]["name"] = str(folder)
+        try:
+            model["init_args"]["decoder"]["init_args"]["name"] = str(folder)
+        except (KeyError, TypeError):
+            raise ValueError(f"{folder / MANIFEST} names no decoder; export again") from None
     elif manifest["format"] == "experts":
         raise ValueError(
             f"{folder} holds the experts one by one, between which nothing chooses; take the checkpoint, or an "
@@ -136,10 +140,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "`octavius export` wrote to its end"
         )
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        text = read_text(path)
+        check(text)  # of keys that stand twice and of nesting, which JSON's own reader does not mind
+        manifest: dict[str, Any] = json.loads(text)
         if missing := {"format", "base", "model", "frozen_fingerprint"} - set(manifest):
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-    except (ValueError, TypeError) as error:
+        if not isinstance(manifest["model"], dict):
+            raise ValueError("its model is no mapping")
+    except (ValueError, TypeError, YAMLError) as error:
         raise ValueError(f"{path} cannot be read: {error}; export again") from None
     return manifest
 

@@ -1,13 +1,17 @@
 """Words of `octavius compare`, or a file of them, come in; the arms, seeds and differences to be made go out."""
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from octavius.configuration.text import read_config
+from octavius.limits import Range
 from octavius.presets import find_config
+
+SEEDS, JOBS = Range(1, 1000, whole=True), Range(1, 256, whole=True)
 
 KEYS = ("config", "arms", "seeds", "baseline", "differences", "out", "options")
 """What a file of `--plan` may say; all but `differences` and `options` are options of the command too."""
@@ -67,9 +71,11 @@ def read_plan(words: Sequence[str]) -> Comparison:
         raise ValueError(f"--seeds {seeds}: a comparison needs at least one seed, and two to have a spread")
     if (jobs := asked.get("jobs", 1)) < 1:
         raise ValueError(f"--jobs {jobs}: one run at least has to go on at a time")
+    SEEDS.check(seeds=seeds)
+    JOBS.check(jobs=jobs)
     baseline = asked.get("baseline", next(iter(arms)) if given.plan else Path(given.arms[0]).stem)
     pairs = None if given.baseline else asked.get("differences")
-    own = [word for key, value in asked.get("options", {}).items() for word in (f"--{key}", str(value))]
+    own = [word for key, value in asked.get("options", {}).items() for word in (f"--{key}", _written(value))]
     return Comparison(
         arms,
         seeds,
@@ -80,6 +86,11 @@ def read_plan(words: Sequence[str]) -> Comparison:
         Path(given.plan).stem if given.plan else "compare",
         given.print_commands,
     )
+
+
+def _written(value: Any) -> str:
+    """A value as it stands on a command line; JSON is YAML, `None` is not."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -129,17 +140,35 @@ def _read_file(name: str) -> dict[str, Any]:
             f"{path} says {unknown[0]!r}, which a comparison does not know; it knows {', '.join(KEYS)}"
         )
     arms = content.get("arms")
-    if not isinstance(arms, dict) or not all(isinstance(own, list) for own in arms.values()):
+    if not isinstance(arms, dict) or not arms or not all(_are_texts(own) for own in arms.values()):
         raise ValueError(
             f"{path} should name its arms, each with the configurations of its runs: "
             "`arms: {one_lora: [2d.yaml, ablations/one_lora.yaml], ...}`"
         )
+    for key, wanted, right in (
+        ("config", "a list of configurations", _are_texts),
+        ("differences", "pairs of arms, such as [[routed, one_lora]]", _are_pairs),
+        ("options", "options of fit with their values", lambda value: isinstance(value, dict)),
+        ("baseline", "the name of an arm", lambda value: isinstance(value, str)),
+        ("out", "a folder", lambda value: isinstance(value, str)),
+        ("seeds", "a whole number", lambda value: type(value) is int),
+    ):
+        if key in content and not right(content[key]):
+            raise ValueError(f"{path}: {key} should be {wanted}, found {content[key]!r:.60}")
     for arm in (arm for pair in content.get("differences", []) for arm in pair):
         if arm not in arms:
             raise ValueError(
                 f"{path} has no arm {arm!r} to make a difference of; its arms are {', '.join(arms)}"
             )
     return content
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _are_pairs(value: Any) -> bool:
+    return isinstance(value, list) and all(_are_texts(pair) and len(pair) == 2 for pair in value)
 
 
 def _chosen(arms: Mapping[str, Sequence[str]], names: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
@@ -153,8 +182,10 @@ def _chosen(arms: Mapping[str, Sequence[str]], names: Sequence[str] | None) -> d
 def _check(arms: Mapping[str, Sequence[str]]) -> None:
     """Refuses arms that cannot be folders or have no configuration, and configurations that are not there."""
     for name, files in arms.items():
-        if not files or "/" in name:
-            raise ValueError(f"the arm {name!r} needs a name without / and at least one configuration")
+        if not files or "/" in name or name in ("", ".", ".."):
+            raise ValueError(
+                f"the arm {name!r} needs a name that can be a folder, and at least one configuration"
+            )
         for file in files:
             find_config(file)
 

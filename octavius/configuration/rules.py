@@ -19,13 +19,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from jsonargparse import _actions, _loaders_dumpers, _typehints, set_parsing_settings
+from jsonargparse import _actions, _loaders_dumpers, _typehints, _util, set_parsing_settings
 
 from octavius.configuration.text import load
 from octavius.errors import imported
 
 LARGEST = 2**63
-_adapt, _parse_value = _typehints.adapt_typehints, _typehints.parse_value_or_config
+_adapt: Any = _typehints.adapt_typehints
+_parse_value: Any = _util.parse_value_or_config
 
 
 @contextmanager

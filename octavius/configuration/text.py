@@ -60,7 +60,7 @@ def check(text: str) -> None:
     around: list[_Collection] = []
     sizes: dict[str, int] = {}  # of anchored nodes, with aliases expanded
     for event in yaml.parse(text, Loader=LOADER):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.NodeEvent):
             size = _size(event, around, sizes, line)
             if around:
@@ -85,8 +85,8 @@ def _size(event: yaml.NodeEvent, around: list[_Collection], sizes: dict[str, int
     if isinstance(event, yaml.AliasEvent):
         if any(one.anchor == event.anchor for one in around):
             raise ValueError(f"line {line}: the alias *{event.anchor} is part of what it stands for")
-        return sizes.get(event.anchor, 1)
-    tag = event.tag
+        return sizes.get(event.anchor or "", 1)
+    tag = getattr(event, "tag", None)
     if tag not in (None, "!", "tag:yaml.org,2002:str"):
         raise ValueError(
             f"line {line}: the tag {tag} means nothing in a configuration; leave it out, or quote the text"

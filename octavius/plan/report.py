@@ -8,6 +8,7 @@ from itertools import islice
 from jsonargparse import Namespace
 
 from octavius.encoders.base import Encoder
+from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE
 from octavius.model import Octavius
 from octavius.plan.memory import GIB, Plan, parts, plan_memory, remedies, size
 from octavius.plan.outline import Setup, outline, setup_of
@@ -88,6 +89,10 @@ def report(config: Namespace, options: argparse.Namespace) -> str:
     Raises:
         ValueError: the configuration trains something else, or the options contradict it.
     """
+    COUNT.check(gpus=options.gpus, longest=options.longest, samples=options.samples)
+    COUNT.check(text_tokens=options.text_tokens)
+    POSITIVE.check(memory=options.memory)
+    NOT_NEGATIVE.check(reserve=options.reserve)
     setup = setup_of(config)
     if not 0 < options.utilisation <= 1:
         raise ValueError(f"--utilisation is a share in 0..1 (0 excluded), found {options.utilisation:g}")

@@ -1,5 +1,6 @@
 """Configurations that came with a checkpoint; none makes this process import or call what it names."""
 
+import json
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -16,6 +17,7 @@ from octavius.cli import LightningParser, main
 from octavius.configuration.rules import merging_rules
 from octavius.configuration.trust import LISTED, first_address, names
 from octavius.encoders.base import Encoder
+from octavius.loading import load
 from octavius.words import resolve
 from tests.tiny import ROOT, refused, settings, write_models
 
@@ -197,3 +199,33 @@ def test_a_class_of_the_users_own_trains_and_goes_on_with_trust(
     assert not (foreign / "imported").exists()
     main(["test", "--ckpt", "last.ckpt", "--trust"])
     main(["predict", *question, "--trust", "--max_new_tokens", "2"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 100_000, "nested deeper"),
+        ('{"format": "hf", "format": "peft"}', "there twice"),
+        ("[1]", "lacks"),
+        ("3", "cannot be read"),
+        ('{"format": "hf", "base": 1, "model": [], "frozen_fingerprint": 1}', "no mapping"),
+        ('{"format": "hf", "base": 1, "model": {}, "frozen_fingerprint": 1}', "names no decoder"),
+        (
+            '{"format": "hf", "base": 1, "model": {"init_args": 3}, "frozen_fingerprint": 1}',
+            "names no decoder",
+        ),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_manifest_that_says_nothing_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        load(tmp_path)
+
+
+def test_a_manifest_that_came_from_elsewhere_imports_nothing(foreign: Path) -> None:
+    manifest = {"format": "peft", "base": "x", "model": SPEC, "frozen_fingerprint": "0"}
+    (foreign / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=f"names {OWN}, and came with a checkpoint"):
+        load(foreign)
+    assert not Path("imported").exists()
