@@ -30,6 +30,7 @@ from octavius.files import write_text
 from octavius.instruction.batch import Processor
 from octavius.instruction.media import Loader
 from octavius.instruction.sample import Media, References, Sample
+from octavius.processes import serve
 
 TOLD = 10
 """Problems of a kind that are shown; a file of all of them can be asked for."""
@@ -240,7 +241,11 @@ def once(tasks: Sequence[Task]) -> list[Task]:
 def look(tasks: Sequence[Task], processor: Processor | None, jobs: int) -> list[Problem]:
     """Looks at all tasks in several processes, with a bar; after Ctrl-C gives what was found so far."""
     loader: DataLoader[Any] = DataLoader(
-        Looks(tasks, processor), CHUNK, num_workers=jobs if jobs > 1 else 0, collate_fn=_flat
+        Looks(tasks, processor),
+        CHUNK,
+        num_workers=jobs if jobs > 1 else 0,
+        collate_fn=_flat,
+        worker_init_fn=serve,
     )
     problems: list[Problem] = []
     try:

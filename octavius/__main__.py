@@ -3,7 +3,7 @@
 import sys
 import warnings
 
-from octavius.interrupts import INTERRUPTS
+from octavius.interrupts import INTERRUPTS, STATUS
 from octavius.processes import end_with_starter
 
 # Importing what the command line needs takes seconds, in which a signal must end the process as well.
@@ -29,7 +29,8 @@ def main() -> None:
     if status is not None and not isinstance(status, int):
         print(status, file=sys.stderr)
         status = 1
-    INTERRUPTS.leave(int(status or 0))
+    # Whatever a signal led to, such as an error of code that it cut off, or a report of what was done until then.
+    INTERRUPTS.leave(STATUS if INTERRUPTS.asked else int(status or 0))
 
 
 if __name__ == "__main__":
