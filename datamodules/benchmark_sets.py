@@ -73,9 +73,17 @@ class BenchmarkSets(InstructionDataModule):
             )
         self._training = configured
         self.configured = configured if OWN in wanted else None
+        images = getattr(configured, "images", configured)
         rest = ", ".join(name for name in wanted if name != OWN)
         self.files = (
-            _Files(str(root), test=sources(rest), bad=getattr(configured, "bad", "error")) if rest else None
+            _Files(
+                str(root),
+                test=sources(rest),
+                bad=getattr(configured, "bad", "error"),
+                box_decimals=getattr(images, "box_decimals", Sample.decimals),
+            )
+            if rest
+            else None
         )
         self.done: Collection[tuple[str, str]] = frozenset()
         self._sets: list[EvalSet] | None = None

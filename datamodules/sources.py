@@ -3,7 +3,7 @@
 import random
 from abc import abstractmethod
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -60,6 +60,9 @@ class Source:
         return self.name or self.benchmark
 
 
+MOST_DECIMALS = 6
+
+
 class SourceInstructions(InstructionDataModule):
     """Instruction data of files: benchmarks mixed by weight for training, set after set for evaluation.
 
@@ -86,6 +89,7 @@ class SourceInstructions(InstructionDataModule):
         seed: int = 0,
         processor: Processor | None = None,
         batching: Batching = "padded",
+        box_decimals: int = 2,
     ) -> None:
         """Names the data; no file is touched.
 
@@ -106,6 +110,8 @@ class SourceInstructions(InstructionDataModule):
             processor: prepares samples for the model; the command line takes it from the model.
             batching: `padded` gives each training instance a row, `grouped` puts those of like length together,
                 `packed` puts all of a step into one row.
+            box_decimals: with how many the answers say the numbers of boxes, 1 to 6. Two are 1 % of a picture, or a
+                centimetre. Right answers to COCO reach an AP of .77 with two, of .99 with three.
 
         Raises:
             ValueError: two sources of an evaluation would share a name in the tables.
@@ -113,7 +119,12 @@ class SourceInstructions(InstructionDataModule):
         super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor, batching)
         self.root = Path(root).expanduser()
         self.train, self.validate, self.test = train or [], validate or [], test or []
-        self.miniature, self.bad = miniature, bad
+        self.miniature, self.bad, self.box_decimals = miniature, bad, box_decimals
+        if not 1 <= box_decimals <= MOST_DECIMALS:
+            raise ValueError(
+                f"{self.option}.box_decimals should be 1 to {MOST_DECIMALS}, found {box_decimals}; each more makes "
+                "the answers longer"
+            )
         self._read: dict[Source, list[Sample]] = {}
         for stage, sources in (("validate", self.validate), ("test", self.test)):
             repeated = [name for name, count in Counter(item.title for item in sources).items() if count > 1]
@@ -163,6 +174,8 @@ class SourceInstructions(InstructionDataModule):
                     range(len(samples)), source.limit
                 )
                 samples = [samples[place] for place in sorted(kept)]
+            if self.box_decimals != Sample.decimals:
+                samples = [replace(sample, decimals=self.box_decimals) for sample in samples]
             self._read[source] = samples
         return self._read[source]
 

@@ -1,7 +1,7 @@
 """A gold comes in, plain JSON of all that scoring needs of it goes out, and the same gold again from that JSON."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from octavius.instruction.sample import (
     Boxes,
@@ -14,6 +14,11 @@ from octavius.instruction.sample import (
     LabelledBox,
     References,
 )
+
+T = TypeVar("T")
+
+LARGEST = 1e9
+"""No coordinate is larger."""
 
 
 def to_json(gold: Gold) -> dict[str, Any]:
@@ -52,21 +57,19 @@ def from_json(record: Mapping[str, Any]) -> Gold:
     """
     try:
         if "options" in record:
-            return Choice(tuple(record["options"]), int(record["answer"]))
+            return Choice(_texts(record["options"]), _kind(record["answer"], int))
         if "names" in record:
-            return ClassName(str(record["name"]), tuple(record["names"]))
+            return ClassName(_kind(record["name"], str), _texts(record["names"]))
         if "texts" in record:
-            return References(tuple(record["texts"]), str(record.get("scene", "")))
+            return References(_texts(record["texts"]), str(record.get("scene", "")))
         if "boxes" in record:
-            rows = [
-                (str(row["label"]), _four(row["box"]), bool(row.get("ignored"))) for row in record["boxes"]
-            ]
-            return Boxes(tuple(LabelledBox(label, box, ignored=out) for label, box, out in rows))
+            return Boxes(tuple(_labelled(_kind(row, dict)) for row in _kind(record["boxes"], list)))
         if "described" in record:
-            items = [DescribedObject(_six(row["box"]), tuple(row["texts"])) for row in record["described"]]
+            rows = [_kind(row, dict) for row in _kind(record["described"], list)]
+            items = tuple(DescribedObject(_six(row["box"]), _texts(row["texts"])) for row in rows)
             if "found" in record:
-                return FoundObject(str(record["scene"]), _six(record["found"]), tuple(items))
-            return DescribedObjects(tuple(items))
+                return FoundObject(_kind(record["scene"], str), _six(record["found"]), items)
+            return DescribedObjects(items)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the gold {str(record)[:100]} is not whole: {error!r}") from None
     raise ValueError(
@@ -74,11 +77,34 @@ def from_json(record: Mapping[str, Any]) -> Gold:
     )
 
 
-def _four(numbers: list[float]) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = map(float, numbers)
+def _kind(value: Any, kind: type[T]) -> T:
+    """A value that is of a kind; true and false are no numbers."""
+    if type(value) is not kind:
+        raise ValueError(f"expected a {kind.__name__}, found {str(value)[:60]!r}")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(_kind(text, str) for text in _kind(value, list))
+
+
+def _labelled(row: dict[str, Any]) -> LabelledBox:
+    ignored = _kind(row.get("ignored", False), bool)
+    return LabelledBox(_kind(row["label"], str), _four(row["box"]), ignored=ignored)
+
+
+def _four(numbers: Any) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = _numbers(numbers)
     return x1, y1, x2, y2
 
 
-def _six(numbers: list[float]) -> tuple[float, float, float, float, float, float]:
-    x, y, z, dx, dy, dz = map(float, numbers)
+def _six(numbers: Any) -> tuple[float, float, float, float, float, float]:
+    x, y, z, dx, dy, dz = _numbers(numbers)
     return x, y, z, dx, dy, dz
+
+
+def _numbers(values: Any) -> list[float]:
+    for value in _kind(values, list):
+        if type(value) not in (int, float) or not -LARGEST < value < LARGEST:
+            raise ValueError(f"expected a number, found {str(value)[:60]!r}")
+    return [float(value) for value in values]

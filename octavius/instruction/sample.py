@@ -196,6 +196,7 @@ class Sample:
         history: earlier (question, answer) turns of a conversation, oldest first.
         group: a finer name within the benchmark (a question's topic), for tables; empty when there is none.
         protocol: how its answer is scored, a key of `octavius.metrics.PROTOCOLS`; evaluation sets choose it.
+        decimals: with how many an answer says the numbers of a box.
     """
 
     id: str
@@ -207,3 +208,4 @@ class Sample:
     history: tuple[tuple[str, str], ...] = ()
     group: str = ""
     protocol: str = "standard"
+    decimals: int = 2

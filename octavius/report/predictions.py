@@ -1,6 +1,7 @@
 """Files of predictions, a line of JSON a sample, come in; answers that can be scored go out, without any model."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from octavius.files import replacing
 from octavius.instruction.golds import from_json
 from octavius.instruction.sample import Media, Sample
 from octavius.tasks import TASKS
+
+MOST_DECIMALS = 6
 
 
 def read_predictions(path: Path, cut: bool = False) -> list[Answered]:
@@ -32,7 +35,7 @@ def read_predictions(path: Path, cut: bool = False) -> list[Answered]:
             raise ValueError(
                 f"{path}, line {number}: it is not JSON ({error.msg}); a prediction is one line"
             ) from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             said = f"the key {error} is missing" if isinstance(error, KeyError) else error
             raise ValueError(f"{path}, line {number}: {said}") from None
     if not found and not cut:
@@ -67,7 +70,9 @@ def _answered(record: Any, place: int) -> Answered:
         from_json(record["gold"]),
         group=str(record.get("group", "")),
         protocol=str(record.get("protocol", "standard")),
+        decimals=_decimals(record.get("decimals", Sample.decimals)),
     )
+    TASKS[task].check_protocol(sample.protocol)
     if record.get("left_out"):
         return Answered(sample, "", "", None, None, place, left_out=str(record["left_out"]))
     TASKS[task].value(sample)
@@ -76,11 +81,25 @@ def _answered(record: Any, place: int) -> Answered:
         raise ValueError(
             f"{len(likelihoods)} likelihoods for {len(TASKS[task].candidates(sample))} candidate answers"
         )
-    gate = tuple(record["gate"]) if record.get("gate") else None
+    gate = tuple(map(float, record["gate"])) if record.get("gate") else None
     scores = tuple(map(float, record.get("scores", ())))
-    text = "" if record["prediction"] is None else str(record["prediction"])
+    if not all(map(math.isfinite, (*scores, *(total for total, _ in likelihoods)))):
+        raise ValueError("scores and likelihoods should be finite numbers")
+    if any(tokens < 1 for _, tokens in likelihoods):
+        raise ValueError(
+            "each likelihood should be a log-probability and the number of its tokens, 1 or more"
+        )
+    text = "" if record["prediction"] is None else record["prediction"]
+    if not isinstance(text, str):
+        raise ValueError(f"the prediction should be a text or null, found {str(text)[:60]!r}")
     value = TASKS[task].scored(text, sample, scores)
     return Answered(sample, sample.question, text, value, gate, place, scores, likelihoods)
+
+
+def _decimals(value: Any) -> int:
+    if not isinstance(value, int) or not 1 <= value <= MOST_DECIMALS:
+        raise ValueError(f"decimals should be 1 to {MOST_DECIMALS}, found {value!r:.40}")
+    return value
 
 
 def under(items: Sequence[Answered], protocol: str) -> list[Answered]:

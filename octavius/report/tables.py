@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from octavius.callbacks.scoring.answers import Answered
-from octavius.callbacks.scoring.scores import score_set, set_intervals
+from octavius.callbacks.scoring.scores import NOTES, limits, score_set, set_intervals
 from octavius.display import csv_cell, json_text, table_cell
 from octavius.files import replacing, write_text
 from octavius.instruction.sample import References
@@ -58,7 +58,9 @@ def score_all(name: str, items: Sequence[Answered], protocol: str | None = None)
     found = []
     for one in known if protocol is None else [protocol]:
         read = under(items, one)
-        found.append(Score(name, task.name, one, len(items), score_set(read), set_intervals(read)))
+        found.append(
+            Score(name, task.name, one, len(items), score_set(read) | limits(read), set_intervals(read))
+        )
     return found
 
 
@@ -124,7 +126,9 @@ def markdown(scores: Sequence[Score]) -> str:
         for key, value in one.values.items()
     ]
     every = _grid(["set", "protocol", "samples", "metric", "score", "95 % interval"], body)
-    return "\n\n".join([*parts, *([note] if parts else []), f"## All scores\n\n{every}"]) + "\n"
+    known = {key for one in scores for key in one.values}
+    below = [text for key, text in NOTES.items() if key in known]
+    return "\n\n".join([*parts, *([note] if parts else []), f"## All scores\n\n{every}", *below]) + "\n"
 
 
 def write_tables(

@@ -34,6 +34,8 @@ class Task(ABC):
         max_answer_tokens: how far generation goes at most.
         protocols: the ways of scoring that it knows, keys of `octavius.metrics.PROTOCOLS`.
         scored_by_scene: whether the published protocol scores one answer a scene.
+        limited: metrics that the right answers themselves do not reach in full, as they say numbers rounded; what
+            they reach is given beside each as `<metric>_limit`.
     """
 
     name: ClassVar[str]
@@ -42,6 +44,7 @@ class Task(ABC):
     max_answer_tokens: ClassVar[int]
     protocols: ClassVar[tuple[str, ...]] = ("standard",)
     scored_by_scene: ClassVar[bool] = False
+    limited: ClassVar[tuple[str, ...]] = ()
 
     def question(self, sample: Sample, rng: random.Random, unseen: bool = False) -> str:
         """The sample's own question, or one drawn from the task's forms (the unseen ones when asked).

@@ -16,8 +16,8 @@ from octavius.tasks.base import Task, gold_of, whose
 # Each number can be read in one way only, so no text takes long to read.
 _NUMBER = r"\s*(-?(?:\d+(?:\.\d*)?|\.\d+))\s*"
 _BOX = re.compile(rf"\[{','.join([_NUMBER] * 6)}\]")
-_STEP = 0.01
-"""The boxes of an answer have two decimals: centimetres."""
+MOST_OBJECTS = 300
+"""Of one answer; pairing more would take long, and no scene of ScanNet has as many."""
 _FARTHEST = 10_000.0
 """Metres; a volume of much larger numbers could not be computed, and no scene has them."""
 
@@ -48,18 +48,18 @@ class DenseCaptioning3D(Task):
     def answer(self, sample: Sample, rng: random.Random) -> str:
         """All objects, each with one of its texts; `no objects` for none."""
         ordered = sorted(self.value(sample), key=lambda item: item.box[:3])
-        said = [f"{rng.choice(item.texts)} [{_written(item.box)}]" for item in ordered]
+        said = [f"{rng.choice(item.texts)} [{_written(item.box, sample.decimals)}]" for item in ordered]
         return "; ".join(said) or "no objects"
 
     def parse(self, text: str, sample: Sample) -> tuple[DescribedObject, ...]:  # noqa: ARG002
-        """Every `text [x, y, z, dx, dy, dz]`, without boxes of no size and boxes without a text."""
+        """Every `text [x, y, z, dx, dy, dz]`, without boxes of no size or without a text; the first 300."""
         found, end = [], 0
         for match in _BOX.finditer(text):
             said, end = _plain(text[end : match.start()]), match.end()
             x, y, z, dx, dy, dz = (float(number) for number in match.groups())
             if said and _fault((x, y, z, dx, dy, dz)) is None:
                 found.append(DescribedObject((x, y, z, dx, dy, dz), (said,)))
-        return tuple(found)
+        return tuple(found[:MOST_OBJECTS])
 
     def value(self, sample: Sample) -> tuple[DescribedObject, ...]:
         """The objects with their texts on one line; refuses a text or a box that no answer could say."""
@@ -98,7 +98,7 @@ def _fault(box: Box3D) -> str | None:
     return problem(box)
 
 
-def _written(box: Box3D) -> str:
-    """Centre and size as an answer says them: two decimals, and no side of no length."""
-    sides = [max(side, _STEP) for side in box[3:]]
-    return ", ".join(f"{number:.2f}" for number in (*box[:3], *sides))
+def _written(box: Box3D, decimals: int) -> str:
+    """Centre and size as an answer says them, rounded (two decimals are centimetres), and no side of no length."""
+    sides = [max(side, 10.0**-decimals) for side in box[3:]]
+    return ", ".join(f"{number:.{decimals}f}" for number in (*box[:3], *sides))

@@ -165,6 +165,7 @@ def prediction(item: Answered) -> dict[str, Any]:
         "parsed": _plain(item.value),
         "gold": to_json(sample.gold),
         "gate": item.gate and [round(weight, 4) for weight in item.gate],
+        **({"decimals": sample.decimals} if sample.decimals != Sample.decimals else {}),
         **({"left_out": item.left_out} if item.left_out else {}),
         **({"scores": [round(score, 4) for score in item.scores]} if item.scores else {}),
         **(

@@ -1,5 +1,6 @@
 """Scores of every evaluation set and group, what chance would reach, and the printed table of both."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,13 +18,23 @@ from octavius.metrics.resampling import intervals
 from octavius.tasks import TASKS
 from octavius.tasks.vqa import exact_option
 
+NOTES = {
+    "map50": (
+        "map50 takes boxes of equal score at once, map50_devkit (in the files) in their order, as VOC's devkit does"
+    ),
+    "map_coco_limit": (
+        "map_coco_limit is what the right answers reach, whose boxes are rounded (`box_decimals` of the data)"
+    ),
+}
+"""What stands below a table with these columns."""
+
 UNSHOWN = frozenset({"acc1_exact"})
 """Keys of `readings` that are logged and not in the table."""
 
 
 def score(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
-    """Metrics of every row of the table."""
-    return {name: score_set(items) for name, items in rows(answers).items()}
+    """Metrics of every row of the table, and what right answers reach of those that rounding limits."""
+    return {name: score_set(items) | limits(items) for name, items in rows(answers).items()}
 
 
 def score_set(items: Sequence[Answered]) -> dict[str, float]:
@@ -34,6 +45,19 @@ def score_set(items: Sequence[Answered]) -> dict[str, float]:
     for key, values in readings(items).items():
         scores[key] = computed(MetricCollection([Accuracy()]), values, golds)["acc1"]
     return scores
+
+
+def limits(items: Sequence[Answered]) -> dict[str, float]:
+    """What the right answers of a set reach themselves where they say numbers rounded, as `<metric>_limit`."""
+    sample = items[0].sample
+    task, found = TASKS[sample.task], dict[str, float]()
+    for metric in task.metrics(sample.protocol).values():
+        if keys := set(columns(metric) or ()) & set(task.limited):
+            texts = [task.answer(item.sample, random.Random(0)) for item in items]
+            values = [task.parse(text, item.sample) for text, item in zip(texts, items, strict=True)]
+            reached = computed(MetricCollection([metric]), values, [item.sample.gold for item in items])
+            found |= {f"{key}_limit": reached[key] for key in sorted(keys)}
+    return found
 
 
 def computed(metrics: MetricCollection, predictions: Sequence[Any], golds: Sequence[Any]) -> dict[str, float]:
@@ -155,6 +179,7 @@ def shown(items: Sequence[Answered], scores: Mapping[str, float]) -> list[str]:
             golds = [item.sample.gold for item in items]
             said = tuple(computed(MetricCollection([metric]), [item.value for item in items], golds))
         keys += said
+    keys += [f"{key}_limit" for key in TASKS[sample.task].limited]
     keys += [key for key in readings(items) if key not in UNSHOWN]
     return [key for key in keys if key in scores]
 
@@ -188,7 +213,7 @@ def _cell(score: float, chance: float | None, between: tuple[float, float] | Non
 def printed(table: pd.DataFrame) -> str:
     """A table for the screen, in parts: rows of the same metrics stand together, so that none is too wide.
 
-    Below it stands what each protocol but the standard one does.
+    Below it stands what each protocol but the standard one does, and what is to be known of some columns.
     """
     parts: dict[tuple[str, ...], list[str]] = {}
     for name, row in table.iterrows():
@@ -197,4 +222,5 @@ def printed(table: pd.DataFrame) -> str:
         table.loc[names, list(columns)].rename(index=visible).to_string() for columns, names in parts.items()
     ]
     others = [name for name in PROTOCOLS if name != "standard" and (table["protocol"] == name).any()]
-    return "\n\n".join([*texts, *(f"protocol {name}: {PROTOCOLS[name]}" for name in others)])
+    notes = [note for key, note in NOTES.items() if key in table.columns]
+    return "\n\n".join([*texts, *(f"protocol {name}: {PROTOCOLS[name]}" for name in others), *notes])

@@ -50,17 +50,19 @@ class BoxRecords(Records):
 class VocAP(BoxRecords):
     """Mean over classes of the average precision at IoU 0.5, by the rules of PASCAL VOC.
 
-    Of each class all detections of all images are taken by falling score, those of equal score at once. Each looks at
-    the object of its class in its image with which its IoU is largest: at 0.5 or more it hits, unless a better
-    detection has hit the same object. One that finds an ignored (difficult) object is neither a hit nor a miss. Of
-    the precision that is still reached at each recall VOC2007 takes the mean at eleven recalls, later years the area.
+    Of each class all detections of all images are taken by falling score, those of equal score at once, so that
+    their order makes no difference. The devkit sorts them stably: at equal scores the order of its file of results
+    decides, image after image, as it does under the keys that end in `_devkit`. Each detection looks at the object
+    of its class in its image with which its IoU is largest: at 0.5 or more it hits, unless a better detection has hit
+    the same object. One that finds an ignored (difficult) object is neither a hit nor a miss. Of the precision that
+    is still reached at each recall VOC2007 takes the mean at eleven recalls, later years the area.
     Classes without an object to find are left out; without any, the values are nan. Labels compare case aside.
     """
 
     columns = ("map50",)
 
     def compute(self) -> dict[str, Tensor]:
-        """The keys map50 (all points) and map50_11point, fractions of 1."""
+        """The keys map50 (all points), map50_11point, and both with _devkit at the end, fractions of 1."""
         images = self.kept()
         values = voc_values(voc_ranked(images), np.ones((1, len(images))))
         return self._scores({key: float(value[0]) for key, value in values.items()})
@@ -109,13 +111,14 @@ def _voc_class(images: Sequence[dict[str, Any]], label: str) -> Ranked:
 
 
 def voc_values(classes: Sequence[Ranked], weights: np.ndarray) -> dict[str, np.ndarray]:
-    """map50 and map50_11point (W,) when each image counts as often as its weight (W, N) says."""
-    area, eleven = [], []
-    for ranked in classes:
-        recall, precision = curve(ranked, weights, ties_at_once=True)
-        area.append(_area(recall, precision))
-        eleven.append(at_recalls(recall, precision, ELEVEN))
-    return {"map50": known_means(area, len(weights)), "map50_11point": known_means(eleven, len(weights))}
+    """The keys of `VocAP` (W,) when each image counts as often as its weight (W, N) says."""
+    values = {}
+    for end, at_once in (("", True), ("_devkit", False)):
+        curves = [curve(ranked, weights, at_once) for ranked in classes]
+        values[f"map50{end}"] = known_means([_area(*one) for one in curves], len(weights))
+        elevens = [at_recalls(*one, ELEVEN) for one in curves]
+        values[f"map50_11point{end}"] = known_means(elevens, len(weights))
+    return values
 
 
 def curve(ranked: Ranked, weights: np.ndarray, ties_at_once: bool) -> tuple[np.ndarray, np.ndarray]:

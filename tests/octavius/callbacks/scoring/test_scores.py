@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from octavius.boxes import iou
 from octavius.callbacks.scoring.answers import Answered
 from octavius.callbacks.scoring.scores import chance, printed, score, swapped, tabulate
 from octavius.instruction.sample import (
@@ -45,7 +47,9 @@ def test_true_answers_score_one() -> None:
 def test_nothing_said_scores_nothing() -> None:
     items = answered(in_set("q", questions(6)) + in_set("d", detections(3)), lambda _: "")
     assert score(items)["q"] == {"acc1": 0.0}
-    assert set(score(items)["d"].values()) == {0.0}
+    found = score(items)["d"]
+    assert found.pop("map_coco_limit") == 1.0  # what could have been said
+    assert set(found.values()) == {0.0}
 
 
 def test_chance_does_not_depend_on_the_answers() -> None:
@@ -115,8 +119,11 @@ def test_the_printed_table_is_in_parts_of_equal_metrics() -> None:
     items = answered(in_set("q", questions(6)) + in_set("d", detections(3)) + in_set("z", questions(2)))
     parts = printed(tabulate(items, score(items))).split("\n\n")
     heads = [part.splitlines()[0].split() for part in parts]
-    boxes = ["recall50", "precision50", "map50", "map_coco"]
-    assert heads == [["samples", "protocol", *boxes], ["samples", "protocol", "acc1"]]
+    boxes = ["recall50", "precision50", "map50", "map_coco", "map_coco_limit"]
+    assert heads[:2] == [["samples", "protocol", *boxes], ["samples", "protocol", "acc1"]]
+    assert [head[0] for head in heads[2:]] == ["map50", "map_coco_limit"], (
+        "what is to be known of these columns"
+    )
     assert [line.split()[0] for line in parts[1].splitlines()[1:]] == [
         *("q", "q/colour", "q/side", "z", "z/colour", "z/side"),
     ]
@@ -157,3 +164,21 @@ def test_a_task_of_one_sample_in_a_set_of_several_leaves_the_names_of_the_others
     turns = [sample("t", "conversation", References(("yes it is so",)))]
     items = answered(in_set("lamm", turns + detections(3)))
     assert list(chance(items)) == ["lamm/detection"]
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 3, 4])
+def test_the_limit_is_what_right_answers_reach_with_their_decimals(decimals: int) -> None:
+    """One class and one box, so that the AP is the share of COCO's ten thresholds that its IoU reaches."""
+    box = (0.0126, 0.0126, 0.0452, 0.0452)
+    said = {
+        1: (0.0, 0.0, 0.1, 0.1),
+        2: (0.01, 0.01, 0.05, 0.05),
+        3: (0.013, 0.013, 0.045, 0.045),
+        4: box,
+    }[decimals]
+    one = sample("d", "detection", Boxes((LabelledBox("dog", box),)), benchmark="d")
+    items = answered([replace(one, id=f"d{n}", decimals=decimals) for n in range(2)])
+    assert [thing.box for thing in items[0].value] == [said]
+    reached = sum(iou(said, box) >= level for level in np.linspace(0.5, 0.95, 10)) / 10
+    assert score(items)["d"]["map_coco_limit"] == pytest.approx(reached)
+    assert (reached < 1) == (decimals < 3)

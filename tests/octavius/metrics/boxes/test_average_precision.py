@@ -163,3 +163,70 @@ def test_rank_of_scores_decides() -> None:
     unsure = [replace(box, score=1 - box.score) for box in sure]
     assert values(VocAP(), [(unsure, true)])["map50"] == pytest.approx(1 / 2)
     assert np.isclose(values(CocoAP(), [(unsure, true)])["map50_coco"], 1 / 2)
+
+
+def devkit_with_ties(images: Scenes, eleven: bool) -> float:
+    """VOC's rule to the letter: a class's file of results is sorted stably by falling confidence."""
+    labels = sorted({box.label for _, true in images for box in true if not box.ignored})
+    values = []
+    for label in labels:
+        file = [
+            (box, place) for place, (found, _) in enumerate(images) for box in found if box.label == label
+        ]
+        file = [file[at] for at in np.argsort([-box.score for box, _ in file], kind="stable")]
+        true = [[box for box in boxes if box.label == label] for _, boxes in images]
+        done = [[False] * len(boxes) for boxes in true]
+        right, wrong = np.zeros(len(file)), np.zeros(len(file))
+        for line, (box, place) in enumerate(file):
+            overlaps = [iou(box.box, other.box) for other in true[place]]
+            best = int(np.argmax(overlaps)) if overlaps else -1
+            if best >= 0 and overlaps[best] >= 0.5:
+                if not true[place][best].ignored:
+                    right[line], wrong[line] = (0, 1) if done[place][best] else (1, 0)
+                    done[place][best] = True
+            else:
+                wrong[line] = 1
+        count = sum(not box.ignored for boxes in true for box in boxes)
+        recall = right.cumsum() / count
+        precision = right.cumsum() / np.maximum(right.cumsum() + wrong.cumsum(), 1e-12)
+        if eleven:
+            reached = [precision[recall >= level - 1e-9] for level in np.linspace(0, 1, 11)]
+            values.append(np.mean([one.max() if len(one) else 0 for one in reached]))
+            continue
+        steps, heights = np.concatenate([[0], recall, [1]]), np.concatenate([[0], precision, [0]])
+        heights = np.maximum.accumulate(heights[::-1])[::-1]
+        values.append(float((np.diff(steps) * heights[1:]).sum()))
+    return float(np.mean(values)) if values else float("nan")
+
+
+TIED = st.builds(
+    LabelledBox,
+    st.sampled_from(["dog", "cat"]),
+    st.sampled_from([(0.0, 0.0, 0.5, 0.5), (0.1, 0.0, 0.5, 0.5), (0.5, 0.5, 1.0, 1.0), (0.0, 0.5, 0.4, 1.0)]),
+    st.sampled_from([0.25, 0.5]),
+    st.booleans(),
+)
+
+
+@given(st.lists(st.tuples(st.lists(TIED, max_size=5), st.lists(TIED, max_size=3)), min_size=1, max_size=4))
+def test_equal_scores_count_in_their_order_under_the_devkits_keys(
+    images: list[tuple[list[LabelledBox], list[LabelledBox]]],
+) -> None:
+    pairs = [([replace(box, ignored=False) for box in found], true) for found, true in images]
+    values = VocAP()
+    values.update([found for found, _ in pairs], [Boxes(tuple(true)) for _, true in pairs])
+    scores = {key: value.item() for key, value in values.compute().items()}
+    assert scores["map50_devkit"] == pytest.approx(devkit_with_ties(pairs, eleven=False), nan_ok=True)
+    assert scores["map50_11point_devkit"] == pytest.approx(devkit_with_ties(pairs, eleven=True), nan_ok=True)
+
+
+def test_the_order_of_equal_scores_matters_to_the_devkit_alone() -> None:
+    box, other = (0.0, 0.0, 0.5, 0.5), (0.5, 0.5, 1.0, 1.0)
+    right, wrong = LabelledBox("dog", box, 0.5), LabelledBox("dog", other, 0.5)
+    found = {}
+    for name, said in (("right first", [right, wrong]), ("wrong first", [wrong, right])):
+        metric = VocAP()
+        metric.update([said], [Boxes((LabelledBox("dog", box),))])
+        found[name] = {key: value.item() for key, value in metric.compute().items()}
+    assert [scores["map50_devkit"] for scores in found.values()] == [1.0, 0.5]
+    assert [scores["map50"] for scores in found.values()] == [0.5, 0.5]
