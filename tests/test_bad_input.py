@@ -236,8 +236,8 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
         lambda _: [*FIT, "--trainer.precision", "bf16-true"],
         ["trainer.precision is 'bf16-true'", "take bf16-mixed"],
     ),
-    "no expert": (lora(experts=0), ["at least 1 expert", "experts = 0"]),
-    "rank 0": (lora(rank=0), ["at least 1", "rank = 0"]),
+    "no expert": (lora(experts=0), ["experts should be a whole number of at least 1", "found 0"]),
+    "rank 0": (lora(rank=0), ["rank should be a whole number of at least 1", "found 0"]),
     "target that matches nothing": (
         lora(targets=["q_prj"]),
         ["match no linear layer of Decoder: ['q_prj']", "q_proj", "name some of these"],
