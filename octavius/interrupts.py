@@ -27,10 +27,10 @@ from octavius.processes import STOP_SIGNALS, end_workers
 STATUS = 130
 """Exit status after a signal, of whatever kind."""
 
-GRACE = 8.0
+GRACE = 12.0
 """Seconds that a training has to come to a place where it can stop."""
 
-LIMIT = 20.0
+LIMIT = 24.0
 """Seconds after which a process that is to end is ended."""
 
 REPEATED = 1.0
@@ -210,7 +210,7 @@ class Interrupts:
                 if any(number in self._before for number in told):
                     self.end_within(STATUS)
             now = time.monotonic()
-            if self._end is None or self._saving:
+            if self._end is None or (self._saving and self._lost is None):
                 continue
             if now >= self._end:
                 if self._said:

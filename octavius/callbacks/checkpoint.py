@@ -55,16 +55,22 @@ class Checkpoint(ModelCheckpoint):
         if position is not None and not position.whole(trainer):
             rank_zero_info("the error came within the optimizer's step: the checkpoint before it is kept")
             return
-        if trainer.world_size == 1 or isinstance(exception, SIGTERMException):
+        if trainer.world_size == 1:
             super().on_exception(trainer, pl_module, exception)
+        elif isinstance(exception, SIGTERMException):
+            with INTERRUPTS.saving():  # gathering what is sharded may take as long as writing it
+                super().on_exception(trainer, pl_module, exception)
         elif isinstance(trainer.strategy, DDPStrategy) and self._should_save_on_exception(trainer):
-            with INTERRUPTS.saving():
-                self._save_alone(trainer)
+            self._save_alone(trainer)
 
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
-        """Lets no signal cut off the writing."""
-        with INTERRUPTS.saving():
+        """Has a signal wait until it is known that this step is saved, which is not to be done twice."""
+        INTERRUPTS.held = True
+        try:
             super()._save_checkpoint(trainer, filepath)
+        finally:
+            INTERRUPTS.held = False
+        INTERRUPTS.check()
 
     def _save_alone(self, trainer: L.Trainer) -> None:
         """Saves as `trainer.save_checkpoint`, but waits for no other process and reduces no metrics with it."""
@@ -100,7 +106,10 @@ class CheckpointFiles(TorchCheckpointIO):
         """
         if storage_options is not None:
             raise TypeError("checkpoints are local files, there are no storage options")
-        path = Path(path)
+        with INTERRUPTS.saving():
+            self._save(checkpoint, Path(path))
+
+    def _save(self, checkpoint: dict[str, Any], path: Path) -> None:
         beside = file_beside(path)
         free = may_replace(beside) or (path.is_file() and not is_sealed(path))
         whole = {**checkpoint, KEY: self.configuration, FORMAT_KEY: FORMAT}
