@@ -245,7 +245,7 @@ def test_clusters_are_fitted_once_to_the_questions_of_training(
         ({"gate": "nearest"}, "there is no gate 'nearest'; gates are source, instance, dense, token"),
         ({"top_k": 4}, "more experts than there are: top_k = 4, experts = 3"),
         ({"gate": "token", "top_k": 4}, "more experts than there are: top_k = 4, experts = 3"),
-        ({"rank": 0}, "rank of a LoRA expert must be at least 1, found rank = 0"),
+        ({"rank": 0}, "rank should be a whole number of at least 1"),
         ({"targets": ["w_q"]}, "targets that match no linear layer"),
         ({"gate": "individual"}, "found experts = 3, tasks = None"),
         ({"gate": "individual", "tasks": ["vqa"]}, r"found experts = 3, tasks = \['vqa'\]"),

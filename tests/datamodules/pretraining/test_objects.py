@@ -226,7 +226,7 @@ def test_other_tasks_are_told(root: Path) -> None:
     [
         ({"jitter": 1.0}, "jitter"),
         ({"colours": 1.5}, "colours"),
-        ({"points": 0}, "at least 1 point"),
+        ({"points": 0}, "points should be a whole number of at least 1"),
         ({"validate": [NEW, NEW]}, "several validation sets are named rooms"),
     ],
 )

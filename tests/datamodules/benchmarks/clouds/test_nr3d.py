@@ -103,7 +103,7 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nr3d\.csv is not text in UTF-8 at byte"):
         read(tmp_path, "train")
     (tmp_path / "nr3d.csv").write_text(f'scan_id,target_id,utterance\n{NAME},1,"{"long " * 50_000}')
-    with pytest.raises(ValueError, match=r"nr3d\.csv is not a table in CSV at line 1: field larger than"):
+    with pytest.raises(ValueError, match=r"nr3d\.csv is not a table in CSV at line 2: field larger than"):
         read(tmp_path, "train")
 
 

@@ -269,7 +269,7 @@ def test_what_is_not_there_is_told(tmp_path: Path, make: Make) -> None:
     assert make(points="c", features="encoded").width == 16
     with pytest.raises(ValueError, match=r"proposals are 'gold' .* but no checkpoint named 'silver'"):
         make(proposals="silver")
-    with pytest.raises(ValueError, match="rois = 0"):
+    with pytest.raises(ValueError, match="rois should be"):
         make(rois=0)
 
 
