@@ -12,7 +12,7 @@ from datamodules.benchmarks import BENCHMARKS, read
 from datamodules.instances import EvalSet, TrainSet
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Sample
-from octavius.limits import COUNT, POSITIVE
+from octavius.limits import COUNT, POSITIVE, Range
 from octavius.metrics import Protocol
 
 
@@ -120,11 +120,7 @@ class SourceInstructions(InstructionDataModule):
         self.root = Path(root).expanduser()
         self.train, self.validate, self.test = train or [], validate or [], test or []
         self.miniature, self.bad, self.box_decimals = miniature, bad, box_decimals
-        if not 1 <= box_decimals <= MOST_DECIMALS:
-            raise ValueError(
-                f"{self.option}.box_decimals should be 1 to {MOST_DECIMALS}, found {box_decimals}; each more makes "
-                "the answers longer"
-            )
+        Range(1, MOST_DECIMALS, whole=True).check(box_decimals=box_decimals)
         self._read: dict[Source, list[Sample]] = {}
         for stage, sources in (("validate", self.validate), ("test", self.test)):
             repeated = [name for name, count in Counter(item.title for item in sources).items() if count > 1]

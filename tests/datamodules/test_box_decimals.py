@@ -35,5 +35,8 @@ def test_answers_have_so_many_decimals(tmp_path: Path, decimals: int) -> None:
 
 @pytest.mark.parametrize("decimals", [0, 7, -1])
 def test_numbers_of_decimals_that_mean_nothing(decimals: int) -> None:
-    with pytest.raises(ValueError, match=f"box_decimals should be 1 to 6, found {decimals}"):
+    with pytest.raises(
+        ValueError,
+        match=f"box_decimals should be a whole number of at least 1 and at most 6, found {decimals}",
+    ):
         ImageInstructions("data", box_decimals=decimals)
