@@ -11,6 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import ipaddress
 import random
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,11 @@ from hypothesis import settings
 
 from datamodules.miniature.files import Sizes, build
 from datamodules.miniature.rooms import files as rooms
+
+# Under nohup, or as a background job of a shell, signals are ignored that tests send to what they start.
+for _number, _handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 
