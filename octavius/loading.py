@@ -148,7 +148,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if not isinstance(manifest["model"], dict):
             raise ValueError("its model is no mapping")
     except (ValueError, TypeError, YAMLError) as error:
-        raise ValueError(f"{path} cannot be read: {error}; export again") from None
+        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}; export again") from None
     return manifest
 
 
