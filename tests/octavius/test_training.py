@@ -227,7 +227,9 @@ def test_the_language_model_is_held_in_float32_where_bfloat16_is_slow(
 
 def test_losses_are_logged_by_task(make_module: MakeModule, tmp_path: Path) -> None:
     fresh, logger = make_module(), CSVLogger(tmp_path, version="log")
-    diary = fit(make_module(lr=1e-12), 3, logger=logger, max_epochs=1, log_every_n_steps=1, limit_val_batches=0)
+    diary = fit(
+        make_module(lr=1e-12), 3, logger=logger, max_epochs=1, log_every_n_steps=1, limit_val_batches=0
+    )
     table = pd.read_csv(Path(logger.log_dir) / "metrics.csv")
     assert len(table) == len(diary.batches) == 5
     last = dict.fromkeys(("captioning", "vqa", "detection"), math.nan)
