@@ -226,6 +226,7 @@ def test_without_a_compiler_it_warns_and_trains_as_it_is(
     decoder.logits(decoder.embed(IDS), everywhere, everywhere.bool()).sum().backward()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_decoder_trains_and_answers_as_a_plain_one(decoder_folder: Path) -> None:
     plain, fast = Decoder(str(decoder_folder)), Decoder(str(decoder_folder), compile=True)

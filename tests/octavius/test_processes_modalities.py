@@ -9,6 +9,9 @@ from tests.octavius import modalities, small
 from tests.octavius.test_processes import KINDS, Runs, close, finish, same_training, start_two
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """All runs; the two processes work while this one does its own share."""

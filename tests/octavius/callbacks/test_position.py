@@ -76,9 +76,8 @@ def check_resumed(
     ("place", "visit"),
     [
         ("forward", 5),  # the second half of the third step
-        ("on_before_optimizer_step", 4),
         ("within the optimizer", 3),
-        ("on_validation_batch_end", 1),
+        pytest.param("on_validation_batch_end", 1, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(

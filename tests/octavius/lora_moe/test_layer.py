@@ -206,7 +206,7 @@ def test_conv1d_and_modules_that_only_look_linear() -> None:
             torch.testing.assert_close(layer(x), slow_forward(layer, x, weights))
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("backend", ["eager", pytest.param("aot_eager", marks=pytest.mark.slow)])
 def test_compiles_without_a_graph_break(backend: str) -> None:
     torch.manual_seed(0)
     layer = make()

@@ -147,8 +147,15 @@ def test_dropout_keeps_one_byte_a_number_for_backward() -> None:
     assert sum(kept.values()) <= x.numel() + hidden + 100
 
 
-@pytest.mark.parametrize("backend", NAMES)
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize(
+    ("dropout", "backend"),
+    [
+        (0.0, "concatenated"),
+        (0.0, "gathered"),
+        *(pytest.param(0.0, name, marks=pytest.mark.slow) for name in ("auto", "merged")),
+        *(pytest.param(0.2, name, marks=pytest.mark.slow) for name in NAMES),
+    ],
+)
 def test_the_layer_compiles_without_a_graph_break(backend: str, dropout: float) -> None:
     torch.compiler.reset()  # what other tests compiled counts against the limit of recompilations
     layer = make(backend, dropout=dropout)

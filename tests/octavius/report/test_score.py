@@ -57,6 +57,7 @@ def test_written_answers_score_as_live_ones(tmp_path: Path) -> None:
     assert [one.sample.gold for one in again] == [one.sample.gold for one in items]
 
 
+@pytest.mark.slow
 def test_the_caption_scorers_own_figures(scored: Scored, tmp_path: Path) -> None:  # noqa: F811 - the fixture
     """1,000 captions of COCO with five references each, through the files and the command."""
     rows = zip(scored.images, *scored.raw, strict=True)

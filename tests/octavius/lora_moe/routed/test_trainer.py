@@ -142,7 +142,7 @@ def test_columns_of_questions_reach_the_gate(make_routed: Make, rows: Rows, tmp_
     assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("gate", ["instance", "token"])
+@pytest.mark.parametrize("gate", ["instance", pytest.param("token", marks=pytest.mark.slow)])
 def test_checkpointed_and_mixed_precision_runs_learn(
     make_routed: Make, rows: Rows, tmp_path: Path, gate: str
 ) -> None:
