@@ -127,6 +127,7 @@ def test_the_command_writes_a_page_and_tables(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     few: list[Any] = ["--data.init_args.samples_per_epoch", "16", "--data.init_args.workers", "0"]
+    few += ["--data.init_args.train_scenes", "50"]
     quiet = [
         "--trainer.logger",
         "false",

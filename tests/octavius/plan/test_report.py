@@ -103,6 +103,14 @@ def test_the_command_says_all(
     assert "\nfits: 2.0" in said
     assert "steps: 1 of 8 samples (4 x 1 micro-batches x 2 GPUs)" in said
     assert torch.get_default_device() == torch.device("cpu")
+
+
+@pytest.mark.slow
+def test_the_command_says_what_would_fit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    words = ["plan", "--config", "plan.yaml", "--gpus", "2", "--longest", "200"]
     main([*words, "--memory", "0.0201", "--reserve", "0.001"])
     said = capsys.readouterr().out
     assert "DOES NOT FIT" in said
