@@ -8,7 +8,6 @@ import torch
 from tests.octavius import modalities, small
 from tests.octavius.test_processes import KINDS, Runs, close, finish, same_training, start_two
 
-
 pytestmark = pytest.mark.slow
 
 
