@@ -18,13 +18,23 @@ FRAME = (
 )
 """How lines begin in which the parser tells what it tried, level by level."""
 
+LONGEST = 4000
+"""Characters of a message. A damaged file may make a name, and so a message, of any length."""
+
 
 def message(error: BaseException) -> str:
-    """The words of an error; of one that crossed a data worker or the parser, what was said at its source."""
+    """The text of an error; of one that crossed a data worker or the parser, what was said at its source.
+
+    Of a text above `LONGEST` characters the middle is left out.
+    """
     text = str(error)
     if "Original Traceback" in text:
         text = re.split(rf"^(?:[\w.]+\.)?{type(error).__name__}: ", text, flags=re.MULTILINE)[-1]
-    return readable(text.strip())
+    text = readable(text.strip())
+    if len(text) > LONGEST:
+        half = LONGEST // 2
+        text = f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
+    return text
 
 
 def readable(text: str, options: Sequence[str] = ()) -> str:

@@ -5,7 +5,7 @@ from multiprocessing import get_context
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from octavius.errors import message, nearest, readable
+from octavius.errors import LONGEST, message, nearest, readable
 
 NESTED = """Parser key "model":
   Does not validate against any of the Union subtypes
@@ -51,6 +51,14 @@ def test_an_error_of_a_data_worker_is_told_in_its_own_words(words: str) -> None:
 @pytest.mark.parametrize("words", ["", "plain words", "Option 'a' of the encoder", "a: b\n  - c"])
 def test_other_words_stay_as_they_are(words: str) -> None:
     assert message(ValueError(words)) == words
+
+
+def test_of_a_long_text_the_middle_is_left_out() -> None:
+    text = message(ValueError("a" * 100_000 + "the end"))
+    assert len(text) < LONGEST + 100
+    assert text.startswith("aaa")
+    assert text.endswith("the end")
+    assert " 96007 characters " in text
 
 
 @pytest.mark.parametrize(

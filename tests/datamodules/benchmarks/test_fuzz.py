@@ -23,6 +23,7 @@ from datamodules.benchmarks import read
 from datamodules.benchmarks.suite import SUITE
 from datamodules.sources import Source
 from octavius.cli import TOLD
+from octavius.errors import message
 from octavius.instruction.golds import to_json
 from octavius.instruction.sample import Sample
 from tests.datamodules import data_root
@@ -94,7 +95,7 @@ def outcome(source: Source, root: Path) -> None:
             try:
                 samples = read(source.benchmark, root, source.split, policy)  # type: ignore[arg-type]
             except TOLD as error:
-                samples, said = [], str(error)
+                samples, said = [], message(error)
             assert len(said.encode("utf-8", "backslashreplace")) < 5000
             for one in samples:
                 writable(one)
