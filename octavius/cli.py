@@ -1,5 +1,6 @@
 """A command line comes in, model and data are joined and run: fit, test, predict, export, compare ..."""
 
+import io
 import logging
 import os
 import re
@@ -226,6 +227,9 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: words of the command line; those of the process when not given.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may know fewer letters than the data has
+            stream.reconfigure(errors="backslashreplace")
     with INTERRUPTS.listening():
         try:
             run(list(sys.argv[1:] if args is None else args))

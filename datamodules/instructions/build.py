@@ -17,6 +17,7 @@ from datamodules.instructions.answers import Answers
 from datamodules.instructions.by_model import by_model
 from datamodules.instructions.endpoint import Endpoint, connect
 from datamodules.instructions.pictures import Item
+from octavius.limits import COUNT, NOT_NEGATIVE, SEED
 
 Source: TypeAlias = Literal["coco", "scannet"]
 
@@ -83,6 +84,8 @@ def build_instructions(
     out = root / NAMES[source].format(split=split) if out is None else out.expanduser()
     kinds = list(KINDS[source]) if kinds is None else kinds
     check_settings(source, kinds, limit)
+    SEED.check(seed=seed)
+    NOT_NEGATIVE.check(prices=prices)
     record: dict[str, Any] = {
         "version": files.VERSION,
         "source": source,
@@ -166,6 +169,7 @@ def check_settings(source: Source, kinds: Sequence[str], limit: int | None) -> N
         raise ValueError(f"--kinds of {source} are {', '.join(KINDS[source])}; {found}")
     if limit is not None and limit < 1:
         raise ValueError(f"--limit should be at least 1, found {limit}")
+    COUNT.check(limit=limit)
 
 
 def read(source: Source, root: Path, split: str, kinds: Sequence[str], bad: BadPolicy) -> list[Annotation]:

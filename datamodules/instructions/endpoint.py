@@ -18,6 +18,7 @@ from datamodules.instructions.answers import Answer, Answers, key_of
 from datamodules.instructions.http import FAULT, bounded_client
 from datamodules.instructions.prompts import Message
 from datamodules.instructions.redaction import Secrets, credentials, secrets_of
+from octavius.limits import POSITIVE, Range
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -98,6 +99,9 @@ class UnansweredError(Exception):
     """One request found no answer; others may."""
 
 
+CONCURRENCY, RETRIES = Range(1, 1024, whole=True), Range(0, 1000, whole=True)
+
+
 def connect(
     model: str, concurrency: int, retries: int, timeout: float, extra: Mapping[str, Any] | None
 ) -> Endpoint:
@@ -113,6 +117,9 @@ def connect(
             f"--concurrency should be at least 1, --retries 0, --timeout above 0; found {concurrency}, {retries}, "
             f"{timeout:g}"
         )
+    CONCURRENCY.check(concurrency=concurrency)
+    RETRIES.check(retries=retries)
+    POSITIVE.check(timeout=timeout)
     client()
     if not os.environ.get("OPENAI_API_KEY"):
         raise ValueError(

@@ -8,8 +8,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from datamodules.miniature import draw
 from datamodules.miniature.layouts import LAYOUTS, Item
-from datamodules.miniature.once import mapping, once
+from datamodules.miniature.once import PROCESSES, mapping, once
 from datamodules.miniature.world import Face, Shift, generator
+from octavius.limits import COUNT, SEED
 
 VERSION = 3
 """Raised when the same seed and sizes give other facts, texts or files."""
@@ -90,6 +91,9 @@ def build(
     Raises:
         ValueError: the root holds something else.
     """
+    SEED.check(seed=seed)
+    COUNT.check(**asdict(sizes))
+    PROCESSES.check(processes=processes)
     record = {"version": VERSION, "drawing": draw.VERSION, "seed": seed, "sizes": asdict(sizes)}
     return once(root, RECORD, record, lambda home: _write(home, seed, sizes, progress, processes))
 

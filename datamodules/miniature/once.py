@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from octavius.files import partial_of, remove_partials, write_text
+from octavius.limits import Range
 from octavius.processes import worker_pool
+
+PROCESSES = Range(1, 1024, whole=True)
+"""That draw at once."""
 
 ADVICE = "Choose another root, or delete that folder if nothing in it is needed."
 

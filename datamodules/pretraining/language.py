@@ -4,6 +4,8 @@ Each scene is either written into the question, or given as a symbolic grid at t
 stand. No pixel is involved, and no scene, pair or wording of a zero-shot set.
 """
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +29,10 @@ from datamodules.miniature.world import (
     make_single,
 )
 from octavius.boxes import Box
+from octavius.files import replacing
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, Media, References, Sample
-from octavius.limits import COUNT, NOT_NEGATIVE, SHARE
+from octavius.limits import COUNT, NOT_NEGATIVE, SEED, SHARE
 from octavius.tasks import TASKS
 
 Form = Literal["symbolic", "written"]
@@ -166,7 +169,14 @@ def vocabulary(folder: Path, seed: int = 0, scenes: int = 3000) -> None:
     questions = [question for name in IMAGE_TASKS for question in TASKS[name].questions]
     answers = ["no objects", "yes", "no", *HAIR, *SHAPES, *(f"({letter})" for letter in "ABCDEF")]
     lines = [*questions, *text.HAIR_QUESTIONS, *text.SMILE_QUESTIONS, *answers]
-    build_tokenizer(world_lines(seed, scenes, lines)).save_pretrained(str(folder))
+    SEED.check(seed=seed)
+    COUNT.check(scenes=scenes)
+    tokenizer = build_tokenizer(world_lines(seed, scenes, lines))
+    with tempfile.TemporaryDirectory() as written:
+        tokenizer.save_pretrained(written)
+        for file in Path(written).iterdir():
+            with replacing(folder / file.name) as partial:
+                shutil.copyfile(file, partial)
 
 
 def scene_boxes(scene: Scene) -> Boxes:

@@ -1,6 +1,7 @@
 """Command lines come in; the tests see which settings win, what a run leaves behind, and how it goes on."""
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -349,3 +350,11 @@ def test_ctrl_c_at_a_terminal_reaches_data_workers_too(here: Path) -> None:
     assert "Traceback" not in printed
     assert "go on with: octavius fit --ckpt last.ckpt" in printed
     assert run.returncode == 130
+
+
+def test_what_a_terminal_cannot_show_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    with pytest.raises(SystemExit):
+        main(["fit\u00e9"])
+    assert b"there is no command 'fit\\xe9'" in written.getvalue()

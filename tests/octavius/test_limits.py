@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import octavius.cli  # noqa: F401 - imports the data modules
+from datamodules.instructions.build import build_instructions
+from datamodules.instructions.endpoint import connect
+from datamodules.miniature.files import build
+from datamodules.miniature.rooms.files import build as build_rooms
 from octavius.configuration.trust import LISTED
 from octavius.demo import predict
 from octavius.limits import COUNT, PROBABILITY, SEED, SHARE, SIZE, Range
@@ -97,6 +102,39 @@ def test_answers_have_a_length_and_beams() -> None:
     for options in ({"max_new_tokens": 0}, {"num_beams": 0}, {"num_beams": 10**9}):
         with pytest.raises(ValueError, match="should be a whole number"):
             predict("What?", **options)
+
+
+@pytest.mark.parametrize("number", [-1, 10**30, True], ids=str)
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        *((command, name) for command in (build, build_rooms) for name in ("seed", "processes")),
+        *((build_instructions, name) for name in ("limit", "seed")),
+    ],
+)
+def test_commands_refuse_numbers_that_mean_nothing(
+    tmp_path: Path, command: Callable[..., Any], name: str, number: int
+) -> None:
+    asked = {} if command is not build_instructions else {"source": "coco", "split": "train2017"}
+    with pytest.raises(ValueError, match=name):
+        command(root=tmp_path / "new", **asked, **{name: number})
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("concurrency", 10**9),
+        ("concurrency", True),
+        ("retries", 10**9),
+        ("timeout", math.inf),
+        ("timeout", math.nan),
+    ],
+)
+def test_the_endpoint_refuses_numbers_that_mean_nothing(name: str, number: float) -> None:
+    asked: dict[str, Any] = {"model": "m", "concurrency": 1, "retries": 0, "timeout": 1.0, "extra": None}
+    with pytest.raises(ValueError, match=name):
+        connect(**{**asked, name: number})
 
 
 @given(st.integers() | st.floats())

@@ -8,10 +8,10 @@ from datamodules.benchmarks.values import printable, text
 from octavius.instruction.sample import ClassName, Media, Sample
 
 LAYOUT = """\
-  <root>/<split>/<class name>/*.png     or .jpg, .jpeg
+  <root>/<split>/<class name>/*.png     or .jpg, .jpeg, .webp, .gif, .bmp, .tif, .tiff, .ppm
 """
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from datamodules.miniature.once import mapping, once
+from datamodules.miniature.once import PROCESSES, mapping, once
 from datamodules.miniature.rooms import sensor
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, KINDS
 from datamodules.miniature.rooms.layout import make_room
@@ -25,6 +25,7 @@ from datamodules.miniature.rooms.telling.told import (
     write_scanrefer,
 )
 from datamodules.miniature.world import generator
+from octavius.limits import COUNT, SEED
 
 VERSION = 1
 """Raised when the same seed and sizes give other facts, texts or files."""
@@ -102,6 +103,9 @@ def build(
     Raises:
         ValueError: the root holds something else.
     """
+    SEED.check(seed=seed)
+    COUNT.check(**asdict(sizes))
+    PROCESSES.check(processes=processes)
     record = {"version": VERSION, "scanning": sensor.VERSION, "seed": seed, "sizes": asdict(sizes)}
     return once(root, RECORD, record, lambda home: _write(home, seed, sizes, progress, processes))
 

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from datamodules.benchmarks.base import DatasetNotFoundError
-from datamodules.benchmarks.images.class_folder import read
+from datamodules.benchmarks.images.class_folder import SUFFIXES, read
+from octavius.instruction.pictures import open_picture
 from octavius.instruction.sample import ClassName, Media, Sample
 from tests.datamodules.benchmarks.bad_items import kept
 
@@ -38,11 +39,19 @@ def test_every_image_is_a_sample_of_its_folder(tmp_path: Path) -> None:
     ]
 
 
+def test_every_format_of_pictures_that_is_read_is_found(tmp_path: Path) -> None:
+    write(tmp_path, *(f"test/cat/{index}{suffix}" for index, suffix in enumerate(SUFFIXES)))
+    samples = read(tmp_path, "test")
+    assert len(samples) == len(SUFFIXES)
+    shown = {open_picture(sample.media["image"]).size for sample in samples}
+    assert shown == {(2, 2)}
+
+
 def test_an_empty_class_is_bad(tmp_path: Path) -> None:
     write(tmp_path, "test/cat/1.png")
     (tmp_path / "test" / "dog").mkdir()
     [sample] = kept(
-        read, tmp_path, "test", r"test, class folder 'dog': expected images \(.png, .jpg, .jpeg\), found"
+        read, tmp_path, "test", r"test, class folder 'dog': expected images \(.png, .jpg, .*\), found"
     )
     assert sample.gold == ClassName("cat", ("cat",))
 
