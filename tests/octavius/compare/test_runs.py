@@ -291,4 +291,4 @@ def test_a_run_that_fails_is_named(
     text = refused(["compare", "--config", "small.yaml", "--arms", "odd.yaml", *place], capsys)
     assert "octavius fit failed" in text
     assert "odd/seed0/fit.log" in text
-    assert "at least 1 expert" in text
+    assert "experts should be a whole number of at least 1" in text
