@@ -2,9 +2,11 @@
 
 import sys
 import warnings
+from pathlib import Path
 
 from octavius.interrupts import INTERRUPTS, STATUS
 from octavius.processes import end_with_starter
+from octavius.usage import overview
 
 # Importing what the command line needs takes seconds, in which a signal must end the process as well.
 INTERRUPTS.start(starting=True)
@@ -13,11 +15,23 @@ end_with_starter()
 # torch_geometric calls it while it is imported, so that it would stand above every command's own words.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
-from octavius import cli  # noqa: E402 - not before the above
+OWN = ("octavius", "__main__.py") if sys.argv[0].endswith(".py") else ("octavius",)
+QUICK = overview(sys.argv[1:]) if Path(sys.argv[0]).parts[-len(OWN) :] == OWN else None
+"""What is printed at once, where this is the program that was started: the imports below take ten seconds."""
+
+if QUICK is None:
+    from octavius import cli
 
 
 def main() -> None:
     """Runs the command line, and sees that the process ends when it does."""
+    if QUICK is not None:
+        try:
+            print(QUICK, end="", flush=True)
+        except OSError as error:
+            print(f"octavius: error: {error}", file=sys.stderr)
+            INTERRUPTS.leave(2)
+        INTERRUPTS.leave(0)
     status: object = 0
     try:
         cli.main()

@@ -36,7 +36,7 @@ from datamodules.check_samples import check_samples, options_parser
 from datamodules.instructions.build import build_instructions
 from datamodules.miniature.files import build
 from datamodules.miniature.rooms.files import build as build_rooms
-from octavius import __version__, imports
+from octavius import imports
 from octavius.callbacks.checkpoint import Checkpoint, CheckpointFiles
 from octavius.callbacks.cost import Cost
 from octavius.callbacks.evaluation import Evaluation
@@ -69,37 +69,8 @@ from octavius.resuming import check_resumable, restoring
 from octavius.strategies import watch_processes
 from octavius.trainer_options import check_trainer, refused_by_lightning
 from octavius.training import OctaviusModule
+from octavius.usage import overview
 from octavius.words import called, named, resolve, shown
-
-HELP = """\
-usage: octavius COMMAND [options]
-
-Tune one multimodal language model on many tasks with routed LoRA experts.
-
-commands:
-  fit        train, score after each epoch, keep a checkpoint  octavius fit --config 2d.yaml
-  validate   score a checkpoint on its validation sets         octavius validate --ckpt last.ckpt
-  test       score a checkpoint on its test sets               octavius test --ckpt last.ckpt
-             or answer benchmarks, as in the paper's tables     octavius test --ckpt last.ckpt --benchmarks 2d
-  score      predictions again, without a model                octavius score runs/benchmarks/voc2012.jsonl
-  predict    answer a question about an image or a cloud       octavius predict --image x.png --question "..."
-  plan       memory, steps and time of a training              octavius plan --config paper/2d.yaml --gpus 8
-  interference  what tasks and experts do to each other       octavius interference --ckpt last.ckpt
-  compare    the same training in variants, with seeds         octavius compare --config 2d.yaml --arms ...
-  export     a fixed routing as plain weights, or as LoRA      octavius export --question "..." --format peft --out x
-  import     a checkpoint from published weights or a LoRA     octavius import FILE --config 2d.yaml --out start.ckpt
-  miniature  write the miniature's pictures                    octavius miniature data/miniature
-  rooms      write the miniature's scanned rooms               octavius rooms data/rooms
-  build-instructions  make instruction data from annotations   octavius build-instructions --source coco ...
-  check-data look at every sample of a configuration           octavius check-data --config 2d.yaml
-             or tell which benchmarks' data are there          octavius check-data --data-root data
-
-`octavius COMMAND --help` lists a command's options, `octavius fit --config 2d.yaml --print_config` what a run
-would use. What is set more than once is taken from the command line first, then from the --config files (the
-last one first), then from the configuration saved beside the checkpoint, which may name classes other than
-Octavius' own with --trust only. A name such as 2d.yaml or last.ckpt is looked for here, then in configs/ or
-checkpoints/. OCTAVIUS_DEBUG=1 shows where an error was raised.
-"""
 
 STAGES = ("fit", "validate", "test")
 """Commands that run a trainer."""
@@ -249,12 +220,11 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def run(words: list[str]) -> None:
     """Runs one command and lets its errors through."""
-    command, options = (words[0], words[1:]) if words else ("--help", [])
-    if command in ("--help", "-h", "help"):
-        print(HELP, end="")
-    elif command == "--version":
-        print(f"octavius {__version__}")
-    elif command == "check-data" and any(word.partition("=")[0] == "--config" for word in options):
+    if (text := overview(words)) is not None:
+        print(text, end="")
+        return
+    command, options = words[0], words[1:]
+    if command == "check-data" and any(word.partition("=")[0] == "--config" for word in options):
         own, rest = options_parser().parse_known_args(options)
         check_configuration(parse(Parsed, command, rest).config, partial(check_samples, options=own))
     elif command in FUNCTIONS:
