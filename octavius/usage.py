@@ -1,4 +1,4 @@
-"""What `octavius`, `octavius --help` and `octavius --version` print, without importing PyTorch."""
+"""The general help and version of the command line, kept apart so that printing them does not import PyTorch."""
 
 from collections.abc import Sequence
 
