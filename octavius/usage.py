@@ -36,7 +36,7 @@ checkpoints/. OCTAVIUS_DEBUG=1 shows where an error was raised.
 
 
 def overview(argv: Sequence[str]) -> str | None:
-    """The text that these arguments ask for: the list of commands, or the version; None if they name a command."""
+    """The output for arguments that need no command: the list of commands or the version; else None."""
     if not argv or argv[0] in ("--help", "-h", "help"):
         return HELP
     return f"octavius {__version__}\n" if argv[0] == "--version" else None
