@@ -32,7 +32,6 @@ class LoRAMoETuner(Tuner):
             rank=args.lora_rank,
             alpha=float(args.lora_alpha),
             dropout=args.lora_dropout,
-            top_k=min(2, experts),
             targets=targets,
         )
         model = get_routed_model(model, config)

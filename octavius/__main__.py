@@ -1,49 +1,35 @@
-"""Entry point of `octavius` and `python -m octavius`: handles signals and the exit status around the CLI."""
+"""The command `octavius`, or `python -m octavius`: signals and the exit of the process around the command line."""
 
 import sys
 import warnings
-from pathlib import Path
 
 from octavius.interrupts import INTERRUPTS, STATUS
 from octavius.processes import end_with_starter
-from octavius.usage import overview
 
-# Before the imports below: they take seconds, during which a signal must end the process too.
+# Importing what the command line needs takes seconds, in which a signal must end the process as well.
 INTERRUPTS.start(starting=True)
 end_with_starter()
 
-# torch_geometric triggers it when imported, so every command would print it first.
+# torch_geometric calls it while it is imported, so that it would stand above every command's own words.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
-OWN = ("octavius", "__main__.py") if sys.argv[0].endswith(".py") else ("octavius",)
-QUICK = overview(sys.argv[1:]) if Path(sys.argv[0]).parts[-len(OWN) :] == OWN else None
-"""Text that needs none of the slow imports below (ten seconds). Only if this program itself was started."""
-
-if QUICK is None:
-    from octavius import cli
+from octavius import cli  # noqa: E402 - not before the above
 
 
 def main() -> None:
-    """Runs the command line and exits the process, even if threads or children are stuck."""
-    if QUICK is not None:
-        try:
-            print(QUICK, end="", flush=True)
-        except OSError as error:
-            print(f"octavius: error: {error}", file=sys.stderr)
-            INTERRUPTS.leave(2)
-        INTERRUPTS.leave(0)
+    """Runs the command line, and sees that the process ends when it does."""
     status: object = 0
     try:
         cli.main()
     except SystemExit as end:
         status = end.code
-    except BaseException:  # a bug: show the traceback as Python would
+    except BaseException:  # a fault of ours, shown as Python shows it
         sys.excepthook(*sys.exc_info())
         status = 1
     if status is not None and not isinstance(status, int):
         print(status, file=sys.stderr)
         status = 1
-    # After a signal the status is always STATUS, even if the interrupted code raised another error or returned.
+    # Whatever a signal led to, such as an error of code that it cut off, or a report of what was done until then.
     INTERRUPTS.leave(STATUS if INTERRUPTS.asked else int(status or 0))
 
 

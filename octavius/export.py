@@ -20,8 +20,6 @@ from octavius.instruction.batch import Batch, Example
 from octavius.instruction.sample import Media, References, Sample
 from octavius.loading import MANIFEST, configuration, load
 from octavius.lora_moe import adapter_parameters
-from octavius.lora_moe.gates.fixed import IndividualGate, UniformGate
-from octavius.lora_moe.gates.instance import InstanceGate
 from octavius.lora_moe.merge import FixedGate, fold, layers_of, merge
 from octavius.lora_moe.peft_files import write_adapter
 from octavius.presets import find_checkpoint
@@ -133,7 +131,7 @@ def fixed_gate(module: OctaviusModule, question: str | None, task: str | None) -
     """
     model, layers = module.model, layers_of(module.model.decoder.lm)
     refuse_other_inputs(module, task)
-    asks = model.gate is not None and not isinstance(model.gate, UniformGate | IndividualGate)
+    asks = model.gate is not None and "question" in model.gate.reads
     if question is None and task is None and asks:
         raise ValueError(
             "which experts? The gate chooses them by the question: name one by --question, or a task by --task, or "
@@ -164,15 +162,16 @@ def read_by_gate(module: OctaviusModule, question: str, task: str | None) -> Bat
 
 def refuse_other_inputs(module: OctaviusModule, task: str | None) -> None:
     """A question or a task fixes the routing only of gates that read nothing else."""
-    lora, gate = module.model.lora, module.model.gate
+    gate = module.model.gate
     if any(layer.gate is not None for layer in layers_of(module.model.decoder.lm).values()):
         raise ValueError(
             "this model's gates choose for each token anew, so that no question fixes the routing; export its "
             "experts with --format experts"
         )
-    if lora is not None and lora.gate_inputs and isinstance(gate, InstanceGate):
+    reads = () if gate is None else gate.reads
+    if beside := [name for name in reads if name not in ("question", "padding", "task")]:
         raise ValueError(
-            f"this model's gate reads {' and '.join(lora.gate_inputs)} beside the question, so that no question "
+            f"this model's gate reads {' and '.join(beside)} beside the question, so that no question "
             "fixes the routing; export its experts with --format experts"
         )
     if module.processor.prompts.asking.gate == "prompt" and len(module.model.encoders) > 1:
@@ -180,9 +179,9 @@ def refuse_other_inputs(module: OctaviusModule, task: str | None) -> None:
             f"this model's gate reads the whole prompt, whose tags tell {' from '.join(module.model.encoders)}, so "
             "that no question fixes the routing; export its experts with --format experts"
         )
-    if isinstance(gate, IndividualGate) and task is None:
+    if gate is not None and "task" in reads and task is None:
         raise ValueError(
-            f"this model's gate goes by the task's name; name one by --task: {', '.join(gate.tasks)}"
+            f"this model's gate goes by the task's name; name one by --task: {', '.join(gate.task_names or TASKS)}"
         )
 
 
@@ -228,7 +227,7 @@ def write_peft(module: OctaviusModule, gate: FixedGate, out: Path) -> dict[str, 
     refuse_more_than_experts(module)
     rank = write_adapter(out, module.model.decoder.name, fold(lm, gate), turned=turned(module))
     targets = list(layers_of(lm))
-    return {"experts": 1, "rank": rank, "alpha": float(rank), "dropout": 0.0, "top_k": 1, "targets": targets}
+    return {"experts": 1, "rank": rank, "alpha": float(rank), "dropout": 0.0, "targets": targets}
 
 
 def write_experts(module: OctaviusModule, out: Path) -> None:

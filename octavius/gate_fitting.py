@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from octavius.decoder import Decoder
 from octavius.instruction.sample import Sample
 from octavius.lora_moe.gates.base import Gate
-from octavius.lora_moe.gates.instance import pooled
+from octavius.lora_moe.gates.question import pooled
 from octavius.tasks import TASKS
 
 

@@ -1,4 +1,4 @@
-"""Imports published Octavius checkpoints and PEFT LoRA adapters as a checkpoint that runs can start from."""
+"""A published checkpoint, or a LoRA adapter of PEFT, comes in; a checkpoint from which runs start goes out."""
 
 import argparse
 import pickle
@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from octavius.checkpointing.seal import check_seal
 from octavius.encoders.projector import LinearProjector
 from octavius.encoders.rois.object_as_scene import ObjectAsScene, import_published
-from octavius.lora_moe.gates.published import PublishedGate
 from octavius.lora_moe.merge import layers_of
 from octavius.lora_moe.peft_files import CONFIG, read_adapter
 from octavius.training import OctaviusModule
 from octavius.weights import load_exactly, part_of, trainable_names
 
 LLM = "llama_model.base_model.model."
-"""Prefix of the language model's tensors in a published checkpoint."""
+"""Before the names of the language model's tensors in a published checkpoint."""
 
 GATE = "gating_network.w_gating"
 PARTS = (LLM, "gating_network.", "llama_proj.", "resampler_3d.", "pos_3d_proj.", "llama_proj_3d.")
@@ -28,15 +27,15 @@ CLOUD = PARTS[3:]
 
 
 def import_into(module: OctaviusModule, file: Path, base: str | None = None) -> str:
-    """Loads the weights of another program's file into a new model.
+    """Fills a new model from a file of other programs.
 
     Args:
         module: the model.
         file: a published checkpoint of Octavius (.pt), or a folder that PEFT wrote.
-        base: name of the language model in the adapter, if it differs from the name here.
+        base: how the adapter calls the language model, where it is called otherwise here.
 
     Returns:
-        One line that says what was loaded.
+        What was taken, in one line.
 
     Raises:
         ValueError: the file is neither, or does not fit the model.
@@ -51,7 +50,7 @@ def import_into(module: OctaviusModule, file: Path, base: str | None = None) -> 
 
 
 def start_of(module: OctaviusModule) -> dict[str, Any]:
-    """A checkpoint before the first step: the trainable tensors, without optimizer state."""
+    """A checkpoint before the first step: what is trained as it is, and no optimiser yet."""
     checkpoint: dict[str, Any] = {
         "state_dict": module.state_dict(),
         "epoch": 0,
@@ -66,7 +65,7 @@ def start_of(module: OctaviusModule) -> dict[str, Any]:
 
 
 def read_published(file: Path) -> dict[str, Tensor]:
-    """The tensors of a published checkpoint by name.
+    """The tensors of a published checkpoint by their names.
 
     Raises:
         ValueError: it cannot be read, or is something else.
@@ -92,14 +91,7 @@ def read_published(file: Path) -> dict[str, Tensor]:
 
 
 def fill_published(module: OctaviusModule, state: Mapping[str, Tensor]) -> str:
-    """Loads experts, gate, projectors and, if both the file and the model train them, word embeddings.
-
-    Returns:
-        One line that says what was loaded.
-
-    Raises:
-        ValueError: the tensors do not match the model.
-    """
+    """Fills experts, gate, projectors, reader, and word embeddings where both have them."""
     model = module.model
     if unknown := sorted(name for name in state if not name.startswith(PARTS)):
         raise ValueError(f"the file holds {', '.join(unknown[:3])}, which no published checkpoint has")
@@ -127,10 +119,7 @@ def fill_published(module: OctaviusModule, state: Mapping[str, Tensor]) -> str:
 
 
 def fill_language_model(module: OctaviusModule, tensors: Mapping[str, Tensor]) -> None:
-    """Loads the experts and any word embeddings that were trained with them.
-
-    The published code stores A as (E, D, R) and B as (E, R, D_out); here A is (E*R, D) and B (D_out, E*R).
-    """
+    """Fills the experts, which lie transposed in the file, and word embeddings that were trained with them."""
     lm, lora, layers = module.model.decoder.lm, module.model.lora, layers_of(module.model.decoder.lm)
     assert lora is not None
     first = next(part for name, part in tensors.items() if ".lora_moe_A." in name)
@@ -142,9 +131,7 @@ def fill_language_model(module: OctaviusModule, tensors: Mapping[str, Tensor]) -
     state = {}
     for name, tensor in tensors.items():
         layer, moe, half = name.removesuffix(".default").rpartition(".lora_moe_")
-        scale = (
-            layers[layer].scale if layer in layers else 1.0
-        )  # the published code scales by 1, ignoring alpha
+        scale = layers[layer].scale if layer in layers else 1.0  # the published one is 1, whatever alpha says
         if not moe:
             state[name] = tensor
         elif half == "A":  # (E, D, R)
@@ -170,28 +157,23 @@ def fill_language_model(module: OctaviusModule, tensors: Mapping[str, Tensor]) -
 
 
 def fill_gate(module: OctaviusModule, state: Mapping[str, Tensor]) -> None:
-    """Loads the gate, which is stored as (D, E)."""
+    """Fills the gate, (D, E) in the file."""
     gate = module.model.gate
     if gate is None:
         return
-    if not isinstance(gate, PublishedGate):
-        raise ValueError(
-            "the gate of the file scores plain means of word embeddings, which this configuration's gate scales "
-            "first; set lora.gate: published, as --config published.yaml does"
-        )
     if GATE not in state:
         raise ValueError(f"the file has no {GATE}; copy it again")
-    load_exactly(gate, {"weight": state[GATE].T}, {"weight"}, Path(f"{GATE} of the file"))
+    gate.fill_published(state[GATE])
 
 
 @torch.no_grad()
 def fill_first_expert(module: OctaviusModule, folder: Path, base: str | None) -> str:
-    """Loads a plain LoRA adapter as expert 0; the other experts and the gate keep their initial values.
+    """Makes a plain LoRA the first expert; the others, and the gate, stay as they begin.
 
-    Layers without an adapter, and ranks beyond that of the adapter, contribute zero at first.
+    Layers without an adapter, and ranks above the adapter's own, add nothing at first.
 
     Raises:
-        ValueError: the adapter is for another language model or other layers, or has a higher rank.
+        ValueError: it is of another language model, of layers that have no experts here, or of a higher rank.
     """
     decoder, adapter = module.model.decoder, read_adapter(folder)
     layers, called = layers_of(decoder.lm), base or decoder.name
@@ -224,7 +206,7 @@ def fill_first_expert(module: OctaviusModule, folder: Path, base: str | None) ->
                 f"the adapter in {folder} is of another base: {name} maps {down.shape[1]} to {len(up)} there, and "
                 f"{layer.in_features} to {layer.out_features} here"
             )
-        rank = len(down)  # further ranks keep their initial values, with B = 0
+        rank = len(down)  # rows above it stay as they begin, where B is zero and adds nothing
         layer.lora_A[:rank] = down
         layer.lora_B[:, :rank] = up * (adapter.scales[name] / layer.scale)
     count = f"{len(adapter.pairs)} of {len(layers)}" if len(adapter.pairs) < len(layers) else f"{len(layers)}"
@@ -232,7 +214,7 @@ def fill_first_expert(module: OctaviusModule, folder: Path, base: str | None) ->
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command itself; all others are passed on as for `octavius fit`."""
+    """The options of the command; any other is one of `octavius fit`."""
     made = argparse.ArgumentParser(
         prog="octavius import",
         description="Make a checkpoint from a file of other programs: a published checkpoint of Octavius (.pt), or a "

@@ -1,4 +1,4 @@
-"""Loads the model of a checkpoint or of an exported folder, for use without a trainer."""
+"""Loads the model of a checkpoint or of an exported folder."""
 
 import json
 from contextlib import nullcontext
@@ -21,25 +21,21 @@ from octavius.lora_moe.merge import layers_of
 from octavius.lora_moe.peft_files import read_adapter
 from octavius.training import PROJECTORS, OctaviusModule
 from octavius.weights import load_exactly, read_checkpoint
-from octavius.words import missing_config, saved_config
+from octavius.words import missing_config, saved_config, with_model_keys
 
 MANIFEST = "manifest.json"
-"""Name of the file that describes an exported folder."""
+"""What an exported folder says of itself."""
 
 
 def load(path: Path, trust: bool = False) -> OctaviusModule:
-    """Builds the model of a checkpoint or an exported folder from its own configuration and loads its weights.
+    """The model of a checkpoint, built from its own configuration, or of an exported folder.
 
     Args:
         path: the file or the folder.
         trust: let the configuration name any class; otherwise only those of `octavius.configuration.trust`.
 
-    Returns:
-        The module in eval mode.
-
     Raises:
-        ValueError: there is no configuration, the checkpoint is of another model, or the folder is not an
-            export.
+        ValueError: no configuration in it or beside it, a checkpoint of another model, or a folder that is no export.
     """
     if path.is_dir():
         return load_export(path, trust)
@@ -50,11 +46,10 @@ def load(path: Path, trust: bool = False) -> OctaviusModule:
 
 
 def configuration(path: Path) -> dict[str, Any]:
-    """The parsed configuration of a checkpoint.
+    """The configuration of a checkpoint.
 
     Raises:
-        ValueError: it cannot be read, or is missing: earlier versions kept it only in a file next to the
-            checkpoint.
+        ValueError: it cannot be read, or is of an earlier version and has none beside it.
     """
     saved = saved_of(path)
     return parse_config(saved.text, saved.source)
@@ -64,7 +59,7 @@ def saved_of(path: Path) -> Configuration:
     """The configuration of a checkpoint as text.
 
     Raises:
-        ValueError: as in `configuration`.
+        ValueError: see `configuration`.
     """
     saved = saved_config(path, read_checkpoint(path))
     if saved is None:
@@ -73,11 +68,11 @@ def saved_of(path: Path) -> Configuration:
 
 
 def build(model: Any, untrusted: str | None) -> OctaviusModule:
-    """Instantiates the `model` section of a configuration.
+    """The module of the `model` section of a configuration.
 
     Args:
         model: the section.
-        untrusted: name of the file that it is from, if only trusted classes are allowed; None allows all.
+        untrusted: where it stands, if it may name listed classes only.
     """
     parser = Parser(exit_on_error=False)
     parser.add_subclass_arguments(OctaviusModule, "model")
@@ -88,10 +83,10 @@ def build(model: Any, untrusted: str | None) -> OctaviusModule:
 
 
 def matching(path: Path, module: L.LightningModule) -> dict[str, Any]:
-    """Reads a checkpoint and checks that it belongs to this model.
+    """A checkpoint, when it is of this very model.
 
     Raises:
-        ValueError: it cannot be read, or belongs to another model.
+        ValueError: it cannot be read, or is of another model.
     """
     checkpoint = read_checkpoint(path)
     try:
@@ -102,15 +97,14 @@ def matching(path: Path, module: L.LightningModule) -> dict[str, Any]:
 
 
 def load_export(folder: Path, trust: bool = False) -> OctaviusModule:
-    """Loads the model of a folder that `octavius export` wrote in the format hf or peft.
+    """The model of a folder that `octavius export` wrote as hf or peft.
 
     Raises:
-        ValueError: the folder is not an export, is incomplete, or belongs to another language model or
-            encoder.
+        ValueError: it is no such folder, is not whole, or belongs to another language model or encoder.
     """
     manifest = read_manifest(folder)
     check_folder(folder)
-    model = manifest["model"]
+    model = with_model_keys(manifest["model"])
     if manifest["format"] == "hf":
         try:
             model["init_args"]["decoder"]["init_args"]["name"] = str(folder)
@@ -134,10 +128,10 @@ def load_export(folder: Path, trust: bool = False) -> OctaviusModule:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an exported folder.
+    """What an exported folder says of itself.
 
     Raises:
-        ValueError: it is missing or malformed.
+        ValueError: it says nothing, or nothing that can be read.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -147,7 +141,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     try:
         text = read_text(path)
-        check(text)  # refuses duplicate keys and deep nesting, which json.loads accepts
+        check(text)  # of keys that stand twice and of nesting, which JSON's own reader does not mind
         manifest: dict[str, Any] = json.loads(text)
         if missing := {"format", "base", "model", "frozen_fingerprint"} - set(manifest):
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
@@ -159,7 +153,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def fill_adapter(lm: nn.Module, folder: Path) -> None:
-    """Loads a PEFT adapter into layers with one expert; the adapter's scale is folded into B."""
+    """Fills layers of one expert from an adapter of PEFT, whose scale goes into B."""
     adapter, layers = read_adapter(folder), layers_of(lm)
     state: dict[str, Tensor] = {}
     for name, (down, up) in adapter.pairs.items():
@@ -169,7 +163,7 @@ def fill_adapter(lm: nn.Module, folder: Path) -> None:
 
 
 def fill_projectors(projectors: nn.Module, path: Path) -> None:
-    """Loads all projectors from a file that holds exactly these."""
+    """Fills the projectors and readers from a file that holds all of them and nothing else."""
     if not path.is_file():
         raise ValueError(f"there is no {path}, which holds the projectors; export again")
     try:

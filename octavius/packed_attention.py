@@ -14,15 +14,15 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 PACKED = "octavius_packed"
-"""The name under which this attention is registered with transformers."""
+"""The name of this attention among those of transformers."""
 
 _recorded: list[set[int]] = []
-"""A stack of open `recorded_windows` contexts; the innermost collects the windows."""
+"""Where the sliding windows of the layers are noted, while `recorded_windows` is entered."""
 
 
 @contextmanager
 def recorded_windows() -> Iterator[set[int]]:
-    """Collects the sliding windows that layers pass to the packed attention within the block."""
+    """Collects the sliding windows that layers hand to the packed attention within the block."""
     _recorded.append(set())
     try:
         yield _recorded[-1]
@@ -31,21 +31,17 @@ def recorded_windows() -> Iterator[set[int]]:
 
 
 def note_of(segments: Tensor, real: Tensor) -> Tensor:
-    """Packs segment ids and the padding mask into one tensor that reaches `attend` through transformers.
-
-    transformers passes a 4-D attention mask through unchanged, so a (1, 1, 2, N) tensor is used to carry both
-    rows; it is not a mask in the usual sense.
+    """What `attend` has to know, (1, 1, 2, N): transformers hands a mask of four dimensions on as it is.
 
     Args:
-        segments: (1, N) index of the text that each token belongs to; texts are contiguous.
-        real: (1, N) 1 on tokens that others may attend to, 0 on hidden ones.
+        segments: the text of each token, (1, N), each in one piece.
+        real: 1 on tokens that others may see, (1, N).
     """
-    # On the CPU, because `attend` needs the lengths as Python ints, and reading them from a GPU would sync.
-    return torch.stack([segments, real.to(segments.dtype)], 1)[None].cpu()
+    return torch.stack([segments, real.to(segments.dtype)], 1)[None].cpu()  # where reading it need not wait
 
 
 def positions_in(segments: Tensor) -> Tensor:
-    """The position (B, T) of each token within its text; texts are contiguous.
+    """The place (B, T) of each token within its text, of which each lies in one piece.
 
     >>> positions_in(torch.tensor([[4, 4, 4, 2, 2]]))
     tensor([[0, 1, 2, 0, 1]])
@@ -59,18 +55,18 @@ def positions_in(segments: Tensor) -> Tensor:
 def attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, note: Tensor, **options: Any
 ) -> tuple[Tensor, None]:
-    """Causal attention within each text, with one call of SDPA per text.
+    """Causal attention text by text, so that no place of any mask or matrix is empty.
 
     Args:
         module: the attention layer of transformers.
         query: (1, H, N, d).
         key: (1, H or fewer, N, d).
-        value: like `key`.
-        note: (1, 1, 2, N), see `note_of`.
-        options: passed to `sdpa_attention_forward`; a `sliding_window` is applied.
+        value: likewise.
+        note: by `note_of`.
+        options: of `sdpa_attention_forward`; a `sliding_window` is kept to.
 
     Returns:
-        (1, N, H, d), and None in place of the attention weights.
+        (1, N, H, d), and no weights.
     """
     lengths = note[0, 0, 0].unique_consecutive(return_counts=True)[1].tolist()
     reals, window = note[0, 0, 1].bool().split(lengths), options.get("sliding_window")
@@ -85,10 +81,7 @@ def attend(
 
 
 def _seen(real: Tensor, window: int | None, device: torch.device) -> Tensor | None:
-    """Attention mask (1, 1, T, T) of one text, None where plain causal attention is enough.
-
-    Each token attends to itself even if hidden, because a row without any key gives NaN.
-    """
+    """Which tokens of a text see which, (1, 1, T, T), each itself; None where that is all that came before."""
     count = len(real)
     if bool(real.all()) and (window is None or count <= window):
         return None
@@ -97,5 +90,5 @@ def _seen(real: Tensor, window: int | None, device: torch.device) -> Tensor | No
     return pairs[None, None].to(device)
 
 
-# Not compiled: the text lengths differ in every batch, each of which would trigger a recompilation.
+# Compiled, it would be compiled again for every batch, whose texts have other lengths.
 ALL_ATTENTION_FUNCTIONS.register(PACKED, torch.compiler.disable(attend))

@@ -1,13 +1,13 @@
-"""Lifetime of child processes: workers die with their parent, however it ends.
+"""Worker processes that never outlive the process that started them, however it ends.
 
-A process killed by SIGKILL cannot clean up, so its workers have to notice by themselves. On Linux the kernel
-signals them (`PR_SET_PDEATHSIG`), even while they are busy in C code; elsewhere a thread polls the parent.
+A process that is killed by SIGKILL runs no clean-up, so its workers have to end by themselves. On Linux the kernel
+does it (`PR_SET_PDEATHSIG`), even while a worker is busy in C code; elsewhere a thread watches the parent.
 """
 
 import atexit
 import ctypes
 import multiprocessing
-import multiprocessing.util  # registers its exit handler; ours comes later, because handlers run in reverse order
+import multiprocessing.util  # its exit handler must be registered before ours, which is to run first
 import os
 import signal
 import sys
@@ -19,35 +19,34 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 PARENT = "OCTAVIUS_PARENT"
-"""Environment variable with the process id of the Octavius command that started this one."""
+"""Environment variable with the process id of the command that started this one, and ends it with itself."""
 
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-"""Signals that ask a process to end."""
+"""Signals that ask a run to end."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 def serve(*_: object) -> None:
-    """Initialises a worker process: it ignores stop signals and ends when its parent does.
+    """Makes this process a worker: it leaves signals to its parent, and ends with it.
 
-    Ctrl-C in a terminal and SIGTERM from a scheduler reach the whole process group. If workers ended at once,
-    the parent could not get the batch it needs to finish the current step.
+    A terminal's Ctrl-C and a scheduler's SIGTERM reach the whole process group. A worker that ended at once would
+    take away the batch that its parent needs to finish the step under way.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.set_wakeup_fd(-1)  # inherited by fork: this worker's signals would be reported to the parent
+    signal.set_wakeup_fd(-1)  # inherited from the parent, whose signals these are not
     end_with_parent()
 
 
 def end_with_parent(number: int | None = None, parent: int | None = None) -> None:
-    """Arranges for this process to receive a signal when its parent ends.
+    """Has this process receive a signal when its parent ends, SIGKILL by default.
 
     Args:
-        number: the signal, SIGKILL by default.
-        parent: expected process id of the parent; if it differs from the actual one, the parent has already
-            ended.
+        number: the signal.
+        parent: process id that the parent is known to have; where it has another one, it has ended already.
     """
     number = getattr(signal, "SIGKILL", signal.SIGTERM) if number is None else number
     known = os.getppid() if parent is None else parent
@@ -56,19 +55,18 @@ def end_with_parent(number: int | None = None, parent: int | None = None) -> Non
     else:
         threading.Thread(target=_watch_parent, args=(known, number), daemon=True).start()
     own = multiprocessing.parent_process()
-    if own is not None and own.pid != os.getppid():  # forked by a fork server, so watch the real parent too
+    if own is not None and own.pid != os.getppid():  # the process that forked it is a fork server
         threading.Thread(target=_watch_pipe, args=(number,), daemon=True).start()
-    # The parent may have ended before the request above was made, which then never fires.
+    # The parent may have ended before the request was made. A worker of multiprocessing is told by a pipe.
     if os.getppid() != known or (own is not None and not own.is_alive()):
         os.kill(os.getpid(), number)
 
 
 def end_with_starter() -> None:
-    """Ties a command that another Octavius command started to the life of that one.
+    """Has a command that another one of ours started end with it; any other command lives on by itself.
 
-    `octavius compare` puts its process id into the environment: its runs get SIGTERM, so that they save a
-    checkpoint. Lightning starts the other ranks of a run with `LOCAL_RANK` set; they get SIGKILL, since only
-    the first one saves. A command that a user started is left alone.
+    `octavius compare` names itself in the environment: its runs get SIGTERM, so that they save. Lightning starts the
+    further processes of a run with `LOCAL_RANK` set; only the first one saves.
     """
     starter = os.environ.pop(PARENT, "")
     if starter.isdecimal():
@@ -80,7 +78,7 @@ def end_with_starter() -> None:
 def end_workers() -> None:
     """Kills all daemonic children, such as data workers.
 
-    The exit handler of multiprocessing would send them SIGTERM, which they ignore, and then wait for ever.
+    multiprocessing's own exit handler would send them SIGTERM, which they ignore, and then wait without a limit.
     """
     children = [child for child in multiprocessing.active_children() if child.daemon]
     if children and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
@@ -93,7 +91,7 @@ def end_workers() -> None:
 
 @contextmanager
 def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """A process pool whose workers end with this process, and at once after an error or a signal.
+    """A pool whose workers end with this process, and at once after an error or a signal.
 
     Raises:
         ChildProcessError: a worker was killed.

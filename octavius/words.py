@@ -1,30 +1,32 @@
-"""Resolves presets and checkpoints in argv, and orders configurations by precedence."""
+"""Looks up the names in a command line, and puts configurations into their order of precedence."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
 from octavius.checkpointing.configuration import Configuration, configuration_of, file_beside
 from octavius.configuration.text import parse_config, read_config
 from octavius.configuration.trust import TRUST
+from octavius.lora_moe.gates.earlier import with_gate_options
 from octavius.presets import find_checkpoint, find_config
 from octavius.weights import read_checkpoint
 
 
 @dataclass
 class Words:
-    """A resolved command line.
+    """Words of a command line.
 
     Attributes:
-        configs: paths given with `--config`, in order.
-        checkpoint: path given with `--ckpt`.
-        saved: the configuration of that checkpoint.
-        trusted: whether `--trust` is given.
-        rest: all other arguments.
+        configs: of `--config`, in their order.
+        checkpoint: of `--ckpt`.
+        saved: the configuration of that.
+        trusted: whether `--trust` is among them.
+        rest: all others.
     """
 
     configs: list[Path] = field(default_factory=list)
@@ -35,27 +37,26 @@ class Words:
 
     @property
     def resolved(self) -> list[str]:
-        """The arguments for the parser.
+        """What the parser is given.
 
-        Precedence: command line, then `--config` files (the last one wins), then the checkpoint's own
-        configuration, then defaults.
+        Precedence: command line, then `--config` files (the last wins), then the checkpoint's own, then defaults.
         """
-        # `--config` of jsonargparse accepts the text of a configuration as well as a path. Later ones override.
+        # The parser takes the text of a configuration in the place of a file's name.
         configs = [*([] if self.saved is None else [self.saved.text]), *map(str, self.configs)]
         checkpoint = [] if self.checkpoint is None else ["--ckpt", str(self.checkpoint)]
         return [*(word for config in configs for word in ("--config", config)), *self.rest, *checkpoint]
 
     @property
     def untrusted(self) -> Configuration | None:
-        """The configuration that may only name classes on the list of trusted ones; None with `--trust`."""
+        """The configuration that may name listed classes only."""
         return None if self.trusted else self.saved
 
 
 def resolve(words: Sequence[str]) -> Words:
-    """Resolves the names of presets and checkpoints, and reads the configuration of the checkpoint.
+    """Looks up presets and checkpoints, and the configuration of a checkpoint.
 
     Raises:
-        ValueError: a preset or checkpoint does not exist or cannot be read.
+        ValueError: a preset or checkpoint that is not there; a file of either kind that cannot be read.
     """
     found = Words()
     pending = list(words)
@@ -84,19 +85,38 @@ def resolve(words: Sequence[str]) -> Words:
 
 
 def saved_config(path: Path, checkpoint: Mapping[str, Any]) -> Configuration | None:
-    """The configuration of a checkpoint; prints a note if the file next to it was edited or belongs to another one.
+    """The configuration of a checkpoint; says so where the file beside it was changed, or is of another one.
 
     Args:
-        path: path of the checkpoint.
-        checkpoint: its content, from `read_checkpoint`.
+        path: of the checkpoint.
+        checkpoint: what `read_checkpoint` gives.
 
     Raises:
-        ValueError: the configuration file next to it is not text.
+        ValueError: the file beside it is no text.
     """
     found = configuration_of(path, checkpoint)
     if found is not None and found.note:
         _say_once(found.note)
-    return found
+    return None if found is None else replace(found, text=by_todays_keys(found))
+
+
+def by_todays_keys(saved: Configuration) -> str:
+    """The text of a saved configuration, where one of an earlier version is written by the keys of this one.
+
+    Raises:
+        ValueError: it is not YAML.
+    """
+    content = parse_config(saved.text, saved.source)
+    model = with_model_keys(content.get("model"))
+    return saved.text if model == content.get("model") else yaml.safe_dump({**content, "model": model})
+
+
+def with_model_keys(model: Any) -> Any:
+    """The same for the section `model`."""
+    options = model.get("init_args") if isinstance(model, dict) else None
+    if not isinstance(options, dict) or "lora" not in options:
+        return model
+    return {**model, "init_args": {**options, "lora": with_gate_options(options["lora"])}}
 
 
 @lru_cache(64)
@@ -105,7 +125,7 @@ def _say_once(text: str) -> None:
 
 
 def missing_config(checkpoint: Path) -> str:
-    """Error message for a checkpoint without a configuration."""
+    """What to say when there is none."""
     return (
         f"no configuration beside {checkpoint}, which was saved by an earlier version: expected "
         f"{file_beside(checkpoint)}, which `octavius fit` wrote; copy it too"
@@ -113,16 +133,16 @@ def missing_config(checkpoint: Path) -> str:
 
 
 def called(config: str) -> str:
-    """The name of a configuration in messages: its file name, or "the checkpoint's own" if given as text."""
+    """How a configuration is called in messages: by the name of its file, if it is not given as a text."""
     return "the checkpoint's own" if "\n" in config else Path(config).name
 
 
 def shown(path: Path) -> Path:
-    """A path relative to the current folder if it is inside that, else unchanged."""
+    """A path as one would type it here."""
     return path.resolve().relative_to(Path.cwd()) if path.resolve().is_relative_to(Path.cwd()) else path
 
 
 def named(checkpoint: Path) -> Path:
-    """The shortest name that `find_checkpoint` resolves to this checkpoint."""
+    """A checkpoint as one would name it here."""
     path = shown(checkpoint)
     return Path(path.name) if path.parent == Path("checkpoints") else path

@@ -231,7 +231,10 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
         lambda place: place.fit(model={"max_tokens": 20}),
         ["tokens", "max_tokens is 20", "raise it"],
     ),
-    "more chosen than there are": (lora(experts=2, top_k=3), ["top_k = 3, experts = 2", "lower top_k to 2"]),
+    "more chosen than there are": (
+        lora(experts=2, gate={"init_args": {"top_k": 3}}),
+        ["top_k = 3, experts = 2", "lower top_k to 2"],
+    ),
     "precision that rounds trained weights": (
         lambda _: [*FIT, "--trainer.precision", "bf16-true"],
         ["trainer.precision is 'bf16-true'", "take bf16-mixed"],

@@ -1,5 +1,6 @@
-"""A new task or metric is one file and one line: a toy of each goes through fit, test and the tables."""
+"""A new task, metric or gate is one file: a toy of each goes through all commands, from `fit` to `predict`."""
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from octavius.callbacks.scoring.answers import Answered
@@ -17,9 +19,11 @@ from octavius.callbacks.scoring.blind import headline_of
 from octavius.callbacks.scoring.scores import score, set_intervals, tabulate
 from octavius.cli import main
 from octavius.instruction.sample import References, Sample
+from octavius.loading import load
+from octavius.lora_moe.gates.base import Asked, Choice, Gate, GateSize
 from octavius.tasks import TASKS
 from octavius.tasks.base import Task, gold_of
-from tests.tiny import write_models
+from tests.tiny import refused, write_models
 
 
 class CloseCount(Metric):
@@ -63,6 +67,20 @@ class Counting(Task):
         return [CloseCount()]
 
 
+class LengthGate(Gate):
+    """Chooses by the length of the question."""
+
+    def __init__(self, size: GateSize, /, *, longest: float = 20.0) -> None:
+        super().__init__(size)
+        self.longest = longest
+        self.weight = nn.Parameter(torch.linspace(-1.0, 1.0, self.counts[0]))
+
+    def choices(self, asked: Asked) -> list[Choice]:
+        lengths = asked.mask.sum(1, keepdim=True) / self.longest
+        weights = (lengths * self.weight).softmax(-1)
+        return [Choice(weights, weights)]
+
+
 def read_counts(root: Path, split: str, bad: str = "error") -> list[Sample]:  # noqa: ARG001
     """Four questions without a picture."""
     return [Sample(f"{split}{n}", "counting", "counts", {}, "", References((str(n),))) for n in range(4)]
@@ -99,7 +117,7 @@ def test_a_metric_that_says_nothing_about_itself_has_a_column_an_interval_and_a_
 
 
 @pytest.mark.usefixtures("toys")
-def test_a_task_goes_through_fit_and_test(
+def test_a_task_a_metric_and_a_gate_go_through_all_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = write_models(tmp_path / "models")
@@ -111,7 +129,8 @@ def test_a_task_goes_through_fit_and_test(
         [
             *("fit", "--model", "OctaviusModule", "--model.decoder", "Decoder", "--model.encoders", "{}"),
             *("--model.decoder.init_args.name", str(models / "language")),
-            *("--model.lora", "{experts: 2, rank: 2, top_k: 1}"),
+            *("--model.lora", "{experts: 3, rank: 2, losses: {cv: 0.1}}"),
+            *("--model.lora.gate", f"{__name__}.LengthGate", "--model.lora.gate.init_args.longest", "4"),
             *(
                 "--data",
                 "ImageInstructions",
@@ -128,16 +147,35 @@ def test_a_task_goes_through_fit_and_test(
                 "1",
                 "--trainer.accelerator",
                 "cpu",
-                "--trainer.enable_progress_bar",
-                "false",
+                "--trainer.log_every_n_steps",
+                "1",
             ),
+            *("--trainer.enable_progress_bar", "false"),
         ]
     )
     assert "mean_error" in capsys.readouterr().out
-    main(["test", "--ckpt", "last.ckpt"])
+    assert "--trust" in refused(["test", "--ckpt", "last.ckpt"], capsys)
+    main(["test", "--ckpt", "last.ckpt", "--trust"])
     assert "mean_error" in capsys.readouterr().out
-    folder = max(Path("runs/octavius").iterdir(), key=lambda path: int(path.name.rpartition("_")[2]))
+    runs = sorted(Path("runs/octavius").iterdir(), key=lambda path: int(path.name.rpartition("_")[2]))
+    folder = runs[-1]
     table = pd.read_csv(folder / "metrics_test.csv", index_col=0)
     assert np.isfinite(float(table["mean_error"]["counts"].split()[0]))
-    main(["predict", "--question", "How many are there?"])
+    routing = pd.read_csv(folder / "routing_test.csv")
+    assert {"expert_0", "expert_2"} <= {*routing.columns} or len(routing) >= 3
+    board = EventAccumulator(str(folder))
+    board.Reload()
+    assert "routing/test/counting/usage/expert_2" in board.Tags()["scalars"]
+    assert "train/loss/cv" in EventAccumulator(str(runs[0])).Reload().Tags()["scalars"]
+    question = ["--question", "How many are there?", "--trust"]
+    main(["predict", *question])
     assert "experts: " in capsys.readouterr().out
+    main(["export", *question, "--format", "peft", "--out", "adapter"])
+    main(["predict", "--ckpt", "adapter", *question])
+    gate = json.loads(Path("adapter/manifest.json").read_text())["gate"]
+    assert len(gate) == 3
+    assert sum(gate) == pytest.approx(1.0, abs=1e-4)
+    module = load(Path("checkpoints/last.ckpt"), trust=True)
+    assert isinstance(module.model.gate, LengthGate)
+    assert module.model.gate.longest == 4
+    assert not torch.equal(module.model.gate.weight, torch.linspace(-1.0, 1.0, 3))  # it has learned

@@ -1,8 +1,7 @@
-"""Concurrent requests to a language model behind an OpenAI-compatible endpoint.
+"""Asks a language model behind an OpenAI-compatible endpoint, many requests at a time.
 
-Every answer is cached as soon as it arrives, malformed ones as well, so that none is paid for twice.
-Responses are bounded in time and size (`http.py`), and secrets are removed from them before they are stored
-or printed (`redaction.py`).
+Every answer is kept as soon as it is there, also an odd one, so that none is paid for twice. What the endpoint says
+is bounded in time and size (`http.py`), and secrets are struck out of it before it goes anywhere (`redaction.py`).
 """
 
 import asyncio
@@ -24,35 +23,35 @@ from octavius.limits import POSITIVE, Range
 OPENAI = "https://api.openai.com/v1"
 
 TRIES = 3
-"""Attempts at a request whose answer is not the JSON asked for."""
+"""So often a request is made whose answer is not the JSON that was asked for."""
 
 PAUSE = 0.5
-"""Seconds before the second attempt; doubled before each further one."""
+"""Seconds before the second of those, doubled before each further one."""
 
 IN_A_ROW = 5
-"""Consecutive requests without an answer after which the endpoint is considered down."""
+"""After so many requests in a row without an answer the endpoint counts as down."""
 
 FATAL = (401, 403, 404)
-"""Status codes that every further request would get too: wrong key, unknown model or address."""
+"""What is refused so is refused to every request: a wrong key, or an unknown model or address."""
 
 MOST_TOKENS = 10**9
-"""Largest plausible token count of one request; larger values are ignored."""
+"""Of one request; larger counts are no counts."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Connection settings of a model.
+    """How a model is asked.
 
     Attributes:
         model: its name at the endpoint.
-        base_url: address of the endpoint, without credentials.
-        concurrency: number of concurrent requests.
-        retries: how often an unanswered request is repeated (429, 408, 409, 5xx, a time-out, a broken
-            connection), after the seconds in `Retry-After`, or 0.5, 1, 2, 4 and at most 8.
-        timeout: seconds until an answer must be complete.
-        extra: further fields of every request, such as temperature; null removes one.
-        auth: user name and password from the address.
-        secrets: values removed from everything that the endpoint returns.
+        base_url: where the endpoint is, without credentials.
+        concurrency: requests under way at once.
+        retries: how often a request is made again that found no answer (429, 408, 409, 5xx, a time-out, a broken
+            connection), after the seconds that `Retry-After` names, or 0.5, 1, 2, 4 and at most 8.
+        timeout: seconds that an answer may take.
+        extra: further fields of every request, such as temperature; null takes one away.
+        auth: user name and password that the address had.
+        secrets: what is struck out of everything that the endpoint says.
     """
 
     model: str
@@ -67,18 +66,18 @@ class Endpoint:
     )
 
     def body(self, messages: list[Message]) -> dict[str, Any]:
-        """The JSON body of a request."""
+        """A whole request."""
         usual = {"model": self.model, "messages": messages, "response_format": {"type": "json_object"}}
         return {name: value for name, value in {**usual, **self.extra}.items() if value is not None}
 
     def key(self, body: Mapping[str, Any]) -> str:
-        """The cache key of a request."""
+        """The name of a request in the cache."""
         return key_of(self.base_url, body)
 
 
 @dataclass
 class Spent:
-    """Usage of a run: requests answered, faults retried, answers that were not JSON, tokens in and out."""
+    """What a run took: requests answered, faults tried again, answers that were no JSON, tokens in and out."""
 
     requests: int = 0
     retried: int = 0
@@ -87,7 +86,7 @@ class Spent:
     tokens_out: int = 0
 
     def count(self, usage: Any) -> tuple[int, int]:
-        """Adds the token counts of a response; missing or implausible counts are 0."""
+        """Adds the tokens that an endpoint says it took; one that says nothing, or no number, counts as none."""
         said = usage if isinstance(usage, dict) else {}
         tokens = [said.get(f"{name}_tokens") for name in ("prompt", "completion")]
         known = [one if type(one) is int and 0 <= one <= MOST_TOKENS else 0 for one in tokens]
@@ -97,7 +96,7 @@ class Spent:
 
 
 class UnansweredError(Exception):
-    """One request got no answer; others may."""
+    """One request found no answer; others may."""
 
 
 CONCURRENCY, RETRIES = Range(1, 1024, whole=True), Range(0, 1000, whole=True)
@@ -106,10 +105,10 @@ CONCURRENCY, RETRIES = Range(1, 1024, whole=True), Range(0, 1000, whole=True)
 def connect(
     model: str, concurrency: int, retries: int, timeout: float, extra: Mapping[str, Any] | None
 ) -> Endpoint:
-    """The endpoint set by the environment variables OPENAI_BASE_URL and OPENAI_API_KEY.
+    """The endpoint that the environment names.
 
     Raises:
-        ValueError: the client or the key is missing, or a setting is invalid.
+        ValueError: the client or the key is missing, or a setting cannot be meant.
     """
     if not model.strip():
         raise ValueError("--model is empty; name a model of the endpoint")
@@ -148,10 +147,10 @@ def connect(
 
 
 def without_credentials(address: str) -> tuple[str, tuple[str, str] | None]:
-    """Splits an address into the address without credentials, and user name and password (None without any).
+    """An address without the user name and the password in it, and these.
 
     Raises:
-        ValueError: it is not an HTTP address.
+        ValueError: it is none of HTTP.
     """
     auth = credentials(address)
     try:
@@ -167,7 +166,7 @@ def without_credentials(address: str) -> tuple[str, tuple[str, str] | None]:
 
 
 def client() -> Any:
-    """Imports the official client, an optional dependency.
+    """The module of the official client.
 
     Raises:
         ValueError: it is not installed.
@@ -189,17 +188,17 @@ def ask_all(
     fault: Callable[[str], str | None],
     progress: bool,
 ) -> tuple[Spent, dict[str, str]]:
-    """Sends all requests that are not cached, and caches each answer at once.
+    """Asks all that the cache does not know, and keeps each answer in it at once.
 
     Args:
-        endpoint: the endpoint to ask.
-        bodies: requests by key.
+        endpoint: how to ask.
+        bodies: requests by their keys.
         answers: the cache.
-        fault: returns what is malformed in an answer, which is then asked for again; None if nothing.
-        progress: show a progress bar.
+        fault: what is wrong with the form of an answer, so that it should be asked for again; None for a good one.
+        progress: shows a progress bar.
 
     Returns:
-        The usage, and the reason for each request without an answer.
+        What it took, and for each request without an answer why.
 
     Raises:
         ValueError: the endpoint refuses the key or the model, or does not answer at all.
@@ -231,7 +230,7 @@ async def _ask_all(
 
     async def work(asking: Any, waiting: Iterator[tuple[str, Mapping[str, Any]]]) -> None:
         nonlocal in_a_row
-        for key, body in waiting:  # one iterator shared by all workers: each takes the next request
+        for key, body in waiting:  # shared by all workers: each takes the next
             try:
                 await _ask(asking, endpoint, key, body, answers, fault, spent)
                 in_a_row = 0
@@ -266,10 +265,10 @@ async def _ask(
     fault: Callable[[str], str | None],
     spent: Spent,
 ) -> None:
-    """Asks up to `TRIES` times until an answer is well-formed; each answer replaces the one before.
+    """Asks until an answer has the right form, `TRIES` times at most; each is kept in the place of the one before.
 
     Raises:
-        UnansweredError: this request got no answer.
+        UnansweredError: there is none.
         ValueError: no request will be answered.
     """
     for number in range(TRIES):
@@ -290,10 +289,10 @@ async def _ask(
 
 
 async def _once(asking: Any, endpoint: Endpoint, body: Mapping[str, Any], spent: Spent) -> Answer:
-    """One answer, with secrets removed.
+    """One answer, without secrets.
 
     Raises:
-        UnansweredError: this request got no answer.
+        UnansweredError: there is none.
         ValueError: no request will be answered.
     """
     openai, rest = client(), {name: body[name] for name in body if name not in ("model", "messages")}
@@ -322,7 +321,7 @@ async def _once(asking: Any, endpoint: Endpoint, body: Mapping[str, Any], spent:
 
 
 def said_in(content: bytes) -> tuple[str, Any, str]:
-    """The text, the usage, and what is wrong if there is no text, from the body of a response."""
+    """The text in the body of an answer, the usage that it tells, and what is wrong where there is no text."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:

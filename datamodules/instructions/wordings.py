@@ -1,4 +1,4 @@
-"""Wordings of the template questions and answers, and helpers for English nouns."""
+"""Names of classes come in, the questions and answers of templates go out; words only."""
 
 from octavius.tasks.base import named
 
@@ -42,7 +42,7 @@ SIDE: tuple[tuple[Form, ...], ...] = (
         ("Is the {first} higher or lower in the picture than the {second}?", "It is {side} the {second}."),
     ),
 )
-"""By axis: horizontal, then vertical."""
+"""By axis: across, then down."""
 
 NAMING: tuple[Form, ...] = (
     ("What is this object?", "This is {a_name}."),
@@ -80,12 +80,12 @@ PLURALS = {
 
 
 def is_plural(name: str) -> bool:
-    """Whether a class has a plural name, such as `scissors` or `kitchen cabinets`."""
+    """Whether a class is named in the plural, as `scissors` or `kitchen cabinets`."""
     return name.endswith("s") and not name.endswith(("ss", "us"))
 
 
 def plural(name: str) -> str:
-    """The plural of a class name.
+    """Several of a class.
 
     >>> [plural(name) for name in ("bus", "dining table", "person", "wine glass", "scissors", "toothbrush", "berry")]
     ['buses', 'dining tables', 'people', 'wine glasses', 'scissors', 'toothbrushes', 'berries']
@@ -103,7 +103,7 @@ def plural(name: str) -> str:
 
 
 def with_article(name: str) -> str:
-    """A class name with its indefinite article.
+    """One of a class.
 
     >>> [with_article(name) for name in ("oven", "dog", "scissors")]
     ['an oven', 'a dog', 'scissors']
@@ -114,7 +114,7 @@ def with_article(name: str) -> str:
 
 
 def listed(words: list[str]) -> str:
-    """Joins words with commas and "and".
+    """Some words as a list for readers.
 
     >>> listed(["a cup", "a book", "a lamp"])
     'a cup, a book and a lamp'
@@ -123,7 +123,7 @@ def listed(words: list[str]) -> str:
 
 
 def mentioned(text: str, names: tuple[str, ...]) -> set[str]:
-    """The classes that a text names, in singular or plural; "hot dog" does not count as "dog".
+    """The classes that a text names, in the singular or the plural.
 
     >>> sorted(mentioned("Two hot dogs beside a cup.", ("cup", "dog", "hot dog")))
     ['cup', 'hot dog']

@@ -1,7 +1,6 @@
-"""Figures for the callbacks: saved in the log folder and shown in every TensorBoard log of the trainer.
+"""Figures of the callbacks: saved beside the logs, and shown in every TensorBoard log of the trainer.
 
-Labels, ids and answers are drawn literally: matplotlib would interpret two `$` as math text, and fail on bad
-syntax.
+Labels, ids and answers in them are drawn as they are: matplotlib would read two `$` as mathematics, and raise.
 """
 
 from functools import lru_cache
@@ -20,16 +19,16 @@ from octavius.display import visible
 from octavius.files import replacing
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#666666")
-"""The colour-blind safe palette of Okabe and Ito, with grey instead of black."""
+"""The palette of Okabe and Ito, which colour-blind readers can tell apart; its black is grey here."""
 
 TRUE, PREDICTED = COLOURS[0], COLOURS[5]
-"""Colours of boxes: true ones are solid, predicted ones dashed."""
+"""Boxes: true ones solid, predicted ones dashed."""
 
 
 def log_folder(trainer: L.Trainer) -> Path | None:
-    """The trainer's log folder; None without a logger.
+    """The folder of the trainer's logs; None when nothing is logged.
 
-    Call it on every rank: Lightning broadcasts the folder.
+    To be called on every process: finding the folder is a broadcast.
     """
     if not trainer.loggers:
         return None
@@ -44,7 +43,7 @@ def writers(trainer: L.Trainer) -> list[SummaryWriter]:
 
 
 def show(trainer: L.Trainer, figure: Figure, tag: str, file: Path) -> None:
-    """Renders a figure once, and adds it to TensorBoard under the tag and to the PNG file."""
+    """Draws a figure once, into the event files under the tag and into the PNG file."""
     save(figure, file)
     with Image.open(file) as image:
         pixels = np.asarray(image.convert("RGB"))
@@ -53,24 +52,24 @@ def show(trainer: L.Trainer, figure: Figure, tag: str, file: Path) -> None:
 
 
 def save(figure: Figure, file: Path) -> None:
-    """Saves a figure as PNG with math text disabled."""
+    """Draws a figure into a PNG file; no text in it is taken for mathematics."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
         text.set_text(drawable(text.get_text()))
-    # The rc setting is for labels that are created only while drawing, such as those of ticks.
+    # Labels that are made while drawing go by the setting.
     with rc_context({"text.parse_math": False}), replacing(file) as partial:
-        figure.savefig(partial)  # without pyplot, so with the Agg backend, which needs no display
+        figure.savefig(partial)  # a figure that pyplot does not know draws itself with Agg
 
 
 def drawable(text: str, longest: int = 600) -> str:
-    """Text with a square in place of each character that the font lacks, such as emoji."""
+    """A text of which every character has a glyph: a square for those that the font lacks, such as emoji."""
     glyphs = _glyphs()
     shown = visible(text, longest, breaks=True).replace("\t", " ")
     return "".join(letter if letter == "\n" or ord(letter) in glyphs else "\u25a1" for letter in shown)
 
 
 def legend_label(text: str) -> str:
-    """Text for a legend, with a leading space if it starts with an underscore: matplotlib hides such labels."""
+    """A text in a legend, which leaves out those that begin with an underscore."""
     shown = drawable(text, 60)
     return f" {shown}" if shown.startswith("_") else shown
 

@@ -1,4 +1,4 @@
-"""Callback that logs the training throughput in samples per second."""
+"""Batches pass by, their number of samples a second goes to the progress bar and the log."""
 
 import time
 from typing import Any
@@ -7,19 +7,19 @@ import lightning as L
 
 
 class Throughput(L.Callback):
-    """Logs `samples/s` over all ranks, as an exponential moving average (time constant of 50 steps)."""
+    """Logs `samples/s` over all processes, averaged over the last hundred steps or so."""
 
     def __init__(self) -> None:
-        """Starts without a timestamp: a run that resumes within an epoch gets no `on_train_epoch_start`."""
+        """Starts without a time: a run that resumes within an epoch never sees the epoch start."""
         self._last: float | None = None
         self._rate: float | None = None
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
-        """Resets the clock, so that evaluations do not count."""
+        """Starts the clock again, so that an evaluation does not count."""
         self._last = self._rate = None
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:
-        """Updates the moving average with one batch."""
+        """Takes the time of one batch into a running mean."""
         now = time.monotonic()
         if self._last is not None:
             batch = rest[1]

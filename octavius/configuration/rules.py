@@ -7,6 +7,7 @@
 - A value is what is written, never the name of a file to read it from.
 - Numbers are finite, and integers fit into 64 bits.
 - YAML is read strictly (`octavius.configuration.text`).
+- A gate may be called by its short name; its options under earlier keys are refused, and the present keys given.
 
 All else is as jsonargparse documents: the same class keeps what is not set again, `--trainer.callbacks+` appends, and
 `--trainer.callbacks.init_args.patience` changes the last item. There are no settings for these rules, so functions of
@@ -14,19 +15,27 @@ its private modules are replaced while a command line is parsed.
 """
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
-from jsonargparse import _actions, _loaders_dumpers, _typehints, _util, set_parsing_settings
+from jsonargparse import Namespace, _actions, _loaders_dumpers, _typehints, _util, set_parsing_settings
 
 from octavius.configuration.text import load
 from octavius.errors import imported
+from octavius.lora_moe import LoRAMoE
+from octavius.lora_moe.gates import GATES
+from octavius.lora_moe.gates.base import Gate
+from octavius.lora_moe.gates.earlier import refuse_earlier_keys
+from octavius.lora_moe.gates.factory import class_path, no_gate
 
 LARGEST = 2**63
+_private: Any = _typehints
 _adapt: Any = _typehints.adapt_typehints
 _parse_value: Any = _util.parse_value_or_config
+_resolve: Any = _typehints.resolve_class_path_by_name
 
 
 @contextmanager
@@ -34,6 +43,7 @@ def merging_rules() -> Iterator[None]:
     """Octavius' rules hold for everything that jsonargparse parses in this block."""
     set_parsing_settings(config_read_mode_fsspec_enabled=False)  # Lightning allows reading from the network
     replaced = (
+        (_typehints, "resolve_class_path_by_name", resolve),
         (_typehints, "adapt_typehints", adapt),
         (_typehints, "discard_init_args_on_class_path_change", begin_anew),
         (_typehints, "parse_value_or_config", parse_value),
@@ -50,20 +60,61 @@ def merging_rules() -> Iterator[None]:
 def adapt(val: Any, typehint: Any, **options: Any) -> Any:
     """Converts a value to a type, as jsonargparse does; `prev_val` is what an earlier source said."""
     parsing = not (options.get("serialize") or options.get("instantiate_classes"))
+    if parsing and typehint is LoRAMoE:
+        refuse_earlier_keys(as_mapping(val))
     options["enable_path"] = False
     if parsing and isinstance(val, list) and not options.get("append"):
         options["prev_val"] = None
         if not isinstance(options.get("orig_val"), str):
             options["orig_val"] = None  # it is copied for each item, which takes long for a long list
+    makes_gates = _private.get_callable_return_type(typehint) is Gate
+    if makes_gates and not isinstance(options.get("prev_val"), Namespace | dict):
+        # Options without a class are those of the default.
+        before = options.get("prev_val")
+        options["prev_val"] = _private.Namespace(
+            {"class_path": before if isinstance(before, str) else LoRAMoE.gate}
+        )
     try:
         found = _adapt(val, typehint, **options)
     except (OverflowError, RecursionError) as error:
         raise ValueError(f"{val!r:.60} is out of range: {error}") from None
+    except ValueError as error:
+        raise (gate_error(val, options["prev_val"], error) if makes_gates and parsing else error) from None
     if parsing and type(found) is int and abs(found) >= LARGEST:
         raise ValueError(f"expected a number below 2^63 in size, found one of {found.bit_length()} bits")
     if parsing and type(found) is float and not math.isfinite(found):
         raise ValueError(f"expected a finite number, found {found}")
     return found
+
+
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """The settings, or the one of them, that a value gives to a class."""
+    if isinstance(value, _private.NestedArg):
+        return {value.key: value.val}
+    if isinstance(value, Namespace):
+        return cast(Mapping[str, Any], value.as_dict())
+    return value if isinstance(value, dict) else {}
+
+
+def gate_error(value: Any, before: Any, error: ValueError) -> ValueError:
+    """The parser's error about a gate, with the class that it is about."""
+    spec = _private.subclass_spec_as_namespace(value, before)
+    if spec is None or "class_path" not in spec:
+        return ValueError(f"expected a gate by its short name or its class_path, found {value!r:.100}")
+    name = resolve(Gate, str(spec["class_path"]))
+    if "." not in name:
+        return ValueError(no_gate(name))
+    text = re.sub(r"^Type .* expects a function or a callable class: ", "", str(error))
+    return ValueError(
+        f"Problem with given class_path {name!r}:\n{text.rpartition('. Got value: ')[0] or text}"
+    )
+
+
+def resolve(cls: Any, name: str) -> str:
+    """The dotted name of a class that is called by its own name, or as a gate by its short name."""
+    if name in GATES and isinstance(cls, type) and issubclass(cls, Gate):
+        return class_path(GATES[name])
+    return _resolve(cls, name)
 
 
 def begin_anew(parser_or_action: Any, prev_val: Any, value: Any) -> None:  # noqa: ARG001

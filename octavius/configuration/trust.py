@@ -4,7 +4,8 @@ A `class_path` runs code: its module is imported and the class is called with th
 parameters that are functions take dotted names too. What users write themselves may name anything. A configuration
 that lies beside a checkpoint was written by whoever made the checkpoint, so it may name only the classes listed here:
 those of Octavius, and those of Lightning that call no function of the configuration's choice and use no network.
-The check comes before anything is imported.
+Encoders and gates of Octavius need no listing, since their base class tells what they are. The check comes before
+anything is imported but modules of Octavius.
 
 Beyond that, such a configuration decides what any configuration does: which folders of this machine are read as data
 and weights, and where logs, checkpoints and decoders are written. It cannot name an address on the network.
@@ -15,10 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from typing import Any
 from unittest.mock import patch
 
 from jsonargparse import _common, _typehints, _util
+
+from octavius.encoders.base import Encoder
+from octavius.lora_moe.gates.base import Gate
 
 TRUST = "--trust"
 
@@ -46,13 +52,8 @@ LISTED = {
     "octavius.callbacks.throughput": ("Throughput",),
     "octavius.decoder": ("Decoder",),
     "octavius.encoders.detector.detector": ("Design",),
-    "octavius.encoders.image": ("ImageEncoder",),
     "octavius.encoders.point_bert": ("PointBERT",),
-    "octavius.encoders.precomputed": ("PrecomputedFeatures",),
     "octavius.encoders.rois.object_as_scene": ("ReaderSizes",),
-    "octavius.encoders.rois.precomputed_rois": ("PrecomputedRois",),
-    "octavius.encoders.rois.scene": ("SceneEncoder",),
-    "octavius.encoders.rois.stored_rois": ("StoredRois",),
     "octavius.instruction.prompt": ("Template",),
     "octavius.lora_moe": ("LoRAMoE",),
     "octavius.pretraining.clip": ("AlignmentModule",),
@@ -86,6 +87,9 @@ LISTED = {
 }
 """Module to the classes in it; not what lies below or beside them."""
 
+KINDS: tuple[type, ...] = (Encoder, Gate)
+"""Classes of Octavius' own that a configuration may name for what they are: whatever is derived from one of these."""
+
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
 """How an address begins that Lightning or fsspec would connect to; `C:` and `a: b` are none."""
 
@@ -104,6 +108,27 @@ def names() -> frozenset[str]:
     return frozenset(known)
 
 
+@cache
+def is_ours(path: str) -> bool:
+    """Whether a dotted name is that of a class of Octavius' own of one of the `KINDS`.
+
+    Only modules of Octavius are imported to find out.
+    """
+    module, _, name = path.rpartition(".")
+    if not module.startswith("octavius.") or find_module(module) is None:
+        return False
+    found = vars(import_module(module)).get(name)
+    return isinstance(found, type) and issubclass(found, KINDS) and found.__module__.startswith("octavius.")
+
+
+def find_module(name: str) -> ModuleSpec | None:
+    """Where a module lies; None if there is none."""
+    try:
+        return find_spec(name)
+    except ModuleNotFoundError:  # what stands before the last dot is no package
+        return None
+
+
 @contextmanager
 def only_listed(source: str, content: Any) -> Iterator[None]:
     """In this block jsonargparse imports listed classes only.
@@ -120,7 +145,7 @@ def only_listed(source: str, content: Any) -> Iterator[None]:
     denied: list[str] = []
 
     def check(path: str) -> None:
-        if path not in names():
+        if path not in names() and not is_ours(path):
             denied.append(path)
             raise _common.ImportDenied(f"{path} is not listed")
 

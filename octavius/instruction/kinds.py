@@ -1,4 +1,4 @@
-"""Guesses the type of an unsupported file from its first bytes or its suffix, for error messages."""
+"""What a file is that cannot be read here, told from its first bytes or its name, for the words of an error."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ STARTS: tuple[tuple[bytes, str], ...] = (
     (b"\x80\4", "a pickle"),
     (b"\x80\5", "a pickle"),
 )
-"""Magic bytes and descriptions; textual ones are lower-case and match in any case."""
+"""How files begin, in small letters where letters may be of either case."""
 
 SUFFIXES = {
     ".obj": "an OBJ model",
@@ -71,14 +71,14 @@ SUFFIXES = {
     ".mp4": "a video",
     ".heic": "a HEIC picture",
 }
-"""Descriptions by suffix, for formats without magic bytes."""
+"""What names end in, for kinds of files that begin with anything."""
 
 LONGEST = 64
-"""How many bytes of a file are needed to recognize it."""
+"""Bytes of a file's start that tell its kind."""
 
 
 def kind_of(path: Path, start: bytes) -> str:
-    """Describes the likely type of a file by its first bytes and its name.
+    """What a file seems to be, in words, from its first bytes and its name.
 
     >>> kind_of(Path("scan.ply"), b"# .PCD v0.7")
     'a PCD cloud'

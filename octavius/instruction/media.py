@@ -1,4 +1,4 @@
-"""Media loaders, which turn a reference to a file or an array into the tensor that an encoder takes."""
+"""Loaders: they turn a reference to a file or an array into the tensor that an encoder takes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,27 +15,22 @@ from octavius.instruction.sample import Media
 
 
 class Loader(ABC):
-    """Loads one reference, and collates loaded items into a batch; runs in the data workers."""
+    """Turns one reference into one tensor, and several of them into a batch; runs in the data workers."""
 
     @abstractmethod
     def __call__(self, media: Media) -> Any:
-        """Loads a reference: a tensor, or `torch_geometric.data.Data` if sizes differ."""
+        """What this reference holds: a tensor, or `torch_geometric.data.Data` where sizes differ."""
 
     def collate(self, items: Sequence[Any]) -> Any:
-        """Batches loaded items; by default stacks tensors of equal shape to (M, ...)."""
+        """One batch of what was loaded: tensors of one shape are stacked, (M, ...)."""
         return torch.stack(list(items))
 
 
 @dataclass(frozen=True)
 class ImageLoader(Loader):
-    """Opens an image (see `octavius.instruction.pictures`), resizes it to a square and normalizes it.
+    """Opens an image as it is seen (see `octavius.instruction.pictures`), resizes it to a square and normalises it.
 
-    The aspect ratio is not kept and nothing is cropped, so boxes in fractions of the image remain valid.
-
-    Attributes:
-        size: side of the square in pixels.
-        mean: mean of each channel.
-        std: standard deviation of each channel.
+    The aspect ratio is not kept and nothing is cropped, so boxes in fractions of the image stay true.
     """
 
     size: int
@@ -46,7 +41,7 @@ class ImageLoader(Loader):
         """Pixels (3, size, size), float32.
 
         Raises:
-            ValueError: the file does not exist or cannot be decoded, or the array is not an image.
+            ValueError: no such file, no image that can be read to its end, or no image array.
         """
         picture = open_picture(media) if media.path is not None else _of_array(np.asarray(media.array))
         image = picture.resize((self.size, self.size), Image.Resampling.BICUBIC)
@@ -56,7 +51,7 @@ class ImageLoader(Loader):
 
 
 def _of_array(array: np.ndarray) -> Image.Image:
-    """The image of a uint8 array (H, W) or (H, W, 3)."""
+    """The colours of an array (H, W) or (H, W, 3) of bytes."""
     shaped = array.ndim in (2, 3) and array.shape[2:] in ((), (3,)) and array.size > 0
     if array.dtype != np.uint8 or not shaped:
         raise ValueError(
@@ -68,11 +63,7 @@ def _of_array(array: np.ndarray) -> Image.Image:
 
 @dataclass(frozen=True)
 class ArrayLoader(Loader):
-    """Returns an array of one fixed shape as a tensor.
-
-    Attributes:
-        shape: the expected shape.
-    """
+    """Takes an array of one fixed shape as it is."""
 
     shape: tuple[int, ...]
 
@@ -80,7 +71,7 @@ class ArrayLoader(Loader):
         """The array as float32.
 
         Raises:
-            ValueError: the reference is a file, or an array of another shape.
+            ValueError: it is a file, or an array of another shape.
         """
         if media.array is None or media.array.shape != self.shape:
             what = f"the file {media.path}" if media.array is None else f"one of shape {media.array.shape}"

@@ -49,8 +49,8 @@ class ChangedGate(Gate):
     """A gate whose weights are changed before any layer sees them."""
 
     def __init__(self, gate: Gate, change: Change) -> None:
-        super().__init__(gate.experts)
-        self.gate, self.change = gate, change
+        super().__init__(gate.size)
+        self.gate, self.change, self.reads = gate, change, gate.reads
 
     def choices(self, asked: Asked) -> list[Choice]:
         """What the gate chose, with other weights."""

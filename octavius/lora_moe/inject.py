@@ -7,12 +7,15 @@ import torch
 from torch import nn
 
 from octavius.lora_moe.backends import BackendName
-from octavius.lora_moe.gates.token import TokenGate
+from octavius.lora_moe.gates.base import LayerGate
 from octavius.lora_moe.layer import LoRAMoELinear, Origin, check_backend, linear_widths
 from octavius.lora_moe.routing import Routing
 
 Layouts: TypeAlias = Callable[[Mapping[str, nn.Module]], Mapping[str, str]]
 """Tells what layers of a model, by name, are run on."""
+
+LayerGates: TypeAlias = Callable[[int, int], LayerGate]
+"""Makes the gate of a layer, of its input's width and its number of experts."""
 
 
 def inject(
@@ -24,7 +27,7 @@ def inject(
     dropout: float,
     routing: Routing,
     *,
-    token_gate: Callable[[int, int], TokenGate] | None = None,
+    layer_gate: LayerGates | None = None,
     shared_a: bool = False,
     scale: Origin = "peft",
     init: Origin = "peft",
@@ -45,7 +48,7 @@ def inject(
         alpha: numerator of the scale alpha / R.
         dropout: dropout on the experts' inputs.
         routing: the holder that all layers read.
-        token_gate: makes a gate for each layer, of its input's width and its number of experts.
+        layer_gate: makes a gate for each layer, of its input's width and its number of experts.
         shared_a: whether the experts of a layer share A.
         scale: see `LoRAMoELinear`.
         init: see `LoRAMoELinear`.
@@ -62,22 +65,22 @@ def inject(
     """
     bases = _matches(model, targets)
     if layouts is not None:
-        bases = _usable(bases, targets, layouts(bases), experts == 1, token_gate is not None)
+        bases = _usable(bases, targets, layouts(bases), experts == 1, layer_gate is not None)
     counts: dict[str, int] = dict.fromkeys(bases, experts) if isinstance(experts, int) else {}
     depth_of: dict[str, int] = {}
     if not isinstance(experts, int):
         each = by_depth(experts, depths(model))
         depth_of = {name: _depth(model, name) for name in bases}
         counts = {name: each[depth] for name, depth in depth_of.items()}
-    check_backend(backend, token_gate is not None)
+    check_backend(backend, layer_gate is not None)
     settings = {"shared_a": shared_a, "scale": scale, "init": init, "backend": backend, "dtype": dtype}
     layers = {
         name: LoRAMoELinear(base, counts[name], rank, alpha, dropout, routing, **settings)  # type: ignore[arg-type]
         for name, base in bases.items()
     }
-    if token_gate is not None:
+    if layer_gate is not None:
         for layer in layers.values():
-            layer.gate = token_gate(layer.in_features, layer.experts).to(layer.lora_A.device)
+            layer.gate = layer_gate(layer.in_features, layer.experts).to(layer.lora_A.device)
             layer.routing = routing.part()
     elif depth_of:
         parts = [routing.part() for _ in range(depths(model))]
@@ -122,6 +125,11 @@ def _usable(
 def depths(model: nn.Module) -> int:
     """How many layers a language model is deep: the length of its longest list of modules."""
     return len(_blocks(model)[1])
+
+
+def longest_list(model: nn.Module) -> int:
+    """The length of a model's longest list of modules; 0 without any."""
+    return max((len(part) for part in model.modules() if isinstance(part, nn.ModuleList)), default=0)
 
 
 def by_depth(experts: Sequence[int], count: int) -> list[int]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from octavius.lora_moe.backends import BACKENDS, BackendName, choose
 from octavius.lora_moe.dropout import kept_inputs
-from octavius.lora_moe.gates.token import TokenGate
+from octavius.lora_moe.gates.base import LayerGate
 from octavius.lora_moe.low_rank import add_without_backward
 from octavius.lora_moe.routing import Routing
 
@@ -59,7 +59,7 @@ class LoRAMoELinear(nn.Module):
         dropout: float,
         routing: Routing,
         *,
-        gate: TokenGate | None = None,
+        gate: LayerGate | None = None,
         shared_a: bool = False,
         scale: Origin = "peft",
         init: Origin = "peft",

@@ -1,4 +1,4 @@
-"""Metrics of all tasks as torchmetrics, with the same value on any number of ranks."""
+"""Parsed answers and golds come in; benchmark scores, equal on one process and on many, go out."""
 
 from octavius.metrics.accuracy import Accuracy, NameInText
 from octavius.metrics.boxes.average_precision import VocAP

@@ -1,4 +1,4 @@
-"""Checks of the arguments of `update`, and tokenisation of captions with their references."""
+"""Predictions and golds of one update come in; a clear error, or caption tokens to count, go out."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -10,10 +10,7 @@ Tokens: TypeAlias = list[str]
 
 
 def check_pairs(predictions: Sequence[object], golds: Sequence[object], *kinds: type) -> None:
-    """Checks that there are as many predictions as golds, and that all golds have a supported type.
-
-    Raises:
-        ValueError: otherwise.
+    """Refuses lists of unequal length, and golds that the metric cannot score.
 
     >>> check_pairs([None], [References(("a dog",))], References)
     """
@@ -33,7 +30,7 @@ def check_pairs(predictions: Sequence[object], golds: Sequence[object], *kinds: 
 def caption_tokens(
     predictions: Sequence[str | None], golds: Sequence[References], tokenize: bool
 ) -> list[tuple[Tokens, list[Tokens]]]:
-    """The tokens of each predicted text (none if it is None) and of each of its references.
+    """The tokens of each predicted text, none for a missing one, and of each of its references.
 
     >>> caption_tokens([None], [References(("A dog.", "dogs"))], tokenize=True)
     [([], [['a', 'dog'], ['dogs']])]

@@ -1,13 +1,13 @@
-"""Optional attributes by which a metric tells tables, comparisons and the bootstrap how to treat it.
+"""What a metric says about itself to those who print, compare and resample it.
 
-Any metric of torchmetrics can be a metric of a task, since all of these have defaults:
+All of it is optional, so that any metric of torchmetrics can be a metric of a task:
 
-- `columns`: keys shown in the printed table; by default all.
-- `headline`: the key that represents the metric where one score per set is compared, as in blind controls; by
-  default the first key.
-- `averaged`: keys that `octavius compare` includes in the paper's relative average; by default none.
-- `weighted(predictions, golds)`: returns the metric as a function of sample weights, for fast bootstrap
-  intervals; by default the metric is recomputed on each of 100 resamples.
+- `columns`: keys that the printed table shows; without it all keys are shown.
+- `headline`: the one key that stands for the metric where one score a set is compared, as in blind controls; without
+  it the first key.
+- `averaged`: keys that `octavius compare` takes into the paper's relative average; without it none.
+- `weighted(predictions, golds)`: the metric as a function of how often each sample counts, from which its bootstrap
+  interval is made quickly. Without it the metric is computed anew on each of 100 resampled data sets.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,16 +17,16 @@ import numpy as np
 from torchmetrics import Metric
 
 Weigh: TypeAlias = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""Maps weights (W, N) of N samples in W resamples to values (W,) for each key."""
+"""Maps weights (W, N) of N samples in W resampled data sets to values (W,) of each key."""
 
 
 def columns(metric: Metric) -> tuple[str, ...] | None:
-    """Keys shown in the table; None for all."""
+    """Keys that the table shows; None shows all."""
     return getattr(metric, "columns", None)
 
 
 def headline(metric: Metric) -> str | None:
-    """The key that represents the metric; None if not declared."""
+    """The key that stands for the metric; None where it does not say."""
     return getattr(metric, "headline", None)
 
 
@@ -36,12 +36,7 @@ def averaged(metric: Metric) -> tuple[str, ...]:
 
 
 def shares(parts: Mapping[str, Sequence[float]], whole: Sequence[float] | None = None) -> Weigh:
-    """Weighted ratios: the sums of some parts, each divided by the sum of a whole (by default 1 per sample).
-
-    Args:
-        parts: key to the numerators of N samples.
-        whole: denominators of N samples.
-    """
+    """Sums of parts over the sum of a whole, by default of one for each sample."""
     table = np.array(list(parts.values()), float).T
 
     def weigh(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -54,7 +49,7 @@ def shares(parts: Mapping[str, Sequence[float]], whole: Sequence[float] | None =
 
 
 def replayed(metric: Metric, predictions: Sequence[Any], golds: Sequence[Any]) -> Weigh:
-    """Recomputes a metric on each resample, for metrics without `weighted`."""
+    """Computes a metric anew on each resampled data set, for metrics that say nothing quicker."""
 
     def weigh(weights: np.ndarray) -> dict[str, np.ndarray]:
         rows = []
@@ -65,7 +60,7 @@ def replayed(metric: Metric, predictions: Sequence[Any], golds: Sequence[Any]) -
             drawn = np.repeat(np.arange(len(counts)), counts).tolist()
             fresh.update([predictions[index] for index in drawn], [golds[index] for index in drawn])
             found = fresh.compute()
-            # MetricCollection uses the class name as the key of a single value.
+            # As `MetricCollection` names what is no dictionary.
             rows.append(found if isinstance(found, Mapping) else {type(metric).__name__: found})
         return {key: np.array([float(row[key]) for row in rows]) for key in rows[0]} if rows else {}
 
@@ -73,5 +68,5 @@ def replayed(metric: Metric, predictions: Sequence[Any], golds: Sequence[Any]) -
 
 
 def _alone() -> bool:
-    """Always False: tells torchmetrics not to reduce over ranks, since each has all samples."""
+    """That there are no other processes: every process holds all samples here."""
     return False

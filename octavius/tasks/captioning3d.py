@@ -1,4 +1,4 @@
-"""Captioning of one object in a point cloud, given its box."""
+"""Captions of one object in a point cloud: the object that the sample refers to in, a sentence about it out."""
 
 from typing import ClassVar
 
@@ -31,5 +31,5 @@ class Captioning3D(Captioning):
     scored_by_scene = True
 
     def _metrics(self, protocol: str) -> list[Metric]:
-        """CIDEr, BLEU-1..4 and ROUGE-L."""
+        """CIDEr, BLEU-1..4 and ROUGE-L, given the true box of the object."""
         return caption_metrics(protocol)

@@ -15,8 +15,8 @@ from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.sample import Media, References, Sample
 from octavius.instruction.tokenizer import Tokenizer, load_tokenizer
-from octavius.lora_moe import LoRAMoE
 from octavius.model import Octavius
+from tests.octavius.settings import lora_moe
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "checkpoints" / "miniature" / "language"
 SLOTS, WIDTH = 3, 5
@@ -61,13 +61,12 @@ def make_model(decoder_folder: Path) -> Callable[..., Octavius]:
         dropout: float = 0.0,
         noise: float = 0.0,
         rank: int = 2,
-        top_k: int = 2,
         **lora_options: Any,
     ) -> Octavius:
         torch.manual_seed(0)
         encoders = {name: PrecomputedFeatures(SLOTS, WIDTH, noise) for name in ("image", "sound")}
-        kept = 1 if experts == 1 else top_k
-        lora = None if experts is None else LoRAMoE(experts, rank, 4.0, dropout, kept, **lora_options)
+        settings = {"experts": experts, "rank": rank, "alpha": 4.0, "dropout": dropout, **lora_options}
+        lora = None if experts is None else lora_moe(**settings)
         model = Octavius(Decoder(str(decoder_folder)), encoders, lora)
         for name, parameter in model.named_parameters():
             if name.endswith("lora_B"):

@@ -80,7 +80,7 @@ def make(decoder: Path) -> OctaviusModule:
     """A model with an eye for each modality, the same at each call."""
     torch.manual_seed(0)
     encoders = {"image": PrecomputedFeatures(3, 8), "cloud": PrecomputedRois(ROI, reader=READER)}
-    lora = LoRAMoE(3, rank=2, alpha=4.0, dropout=0.0, top_k=2)
+    lora = LoRAMoE(3, rank=2, alpha=4.0, dropout=0.0)
     module = OctaviusModule(Decoder(str(decoder)), encoders, lora, lr=0.01)  # type: ignore[arg-type]
     for name, parameter in module.named_parameters():
         if name.endswith("lora_B"):  # zero at the start, which would hide what the experts do

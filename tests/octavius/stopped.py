@@ -20,8 +20,8 @@ from octavius.callbacks.position import Position
 from octavius.callbacks.stopping import Stopping
 from octavius.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
-from octavius.lora_moe import LoRAMoE
 from octavius.training import OctaviusModule
+from tests.octavius.settings import lora_moe
 from tests.octavius.small import Pieces
 
 PLACES = (
@@ -130,7 +130,7 @@ class Notes(L.Callback):
 def module(decoder: Path, **lora: Any) -> OctaviusModule:
     """The same at each call: dropout, and a gate with noise."""
     torch.manual_seed(0)
-    experts = LoRAMoE(3, rank=2, alpha=4.0, top_k=2, **{"dropout": 0.1, "jitter": 0.1, **lora})
+    experts = lora_moe(**{"experts": 3, "rank": 2, "alpha": 4.0, "dropout": 0.1, "jitter": 0.1, **lora})
     made = OctaviusModule(Decoder(str(decoder)), {"image": PrecomputedFeatures(3, 8)}, experts, lr=0.01)
     for name, parameter in made.named_parameters():
         if name.endswith("lora_B"):

@@ -36,7 +36,10 @@ def here(miniature_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         "workers": 2,
         "eval_batch_size": 2,
     }
-    small["model"]["init_args"]["lora"] |= {"dropout": 0.1, "jitter": 0.1}
+    small["model"]["init_args"]["lora"] |= {
+        "dropout": 0.1,
+        "gate": {"init_args": {"jitter": 0.1}},
+    }
     small["trainer"] |= {"accumulate_grad_batches": 2, "max_epochs": 2, "log_every_n_steps": 1}
     small["trainer"]["logger"] = {"class_path": "CSVLogger", "init_args": {"save_dir": "logs", "name": "run"}}
     (folder / "small.yaml").write_text(yaml.safe_dump(small))

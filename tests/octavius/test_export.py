@@ -174,9 +174,7 @@ def test_predict_answers_from_a_folder_that_moved(
 
 def test_one_expert_needs_no_question(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(run)
-    one = options(
-        model__init_args__lora__experts=1, model__init_args__lora__top_k=1, checkpoint__dirpath=tmp_path
-    )
+    one = options(model__init_args__lora__experts=1, checkpoint__dirpath=tmp_path)
     main(["fit", "--config", "small.yaml", "--data.init_args.validate", "[]", *one])
     checkpoint = str(tmp_path / "last.ckpt")
     main(["export", "--format", "peft", "--out", str(tmp_path / "one"), "--ckpt", checkpoint])

@@ -15,6 +15,7 @@ from octavius.instruction.sample import References, Sample
 from octavius.lora_moe.attach import LoRAMoE
 from octavius.lora_moe.merge import layers_of, merge
 from octavius.training import OctaviusModule
+from tests.octavius.settings import lora_moe
 
 QUESTION = "What is red?"
 IDS = torch.tensor([[5, 9, 13, 7, 22]])
@@ -28,14 +29,14 @@ FIXED: dict[str, dict[str, Any]] = {
     "each layer": {"per_layer": True},
     "by depth": {"experts": [2, 4]},
     "shared A": {"shared_a": True},
-    "one": {"experts": 1, "top_k": 1},
+    "one": {"experts": 1},
 }
 
 
 def make(folder: Path, **settings: Any) -> OctaviusModule:
     """A tiny model whose experts do much."""
     torch.manual_seed(0)
-    lora = LoRAMoE(**{"experts": 3, "rank": 2, "alpha": 5.0, "dropout": 0.0, **settings})
+    lora = lora_moe(**{"experts": 3, "rank": 2, "alpha": 5.0, "dropout": 0.0, **settings})
     module = OctaviusModule(Decoder(str(folder)), {}, lora).eval()
     for name, parameter in module.named_parameters():
         if name.endswith(("lora_B", "gate.weight")):
@@ -85,7 +86,7 @@ def test_the_manifest_says_each_layers_weights_where_they_differ(decoder_folder:
     ("settings", "said"),
     [
         ({"gate": "token"}, "choose for each token anew, so that no question fixes the routing"),
-        ({"gate_inputs": ["media"]}, "reads media beside the question"),
+        ({"inputs": ["media"]}, "reads media beside the question"),
         (
             {"gate": "individual", "tasks": ["vqa", "detection", "captioning"]},
             "goes by the task's name; name one by --task: vqa",

@@ -107,7 +107,7 @@ def test_both_loops_lose_and_learn_the_same(
     gate: Any,
     extra: dict[Any, float],
 ) -> None:
-    settings = LoRAMoE(3, 2, 4.0, 0.0, 2, gate=gate, losses=extra)
+    settings = LoRAMoE(3, 2, 4.0, 0.0, gate=gate, losses=extra)
     module = OctaviusModule(
         Decoder(str(decoder_folder)), {}, settings, lr=LR, betas=BETAS, weight_decay=DECAY
     )

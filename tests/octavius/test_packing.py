@@ -15,8 +15,9 @@ from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.precomputed_rois import PrecomputedRois
 from octavius.instruction.batch import IGNORE, Batch, Example, Processor
 from octavius.instruction.sample import Media, References, Sample
-from octavius.model import LoRAMoE, Octavius
+from octavius.model import Octavius
 from octavius.packed_attention import PACKED, note_of, positions_in
+from tests.octavius.settings import lora_moe
 from tests.tiny import write_models
 
 TEXTS = (
@@ -41,7 +42,7 @@ def made(
         "image": PrecomputedFeatures(5, 8),
         "cloud": PrecomputedRois(4, reader=ReaderSizes(width=8, queries=3, heads=2, dropout=0.0, hidden=8)),
     }
-    lora = LoRAMoE(experts, rank=2, dropout=0.0, top_k=1 if experts == 1 else 2, **options)
+    lora = lora_moe(experts=experts, rank=2, dropout=0.0, **options)
     model = Octavius(Decoder(str(language), attention=attention), encoders, lora)
     for name, parameter in model.named_parameters():
         if name.endswith("lora_B"):
@@ -99,7 +100,7 @@ def test_losses_and_gradients_are_those_of_padded_rows(
     "options",
     [
         {"gate": "token", "losses": {"switch": 0.1}},
-        {"gate_inputs": ["modality", "media"]},
+        {"inputs": ["modality", "media"]},
         {"experts": [2, 3]},
     ],
 )

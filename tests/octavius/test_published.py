@@ -23,7 +23,9 @@ from octavius.instruction.prompt import Template
 from octavius.instruction.sample import Media, References, Sample
 from octavius.instruction.tokenizer import Tokenizer
 from octavius.lora_moe import LoRAMoELinear, Routing
-from octavius.lora_moe.attach import LoRAMoE, make_gate
+from octavius.lora_moe.attach import LoRAMoE
+from octavius.lora_moe.gates.base import GateSize
+from octavius.lora_moe.gates.published import PublishedGate
 from octavius.training import OctaviusModule
 from tests.octavius import published
 
@@ -208,7 +210,7 @@ def test_the_start_is_the_published_one() -> None:
     drawn = nn.init.kaiming_uniform_(torch.empty(4, 50, 8), a=5**0.5)
     assert layer.lora_A.abs().max() <= (50 * 8) ** -0.5
     assert float(layer.lora_A.detach().std()) == pytest.approx(float(drawn.std()), rel=0.05)
-    gate = make_gate(LoRAMoE(gate="published"), 4, 400)
+    gate = PublishedGate(GateSize(400, 4))
     assert float(next(gate.parameters()).detach().std()) == pytest.approx(1.0, rel=0.05)
 
 

@@ -40,7 +40,7 @@ def make_module(decoder_folder: Path) -> MakeModule:
 
     def make(experts: int | None = 3, dropout: float = 0.0, rank: int = 2, **options: Any) -> OctaviusModule:
         torch.manual_seed(0)
-        lora = None if experts is None else LoRAMoE(experts, rank, 4.0, dropout, min(experts, 2))
+        lora = None if experts is None else LoRAMoE(experts, rank, 4.0, dropout)
         encoders = {"image": PrecomputedFeatures(3, 5, noise=dropout)}
         options = {"lr": 0.01, **options}
         return OctaviusModule(Decoder(str(options.pop("decoder", decoder_folder))), encoders, lora, **options)

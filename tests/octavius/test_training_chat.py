@@ -13,8 +13,8 @@ from transformers import AutoTokenizer
 from octavius.decoder import Decoder
 from octavius.instruction import chat
 from octavius.instruction.prompt import Template
-from octavius.lora_moe import LoRAMoE
 from octavius.training import OctaviusModule
+from tests.octavius.settings import lora_moe
 
 DATED = (
     "Today is {{ strftime_now('%Y-%m-%d') }}."
@@ -39,7 +39,7 @@ def make_on(decoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(chat, "datetime", clock)
         torch.manual_seed(0)
         return OctaviusModule(
-            Decoder(str(folder)), {}, LoRAMoE(2, 2, top_k=1), **{"template": "chat", **options}
+            Decoder(str(folder)), {}, lora_moe(experts=2, rank=2, top_k=1), **{"template": "chat", **options}
         )
 
     return make

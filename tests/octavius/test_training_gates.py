@@ -14,9 +14,9 @@ from datamodules.instances import EvalSet, TrainSet
 from octavius.decoder import Decoder
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import References, Sample
-from octavius.lora_moe import LoRAMoE
 from octavius.training import OctaviusModule
 from octavius.weights import read_checkpoint
+from tests.octavius.settings import lora_moe
 
 MakeModule = Callable[..., OctaviusModule]
 QUESTIONS = ("Say something.", "What do you see in this picture?", "Is there a dog?", "How many red things?")
@@ -29,7 +29,7 @@ def make_module(decoder_folder: Path) -> MakeModule:
 
     def make(**lora: Any) -> OctaviusModule:
         torch.manual_seed(0)
-        settings = LoRAMoE(**{"experts": 3, "rank": 2, "alpha": 4.0, "dropout": 0.0, **lora})
+        settings = lora_moe(**{"experts": 3, "rank": 2, "alpha": 4.0, "dropout": 0.0, **lora})
         return OctaviusModule(Decoder(str(decoder_folder)), {}, settings, lr=0.01)
 
     return make

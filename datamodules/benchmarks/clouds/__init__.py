@@ -1,1 +1,1 @@
-"""Readers of point-cloud data sets, one file per data set."""
+"""Files of point-cloud data sets come in, samples about scans and objects go out; one reader a data set."""

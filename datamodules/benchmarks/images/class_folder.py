@@ -1,4 +1,4 @@
-"""Image classification from one folder per class, as in torchvision's `ImageFolder`."""
+"""A folder of images for each class, as CIFAR-10 is often kept: samples of classification."""
 
 import os
 from pathlib import Path
@@ -15,9 +15,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", "
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample per image; the candidate names are those of all class folders of the split, sorted.
+    """One sample for every image; the possible names are those of all class folders of the split, sorted.
 
-    An empty class folder is a bad item: usually the copy is incomplete.
+    A class folder without an image is a bad item: most often its copy was cut short.
     """
     folder = need(root, LAYOUT, f"{split}/")
     items = BadItems(bad, folder)
@@ -40,7 +40,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
 
 
 def _entries(folder: Path) -> list[str]:
-    """The names in a folder without hidden ones, sorted."""
+    """The visible names in a folder, sorted."""
     return sorted(name for name in os.listdir(folder) if not name.startswith("."))
 
 

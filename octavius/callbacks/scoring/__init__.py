@@ -1,1 +1,1 @@
-"""Scoring of generated answers: parsing, metrics, blind controls and records."""
+"""Answers of a model come in; their scores, controls and records go out."""

@@ -1,4 +1,4 @@
-"""Generates and parses the answers to a batch, gathers them over ranks, and serialises them as JSON lines."""
+"""A model and a batch come in; its answers, from all processes once and in the data's order, go out, also as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -17,20 +17,18 @@ from octavius.tasks import TASKS
 
 @dataclass(frozen=True)
 class Answered:
-    """A sample with the model's answer.
+    """One sample with the model's answer.
 
     Attributes:
-        sample: the sample as it was asked; its benchmark is the name of the evaluation set.
-        question: the text of the question as the model saw it.
+        sample: as it was asked; its benchmark is the name of the evaluation set.
+        question: the question text as the model read it.
         text: the model's answer.
-        value: the answer as parsed by the task; None if it cannot be parsed.
-        gate: gate weights of the experts; None without experts.
-        place: index of the sample in the evaluation dataset, which concatenates the sets.
-        scores: confidence of boxes, one for each `]` in the text: mean log-probability of its tokens; empty
-            for other tasks.
-        likelihoods: log-probability and number of tokens of each candidate answer; empty if not computed.
-        left_out: why the sample could not be read. The answer is then that of a replacement and is not
-            scored.
+        value: what the task parsed from it, None for nothing.
+        gate: routing weights of the experts; None without experts.
+        place: of the sample in the evaluation's data set, which holds set after set in the order of their files.
+        scores: of boxes, one for each `]` in the text: mean log-probability of its tokens; none where none are taken.
+        likelihoods: log-probability and tokens of each candidate answer; none where none are asked for.
+        left_out: why the sample could not be asked; such an answer is of another sample, and is not scored.
     """
 
     sample: Sample
@@ -46,12 +44,12 @@ class Answered:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Random sampling of answers instead of greedy decoding.
+    """How answers are drawn by chance, one token after another, instead of taking the likeliest.
 
     Attributes:
-        temperature: divisor of the logits.
-        top_p: nucleus sampling: only the most likely tokens with this total probability are drawn.
-        top_k: number of most likely tokens to draw from.
+        temperature: logits are divided by it.
+        top_p: the likeliest tokens that together have this probability may be drawn.
+        top_k: and at most so many.
     """
 
     temperature: float = 1.0
@@ -59,7 +57,7 @@ class Sampling:
     top_k: int = 50
 
     def __post_init__(self) -> None:
-        """Checks the ranges."""
+        """Refuses numbers that mean nothing."""
         POSITIVE.check(temperature=self.temperature)
         SHARE.check(top_p=self.top_p)
         WHOLE.check(top_k=self.top_k)
@@ -74,16 +72,16 @@ def ask(
     likelihood: bool = False,
     sampling: Sampling | None = None,
 ) -> list[Answered]:
-    """Generates and parses the answers to a batch.
+    """The model's answers to a batch, parsed.
 
     Args:
-        module: a module with `answer` and `processor`, such as `OctaviusModule`.
+        module: with `answer` and `processor`, as `OctaviusModule`.
         batch: prompts without answers.
-        places: dataset indices of its samples.
-        max_new_tokens: maximum length of an answer in tokens; None takes the limit of each task.
-        num_beams: number of beams in beam search; 1 is greedy. Only then boxes get scores.
-        likelihood: also score all candidate answers, for tasks that have them.
-        sampling: sample answers at random; None does not.
+        places: of its samples in the data set.
+        max_new_tokens: longest answer; none takes each task's own limit.
+        num_beams: beams of the search; 1 is greedy. Boxes have scores only then.
+        likelihood: also score all candidate answers of tasks that have them.
+        sampling: draws answers by chance; none takes the likeliest.
     """
     limits = [max_new_tokens or TASKS[sample.task].max_answer_tokens for sample in batch.samples]
     options: dict[str, Any] = {} if num_beams == 1 else {"num_beams": num_beams}
@@ -113,10 +111,7 @@ def ask(
 
 
 def gather_once(mine: list[Answered]) -> list[Answered]:
-    """The answers of all ranks, each sample once, in the order of the dataset.
-
-    Samplers repeat some samples so that all ranks get the same number.
-    """
+    """The answers of all processes, each place once, in the order of the data set."""
     everyone: list[list[Answered]] = [mine]
     if distributed.is_available() and distributed.is_initialized():
         everyone = [[] for _ in range(distributed.get_world_size())]
@@ -126,10 +121,10 @@ def gather_once(mine: list[Answered]) -> list[Answered]:
 
 
 def readable(answers: Sequence[Answered]) -> list[Answered]:
-    """The answers of samples that could be read.
+    """The answers of samples that could be asked.
 
     Raises:
-        ValueError: there are answers, but all of unreadable samples.
+        ValueError: there are answers, and none is of such a sample.
     """
     found = [item for item in answers if not item.left_out]
     if answers and not found:
@@ -138,7 +133,7 @@ def readable(answers: Sequence[Answered]) -> list[Answered]:
 
 
 def told(answers: Sequence[Answered], limit: int = 3) -> list[str]:
-    """Lines about unreadable samples: their number in each set, and the first reasons."""
+    """Lines on the samples that were left out: how many of each set, and the first reasons."""
     gone: dict[str, list[str]] = {}
     for item in answers:
         if item.left_out:
@@ -152,9 +147,9 @@ def told(answers: Sequence[Answered], limit: int = 3) -> list[str]:
 
 
 def prediction(item: Answered) -> dict[str, Any]:
-    """The content of one line of the predictions file, with all that is needed to score it again.
+    """One line of the predictions file: what was asked, said, parsed and true, and all that scoring it needs.
 
-    A sample that could not be read has an empty prediction, and the reason under `left_out`.
+    A sample that was left out has a line without an answer, which tells why.
     """
     sample = item.sample
     paths = {name: str(media.path) for name, media in sample.media.items() if media.path is not None}
@@ -182,7 +177,7 @@ def prediction(item: Answered) -> dict[str, Any]:
 
 
 def line_of(item: Answered) -> str:
-    """The prediction as a line of JSON; falls back to ASCII escapes if a path is not valid Unicode."""
+    """The same as a line of JSON; bytes of a path that are no text are spelt in escapes, which read back."""
     line = json.dumps(prediction(item), ensure_ascii=False)
     try:
         line.encode()
@@ -192,7 +187,7 @@ def line_of(item: Answered) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A parsed value in types that JSON has."""
+    """A parsed value as JSON can hold it."""
     if isinstance(value, tuple | list):
         return [_plain(part) for part in value]
     if isinstance(value, LabelledBox | DescribedObject):

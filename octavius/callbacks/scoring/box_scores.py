@@ -1,4 +1,4 @@
-"""Confidence of generated boxes: the mean log-probability of the tokens that spell each box."""
+"""The scores of generated tokens come in, one for each `]` of an answer goes out: how sure a model is of a box."""
 
 from functools import lru_cache
 
@@ -10,11 +10,10 @@ from octavius.instruction.tokenizer import Tokenizer
 
 
 class BoxScores(LogitsProcessor):
-    """A LogitsProcessor that changes nothing but records token log-probabilities during greedy generation.
+    """Watches a greedy generation and changes nothing; average precision ranks boxes by what it notes.
 
-    Average precision ranks boxes by these scores. A box, including its label, consists of the tokens after
-    the previous `]` up to its own; its score is the mean of their log-probabilities. The last generated token
-    is not recorded, since the processor is called before each token.
+    A box, its label with it, is all tokens after the `]` before it up to its own; its score is the mean of their
+    log-probabilities. The last token of a generation is not seen.
     """
 
     def __init__(self) -> None:
@@ -24,14 +23,14 @@ class BoxScores(LogitsProcessor):
         self._kept: list[Tensor] = []
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Records the log-probability (B,) of the token chosen in the previous step; returns `scores` unchanged."""
+        """Notes the log-probability (B,) of the token that was taken last."""
         if self._last is not None:
             self._kept.append(self._last.gather(1, input_ids[:, -1:])[:, 0])
         self._ids, self._last = input_ids, scores.float().log_softmax(-1)
         return scores
 
     def of_row(self, row: int, tokenizer: Tokenizer) -> tuple[float, ...]:
-        """The score of each `]` in the answer of one row of the batch."""
+        """The score for each `]` in the answer of one row."""
         if self._ids is None or not self._kept:
             return ()
         count = len(self._kept)
@@ -51,5 +50,5 @@ class BoxScores(LogitsProcessor):
 
 @lru_cache(maxsize=65536)
 def brackets(tokenizer: Tokenizer, token: int) -> int:
-    """Number of `]` in a token."""
+    """How many `]` a token holds."""
     return str(tokenizer.backend.decode([token])).count("]")

@@ -1,1 +1,26 @@
-"""Gates: what says how much of each expert a sample or a token gets."""
+"""Gates: what chooses the experts of a sample or a token.
+
+A new gate is a subclass of `Gate` in a file here, and a line in `GATES` if it is to have a short name.
+"""
+
+from octavius.lora_moe.gates.base import Gate
+from octavius.lora_moe.gates.cluster import ClusterGate
+from octavius.lora_moe.gates.dense import DenseGate
+from octavius.lora_moe.gates.individual import IndividualGate
+from octavius.lora_moe.gates.instance import InstanceGate
+from octavius.lora_moe.gates.published import PublishedGate
+from octavius.lora_moe.gates.source import SourceGate
+from octavius.lora_moe.gates.token import TokenGate
+from octavius.lora_moe.gates.uniform import UniformGate
+
+GATES: dict[str, type[Gate]] = {
+    "source": SourceGate,
+    "instance": InstanceGate,
+    "dense": DenseGate,
+    "token": TokenGate,
+    "individual": IndividualGate,
+    "uniform": UniformGate,
+    "cluster": ClusterGate,
+    "published": PublishedGate,
+}
+"""Short names: `gate: instance` in a configuration is that class with its default options."""

@@ -1,12 +1,18 @@
-"""What a gate reads comes in, what it chose goes out: the one interface of gates, and the cut of a softmax."""
+"""The base class of gates, what they may read and what they return; and top-k selection, which most of them use."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+from octavius.limits import POSITIVE, PROBABILITY, SIZE
+
+Reading: TypeAlias = Literal["question", "padding", "modality", "media", "task", "token"]
+"""What a choice may depend on: the question, the padding of its batch, which modalities a sample has, the mean of its
+media vectors, the name of its task, and the inputs of a layer."""
 
 
 class Choice(NamedTuple):
@@ -40,23 +46,63 @@ class Asked(NamedTuple):
     media: Tensor | None = None
 
 
+class GateSize(NamedTuple):
+    """The model that a gate is made for, as far as a gate has to know it.
+
+    Attributes:
+        width: size D of a word embedding; for a gate in a layer, of the layer's input.
+        experts: number E of experts; a sequence gives one number for each layer of the language model.
+        layers: layers of the language model; 0 where there is no list of equal ones.
+        modalities: number M of modalities.
+    """
+
+    width: int
+    experts: int | Sequence[int]
+    layers: int = 0
+    modalities: int = 0
+
+
 class Gate(nn.Module, ABC):
-    """A gate that chooses once for each instance, for all layers or for each depth.
+    """What chooses the experts: once for each sample, for all layers or for each layer of the language model.
+
+    A subclass is all that a new gate needs: `lora.gate` names it by `class_path`, and the keyword arguments of its
+    constructor are its options there.
 
     Args:
-        experts: number E of experts; a sequence for each depth of the model, which then has a choice each.
+        size: the model that it is for.
+        per_layer: make a choice for each layer of the language model, also where all have the same number of experts.
+
+    Raises:
+        ValueError: a number of experts is below 1, or the model has no layers to tell apart.
     """
+
+    reads: tuple[Reading, ...] = ("question",)
+    """What the choice depends on. One that depends on the question alone can be exported for a fixed question."""
+
+    in_layers: ClassVar[bool] = False
+    """Whether each LoRA-MoE layer has a gate of its own (see `LayerGate`)."""
 
     fitted_buffers: ClassVar[tuple[str, ...]] = ()
     """Buffers that `fit_questions` makes, so that a checkpoint must hold them; `fitted` is one of them."""
 
-    def __init__(self, experts: int | Sequence[int]) -> None:
+    task_names: Sequence[str] = ()
+    """Tasks that have experts of their own, as `task` or `task/group`; of gates that read the task."""
+
+    def __init__(self, size: GateSize, /, per_layer: bool = False) -> None:
         super().__init__()
+        experts = size.experts
+        if isinstance(experts, int) and per_layer:
+            if not size.layers:
+                raise ValueError(
+                    "the model has no list of equal layers, so that no gate can choose for each of them: leave "
+                    "per_layer out"
+                )
+            experts = [experts] * size.layers
         self.by_depth = not isinstance(experts, int)
         self.counts = (experts,) if isinstance(experts, int) else tuple(experts)
         if min(self.counts, default=0) < 1:
             raise ValueError(f"a gate needs at least 1 expert, found experts = {experts}; 1 is plain LoRA")
-        self.experts = experts
+        self.size, self.width, self.experts = size, size.width, experts
 
     @property
     def kept(self) -> int | None:
@@ -83,9 +129,20 @@ class Gate(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has nothing to fit")
 
+    def fill_published(self, weight: Tensor) -> None:  # noqa: ARG002
+        """Takes the weight (D, E) of the gate in a published checkpoint.
+
+        Raises:
+            ValueError: this gate computes something else.
+        """
+        raise ValueError(
+            f"the gate of the file scores plain means of word embeddings, which {type(self).__name__} does not; set "
+            "lora.gate: published, as --config published.yaml does"
+        )
+
     @abstractmethod
     def choices(self, asked: Asked) -> list[Choice]:
-        """The choice (B, E) for each depth, or the one that all layers share."""
+        """The choice (B, E) for each layer of the language model, or the one that all layers share."""
 
     def forward(
         self,
@@ -95,7 +152,7 @@ class Gate(nn.Module, ABC):
         modalities: Tensor | None = None,
         media: Tensor | None = None,
     ) -> Tensor | list[Tensor]:
-        """The weights of the experts in fp32, (B, E); of a gate for each depth a list of them.
+        """The weights of the experts in fp32, (B, E); of a gate for each layer a list of them.
 
         Args:
             question_embeddings: word embeddings of the questions, (B, Q, D).
@@ -106,6 +163,28 @@ class Gate(nn.Module, ABC):
         """
         found = self.choices(Asked(question_embeddings, question_mask, tasks, modalities, media))
         return [choice.weights for choice in found] if self.by_depth else found[0].weights
+
+
+class LayerGate(Gate):
+    """A gate of a single LoRA-MoE layer, which chooses for each token by the input of that layer.
+
+    `size.width` is the width of that input, and `size.experts` the number of the layer's experts.
+    """
+
+    reads: tuple[Reading, ...] = ("token",)
+    in_layers: ClassVar[bool] = True
+
+    @abstractmethod
+    def choose(self, x: Tensor) -> Choice:
+        """The choice for each token of inputs (B, T, D) or (B, D): weights (B, T, E) or (B, E)."""
+
+    def choices(self, asked: Asked) -> list[Choice]:
+        """The choice for inputs of the layer that stand in `embeddings`."""
+        return [self.choose(asked.embeddings)]
+
+    def forward(self, x: Tensor) -> Choice:  # type: ignore[override]
+        """See `choose`."""
+        return self.choose(x)
 
 
 @dataclass(frozen=True)
@@ -149,8 +228,9 @@ class Cut:
         if experts < 1:
             raise ValueError(f"a gate needs at least 1 expert, found experts = {experts}; 1 is plain LoRA")
         top_k = experts if self.top_k is None else self.top_k
-        if top_k < 1:
-            raise ValueError(f"a gate keeps at least 1 expert, found top_k = {top_k}; choose 1 to {experts}")
+        SIZE.check(top_k=top_k)
+        POSITIVE.check(temperature=self.temperature)
+        PROBABILITY.check(jitter=self.jitter)
         if top_k > experts:
             raise ValueError(
                 f"an instance cannot use more experts than there are: top_k = {top_k}, experts = {experts}; "
@@ -161,12 +241,6 @@ class Cut:
                 f"a universal expert gets what the gate leaves of the weight after top_k = {top_k} of the other "
                 f"{experts - 1}: nothing; expected at least top_k + 2 experts, and a gate that cuts"
             )
-        if self.temperature <= 0:
-            raise ValueError(
-                f"a gate's temperature must be positive, found {self.temperature:g}; 1 changes nothing"
-            )
-        if not 0 <= self.jitter < 1:
-            raise ValueError(f"a gate's jitter is in 0..1 (1 excluded), found {self.jitter:g}; 0 is none")
         return experts - self.universal
 
     def choose(self, logits: Tensor) -> Choice:

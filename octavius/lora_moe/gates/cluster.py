@@ -1,4 +1,4 @@
-"""Question embeddings come in, clusters are fitted to them once; weights by a question's cluster go out."""
+"""A gate that chooses by clusters of the training questions (MoCLE)."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -6,8 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from octavius.lora_moe.gates.base import Asked, Choice, Cut, Gate
-from octavius.lora_moe.gates.instance import pooled
+from octavius.limits import SIZE
+from octavius.lora_moe.gates.base import Asked, Choice, Cut, Gate, GateSize
+from octavius.lora_moe.gates.question import pooled
 
 
 class ClusterGate(Gate):
@@ -18,34 +19,34 @@ class ClusterGate(Gate):
     with a softmax. The centroids are fitted once, before training, and are part of the state.
 
     Args:
-        width: size D of a word embedding.
-        experts: number E of experts; a sequence gives each depth of the model a choice of its own.
-        top_k: how many experts an instance uses.
+        size: the model that it is for.
+        top_k: how many experts an instance uses, 1..E; None is all.
         clusters: number K of clusters.
+        per_layer: make a choice for each layer of the language model.
         universal: whether the last expert is always on (see `Cut`).
-        temperature: logits are divided by it.
+        temperature: the logits are divided by it.
     """
 
     fitted_buffers: ClassVar[tuple[str, ...]] = ("centroids", "fitted")
 
     def __init__(
         self,
-        width: int,
-        experts: int | Sequence[int],
-        top_k: int | None,
-        clusters: int,
+        size: GateSize,
+        /,
         *,
+        top_k: int | None = 2,
+        clusters: int = 16,
+        per_layer: bool = False,
         universal: bool = False,
         temperature: float = 1.0,
     ) -> None:
-        super().__init__(experts)
-        if clusters < 1:
-            raise ValueError(f"a cluster gate needs at least 1 cluster, found clusters = {clusters}")
+        super().__init__(size, per_layer)
+        SIZE.check(clusters=clusters)
         self.cut = Cut(top_k, universal, temperature)
         self.routed = [self.cut.routed(count) for count in self.counts]
-        self.width, self.top_k, self.clusters = width, top_k, clusters
+        self.top_k, self.clusters = top_k, clusters
         self.weight = nn.Parameter(torch.empty(sum(self.routed), clusters))
-        self.register_buffer("centroids", torch.zeros(clusters, width))
+        self.register_buffer("centroids", torch.zeros(clusters, self.width))
         self.register_buffer("fitted", torch.tensor(False))
         self.reset_parameters()
 

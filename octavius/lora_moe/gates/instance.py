@@ -1,12 +1,14 @@
-"""Word embeddings of the questions come in, one weight for each expert and sample goes out."""
+"""The instance gate of the paper: one choice of experts for each sample, by its question."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from octavius.lora_moe.gates.base import Asked, Choice, Cut, Gate
+from octavius.lora_moe.gates.base import Asked, Choice, Cut, Gate, GateSize
+from octavius.lora_moe.gates.question import pooled
 
 
 class InstanceGate(Gate):
@@ -24,35 +26,45 @@ class InstanceGate(Gate):
     likewise) through a map of its own. A sample without media has none of either.
 
     Args:
-        width: size D of a word embedding.
-        experts: number E of experts; a sequence gives each depth of the model a gate, over so many experts.
+        size: the model that it is for.
         top_k: how many experts an instance uses, 1..E; None is all.
+        inputs: what it reads beside the question: which modalities the sample brings (`modality`), a summary of its
+            media (`media`), or both.
+        per_layer: make a choice for each layer of the language model.
         universal: whether the last expert is always on (see `Cut`).
-        temperature: logits are divided by it.
-        jitter: noise on the gate's inputs while training.
-        modalities: number M of modalities that are told apart; 0 reads none.
-        media: whether to read the summary of the media.
+        temperature: the logits are divided by it.
+        jitter: while training, the inputs are multiplied by uniform noise in 1 - jitter..1 + jitter.
+
+    Raises:
+        ValueError: options contradict each other, or do not fit the number of experts.
     """
 
     def __init__(
         self,
-        width: int,
-        experts: int | Sequence[int],
-        top_k: int | None,
+        size: GateSize,
+        /,
         *,
+        top_k: int | None = 2,
+        inputs: Sequence[Literal["modality", "media"]] = (),
+        per_layer: bool = False,
         universal: bool = False,
         temperature: float = 1.0,
         jitter: float = 0.0,
-        modalities: int = 0,
-        media: bool = False,
     ) -> None:
-        super().__init__(experts)
+        super().__init__(size, per_layer)
         self.cut = Cut(top_k, universal, temperature, jitter)
         self.routed = [self.cut.routed(count) for count in self.counts]
-        self.width, self.top_k = width, top_k
-        self.weight = nn.Parameter(torch.empty(sum(self.routed), width))
-        self.modality_embeddings = nn.Parameter(torch.empty(modalities, width)) if modalities else None
-        self.media_weight = nn.Parameter(torch.empty(sum(self.routed), width)) if media else None
+        self.top_k, self.reads = top_k, ("question", *inputs)
+        if "modality" in inputs and not size.modalities:
+            raise ValueError(
+                "the gate cannot read which modalities a sample brings: the model has none; leave `modality` out of "
+                "its inputs"
+            )
+        self.weight = nn.Parameter(torch.empty(sum(self.routed), self.width))
+        names = size.modalities if "modality" in inputs else 0
+        self.modality_embeddings = nn.Parameter(torch.empty(names, self.width)) if names else None
+        rows = sum(self.routed) if "media" in inputs else 0
+        self.media_weight = nn.Parameter(torch.empty(rows, self.width)) if rows else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -111,35 +123,3 @@ class InstanceGate(Gate):
 
     def _noisy(self, inputs: Tensor) -> Tensor:
         return self.cut.noisy(inputs) if self.training else inputs
-
-
-def pooled(embeddings: Tensor, mask: Tensor, width: int) -> Tensor:
-    """The mean embedding of the real question tokens, brought to a root mean square of 1, in fp32.
-
-    Args:
-        embeddings: word embeddings of the questions, (B, Q, D).
-        mask: true (or 1) at real question tokens, (B, Q).
-        width: the size D that is expected.
-
-    Returns:
-        (B, D).
-
-    Raises:
-        ValueError: shapes are others, or a question has no token.
-    """
-    if embeddings.dim() != 3 or embeddings.shape[-1] != width or mask.shape != embeddings.shape[:2]:
-        raise ValueError(
-            f"the gate expects question embeddings (samples, tokens, {width}) and a mask (samples, "
-            f"tokens), found {tuple(embeddings.shape)} and {tuple(mask.shape)}; embed the question "
-            "with the language model that the gate was made for"
-        )
-    real = mask.bool()
-    counts = real.sum(dim=1, keepdim=True)
-    if not bool((counts > 0).all()):
-        empty = (counts.squeeze(1) == 0).nonzero().flatten().tolist()
-        raise ValueError(
-            f"the gate reads the question, but these samples of the batch have no real question token: "
-            f"{empty}; give each a question that is not empty, and check its question mask"
-        )
-    kept = embeddings.float().masked_fill(~real.unsqueeze(-1), 0.0)
-    return F.rms_norm(kept.sum(dim=1) / counts, (width,))

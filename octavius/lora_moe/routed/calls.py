@@ -13,8 +13,6 @@ from torch.utils.checkpoint import checkpoint
 
 from octavius.lora_moe.attach import LoRAMoE
 from octavius.lora_moe.gates.base import Asked, Choice, Gate
-from octavius.lora_moe.gates.fixed import IndividualGate, UniformGate
-from octavius.lora_moe.gates.published import PublishedGate
 from octavius.lora_moe.losses import auxiliary
 from octavius.lora_moe.routed.question import IGNORED, Question, given, of_prompt, real_tokens
 from octavius.lora_moe.routing import Routing, Weights
@@ -95,7 +93,7 @@ class RoutedCalls(nn.Module):
     @property
     def _asks(self) -> bool:
         """Whether the gate reads the question."""
-        return self.gate is not None and not isinstance(self.gate, UniformGate | IndividualGate)
+        return self.gate is not None and "question" in self.gate.reads
 
     def _is_open(self, question_ids: Tensor | None, tasks: Sequence[str] | None) -> bool:
         """Whether this pass has to be routed: unless the experts are off, or weights are set already."""
@@ -129,8 +127,10 @@ class RoutedCalls(nn.Module):
         """The question of a batch: the one that is given, else its prompts."""
         pad = self._pad(named.get("generation_config"))
         if question_ids is None:
-            if isinstance(self.gate, PublishedGate):
-                raise ValueError("the gate `published` reads padding too, so that it needs question_ids")
+            if self.gate is not None and "padding" in self.gate.reads:
+                raise ValueError(
+                    f"the gate {type(self.gate).__name__} reads padding too, so that it needs question_ids"
+                )
             return of_prompt(named, pad)
         batch = named.get("input_ids")
         batch = named.get("inputs_embeds") if batch is None else batch
@@ -218,6 +218,6 @@ def embeddings_of(model: nn.Module, name: str | None) -> nn.Module:
     if not hasattr(model, "get_input_embeddings"):
         raise ValueError(
             f"the gate reads the question through the model's word embeddings, and {type(model).__name__} has no "
-            "get_input_embeddings: name the submodule by `embeddings`, or take the gate token or uniform"
+            "get_input_embeddings: name the submodule by `embeddings`, or take a gate that reads no question"
         )
     return cast(nn.Module, model.get_input_embeddings())  # type: ignore[operator]

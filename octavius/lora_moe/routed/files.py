@@ -19,6 +19,8 @@ from octavius import __version__
 from octavius.errors import nearest, readable
 from octavius.files import replacing, write_text
 from octavius.lora_moe.attach import LoRAMoE
+from octavius.lora_moe.gates.earlier import with_gate_options
+from octavius.lora_moe.gates.factory import imported_gates
 
 SETTINGS, TENSORS = "routed_config.json", "model.safetensors"
 
@@ -51,7 +53,9 @@ def write(folder: Path, saved: Saved, tensors: Mapping[str, Tensor]) -> None:
             f"{folder} holds a model of its own (config.json), whose weights would be replaced by the experts alone: "
             "name another folder"
         )
-    text = dumps({**asdict(saved), "octavius": __version__}, indent=2, ensure_ascii=False) + "\n"
+    said = {**asdict(saved), "octavius": __version__}
+    said["lora_moe"]["gate"] = saved.lora_moe.gate_factory.settings
+    text = dumps(said, indent=2, ensure_ascii=False) + "\n"
     settings = folder / SETTINGS
     if settings.is_file() and settings.read_bytes() != text.encode():
         settings.unlink()  # a kill in between must not leave the tensors of one save beside settings of another
@@ -80,19 +84,28 @@ def read(folder: Path) -> Saved:
         raise ValueError(f"{path} is not JSON: {error}; save the model again") from None
     names = [field.name for field in fields(Saved)]
     _check_keys(path, "", said, names, [*names, "octavius"])
-    settings = [field.name for field in fields(LoRAMoE)]
-    _check_keys(path, "lora_moe.", said["lora_moe"], [], settings)
+    lora = with_gate_options(said["lora_moe"])
+    _check_keys(path, "lora_moe.", lora, [], [field.name for field in fields(LoRAMoE)])
     _check_keys(path, "base.", said["base"], ["fingerprint"], ["name", "class", "fingerprint"])
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Saved, "saved")
     try:
-        if nulls := [key for key, value in said["lora_moe"].items() if value is None and key != "tasks"]:
+        if nulls := [key for key, value in lora.items() if value is None]:
             raise ValueError(f"{nulls[0]} has no value")
-        found = parser.instantiate(parser.parse_object({"saved": {name: said[name] for name in names}}))
+        _check_gate(lora.get("gate"))
+        own = {**{name: said[name] for name in names}, "lora_moe": lora}
+        found = parser.instantiate(parser.parse_object({"saved": own}))
     except Exception as error:  # jsonargparse raises several kinds for wrong types
         raise ValueError(f"{path}: {readable(str(error)).removeprefix('saved.')}") from None
     saved: Saved = found.saved
     return saved
+
+
+def _check_gate(gate: Any) -> None:
+    """Refuses a gate whose class is not imported: a folder that comes from elsewhere must not import code."""
+    name = gate.get("class_path") if isinstance(gate, Mapping) else gate
+    if name is not None and name not in imported_gates():
+        raise ValueError(f"lora_moe.gate: there is no gate {name!r}; import the module that defines it first")
 
 
 def _check_keys(path: Path, prefix: str, said: Any, needed: Sequence[str], known: Sequence[str]) -> None:

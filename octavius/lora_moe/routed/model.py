@@ -20,12 +20,16 @@ from torch.nn.modules.module import _IncompatibleKeys
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from octavius.lora_moe.attach import LoRAMoE, attach
+from octavius.lora_moe.gates.base import Reading
 from octavius.lora_moe.inject import adapter_parameters
 from octavius.lora_moe.merge import layers_of, merge, put
 from octavius.lora_moe.routed import files
 from octavius.lora_moe.routed.calls import RoutedCalls, embeddings_of
 from octavius.lora_moe.routing import Routing
 from octavius.weights import check_names, fingerprint, read_tensors, trainable_names
+
+GIVEN: tuple[Reading, ...] = ("question", "padding", "task")
+"""What a gate is given here; trainers pass no media."""
 
 
 def get_routed_model(model: nn.Module, config: LoRAMoE, embeddings: str | None = None) -> "RoutedModel":
@@ -43,13 +47,13 @@ def get_routed_model(model: nn.Module, config: LoRAMoE, embeddings: str | None =
         ValueError: settings do not fit the model, which stays as it was.
     """
     _check(model, config)
-    asks = config.experts != 1 and config.gate not in ("token", "uniform", "individual")
+    asks = config.experts != 1 and "question" in config.gate_factory.kind.reads
     width = 1
     if asks:
         width = cast(Tensor, embeddings_of(model, embeddings).weight).shape[1]
     before = next(model.parameters(), torch.empty(0)).device
     routing = Routing()
-    gate = attach(model, config, width, routing)
+    gate = attach(model, config, width, routing, given=GIVEN)
     routed = cast("RoutedModel", model)
     routed.__class__ = _routed_class(type(model), getattr(model, "is_quantized", False))
     routed.lora_moe, routed.routing, routed.embeddings = config, routing, embeddings
@@ -303,10 +307,6 @@ def _check(model: nn.Module, config: LoRAMoE) -> None:
     if isinstance(model, DistributedDataParallel | DataParallel) or hasattr(model, "_orig_mod"):
         raise ValueError(
             f"a {type(model).__name__} is wrapped already: give the model itself, and wrap or compile it afterwards"
-        )
-    if config.gate_inputs:
-        raise ValueError(
-            f"gate_inputs are read from media, which no trainer passes; leave {config.gate_inputs} out"
         )
     if taken := [name for name in ("lora_moe", "gate", "routing") if hasattr(model, name)]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Dense captioning metrics where each detected box is a sample of its own."""
+"""Captions of found boxes come in, one by one and in any order; caption scores at IoU thresholds go out."""
 
 from collections.abc import Sequence
 
@@ -12,22 +12,21 @@ from octavius.metrics.reporting import Weigh
 
 
 class FoundCaptions(Records):
-    """The metrics of `DenseCaptions`, computed from one sample per detected box, in any order.
+    """What `DenseCaptions` says of scenes, where each box of a scene is a sample of its own.
 
-    A scene is scored once it has at least one box: scenes in which nothing was detected are missing, and a
-    reader must not drop them silently. A text of None is an empty caption. Without any update the values are
-    nan.
+    A scene takes part once one of its boxes does: one without any box must not be left out by the reader
+    silently. A text of None is an empty caption. Without any update the values are nan.
     """
 
     columns = COLUMNS
     headline = "cider_at50"
 
     def __init__(self) -> None:
-        """Starts without boxes."""
+        """Starts from no boxes."""
         super().__init__("found")
 
     def update(self, predictions: Sequence[str | None], golds: Sequence[FoundObject]) -> None:
-        """Adds one text, or None, per detected box."""
+        """Adds one text, or None, for each found box."""
         check_pairs(predictions, golds, FoundObject)
         self.keep(
             [gold.scene, said or "", gold.box, [[item.box, item.texts] for item in gold.objects]]
@@ -48,7 +47,7 @@ class FoundCaptions(Records):
         return scores.compute()
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[FoundObject]) -> Weigh:
-        """As in `DenseCaptions`. All boxes of a scene have the same weight, so that of the last is the scene's."""
+        """As `DenseCaptions`; all boxes of a scene count as often, so that any of them tells how often."""
         places: dict[str, list[int]] = {}
         for place, gold in enumerate(golds):
             places.setdefault(gold.scene, []).append(place)

@@ -271,9 +271,7 @@ def test_a_folder_holds_one_comparison(commands: Commands, capsys: pytest.Captur
 def test_a_real_comparison(miniature_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("small.yaml").write_text(yaml.safe_dump(settings(write_models(tmp_path), miniature_root)))
-    Path("one.yaml").write_text(
-        yaml.safe_dump({"model": {"init_args": {"lora": {"experts": 1, "top_k": 1}}}})
-    )
+    Path("one.yaml").write_text(yaml.safe_dump({"model": {"init_args": {"lora": {"experts": 1}}}}))
     main(["compare", "--config", "small.yaml", "--arms", "one.yaml", "--seeds", "1"])
     text = Path("runs/compare/compare.md").read_text()
     assert "| set | metric | one | small | small - one |" in text

@@ -15,9 +15,10 @@ from jsonargparse import ArgumentError, Namespace
 from octavius.checkpointing.configuration import Configuration
 from octavius.cli import LightningParser, main
 from octavius.configuration.rules import merging_rules
-from octavius.configuration.trust import LISTED, first_address, names
+from octavius.configuration.trust import LISTED, first_address, is_ours, names
 from octavius.encoders.base import Encoder
 from octavius.loading import load
+from octavius.lora_moe.gates.factory import class_path
 from octavius.words import resolve
 from tests.tiny import ROOT, refused, settings, write_models
 
@@ -78,6 +79,8 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "an encoder": model(encoders={"image": SPEC}),
     "an encoder as text": model(encoders={"image": OWN}),
     "experts": model(lora=SPEC),
+    "a gate": model(lora={"gate": SPEC}),
+    "a gate as text": model(lora={"gate": OWN}),
     "a template": model(template=SPEC),
     "sampling": {"evaluation": {"sampling": SPEC}},
     "a logger on the network": {"trainer": {"logger": {"class_path": "WandbLogger"}}},
@@ -151,9 +154,42 @@ def test_the_list_holds_classes_alone_and_all_of_ours_that_a_run_is_made_of() ->
         for base in (L.LightningModule, L.LightningDataModule, Encoder)
         for one in subclasses(base)
         if one.__module__.startswith(("octavius.", "datamodules."))
-        and f"{one.__module__}.{one.__qualname__}" not in names()
+        and not (f"{one.__module__}.{one.__qualname__}" in names() or is_ours(class_path(one)))
     }
-    assert missing <= {*bases, "RoiEncoder", "DecoderOutline"}
+    assert missing <= {*bases, "DecoderOutline"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "octavius.lora_moe.gates.cluster.ClusterGate",
+        "octavius.lora_moe.gates.ClusterGate",
+        "octavius.encoders.image.ImageEncoder",
+    ],
+)
+def test_encoders_and_gates_of_octavius_are_known_by_their_base_class(name: str) -> None:
+    assert is_ours(name)
+
+
+@pytest.mark.usefixtures("foreign")
+@pytest.mark.parametrize(
+    "name",
+    [
+        OWN,
+        CALL,
+        "octavius.loading.load",
+        "octavius.model.Octavius",
+        "octavius.encoders.image.nn.Linear",
+        "octavius.encoders.image.ImageEncoder.prepare",
+        "octavius.nowhere.Gate",
+        "octaviusx.Gate",
+        "os.system",
+        "Gate",
+    ],
+)
+def test_nothing_else_is(name: str) -> None:
+    assert not is_ours(name)
+    assert not Path("imported").exists()
 
 
 def subclasses(base: type) -> Iterator[type]:

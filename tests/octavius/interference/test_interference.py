@@ -64,7 +64,7 @@ def test_cosines_and_conflicts_by_hand() -> None:
 def test_changed_weights_reach_the_layers_and_nothing_stays_changed(
     make_model: MakeModel, make_sample: MakeSample, write: Write
 ) -> None:
-    model = make_model(top_k=2).eval()
+    model = make_model().eval()
     batch = batch_of(model, make_sample, write, ("Is it red?", "no"), ("What is it?", "a cat"))
     before = losses_with(model, [batch])
     gate = model.gate

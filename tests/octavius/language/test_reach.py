@@ -16,10 +16,10 @@ from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 from octavius.instruction.tokenizer import Tokenizer
 from octavius.language.reach import layouts
-from octavius.lora_moe import LoRAMoE
 from octavius.lora_moe.merge import layers_of
 from octavius.model import Octavius
 from tests.octavius.language.architectures import tiny_model
+from tests.octavius.settings import lora_moe
 
 HEAD = ["q_proj", "lm_head"]
 ROWS = [
@@ -141,7 +141,9 @@ def test_targets_are_left_out_or_refused_by_what_they_are_run_on(
         forward = mlp.forward
         mlp.forward = lambda x: forward(x.flatten(0, 1).flip(0)).flip(0).view(x.shape)
         monkeypatch.setattr(decoder_module, "load_model", lambda *_: lm)
-        return Octavius(Decoder(str(decoder_folder)), {}, LoRAMoE(experts, 2, top_k=1, targets=targets))
+        return Octavius(
+            Decoder(str(decoder_folder)), {}, lora_moe(experts=experts, rank=2, top_k=1, targets=targets)
+        )
 
     names = layers_of(model(["q_proj"]).decoder.lm)
     assert [*names] == ["model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj"]

@@ -1,16 +1,22 @@
 """Settings and a language model of Hugging Face come in; gates, layers and trained parameters are as asked."""
 
+import copy
+import pickle
 from collections.abc import Callable
-from typing import get_args
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from transformers import LlamaForCausalLM
 
 from octavius.lora_moe import LoRAMoE, LoRAMoELinear, Routing, adapter_parameters, attach
-from octavius.lora_moe.attach import GATES, READS, GateName
-from octavius.lora_moe.gates.base import Gate
+from octavius.lora_moe.gates import GATES
+from octavius.lora_moe.gates.base import Gate, GateSize
+from octavius.lora_moe.gates.cluster import ClusterGate
+from octavius.lora_moe.gates.factory import GateFactory, imported_gates
 from octavius.lora_moe.inject import by_depth, depths
+from tests.octavius.settings import lora_moe
 
 MakeLlama = Callable[[], LlamaForCausalLM]
 IDS = torch.tensor([[5, 9, 13, 7, 22], [8, 3, 40, 41, 2]])
@@ -22,7 +28,7 @@ def put(make_llama: MakeLlama, settings: LoRAMoE) -> tuple[LlamaForCausalLM, Gat
 
 
 def test_a_gate_for_each_layer_trains_in_a_plain_model(make_llama: MakeLlama) -> None:
-    model, gate, routing = put(make_llama, LoRAMoE(gate="dense", per_layer=True, rank=2, dropout=0.0))
+    model, gate, routing = put(make_llama, lora_moe("dense", per_layer=True, rank=2, dropout=0.0))
     assert gate is not None
     for name, part in adapter_parameters(model).items():
         if name.endswith("lora_B"):
@@ -64,8 +70,46 @@ def test_one_expert_is_plain_lora_whatever_the_gate(make_llama: MakeLlama, setti
         assert model(IDS).logits.shape == (2, 5, 61)
 
 
-def test_every_gate_of_a_configuration_is_made_and_has_its_settings() -> None:
-    assert set(READS) == {*GATES, "token"} == set(get_args(GateName))
+def test_a_gate_is_named_by_its_short_name_its_class_or_a_partial_of_it() -> None:
+    named = LoRAMoE(gate="cluster").gate_factory
+    assert named == LoRAMoE(gate=ClusterGate).gate_factory == GateFactory(ClusterGate, {"clusters": 16})
+    chosen = LoRAMoE(gate=partial(ClusterGate, clusters=3, top_k=1)).gate_factory
+    assert chosen.options == {
+        "top_k": 1,
+        "clusters": 3,
+        "per_layer": False,
+        "universal": False,
+        "temperature": 1.0,
+    }
+    gate = chosen(GateSize(8, 4))
+    assert isinstance(gate, ClusterGate)
+    assert (gate.clusters, gate.kept) == (3, 1)
+    for copied in (copy.deepcopy(chosen), pickle.loads(pickle.dumps(chosen))):
+        assert copied == chosen != named
+
+
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        ("instnace", "there is no gate 'instnace'; did you mean 'instance'[?]; gates are source, instance, "),
+        (partial(ClusterGate, cluster=3), "ClusterGate has no option 'cluster'; did you mean 'clusters'"),
+        (torch.nn.Linear, "expected a gate's short name .*, its class, or functools.partial"),
+        (lambda size: ClusterGate(size), "expected a gate's short name"),
+    ],
+)
+def test_what_is_no_gate_is_refused(gate: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        LoRAMoE(gate=gate)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_every_gate_is_its_settings(name: str) -> None:
+    factory = LoRAMoE(gate=name).gate_factory
+    assert factory.settings["class_path"] in imported_gates()
+    assert (
+        GateFactory(imported_gates()[factory.settings["class_path"]], factory.settings["init_args"])
+        == factory
+    )
 
 
 def test_depths(make_llama: MakeLlama) -> None:
@@ -80,4 +124,4 @@ def test_depths(make_llama: MakeLlama) -> None:
 
 def test_modalities_that_the_model_has_not_are_refused(make_llama: MakeLlama) -> None:
     with pytest.raises(ValueError, match="which modalities a sample brings: the model has none"):
-        put(make_llama, LoRAMoE(gate_inputs=["modality"]))
+        put(make_llama, lora_moe(inputs=["modality"]))

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from octavius.lora_moe import InstanceGate, LoRAMoELinear, Routing, adapter_parameters, inject
+from octavius.lora_moe.gates.base import GateSize
 
 MakeLlama = Callable[[], LlamaForCausalLM]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -57,7 +58,7 @@ def test_the_start_equals_the_frozen_model(make_llama: MakeLlama) -> None:
 def test_checkpointing_changes_no_gradient(make_llama: MakeLlama, disturb: bool) -> None:
     plain = make_llama().train()
     routing = with_experts(plain, dropout=0.2)
-    gate = InstanceGate(width=32, experts=3, top_k=2)
+    gate = InstanceGate(GateSize(32, 3), top_k=2)
     checkpointed = copy.deepcopy(plain)
     own = next(m.routing for m in checkpointed.modules() if isinstance(m, LoRAMoELinear))
     checkpointed.gradient_checkpointing_enable(

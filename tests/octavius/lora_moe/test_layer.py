@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers.pytorch_utils import Conv1D
 
 from octavius.lora_moe import InstanceGate, LoRAMoELinear, Routing
+from octavius.lora_moe.gates.base import GateSize
 from octavius.lora_moe.gates.token import TokenGate
 
 
@@ -81,7 +82,7 @@ def test_gradients_are_right_for_x_experts_and_weights() -> None:
 
 def test_gradient_reaches_a_b_and_the_gate_but_not_the_base() -> None:
     torch.manual_seed(0)
-    layer, gate = make(experts=4), InstanceGate(width=6, experts=4, top_k=2)
+    layer, gate = make(experts=4), InstanceGate(GateSize(6, 4), top_k=2)
     with layer.routing.use(gate(torch.randn(3, 4, 6), torch.ones(3, 4))):
         layer(torch.randn(3, 2, 6)).square().sum().backward()
     for parameter in (layer.lora_A, layer.lora_B, gate.weight):
@@ -239,7 +240,7 @@ def one_process() -> Iterator[None]:
 def test_ddp_and_fsdp_give_the_same_gradients(kind: str, own_gate: bool) -> None:
     torch.manual_seed(0)
     layer = make(rank=4)
-    layer.gate = TokenGate(6, 3, 2) if own_gate else None
+    layer.gate = TokenGate(GateSize(6, 3), top_k=2) if own_gate else None
     other = copy.deepcopy(layer)
     assert other.routing is not layer.routing
     x, weights = torch.randn(2, 3, 6), torch.rand(2, 3)

@@ -15,9 +15,10 @@ from transformers import LlamaForCausalLM
 from octavius.lora_moe import InstanceGate, LoRAMoE, LoRAMoELinear, Routing, attach, inject
 from octavius.lora_moe.backends import BACKENDS, BackendName
 from octavius.lora_moe.dropout import kept_inputs
+from octavius.lora_moe.gates.base import GateSize
 from octavius.lora_moe.gates.cluster import ClusterGate
-from octavius.lora_moe.gates.fixed import UniformGate
 from octavius.lora_moe.gates.token import TokenGate
+from octavius.lora_moe.gates.uniform import UniformGate
 from tests.octavius.lora_moe.test_layer import slow_forward
 
 MakeLlama = Callable[[], LlamaForCausalLM]
@@ -252,7 +253,12 @@ def test_generation_with_a_cache_is_that_without(make_llama: MakeLlama, backend:
 
 
 @pytest.mark.parametrize(
-    "gate", [InstanceGate(6, 4, 2), InstanceGate(6, 4, 1, universal=True), ClusterGate(6, 4, 2, 3)]
+    "gate",
+    [
+        InstanceGate(GateSize(6, 4), top_k=2),
+        InstanceGate(GateSize(6, 4), top_k=1, universal=True),
+        ClusterGate(GateSize(6, 4), top_k=2, clusters=3),
+    ],
 )
 def test_gates_that_cut_tell_how_many_they_keep(gate: Any) -> None:
     assert gate.kept == 2
@@ -263,8 +269,8 @@ def test_gates_that_cut_tell_how_many_they_keep(gate: Any) -> None:
 
 
 def test_gates_that_do_not_cut_tell_nothing() -> None:
-    assert InstanceGate(6, 4, None).kept is None
-    assert UniformGate(4).kept is None
+    assert InstanceGate(GateSize(6, 4), top_k=None).kept is None
+    assert UniformGate(GateSize(6, 4)).kept is None
 
 
 @pytest.mark.parametrize("name", ["fused", "", "Auto"])
@@ -284,7 +290,9 @@ def test_backends_that_there_are_not_are_refused(make_llama: MakeLlama, name: An
 def test_backends_of_samples_are_refused_to_gates_of_tokens(make_llama: MakeLlama, name: Any) -> None:
     said = f"backend: {name} makes matrices for each row of weights"
     with pytest.raises(ValueError, match=said):
-        LoRAMoELinear(nn.Linear(6, 5), 3, 2, 2, 0.0, Routing(), gate=TokenGate(6, 3, 2), backend=name)
+        LoRAMoELinear(
+            nn.Linear(6, 5), 3, 2, 2, 0.0, Routing(), gate=TokenGate(GateSize(6, 3), top_k=2), backend=name
+        )
     with pytest.raises(ValueError, match=said):
         attach(make_llama(), LoRAMoE(gate="token", backend=name), 32, Routing())
 

@@ -6,6 +6,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from octavius.lora_moe import InstanceGate, Routing, inject
+from octavius.lora_moe.gates.base import GateSize
 
 WIDTH, CLIP_WIDTH = 5120, 1024
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -37,7 +38,7 @@ def test_the_trainable_share_is_that_of_table_4(row: str, experts: int, rank: in
         swapped = inject(model, TARGETS, experts, rank, float(rank), 0.1, Routing())
         others: list[nn.Module] = [nn.Linear(CLIP_WIDTH, WIDTH)]  # the projector of Section 3.2.1
         if experts > 1 and row != "individual":
-            others.append(InstanceGate(WIDTH, experts, 2))
+            others.append(InstanceGate(GateSize(WIDTH, experts), top_k=2))
     assert len(swapped) == 40 * 4
     assert all(tensor.is_meta for tensor in model.parameters())
     trained = [tensor for tensor in model.parameters() if tensor.requires_grad]

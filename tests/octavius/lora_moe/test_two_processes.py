@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from octavius.lora_moe import InstanceGate, LoRAMoELinear, Routing
 from octavius.lora_moe.backends import BACKENDS
+from octavius.lora_moe.gates.base import GateSize
 
 NAMES = ("auto", *BACKENDS)
 KINDS = ("ddp", "fsdp")
@@ -25,7 +26,7 @@ class Asked(nn.Module):
 
     def __init__(self, backend: Any) -> None:
         super().__init__()
-        self.routing, self.gate = Routing(), InstanceGate(6, 4, 2)
+        self.routing, self.gate = Routing(), InstanceGate(GateSize(6, 4), top_k=2)
         self.layers = nn.Sequential(
             *(LoRAMoELinear(nn.Linear(6, 6), 4, 2, 2.0, 0.0, self.routing, backend=backend) for _ in range(2))
         )

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from octavius.lora_moe.gates.base import GateSize
 from octavius.lora_moe.gates.cluster import ClusterGate, centroids_of
 
 
@@ -52,7 +53,7 @@ def blobs() -> torch.Tensor:
 
 
 def test_near_questions_share_their_experts() -> None:
-    gate = ClusterGate(8, 4, 2, clusters=3)
+    gate = ClusterGate(GateSize(8, 4), top_k=2, clusters=3)
     points = blobs()
     gate.fit(points)
     embeddings, mask = points[:, None], torch.ones(60, 1)
@@ -69,17 +70,20 @@ def test_near_questions_share_their_experts() -> None:
 
 
 def test_what_is_not_fitted_or_cannot_be_is_told() -> None:
-    gate = ClusterGate(8, 4, 2, clusters=3)
+    gate = ClusterGate(GateSize(8, 4), top_k=2, clusters=3)
     with pytest.raises(ValueError, match="has no clusters: they are fitted to the training questions"):
         gate(torch.randn(2, 3, 8), torch.ones(2, 3))
     with pytest.raises(ValueError, match="3 clusters cannot be fitted to 2 different questions"):
         gate.fit(torch.eye(2, 8)[[0, 1, 0, 1]])
-    with pytest.raises(ValueError, match="at least 1 cluster, found clusters = 0"):
-        ClusterGate(8, 4, 2, clusters=0)
+    with pytest.raises(ValueError, match=r"clusters should be a whole number of at least 1 .*, found 0"):
+        ClusterGate(GateSize(8, 4), top_k=2, clusters=0)
 
 
 def test_clusters_travel_with_the_state() -> None:
-    gate, other = ClusterGate(8, 4, 2, clusters=3), ClusterGate(8, 4, 2, clusters=3)
+    gate, other = (
+        ClusterGate(GateSize(8, 4), top_k=2, clusters=3),
+        ClusterGate(GateSize(8, 4), top_k=2, clusters=3),
+    )
     gate.fit(blobs())
     other.load_state_dict(gate.state_dict())
     questions, mask = torch.randn(5, 2, 8), torch.ones(5, 2)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavius.lora_moe import InstanceGate
+from octavius.lora_moe.gates.base import GateSize
 
 
 def slow_weights(gate: InstanceGate, embeddings: torch.Tensor, mask: torch.Tensor) -> list[list[float]]:
@@ -32,7 +33,7 @@ def slow_weights(gate: InstanceGate, embeddings: torch.Tensor, mask: torch.Tenso
 def test_gate_equals_its_definition(data: st.DataObject, samples: int, tokens: int, experts: int) -> None:
     top_k = data.draw(st.integers(1, experts))
     torch.manual_seed(data.draw(st.integers(0, 999)))
-    gate = InstanceGate(width=7, experts=experts, top_k=top_k)
+    gate = InstanceGate(GateSize(7, experts), top_k=top_k)
     embeddings, mask = torch.randn(samples, tokens, 7) * 3, torch.rand(samples, tokens) < 0.6
     mask[:, data.draw(st.integers(0, tokens - 1))] = True
     weights = gate(embeddings, mask)
@@ -42,7 +43,7 @@ def test_gate_equals_its_definition(data: st.DataObject, samples: int, tokens: i
     assert ((weights > 0).sum(dim=1) <= top_k).all()
     if top_k > 1:
         torch.testing.assert_close(weights.sum(dim=1), torch.ones(samples))
-    dense = InstanceGate(width=7, experts=experts, top_k=None)
+    dense = InstanceGate(GateSize(7, experts), top_k=None)
     dense.load_state_dict(gate.state_dict())
     torch.testing.assert_close(gate.probabilities(embeddings, mask), dense(embeddings, mask))
 
@@ -51,7 +52,7 @@ def test_gate_equals_its_definition(data: st.DataObject, samples: int, tokens: i
 @given(left=st.integers(0, 4), right=st.integers(0, 4), seed=st.integers(0, 999), integers=st.booleans())
 def test_padding_changes_nothing(left: int, right: int, seed: int, integers: bool) -> None:
     torch.manual_seed(seed)
-    gate = InstanceGate(width=8, experts=4, top_k=2)
+    gate = InstanceGate(GateSize(8, 4), top_k=2)
     embeddings, mask = torch.randn(3, 5, 8), torch.ones(3, 5, dtype=torch.long if integers else torch.bool)
     padded = torch.full((3, left + 5 + right, 8), math.nan)
     padded[:, left : left + 5] = embeddings
@@ -61,7 +62,7 @@ def test_padding_changes_nothing(left: int, right: int, seed: int, integers: boo
 
 
 def test_one_expert_has_weight_one() -> None:
-    gate = InstanceGate(width=8, experts=1, top_k=1)
+    gate = InstanceGate(GateSize(8, 1), top_k=1)
     embeddings, mask = torch.randn(3, 5, 8), torch.ones(3, 5)
     assert torch.equal(gate(embeddings, mask), torch.ones(3, 1))
     assert torch.equal(gate.probabilities(embeddings, mask), torch.ones(3, 1))
@@ -69,7 +70,7 @@ def test_one_expert_has_weight_one() -> None:
 
 def test_bf16_and_autocast_compute_in_fp32() -> None:
     torch.manual_seed(0)
-    gate = InstanceGate(width=64, experts=4, top_k=2)
+    gate = InstanceGate(GateSize(64, 4), top_k=2)
     embeddings, mask = torch.randn(3, 50, 64).bfloat16(), torch.ones(3, 50)
     expected = gate(embeddings.float(), mask)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -84,7 +85,7 @@ def test_bf16_and_autocast_compute_in_fp32() -> None:
 
 def test_gradient_reaches_the_kept_experts_alone() -> None:
     torch.manual_seed(0)
-    gate = InstanceGate(width=8, experts=4, top_k=2)
+    gate = InstanceGate(GateSize(8, 4), top_k=2)
     weights = gate(torch.randn(1, 5, 8), torch.ones(1, 5))
     kept = weights[0] > 0
     weights[0, kept][0].backward()
@@ -96,7 +97,7 @@ def test_gradient_reaches_the_kept_experts_alone() -> None:
 @pytest.mark.parametrize("width", [32, 512, 4096])
 def test_start_is_not_saturated_at_any_width(width: int) -> None:
     torch.manual_seed(0)
-    gate = InstanceGate(width=width, experts=4, top_k=2)
+    gate = InstanceGate(GateSize(width, 4), top_k=2)
     full = gate.probabilities(torch.randn(200, 3, width), torch.ones(200, 3))
     assert 0.28 < full.max(dim=1).values.mean() < 0.6
 
@@ -105,17 +106,17 @@ def test_start_is_not_saturated_at_any_width(width: int) -> None:
     ("experts", "top_k", "message"),
     [
         (4, 5, "top_k = 5, experts = 4; lower top_k to 4"),
-        (4, 0, "at least 1 expert, found top_k = 0"),
+        (4, 0, "top_k should be a whole number of at least 1 .*, found 0"),
         (0, 1, "at least 1 expert, found experts = 0"),
     ],
 )
 def test_impossible_settings_are_refused(experts: int, top_k: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        InstanceGate(width=8, experts=experts, top_k=top_k)
+        InstanceGate(GateSize(8, experts), top_k=top_k)
 
 
 def test_a_question_without_a_token_is_named() -> None:
-    gate = InstanceGate(width=8, experts=2, top_k=1)
+    gate = InstanceGate(GateSize(8, 2), top_k=1)
     mask = torch.ones(4, 5)
     mask[1] = mask[3] = 0
     with pytest.raises(ValueError, match=r"no real question token: \[1, 3\]"):
@@ -124,6 +125,6 @@ def test_a_question_without_a_token_is_named() -> None:
 
 @pytest.mark.parametrize(("embeddings", "mask"), [((2, 5, 9), (2, 5)), ((2, 8), (2,)), ((2, 5, 8), (2, 4))])
 def test_wrong_shapes_are_refused(embeddings: tuple[int, ...], mask: tuple[int, ...]) -> None:
-    gate = InstanceGate(width=8, experts=2, top_k=1)
+    gate = InstanceGate(GateSize(8, 2), top_k=1)
     with pytest.raises(ValueError, match=r"expects question embeddings \(samples, tokens, 8\)"):
         gate(torch.randn(embeddings), torch.ones(mask))

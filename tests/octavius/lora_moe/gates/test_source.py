@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from octavius.lora_moe.gates.base import GateSize
 from octavius.lora_moe.gates.instance import InstanceGate
 from octavius.lora_moe.gates.source import MARGIN, SourceGate, classifier, group
 
@@ -34,7 +35,7 @@ SOURCES = [0, 0, 1, 1, 2, 2]
 
 
 def test_it_begins_as_a_classifier_of_the_sources_also_in_words_around_the_question() -> None:
-    gate = SourceGate(WIDTH, 3, 2)
+    gate = SourceGate(GateSize(WIDTH, 3), top_k=2)
     said = gate.fit_questions(QUESTIONS, SOURCES, pool)
     assert said == "the gate begins as a classifier of 3 sources by 6 questions; 100% of them are told apart"
     routed = weights(gate, *QUESTIONS)
@@ -46,7 +47,7 @@ def test_it_begins_as_a_classifier_of_the_sources_also_in_words_around_the_quest
 
 
 def test_the_same_questions_give_the_same_gate_in_any_number() -> None:
-    one, other = SourceGate(WIDTH, 3, 2), SourceGate(WIDTH, 3, 2)
+    one, other = SourceGate(GateSize(WIDTH, 3), top_k=2), SourceGate(GateSize(WIDTH, 3), top_k=2)
     one.fit_questions(QUESTIONS, SOURCES, pool)
     other.fit_questions(QUESTIONS * 2 + QUESTIONS[:2] * 50, SOURCES * 2 + SOURCES[:2] * 50, pool)
     torch.testing.assert_close(one.weight, other.weight)
@@ -55,7 +56,7 @@ def test_the_same_questions_give_the_same_gate_in_any_number() -> None:
 
 @pytest.mark.parametrize(("experts", "depths"), [(2, None), (5, None), ([2, 4], 2)])
 def test_any_number_of_experts_is_used(experts: int | list[int], depths: int | None) -> None:
-    gate = SourceGate(WIDTH, experts, 1)
+    gate = SourceGate(GateSize(WIDTH, experts), top_k=1)
     gate.fit_questions(QUESTIONS, SOURCES, pool)
     with torch.no_grad():
         found = gate(pool(QUESTIONS)[:, None], torch.ones(len(QUESTIONS), 1))
@@ -73,7 +74,7 @@ def test_similar_sources_share_an_expert() -> None:
 
 
 def test_sources_that_cannot_be_told_apart_do_not_blow_up_the_weights() -> None:
-    gate = SourceGate(WIDTH, 2, 2)
+    gate = SourceGate(GateSize(WIDTH, 2), top_k=2)
     gate.fit_questions(["what", "what"], [0, 1], pool)
     assert gate.weight.isfinite().all()
     torch.testing.assert_close(weights(gate, "what"), torch.full((1, 2), 0.5), atol=1e-3, rtol=0)
@@ -93,9 +94,9 @@ def test_the_margin_is_that_many_logits() -> None:
 
 def test_without_a_fit_it_is_the_instance_gate() -> None:
     torch.manual_seed(0)
-    source = SourceGate(WIDTH, 3, 2)
+    source = SourceGate(GateSize(WIDTH, 3), top_k=2)
     torch.manual_seed(0)
-    instance = InstanceGate(WIDTH, 3, 2)
+    instance = InstanceGate(GateSize(WIDTH, 3), top_k=2)
     torch.testing.assert_close(
         weights(source, *QUESTIONS),
         instance(pool(QUESTIONS)[:, None], torch.ones(len(QUESTIONS), 1)).detach(),
@@ -103,5 +104,5 @@ def test_without_a_fit_it_is_the_instance_gate() -> None:
 
 
 def test_its_steps_are_smaller_by_the_root_of_the_width() -> None:
-    assert SourceGate(256, 3, 2).lr_factor == 0.0625
-    assert InstanceGate(256, 3, 2).lr_factor == 1.0
+    assert SourceGate(GateSize(256, 3), top_k=2).lr_factor == 0.0625
+    assert InstanceGate(GateSize(256, 3), top_k=2).lr_factor == 1.0

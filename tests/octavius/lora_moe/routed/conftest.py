@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from octavius.lora_moe import LoRAMoE, RoutedModel, get_routed_model
+from octavius.lora_moe import RoutedModel, get_routed_model
+from tests.octavius.settings import lora_moe
 
 MakeRouted = Callable[..., RoutedModel]
 
@@ -27,7 +28,7 @@ def make_routed(make_llama: Callable[[], LlamaForCausalLM]) -> MakeRouted:
             "targets": ["q_proj", "v_proj"],
         }
         torch.manual_seed(1)
-        routed = get_routed_model(model, LoRAMoE(**(settings | options)))
+        routed = get_routed_model(model, lora_moe(**(settings | options)))
         for name, part in routed.named_parameters():
             if live and name.endswith("lora_B"):
                 torch.nn.init.normal_(part, std=0.3)

@@ -13,8 +13,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, PreTrain
 
 from octavius.lora_moe import LoRAMoE, RoutedModel, get_routed_model
 from octavius.lora_moe.gates.cluster import ClusterGate
-from octavius.lora_moe.gates.instance import pooled
+from octavius.lora_moe.gates.question import pooled
 from octavius.lora_moe.losses import auxiliary
+from tests.octavius.settings import lora_moe
 
 Batch = dict[str, Tensor]
 Make = Callable[..., Any]
@@ -253,9 +254,9 @@ def test_what_cannot_be_routed_is_refused_and_stays_as_it_was(make_llama: Make, 
         (DataParallel(plain), settings, "wrapped already"),
         (torch.compile(plain), settings, "wrapped already"),
         (plain, {"experts": 2}, "found a dict"),
-        (plain, LoRAMoE(experts=2, gate_inputs=["media"]), r"leave \['media'\] out"),
+        (plain, lora_moe(experts=2, inputs=["media"]), "reads media, which this model is not given"),
         (plain, LoRAMoE(experts=2, targets=["c_attn"]), "q_proj"),
-        (plain, LoRAMoE(experts=2, top_k=3), "top_k = 3"),
+        (plain, lora_moe(experts=2, top_k=3), "top_k = 3"),
     ):
         with pytest.raises(ValueError, match=said):
             get_routed_model(model, config)

@@ -187,7 +187,7 @@ def test_missing_and_cut_files_are_named(folder: Path, make_llama: Make, name: s
         ("lora_moe.rank", "four", "lora_moe.rank: expected int, found four"),
         ("lora_moe.rank", None, "rank has no value"),
         ("lora_moe.rank", 3, r"Other shapes: .*lora_A"),
-        ("lora_moe.gate", "soft", "lora_moe.gate: expected one of '"),
+        ("lora_moe.gate", "soft", "lora_moe.gate: there is no gate 'soft'"),
         ("lora_moe.targets", ["k_proj"], "of another model|with the weights"),
         ("lora_moe", 4, "expected keys and values at lora_moe"),
         ("base", {}, "has no base.fingerprint"),
@@ -218,15 +218,46 @@ def test_settings_left_out_take_their_defaults_and_missing_tables_are_named(
 ) -> None:
     path = folder / "routed_config.json"
     content = json.loads(path.read_text())
-    del content["lora_moe"]["jitter"]  # as in a folder of a version before that setting
+    del content["lora_moe"]["losses"]  # as in a folder of a version before these settings
+    del content["lora_moe"]["gate"]["init_args"]["jitter"]
     path.write_text(json.dumps(content))
-    assert RoutedModel.from_pretrained(make_llama(), folder).lora_moe.jitter == 0.0
+    again = RoutedModel.from_pretrained(make_llama(), folder).lora_moe
+    assert again.losses == {}
+    assert again.gate_factory.options["jitter"] == 0.0
     del content["base"]
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="has no base; save the model again"):
         RoutedModel.from_pretrained(make_llama(), folder)
     path.write_text("[]")
     with pytest.raises(ValueError, match="expected keys and values at the top"):
+        RoutedModel.from_pretrained(make_llama(), folder)
+
+
+@pytest.mark.parametrize(
+    ("gate", "options"),
+    [("instance", {"top_k": 1, "temperature": 0.5}), ("token", {"universal": True, "top_k": 1})],
+)
+def test_a_folder_of_an_earlier_version_loads(
+    make_routed: Make, make_llama: Make, batch: Batch, tmp_path: Path, gate: str, options: dict[str, Any]
+) -> None:
+    routed = make_routed(gate=gate, **options)
+    routed.save_pretrained(tmp_path)
+    path = tmp_path / "routed_config.json"
+    content = json.loads(path.read_text())
+    content["lora_moe"] |= {"gate": gate, "top_k": 2, "gate_inputs": [], "per_layer": False, "clusters": 16}
+    content["lora_moe"] |= {"universal": False, "temperature": 1.0, "jitter": 0.0, "tasks": None, **options}
+    path.write_text(json.dumps(content))
+    again = RoutedModel.from_pretrained(make_llama(), tmp_path)
+    assert again.lora_moe == routed.lora_moe
+    assert torch.equal(again(**batch).logits, routed(**batch).logits)
+
+
+def test_a_folder_imports_no_gate(folder: Path, make_llama: Make) -> None:
+    path = folder / "routed_config.json"
+    content = json.loads(path.read_text())
+    content["lora_moe"]["gate"]["class_path"] = "foreign_module.Own"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"no gate 'foreign_module\.Own'; import the module that defines it"):
         RoutedModel.from_pretrained(make_llama(), folder)
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from octavius.lora_moe import LoRAMoE, RoutedModel, get_routed_model
+from octavius.lora_moe import RoutedModel, get_routed_model
+from tests.octavius.settings import lora_moe
 
 trl = pytest.importorskip("trl", reason="TRL is not installed (pip install trl)")
 datasets = pytest.importorskip("datasets")
@@ -69,7 +70,7 @@ def losses(trainer: Any) -> list[float]:
 def routed(**options: Any) -> RoutedModel:
     model = base()
     torch.manual_seed(1)
-    return get_routed_model(model, LoRAMoE(**(SETTINGS | options)))
+    return get_routed_model(model, lora_moe(**(SETTINGS | options)))
 
 
 def test_it_trains_saves_resumes_and_is_loaded(tmp_path: Path) -> None:

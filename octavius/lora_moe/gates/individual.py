@@ -1,24 +1,10 @@
-"""Task names, or nothing but the number of samples, come in; weights that are not learned go out."""
+"""A gate that has an expert for each task, and reads nothing but the task's name."""
 
 from collections.abc import Sequence
 
 import torch
 
-from octavius.lora_moe.gates.base import Asked, Choice, Gate
-
-
-class UniformGate(Gate):
-    """No routing: every expert has the weight 1 / E for every sample."""
-
-    def choices(self, asked: Asked) -> list[Choice]:
-        """Reads nothing but how many samples there are."""
-        samples, device = len(asked.mask), asked.mask.device
-        equal = [torch.full((samples, count), 1.0 / count, device=device) for count in self.counts]
-        return [Choice(weights, weights) for weights in equal]
-
-    def extra_repr(self) -> str:
-        """The settings, for printing the model."""
-        return f"experts={self.experts}"
+from octavius.lora_moe.gates.base import Asked, Choice, Gate, GateSize, Reading
 
 
 class IndividualGate(Gate):
@@ -28,17 +14,24 @@ class IndividualGate(Gate):
     weight 1 / E for each, since nothing is known that speaks for one of them.
 
     Args:
+        size: the model that it is for, which has as many experts as there are tasks.
         tasks: names of the tasks, in the order of the experts; `task/group` is a part of a task, such as the
             questions of one topic, and goes before the task as a whole.
+
+    Raises:
+        ValueError: there is not one name for each expert.
     """
 
-    def __init__(self, tasks: Sequence[str]) -> None:
-        if isinstance(tasks, str) or not tasks or len(set(tasks)) < len(tasks):
+    reads: tuple[Reading, ...] = ("task",)
+
+    def __init__(self, size: GateSize, /, *, tasks: Sequence[str] = ()) -> None:
+        if isinstance(tasks, str) or not tasks or len(set(tasks)) < len(tasks) or size.experts != len(tasks):
             raise ValueError(
-                f"the individual gate needs the names of the tasks, each once, one for each expert, found {tasks!r}"
+                "the individual gate has an expert for each task, named once each in `tasks` in the experts' order: "
+                f"found experts = {size.experts}, tasks = {tasks if isinstance(tasks, str) else [*tasks]}"
             )
-        super().__init__(len(tasks))
-        self.tasks = list(tasks)
+        super().__init__(size)
+        self.task_names = list(tasks)
 
     def choices(self, asked: Asked) -> list[Choice]:
         """Reads the names of the tasks.
@@ -51,16 +44,18 @@ class IndividualGate(Gate):
                 f"the individual gate goes by the task's name: expected one for each of {len(asked.mask)} samples, "
                 f"found {'none' if asked.tasks is None else len(asked.tasks)}"
             )
-        tasks = [name if name in self.tasks else name.partition("/")[0] for name in asked.tasks]
-        unseen = sorted(set(tasks) - set(self.tasks))
+        tasks = [name if name in self.task_names else name.partition("/")[0] for name in asked.tasks]
+        unseen = sorted(set(tasks) - set(self.task_names))
         if unseen and self.training:
             raise ValueError(
-                f"the individual gate has no expert for the tasks {unseen}: it has {self.tasks}; add them to "
+                f"the individual gate has no expert for the tasks {unseen}: it has {self.task_names}; add them to "
                 "`tasks`, with an expert each, or leave their data out"
             )
-        count = len(self.tasks)
+        count = len(self.task_names)
         rows = [
-            [float(own == task) for own in self.tasks] if task in self.tasks else [1 / count] * count
+            [float(own == task) for own in self.task_names]
+            if task in self.task_names
+            else [1 / count] * count
             for task in tasks
         ]
         weights = torch.tensor(rows, device=asked.mask.device)
@@ -68,4 +63,4 @@ class IndividualGate(Gate):
 
     def extra_repr(self) -> str:
         """The settings, for printing the model."""
-        return f"tasks={self.tasks}"
+        return f"tasks={self.task_names}"

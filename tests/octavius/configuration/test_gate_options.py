@@ -1,0 +1,221 @@
+"""The gate in a configuration: short names, options, layers of configurations, and the keys of earlier versions."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonargparse import ArgumentError
+
+from octavius.checkpointing.configuration import Configuration
+from octavius.cli import LightningParser, main
+from octavius.configuration.rules import merging_rules
+from octavius.errors import message
+from octavius.loading import build, load
+from octavius.lora_moe.gates import GATES
+from octavius.lora_moe.gates.earlier import MOVED, with_gate_options
+from octavius.lora_moe.gates.factory import class_path
+from octavius.words import by_todays_keys
+from tests.tiny import refused, settings, write_models
+
+COMPLETE = [
+    *("--model=OctaviusModule", "--model.decoder=Decoder", "--model.decoder.name=x", "--model.encoders={}"),
+    *("--data=ImageInstructions", "--data.root=r"),
+]
+OLD: dict[str, Any] = {
+    "experts": 3,
+    "rank": 2,
+    "alpha": 32.0,
+    "dropout": 0.1,
+    "top_k": 2,
+    "targets": ["q_proj", "k_proj", "v_proj", "o_proj"],
+    "gate": "instance",
+    "gate_inputs": [],
+    "per_layer": False,
+    "universal": False,
+    "temperature": 1.0,
+    "jitter": 0.0,
+    "tasks": None,
+    "clusters": 16,
+    "shared_a": False,
+    "scale": "peft",
+    "init": "peft",
+    "backend": "auto",
+    "losses": {},
+}
+"""`lora` as every earlier version saved it."""
+
+
+def gate_of(parser: LightningParser, *words: str) -> tuple[str, dict[str, Any]]:
+    """The name of the gate's class, and its options."""
+    with merging_rules():
+        found = parser.parse_args([*COMPLETE, *words])
+        text = parser.dump(found, skip_validation=True)
+    again: Any = yaml.safe_load(text)["model"]["init_args"]["lora"]["gate"]
+    with merging_rules():  # what is printed and saved means the same
+        second = parser.parse_args(["--config", text])
+    assert second.model.init_args.lora == found.model.init_args.lora
+    return again["class_path"].rpartition(".")[2], again["init_args"]
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_short_name_is_a_class_with_its_defaults(parser: LightningParser, name: str) -> None:
+    kind = GATES[name].__name__
+    assert gate_of(parser, "--model.lora.gate", name) == gate_of(parser, "--model.lora.gate", kind)
+    assert gate_of(parser, "--model.lora", f"{{gate: {name}}}")[0] == kind
+    spelled = f"{{gate: {{class_path: {name}, init_args: {{}}}}}}"
+    assert gate_of(parser, "--model.lora", spelled)[0] == kind
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--model.lora.gate", "instance", "--model.lora.gate.init_args.top_k", "1"],
+        ["--model.lora.gate", "instance", "--model.lora.gate.top_k", "1"],
+        ["--model.lora.gate.init_args.top_k", "1"],
+        ["--model.lora.gate.top_k=1"],
+        ["--model.init_args.lora.gate.init_args.top_k", "1"],
+        ["--model.lora", "{gate: {init_args: {top_k: 1}}}"],
+        ["--model.lora", "{experts: 4}", "--model.lora.gate.init_args.top_k", "1"],
+        ["--config", "model: {init_args: {lora: {gate: {class_path: InstanceGate, init_args: {top_k: 1}}}}}"],
+        ["--config", "model: {init_args: {lora: {gate: {init_args: {top_k: 1}}}}}"],
+        [
+            *("--config", "model: {init_args: {lora: {experts: 2, gate: instance}}}"),
+            *("--config", "model: {init_args: {lora: {gate: {init_args: {top_k: 1}}}}}"),
+        ],
+    ],
+    ids=" ".join,
+)
+def test_options_may_be_given_in_every_form(parser: LightningParser, words: list[str]) -> None:
+    name, options = gate_of(parser, *words)
+    assert name == "InstanceGate"
+    assert options["top_k"] == 1
+    assert options["temperature"] == 1.0
+
+
+def test_another_gate_begins_with_its_defaults_and_the_same_one_keeps_its_options(
+    parser: LightningParser,
+) -> None:
+    first = ["--model.lora", "{gate: {class_path: SourceGate, init_args: {top_k: 1, temperature: 0.5}}}"]
+    name, options = gate_of(parser, *first, "--model.lora.gate.init_args.jitter", "0.1")
+    assert name == "SourceGate"
+    assert (options["top_k"], options["temperature"], options["jitter"]) == (1, 0.5, 0.1)
+    name, options = gate_of(parser, *first, "--model.lora.gate", "token")
+    assert (name, options["top_k"], options["temperature"]) == ("TokenGate", 2, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (
+            "{class_path: DenseGate, init_args: {top_k: 1}}",
+            "DenseGate has no option 'top_k'; it has inputs, ",
+        ),
+        ("{class_path: uniform, init_args: {jiter: 1}}", "UniformGate has no option 'jiter'"),
+        ("{class_path: instance, init_args: {jiter: 1}}", "did you mean 'jitter'"),
+        ("{class_path: instance, init_args: {top_k: many}}", "top_k: expected int, found many"),
+        (
+            "{class_path: instance, init_args: {inputs: [sound]}}",
+            "inputs: expected one of 'modality', 'media', found sound",
+        ),
+        ("{class_path: instance, init_args: {top_k: null, jitter: x}}", "jitter: expected float, found x"),
+        ("instnace", "there is no gate 'instnace'; did you mean 'instance'?; gates are source, instance"),
+        ("Decoder", "there is no gate 'Decoder'"),
+        ("my_module.Gate", "No module named 'my_module'"),
+        ("torch.nn.Linear", "to be a subclass of"),
+        ("[instance]", "expected a gate by its short name or its class_path, found ['instance']"),
+    ],
+)
+def test_what_a_gate_does_not_have_is_refused(parser: LightningParser, value: str, said: str) -> None:
+    with merging_rules(), pytest.raises(ArgumentError) as error:
+        parser.parse_args([*COMPLETE, "--model.lora", f"{{gate: {value}}}"])
+    assert said in message(error.value)
+
+
+@pytest.mark.parametrize("old", MOVED)
+@pytest.mark.parametrize("form", ["--model.lora.{}={}", "--model.lora={{{}: {}}}", "--config"])
+def test_an_earlier_key_is_refused_with_its_present_name_and_value(
+    parser: LightningParser, old: str, form: str
+) -> None:
+    text = f"model: {{init_args: {{lora: {{{old}: 7}}}}}}"
+    words = [form, text] if form == "--config" else [form.format(old, 7)]
+    with merging_rules(), pytest.raises(ArgumentError) as error:
+        parser.parse_args([*COMPLETE, *words])
+    assert f"{old} is gate.init_args.{MOVED[old]} now" in message(error.value)
+    assert f"gate: {{init_args: {{{MOVED[old]}: 7}}}}" in message(error.value)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_saved_settings_of_earlier_versions_are_those_of_now(parser: LightningParser, name: str) -> None:
+    changed = {"tasks": ["vqa", "captioning", "detection"]} if name == "individual" else {}
+    saved = {**OLD, "gate": name, **changed}
+    content = {"model": {"init_args": {"lora": saved}}, "seed_everything": 3}
+    text = by_todays_keys(Configuration(yaml.safe_dump(content), "last.yaml"))
+    found, options = gate_of(parser, "--config", text)
+    assert found == GATES[name].__name__
+    expected = gate_of(parser, "--model.lora.gate", name)[1]
+    assert options == {**expected, **changed}
+    assert yaml.safe_load(text)["seed_everything"] == 3
+    assert by_todays_keys(Configuration(text, "last.yaml")) == text
+
+
+def test_options_of_an_earlier_version_keep_their_values() -> None:
+    said = {
+        **OLD,
+        "gate": "source",
+        "top_k": 1,
+        "gate_inputs": ["media"],
+        "per_layer": True,
+        "temperature": 0.5,
+        "jitter": 0.25,
+    }
+    found = with_gate_options(said)
+    assert found["gate"] == {
+        "class_path": class_path(GATES["source"]),
+        "init_args": {
+            "top_k": 1,
+            "inputs": ["media"],
+            "per_layer": True,
+            "universal": False,
+            "temperature": 0.5,
+            "jitter": 0.25,
+        },
+    }
+    assert not MOVED.keys() & found.keys()
+    assert with_gate_options({**OLD, "gate": "cluster", "clusters": 5})["gate"]["init_args"]["clusters"] == 5
+    for other in (None, 3, {"experts": 2}, {"gate": "nearest", "top_k": 1}):
+        assert with_gate_options(other) == other
+
+
+def test_a_checkpoint_of_an_earlier_version_is_scored_answers_and_leaves(
+    tmp_path: Path, miniature_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = settings(write_models(tmp_path / "models"), miniature_root)
+    small["trainer"] |= {"limit_train_batches": 1, "limit_val_batches": 0, "limit_test_batches": 1}
+    Path("small.yaml").write_text(yaml.safe_dump(small))
+    main(["fit", "--config", "small.yaml"])
+    beside = Path("checkpoints/last.yaml")
+    line, _, rest = beside.read_text().partition("\n")
+    content = yaml.safe_load(rest)
+    content["model"]["init_args"]["lora"] = OLD
+    beside.write_text(f"{line}\n{yaml.safe_dump(content)}")
+    module = load(Path("checkpoints/last.ckpt"))
+    assert type(module.model.gate) is GATES["instance"]
+    main(["test", "--ckpt", "last.ckpt"])
+    main(["export", "--question", "What is it?", "--format", "peft", "--out", "adapter"])
+    assert "experts: " in capsys.readouterr().out
+    text = Path("adapter/manifest.json").read_text()
+    assert '"experts": 1' in text
+    Path("adapter/manifest.json").write_text(text.replace('"experts": 1', '"experts": 1, "top_k": 1'))
+    Path("adapter/sha256.json").unlink()
+    load(Path("adapter"))
+    beside.unlink()
+    assert "is gate.init_args.top_k now" in refused(
+        ["test", "--ckpt", "last.ckpt", "--model.lora.top_k", "1"], capsys
+    )
+
+
+def test_a_section_of_an_export_is_built_by_the_same_rules() -> None:
+    with pytest.raises(ArgumentError, match=r"top_k is gate\.init_args\.top_k now"):
+        build({"class_path": "octavius.training.OctaviusModule", "init_args": {"lora": {"top_k": 1}}}, None)
