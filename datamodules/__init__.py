@@ -1,1 +1,1 @@
-"""Files of many data sets come in, `Sample`s and the loaders over them go out; the left half of the road."""
+"""Readers of public data sets, and the Lightning data modules that mix and batch their samples."""

@@ -1,4 +1,4 @@
-"""Training and evaluation sets come in, the loaders that Lightning asks for go out."""
+"""Base class of the instruction data modules: resumable training loaders and evenly sharded evaluation loaders."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -16,16 +16,22 @@ from octavius.limits import COUNT, SEED, SIZE, WORKERS
 from octavius.processes import serve
 
 Batching: TypeAlias = Literal["padded", "grouped", "packed"]
-"""How training instances share a batch.
+"""How the training instances of a step are laid out in a batch.
 
-`padded`: a row for each, as long as the longest. `grouped`: so too, but instances that are near in the plan are dealt
-out so that those of a step are of like length. `packed`: the instances of `padded`, several in a row where they fit;
-losses and gradients are those of `padded`.
+- `padded`: one row per instance, padded on the right to the longest.
+- `grouped`: as `padded`, but instances that the plan puts near each other are regrouped by length, which
+  leaves less padding.
+- `packed`: the instances that `padded` would batch are concatenated into one row, in which each attends to
+  itself only; losses and gradients are those of `padded`.
 """
 
 
 class InstructionDataModule(L.LightningDataModule):
-    """Loaders over sets that a subclass names; planned, seeded, resumable, the same on any number of ranks."""
+    """Builds the loaders over the sets that a subclass returns from `train_sets` and `eval_sets`.
+
+    The order of training is a function of the seed and the epoch, the same on any number of ranks; a resumed
+    run continues with the next batch.
+    """
 
     def __init__(
         self,
@@ -37,16 +43,18 @@ class InstructionDataModule(L.LightningDataModule):
         processor: Processor | None = None,
         batching: Batching = "padded",
     ) -> None:
-        """Sets the loaders up.
+        """Configures the loaders; no data are read.
 
         Args:
-            batch_size: training instances in a step on one process.
-            eval_batch_size: instances generated at once on one process.
-            samples_per_epoch: instances in an epoch over all processes; null is the size of all training sets.
-            workers: data worker processes of each loader.
-            seed: of the order, of the mixture and of the task's random choices.
-            processor: prepares samples for the model; the command line takes it from the model.
-            batching: how training instances share a batch; see `Batching`.
+            batch_size: training instances per step and process.
+            eval_batch_size: instances per batch of generation and process.
+            samples_per_epoch: training instances per epoch over all processes; null takes the size of all
+                training sets.
+            workers: worker processes of each loader; 0 loads in the main process.
+            seed: seed of the shuffling, of the mixture and of the tasks' random choices (such as the wording
+                of a question).
+            processor: turns samples into examples for the model; the command line takes it from the model.
+            batching: layout of a training batch: `padded`, `grouped` (by length) or `packed` (one row).
         """
         SIZE.check(batch_size=batch_size, eval_batch_size=eval_batch_size)
         COUNT.check(samples_per_epoch=samples_per_epoch)
@@ -61,25 +69,25 @@ class InstructionDataModule(L.LightningDataModule):
 
     @abstractmethod
     def train_sets(self) -> list[TrainSet]:
-        """The training mixture."""
+        """The training sets, with their weights in the mixture."""
 
     @abstractmethod
     def eval_sets(self, stage: str) -> list[EvalSet]:
-        """The sets of `validate` or `test`."""
+        """The evaluation sets of a stage, `validate` or `test`."""
 
     def samples_of(self, stage: str) -> Iterator[Sample]:
-        """Every sample of a stage of the trainer, for what is prepared before any of them is loaded."""
+        """All samples that a stage of the trainer will use, for work that precedes loading (filling a cache)."""
         sets: list[TrainSet | EvalSet] = [*self.train_sets()] if stage == "fit" else []
         sets += self.eval_sets("test" if stage == "test" else "validate")
         for item in sets:
             yield from item.samples
 
     def whole_epoch(self, sets: Sequence[TrainSet]) -> int:
-        """Instances in an epoch over all processes when `samples_per_epoch` says nothing."""
+        """Default number of training instances per epoch over all processes, used if `samples_per_epoch` is null."""
         return sum(len(item.samples) for item in sets)
 
     def train_dataloader(self) -> DataLoader[Example]:
-        """Batches of the planned mixture."""
+        """The loader of this rank's share of the planned mixture."""
         sets, processor = self.train_sets(), self._processor()
         instances = TrainingInstances(sets, processor, self.seed)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -106,23 +114,24 @@ class InstructionDataModule(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Example]:
-        """Prompts of all validation sets."""
+        """The loader of this rank's share of all validation sets, prompts without answers."""
         return self._eval_dataloader("validate")
 
     def test_dataloader(self) -> DataLoader[Example]:
-        """Prompts of all test sets."""
+        """The loader of this rank's share of all test sets, prompts without answers."""
         return self._eval_dataloader("test")
 
     def state_dict(self) -> dict[str, Any]:
-        """How many batches of which epoch are trained, so that a resumed run sees the rest and nothing twice."""
+        """The epoch and how many of its batches were trained on, so that a resumed run repeats and skips nothing."""
         if self.trainer is None:
             return {}
         loop = self.trainer.fit_loop
-        # `processed` counts a batch before callbacks see its end, `completed` only after they saved.
+        # A checkpoint callback runs in `on_train_batch_end`: by then the batch counts as `processed`, not yet
+        # as `completed`.
         progress: Any = loop.epoch_loop.batch_progress.current
         batches = progress.processed
         epoch = max(loop.epoch_progress.current.ready - 1, 0)
-        # `limit_train_batches` ends an epoch earlier.
+        # `limit_train_batches` makes an epoch shorter than the sampler's.
         steps = min(
             self.trainer.num_training_batches, float("inf") if self._sampler is None else self._sampler.steps
         )
@@ -130,10 +139,10 @@ class InstructionDataModule(L.LightningDataModule):
         return {"epoch": epoch + 1 if whole else epoch, "batch": 0 if whole else batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the position of a checkpoint for the next training loader.
+        """Restores the position saved by `state_dict`; it applies to the next training loader only.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the state does not hold two non-negative integers.
         """
         if not state_dict:
             return
@@ -171,10 +180,10 @@ class InstructionDataModule(L.LightningDataModule):
 
 
 def even_share(count: int, rank: int, world: int) -> list[int]:
-    """Every world-th place, as many on each rank: the last round is filled with the first places again.
+    """Shards indices 0 to count - 1 round-robin, padding with the first ones so that all ranks get equally many.
 
-    Ranks must run the same batches in number, or a sharded model would wait for the rank that is done; the
-    evaluation scores each sample once.
+    All ranks must run the same number of batches: with a sharded model, a rank that has finished would leave
+    the others waiting in a collective. The evaluation scores a repeated sample once.
 
     >>> [even_share(5, rank, 3) for rank in range(3)]
     [[0, 3], [1, 4], [2, 0]]

@@ -1,4 +1,7 @@
-"""Names of benchmarks and a data root come in; a data module of their test sets, or of the rest of them, goes out."""
+"""Data module of benchmark test sets, for a model that was configured with other data.
+
+Used by `octavius benchmark`: a run that was stopped resumes with the samples that have no answer yet.
+"""
 
 import random
 from collections.abc import Collection
@@ -17,16 +20,16 @@ from octavius.instruction.golds import to_json
 from octavius.instruction.sample import Sample
 
 OWN = "miniature"
-"""The name for the test sets of the configuration itself, which are the miniature's in the shipped presets."""
+"""Name under which the test sets of the model's own configuration are asked for; in the presets, the miniature's."""
 
 
 class _Files(SourceInstructions):
-    """The sources of a suite under one root."""
+    """The benchmarks of the suite, read from folders under one root."""
 
     option = "data_root"
 
     def write_miniature(self) -> None:
-        """There is none to write."""
+        """Does nothing: benchmarks have no miniature."""
 
     def _folder(self, source: Source) -> Path:
         folder = self.root / source.folder
@@ -42,20 +45,20 @@ class BenchmarkSets(InstructionDataModule):
     """The test sets of named benchmarks, for a model that was configured with other data.
 
     Attributes:
-        done: (set, id) of samples that need no answer any more.
+        done: (set name, sample id) of the samples that are already answered; their prompts are not loaded.
     """
 
     def __init__(self, configured: InstructionDataModule, names: str, root: str | Path) -> None:
-        """Names the sets; no file is read.
+        """Resolves the names; no file is read.
 
         Args:
-            configured: the data module of the model's configuration: its processor, batch size and workers are taken,
-                and for the name `miniature` its own test sets.
-            names: of `datamodules.benchmarks.suite.SUITE`, or `miniature`, with commas between them.
-            root: the folder that holds the benchmarks.
+            configured: the data module of the model's configuration: gives the processor, the batch size and
+                the number of workers, and its own test sets for the name `miniature`.
+            names: comma-separated keys of `datamodules.benchmarks.suite.SUITE`, or `miniature`.
+            root: folder that holds the benchmarks.
 
         Raises:
-            ValueError: an unknown name.
+            ValueError: a name is unknown, or there is none.
         """
         super().__init__(
             eval_batch_size=configured.eval_batch_size,
@@ -89,34 +92,34 @@ class BenchmarkSets(InstructionDataModule):
         self._sets: list[EvalSet] | None = None
 
     def prepare_data(self) -> None:
-        """Writes the miniature, where its sets are asked for."""
+        """Writes the miniature if its test sets are asked for."""
         if self.configured is not None:
             self.configured.prepare_data()
 
     def train_sets(self) -> list[TrainSet]:
-        """What the model was trained on, for the answers that are most frequent there."""
+        """The training sets of the model's configuration, from which baselines take the most frequent answers."""
         return self._training.train_sets()
 
-    def eval_sets(self, stage: str) -> list[EvalSet]:  # noqa: ARG002 - there is one alone
-        """All sets, those of the configuration first."""
+    def eval_sets(self, stage: str) -> list[EvalSet]:  # noqa: ARG002 - always `test`
+        """All test sets, those of the configuration first; read once."""
         if self._sets is None:
             own = [] if self.configured is None else self.configured.eval_sets("test")
             self._sets = [*own, *([] if self.files is None else self.files.eval_sets("test"))]
         return self._sets
 
     def facts(self) -> dict[str, list[dict[str, Any]]]:
-        """By set, what every sample asks of the model and is scored by: if any of it changes, answers are no more."""
+        """Per set, what determines each sample's answer and score; stored answers are stale if any of it changes."""
         return {
             item.name: [_fact(item, sample) for sample in item.samples] for item in self.eval_sets("test")
         }
 
     def left(self) -> list[int]:
-        """Places of the samples that are not done, in the order of all sets."""
+        """Indices of the samples without an answer, over all sets in order."""
         keys = [(item.name, sample.id) for item in self.eval_sets("test") for sample in item.samples]
         return [place for place, key in enumerate(keys) if key not in self.done]
 
     def test_dataloader(self) -> DataLoader[Example]:
-        """Prompts of the samples that are left."""
+        """The loader of this rank's share of the samples without an answer."""
         processor, places = self._processor(), self.left()
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return DataLoader(
@@ -128,10 +131,12 @@ class BenchmarkSets(InstructionDataModule):
 
 
 def _fact(item: EvalSet, sample: Sample) -> dict[str, Any]:
+    # The question is drawn as `EvaluationInstances._example` draws it, so a changed wording is seen.
     asked = replace(sample, benchmark=item.name)
     rng = random.Random(f"{item.name}/{sample.id}")
     media = {}
     for name, one in sample.media.items():
+        # The size stands for the content: hashing every file would take as long as reading it.
         size = one.path.stat().st_size if one.path is not None and one.path.is_file() else None
         region = None if one.region is None else [one.region.object, one.region.box]
         media[name] = [None if one.path is None else one.path.name, size, one.pose, region]

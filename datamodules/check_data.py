@@ -1,4 +1,4 @@
-"""A data root and names of benchmarks come in; which of them are ready, and what is missing, file by file, go out."""
+"""`octavius check-data --data-root`: checks which benchmarks can be evaluated and lists the files they lack."""
 
 import json as json_files
 import os
@@ -21,26 +21,26 @@ from octavius.instruction.rois import StoredRoiLoader
 from octavius.instruction.sample import Media
 
 NAMED = 3
-"""How many missing files are named of each benchmark."""
+"""How many missing files are listed per benchmark."""
 
 LOADERS: dict[str, Loader] = {
     "image": ImageLoader(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "cloud": CloudLoader(),
     "rois": StoredRoiLoader(),
 }
-"""What opens a medium of each modality, as in training."""
+"""Media loaders by modality, with which samples are opened; the image size and normalization do not matter here."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was found of one benchmark.
+    """The result for one benchmark.
 
     Attributes:
         name: its name in the suite.
-        folder: where it should lie.
+        folder: where its files are expected.
         split: the split that is evaluated.
-        found: how much of it, in words; empty where nothing could be counted.
-        missing: what stands in its way, a line each; empty where it is ready.
+        found: number of samples or scans, such as `5,823 samples`; empty if they could not be counted.
+        missing: problems, one line each; empty if the benchmark is ready.
     """
 
     name: str
@@ -51,14 +51,15 @@ class Check:
 
 
 def check_data(data_root: Path, benchmarks: str = "2d,3d", json: bool = False) -> None:
-    """Tells which benchmarks can be evaluated; the exit status is 1 where one of them cannot.
+    """Checks which benchmarks can be evaluated; the exit status is 1 if any cannot.
 
-    Annotation files are read, media are looked for, and three of each benchmark are opened: that takes seconds.
+    Annotation files are read, the existence of all media is checked and three of each benchmark are opened,
+    which takes seconds.
 
     Args:
-        data_root: the folder that holds all of them, in the tree of docs/data.md.
-        benchmarks: names with commas between them; also the groups 2d, 3d, lamm_2d and lamm_3d.
-        json: prints a list of objects instead of lines.
+        data_root: folder that holds all benchmarks, laid out as in docs/data.md.
+        benchmarks: comma-separated names, or the groups 2d, 3d, lamm_2d and lamm_3d.
+        json: print a JSON list of objects instead of lines.
     """
     if not data_root.is_dir():
         raise ValueError(
@@ -81,21 +82,21 @@ def check_data(data_root: Path, benchmarks: str = "2d,3d", json: bool = False) -
 
 
 def check(data_root: Path, source: Source) -> Check:
-    """Looks for what one source needs."""
+    """Checks the files of one source."""
     folder = data_root / source.folder
     found, missing = "", list[str]()
     try:
         looked_at = _scans if source.benchmark in SCANS else _samples
         found, missing = looked_at(folder, source)
     except DatasetNotFoundError as error:
-        missing = str(error).splitlines()[:-1]  # its last line says where to put them
+        missing = str(error).splitlines()[:-1]  # the last line is advice on where to put the files
     except (ValueError, OSError) as error:
         missing = [str(error)]
     return Check(source.title, str(folder), source.split, found, tuple(missing))
 
 
 def _samples(folder: Path, source: Source) -> tuple[str, list[str]]:
-    """Reads the annotations of a source, looks for its media and opens some."""
+    """Reads a source's annotations, looks for its media and opens three of them."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         samples = read(source.benchmark, folder, source.split, bad="skip")
@@ -113,7 +114,7 @@ def _samples(folder: Path, source: Source) -> tuple[str, list[str]]:
 
 
 def _scans(folder: Path, source: Source) -> tuple[str, list[str]]:
-    """Looks for the scans that a source speaks of, and reads one of them."""
+    """Looks for the scans that a source's annotations mention, and reads one of them."""
     names, scans = SCANS[source.benchmark](folder, source.split), Scans(folder, scannet.LAYOUT)
     objects = source.benchmark != "scanqa"
     files, gone = dict[str, tuple[Path, ...]](), list[str]()
@@ -136,7 +137,11 @@ def _scans(folder: Path, source: Source) -> tuple[str, list[str]]:
 
 
 def lacking(paths: Iterable[Path]) -> list[Path]:
-    """Those paths, each once, at which there is nothing; a folder is listed once for all that it should hold."""
+    """The paths that do not exist, without duplicates.
+
+    Each parent folder is listed once: with thousands of media, one `stat` per file is slow on network
+    storage.
+    """
     wanted, found = list(dict.fromkeys(paths)), dict[Path, set[str]]()
     for parent in dict.fromkeys(path.parent for path in wanted):
         found[parent] = set(os.listdir(parent)) if parent.is_dir() else set()
@@ -144,7 +149,7 @@ def lacking(paths: Iterable[Path]) -> list[Path]:
 
 
 def _count(number: int, what: str) -> str:
-    """A number of things.
+    """Formats a count with its noun.
 
     >>> _count(1, "scan"), _count(5823, "sample")
     ('1 scan', '5,823 samples')
@@ -153,7 +158,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _named(missing: list[Path], what: str) -> list[str]:
-    """Says how many are missing, and the first of them."""
+    """One line with the number of missing files and the first few of them; no line if none is missing."""
     if not missing:
         return []
     shown = ", ".join(str(path) for path in missing[:NAMED])
@@ -161,7 +166,7 @@ def _named(missing: list[Path], what: str) -> list[str]:
 
 
 def _unreadable(media: list[tuple[str, Media]]) -> list[str]:
-    """Opens the first, the middle and the last, and says what is wrong with them."""
+    """Opens the first, the middle and the last medium and returns the errors, without duplicates."""
     wrong = []
     for kind, medium in media[:1] + media[len(media) // 2 : len(media) // 2 + 1] + media[-1:]:
         try:
@@ -172,7 +177,7 @@ def _unreadable(media: list[tuple[str, Media]]) -> list[str]:
 
 
 def _of_records(file: Path) -> list[str]:
-    """The scans that an annotation file in JSON speaks of, each once."""
+    """Scans mentioned in a JSON annotation file, without duplicates."""
     try:
         return list(dict.fromkeys(take_text(record, "scene_id") for record in load_json(file, list)))
     except BadItemError as error:
@@ -180,13 +185,13 @@ def _of_records(file: Path) -> list[str]:
 
 
 def _of_nr3d(folder: Path, split: str) -> list[str]:
-    """The split's scans that Nr3D speaks of."""
+    """The scans of the split that Nr3D mentions."""
     spoken_of = {row["scan_id"] for _, row in nr3d.rows(nr3d.annotations(folder))}
     return [name for name in scannet.scan_names(folder, split) if name in spoken_of]
 
 
 def _of_scannet(folder: Path, split: str) -> list[str]:
-    """The split's scans, after a look at the table of labels."""
+    """The scans of the split; the table of labels is parsed first, so that a bad one is reported."""
     scannet.nyu40_ids(folder)
     return scannet.scan_names(folder, split)
 
@@ -197,4 +202,4 @@ SCANS: dict[str, Callable[[Path, str], list[str]]] = {
     "nr3d_captioning": _of_nr3d,
     "scannet_classification": _of_scannet,
 }
-"""The scans that a split of each benchmark speaks of: its reader would read every point of them."""
+"""Lists the scans that a benchmark needs, without reading their points as the benchmark's reader would."""

@@ -1,7 +1,7 @@
-"""A look at every sample of a configuration before it is trained on: what could end a run, or be left out of it.
+"""`octavius check-data --config`: checks every sample of a configuration before training.
 
-Annotation files are read item by item, each medium is opened once, as training opens it, and each sample's prompt is
-made. What is found is what `bad: error` would stop at, at any hour, and what `bad: skip` would leave out.
+Annotation files are read item by item, every medium is opened once as in training, and every prompt is built.
+The problems found are those at which `bad: error` would stop a run, and which `bad: skip` would leave out.
 """
 
 import argparse
@@ -33,10 +33,10 @@ from octavius.instruction.sample import Media, References, Sample
 from octavius.processes import serve
 
 TOLD = 10
-"""Problems of a kind that are shown; a file of all of them can be asked for."""
+"""How many problems of each kind are printed; `--out` writes all of them."""
 
 CHUNK = 32
-"""Samples or media that a process looks at before it tells what it found."""
+"""Samples or media per batch of the loader, hence per update of the progress bar."""
 
 KINDS = {
     "source": "sources that cannot be read at all",
@@ -48,12 +48,12 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One sample, medium or item that cannot be used.
 
     Attributes:
         kind: a key of `KINDS`.
-        file: where it is.
-        place: which item of the file, or which sample.
+        file: the file concerned; empty if there is none.
+        place: the item of the file, or the sample.
         reason: what is wrong.
     """
 
@@ -65,14 +65,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Task:
-    """Something to look at: a sample's prompt, or a medium.
+    """One check: build a sample's prompt, or open one of its media.
 
     Attributes:
-        source: the title of the sample's source.
-        sample: whose prompt is made.
-        answered: whether the prompt holds the answer, as in training.
-        modality: of the medium.
-        medium: what is to be opened; None for a prompt.
+        source: title of the sample's source.
+        sample: the sample.
+        answered: whether the prompt includes the answer, as in training.
+        modality: modality of the medium.
+        medium: the medium to open; None to build the prompt.
     """
 
     source: str
@@ -83,19 +83,19 @@ class Task:
 
 
 class Looks(Dataset[list[Problem]]):
-    """Looks at one task at a time, in the data workers."""
+    """Runs one check per item, so that a `DataLoader` spreads the checks over worker processes."""
 
     def __init__(self, tasks: Sequence[Task], processor: Processor | None) -> None:
-        """Takes the tasks, and what makes prompts and opens media where the model's own are at hand."""
+        """Uses the model's own prompt builder and media loaders if a processor is given."""
         self.tasks, self.processor = tasks, processor
         self.loaders: dict[str, Loader] = {**LOADERS, **(processor.loaders if processor else {})}
 
     def __len__(self) -> int:
-        """How many tasks."""
+        """Number of checks."""
         return len(self.tasks)
 
     def __getitem__(self, index: int) -> list[Problem]:
-        """What is wrong with one; most often nothing."""
+        """Runs one check; the list of problems is empty or holds one."""
         task = self.tasks[index]
         place = f"sample {task.sample.id} of {task.source}"
         if task.medium is None:
@@ -107,12 +107,12 @@ class Looks(Dataset[list[Problem]]):
                 self._prompt(task)
             elif task.modality in self.loaders:
                 self.loaders[task.modality](task.medium)
-        except Exception as error:  # a fault of a decoder is one more thing to tell
+        except Exception as error:  # a decoder's own bug is one more problem to report
             return [Problem(kind, file, place, str(error) or type(error).__name__)]
         return []
 
     def _prompt(self, task: Task) -> None:
-        """Makes the prompt with the longest of the texts that may be drawn as its answer."""
+        """Builds the longest prompt: its answer is the longest of the reference texts that training may draw."""
         sample, rng = task.sample, random.Random(0)
         if isinstance(sample.gold, References) and sample.gold.texts:
             longest = max(sample.gold.texts, key=len)
@@ -124,7 +124,7 @@ class Looks(Dataset[list[Problem]]):
 
 
 def options_parser() -> argparse.ArgumentParser:
-    """The options of `check-data --config` that no other command has."""
+    """Parser of the options that only `check-data --config` has; the rest is parsed as for `fit`."""
     made = argparse.ArgumentParser(
         prog="octavius check-data",
         description="Looks at every sample of a configuration: files are opened, prompts are made.",
@@ -142,16 +142,17 @@ def options_parser() -> argparse.ArgumentParser:
 def check_samples(
     data: L.LightningDataModule, processor: Processor | None, options: argparse.Namespace
 ) -> None:
-    """Looks at all of a data module's samples and lists what is wrong.
+    """Checks all samples of a data module and prints what is wrong.
 
     Args:
-        data: of the configuration.
-        processor: makes the model's prompts; None where it is not at hand, and lengths are not checked.
-        options: as `options_parser` gives them.
+        data: data module of the configuration.
+        processor: the model's processor; None if it is not available, and prompt lengths are then not
+            checked.
+        options: parsed by `options_parser`.
 
     Raises:
-        ValueError: the data are not read from annotation files.
-        SystemExit: something is wrong; the status is 2.
+        ValueError: the data module does not read annotation files, or an option is out of range.
+        SystemExit: there are problems; the status is 2.
     """
     if options.jobs < 1 or (options.limit is not None and options.limit < 1):
         raise ValueError("--jobs and --limit should be at least 1")
@@ -172,7 +173,7 @@ def check_samples(
 
 
 def parts(data: L.LightningDataModule) -> list[SourceInstructions]:
-    """The data modules with sources that a data module is, or is made of."""
+    """The data modules with sources: the given one, or the two of a mixture."""
     if isinstance(data, SourceInstructions):
         return [data]
     if isinstance(data, MixedInstructions):
@@ -184,7 +185,7 @@ def parts(data: L.LightningDataModule) -> list[SourceInstructions]:
 
 
 def sources_of(module: SourceInstructions) -> Iterator[tuple[Source, bool]]:
-    """All sources, each set of samples once, and whether it is trained on."""
+    """The distinct sources of a data module, each with whether it is trained on."""
     seen = set[Hashable]()
     for source in (*module.train, *module.validate, *module.test):
         key = (source.benchmark, source.split, source.folder, source.limit)
@@ -194,7 +195,7 @@ def sources_of(module: SourceInstructions) -> Iterator[tuple[Source, bool]]:
 
 
 def read_source(module: SourceInstructions, source: Source) -> tuple[list[Sample], list[Problem], int]:
-    """The samples of a source, what is wrong with the others, and how many known blemishes there are."""
+    """Reads a source; returns its samples, its bad items, and the number of blemishes known from official files."""
     module.bad = "skip"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -213,23 +214,24 @@ def read_source(module: SourceInstructions, source: Source) -> tuple[list[Sample
 
 
 def spread(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
-    """At most so many samples, at even distances."""
+    """At most `limit` samples, evenly spaced."""
     count = len(samples) if limit is None else min(limit, len(samples))
     return [samples[place * len(samples) // count] for place in range(count)]
 
 
 def tasks_of(title: str, samples: Sequence[Sample], answered: bool) -> Iterator[Task]:
-    """What is to be looked at of some samples."""
+    """The checks of some samples: one per prompt, and one per medium."""
     for sample in samples:
         yield Task(title, sample, answered)
         for modality, medium in sample.media.items():
-            # All objects of a scene lie in one file, which is opened as a whole.
+            # All objects of a scene share one file; without region and objects its checks are equal and
+            # `once` merges them.
             whole = replace(medium, region=None, objects=None) if medium.path else medium
             yield Task(title, sample, answered, modality, whole)
 
 
 def once(tasks: Sequence[Task]) -> list[Task]:
-    """The tasks, each file once."""
+    """Drops repeated checks of the same file; a check without a file is never dropped."""
     found: dict[Hashable, Task] = {}
     for number, task in enumerate(tasks):
         medium = task.medium
@@ -239,7 +241,7 @@ def once(tasks: Sequence[Task]) -> list[Task]:
 
 
 def look(tasks: Sequence[Task], processor: Processor | None, jobs: int) -> list[Problem]:
-    """Looks at all tasks in several processes, with a bar; after Ctrl-C gives what was found so far."""
+    """Runs all checks in worker processes with a progress bar; after Ctrl-C returns the problems found so far."""
     loader: DataLoader[Any] = DataLoader(
         Looks(tasks, processor),
         CHUNK,
@@ -264,7 +266,7 @@ def _flat(chunk: list[list[Problem]]) -> list[Problem]:
 
 
 def tell(problems: Sequence[Problem], known: int, out: str | None) -> None:
-    """Prints what is wrong, by kind, and writes all of it where a file is named."""
+    """Prints the first problems of each kind, and writes all of them to `out` as JSON lines; exits with 2 if any."""
     if out is not None:
         write_text(Path(out), "".join(json.dumps(asdict(problem)) + "\n" for problem in problems))
     counts = Counter(problem.kind for problem in problems)
@@ -273,7 +275,7 @@ def tell(problems: Sequence[Problem], known: int, out: str | None) -> None:
         if some:
             print(f"\n{counts[kind]:,} {what}{' or more' if counts[kind] >= KEPT else ''}")
         for problem in some[:TOLD]:
-            # Most messages name the file themselves.
+            # Most messages already name the file.
             file = problem.file if problem.file and problem.file not in problem.reason else ""
             print(clean(f"    {', '.join(part for part in (file, problem.place) if part)}: {problem.reason}"))
         if len(some) > TOLD:
@@ -286,5 +288,5 @@ def tell(problems: Sequence[Problem], known: int, out: str | None) -> None:
 
 
 def clean(line: str) -> str:
-    """A line that any terminal can show: what is no text is spelt in escapes."""
+    """Escapes lone surrogates, which come from undecodable file names and cannot be printed."""
     return line.encode("utf-8", "backslashreplace").decode()

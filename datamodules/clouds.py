@@ -1,12 +1,12 @@
-"""Names of point-cloud benchmarks and their folders come in, the loaders of their instruction data go out."""
+"""Data module of point-cloud benchmarks."""
 
 from datamodules.miniature.rooms import files
 from datamodules.sources import SourceInstructions
 
 
 class CloudInstructions(SourceInstructions):
-    """Point-cloud instruction data; its miniature is that of scanned rooms."""
+    """Point-cloud instruction data; the miniature consists of synthetic scanned rooms."""
 
     def write_miniature(self) -> None:
-        """Writes the rooms and what is told of them, which takes some minutes."""
+        """Writes the miniature's rooms and their annotations unless they exist; takes minutes."""
         files.build(self.root)

@@ -1,12 +1,12 @@
-"""Names of image benchmarks and their folders come in, the loaders of image instruction data go out."""
+"""Data module of image benchmarks."""
 
 from datamodules.miniature import files
 from datamodules.sources import SourceInstructions
 
 
 class ImageInstructions(SourceInstructions):
-    """Image instruction data; its miniature is that of drawn pictures."""
+    """Image instruction data; the miniature consists of drawn pictures."""
 
     def write_miniature(self) -> None:
-        """Writes the pictures and their annotations, which takes some 20 seconds."""
+        """Writes the miniature's pictures and annotations unless they exist; takes about 20 seconds."""
         files.build(self.root)

@@ -1,7 +1,7 @@
-"""The data sets behind every loader: samples become examples that are ready for a batch.
+"""Map-style data sets that turn samples into examples, for training and for evaluation.
 
-Where a set says `bad: skip`, another sample stands in for one that cannot be read. Which one is a function of the
-draw alone: it is the same on any number of processes, and in a run that was resumed.
+With `bad: skip` an unreadable sample is replaced by another of its set. The replacement is a function of the
+planned sample alone: it is the same on any number of processes and in a resumed run.
 """
 
 import random
@@ -22,21 +22,21 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 TRIES = 100
-"""Samples of a set that are tried in the place of one that cannot be read, before the run is ended."""
+"""How many replacements are tried for an unreadable sample before the run is ended."""
 
 UNREADABLE = (ValueError, OSError)
-"""What a sample raises that cannot be read, or of which no prompt can be made."""
+"""Exceptions of a sample whose media cannot be read or whose prompt cannot be built."""
 
 
 @dataclass(frozen=True)
 class TrainSet:
-    """A training set and its share of the mixture.
+    """A training set and its weight in the mixture.
 
     Attributes:
-        samples: of the set.
-        weight: its share, in any scale.
-        order: which shuffled order it is gone through in; null is its place in the mixture.
-        bad: whether a sample that cannot be read ends the run (`error`), or another stands in for it (`skip`).
+        samples: the samples.
+        weight: relative weight in the mixture.
+        order: number that seeds the shuffling of this set; None takes the set's index in the mixture.
+        bad: `error` ends the run at an unreadable sample, `skip` replaces it by another of the set.
     """
 
     samples: Sequence[Sample]
@@ -50,11 +50,11 @@ class EvalSet:
     """An evaluation set.
 
     Attributes:
-        name: in logs and tables.
-        samples: in the order of their files, which some protocols depend on.
-        unseen_wording: whether questions take forms that training never draws.
-        protocol: how its answers are scored.
-        bad: whether a sample that cannot be read ends the run (`error`), or is left out of the scores (`skip`).
+        name: its name in logs and tables.
+        samples: the samples in the order of their files, on which some protocols depend.
+        unseen_wording: whether questions use wordings that training never draws.
+        protocol: how the answers are scored.
+        bad: `error` ends the run at an unreadable sample, `skip` leaves it out of the scores.
     """
 
     name: str
@@ -65,10 +65,10 @@ class EvalSet:
 
 
 def find_task(name: str) -> Task:
-    """The task of that name.
+    """Looks a task up by name.
 
     Raises:
-        ValueError: there is none; the message lists those there are.
+        ValueError: there is no such task; the message lists the known ones.
     """
     if name not in TASKS:
         raise ValueError(f"unknown task {name!r}; known: {', '.join(TASKS)}")
@@ -76,10 +76,13 @@ def find_task(name: str) -> Task:
 
 
 def first_readable(keys: Iterator[K], make: Callable[[K], T]) -> tuple[T, str | None]:
-    """What is made of the first key of which it can be; and what was wrong with the very first, None for nothing.
+    """Applies `make` to one key after another until it succeeds.
+
+    Returns:
+        The result, and the error of the first key (None if the first key succeeded).
 
     Raises:
-        ValueError: it can be made of none of them.
+        ValueError: `make` failed for every key.
     """
     problems: list[str] = []
     for key in keys:
@@ -94,14 +97,14 @@ def first_readable(keys: Iterator[K], make: Callable[[K], T]) -> tuple[T, str | 
 
 
 class TrainingInstances(Dataset[Example]):
-    """Instances with answers; every random choice comes from (seed, epoch, sample id)."""
+    """Training examples, prompts with answers; every random choice is seeded by (seed, epoch, sample id)."""
 
     def __init__(self, sets: Sequence[TrainSet], processor: Processor, seed: int) -> None:
-        """Keeps the sets; nothing is read before an instance is asked for."""
+        """Stores the sets; nothing is read before an item is asked for."""
         self.sets, self.processor, self.seed = list(sets), processor, seed
 
     def __getitem__(self, draw: Draw) -> Example:
-        """The instance of one draw, or of another of its set that stands in for it."""
+        """The example of a planned sample, or of its replacement."""
         taken = self.sets[draw.source]
         if taken.bad == "error":
             return self.processor.example(*self._said(draw))
@@ -111,7 +114,7 @@ class TrainingInstances(Dataset[Example]):
         return replace(example, instead_of=LeftOut(taken.samples[draw.place], problem))
 
     def length(self, draw: Draw) -> int:
-        """Tokens of the instance of one draw; its media are not read."""
+        """Number of tokens of a planned sample's prompt and answer; its media are not read."""
 
         def count(one: Draw) -> int:
             return len(self.processor.prompts.build(*self._said(one)).ids)
@@ -119,7 +122,7 @@ class TrainingInstances(Dataset[Example]):
         return count(draw) if self.sets[draw.source].bad == "error" else self._first(draw, count)[0]
 
     def _first(self, draw: Draw, make: Callable[[Draw], T]) -> tuple[T, str | None]:
-        """What is made of a draw, or of the first in its place of which it can be; and what is wrong with it."""
+        """Applies `make` to a planned sample and then to its replacements; returns as `first_readable`."""
 
         def tried() -> Iterator[Draw]:
             yield draw
@@ -130,7 +133,7 @@ class TrainingInstances(Dataset[Example]):
         return first_readable(tried(), make)
 
     def _said(self, draw: Draw) -> tuple[Sample, str, str]:
-        """A sample, with the question and the answer of one draw."""
+        """A planned sample with its question and its answer."""
         sample = self.sets[draw.source].samples[draw.place]
         rng = random.Random(f"{self.seed}/{draw.epoch}/{sample.benchmark}/{sample.id}")
         task = find_task(sample.task)
@@ -138,25 +141,26 @@ class TrainingInstances(Dataset[Example]):
 
 
 class EvaluationInstances(Dataset[Example]):
-    """Instances without answers, set after set; the same question for a sample in every epoch."""
+    """Evaluation examples, prompts without answers, set after set; a sample's question is the same in every epoch."""
 
     def __init__(self, sets: Sequence[EvalSet], processor: Processor) -> None:
-        """Numbers the samples of all sets; a sample takes the name of its set for its benchmark, and its protocol."""
+        """Indexes the samples of all sets; each sample's `benchmark` and `protocol` become those of its set."""
         self.sets, self.processor = list(sets), processor
         self.places = [
             (which, index) for which, item in enumerate(self.sets) for index in range(len(item.samples))
         ]
 
     def __len__(self) -> int:
-        """Samples of all sets."""
+        """Number of samples of all sets."""
         return len(self.places)
 
     def __getitem__(self, place: int) -> Example:
-        """One sample, or another of its set in the place of one that cannot be read."""
+        """The example of one sample; if unreadable, of the next readable one of its set, marked as `instead_of`."""
         which, index = self.places[place]
         item = self.sets[which]
         if item.bad == "error":
             return self._example(item, index)
+        # A batch needs an example at this index; the evaluation drops the answer of one marked `instead_of`.
         turns = range(min(len(item.samples), TRIES + 1))
         others = ((index + turn) % len(item.samples) for turn in turns)
         example, problem = first_readable(others, lambda one: self._example(item, one))
@@ -166,7 +170,7 @@ class EvaluationInstances(Dataset[Example]):
         return replace(example, instead_of=LeftOut(sample, problem))
 
     def _example(self, item: EvalSet, index: int) -> Example:
-        """One sample of a set, its question drawn by its id alone."""
+        """The example of one sample; its question is seeded by the names of the set and the sample alone."""
         sample = replace(item.samples[index], benchmark=item.name, protocol=item.protocol)
         rng = random.Random(f"{item.name}/{sample.id}")
         question = find_task(sample.task).question(sample, rng, item.unseen_wording)

@@ -1,4 +1,4 @@
-"""A data module of images and one of point clouds come in, loaders whose batches mix both go out."""
+"""Data module that mixes images and point clouds within each batch."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,23 +12,23 @@ from octavius.instruction.batch import Processor
 from octavius.limits import POSITIVE
 
 LOADING = ("batch_size", "eval_batch_size", "samples_per_epoch", "workers", "seed", "processor", "batching")
-"""What is set for the mixture, and means nothing in its parts."""
+"""Settings of the loaders: read from the mixture, and refused in its parts, where they would have no effect."""
 
 
 @dataclass(frozen=True)
 class Passes:
-    """How often the training sets of each modality are gone through; with a set length of epochs, in proportion.
+    """Passes through each modality's training sets per epoch; with `samples_per_epoch` set, only their ratio counts.
 
     Attributes:
-        images: passes through the images.
-        clouds: passes through the point clouds; the paper's are twice those through the images.
+        images: passes through the image sets.
+        clouds: passes through the point-cloud sets; in the paper, twice those through the images.
     """
 
     images: float = 1.0
     clouds: float = 2.0
 
     def __post_init__(self) -> None:
-        """Refuses a modality without a share, which is left out by taking the other's data module alone."""
+        """Refuses passes that are not positive: to leave a modality out, use the other's data module alone."""
         if not (self.images > 0 and self.clouds > 0):
             raise ValueError(
                 f"the passes through both modalities should be positive, found images {self.images} and clouds "
@@ -41,11 +41,11 @@ DEFAULT_PASSES = Passes()
 
 
 class MixedInstructions(InstructionDataModule):
-    """Images and point clouds in one planned mixture: a batch holds both, on any number of processes.
+    """Images and point clouds in one mixture, so that a batch holds both, on any number of processes.
 
-    The plan is that of a single list of sets, made from one seed: which samples of which modality make a batch
-    is known to every process. A modality's share is its samples times its passes; among its sets it is shared out by
-    their own weights. Evaluation goes through the sets of the images, then through those of the clouds.
+    All sets of both modalities form one list with one plan. A modality's weight is its number of samples
+    times its passes, and is divided among its sets by their own weights. Evaluation runs the image sets, then
+    the point-cloud sets.
     """
 
     def __init__(
@@ -61,24 +61,25 @@ class MixedInstructions(InstructionDataModule):
         processor: Processor | None = None,
         batching: Batching = "padded",
     ) -> None:
-        """Joins two data modules, of which the sets are taken; how they are loaded is set here.
+        """Joins two data modules: they provide the sets, the loaders are configured here.
 
         Args:
-            images: the data module of images, with its sources.
-            clouds: the data module of point clouds, with its sources.
-            passes: how often each modality's training sets are gone through, in any scale.
-            batch_size: training instances in a step on one process.
-            eval_batch_size: instances generated at once on one process.
-            samples_per_epoch: instances in an epoch over all processes; null counts all training sets, as often
-                as they are gone through.
-            workers: data worker processes of each loader.
-            seed: of the order, of the mixture and of the tasks' random choices; each miniature has its own.
-            processor: prepares samples for the model; the command line takes it from the model.
-            batching: `padded` gives each training instance a row, `grouped` puts those of like length together,
-                `packed` puts all of a step into one row.
+            images: data module of images, with its sources.
+            clouds: data module of point clouds, with its sources.
+            passes: passes through each modality's training sets per epoch.
+            batch_size: training instances per step and process.
+            eval_batch_size: instances per batch of generation and process.
+            samples_per_epoch: training instances per epoch over all processes; null takes all training sets,
+                each modality as often as its passes.
+            workers: worker processes of each loader; 0 loads in the main process.
+            seed: seed of the shuffling, of the mixture and of the tasks' random choices; each miniature has
+                its own seed.
+            processor: turns samples into examples for the model; the command line takes it from the model.
+            batching: layout of a training batch: `padded` (one row per instance), `grouped` (as `padded`,
+                regrouped by length) or `packed` (all instances in one row).
 
         Raises:
-            ValueError: a part sets what is set for the mixture alone.
+            ValueError: a part sets one of the loaders' settings.
         """
         super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor, batching)
         self.images, self.clouds, self.passes = images, clouds, passes
@@ -93,22 +94,22 @@ class MixedInstructions(InstructionDataModule):
                 part.option = f"data.init_args.{name}.init_args"
 
     def prepare_data(self) -> None:
-        """Writes what either part is to write first; Lightning calls it in one process."""
+        """Lets both parts write their miniature; Lightning calls it in one process."""
         self.images.prepare_data()
         self.clouds.prepare_data()
 
     def train_sets(self) -> list[TrainSet]:
-        """The sets of both, weighted so that each modality has its share."""
+        """The sets of both modalities, weighted so that each modality has its share."""
         return [
             *_shared_out(self.images.train_sets(), self.passes.images),
             *_shared_out(self.clouds.train_sets(), self.passes.clouds),
         ]
 
     def eval_sets(self, stage: str) -> list[EvalSet]:
-        """The sets of both.
+        """The sets of both modalities.
 
         Raises:
-            ValueError: two of them would share a name in the tables.
+            ValueError: two of them share a name in the tables.
         """
         sets = [*self.images.eval_sets(stage), *self.clouds.eval_sets(stage)]
         if repeated := [name for name, count in Counter(item.name for item in sets).items() if count > 1]:
@@ -120,15 +121,17 @@ class MixedInstructions(InstructionDataModule):
 
     @property
     def skips(self) -> bool:
-        """Whether either modality leaves samples out that cannot be read."""
+        """Whether either modality leaves out unreadable samples."""
         return any(getattr(part, "skips", False) for part in (self.images, self.clouds))
 
     def whole_epoch(self, sets: Sequence[TrainSet]) -> int:
-        """All training sets, those of each modality as often as it is gone through."""
+        """All training sets, each modality as often as its passes."""
+        # `_shared_out` scaled the weights to add up to instances, not to 1.
         return round(sum(item.weight for item in sets))
 
 
 def _shared_out(sets: Sequence[TrainSet], passes: float) -> list[TrainSet]:
-    """The sets of one modality; their weights add up to its samples times its passes."""
+    """The sets of one modality, with weights scaled to add up to its samples times its passes."""
     share = passes * sum(len(item.samples) for item in sets) / sum(item.weight for item in sets)
+    # `order` counts within the modality: a set is shuffled as if its modality were trained on alone.
     return [replace(item, weight=item.weight * share, order=order) for order, item in enumerate(sets)]

@@ -1,4 +1,4 @@
-"""Data set sizes and weights come in, one seeded plan of batches per epoch goes out, sliced for every rank."""
+"""Sampler of a weighted mixture of data sets, deterministic and independent of the number of ranks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from torch.utils.data import Sampler
 
 
 class Draw(NamedTuple):
-    """One planned instance: which set, which sample of it, and the epoch whose random choices it takes."""
+    """A planned sample: which set, which index in it, and the epoch that seeds its random choices."""
 
     source: int
     place: int
@@ -16,16 +16,19 @@ class Draw(NamedTuple):
 
 
 NEAR = 32
-"""Steps of the plan within which grouping by length moves instances."""
+"""Steps per stretch of the plan within which samples are regrouped by length."""
 
 
 class MixtureSampler(Sampler[Draw]):
-    """Plans each epoch from the seed alone, so that every rank knows the whole plan and takes its own slice.
+    """Samples a weighted mixture of data sets, deterministically and identically for any number of ranks.
 
-    Global step k holds the planned instances k * G to (k + 1) * G with G = batch_size * world; rank r takes the
-    r-th run of `batch_size` of them. Two processes therefore train on the batches of one process with twice the
-    batch. Within a set no sample returns before all have been drawn. Grouped by length, the instances of each
-    stretch of `NEAR` steps are dealt out anew, so that those of a step are about as long as each other.
+    The order of an epoch is a function of (seed, epoch). Every rank computes all of it and takes its own
+    slice: global step k holds the planned samples k * G to (k + 1) * G with G = batch_size * world, of which
+    rank r takes the r-th `batch_size`. Two ranks therefore see the batches of one rank with twice the batch
+    size. Within a set, sampling is without replacement, also across epochs.
+
+    If `length_of` is given, the samples of each stretch of `NEAR` steps are sorted into global batches of
+    similar length.
     """
 
     def __init__(
@@ -40,21 +43,21 @@ class MixtureSampler(Sampler[Draw]):
         orders: Sequence[int] | None = None,
         length_of: Callable[[Draw], int] | None = None,
     ) -> None:
-        """Takes the mixture.
+        """Validates and stores the mixture.
 
         Args:
-            sizes: samples in each set.
-            weights: share of each set, in any scale.
-            length: instances in one epoch over all ranks; what does not fill a global batch is left out.
-            batch_size: of one rank.
-            seed: of the plan.
-            rank: of this process.
+            sizes: number of samples of each set.
+            weights: relative weight of each set.
+            length: samples per epoch over all ranks; an incomplete last global batch is dropped.
+            batch_size: samples per step and rank.
+            seed: seed of the plan.
+            rank: rank of this process.
             world: number of processes.
-            orders: which shuffled order each set is gone through in, its place by default.
-            length_of: tokens of an instance, to group by; None leaves the instances of a step to chance.
+            orders: number that seeds the shuffling of each set; its index by default.
+            length_of: number of tokens of a sample, to group by; None disables grouping.
 
         Raises:
-            ValueError: an empty set, a weight that is not positive, or less than one global batch.
+            ValueError: a set is empty, a weight is not positive, or the epoch has less than one global batch.
         """
         for place, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
             if size < 1 or weight <= 0:
@@ -76,24 +79,26 @@ class MixtureSampler(Sampler[Draw]):
         self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch to plan; Lightning calls it."""
+        """Selects the epoch to plan; called by Lightning."""
         if epoch != self.epoch:
             self.start = 0
         self.epoch = epoch
 
     def resume(self, epoch: int, step: int) -> None:
-        """Leaves out the first `step` batches of this epoch, once."""
+        """Starts the given epoch at batch `step`; later epochs start at their first batch."""
         self.epoch, self.start = epoch, step
 
     def __len__(self) -> int:
-        """Instances of this rank in a whole epoch."""
+        """Samples of this rank per epoch; a resumed epoch yields fewer."""
         return self.steps * self.batch_size
 
     def __iter__(self) -> Iterator[Draw]:
-        """This rank's instances, batch after batch."""
+        """Yields this rank's samples, batch after batch."""
         plan = self.plan(self.epoch)
         grouped = -1
         for step in range(self.start, self.steps):
+            # A stretch is grouped when it is reached: measuring tokenizes each sample, which should not delay
+            # step 0.
             if self.length_of is not None and step // NEAR != grouped:
                 grouped = step // NEAR
                 first = grouped * NEAR * self.group
@@ -103,11 +108,11 @@ class MixtureSampler(Sampler[Draw]):
             yield from plan[first : first + self.batch_size]
 
     def by_length(self, draws: Sequence[Draw], number: int) -> list[Draw]:
-        """The same instances in global batches of like lengths, the batches in a new order.
+        """Regroups samples into global batches of similar length, and shuffles these batches.
 
         Args:
-            draws: of some whole steps.
-            number: of this stretch of the epoch, from which the order is drawn.
+            draws: samples of some whole steps.
+            number: index of this stretch in the epoch, which seeds the shuffling.
         """
         assert self.length_of is not None
         lengths = [self.length_of(draw) for draw in draws]
@@ -121,7 +126,7 @@ class MixtureSampler(Sampler[Draw]):
         ]
 
     def plan(self, epoch: int) -> list[Draw]:
-        """All instances of an epoch over all ranks, in order."""
+        """All samples of an epoch over all ranks, in order."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         counts = self._counts()
         sources = torch.cat([torch.full((count,), place) for place, count in enumerate(counts)])
@@ -130,7 +135,7 @@ class MixtureSampler(Sampler[Draw]):
         return [Draw(int(source), next(queues[int(source)]), epoch) for source in sources]
 
     def _counts(self) -> list[int]:
-        """Whole instances of each set in an epoch, by largest remainder, so that they add up exactly."""
+        """Samples of each set per epoch, rounded by largest remainder so that they add up to the epoch."""
         total = self.steps * self.group
         exact = [weight / sum(self.weights) * total for weight in self.weights]
         counts = [int(share) for share in exact]
@@ -140,7 +145,7 @@ class MixtureSampler(Sampler[Draw]):
         return counts
 
     def _indices(self, place: int, first: int, count: int) -> Iterator[int]:
-        """Draws `first` to `first + count` of the endless shuffled run through one set."""
+        """Items `first` to `first + count` of the endless concatenation of the set's shuffled passes."""
         size = self.sizes[place]
         for cycle in range(first // size, (first + count - 1) // size + 1):
             seed = (self.seed * 7919 + self.orders[place]) * 1_000_003 + cycle

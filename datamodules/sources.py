@@ -1,4 +1,4 @@
-"""Names of benchmarks and their folders come in, the sets to train on and to evaluate go out, read from files."""
+"""Base class of the data modules whose sets are benchmarks read from annotation files."""
 
 import random
 from abc import abstractmethod
@@ -21,15 +21,15 @@ class Source:
     """One split of one benchmark.
 
     Attributes:
-        benchmark: its reader, a key of `datamodules.benchmarks.BENCHMARKS`.
-        split: as the data set calls it, for example `train2017`.
-        folder: where it lies below the data module's root.
-        weight: its share of the training mixture, in any scale.
-        name: its name in logs and tables; empty takes the benchmark's.
-        limit: keeps so many samples, drawn by chance, the same ones in every run; null keeps all.
-        unseen_wording: asks in forms that training never draws (evaluation only).
-        protocol: scores 3D answers as the data sets' own evaluators do, or as the paper's numbers came about
-            (evaluation only).
+        benchmark: the benchmark's reader, a key of `datamodules.benchmarks.BENCHMARKS`.
+        split: name of the split in the data set, such as `train2017`.
+        folder: folder of the data set, relative to the data module's root.
+        weight: relative weight in the training mixture.
+        name: name in logs and tables; the benchmark's by default.
+        limit: use only this many samples, a random subset that is the same in every run; null uses all.
+        unseen_wording: ask in wordings that training never draws (evaluation only).
+        protocol: how 3D answers are scored: `standard` as by the data sets' own evaluators, `published` as
+            the paper's numbers were computed (evaluation only).
     """
 
     benchmark: str
@@ -42,7 +42,7 @@ class Source:
     protocol: Protocol = "standard"
 
     def __post_init__(self) -> None:
-        """Refuses what can be seen to be wrong before any file is read."""
+        """Validates the settings before any file is read."""
         if self.benchmark not in BENCHMARKS:
             raise ValueError(
                 f"unknown benchmark {self.benchmark!r}; known ones are {', '.join(sorted(BENCHMARKS))}"
@@ -64,12 +64,12 @@ MOST_DECIMALS = 6
 
 
 class SourceInstructions(InstructionDataModule):
-    """Instruction data of files: benchmarks mixed by weight for training, set after set for evaluation.
+    """Instruction data from files: benchmarks mixed by weight for training, evaluated one after another.
 
-    Annotation files are read once, when their loader is first asked for; media only in the workers.
+    Annotation files are read once, when a loader is first asked for; media are read in the workers.
 
     Attributes:
-        option: where its settings stand in a configuration, for messages.
+        option: where these settings are in a configuration, for error messages.
     """
 
     option = "data.init_args"
@@ -91,30 +91,32 @@ class SourceInstructions(InstructionDataModule):
         batching: Batching = "padded",
         box_decimals: int = 2,
     ) -> None:
-        """Names the data; no file is touched.
+        """Stores the settings; no file is read.
 
         Args:
-            root: folder of the data; the folders of all sources are relative to it.
-            train: what to train on.
-            validate: what to evaluate at each epoch's end.
-            test: what to test on.
-            miniature: writes the miniature to `root` first, when it is not there.
-            bad: `error` stops at a bad item of an annotation file, and at a sample that cannot be read when it is
-                drawn; `skip` leaves bad items out and warns, lets another sample stand in for one that is drawn,
-                and leaves it out of the scores of an evaluation.
-            batch_size: training instances in a step on one process.
-            eval_batch_size: instances generated at once on one process.
-            samples_per_epoch: instances in an epoch over all processes; null counts all training sets.
-            workers: data worker processes of each loader.
-            seed: of the order, of the mixture and of the tasks' random choices; the miniature has its own.
-            processor: prepares samples for the model; the command line takes it from the model.
-            batching: `padded` gives each training instance a row, `grouped` puts those of like length together,
-                `packed` puts all of a step into one row.
-            box_decimals: with how many the answers say the numbers of boxes, 1 to 6. Two are 1 % of a picture, or a
-                centimetre. Right answers to COCO reach an AP of .77 with two, of .99 with three.
+            root: folder of the data; the sources' folders are relative to it.
+            train: sources to train on.
+            validate: sources to evaluate after each epoch.
+            test: sources to test on.
+            miniature: write the miniature to `root` first if it does not exist.
+            bad: `error` stops at a bad item of an annotation file, and at an unreadable sample when it is
+                loaded; `skip` warns and leaves bad items out, replaces an unreadable training sample by
+                another, and leaves an unreadable evaluation sample out of the scores.
+            batch_size: training instances per step and process.
+            eval_batch_size: instances per batch of generation and process.
+            samples_per_epoch: training instances per epoch over all processes; null takes the size of all
+                training sets.
+            workers: worker processes of each loader; 0 loads in the main process.
+            seed: seed of the shuffling, of the mixture and of the tasks' random choices; the miniature has
+                its own seed.
+            processor: turns samples into examples for the model; the command line takes it from the model.
+            batching: layout of a training batch: `padded` (one row per instance), `grouped` (as `padded`,
+                regrouped by length) or `packed` (all instances in one row).
+            box_decimals: decimals of box coordinates in answers, 1 to 6. Two resolve 1 % of an image, or 1
+                cm. Perfect answers to COCO reach an AP of .77 with two decimals, of .99 with three.
 
         Raises:
-            ValueError: two sources of an evaluation would share a name in the tables.
+            ValueError: two sources of an evaluation share a name in the tables.
         """
         super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor, batching)
         self.root = Path(root).expanduser()
@@ -131,26 +133,26 @@ class SourceInstructions(InstructionDataModule):
 
     @property
     def skips(self) -> bool:
-        """Whether samples that cannot be read are left out."""
+        """Whether unreadable samples are left out."""
         return self.bad == "skip"
 
     @abstractmethod
     def write_miniature(self) -> None:
-        """Writes the miniature to the root, unless it is there."""
+        """Writes the miniature to the root unless it exists."""
 
     def prepare_data(self) -> None:
-        """Writes the miniature where it is asked for and missing; Lightning calls it in one process."""
+        """Writes the miniature if asked for; Lightning calls it in one process."""
         if self.miniature:
             self.write_miniature()
 
     def train_sets(self) -> list[TrainSet]:
-        """The training mixture."""
+        """The training sets, with their weights in the mixture."""
         if not self.train:
             raise ValueError(f"there is nothing to train on; list sources under {self.option}.train")
         return [TrainSet(self.samples(source), source.weight, bad=self.bad) for source in self.train]
 
     def eval_sets(self, stage: str) -> list[EvalSet]:
-        """The sets of `validate` or `test`."""
+        """The evaluation sets of a stage, `validate` or `test`."""
         sources = {"validate": self.validate, "test": self.test}[stage]
         return [
             EvalSet(source.title, self.samples(source), source.unseen_wording, source.protocol, self.bad)
@@ -158,10 +160,10 @@ class SourceInstructions(InstructionDataModule):
         ]
 
     def samples(self, source: Source) -> list[Sample]:
-        """All samples of a source, from its annotation files or from memory.
+        """All samples of a source; its annotation files are read at the first call only.
 
         Raises:
-            ValueError: its folder is not there, or its files are not as they should be.
+            ValueError: its folder does not exist, or its files are malformed.
         """
         if source not in self._read:
             samples = read(source.benchmark, self._folder(source), source.split, self.bad)

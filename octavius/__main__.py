@@ -1,35 +1,49 @@
-"""The command `octavius`, or `python -m octavius`: signals and the exit of the process around the command line."""
+"""Entry point of `octavius` and `python -m octavius`: handles signals and the exit status around the CLI."""
 
 import sys
 import warnings
+from pathlib import Path
 
 from octavius.interrupts import INTERRUPTS, STATUS
 from octavius.processes import end_with_starter
+from octavius.usage import overview
 
-# Importing what the command line needs takes seconds, in which a signal must end the process as well.
+# Before the imports below: they take seconds, during which a signal must end the process too.
 INTERRUPTS.start(starting=True)
 end_with_starter()
 
-# torch_geometric calls it while it is imported, so that it would stand above every command's own words.
+# torch_geometric triggers it when imported, so every command would print it first.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
-from octavius import cli  # noqa: E402 - not before the above
+OWN = ("octavius", "__main__.py") if sys.argv[0].endswith(".py") else ("octavius",)
+QUICK = overview(sys.argv[1:]) if Path(sys.argv[0]).parts[-len(OWN) :] == OWN else None
+"""Text that needs none of the slow imports below (ten seconds). Only if this program itself was started."""
+
+if QUICK is None:
+    from octavius import cli
 
 
 def main() -> None:
-    """Runs the command line, and sees that the process ends when it does."""
+    """Runs the command line and exits the process, even if threads or children are stuck."""
+    if QUICK is not None:
+        try:
+            print(QUICK, end="", flush=True)
+        except OSError as error:
+            print(f"octavius: error: {error}", file=sys.stderr)
+            INTERRUPTS.leave(2)
+        INTERRUPTS.leave(0)
     status: object = 0
     try:
         cli.main()
     except SystemExit as end:
         status = end.code
-    except BaseException:  # a fault of ours, shown as Python shows it
+    except BaseException:  # a bug: show the traceback as Python would
         sys.excepthook(*sys.exc_info())
         status = 1
     if status is not None and not isinstance(status, int):
         print(status, file=sys.stderr)
         status = 1
-    # Whatever a signal led to, such as an error of code that it cut off, or a report of what was done until then.
+    # After a signal the status is always STATUS, even if the interrupted code raised another error or returned.
     INTERRUPTS.leave(STATUS if INTERRUPTS.asked else int(status or 0))
 
 

@@ -1,4 +1,7 @@
-"""A command line comes in, model and data are joined and run: fit, test, predict, export, compare ..."""
+"""The command line: joins data modules and models, and runs fit, test, predict, export, compare and the others.
+
+The only module that imports both `datamodules` and the rest of `octavius`.
+"""
 
 import io
 import logging
@@ -24,11 +27,11 @@ import datamodules.images
 import datamodules.miniature.convention_data
 import datamodules.pretraining.alignment
 import datamodules.pretraining.language
-import datamodules.pretraining.room_views  # noqa: F401 - importing the data modules makes their short names legal in YAML
+import datamodules.pretraining.room_views  # noqa: F401 - jsonargparse accepts short class names of imported classes only
 import octavius.encoders.image
 import octavius.encoders.precomputed
 import octavius.pretraining.clip
-import octavius.pretraining.views  # noqa: F401 - likewise for the models and encoders
+import octavius.pretraining.views  # noqa: F401 - likewise for models and encoders
 from datamodules.base import InstructionDataModule
 from datamodules.benchmark_sets import BenchmarkSets
 from datamodules.check_data import check_data
@@ -36,7 +39,7 @@ from datamodules.check_samples import check_samples, options_parser
 from datamodules.instructions.build import build_instructions
 from datamodules.miniature.files import build
 from datamodules.miniature.rooms.files import build as build_rooms
-from octavius import __version__, imports
+from octavius import imports
 from octavius.callbacks.checkpoint import Checkpoint, CheckpointFiles
 from octavius.callbacks.cost import Cost
 from octavius.callbacks.evaluation import Evaluation
@@ -69,37 +72,8 @@ from octavius.resuming import check_resumable, restoring
 from octavius.strategies import watch_processes
 from octavius.trainer_options import check_trainer, refused_by_lightning
 from octavius.training import OctaviusModule
+from octavius.usage import overview
 from octavius.words import called, named, resolve, shown
-
-HELP = """\
-usage: octavius COMMAND [options]
-
-Tune one multimodal language model on many tasks with routed LoRA experts.
-
-commands:
-  fit        train, score after each epoch, keep a checkpoint  octavius fit --config 2d.yaml
-  validate   score a checkpoint on its validation sets         octavius validate --ckpt last.ckpt
-  test       score a checkpoint on its test sets               octavius test --ckpt last.ckpt
-             or answer benchmarks, as in the paper's tables     octavius test --ckpt last.ckpt --benchmarks 2d
-  score      predictions again, without a model                octavius score runs/benchmarks/voc2012.jsonl
-  predict    answer a question about an image or a cloud       octavius predict --image x.png --question "..."
-  plan       memory, steps and time of a training              octavius plan --config paper/2d.yaml --gpus 8
-  interference  what tasks and experts do to each other       octavius interference --ckpt last.ckpt
-  compare    the same training in variants, with seeds         octavius compare --config 2d.yaml --arms ...
-  export     a fixed routing as plain weights, or as LoRA      octavius export --question "..." --format peft --out x
-  import     a checkpoint from published weights or a LoRA     octavius import FILE --config 2d.yaml --out start.ckpt
-  miniature  write the miniature's pictures                    octavius miniature data/miniature
-  rooms      write the miniature's scanned rooms               octavius rooms data/rooms
-  build-instructions  make instruction data from annotations   octavius build-instructions --source coco ...
-  check-data look at every sample of a configuration           octavius check-data --config 2d.yaml
-             or tell which benchmarks' data are there          octavius check-data --data-root data
-
-`octavius COMMAND --help` lists a command's options, `octavius fit --config 2d.yaml --print_config` what a run
-would use. What is set more than once is taken from the command line first, then from the --config files (the
-last one first), then from the configuration saved beside the checkpoint, which may name classes other than
-Octavius' own with --trust only. A name such as 2d.yaml or last.ckpt is looked for here, then in configs/ or
-checkpoints/. OCTAVIUS_DEBUG=1 shows where an error was raised.
-"""
 
 STAGES = ("fit", "validate", "test")
 """Commands that run a trainer."""
@@ -115,14 +89,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 """Commands that are plain functions."""
 
 TAKERS: dict[str, Callable[[Sequence[str]], None]] = {"compare": compare, "score": score}
-"""Commands that read their own words."""
+"""Commands that parse their own arguments."""
 
 TOLD = (ArgumentError, ImportError, OSError, ValueError, MisconfigurationException, torch.OutOfMemoryError)
-"""Errors that are told in words; any other is a fault of ours, and shows where it was raised."""
+"""Errors that are reported as one line. Any other error is a bug and keeps its traceback."""
 
 DEFAULTS = {
     "logger": {"class_path": "TensorBoardLogger", "init_args": {"save_dir": "runs", "name": "octavius"}},
-    "use_distributed_sampler": False,  # the data modules plan for every rank themselves
+    "use_distributed_sampler": False,  # the data modules' own sampler divides the samples among the ranks
     "gradient_clip_val": 1.0,
     "num_sanity_val_steps": 0,
     "log_every_n_steps": 10,
@@ -130,12 +104,12 @@ DEFAULTS = {
 
 
 class OctaviusCLI(LightningCLI):
-    """LightningCLI with Octavius' callbacks and files; builds model, data and trainer, and runs nothing."""
+    """LightningCLI with Octavius' callbacks and checkpoint files; instantiates everything, runs nothing."""
 
     files: CheckpointFiles
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the checkpoint and the callbacks, and gives the model's processor to the data."""
+        """Adds the checkpoint options and callbacks, and links the model's processor to the data module."""
         parser.add_argument(
             "--ckpt",
             "--ckpt_path",
@@ -158,7 +132,7 @@ class OctaviusCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the words; an error names their files, and the nearest option to one that there is not."""
+        """Parses argv; an error names the files that were read, and suggests the nearest existing option."""
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
@@ -171,7 +145,7 @@ class OctaviusCLI(LightningCLI):
             raise ValueError(f"{text}\n(read from {', '.join([*files, 'the command line'])})") from None
 
     def instantiate_trainer(self, **options: Any) -> L.Trainer:
-        """The trainer with our callbacks, and with the configuration beside its checkpoints."""
+        """Builds the trainer with our callbacks, and with the configuration to store in its checkpoints."""
         config = self.config.clone()
         for key in ("config", "ckpt"):
             config.pop(key, None)
@@ -180,7 +154,7 @@ class OctaviusCLI(LightningCLI):
         check_trainer(asked)
         stopping = Stopping()
         callbacks = [
-            Position(),  # first, so that what fails in another callback does not take a step that was made with it
+            Position(),  # first, so that it counts a finished step even if another callback fails after it
             stopping,
             *listed(asked["callbacks"]),
             Throughput(),
@@ -198,37 +172,37 @@ class OctaviusCLI(LightningCLI):
         )
         stopping.listen(built)
         watch_processes(built)
-        if not isinstance(self.model, OctaviusModule):  # it answers no questions
+        if not isinstance(self.model, OctaviusModule):  # pretraining: the model does not answer questions
             kept = [item for item in built.callbacks if not isinstance(item, Evaluation)]  # type: ignore[attr-defined]
             built.callbacks = kept  # type: ignore[attr-defined]
         return built
 
 
 class Parsed(OctaviusCLI):
-    """The same command line, of which nothing is built."""
+    """The same command line, but it only parses the configuration and instantiates nothing."""
 
     def instantiate_classes(self) -> None:
-        """Nothing: the configuration is all that is wanted."""
+        """Does nothing: only the configuration is wanted."""
 
 
 def processor_of(model: L.LightningModule) -> Processor | None:
-    """What prepares samples for the model, if it answers questions."""
+    """The model's processor, which prepares samples for it; None for a model that does not answer questions."""
     return model.processor if isinstance(model, OctaviusModule) else None
 
 
 def listed(value: Any) -> list[Any]:
-    """One, several or none, as a list."""
+    """Normalises a value, a list of values or None to a list."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Runs one command; bad input ends with one message and status 2, a signal with status 130.
+    """Runs one command; errors of the user end with one message and status 2, a signal with status 130.
 
     Args:
-        args: words of the command line; those of the process when not given.
+        args: the arguments; None for those of the process.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal may know fewer letters than the data has
+        if isinstance(stream, io.TextIOWrapper):  # the terminal's encoding may lack characters of the data
             stream.reconfigure(errors="backslashreplace")
     with INTERRUPTS.listening():
         try:
@@ -248,13 +222,12 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def run(words: list[str]) -> None:
-    """Runs one command and lets its errors through."""
-    command, options = (words[0], words[1:]) if words else ("--help", [])
-    if command in ("--help", "-h", "help"):
-        print(HELP, end="")
-    elif command == "--version":
-        print(f"octavius {__version__}")
-    elif command == "check-data" and any(word.partition("=")[0] == "--config" for word in options):
+    """Runs one command; errors propagate."""
+    if (text := overview(words)) is not None:
+        print(text, end="")
+        return
+    command, options = words[0], words[1:]
+    if command == "check-data" and any(word.partition("=")[0] == "--config" for word in options):
         own, rest = options_parser().parse_known_args(options)
         check_configuration(parse(Parsed, command, rest).config, partial(check_samples, options=own))
     elif command in FUNCTIONS:
@@ -280,19 +253,19 @@ def run(words: list[str]) -> None:
 
 
 def prepare(stage: str, words: Sequence[str]) -> OctaviusCLI:
-    """Builds model, data and trainer from the words; silences warnings about what is meant to be so."""
+    """Builds model, data and trainer from the arguments, and silences warnings about intended behaviour."""
     torch.set_float32_matmul_precision("high")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start")  # frozen encoders
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_reading)
     cli = parse(OctaviusCLI, stage, words)
-    if isinstance(cli.datamodule, InstructionDataModule):  # it keeps its place within an epoch itself
+    if isinstance(cli.datamodule, InstructionDataModule):  # it restores its position within an epoch itself
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
     return cli
 
 
 def parse(kind: type[OctaviusCLI], command: str, words: Sequence[str]) -> OctaviusCLI:
-    """The command line of that kind, with names in the words looked up."""
+    """Builds a command line of the given class from arguments, with names of presets and checkpoints resolved."""
     found = resolve(words)
     with merging_rules():
         return kind(
@@ -313,7 +286,7 @@ def parse(kind: type[OctaviusCLI], command: str, words: Sequence[str]) -> Octavi
 
 
 def run_stage(stage: str, words: Sequence[str]) -> None:
-    """Fits, validates or tests what the words say."""
+    """Runs `fit`, `validate` or `test`."""
     cli = prepare(stage, words)
     trainer, answers = cli.trainer, isinstance(cli.model, OctaviusModule)
     checkpoint = None if cli.config["ckpt"] is None else find_checkpoint(cli.config["ckpt"])
@@ -324,7 +297,7 @@ def run_stage(stage: str, words: Sequence[str]) -> None:
         print("no --ckpt is named: the model is scored as it is before any training")
     if trainer.is_global_zero:
         check_targets(trainer, cli.model, stage == "fit")
-    # What answers questions has the table of the evaluation; anything else needs Lightning's.
+    # The Evaluation callback prints its own table for models that answer questions; others need Lightning's.
     options = {} if stage == "fit" else {"verbose": not answers}
     try:
         with ending(trainer), restoring(trainer, checkpoint):
@@ -337,7 +310,7 @@ def run_stage(stage: str, words: Sequence[str]) -> None:
 
 
 def run_import(words: Sequence[str]) -> None:
-    """Makes a checkpoint from a file of other programs, with the configuration of the words beside it."""
+    """Runs `import`: makes a checkpoint from another program's file, with the given configuration."""
     options, rest = imports.parser().parse_known_args(list(words))
     if not options.file.exists():
         raise ValueError(
@@ -358,7 +331,7 @@ def run_import(words: Sequence[str]) -> None:
 
 
 def run_interference(words: Sequence[str]) -> None:
-    """Measures a checkpoint on the training samples of its configuration, and writes a page about it."""
+    """Runs `interference`: measures a checkpoint on its training samples and writes a report."""
     options, rest = lab.parser().parse_known_args(list(words))
     cli = prepare("interference", rest)
     if cli.config["ckpt"] is None or not isinstance(cli.model, OctaviusModule):
@@ -372,7 +345,7 @@ def run_interference(words: Sequence[str]) -> None:
 
 
 def say_where(trainer: L.Trainer, checkpoint: Path | None) -> None:
-    """Says what lies where, and what to run next; after an error, how to go on."""
+    """Prints where the results are and what to run next; after an error, how to resume."""
     if not trainer.state.finished:
         if checkpoint is not None:
             place, name = shown(checkpoint), named(checkpoint)
@@ -390,6 +363,6 @@ def say_where(trainer: L.Trainer, checkpoint: Path | None) -> None:
 
 
 def worth_reading(record: logging.LogRecord) -> bool:
-    """Drops Lightning's advertisement, and its copy of an error that is told in full at the end."""
+    """Logging filter that drops Lightning's tips, and its copy of an error that is reported in full at the end."""
     text = record.getMessage()
     return "Tip:" not in text and "was raised with message" not in text

@@ -1,7 +1,7 @@
-"""The language model: embeddings in; logits, generated tokens or likelihoods out.
+"""Wrapper around a causal language model of Hugging Face with exactly what tuning needs.
 
-Any causal language model of Hugging Face that passes `octavius.language.check`. Logits are made at wanted positions
-only, and always by the model's own forward method, which may scale or cap them.
+Takes any model that passes `octavius.language.check`. Logits are computed at the wanted positions only, and
+always by the model's own forward method, because some models scale or cap them.
 """
 
 import os
@@ -37,24 +37,27 @@ from octavius.language.reach import Layout, layouts
 from octavius.packed_attention import PACKED
 
 TOGETHER = 64
-"""Candidate answers that are scored at once."""
+"""Number of candidate answers that are scored in one pass."""
 
 ScorePart: TypeAlias = Callable[[Tensor, list[Tensor]], Tensor]
-"""Log-probabilities (N,) of token ids, each an answer to the prompt of that row (N,)."""
+"""Scores candidates: takes rows (N,) of the batch and the token ids of an answer to each.
+
+Returns the log-probability (N,) of each answer.
+"""
 
 
 class Hold(Protocol):
-    """Makes the context in which rows of a batch are run."""
+    """Makes the context in which a selection of the batch's rows is run (it sets their gate weights)."""
 
     def __call__(self, rows: Tensor, tokens: bool = False) -> AbstractContextManager[None]:
-        """The context for rows (N,); with `tokens`, for N tokens in one row, each of the row of the batch named."""
+        """The context for rows (N,) of the batch; with `tokens`, for N tokens in one row, each of such a row."""
 
 
 class Decoder(nn.Module):
-    """A causal language model behind `embed`, `logits`, `generate`, `likelihoods`, with its tokenizer.
+    """A causal language model and its tokenizer behind `embed`, `logits`, `generate` and `likelihoods`.
 
     Attributes:
-        soundness: what the model can be used for beside padded batches.
+        soundness: which uses besides padded batches the model supports: packing, cached candidates.
     """
 
     soundness: Soundness
@@ -71,16 +74,17 @@ class Decoder(nn.Module):
 
         Args:
             name: a hub id, a local folder, a GGUF file, or a bare name under `checkpoints/`.
-            dtype: of the weights.
-            from_scratch: take only the architecture and tokenizer; weights start at random.
-            attention: `sdpa`, `eager` (the fastest on a CPU in bfloat16) or another of transformers.
-            compile: train through `torch.compile`, layer by layer; it needs a C++ compiler, without which there is
-                a warning and nothing is compiled, and some seconds at the start. Answers are generated without
-                it, since their lengths never repeat.
+            dtype: type of the weights.
+            from_scratch: take only the architecture and the tokenizer; weights start at random.
+            attention: `sdpa`, `eager` (the fastest on a CPU in bfloat16) or another attention implementation
+                of transformers.
+            compile: train through `torch.compile`, layer by layer, which costs some seconds at the start.
+                Needs a C++ compiler; without one there is a warning and nothing is compiled. Generation is
+                not compiled, since the lengths of answers never repeat.
 
         Raises:
-            ValueError: nothing of that name can be loaded, or its losses and answers would not be those of its own
-                forward method (see `octavius.language.check`).
+            ValueError: no model of that name can be loaded, or it fails `octavius.language.check`: losses and
+                answers would not be those of its own forward method.
         """
         super().__init__()
         self.name = name
@@ -95,8 +99,8 @@ class Decoder(nn.Module):
                 "filled cache), a folder with config.json, weights and tokenizer, or a .gguf file. "
                 f"The loader said: {error}"
             ) from None
-        self.attention: str = self.lm.config._attn_implementation  # transformers may know it by another name
-        # What a model's authors advise for chat, such as a penalty on repeated words, is not asked for here.
+        self.attention: str = self.lm.config._attn_implementation  # transformers may have renamed it
+        # Drops the generation defaults that a model ships for chat, such as sampling or a repetition penalty.
         self.lm.generation_config = GenerationConfig()
         try:
             self.soundness = check_model(self.lm, self.tokenizer, self.attention)
@@ -109,7 +113,7 @@ class Decoder(nn.Module):
         self.width = cast(Tensor, self.lm.get_input_embeddings().weight).shape[1]
 
     def layouts(self, modules: Mapping[str, nn.Module]) -> dict[str, Layout]:
-        """What each of these parts of the model is run on; see `octavius.language.reach`."""
+        """The tensor layout of the inputs of the given submodules; see `octavius.language.reach`."""
         return layouts(self.lm, self.tokenizer, self.attention, modules)
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -124,18 +128,19 @@ class Decoder(nn.Module):
         segments: Tensor | None = None,
         around: Around = nullcontext,
     ) -> Tensor:
-        """Vocabulary logits (M, V) at the wanted positions, row by row, as the model's own forward method makes them.
+        """Vocabulary logits (M, V) at the wanted positions, row by row.
 
         Args:
             embeddings: (B, T, D).
-            attention_mask: (B, T), 1 on real tokens.
-            wanted: (B, T), true where logits are wanted, or the rows and columns of such positions.
-            segments: (1, N) index of the text that each token of a packed row belongs to; texts are contiguous. A
-                token sees the earlier ones of its own text, and positions count from the beginning of that.
+            attention_mask: (B, T) 1 on real tokens.
+            wanted: (B, T) true where logits are wanted, or the rows and columns of these positions.
+            segments: (1, N) index of the text that each token of a packed row belongs to; texts are
+                contiguous. A token attends to earlier ones of its own text only, and positions count from the
+                start of that text.
             around: makes the context in which the output layer runs on the wanted positions alone, (1, M, D).
 
         Raises:
-            ValueError: the texts are packed, and the model cannot attend to each alone.
+            ValueError: the texts are packed, but the model cannot keep them apart.
         """
         options: dict[str, Tensor] = {"attention_mask": attention_mask}
         if segments is None:
@@ -147,10 +152,13 @@ class Decoder(nn.Module):
         return logits_at(self.lm, embeddings, wanted, around, use_cache=False, **options)[0]
 
     def check_packing(self, segments: Tensor | None = None) -> None:
-        """Refuses packed batches where texts in one row would change each other.
+        """Refuses packed batches if texts that share a row would influence each other.
 
         Args:
-            segments: of such a batch, as of `logits`; None asks whether there may be any.
+            segments: as in `logits`; None checks whether the model supports packing at all.
+
+        Raises:
+            ValueError: it does not; the message says why.
         """
         reason, limit = self.soundness.packing, self.soundness.longest_packed
         if self.attention not in ("sdpa", "eager") or not self.lm._supports_sdpa:
@@ -177,14 +185,14 @@ class Decoder(nn.Module):
         stop: str = "",
         **options: Any,
     ) -> Tensor:
-        """New token ids (B, N) after left-padded embeddings (B, T, D), greedy unless options say more.
+        """New token ids (B, N) after left-padded embeddings (B, T, D); greedy unless options say otherwise.
 
         Args:
-            embeddings: of the prompts.
-            attention_mask: 1 on what is no padding, (B, T).
-            max_new_tokens: the longest answer.
-            stop: words after which an answer is over, besides the end-of-sequence token; empty for none.
-            options: of `transformers`' generate.
+            embeddings: (B, T, D) the prompts.
+            attention_mask: (B, T) 1 on real tokens.
+            max_new_tokens: length limit of an answer.
+            stop: stop string besides the end-of-sequence token; empty for none.
+            options: passed to `generate` of transformers.
         """
         attend_by(self.lm, self.attention)
         settings = {"do_sample": False, "num_beams": 1, **options}
@@ -211,17 +219,18 @@ class Decoder(nn.Module):
         candidates: Sequence[Sequence[str]],
         hold: Hold,
     ) -> list[list[tuple[float, int]]]:
-        """For each prompt and candidate answer the log-probability of the answer with its end mark, and its tokens.
+        """Log-probability of each candidate answer with its end-of-sequence token, and its number of tokens.
 
-        The prompts are run once; candidates go on from their cached keys and values, `TOGETHER` at a time. Where a
-        model cannot go on so (some states belong to one text), each candidate is run behind its prompt, as in
-        training. Every process makes as many passes as the one with most candidates, for the sake of sharded weights.
+        The prompts are run once, and candidates continue from the cached keys and values, `TOGETHER` at a
+        time. If the model's cache cannot be reused so (see `Soundness.caching`), each candidate is run behind
+        its whole prompt, as in training. All ranks make as many passes as the one with the most candidates,
+        since each pass of a sharded model is a collective operation.
 
         Args:
             embeddings: (B, T, D) left-padded prompts.
             attention_mask: (B, T).
-            candidates: of each prompt; none for one that is not to be scored.
-            hold: gives the context in which rows (N,) of the batch are run, or single tokens of such rows.
+            candidates: candidate answers of each prompt; empty for a prompt that is not scored.
+            hold: gives the context in which rows (N,) of the batch, or tokens of such rows, are run.
         """
         device, tokenizer = embeddings.device, self.tokenizer
         rows = [row for row, texts in enumerate(candidates) for _ in texts]
@@ -235,7 +244,7 @@ class Decoder(nn.Module):
             score_part = score(embeddings, attention_mask, hold)
             found: list[tuple[float, int]] = []
             for start in range(0, passes * TOGETHER, TOGETHER):
-                # A pass more than this process needs scores nothing at all.
+                # Surplus passes, made for the other ranks, run a dummy whose score is cut off below.
                 part = torch.tensor(rows[start : start + TOGETHER] or [0], device=device)
                 said = [torch.tensor(one) for one in ids[start : start + TOGETHER] or [[tokenizer.eos_id]]]
                 each = score_part(part, said)
@@ -245,7 +254,7 @@ class Decoder(nn.Module):
         return [[next(numbered) for _ in texts] for texts in candidates]
 
     def _after_cache(self, embeddings: Tensor, attention_mask: Tensor, hold: Hold) -> ScorePart:
-        """Runs the prompts; gives what scores candidates (N,) that go on from the prompts' cache."""
+        """Runs the prompts; returns a function that scores candidates (N,) from the prompts' cache."""
         device = embeddings.device
         last = torch.zeros_like(attention_mask, dtype=torch.bool)
         last[:, -1] = True
@@ -259,12 +268,15 @@ class Decoder(nn.Module):
         def score(part: Tensor, said: list[Tensor]) -> Tensor:
             padded, real = self._padded(said, device)
             mask = torch.cat([attention_mask[part], real.to(attention_mask)], 1)
-            wanted = torch.ones_like(real)
+            wanted = torch.ones_like(
+                real
+            )  # padding as well: a fixed number of positions per row can be unflattened
             owners = part[:, None].expand_as(real)[wanted]
             with hold(part):
                 options = cached_options(self.lm, mask, padded.shape[1], rows_of(cache, part))
                 around = partial(hold, owners, True)
                 rest, _ = logits_at(self.lm, self.embed(padded), wanted, around, **options)
+            # The first token is predicted by the prompt's last position, each other one by the token before it.
             logs = rest.unflatten(0, padded.shape)[:, :-1].float().log_softmax(-1)
             each = torch.cat([first[part, None], logs], 1).gather(2, padded[..., None])[..., 0]
             return each.masked_fill(~real, 0.0).sum(1)
@@ -272,7 +284,7 @@ class Decoder(nn.Module):
         return score
 
     def _after_prompts(self, embeddings: Tensor, attention_mask: Tensor, hold: Hold) -> ScorePart:
-        """Gives what scores candidates (N,) each behind its whole prompt, padded on the right."""
+        """Returns a function that scores candidates (N,), each behind its whole prompt, padded on the right."""
         device = embeddings.device
         prompts, masks = without_padding(embeddings, attention_mask)
 
@@ -302,19 +314,19 @@ class Decoder(nn.Module):
         return score
 
     def _padded(self, said: list[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Token ids (N, T) padded on the right, and where they are real."""
+        """Token ids (N, T) padded on the right, and a mask (N, T) of the real ones."""
         lengths = torch.tensor([len(one) for one in said], device=device)
         padded = pad_sequence(said, batch_first=True, padding_value=self.tokenizer.pad_id).to(device)
         return padded, torch.arange(padded.shape[1], device=device) < lengths[:, None]
 
     def add_tokens(self, tokens: Sequence[str]) -> None:
-        """Makes words tokens of their own, after which all word embeddings and the output layer are trained.
+        """Adds tokens to the vocabulary and unfreezes all word embeddings and the output layer.
 
-        The published code does so with the tags around media. New rows begin as the mean of the others; a word that
-        the tokenizer knows already stays as it is.
+        The published code does so with the tags around media. New rows are initialised with the mean of the
+        others; tokens that the tokenizer already has stay as they are.
 
         Args:
-            tokens: the words, in the order of their ids.
+            tokens: the new tokens, in the order of their ids.
         """
         backend, known = self.tokenizer.backend, len(self.tokenizer.backend)
         backend.add_tokens([AddedToken(word, special=True, normalized=False) for word in tokens])
@@ -328,14 +340,14 @@ class Decoder(nn.Module):
                 weight[known:] = weight[:known].float().mean(0).to(weight.dtype)
 
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
-        """Writes a Hugging Face folder: these weights of `lm` in half precision, configuration, tokenizer."""
+        """Writes a Hugging Face folder: the given weights of `lm` in half precision, configuration and tokenizer."""
         half = {name: tensor.half() for name, tensor in state.items()}
         self.lm.save_pretrained(folder, state_dict=half)
         self.tokenizer.backend.save_pretrained(str(folder))
 
 
 def most_of_all(count: int, device: torch.device) -> int:
-    """The largest of the counts of all processes."""
+    """The maximum of a count over all ranks (collective if there are several)."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return count
     most = torch.tensor(count, device=device)
@@ -344,7 +356,7 @@ def most_of_all(count: int, device: torch.device) -> int:
 
 
 def _has_compiler() -> bool:
-    """Whether there is the C++ compiler that `torch.compile` takes; says so when there is none."""
+    """Whether the C++ compiler that `torch.compile` needs is installed; warns if not."""
     name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     found = which(name) is not None
     if not found:

@@ -1,4 +1,4 @@
-"""A checkpoint or export, a picture or cloud and a question come in; an answer and its experts go out."""
+"""The command `octavius predict`: answers one question about an image or a point cloud."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,18 +25,20 @@ def predict(
     num_beams: int = 1,
     trust: bool = False,
 ) -> None:
-    """Answers a question about an image file, about a point cloud or one object in it, from a checkpoint.
+    """Answers a question about an image, a point cloud or one object in it.
 
     Args:
-        question: what to ask; options may follow on a line of their own, lettered as (A) red (B) blue.
-        image: the picture; leave it out for a question about none.
-        cloud: the points (.ply or .npy), z up and in metres; a mesh of ScanNet is aligned as the .txt beside it
-            tells. Leave it out for a question about none.
-        box: the object of the cloud that is asked about: its centre and size as "x y z dx dy dz", in the aligned
-            cloud; or "all" where the cloud is one object. Without it the question is about the scene.
-        ckpt: a checkpoint of `octavius fit`, with its configuration beside it, or a folder of `octavius export`.
-        max_new_tokens: the longest answer.
-        num_beams: beams of the search; 1 is greedy.
+        question: the question; options may follow on a line of their own, lettered as (A) red (B) blue.
+        image: image file; omit it for a question without one.
+        cloud: point cloud (.ply or .npy), z up, in metres; omit it for a question without one. A mesh of
+            ScanNet is aligned with the .txt file next to it.
+        box: the object of the cloud that the question is about: centre and size of its box as "x y z dx dy
+            dz" in the aligned cloud, or "all" if the cloud is one object. Without it the question is about
+            the scene.
+        ckpt: a checkpoint of `octavius fit` with its configuration next to it, or a folder of `octavius
+            export`.
+        max_new_tokens: maximum length of the answer.
+        num_beams: number of beams in beam search; 1 is greedy.
         trust: let the configuration that came with the checkpoint name any class, which runs its code.
     """
     SIZE.check(max_new_tokens=max_new_tokens, num_beams=num_beams)
@@ -55,10 +57,10 @@ def predict(
 def media_of(
     image: Path | None = None, cloud: Path | None = None, box: str | None = None
 ) -> dict[str, Media]:
-    """What a question is asked about, by modality.
+    """The media of a question, by modality.
 
     Raises:
-        ValueError: there is no such file, a box is none, or is of no cloud.
+        ValueError: a file does not exist, the box is malformed, or there is a box without a cloud.
     """
     media = {}
     for name, path in (("image", image), ("cloud", cloud)):
@@ -77,7 +79,7 @@ def media_of(
 
 
 def region_of(box: str) -> Region:
-    """The object that a text means: `all` of the cloud, or what is in a box.
+    """Parses `--box`: `all` for the whole cloud as one object, or a box as centre and size.
 
     >>> region_of("1 2 0.5 1 1 1").box
     (1.0, 2.0, 0.5, 1.0, 1.0, 1.0)
@@ -106,14 +108,17 @@ def ask(
     max_new_tokens: int = 128,
     num_beams: int = 1,
 ) -> tuple[str, list[float] | None]:
-    """One answer, and the routing weights of the experts.
+    """Generates one answer.
 
     Args:
         module: the model.
-        question: what to ask.
-        media: modality to what is asked about; empty for a question about nothing.
-        max_new_tokens: the longest answer.
-        num_beams: beams of the search; 1 is greedy.
+        question: the question.
+        media: modality to medium; empty for a question without media.
+        max_new_tokens: maximum length of the answer.
+        num_beams: number of beams in beam search; 1 is greedy.
+
+    Returns:
+        The answer, and the gate weights of the experts; None without experts.
     """
     sample = Sample("question", "conversation", "demo", media, question, References(("",)))
     module.model.prepare(lambda: [sample], module.device)

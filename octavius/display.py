@@ -1,8 +1,8 @@
-"""Texts of data, models and servers, made fit to be shown: in a terminal, a table, a figure, a file name.
+"""Makes untrusted text safe to display: in a terminal, a table, a figure or as a file name.
 
-Such texts may hold escape sequences of terminals, marks that turn the direction of writing, halves of surrogate
-pairs, markup, formulas of spreadsheets, or a hundred thousand letters. Whatever is shown of them goes through one of
-these functions; JSON lines, which are read again, keep them as they are.
+Text from data, models and servers may hold terminal escape sequences, bidirectional control characters, lone
+surrogates, markup, spreadsheet formulas, or a hundred thousand characters. Everything that is displayed goes
+through one of these functions. JSON lines, which are read again, keep the original text.
 """
 
 import hashlib
@@ -14,16 +14,16 @@ from typing import Any
 from urllib.parse import quote
 
 LONGEST = 600
-"""Characters that are shown of a text."""
+"""Maximum number of characters of a text that are displayed."""
 
 
 def visible(text: str, longest: int = LONGEST, breaks: bool = False) -> str:
-    r"""A text on one line in which every character can be seen, cut where it is long.
+    r"""Text on one line, truncated, with control and invisible characters escaped.
 
     Args:
         text: any text.
-        longest: characters that are left of it.
-        breaks: keeps line breaks and tabs.
+        longest: maximum number of characters.
+        breaks: keep line breaks and tabs.
 
     >>> visible("a\x1b[31m red\n\u202ething")
     'a\\x1b[31m red \\u202ething'
@@ -39,7 +39,7 @@ def _seen(letter: str) -> str:
 
 
 def markdown_cell(text: str, longest: int = LONGEST) -> str:
-    r"""Any text as one cell of a Markdown table that shows just these characters, also where HTML is let through.
+    r"""Text as a cell of a Markdown table that renders literally, also if the renderer lets HTML through.
 
     >>> print(markdown_cell("Which is *red* |\n the ball or <b>?"))
     Which is \*red\* \| the ball or &lt;b&gt;?
@@ -48,12 +48,12 @@ def markdown_cell(text: str, longest: int = LONGEST) -> str:
 
 
 def table_cell(text: str) -> str:
-    """As `markdown_cell`, for names: `_` and `*` stay, so that the table reads well as plain text too."""
+    """Like `markdown_cell`, for names: `_` and `*` are not escaped, so that the raw table is readable too."""
     return html.escape(visible(text), quote=False).replace("|", "\\|")
 
 
 def csv_cell(value: Any) -> Any:
-    """A value that no spreadsheet takes for a formula; numbers stay as they are.
+    """A value that no spreadsheet interprets as a formula; numbers are unchanged.
 
     >>> csv_cell("=HYPERLINK(1)"), csv_cell(-0.5)
     ("'=HYPERLINK(1)", -0.5)
@@ -65,7 +65,7 @@ def csv_cell(value: Any) -> Any:
 
 
 def file_name(name: str) -> str:
-    """A name as that of a file; different names have different ones.
+    """A file name for any name; different names give different file names.
 
     >>> file_name("held_out/vqa"), file_name("../=[x]")
     ('held_out.vqa', '%2E%2E.%3D%5Bx%5D')
@@ -77,7 +77,7 @@ def file_name(name: str) -> str:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """A value as JSON, in plain letters unless it holds half of a surrogate pair, which UTF-8 cannot hold."""
+    """A value as JSON without ASCII escapes, unless it has a lone surrogate, which UTF-8 cannot encode."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     try:
         text.encode()

@@ -1,4 +1,4 @@
-"""An exception comes in, one message for people goes out."""
+"""Formats exceptions as one message for users, in particular those of jsonargparse."""
 
 import inspect
 import re
@@ -16,16 +16,16 @@ FRAME = (
     "Given value",
     "Expected a <class 'NoneType'>",
 )
-"""How lines begin in which the parser tells what it tried, level by level."""
+"""Prefixes of lines in which jsonargparse reports what it tried at each level; they are dropped."""
 
 LONGEST = 4000
-"""Characters of a message. A damaged file may make a name, and so a message, of any length."""
+"""Maximum number of characters of a message; a name in a damaged file may have any length."""
 
 
 def message(error: BaseException) -> str:
-    """The text of an error; of one that crossed a data worker or the parser, what was said at its source.
+    """The text of an error; for one that passed through a data worker or the parser, that of its cause.
 
-    Of a text above `LONGEST` characters the middle is left out.
+    If the text is longer than `LONGEST` characters, its middle is left out.
     """
     text = str(error)
     if "Original Traceback" in text:
@@ -38,11 +38,11 @@ def message(error: BaseException) -> str:
 
 
 def readable(text: str, options: Sequence[str] = ()) -> str:
-    """What the parser of the command line means, with the nearest of its options for one that there is not.
+    """Reduces a message of jsonargparse to what a user needs, and suggests the nearest option to an unknown one.
 
     Args:
-        text: its message.
-        options: the options that it knows, such as `--trainer.max_epochs`.
+        text: the message.
+        options: the existing options, such as `--trainer.max_epochs`.
     """
     keys = re.findall(r'Parser key "(.+)":', text)
     framed = keys or "Union subtypes" in text
@@ -51,15 +51,15 @@ def readable(text: str, options: Sequence[str] = ()) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A question after the nearest known name, or nothing when none is near."""
+    """A suggestion of the most similar known name ("; did you mean ...?"), or an empty text."""
     near = get_close_matches(name, list(known), n=1)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def imported(name: str) -> Any:
-    """The object of a dotted name, or None; only modules that are imported already are looked at.
+    """The object of a dotted name, or None; looks only at modules that are already imported.
 
-    Importing runs code, so a name that stands in a message or a configuration must not cause it.
+    Importing runs code, which a name in a message or a configuration must not cause.
     """
     module, _, attributes = name.rpartition(".")
     while module and module not in sys.modules:
@@ -72,7 +72,7 @@ def imported(name: str) -> Any:
 
 
 def _unknown_option(text: str, options: Sequence[str]) -> str:
-    """That an option is not known, and which one may be meant; empty when the text says something else."""
+    """The message for an unknown option with a suggestion; empty if the text is about something else."""
     if found := re.search(r"unrecognized arguments: (\S+)", text):
         return f"there is no option '{found[1]}'{nearest(found[1], options) or '; --help lists them'}"
     if found := re.search(r"Group '(\S+)' does not accept option '(\S+)'", text):
@@ -93,7 +93,7 @@ def _unknown_option(text: str, options: Sequence[str]) -> str:
 
 
 def _wrong_value(text: str) -> str:
-    """What a value should have been and is; or what the code said that was given it."""
+    """What was expected of a value and what was found, or the message of the class that rejected it."""
     lines = [line.strip().removeprefix("- ") for line in text.splitlines()]
     said = [line for line in lines if line and not line.startswith(FRAME)]
     if found := re.search(r"Expected a dot import path string: (\S+)", text):

@@ -1,13 +1,12 @@
-"""Files that are read without waiting, and replaced as a whole.
+"""Reads files without blocking and replaces them atomically.
 
-`open_file` opens what a user or an annotation file names, and refuses what is no ordinary file: reading a pipe or a
-device may wait for ever.
+`open_file` opens what a user or an annotation file names, and refuses anything but a regular file: reading a
+pipe or a device may block for ever.
 
-Replacement is atomic: a reader, or the next run, finds the old content or the new one and never a part.
-
-Everything that the program writes and later believes (checkpoints, caches, journals, tables, exports) goes through
-`replacing`. A process that is killed in the middle leaves a partial file beside the target, which nothing reads;
-`remove_partials` clears those whose process has ended.
+Everything that the program writes and later relies on (checkpoints, caches, journals, tables, exports) goes
+through `replacing`: a reader sees the old content or the new, never a part of it. A process that is killed
+while writing leaves a partial file next to the target, which nothing reads; `remove_partials` deletes those
+whose process has ended.
 """
 
 import errno
@@ -29,15 +28,15 @@ PREFIX = ".partial-"
 
 
 def open_file(path: Path) -> BufferedReader:
-    """Opens an ordinary file for reading bytes; it never waits, as `open` does for the writer of a pipe.
+    """Opens a regular file for reading bytes. Unlike `open`, it does not wait for the writer of a pipe.
 
     Raises:
-        OSError: there is no such file, it cannot be read, or it is a folder, a pipe, a socket or a device. The reason
-            is its `strerror`.
+        OSError: there is no such file, it cannot be read, or it is a folder, a pipe, a socket or a device.
+            The reason is in its `strerror`.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except ValueError as error:  # a name with a zero byte, or with half a surrogate pair
+    except ValueError as error:  # a name with a NUL byte or a lone surrogate
         raise OSError(errno.EINVAL, f"Not a name of a file ({error})", str(path)) from None
     try:
         mode = os.fstat(descriptor).st_mode
@@ -58,20 +57,20 @@ def open_file(path: Path) -> BufferedReader:
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """Yields a path to write to, which replaces `path` at the end of the block; after an error it is removed.
+    """Context manager that yields a temporary path, which replaces `path` on success and is removed on error.
 
-    The partial file lies in the target's own folder, because a rename is atomic only within one file system, and
-    has the target's suffix, which some libraries go by. A symbolic link is kept, and the file that it points to is
-    replaced; an existing file keeps its permissions.
+    The temporary file is in the target's own folder, because a rename is atomic only within one file system,
+    and has the target's suffix, since some libraries choose a format by it. If `path` is a symbolic link, the
+    file that it points to is replaced. An existing file keeps its permissions.
 
     Args:
-        path: the file to replace, or a new one; its folder is made if needed.
-        durable: whether to flush the file to the disk before it is renamed. Otherwise a loss of power can leave an
-            empty file under the final name: only for files that are checked when they are read and can be made
-            again, since a flush takes milliseconds.
+        path: the file to replace or create; its folder is made if needed.
+        durable: flush the file to disk before the rename, which takes milliseconds. Without it a power
+            failure can leave an empty file under the final name: only for files that are verified on reading
+            and can be made again.
 
     Raises:
-        OSError: `path` is no file, the folder cannot be written to, or the disk is full; `path` is as it was.
+        OSError: `path` is not a file, the folder is not writable, or the disk is full; `path` is unchanged.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -80,7 +79,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         partial = partial_of(target)
         try:
             yield partial
-            partial.chmod(mode)  # some libraries make files that only their owner may read
+            partial.chmod(mode)  # safetensors and others create files that only their owner may read
             if durable:
                 flush(partial)
             os.replace(partial, target)
@@ -95,12 +94,12 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 def disk_error(error: BaseException, path: Path) -> OSError | None:
-    """What the file system said while `path` was written; None when the error is of another kind.
+    """The OSError behind an error that was raised while `path` was written; None if there is none.
 
-    Libraries hide it: torch raises a RuntimeError with the OSError as its context, safetensors an error of its own
-    that ends with `(os error 28)`. The name in it is that of the target rather than of the partial file.
+    Libraries hide it: torch raises a RuntimeError with the OSError as context, safetensors an error whose
+    text ends with `(os error 28)`. The result names the target instead of the temporary file.
     """
-    if isinstance(error, ValueError):  # a message of ours, whatever led to it
+    if isinstance(error, ValueError):  # one of our own messages for users: keep it
         return None
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
@@ -117,10 +116,10 @@ def disk_error(error: BaseException, path: Path) -> OSError | None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Refuses what `replacing` would refuse: a folder, a device, or a file that may not be written.
+    """Checks that `replacing` could write `path`.
 
     Raises:
-        OSError: `path` is one of them.
+        OSError: it is a folder, a device, or a file without write permission.
     """
     try:
         _mode_for(Path(os.path.realpath(path)))
@@ -129,14 +128,14 @@ def check_replaceable(path: Path) -> None:
 
 
 def check_writable(folder: Path, needed: int = 0) -> None:
-    """Writes and removes a small file in a folder, which is made if needed, and looks at the free space.
+    """Checks that files can be written to a folder, by writing a small one, and that there is enough space.
 
     Args:
-        folder: where something is to be written later.
-        needed: bytes of the largest file.
+        folder: where files will be written; made if needed. Left-over partial files in it are removed.
+        needed: size of the largest file in bytes.
 
     Raises:
-        OSError: it cannot be written to, or has less space.
+        OSError: the folder is not writable or has too little space.
     """
     probe = partial_of(folder / "probe")
     try:
@@ -157,13 +156,13 @@ def check_writable(folder: Path, needed: int = 0) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file by a text in UTF-8 with unchanged line ends."""
+    """Replaces a file by a text in UTF-8, without translating line ends."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file that this program wrote.
+    """Reads a JSON file that this program wrote.
 
     Raises:
         ValueError: it is damaged.
@@ -177,16 +176,16 @@ def read_json(path: Path) -> Any:
 
 
 def partial_of(path: Path) -> Path:
-    """A new name beside `path` that tells which process writes there."""
-    # File systems allow 255 bytes a name: the end of a long one is kept, which holds the suffix.
+    """A new temporary name next to `path`, which contains the host and the id of this process."""
+    # File systems allow 255 bytes per name. Keeps the end of a long one, because that has the suffix.
     end = path.name.encode()[-100:].decode(errors="ignore")
     return path.with_name(f"{PREFIX}{socket.gethostname()[:64]}-{os.getpid()}-{uuid4().hex[:8]}-{end}")
 
 
 def remove_partials(folder: Path) -> list[Path]:
-    """Removes the partial files and folders that processes of this host left in a folder when they were killed.
+    """Deletes partial files and folders that killed processes of this host left in a folder.
 
-    Those of other hosts stay: whether their process still runs cannot be told from here.
+    Those of other hosts (on a shared file system) stay, since their processes cannot be checked from here.
     """
     removed = []
     for path in sorted(folder.glob(f"{PREFIX}{socket.gethostname()[:64]}-*")):
@@ -200,7 +199,7 @@ def remove_partials(folder: Path) -> list[Path]:
 
 
 def flush(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Flushes a file, or the directory entries of a folder, to disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -212,12 +211,12 @@ def flush(path: Path) -> None:
 
 
 def _mode_for(target: Path) -> int:
-    """The permissions of a file that is replaced: its own, or the usual ones of a new file.
+    """Permissions for a file to be replaced: its own, or the default ones of a new file.
 
     Raises:
-        OSError: it is a folder, a device, a link that leads nowhere, or may not be written.
+        OSError: it is a folder, a device, a link in a cycle, or not writable.
     """
-    if target.is_symlink():  # `realpath` stops at a link only when it leads round in a circle
+    if target.is_symlink():  # `realpath` leaves a link unresolved only if it is part of a cycle
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     if not target.exists():
         return 0o666 & ~_umask()
@@ -225,7 +224,7 @@ def _mode_for(target: Path) -> int:
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not target.is_file():
         raise OSError(errno.EINVAL, "It is a device or a pipe, expected a file")
-    if not os.access(target, os.W_OK):  # a rename needs no permission of the file that it replaces
+    if not os.access(target, os.W_OK):  # os.replace would succeed even on a read-only target
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     return target.stat().st_mode & 0o7777
 
@@ -241,7 +240,7 @@ def _is_running(process: int) -> bool:
 
 
 def _umask() -> int:
-    """The process's mask of permissions, which can only be read by setting it."""
+    """The umask of the process, which can only be read by setting it."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

@@ -1,8 +1,8 @@
-"""Folders of files that belong together, such as weights and their configuration, with a list that says whether.
+"""Folders whose files belong together, such as weights and their configuration, verified by checksums.
 
-Several files cannot be replaced at one instant. Each folder that Octavius writes has a list of the SHA-256 of its
-files, which takes its place last: a reader that finds other files than the list says refuses the folder, whether an
-interrupted save mixed two sets of files, a copy is incomplete, or a bit has flipped. Other programs need not know it.
+Several files cannot be replaced atomically. So each folder that Octavius writes has a list of the SHA-256 of
+its files, which is written last. A reader refuses a folder that does not match its list: an interrupted save
+mixed two versions, a copy is incomplete, or a bit flipped. Other programs can ignore the list.
 """
 
 import errno
@@ -27,27 +27,27 @@ from octavius.files import (
 
 LIST = "sha256.json"
 SHARDS = re.compile(r"(pytorch_)?model(-\d+-of-\d+)?\.(safetensors|bin)(\.index\.json)?")
-"""Names of weights that transformers may take instead of those that were written last."""
+"""Weight files that transformers might load instead of those written last, so stale ones have to be removed."""
 
 
 @contextmanager
 def saving_folder(path: Path, new: bool = False) -> Iterator[Path]:
-    """Yields an empty folder to write to, whose files take their places in `path` at the end of the block.
+    """Context manager that yields an empty folder, whose files move to `path` on success.
 
-    A folder that is not there appears whole. In one that is there, files are replaced one by one, the list last, and
-    files that an earlier save left are removed.
+    A new folder appears as a whole. In an existing one files are replaced one by one, the list last, and
+    files of an earlier save are removed.
 
     Args:
         path: the folder.
-        new: refuse a folder that is there and not empty.
+        new: refuse an existing folder that is not empty.
 
     Raises:
-        OSError: `path` cannot be written to, or the disk is full; what was there before stands.
+        OSError: `path` is not writable or the disk is full; its previous content is unchanged.
     """
     target = Path(os.path.realpath(path))
     try:
         if exists := target.exists():
-            check_writable(target)  # also removes what killed processes left
+            check_writable(target)  # also removes partial files of killed processes
             if new and any(target.iterdir()):
                 raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -77,20 +77,24 @@ def saving_folder(path: Path, new: bool = False) -> Iterator[Path]:
 
 
 def check_folder(folder: Path) -> None:
-    """Compares the files of a folder with its list, if it has one.
+    """Verifies the files of a folder against its checksum list, if it has one.
 
     Raises:
-        ValueError: one is missing or is another than it was when all were saved.
+        ValueError: a file is missing or has changed.
     """
     for name, digest in listed(folder).items():
         check_listed(folder / name, digest)
 
 
 def check_listed(file: Path, digest: str | None = None) -> None:
-    """Compares one file with the list of its folder, if that names it.
+    """Verifies one file against the checksum list of its folder, if it is listed.
+
+    Args:
+        file: the file.
+        digest: its expected SHA-256, if already known; otherwise looked up.
 
     Raises:
-        ValueError: it is missing, or another than it was when all were saved.
+        ValueError: the file is missing or has changed.
     """
     wanted = listed(file.parent).get(file.name) if digest is None else digest
     if wanted is None:
@@ -110,7 +114,7 @@ def check_listed(file: Path, digest: str | None = None) -> None:
 
 
 def listed(folder: Path) -> dict[str, str]:
-    """The list of a folder: SHA-256 by file name; empty if it has none.
+    """The checksum list of a folder: file name to SHA-256; empty if there is none.
 
     Raises:
         ValueError: the list is damaged.
@@ -125,7 +129,7 @@ def listed(folder: Path) -> dict[str, str]:
 
 
 def _move(partial: Path, target: Path, found: dict[str, str]) -> None:
-    """Puts files in their places in a folder that is there, the list last."""
+    """Moves the files into an existing folder, the list last."""
     try:
         before = set(listed(target))
     except ValueError:

@@ -1,4 +1,4 @@
-"""A published checkpoint, or a LoRA adapter of PEFT, comes in; a checkpoint from which runs start goes out."""
+"""Imports published Octavius checkpoints and PEFT LoRA adapters as a checkpoint that runs can start from."""
 
 import argparse
 import pickle
@@ -19,7 +19,7 @@ from octavius.training import OctaviusModule
 from octavius.weights import load_exactly, part_of, trainable_names
 
 LLM = "llama_model.base_model.model."
-"""Before the names of the language model's tensors in a published checkpoint."""
+"""Prefix of the language model's tensors in a published checkpoint."""
 
 GATE = "gating_network.w_gating"
 PARTS = (LLM, "gating_network.", "llama_proj.", "resampler_3d.", "pos_3d_proj.", "llama_proj_3d.")
@@ -27,15 +27,15 @@ CLOUD = PARTS[3:]
 
 
 def import_into(module: OctaviusModule, file: Path, base: str | None = None) -> str:
-    """Fills a new model from a file of other programs.
+    """Loads the weights of another program's file into a new model.
 
     Args:
         module: the model.
         file: a published checkpoint of Octavius (.pt), or a folder that PEFT wrote.
-        base: how the adapter calls the language model, where it is called otherwise here.
+        base: name of the language model in the adapter, if it differs from the name here.
 
     Returns:
-        What was taken, in one line.
+        One line that says what was loaded.
 
     Raises:
         ValueError: the file is neither, or does not fit the model.
@@ -50,7 +50,7 @@ def import_into(module: OctaviusModule, file: Path, base: str | None = None) -> 
 
 
 def start_of(module: OctaviusModule) -> dict[str, Any]:
-    """A checkpoint before the first step: what is trained as it is, and no optimiser yet."""
+    """A checkpoint before the first step: the trainable tensors, without optimizer state."""
     checkpoint: dict[str, Any] = {
         "state_dict": module.state_dict(),
         "epoch": 0,
@@ -65,7 +65,7 @@ def start_of(module: OctaviusModule) -> dict[str, Any]:
 
 
 def read_published(file: Path) -> dict[str, Tensor]:
-    """The tensors of a published checkpoint by their names.
+    """The tensors of a published checkpoint by name.
 
     Raises:
         ValueError: it cannot be read, or is something else.
@@ -91,7 +91,14 @@ def read_published(file: Path) -> dict[str, Tensor]:
 
 
 def fill_published(module: OctaviusModule, state: Mapping[str, Tensor]) -> str:
-    """Fills experts, gate, projectors, reader, and word embeddings where both have them."""
+    """Loads experts, gate, projectors and, if both the file and the model train them, word embeddings.
+
+    Returns:
+        One line that says what was loaded.
+
+    Raises:
+        ValueError: the tensors do not match the model.
+    """
     model = module.model
     if unknown := sorted(name for name in state if not name.startswith(PARTS)):
         raise ValueError(f"the file holds {', '.join(unknown[:3])}, which no published checkpoint has")
@@ -119,7 +126,10 @@ def fill_published(module: OctaviusModule, state: Mapping[str, Tensor]) -> str:
 
 
 def fill_language_model(module: OctaviusModule, tensors: Mapping[str, Tensor]) -> None:
-    """Fills the experts, which lie transposed in the file, and word embeddings that were trained with them."""
+    """Loads the experts and any word embeddings that were trained with them.
+
+    The published code stores A as (E, D, R) and B as (E, R, D_out); here A is (E*R, D) and B (D_out, E*R).
+    """
     lm, lora, layers = module.model.decoder.lm, module.model.lora, layers_of(module.model.decoder.lm)
     assert lora is not None
     first = next(part for name, part in tensors.items() if ".lora_moe_A." in name)
@@ -131,7 +141,9 @@ def fill_language_model(module: OctaviusModule, tensors: Mapping[str, Tensor]) -
     state = {}
     for name, tensor in tensors.items():
         layer, moe, half = name.removesuffix(".default").rpartition(".lora_moe_")
-        scale = layers[layer].scale if layer in layers else 1.0  # the published one is 1, whatever alpha says
+        scale = (
+            layers[layer].scale if layer in layers else 1.0
+        )  # the published code scales by 1, ignoring alpha
         if not moe:
             state[name] = tensor
         elif half == "A":  # (E, D, R)
@@ -157,7 +169,7 @@ def fill_language_model(module: OctaviusModule, tensors: Mapping[str, Tensor]) -
 
 
 def fill_gate(module: OctaviusModule, state: Mapping[str, Tensor]) -> None:
-    """Fills the gate, (D, E) in the file."""
+    """Loads the gate, which is stored as (D, E)."""
     gate = module.model.gate
     if gate is None:
         return
@@ -168,12 +180,12 @@ def fill_gate(module: OctaviusModule, state: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def fill_first_expert(module: OctaviusModule, folder: Path, base: str | None) -> str:
-    """Makes a plain LoRA the first expert; the others, and the gate, stay as they begin.
+    """Loads a plain LoRA adapter as expert 0; the other experts and the gate keep their initial values.
 
-    Layers without an adapter, and ranks above the adapter's own, add nothing at first.
+    Layers without an adapter, and ranks beyond that of the adapter, contribute zero at first.
 
     Raises:
-        ValueError: it is of another language model, of layers that have no experts here, or of a higher rank.
+        ValueError: the adapter is for another language model or other layers, or has a higher rank.
     """
     decoder, adapter = module.model.decoder, read_adapter(folder)
     layers, called = layers_of(decoder.lm), base or decoder.name
@@ -206,7 +218,7 @@ def fill_first_expert(module: OctaviusModule, folder: Path, base: str | None) ->
                 f"the adapter in {folder} is of another base: {name} maps {down.shape[1]} to {len(up)} there, and "
                 f"{layer.in_features} to {layer.out_features} here"
             )
-        rank = len(down)  # rows above it stay as they begin, where B is zero and adds nothing
+        rank = len(down)  # further ranks keep their initial values, with B = 0
         layer.lora_A[:rank] = down
         layer.lora_B[:, :rank] = up * (adapter.scales[name] / layer.scale)
     count = f"{len(adapter.pairs)} of {len(layers)}" if len(adapter.pairs) < len(layers) else f"{len(layers)}"
@@ -214,7 +226,7 @@ def fill_first_expert(module: OctaviusModule, folder: Path, base: str | None) ->
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command; any other is one of `octavius fit`."""
+    """The options of the command itself; all others are passed on as for `octavius fit`."""
     made = argparse.ArgumentParser(
         prog="octavius import",
         description="Make a checkpoint from a file of other programs: a published checkpoint of Octavius (.pt), or a "

@@ -1,13 +1,14 @@
-"""What SIGINT, SIGTERM and SIGHUP do to a command, and how long its end may take.
+"""Handling of SIGINT, SIGTERM and SIGHUP, with a hard limit on how long shutting down may take.
 
-Every command that is asked to end does so within `LIMIT` seconds with status `STATUS`. At most places a signal
-raises KeyboardInterrupt, as Ctrl-C does in any Python program. A training waits for a place where nothing is half
-done (`octavius.callbacks.stopping`); if none comes within `GRACE` seconds, or a second signal arrives, it ends where
-it is.
+A command that is asked to end does so within `LIMIT` seconds, with exit status `STATUS`. By default a signal
+raises KeyboardInterrupt, as Ctrl-C does in any Python program. Training waits for a point at which it can be
+saved (`octavius.callbacks.stopping`); if none comes within `GRACE` seconds, or a second signal arrives, it is
+interrupted where it is.
 
-A Python signal handler runs only between two instructions of the main thread, and that may hang in C code, in a
-library that swallows exceptions, or at the interpreter's exit. Therefore a thread is told of each signal as well,
-through `signal.set_wakeup_fd`, and ends the process when the limit is over. Writing a checkpoint does not count.
+Python runs signal handlers only between two bytecodes of the main thread, which may hang in C code, in a
+library that swallows exceptions, or at interpreter exit. So a watchdog thread gets each signal as well,
+through `signal.set_wakeup_fd`, and ends the process once the limit has passed. Time spent writing a
+checkpoint does not count.
 """
 
 import atexit
@@ -25,29 +26,29 @@ from typing import Any, NoReturn
 from octavius.processes import STOP_SIGNALS, end_workers
 
 STATUS = 130
-"""Exit status after a signal, of whatever kind."""
+"""Exit status after a signal, whichever it was."""
 
 GRACE = 12.0
-"""Seconds that a training has to come to a place where it can stop."""
+"""Seconds that training gets to reach a point at which it can stop."""
 
 LIMIT = 24.0
-"""Seconds after which a process that is to end is ended."""
+"""Seconds after which a process that was asked to end is killed by its own watchdog."""
 
 REPEATED = 1.0
-"""Seconds within which a second signal counts as the same one: process groups and launchers deliver it twice."""
+"""Seconds within which a repeated signal counts as the same one: process groups and launchers deliver it twice."""
 
 
 class Interrupts:
-    """The state of a command with regard to signals; there is one, `INTERRUPTS`, as signals belong to the process.
+    """Signal state of the process. There is one instance, `INTERRUPTS`, since handlers are global to a process.
 
     Attributes:
-        asked: whether a signal came.
-        patient: whether a first signal is only noted, because the code looks at `asked` by itself.
-        held: whether what is under way must not be left half-way, by any signal; it takes a moment at most.
+        asked: whether a stop signal has arrived.
+        patient: whether a first signal only sets `asked`, which the running code polls.
+        held: whether the code is in a short critical section, during which no signal raises.
     """
 
     def __init__(self) -> None:
-        """Listens to nothing yet."""
+        """Installs no handlers yet."""
         self.asked = self.patient = self.held = self._starting = False
         self._owner = os.getpid()
         self._before: dict[int, Any] = {}
@@ -64,7 +65,7 @@ class Interrupts:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handles signals within a block; does nothing where they are handled already, or in another thread."""
+        """Handles signals within the block; does nothing if they are handled already, or outside the main thread."""
         self._starting = False
         if self._wake is not None or threading.current_thread() is not threading.main_thread():
             yield
@@ -76,11 +77,11 @@ class Interrupts:
             self.stop()
 
     def start(self, starting: bool = False) -> None:
-        """Takes over the signals, except those that were switched off (`nohup`, a background job of a script).
+        """Installs the handlers, except for signals that are ignored already (`nohup`, background jobs of a script).
 
         Args:
-            starting: end at once and without clean-up until `listening` is entered: libraries that are being
-                imported may swallow an exception, or turn it into another.
+            starting: exit at once and without clean-up until `listening` is entered: while libraries are
+                imported, an exception could be swallowed or turned into another one.
         """
         self._forget()
         self._starting = starting
@@ -97,7 +98,7 @@ class Interrupts:
         threading.Thread(target=self._watch, args=(heard,), daemon=True, name="interrupts").start()
 
     def stop(self) -> None:
-        """Gives the signals back."""
+        """Restores the previous handlers."""
         assert self._wake is not None
         signal.set_wakeup_fd(-1)
         for number, handler in self._before.items():
@@ -110,10 +111,10 @@ class Interrupts:
         """The signal handler.
 
         Raises:
-            KeyboardInterrupt: the main thread is to end where it is.
+            KeyboardInterrupt: the main thread shall be interrupted where it is.
             ConnectionError: another process of the run has ended.
         """
-        if os.getpid() != self._owner:  # a child before it has handlers of its own
+        if os.getpid() != self._owner:  # a forked child that has not installed its own handlers yet
             return
         if self._starting:
             self._say("octavius: stopped")
@@ -129,11 +130,11 @@ class Interrupts:
         self.check()
 
     def end_within(self, status: int, said: str = "") -> None:
-        """Lets the process live for `LIMIT` seconds from now, unless its end is set already.
+        """Starts the countdown of `LIMIT` seconds to the end of the process, unless it is running already.
 
         Args:
-            status: the exit status when they are over.
-            said: what is printed then.
+            status: exit status if the countdown expires.
+            said: error message that is printed then.
         """
         if self._wake is None:
             return
@@ -143,13 +144,13 @@ class Interrupts:
         self._nudge()
 
     def ends(self, status: int, said: str = "") -> None:
-        """As `end_within`, and from now on signals interrupt nothing: the end is under way."""
+        """Like `end_within`, for a process that is ending already: from now on signals raise nothing."""
         self._ending = True
         self.patient = False
         self.end_within(status, said)
 
     def lost(self, said: str, status: int) -> None:
-        """Ends the main thread with a ConnectionError, because another process of the run has ended."""
+        """Raises ConnectionError in the main thread, because another process of the run has ended."""
         if self._ending or self.asked or self._wake is None:
             return
         self._lost = said
@@ -157,10 +158,10 @@ class Interrupts:
         self._interrupt()
 
     def check(self) -> None:
-        """Raises what a handler would have raised that came while it was held.
+        """Raises what the signal handler deferred, unless it still has to be deferred.
 
         Raises:
-            KeyboardInterrupt: the main thread is to end where it is.
+            KeyboardInterrupt: the main thread shall be interrupted where it is.
             ConnectionError: another process of the run has ended.
         """
         if self.held or self._saving or self._ending:
@@ -173,7 +174,7 @@ class Interrupts:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Holds signals while a checkpoint is written, however long that takes; the limit begins anew after it."""
+        """Defers signals while a checkpoint is written, however long that takes; then the countdown restarts."""
         self._saving += 1
         try:
             yield
@@ -184,13 +185,15 @@ class Interrupts:
         self.check()
 
     def leave(self, status: int) -> NoReturn:
-        """Ends the process, in order where that is possible, and within the limit in any case."""
+        """Exits the process, with clean-up if possible, and within `LIMIT` seconds in any case."""
         self._end = None
         self.ends(status)
-        for number in self._before:  # the interpreter gives its own handlers back before it has ended
+        for (
+            number
+        ) in self._before:  # finalisation restores the default handlers, which would kill the process
             signal.signal(number, signal.SIG_IGN)
         if status:
-            # What the interpreter does at exit may wait without end for threads and processes of a broken run.
+            # Skips interpreter finalisation, which may wait for ever for threads and processes of a broken run.
             end_workers()
             for step in (atexit._run_exitfuncs, sys.stdout.flush, sys.stderr.flush):
                 with suppress(BaseException):
@@ -199,7 +202,7 @@ class Interrupts:
         raise SystemExit(0)
 
     def _watch(self, heard: socket.socket) -> None:
-        """The thread that is told of signals and of limits, and sees to them whatever the main thread does."""
+        """The watchdog thread: enforces `GRACE` and `LIMIT` whatever the main thread does."""
         nudge = 0.0
         while True:
             waiting = None if self._end is None else 0.2
@@ -223,19 +226,20 @@ class Interrupts:
                 self._interrupt()
 
     def _nudge(self) -> None:
-        """Has the thread look at its limits again."""
+        """Wakes the watchdog so that it looks at its deadlines again."""
         if self._wake is not None:
             with suppress(OSError):
                 self._wake.send(b"\0")
 
     def _interrupt(self) -> None:
-        """Has the main thread run the handler, as a signal would."""
-        # SIGTERM before SIGINT, which Lightning may have switched off. A real signal, because it ends a system call.
+        """Makes the main thread run the signal handler."""
+        # A real signal, because that interrupts a blocking system call too. SIGTERM is preferred to SIGINT, whose
+        # handler Lightning may have replaced.
         for number in sorted(self._before, reverse=True)[:1]:
             signal.pthread_kill(threading.main_thread().ident or 0, number)
 
     def _say(self, text: str) -> None:
-        """Prints a line, if that is possible without waiting for whoever reads it."""
+        """Writes a line to stderr, unless that would block because nobody reads it."""
         with suppress(OSError, ValueError):
             if select.select([], [2], [], 0)[1]:
                 os.write(2, f"{text}\n".encode()[-4000:])

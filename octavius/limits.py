@@ -1,7 +1,7 @@
-"""Ranges of numeric settings; a value outside is refused by the name of its setting.
+"""Ranges of numeric settings, with an error that names the setting.
 
-A number that means nothing must not show as a stack trace deep in a library, as a run that never ends or, worst, not
-at all. Classes check their settings first, before anything is loaded.
+Classes check their settings first, before anything is loaded. A senseless number should not surface as a
+stack trace deep in a library, as a run that never ends or, worst of all, not at all.
 """
 
 import math
@@ -12,14 +12,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Range:
-    """What a setting may be.
+    """An interval of allowed values.
 
     Attributes:
-        least: the smallest value.
-        most: the largest value.
-        whole: only integers.
-        above: `least` itself is too small.
-        below: `most` itself is too large.
+        least: lower bound.
+        most: upper bound.
+        whole: allow integers only.
+        above: exclude `least` itself.
+        below: exclude `most` itself.
     """
 
     least: float
@@ -29,10 +29,10 @@ class Range:
     below: bool = False
 
     def check(self, **settings: float | Iterable[float] | Mapping[Any, float] | None) -> None:
-        """Refuses the first setting that has, or holds, a number outside; None is fine.
+        """Checks that each setting, or each number in it, is in the range; None is accepted.
 
         Raises:
-            ValueError: the message names it.
+            ValueError: one is not; the message names it.
         """
         for name, value in settings.items():
             values = value.values() if isinstance(value, Mapping) else value
@@ -49,7 +49,7 @@ class Range:
         return low and (number < self.most if self.below else number <= self.most)
 
     def __str__(self) -> str:
-        """For messages."""
+        """The range in words, for error messages."""
         kind = "a whole number" if self.whole else "a number"
         low = f"above {self.least:,g}" if self.above else f"of at least {self.least:,g}"
         return f"{kind} {low} and {'below' if self.below else 'at most'} {_plain(self.most)}"
@@ -62,12 +62,12 @@ def _plain(number: float) -> str:
 COUNT = Range(1, 10**8, whole=True)
 WHOLE = Range(0, 10**8, whole=True)
 SIZE = Range(1, 2**16, whole=True)
-"""Of a batch, or a dimension of a layer."""
+"""A batch size, or a dimension of a layer."""
 WORKERS = Range(0, 256, whole=True)
 SEED = Range(0, 2**32 - 1, whole=True)
-"""What numpy, torch and Lightning all take."""
+"""Seeds that numpy, torch and Lightning all accept."""
 SHARE = Range(0, 1)
 PROBABILITY = Range(0, 1, below=True)
-"""Of leaving something out, which may not be everything."""
+"""The probability of dropping something, which must be below 1."""
 POSITIVE = Range(0, 10**9, above=True)
 NOT_NEGATIVE = Range(0, 10**9)

@@ -1,4 +1,4 @@
-"""Loads the model of a checkpoint or of an exported folder."""
+"""Loads the model of a checkpoint or of an exported folder, for use without a trainer."""
 
 import json
 from contextlib import nullcontext
@@ -24,18 +24,22 @@ from octavius.weights import load_exactly, read_checkpoint
 from octavius.words import missing_config, saved_config, with_model_keys
 
 MANIFEST = "manifest.json"
-"""What an exported folder says of itself."""
+"""Name of the file that describes an exported folder."""
 
 
 def load(path: Path, trust: bool = False) -> OctaviusModule:
-    """The model of a checkpoint, built from its own configuration, or of an exported folder.
+    """Builds the model of a checkpoint or an exported folder from its own configuration and loads its weights.
 
     Args:
         path: the file or the folder.
         trust: let the configuration name any class; otherwise only those of `octavius.configuration.trust`.
 
+    Returns:
+        The module in eval mode.
+
     Raises:
-        ValueError: no configuration in it or beside it, a checkpoint of another model, or a folder that is no export.
+        ValueError: there is no configuration, the checkpoint is of another model, or the folder is not an
+            export.
     """
     if path.is_dir():
         return load_export(path, trust)
@@ -46,10 +50,11 @@ def load(path: Path, trust: bool = False) -> OctaviusModule:
 
 
 def configuration(path: Path) -> dict[str, Any]:
-    """The configuration of a checkpoint.
+    """The parsed configuration of a checkpoint.
 
     Raises:
-        ValueError: it cannot be read, or is of an earlier version and has none beside it.
+        ValueError: it cannot be read, or is missing: earlier versions kept it only in a file next to the
+            checkpoint.
     """
     saved = saved_of(path)
     return parse_config(saved.text, saved.source)
@@ -59,7 +64,7 @@ def saved_of(path: Path) -> Configuration:
     """The configuration of a checkpoint as text.
 
     Raises:
-        ValueError: see `configuration`.
+        ValueError: as in `configuration`.
     """
     saved = saved_config(path, read_checkpoint(path))
     if saved is None:
@@ -68,11 +73,11 @@ def saved_of(path: Path) -> Configuration:
 
 
 def build(model: Any, untrusted: str | None) -> OctaviusModule:
-    """The module of the `model` section of a configuration.
+    """Instantiates the `model` section of a configuration.
 
     Args:
         model: the section.
-        untrusted: where it stands, if it may name listed classes only.
+        untrusted: name of the file that it is from, if only trusted classes are allowed; None allows all.
     """
     parser = Parser(exit_on_error=False)
     parser.add_subclass_arguments(OctaviusModule, "model")
@@ -83,10 +88,10 @@ def build(model: Any, untrusted: str | None) -> OctaviusModule:
 
 
 def matching(path: Path, module: L.LightningModule) -> dict[str, Any]:
-    """A checkpoint, when it is of this very model.
+    """Reads a checkpoint and checks that it belongs to this model.
 
     Raises:
-        ValueError: it cannot be read, or is of another model.
+        ValueError: it cannot be read, or belongs to another model.
     """
     checkpoint = read_checkpoint(path)
     try:
@@ -97,10 +102,11 @@ def matching(path: Path, module: L.LightningModule) -> dict[str, Any]:
 
 
 def load_export(folder: Path, trust: bool = False) -> OctaviusModule:
-    """The model of a folder that `octavius export` wrote as hf or peft.
+    """Loads the model of a folder that `octavius export` wrote in the format hf or peft.
 
     Raises:
-        ValueError: it is no such folder, is not whole, or belongs to another language model or encoder.
+        ValueError: the folder is not an export, is incomplete, or belongs to another language model or
+            encoder.
     """
     manifest = read_manifest(folder)
     check_folder(folder)
@@ -128,10 +134,10 @@ def load_export(folder: Path, trust: bool = False) -> OctaviusModule:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What an exported folder says of itself.
+    """The manifest of an exported folder.
 
     Raises:
-        ValueError: it says nothing, or nothing that can be read.
+        ValueError: it is missing or malformed.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -141,7 +147,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     try:
         text = read_text(path)
-        check(text)  # of keys that stand twice and of nesting, which JSON's own reader does not mind
+        check(text)  # refuses duplicate keys and deep nesting, which json.loads accepts
         manifest: dict[str, Any] = json.loads(text)
         if missing := {"format", "base", "model", "frozen_fingerprint"} - set(manifest):
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
@@ -153,7 +159,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def fill_adapter(lm: nn.Module, folder: Path) -> None:
-    """Fills layers of one expert from an adapter of PEFT, whose scale goes into B."""
+    """Loads a PEFT adapter into layers with one expert; the adapter's scale is folded into B."""
     adapter, layers = read_adapter(folder), layers_of(lm)
     state: dict[str, Tensor] = {}
     for name, (down, up) in adapter.pairs.items():
@@ -163,7 +169,7 @@ def fill_adapter(lm: nn.Module, folder: Path) -> None:
 
 
 def fill_projectors(projectors: nn.Module, path: Path) -> None:
-    """Fills the projectors and readers from a file that holds all of them and nothing else."""
+    """Loads all projectors from a file that holds exactly these."""
     if not path.is_file():
         raise ValueError(f"there is no {path}, which holds the projectors; export again")
     try:

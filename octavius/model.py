@@ -1,4 +1,8 @@
-"""A `Batch` comes in, answer losses or answers go out: encoders, projectors, gate and decoder in one."""
+"""The multimodal model: frozen encoders, projectors, gate and a causal LM with LoRA-MoE layers.
+
+The model knows no modality by name: encoders and projectors are dicts keyed by modality. Gate weights are
+computed once per sample and reach the LoRA-MoE layers through one shared `Routing` object.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,13 +30,14 @@ from octavius.tasks import TASKS
 
 @dataclass
 class AnswerLosses:
-    """Cross-entropy of every answer token of a batch: M tokens in all.
+    """Cross-entropy of every answer token of a batch, M tokens in all.
 
     Attributes:
         losses: (M,) in nats, float32.
-        rows: (M,) the sample that each belongs to.
-        gate: (B, E) routing weights, a mean where layers or tokens have their own; None without experts.
-        auxiliary: the gate's auxiliary losses that are asked for, in the order of `LoRAMoE.losses`, (K,).
+        rows: (M,) index in the batch of the sample that each token belongs to.
+        gate: (B, E) gate weights for logging, averaged over layers and tokens where these have their own;
+            None without experts.
+        auxiliary: (K,) the auxiliary losses of the gate, in the order of `LoRAMoE.losses`.
     """
 
     losses: Tensor
@@ -42,7 +47,10 @@ class AnswerLosses:
 
 
 class Octavius(nn.Module):
-    """The whole model; modalities are keys, so one more encoder needs no change here."""
+    """Embeds the prompts, fills their slots with projected media and runs the decoder.
+
+    A new modality needs an encoder and a key in the configuration, no change here.
+    """
 
     def __init__(
         self,
@@ -51,13 +59,14 @@ class Octavius(nn.Module):
         lora: LoRAMoE | None = None,
         normalise_features: bool = False,
     ) -> None:
-        """Joins the parts and freezes what tuning leaves alone.
+        """Joins the parts and freezes everything that is not tuned.
 
         Args:
-            decoder: the language model; frozen when there are experts.
+            decoder: the language model; frozen if there are experts.
             encoders: modality to its encoder; always frozen.
-            lora: the experts; None trains all of the decoder instead.
-            normalise_features: bring encoder features to unit scale before the projector.
+            lora: the experts; None trains the whole decoder instead.
+            normalise_features: normalise each encoder feature vector to mean 0 and variance 1 before the
+                projector; the paper does not.
         """
         super().__init__()
         self.decoder = decoder
@@ -69,7 +78,7 @@ class Octavius(nn.Module):
         self.gate: Gate | None = None
         self.lora = lora
         if lora is not None:
-            # A plan has no weights to run.
+            # On the meta device (`octavius plan`) the LM cannot run the probe that finds its layers' layouts.
             layouts = None if decoder.lm.device.type == "meta" else decoder.layouts
             self.gate = attach(decoder, lora, decoder.width, self.routing, len(self.projectors), layouts)
             names = () if self.gate is None else self.gate.task_names
@@ -82,9 +91,12 @@ class Octavius(nn.Module):
         max_tokens: int = 2048,
         asking: Template | None = None,
     ) -> Processor:
-        """What prepares samples for this very model, in any use; `asking` is the template where it is to answer.
+        """The processor that prepares samples for this model, in training and in use.
 
-        The template `chat` follows the tokenizer's own chat template.
+        Args:
+            template: the prompt template; `chat` derives it from the tokenizer's own chat template.
+            max_tokens: length limit of a prompt with its answer.
+            asking: the template of prompts whose answer is to be generated; None takes `template`.
         """
         template = chat_template(self.decoder.tokenizer) if template == "chat" else template
         encoders: dict[str, Encoder] = {name: module for name, module in self.encoders.items()}  # type: ignore[misc]
@@ -99,12 +111,13 @@ class Octavius(nn.Module):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        """Lets each encoder do what it does once for each medium, before any loader is asked for one.
+        """Lets each encoder precompute what it needs once per file, before any data is loaded.
 
         Args:
-            samples: gives all samples that will be used; encoders that have nothing to do ask for none.
+            samples: gives all samples that will be used; only called for encoders that precompute.
             device: where to compute.
-            rank: of this process, which does its share of the files: all that is asked of one is done by one.
+            rank: index of this process. The files are divided among the ranks by a hash of path and pose, so
+                that each is handled by exactly one.
             world: number of processes.
         """
         for name, module in self.encoders.items():
@@ -113,18 +126,18 @@ class Octavius(nn.Module):
             cast(Encoder, module).prepare(share, device)
 
     def route(self, batch: Batch, embeddings: Tensor | None = None) -> Weights | None:
-        """Gate weights (B, E) of the batch; of gates for each depth a list of them.
+        """Gate weights (B, E) of the batch, or a list of them for a gate with weights per layer.
 
-        Ones for a single expert. None where nothing is chosen here: no experts, or a gate in each layer.
+        A single expert has weight one. None if nothing is decided here: no experts, or a gate in each layer.
 
         Args:
-            batch: its questions, tasks and media are read, as the gate needs them.
-            embeddings: what `embed` makes of the batch, if it is known already.
+            batch: its questions, tasks and media are read, as far as the gate needs them.
+            embeddings: `embed(batch)`, if already computed.
         """
         return self._weights(self._choices(batch, embeddings))
 
     def _choices(self, batch: Batch, embeddings: Tensor | None) -> list[Choice]:
-        """What is chosen before the decoder runs: by each gate, or for the single expert."""
+        """The gate's decisions before the decoder runs, or constant ones for a single expert."""
         if self.gate is not None:
             return self.gate.choices(self._asked(batch, embeddings))
         if self.lora is None or self.lora.experts != 1:
@@ -133,14 +146,14 @@ class Octavius(nn.Module):
         return [Choice(ones, ones)]
 
     def _weights(self, choices: Sequence[Choice]) -> Weights | None:
-        """What the routing is set to; None when there is nothing to set."""
+        """The weights in the form that `Routing.set` takes; None if there are none to set."""
         weights = [choice.weights for choice in choices]
         if self.gate is not None and self.gate.by_depth:
             return weights
         return weights[0] if weights else None
 
     def _asked(self, batch: Batch, embeddings: Tensor | None) -> Asked:
-        """What the gate may read of a batch."""
+        """The inputs of the gate: questions, tasks and, if the gate reads them, the media."""
         question = self.decoder.embed(batch.question_ids)
         tasks = [f"{sample.task}/{sample.group}" for sample in batch.samples]
         if self.gate is None or not {"modality", "media"} & {*self.gate.reads}:
@@ -158,17 +171,18 @@ class Octavius(nn.Module):
         return Asked(question, batch.question_mask, tasks, (counts > 0).float(), means)
 
     def embed(self, batch: Batch) -> Tensor:
-        """Embeddings (B, T, D) of the prompt with the projected media in their slots.
+        """Embeddings (B, T, D) of the prompts with the projected media in their slots.
 
         Raises:
-            ValueError: the number of slots and of media vectors differ.
+            ValueError: the number of slots differs from the number of media vectors.
         """
         embeddings = self.decoder.embed(batch.input_ids)
         for name, module in self.projectors.items():
             if name in batch.media:
                 embeddings = self._fill_slots(embeddings, name, batch)
             elif self.training:
-                # Every rank must run the same backward, also one whose batch lacks this modality.
+                # Adds zero, so that the projector is part of the backward pass on every rank: gradient reduction
+                # would hang if a rank skipped the parameters of a modality that its batch lacks.
                 embeddings = embeddings + 0.0 * sum(part.sum() for part in module.parameters())
         return embeddings
 
@@ -185,12 +199,13 @@ class Octavius(nn.Module):
         return embeddings.index_put((slots[:, 0], slots[:, 1]), vectors.to(embeddings.dtype))
 
     def forward(self, batch: Batch) -> AnswerLosses:
-        """Losses of the answer tokens; logits are made at answer positions only."""
+        """Losses of the answer tokens. Logits are computed at answer positions only, to save memory."""
         embeddings = self.embed(batch)
         choices = self._choices(batch, embeddings)
         weights = self._weights(choices)
         if weights is not None:
             kept = None if self.gate is None else self.gate.kept
+            # Set without a context: checkpointed layers run again in the backward pass, after this method.
             self.routing.set(spread(weights, batch.segments), kept)
         wanted = batch.labels[:, 1:] != IGNORE
         samples = wanted.nonzero()[:, 0] if batch.segments is None else batch.segments[:, 1:][wanted]
@@ -212,12 +227,16 @@ class Octavius(nn.Module):
     def generate(
         self, batch: Batch, max_new_tokens: int | Sequence[int], **options: Any
     ) -> tuple[list[str], Tensor | None]:
-        """Answers to a left-padded batch, and the gate weights (B, E) that made them; greedy by default.
+        """Generates answers to a left-padded batch, greedily by default.
 
         Args:
             batch: prompts without answers.
-            max_new_tokens: the longest answer, of all or of each; what shares the batch makes none longer.
-            options: of the decoder's `generate`.
+            max_new_tokens: length limit of the answers, one for all or one each; a higher limit of another
+                prompt makes no answer longer.
+            options: passed on to the decoder's `generate`.
+
+        Returns:
+            The texts, and the gate weights (B, E) that were used; None without experts.
         """
         limits = [max_new_tokens] * len(batch) if isinstance(max_new_tokens, int) else list(max_new_tokens)
         embeddings = self.embed(batch)
@@ -231,7 +250,7 @@ class Octavius(nn.Module):
 
     @torch.no_grad()
     def likelihoods(self, batch: Batch, candidates: Sequence[Sequence[str]]) -> list[list[tuple[float, int]]]:
-        """For each sample of a left-padded batch and each candidate answer its log-probability and its tokens.
+        """Log-probability and number of tokens of each candidate answer to each sample of a left-padded batch.
 
         Each candidate is run with the gate weights of its own sample, as in generation.
         """
@@ -242,45 +261,49 @@ class Octavius(nn.Module):
     def hold(
         self, weights: Weights | None, rows: Tensor, tokens: bool = False
     ) -> AbstractContextManager[None]:
-        """A context with the gate weights of some samples.
+        """A context in which the LoRA-MoE layers use the gate weights of the given samples.
 
         Args:
-            weights: of all samples, (B, E), or of them by depth.
-            rows: (N,) the samples.
-            tokens: whether they are the owners of N tokens in one row, as where the output layer runs.
+            weights: of all samples, (B, E), or a list of such tensors by depth.
+            rows: (N,) indices of the samples.
+            tokens: whether `rows` names the samples of N tokens in one row, as when the output layer runs on
+                the wanted positions only.
         """
         if weights is None or (tokens and not isinstance(weights, Tensor)):
-            return nullcontext()  # the output layer lies at no depth, and has no experts then
+            return nullcontext()  # weights by depth: the output layer has no depth, so it has no experts
         own = weights[rows] if isinstance(weights, Tensor) else [table[rows] for table in weights]
         kept = None if self.gate is None else self.gate.kept
         return self.routing.use(cast(Tensor, own)[None] if tokens else own, kept)
 
 
 def spread(weights: Weights, segments: Tensor | None) -> Weights:
-    """Gate weights (B, E) of samples, or a list of them, as those of the tokens of packed ones, (1, T, E)."""
+    """Expands gate weights (B, E) of samples to (1, T, E), one per token of the packed row they share.
+
+    Weights by depth are expanded each. Without `segments` the weights are returned as they are.
+    """
     if segments is None:
         return weights
     return weights[segments] if isinstance(weights, Tensor) else [part[segments] for part in weights]
 
 
 def mean_gate(choices: Sequence[Choice], mask: Tensor, segments: Tensor | None = None) -> Tensor | None:
-    """Gate weights (B, E) for reports: the mean over gates, and over tokens where each has its own.
+    """Gate weights (B, E) for reports: the mean over gates, and over tokens if each has its own weights.
 
-    Layers with fewer experts than others count as giving the rest none.
+    A layer with fewer experts than others counts as giving the missing ones zero.
 
     Args:
-        choices: what each gate chose, (B, E) or (B, T, E).
-        mask: 1 at real tokens, (B, T).
-        segments: of packed samples, that of each token.
+        choices: the decision of each gate, with weights (B, E) or (B, T, E).
+        mask: (B, T) 1 at real tokens.
+        segments: (1, T) index of the sample that each token of a packed row belongs to.
 
     Returns:
-        None when nothing was chosen.
+        None if there are no decisions.
     """
     if segments is not None:
         choices = [Choice(*(_by_sample(part, mask, segments) for part in choice)) for choice in choices]
         mask = mask[:1].new_ones(int(segments.max()) + 1, 1)
     share = (mask / mask.sum(1, keepdim=True)).unsqueeze(-1)
-    # A beam search runs the prompt once for each beam of a sample, the beams of a sample side by side.
+    # Beam search repeats each sample for its beams, adjacent in the batch: every n-th row is one per sample.
     weights = [choice.weights[:: max(1, len(choice.weights) // len(mask))] for choice in choices]
     tables = [(table * share).sum(1) if table.dim() == 3 else table for table in weights]
     experts = max((table.shape[1] for table in tables), default=0)
@@ -289,7 +312,7 @@ def mean_gate(choices: Sequence[Choice], mask: Tensor, segments: Tensor | None =
 
 
 def _by_sample(table: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
-    """Means (B, E) over the real tokens of each sample of a table of packed ones (1, T, E)."""
+    """Averages a table (1, T, E) of a packed row over the real tokens of each sample, giving (B, E)."""
     if table.dim() < 3:
         return table
     owners = segments[mask.bool()]

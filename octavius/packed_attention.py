@@ -14,15 +14,15 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 PACKED = "octavius_packed"
-"""The name of this attention among those of transformers."""
+"""The name under which this attention is registered with transformers."""
 
 _recorded: list[set[int]] = []
-"""Where the sliding windows of the layers are noted, while `recorded_windows` is entered."""
+"""A stack of open `recorded_windows` contexts; the innermost collects the windows."""
 
 
 @contextmanager
 def recorded_windows() -> Iterator[set[int]]:
-    """Collects the sliding windows that layers hand to the packed attention within the block."""
+    """Collects the sliding windows that layers pass to the packed attention within the block."""
     _recorded.append(set())
     try:
         yield _recorded[-1]
@@ -31,17 +31,21 @@ def recorded_windows() -> Iterator[set[int]]:
 
 
 def note_of(segments: Tensor, real: Tensor) -> Tensor:
-    """What `attend` has to know, (1, 1, 2, N): transformers hands a mask of four dimensions on as it is.
+    """Packs segment ids and the padding mask into one tensor that reaches `attend` through transformers.
+
+    transformers passes a 4-D attention mask through unchanged, so a (1, 1, 2, N) tensor is used to carry both
+    rows; it is not a mask in the usual sense.
 
     Args:
-        segments: the text of each token, (1, N), each in one piece.
-        real: 1 on tokens that others may see, (1, N).
+        segments: (1, N) index of the text that each token belongs to; texts are contiguous.
+        real: (1, N) 1 on tokens that others may attend to, 0 on hidden ones.
     """
-    return torch.stack([segments, real.to(segments.dtype)], 1)[None].cpu()  # where reading it need not wait
+    # On the CPU, because `attend` needs the lengths as Python ints, and reading them from a GPU would sync.
+    return torch.stack([segments, real.to(segments.dtype)], 1)[None].cpu()
 
 
 def positions_in(segments: Tensor) -> Tensor:
-    """The place (B, T) of each token within its text, of which each lies in one piece.
+    """The position (B, T) of each token within its text; texts are contiguous.
 
     >>> positions_in(torch.tensor([[4, 4, 4, 2, 2]]))
     tensor([[0, 1, 2, 0, 1]])
@@ -55,18 +59,18 @@ def positions_in(segments: Tensor) -> Tensor:
 def attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, note: Tensor, **options: Any
 ) -> tuple[Tensor, None]:
-    """Causal attention text by text, so that no place of any mask or matrix is empty.
+    """Causal attention within each text, with one call of SDPA per text.
 
     Args:
         module: the attention layer of transformers.
         query: (1, H, N, d).
         key: (1, H or fewer, N, d).
-        value: likewise.
-        note: by `note_of`.
-        options: of `sdpa_attention_forward`; a `sliding_window` is kept to.
+        value: like `key`.
+        note: (1, 1, 2, N), see `note_of`.
+        options: passed to `sdpa_attention_forward`; a `sliding_window` is applied.
 
     Returns:
-        (1, N, H, d), and no weights.
+        (1, N, H, d), and None in place of the attention weights.
     """
     lengths = note[0, 0, 0].unique_consecutive(return_counts=True)[1].tolist()
     reals, window = note[0, 0, 1].bool().split(lengths), options.get("sliding_window")
@@ -81,7 +85,10 @@ def attend(
 
 
 def _seen(real: Tensor, window: int | None, device: torch.device) -> Tensor | None:
-    """Which tokens of a text see which, (1, 1, T, T), each itself; None where that is all that came before."""
+    """Attention mask (1, 1, T, T) of one text, None where plain causal attention is enough.
+
+    Each token attends to itself even if hidden, because a row without any key gives NaN.
+    """
     count = len(real)
     if bool(real.all()) and (window is None or count <= window):
         return None
@@ -90,5 +97,5 @@ def _seen(real: Tensor, window: int | None, device: torch.device) -> Tensor | No
     return pairs[None, None].to(device)
 
 
-# Compiled, it would be compiled again for every batch, whose texts have other lengths.
+# Not compiled: the text lengths differ in every batch, each of which would trigger a recompilation.
 ALL_ATTENTION_FUNCTIONS.register(PACKED, torch.compiler.disable(attend))

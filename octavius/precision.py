@@ -1,4 +1,4 @@
-"""A trainer's precision comes in, one that the device computes fast goes out."""
+"""Fallback to float32 on CPUs without fast bfloat16."""
 
 from typing import Any
 
@@ -6,17 +6,18 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 FULL = "32-true"
-"""What is taken instead of bfloat16."""
+"""The precision that replaces bf16-mixed."""
 
 
 def affordable(precision: Any, accelerator: Any) -> Any:
-    """The precision that was asked for; float32 where that is bfloat16 and has no instructions of its own.
+    """Returns the requested precision, or float32 if that is bf16-mixed and the CPU lacks bfloat16 instructions.
 
-    Without them (a processor with AVX2 alone) a training step of the joint miniature took 16 s instead of 0.7 s.
+    Without them (AVX2 only) bfloat16 is emulated: a training step of the joint miniature took 16 s instead of
+    0.7 s.
 
     Args:
-        precision: of the trainer, such as `bf16-mixed`.
-        accelerator: of the trainer, such as `auto` or `cpu`.
+        precision: the trainer's precision, such as `bf16-mixed`.
+        accelerator: the trainer's accelerator, such as `auto` or `cpu`.
     """
     if precision == "bf16-mixed" and not has_bfloat16(accelerator):
         rank_zero_warn(
@@ -29,10 +30,10 @@ def affordable(precision: Any, accelerator: Any) -> Any:
 
 
 def has_bfloat16(accelerator: Any = "auto") -> bool:
-    """Whether bfloat16 is fast: on anything but a CPU, and on a CPU for which oneDNN has products of it.
+    """Whether bfloat16 is fast: on every accelerator, and on CPUs for which oneDNN has bfloat16 kernels.
 
     Args:
-        accelerator: of the trainer, or a type of device.
+        accelerator: the trainer's accelerator, or a device type.
     """
     if accelerator != "cpu" and torch.accelerator.is_available():
         return True

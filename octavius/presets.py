@@ -1,4 +1,4 @@
-"""A bare name of a configuration or a checkpoint comes in, the path of an existing one goes out."""
+"""Finds configurations and checkpoints by name: in the current folder, then among those shipped with the code."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def find_config(name: str | Path) -> Path:
-    """The configuration file of that name, from the current folder or else from the presets.
+    """The path of a configuration file.
 
     Args:
         name: a path, or a name under `configs/` such as `2d.yaml` or `pretrain/clip.yaml`.
@@ -21,7 +21,7 @@ def find_config(name: str | Path) -> Path:
 
 
 def find_checkpoint(name: str | Path) -> Path:
-    """The checkpoint of that name, from the current folder or else from the shipped ones.
+    """The path of a checkpoint.
 
     Args:
         name: a path, or a name under `checkpoints/`: a file such as `last.ckpt`, or a folder such as
@@ -37,12 +37,12 @@ def find_checkpoint(name: str | Path) -> Path:
 
 
 def _candidates(kind: str, name: str | Path) -> list[Path]:
-    """The paths that a name can mean, first choice first; an absolute one means itself."""
+    """The paths that a name may refer to, in order of preference; an absolute path refers to itself."""
     return [place / Path(name).expanduser() for place in _places(kind) if str(name)]
 
 
 def _places(kind: str) -> list[Path]:
-    """Where to look for a name, in this order: here, in this folder's own store, in the shipped store."""
+    """The folders to search, in order: the current one, its `configs/` or `checkpoints/`, the shipped ones."""
     return [Path.cwd(), Path.cwd() / kind, _shipped(kind)]
 
 
@@ -54,7 +54,7 @@ def _shipped(kind: str) -> Path:
 
 
 def _names(kind: str, patterns: Iterable[str]) -> list[str]:
-    """The names that would have been found, without what is merely in the current folder."""
+    """All names under `configs/` or `checkpoints/` that would be found."""
     stores = _places(kind)[1:]
     return sorted(
         {
@@ -67,7 +67,7 @@ def _names(kind: str, patterns: Iterable[str]) -> list[str]:
 
 
 def _unknown(what: str, name: str | Path, kind: str, names: list[str]) -> ValueError:
-    """The error for a name that is nowhere, with the nearest known one."""
+    """The error for an unknown name, with the nearest known one."""
     spellings = {key.lower(): known for known in names for key in (Path(known).stem, known)}
     near = get_close_matches(str(name).lower(), spellings, n=1)
     hint = f" Did you mean '{spellings[near[0]]}'?" if near else ""

@@ -1,4 +1,4 @@
-"""Frozen patch tokens and what they should tell come in, held-out scores of linear read-outs go out."""
+"""Linear probes of frozen image features: how well class, colour, box and face can be read off each patch."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,22 +7,22 @@ from torch import Tensor
 from torch.nn import functional
 
 ReadOut = Callable[[Tensor], Tensor]
-"""Maps features (N, D) to values (N, C) by one affine map."""
+"""An affine map from features (N, D) to values (N, C)."""
 
 ABSENT = -100
-"""The label of a patch that a question does not apply to."""
+"""Label of a patch to which a question does not apply."""
 
 FIGURES = {"patch_class": "class", "patch_colour": "colour", "face_hair": "hair", "face_smile": "smile"}
-"""The accuracies, and the label that each one asks for."""
+"""Name of each accuracy, and the label that it measures."""
 
 
 def ridge(features: Tensor, targets: Tensor, penalty: float = 1e-3) -> ReadOut:
-    """Fits targets (N, C) from features (N, D) by least squares with a bias, in closed form.
+    """Fits targets (N, C) from features (N, D) by ridge regression with a bias, in closed form and float64.
 
     Args:
-        features: one row an observation.
-        targets: what to read off each row.
-        penalty: weight decay, relative to the features' mean variance, so that their scale does not matter.
+        features: (N, D), one row per observation.
+        targets: (N, C) values to predict.
+        penalty: weight decay relative to the mean variance of the features, so their scale does not matter.
     """
     x, y = features.double(), targets.double()
     x_mean, y_mean = x.mean(0), y.mean(0)
@@ -34,13 +34,13 @@ def ridge(features: Tensor, targets: Tensor, penalty: float = 1e-3) -> ReadOut:
 
 
 def accuracy(read: ReadOut, features: Tensor, labels: Tensor) -> float:
-    """Share of features (N, D), of those with a label, whose highest score is their label's."""
+    """Fraction of the labelled features (N, D) whose highest score is that of their label (negative: no label)."""
     known = labels >= 0
     return (read(features[known]).argmax(-1) == labels[known]).double().mean().item()
 
 
 def paired_iou(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union of two lists of boxes (N, 4), row by row; zero where one is empty."""
+    """IoU of two lists of boxes (N, 4) as x0, y0, x1, y1, row by row; zero if either box is empty."""
     low, high = torch.maximum(first[:, :2], second[:, :2]), torch.minimum(first[:, 2:], second[:, 2:])
     shared = (high - low).clamp_min(0).prod(-1)
     areas = sum((boxes[:, 2:] - boxes[:, :2]).clamp_min(0).prod(-1) for boxes in (first, second))
@@ -48,18 +48,19 @@ def paired_iou(first: Tensor, second: Tensor) -> Tensor:
 
 
 def probe_scores(fit: Mapping[str, Tensor], held_out: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
-    """Scores linear read-outs of patch tokens, fitted on one set of pictures, on other sets.
+    """Fits linear probes of patch tokens on one set of pictures and scores them on others.
 
-    A set has one row a patch: `tokens` (M, D); `foreground` (M,); `boxes` (M, 4) of what owns the patch; and
-    `class`, `colour`, `hair`, `smile` (M,), -100 where the question does not apply. Class, colour and box are
-    asked of patches that show a thing, hair and smile of those that show a face.
+    A set has one row per patch: `tokens` (M, D); `foreground` (M,); `boxes` (M, 4) of the object that the
+    patch belongs to; and the labels `class`, `colour`, `hair`, `smile` (M,), -100 where one does not apply.
+    Class, colour and box are scored on patches of objects, hair and smile on patches of faces.
 
     Args:
-        fit: what the read-outs are fitted on.
-        held_out: suffix of the figures' names to the set that they are scored on.
+        fit: the set that the probes are fitted on.
+        held_out: suffix of the scores' names to the set that they are computed on.
 
     Returns:
-        Accuracies, `patch_box50` (share of boxes with IoU at least 0.5) and `foreground`, with each suffix.
+        Accuracies, `patch_box50` (fraction of boxes with IoU of at least 0.5) and `foreground`, with each
+            suffix.
     """
     shown = fit["foreground"]
     names = {
@@ -85,6 +86,6 @@ def probe_scores(fit: Mapping[str, Tensor], held_out: Mapping[str, Mapping[str, 
 
 
 def retrieval(images: Tensor, texts: Tensor) -> float:
-    """Share of pictures (B, E) whose nearest caption (B, E) is their own."""
+    """Fraction of pictures (B, E) whose nearest caption (B, E) by cosine similarity is their own."""
     nearest = (functional.normalize(images, dim=-1) @ functional.normalize(texts, dim=-1).T).argmax(-1)
     return (nearest == torch.arange(len(nearest))).double().mean().item()

@@ -1,13 +1,13 @@
-"""Worker processes that never outlive the process that started them, however it ends.
+"""Lifetime of child processes: workers die with their parent, however it ends.
 
-A process that is killed by SIGKILL runs no clean-up, so its workers have to end by themselves. On Linux the kernel
-does it (`PR_SET_PDEATHSIG`), even while a worker is busy in C code; elsewhere a thread watches the parent.
+A process killed by SIGKILL cannot clean up, so its workers have to notice by themselves. On Linux the kernel
+signals them (`PR_SET_PDEATHSIG`), even while they are busy in C code; elsewhere a thread polls the parent.
 """
 
 import atexit
 import ctypes
 import multiprocessing
-import multiprocessing.util  # its exit handler must be registered before ours, which is to run first
+import multiprocessing.util  # registers its exit handler; ours comes later, because handlers run in reverse order
 import os
 import signal
 import sys
@@ -19,34 +19,35 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 PARENT = "OCTAVIUS_PARENT"
-"""Environment variable with the process id of the command that started this one, and ends it with itself."""
+"""Environment variable with the process id of the Octavius command that started this one."""
 
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-"""Signals that ask a run to end."""
+"""Signals that ask a process to end."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 def serve(*_: object) -> None:
-    """Makes this process a worker: it leaves signals to its parent, and ends with it.
+    """Initialises a worker process: it ignores stop signals and ends when its parent does.
 
-    A terminal's Ctrl-C and a scheduler's SIGTERM reach the whole process group. A worker that ended at once would
-    take away the batch that its parent needs to finish the step under way.
+    Ctrl-C in a terminal and SIGTERM from a scheduler reach the whole process group. If workers ended at once,
+    the parent could not get the batch it needs to finish the current step.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.set_wakeup_fd(-1)  # inherited from the parent, whose signals these are not
+    signal.set_wakeup_fd(-1)  # inherited by fork: this worker's signals would be reported to the parent
     end_with_parent()
 
 
 def end_with_parent(number: int | None = None, parent: int | None = None) -> None:
-    """Has this process receive a signal when its parent ends, SIGKILL by default.
+    """Arranges for this process to receive a signal when its parent ends.
 
     Args:
-        number: the signal.
-        parent: process id that the parent is known to have; where it has another one, it has ended already.
+        number: the signal, SIGKILL by default.
+        parent: expected process id of the parent; if it differs from the actual one, the parent has already
+            ended.
     """
     number = getattr(signal, "SIGKILL", signal.SIGTERM) if number is None else number
     known = os.getppid() if parent is None else parent
@@ -55,18 +56,19 @@ def end_with_parent(number: int | None = None, parent: int | None = None) -> Non
     else:
         threading.Thread(target=_watch_parent, args=(known, number), daemon=True).start()
     own = multiprocessing.parent_process()
-    if own is not None and own.pid != os.getppid():  # the process that forked it is a fork server
+    if own is not None and own.pid != os.getppid():  # forked by a fork server, so watch the real parent too
         threading.Thread(target=_watch_pipe, args=(number,), daemon=True).start()
-    # The parent may have ended before the request was made. A worker of multiprocessing is told by a pipe.
+    # The parent may have ended before the request above was made, which then never fires.
     if os.getppid() != known or (own is not None and not own.is_alive()):
         os.kill(os.getpid(), number)
 
 
 def end_with_starter() -> None:
-    """Has a command that another one of ours started end with it; any other command lives on by itself.
+    """Ties a command that another Octavius command started to the life of that one.
 
-    `octavius compare` names itself in the environment: its runs get SIGTERM, so that they save. Lightning starts the
-    further processes of a run with `LOCAL_RANK` set; only the first one saves.
+    `octavius compare` puts its process id into the environment: its runs get SIGTERM, so that they save a
+    checkpoint. Lightning starts the other ranks of a run with `LOCAL_RANK` set; they get SIGKILL, since only
+    the first one saves. A command that a user started is left alone.
     """
     starter = os.environ.pop(PARENT, "")
     if starter.isdecimal():
@@ -78,7 +80,7 @@ def end_with_starter() -> None:
 def end_workers() -> None:
     """Kills all daemonic children, such as data workers.
 
-    multiprocessing's own exit handler would send them SIGTERM, which they ignore, and then wait without a limit.
+    The exit handler of multiprocessing would send them SIGTERM, which they ignore, and then wait for ever.
     """
     children = [child for child in multiprocessing.active_children() if child.daemon]
     if children and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
@@ -91,7 +93,7 @@ def end_workers() -> None:
 
 @contextmanager
 def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose workers end with this process, and at once after an error or a signal.
+    """A process pool whose workers end with this process, and at once after an error or a signal.
 
     Raises:
         ChildProcessError: a worker was killed.

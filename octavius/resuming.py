@@ -1,8 +1,8 @@
-"""Checks that a run can go on from a checkpoint, before and while Lightning puts its parts in place.
+"""Checks that a run can resume from a checkpoint, before and while Lightning restores its parts.
 
-The kinds of values are checked when the file is read (`octavius.checkpointing.content`). Here its parts are compared
-with the run that is to go on: loops, callbacks, data, optimizers and schedulers. Lightning takes most of them as they
-are, and leaves out without a word what is missing.
+The types of values are checked when the file is read (`octavius.checkpointing.content`). Here its parts are
+compared with the run that resumes: loops, callbacks, data, optimizers and schedulers. Lightning itself
+restores most of them unchecked and silently skips missing ones.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,23 +17,23 @@ from torch import Tensor
 from octavius.checkpointing.content import differs
 
 OPTIMIZER = ("epoch_loop.automatic_optimization.optim_progress", "optimizer", "step", "total", "completed")
-"""Where the fit loop counts the steps of the optimizer."""
+"""Keys that lead to the number of optimizer steps in the state of the fit loop."""
 
 
 def check_resumable(
     path: Path, checkpoint: Mapping[str, Any], trainer: L.Trainer, data: Any, fit: bool
 ) -> None:
-    """Refuses a checkpoint that does not fit the run.
+    """Checks a checkpoint against the run that shall resume from it.
 
     Args:
-        path: of the checkpoint.
+        path: path of the checkpoint.
         checkpoint: its content.
-        trainer: of the run.
+        trainer: the trainer of the run.
         data: its data module, or None.
-        fit: whether training goes on; otherwise optimizers and schedulers do not matter.
+        fit: whether training is resumed; otherwise optimizers and schedulers are not checked.
 
     Raises:
-        ValueError: a part is missing, is of another kind, or contradicts another.
+        ValueError: a part is missing, has the wrong type, or contradicts another one.
     """
     for said in (
         _missing(checkpoint, fit),
@@ -48,17 +48,17 @@ def check_resumable(
 
 @contextmanager
 def restoring(trainer: L.Trainer, path: Path | None) -> Iterator[None]:
-    """Tells an error that Lightning or torch raise while they put a checkpoint in place as one of the checkpoint.
+    """Turns errors that Lightning or torch raise while restoring a checkpoint into one that names the file.
 
     Raises:
-        ValueError: there was one.
+        ValueError: restoring failed.
     """
     try:
         yield
     except OSError:
         raise
     except Exception as error:
-        # Lightning holds the content until all is restored.
+        # Lightning keeps the loaded content until everything is restored: without it the error came later.
         if path is None or not trainer._checkpoint_connector._loaded_checkpoint or path.name in str(error):
             raise
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -66,14 +66,14 @@ def restoring(trainer: L.Trainer, path: Path | None) -> Iterator[None]:
 
 
 def check_optimizers(trainer: L.Trainer, saved: tuple[int, int]) -> None:
-    """Refuses optimizer and scheduler states that are not of this model's parameters, once they are in place.
+    """Checks restored optimizer and scheduler states against the parameters of this model.
 
     Args:
-        trainer: of the run.
-        saved: how many optimizers and schedulers the checkpoint has states of; 0 where training begins at step 0.
+        trainer: the trainer of the run.
+        saved: number of optimizer and of scheduler states in the checkpoint; 0 if training begins at step 0.
 
     Raises:
-        ValueError: numbers, shapes, settings or steps are others.
+        ValueError: numbers, shapes, settings or step counts do not match.
     """
     said = None
     own = len(trainer.optimizers), len(trainer.lr_scheduler_configs)
@@ -111,7 +111,7 @@ def _missing(checkpoint: Mapping[str, Any], fit: bool) -> str | None:
 
 
 def _loops(checkpoint: Mapping[str, Any], trainer: L.Trainer) -> str | None:
-    """`octavius import` makes checkpoints without loops: such a training begins at step 0."""
+    """Compares the loop states. Checkpoints of `octavius import` have none, so training begins at step 0."""
     if (found := checkpoint.get("loops")) is None:
         return None
     names = ("fit_loop", "validate_loop", "test_loop", "predict_loop")
@@ -130,7 +130,7 @@ def _steps(checkpoint: Mapping[str, Any]) -> str | None:
 
 
 def _callbacks(checkpoint: Mapping[str, Any], trainer: L.Trainer) -> str | None:
-    """Puts each state in place once before Lightning does so, since nothing else knows what a callback takes."""
+    """Restores each callback's state as a trial, since only the callback itself knows what it accepts."""
     states = checkpoint.get("callbacks") or {}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if (state := states.get(callback.state_key)) is None:
@@ -181,7 +181,7 @@ def _scheduler(config: Any, trainer: L.Trainer) -> str | None:
     }
     if said := differs(state, wanted, "lr_schedulers"):
         return said
-    # A signal may end the training between the step of the optimizer and that of the scheduler.
+    # A difference of one is fine: a signal may stop training between an optimizer step and the scheduler's.
     made = state.get("last_epoch", 0)
     if config.interval == "step" and config.frequency == 1 and abs(made - trainer.global_step) > 1:
         return f"lr_schedulers: the schedule is at step {made}, the training at step {trainer.global_step}"

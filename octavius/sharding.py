@@ -1,4 +1,4 @@
-"""A model and a mesh of processes come in, the model with its decoder sharded over them goes out."""
+"""Sharding of the model with FSDP2: one unit per decoder layer, frozen encoders replicated."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -12,22 +12,23 @@ from octavius.language.loading import layers
 
 
 def shard(model: nn.Module, lm: nn.Module, encoders: nn.Module, mesh: DeviceMesh) -> None:
-    """Applies FSDP2 in place: a unit for each layer of the language model, and one for all else but encoders.
+    """Applies FSDP2 in place: one unit for each decoder layer, and the root unit for the rest except the encoders.
 
-    All else (embeddings, head, projectors, gate) is gathered once a pass, whatever is in the batch, so that
-    no process waits for one whose batch lacks a modality. Every process keeps the encoders whole likewise.
-    By the mark that FSDP2 leaves on the language model, transformers generates until the last process is done.
+    The rest (embeddings, head, projectors, gate) is gathered once per pass, whatever the batch contains, so
+    no rank waits for one whose batch lacks a modality. The encoders are replicated for the same reason.
+    transformers recognises a model under FSDP2 and generates until the last rank is done.
 
     Args:
-        model: the whole model, unsharded; its methods `forward`, `generate` and `likelihoods` work as before.
-        lm: the language model in it, of Hugging Face.
+        model: the whole, unsharded model; its methods `forward`, `generate` and `likelihoods` keep working.
+        lm: the Hugging Face language model in it.
         encoders: the frozen encoders in it.
-        mesh: a one-dimensional mesh of all data-parallel processes.
+        mesh: one-dimensional mesh of all data-parallel ranks.
     """
     for layer in layers(lm):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh, ignored_params=set(encoders.parameters()))
     for name in ("generate", "likelihoods"):
         register_fsdp_forward_method(model, name)
-        # Weights that were first gathered in inference mode could not be trained afterwards.
+        # Lightning evaluates in inference mode. Parameters that FSDP first gathers there would be inference
+        # tensors, which autograd refuses later.
         setattr(model, name, torch.inference_mode(False)(cast(Callable[..., Any], getattr(model, name))))

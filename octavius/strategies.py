@@ -1,4 +1,4 @@
-"""Runs of several processes: how they are started and watched, and how FSDP2 spreads a model over them."""
+"""Multi-process training: a launcher that shuts a run down in order, and FSDP2 for Lightning."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -24,13 +24,13 @@ from octavius.interrupts import INTERRUPTS
 from octavius.weights import read_checkpoint
 
 NOTICED = 3.0
-"""Seconds that the first process has to notice by itself, through a broken connection, that another one has ended."""
+"""Seconds that rank 0 gets to notice by itself, through a broken connection, that another rank has ended."""
 
 
 class Launcher(_SubprocessScriptLauncher):
-    """Starts the further processes of a run as Lightning does, and ends it in order when one of them has ended.
+    """Lightning's subprocess launcher, but a rank that dies ends the run in order.
 
-    Lightning kills the first process at once then: without a checkpoint, a word, or an end of its data workers.
+    Lightning kills rank 0 at once in this case: no checkpoint, no message, and orphaned data workers.
     """
 
     def launch(
@@ -40,7 +40,7 @@ class Launcher(_SubprocessScriptLauncher):
         trainer: L.Trainer | None = None,  # noqa: ARG002 - Lightning's signature
         **options: Any,
     ) -> Any:
-        """Starts the processes, then calls the function."""
+        """Starts the other ranks, then calls the function."""
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.cluster_environment.creates_processes_externally:
             self._call_children_scripts()
@@ -49,7 +49,7 @@ class Launcher(_SubprocessScriptLauncher):
         return function(*args, **options)
 
     def _watch(self) -> None:
-        """Waits until all processes have ended well, or one has not."""
+        """Polls the other ranks until all have exited with status 0, or one has failed."""
         while not any(process.poll() for process in self.procs):
             if all(process.poll() is not None for process in self.procs):
                 return
@@ -63,7 +63,7 @@ class Launcher(_SubprocessScriptLauncher):
 
 
 def watch_processes(trainer: L.Trainer) -> None:
-    """Gives a trainer that starts processes our way of doing so."""
+    """Replaces Lightning's subprocess launcher by ours, if the trainer starts processes."""
     launcher = trainer.strategy.launcher
     if type(launcher) is _SubprocessScriptLauncher:
         trainer.strategy._launcher = Launcher(
@@ -72,34 +72,34 @@ def watch_processes(trainer: L.Trainer) -> None:
 
 
 class FSDP2(ModelParallelStrategy):
-    """Shards the decoder over all processes; `octavius.sharding.shard` says which parts.
+    """Shards the decoder over all ranks; `octavius.sharding.shard` says which parts.
 
-    Checkpoints are those of a single process, to the last key, so that any number of processes, sharded or
-    not, goes on from them. Only what is trained is gathered for one; the frozen decoder never is.
+    Checkpoints have the same keys as those of a single process, so any number of ranks, sharded or not, can
+    resume from them. Only trained tensors are gathered for a checkpoint, never the frozen decoder.
     """
 
     def __init__(self) -> None:
-        """Takes nothing: the processes that the trainer starts are the data-parallel group."""
+        """Takes no options: all processes of the trainer form the data-parallel group."""
         super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """True: Lightning hands over the optimizer's state once the model is checked and loaded."""
+        """True: Lightning passes the optimizer state after the model has been checked and loaded."""
         return True
 
     def setup_environment(self) -> None:
-        """Sets the data-parallel size to the number of processes, now that it is known."""
+        """Sets the data-parallel size to the number of processes, which is known only now."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """The trained tensors, whole, on the first process; nothing on the others."""
+        """The full trained tensors on rank 0; empty on the others."""
         assert self.model is not None
         options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
         return get_model_state_dict(self.model, options=options)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """The state as one process has it: whole tensors under the places of their parameters."""
+        """The optimizer state as a single process has it, on rank 0: full tensors, keyed by parameter index."""
         if isinstance(optimizer, LightningOptimizer):
             optimizer = optimizer.optimizer
         state = optimizer.state_dict()
@@ -114,17 +114,17 @@ class FSDP2(ModelParallelStrategy):
         checkpoint_path: str | Path,
         weights_only: bool | None = None,  # noqa: ARG002
     ) -> dict[str, Any]:
-        """Reads a checkpoint of any number of processes; nothing is put in place before it is checked."""
+        """Reads a checkpoint of any number of ranks, and restores nothing yet: it is checked first."""
         return read_checkpoint(Path(self.broadcast(checkpoint_path)))
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:  # noqa: ARG002
-        """Gives every process its part of the trained tensors."""
+        """Loads the trained tensors; each rank keeps its shard."""
         assert self.model is not None
         options = StateDictOptions(full_state_dict=True, strict=False)
         set_model_state_dict(self.model, checkpoint["state_dict"], options=options)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Gives every process its part of the optimizer's state."""
+        """Loads the optimizer state; each rank keeps its shard."""
         for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             parts = {
@@ -134,7 +134,7 @@ class FSDP2(ModelParallelStrategy):
             optimizer.load_state_dict({**saved, "state": parts})
 
     def _whole(self, value: Any) -> Any:
-        """A tensor put together from all processes, kept by the first alone; anything else as it is."""
+        """Gathers a sharded tensor on rank 0 (collective, None elsewhere); returns anything else unchanged."""
         if isinstance(value, DTensor):
             value = value.full_tensor()
         if not isinstance(value, Tensor):
@@ -143,7 +143,7 @@ class FSDP2(ModelParallelStrategy):
 
 
 def part(value: Any, parameter: Tensor) -> Any:
-    """This process's part of a tensor that belongs to a parameter; anything else as it is."""
+    """This rank's shard of a tensor that belongs to a parameter; returns anything else unchanged."""
     if isinstance(value, Tensor) and isinstance(parameter, DTensor) and value.shape == parameter.shape:
         mesh = parameter.device_mesh
         return distribute_tensor(value.to(parameter.device), mesh, parameter.placements, src_data_rank=None)

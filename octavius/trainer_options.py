@@ -1,6 +1,6 @@
-"""Options of Lightning's Trainer: what it does not refuse itself, or refuses by a stack trace.
+"""Checks of Trainer options that Lightning does not check, or refuses with a stack trace only.
 
-Values that Lightning refuses in words are left to it.
+Values that Lightning refuses with a message are left to it.
 """
 
 import os
@@ -26,17 +26,17 @@ RANGES = {
     "val_check_interval": POSITIVE,
 }
 LAUNCHERS = ("NODE_RANK", "GROUP_RANK", "RANK", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "LSB_JOBID")
-"""Variables by which a process knows that others are started on other machines."""
+"""Environment variables that a multi-node launcher sets."""
 
 
 def check_trainer(options: Mapping[str, Any]) -> None:
-    """Refuses what would end in a stack trace, or in a run that waits for ever.
+    """Refuses options that would end in a stack trace, or in a run that hangs.
 
     Args:
-        options: of the Trainer, by name.
+        options: arguments of the Trainer, by name.
 
     Raises:
-        ValueError: see above.
+        ValueError: an option is out of range or unsupported.
     """
     for name, allowed in RANGES.items():
         value = options.get(name)
@@ -64,10 +64,10 @@ def check_trainer(options: Mapping[str, Any]) -> None:
 
 
 def check_devices(devices: Any, accelerator: Any) -> None:
-    """Refuses numbers of processes that a CPU cannot have; those of GPUs are compared with what there is.
+    """Refuses a number of processes that makes no sense on a CPU; Lightning checks numbers of GPUs itself.
 
     Raises:
-        ValueError: see above.
+        ValueError: it is not a whole number in range.
     """
     on_cpu = accelerator == "cpu" or (accelerator in (None, "auto") and not torch.accelerator.is_available())
     if not on_cpu or devices in (None, "auto"):
@@ -81,7 +81,7 @@ def check_devices(devices: Any, accelerator: Any) -> None:
 
 
 def refused_by_lightning(error: BaseException) -> bool:
-    """Whether Lightning raised an error by itself, to say in words what is wrong with an option."""
+    """Whether Lightning itself raised an error, so that its message explains what is wrong with an option."""
     frames = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
     own = str(Path(lightning.__file__).parent)
     return isinstance(error, RuntimeError | TypeError) and bool(frames) and frames[-1].startswith(own)

@@ -1,4 +1,8 @@
-"""Batches come in, optimiser steps and per-task losses go out: the LightningModule of instruction tuning."""
+"""LightningModule for instruction tuning: loss normalisation, optimizer, schedule and checkpoint content.
+
+The loss is normalised over the whole optimizer step (all micro-batches on all ranks), so results do not
+depend on how the batch is divided.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
@@ -34,14 +38,14 @@ from octavius.tasks import TASKS
 from octavius.weights import check_fingerprint, fingerprint, keep_trainable, load_fitting, part_of
 
 SPARE = "<XSFQ/>"
-"""A token that is never used: the published code adds it before the tags, and ids follow from that."""
+"""An unused token. The published code adds it before the tags, so the ids of the tags depend on it."""
 
 PROJECTORS = "projectors.safetensors"
-"""The projectors beside a decoder that was trained with them."""
+"""Name of the file with the projectors, next to a decoder that was trained with them."""
 
 
 class OctaviusModule(L.LightningModule):
-    """Tunes an `Octavius` model with a loss that is exact over the whole optimiser step."""
+    """Tunes an `Octavius` model with a loss that is exact over the whole optimizer step."""
 
     def __init__(
         self,
@@ -62,30 +66,34 @@ class OctaviusModule(L.LightningModule):
         save_decoder: str | None = None,
         projectors: str | None = None,
     ) -> None:
-        """Builds the model; the defaults are the paper's (Section 4.1).
+        """Builds the model; the defaults are those of the paper (Section 4.1).
 
         Args:
             decoder: the language model.
             encoders: modality name to encoder; empty for text alone.
-            lora: the experts; null trains the whole decoder instead.
-            normalise_features: bring encoder features to unit scale before the projector.
-            template: the fixed words of the prompt; `chat` takes those of the tokenizer's own chat template, as they
-                are when training begins (some have a date), and keeps them in the checkpoint.
-            test_template: those where an answer is to be generated; null takes the same ones, as one should.
-            tag_tokens: make the tags around media tokens of their own and train all word embeddings and the output
-                layer with the experts, as the published code does (and the paper does not say).
-            max_tokens: the longest prompt with its answer.
+            lora: the LoRA experts; null trains the whole decoder instead.
+            normalise_features: normalise each encoder feature vector to mean 0 and variance 1 before the
+                projector; the paper does not.
+            template: the prompt template; `chat` takes the tokenizer's own chat template as rendered when
+                training begins (some contain a date) and stores it in the checkpoint.
+            test_template: the template of prompts whose answer is generated; null takes `template`, which is
+                recommended.
+            tag_tokens: add the tags around media to the vocabulary and train all word embeddings and the
+                output layer with the experts, as the published code does (the paper does not mention it).
+            max_tokens: length limit of a prompt with its answer.
             lr: peak learning rate of AdamW.
-            betas: of AdamW.
-            weight_decay: of AdamW, on all trainable tensors.
-            warmup: share of the steps in which the learning rate rises; then it falls linearly to zero.
-            loss_norm: what the sum of a step's token losses is divided by: its tokens, its samples (each the
-                mean of its tokens), or all its positions, padding included (as the published code does).
-            activation_checkpointing: recompute the decoder's layers in backward to save memory.
-            save_decoder: folder that the trained decoder is written to at the end, when it has no experts; the
-                projectors go with it, as projectors.safetensors.
-            projectors: such a file, to begin with its projectors instead of random ones; what it does not hold
-                in this model's shapes begins at random, and is named.
+            betas: betas of AdamW.
+            weight_decay: weight decay of AdamW, on all trainable tensors.
+            warmup: fraction of the steps in which the learning rate rises; afterwards it falls linearly to
+                zero.
+            loss_norm: divisor of a step's summed token losses: the number of answer tokens, the number of
+                samples (each contributes the mean of its tokens), or all positions, padding included (as in
+                the published code).
+            activation_checkpointing: recompute the decoder's layers in the backward pass to save memory.
+            save_decoder: folder for the trained decoder, written at the end of training without experts,
+                along with the projectors as projectors.safetensors.
+            projectors: such a projectors file to start from instead of random weights; tensors that are
+                missing in it or differ in shape start at random and are reported.
         """
         COUNT.check(max_tokens=max_tokens)
         POSITIVE.check(lr=lr)
@@ -96,7 +104,7 @@ class OctaviusModule(L.LightningModule):
         self.model = Octavius(decoder, encoders, lora, normalise_features)
         if projectors is not None:
             begin_with(self.model.projectors, find_checkpoint(projectors))
-        if tag_tokens:  # after the experts froze everything
+        if tag_tokens:  # after building the model, which freezes the decoder
             if isinstance(decoder.lm.get_output_embeddings(), LoRAMoELinear):
                 raise ValueError(
                     "tag_tokens trains the output layer itself, so that it cannot have experts too: leave it out of "
@@ -110,16 +118,20 @@ class OctaviusModule(L.LightningModule):
         self.lr, self.betas, self.weight_decay, self.warmup = lr, betas, weight_decay, warmup
         self.loss_norm = loss_norm
         self.frozen_fingerprint = fingerprint(self)
-        self.strict_loading = False  # a part is saved; check_fingerprint is strict about it
+        self.strict_loading = (
+            False  # only trained tensors are saved; check_fingerprint checks that set strictly
+        )
         self.save_decoder = save_decoder
         if save_decoder is not None and lora is not None:
             raise ValueError("save_decoder writes a decoder trained whole; with experts use the checkpoint")
         self._losses = {} if lora is None else lora.losses
-        # Of a step: its divisor; losses, then tokens, by task; auxiliary losses.
+        # Sums of the current optimizer step in one vector, so that one all-reduce adds them over the ranks:
+        # [divisor, loss of each task, answer tokens of each task, auxiliary losses].
         self._sums = torch.zeros(1 + 2 * len(TASKS) + len(self._losses))
         self._sharded = False
         self._seed: int | None = None
-        # Lightning leaves modes alone, and a loaded decoder is in eval mode: no dropout, no checkpointing.
+        # transformers loads models in eval mode and Lightning keeps it, which would switch off dropout and
+        # activation checkpointing.
         self.train()
         if activation_checkpointing:
             decoder.lm.gradient_checkpointing_enable(
@@ -127,19 +139,21 @@ class OctaviusModule(L.LightningModule):
             )
 
     def configure_model(self) -> None:
-        """Shards the model under FSDP2, once; Lightning calls this again before every later stage."""
+        """Shards the model under FSDP2, once: Lightning calls this hook again before every later stage."""
         mesh = self.device_mesh
         if mesh is not None and not self._sharded:
             shard(self.model, self.model.decoder.lm, self.model.encoders, mesh["data_parallel"])
             self._sharded = True
 
     def setup(self, stage: str) -> None:
-        """Refuses a trainer that would change the type of all weights; prepares the gate and the encoders' media.
+        """Checks the trainer's precision, fits the gate to the training questions, lets the encoders precompute.
 
-        Where bfloat16 is slow, the language model's weights are held in float32, as they are.
+        On devices without fast bfloat16 the language model's weights are converted to float32, which keeps
+        their values.
 
         Raises:
-            ValueError: its precision is bf16-true, 16-true or the like.
+            ValueError: the precision is bf16-true, 16-true or similar, which would convert the trained
+                weights too.
         """
         precision = str(self.trainer.precision)
         if precision.endswith("-true") and not precision.startswith("32"):
@@ -148,11 +162,11 @@ class OctaviusModule(L.LightningModule):
                 "bf16-mixed, and give the frozen language model its type by "
                 "model.init_args.decoder.init_args.dtype: bfloat16"
             )
-        if not has_bfloat16(self.trainer.strategy.root_device.type):  # the values stay those of its own type
+        if not has_bfloat16(self.trainer.strategy.root_device.type):
             widen(self.model.decoder.lm)
         if stage == "fit" and getattr(self.trainer.datamodule, "batching", None) == "packed":  # type: ignore[attr-defined]
             self.model.decoder.check_packing()
-        if self._chat:  # the processes may have begun on two days
+        if self._chat:  # a template with a date differs between processes that started around midnight
             words = self.trainer.strategy.broadcast(asdict(self.processor.prompts.template))
             self._write_by(template_of(words, "the first process"))
         train_sets = getattr(self.trainer.datamodule, "train_sets", None)  # type: ignore[attr-defined]
@@ -172,23 +186,23 @@ class OctaviusModule(L.LightningModule):
             self.trainer.strategy.barrier()
 
     def on_fit_start(self) -> None:
-        """Takes the seed of dropout and noise, unless a checkpoint brought the one that it was begun with."""
+        """Takes the global seed for dropout and noise, unless a checkpoint restored the one of the original run."""
         self._seed = torch.initial_seed() if self._seed is None else self._seed
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's names
-        """Seeds dropout and noise by epoch, batch and process: a resumed run draws as one that went through.
+        """Seeds dropout and noise by epoch, batch and rank, so that a resumed run draws the same numbers.
 
-        Lightning's total number of batches will not do: it counts a batch again that was cut off.
+        Lightning's total batch count cannot serve as the key: it counts an interrupted batch twice.
         """
         assert self._seed is not None
         place = f"{self._seed}/{self.current_epoch}/{batch_idx}/{self.global_rank}"
         torch.manual_seed(int.from_bytes(sha256(place.encode()).digest()[:8]) >> 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
-        """The summed loss of a micro-batch; `on_before_optimizer_step` divides by what the step holds.
+        """Summed loss of a micro-batch; `on_before_optimizer_step` divides by the divisor of the whole step.
 
-        An auxiliary loss of a step is the mean of those of its micro-batches, over accumulation and ranks, each
-        weighed by its share of the step's divisor.
+        The auxiliary loss of a step is the weighted mean over its micro-batches and ranks, where each has its
+        share of the divisor as weight.
         """
         out: AnswerLosses = self.model(batch)
         weights, norm = self._weights(out, batch)
@@ -197,11 +211,11 @@ class OctaviusModule(L.LightningModule):
         total = (out.losses * weights).sum()
         for factor, extra in zip(self._losses.values(), out.auxiliary, strict=True):
             total = total + factor * norm * extra
-        # Lightning divides by the accumulation and DDP and FSDP by the ranks; both are undone here.
+        # Undoes two divisions: Lightning's by accumulate_grad_batches, and that of DDP and FSDP by the world size.
         return total * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divides the gradients by the tokens (or samples, positions) of the whole step over all ranks."""
+        """Divides the gradients by the number of tokens (or samples, positions) of the whole step over all ranks."""
         sums = self._sums
         if self.trainer.world_size > 1:
             sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
@@ -216,10 +230,10 @@ class OctaviusModule(L.LightningModule):
             self.log(f"train/loss/{name}", value)
 
     def on_fit_end(self) -> None:
-        """Writes the decoder, when it was trained whole and a folder is named."""
+        """Writes the decoder and the projectors if `save_decoder` is set."""
         if self.save_decoder is None:
             return
-        # Shards are put together, in which all processes take part; the first one has the outcome.
+        # Collective: gathering shards needs all ranks, although only rank 0 gets the result.
         state = keep_trainable(self, self.trainer.strategy.lightning_module_state_dict())
         if self.trainer.is_global_zero:
             with saving_folder(Path(self.save_decoder)) as folder:
@@ -229,16 +243,16 @@ class OctaviusModule(L.LightningModule):
     def answer(
         self, batch: Batch, max_new_tokens: int | Sequence[int], **options: Any
     ) -> tuple[list[str], Tensor | None]:
-        """Generated answers and gate weights (B, E) of a left-padded batch."""
+        """Generated answers and gate weights (B, E) of a left-padded batch, cut at the template's end mark."""
         end = self.processor.prompts.asking.end.strip()
         texts, gate = self.model.generate(batch, max_new_tokens, stop=end, **options)
         return ([text.split(end)[0].rstrip() for text in texts] if end else texts), gate
 
     def likelihoods(self, batch: Batch, candidates: Sequence[Sequence[str]]) -> list[list[tuple[float, int]]]:
-        """Log-probability and tokens of every candidate answer to each prompt of a left-padded batch.
+        """Log-probability and number of tokens of each candidate answer to each prompt of a left-padded batch.
 
         Raises:
-            ValueError: the template ends answers in words of its own, which candidates would lack.
+            ValueError: the template ends answers with an end mark of its own, which candidates would lack.
         """
         if self.processor.prompts.asking.end or self.processor.prompts.asking.joined:
             raise ValueError(
@@ -248,13 +262,16 @@ class OctaviusModule(L.LightningModule):
         return self.model.likelihoods(batch, candidates)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Nothing: the evaluation callback generates, parses and scores."""
+        """Does nothing: the evaluation callback generates, parses and scores."""
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Nothing: the evaluation callback generates, parses and scores."""
+        """Does nothing: the evaluation callback generates, parses and scores."""
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW over all trainable tensors; linear warm-up, then linear decay to zero."""
+        """AdamW over all trainable tensors with linear warm-up, then linear decay to zero.
+
+        A gate with an `lr_factor` gets a parameter group with its own learning rate.
+        """
         gate = self.model.gate
         factor = 1.0 if gate is None else gate.lr_factor
         of_gate = {*gate.parameters()} if gate is not None and factor != 1.0 else set()
@@ -280,7 +297,7 @@ class OctaviusModule(L.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the trainable tensors and the fingerprint of the frozen ones."""
+        """Reduces the state dict to the trainable tensors and adds a fingerprint of the frozen ones, and the seed."""
         checkpoint["state_dict"] = keep_trainable(self, checkpoint["state_dict"])
         checkpoint["frozen_fingerprint"] = self.frozen_fingerprint
         checkpoint["seed"] = self._seed
@@ -288,7 +305,11 @@ class OctaviusModule(L.LightningModule):
             checkpoint["template"] = asdict(self.processor.prompts.template)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint that is not of exactly this model."""
+        """Restores the seed and the chat template.
+
+        Raises:
+            ValueError: the checkpoint belongs to another model.
+        """
         check_fingerprint(self, checkpoint, self.frozen_fingerprint)
         self._seed = checkpoint.get("seed")
         if self._chat and "template" in checkpoint:
@@ -300,14 +321,14 @@ class OctaviusModule(L.LightningModule):
             )
 
     def _write_by(self, words: Template) -> None:
-        """Takes these words of the dialogue, also where answers are to come unless other words are set for that."""
+        """Sets the prompt template, also for generation unless `test_template` is set."""
         prompts = self.processor.prompts
         if prompts.asking is prompts.template:
             prompts.asking = words
         prompts.template = words
 
     def _weights(self, out: AnswerLosses, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The weight of each answer token in the sum, and this micro-batch's share of the divisor."""
+        """The weight (M,) of each answer token in the summed loss, and the micro-batch's part of the divisor."""
         losses = out.losses
         if self.loss_norm == "token":
             return torch.ones_like(losses), losses.new_tensor(len(losses))
@@ -317,7 +338,7 @@ class OctaviusModule(L.LightningModule):
         return torch.ones_like(losses), losses.new_tensor(batch.labels[:, 1:].numel())
 
     def _log_losses(self, losses: Tensor, tokens: Tensor) -> None:
-        """Mean token loss of the step over all ranks; a task that takes no part keeps its last value."""
+        """Logs the mean token loss of the step over all ranks; a task without tokens in it keeps its last value."""
         self.log("train/loss", losses.sum() / tokens.sum(), prog_bar=True)
         for task, total, count in zip(TASKS, losses, tokens.tolist(), strict=True):
             if count:
@@ -325,7 +346,7 @@ class OctaviusModule(L.LightningModule):
 
 
 def begin_with(projectors: nn.Module, path: Path) -> None:
-    """Fills projectors from a file as far as it fits, and says in one line which parts were not in it."""
+    """Loads the tensors of a file that fit the projectors, and logs in one line which parts stay random."""
     taken = load_fitting(projectors, path)
     rest = dict.fromkeys(own_part(name, taken) for name in projectors.state_dict() if name not in taken)
     said = f"; at random begin {', '.join(rest)}" if rest else ""
@@ -333,7 +354,7 @@ def begin_with(projectors: nn.Module, path: Path) -> None:
 
 
 def own_part(name: str, others: Collection[str]) -> str:
-    """The largest part that holds a tensor and none of the others.
+    """The name of the largest submodule that holds the tensor `name` and none of the `others`.
 
     >>> own_part("cloud.enter.weight", {"cloud.leave.bias"})
     'cloud.enter'
@@ -344,7 +365,7 @@ def own_part(name: str, others: Collection[str]) -> str:
 
 
 def by_task(out: AnswerLosses, batch: Batch) -> Tensor:
-    """Summed loss of each task of `TASKS`, then the number of its answer tokens, in one vector."""
+    """Summed loss of each task in `TASKS`, followed by the number of answer tokens of each, in one vector."""
     names = list(TASKS)
     tasks = torch.tensor([names.index(sample.task) for sample in batch.samples], device=out.rows.device)
     zeros = out.losses.new_zeros(len(names))

@@ -1,4 +1,4 @@
-"""Looks up the names in a command line, and puts configurations into their order of precedence."""
+"""Resolves presets and checkpoints in argv, and orders configurations by precedence."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,14 +19,14 @@ from octavius.weights import read_checkpoint
 
 @dataclass
 class Words:
-    """Words of a command line.
+    """A resolved command line.
 
     Attributes:
-        configs: of `--config`, in their order.
-        checkpoint: of `--ckpt`.
-        saved: the configuration of that.
-        trusted: whether `--trust` is among them.
-        rest: all others.
+        configs: paths given with `--config`, in order.
+        checkpoint: path given with `--ckpt`.
+        saved: the configuration of that checkpoint.
+        trusted: whether `--trust` is given.
+        rest: all other arguments.
     """
 
     configs: list[Path] = field(default_factory=list)
@@ -37,26 +37,27 @@ class Words:
 
     @property
     def resolved(self) -> list[str]:
-        """What the parser is given.
+        """The arguments for the parser.
 
-        Precedence: command line, then `--config` files (the last wins), then the checkpoint's own, then defaults.
+        Precedence: command line, then `--config` files (the last one wins), then the checkpoint's own
+        configuration, then defaults.
         """
-        # The parser takes the text of a configuration in the place of a file's name.
+        # `--config` of jsonargparse accepts the text of a configuration as well as a path. Later ones override.
         configs = [*([] if self.saved is None else [self.saved.text]), *map(str, self.configs)]
         checkpoint = [] if self.checkpoint is None else ["--ckpt", str(self.checkpoint)]
         return [*(word for config in configs for word in ("--config", config)), *self.rest, *checkpoint]
 
     @property
     def untrusted(self) -> Configuration | None:
-        """The configuration that may name listed classes only."""
+        """The configuration that may only name classes on the list of trusted ones; None with `--trust`."""
         return None if self.trusted else self.saved
 
 
 def resolve(words: Sequence[str]) -> Words:
-    """Looks up presets and checkpoints, and the configuration of a checkpoint.
+    """Resolves the names of presets and checkpoints, and reads the configuration of the checkpoint.
 
     Raises:
-        ValueError: a preset or checkpoint that is not there; a file of either kind that cannot be read.
+        ValueError: a preset or checkpoint does not exist or cannot be read.
     """
     found = Words()
     pending = list(words)
@@ -85,14 +86,14 @@ def resolve(words: Sequence[str]) -> Words:
 
 
 def saved_config(path: Path, checkpoint: Mapping[str, Any]) -> Configuration | None:
-    """The configuration of a checkpoint; says so where the file beside it was changed, or is of another one.
+    """The configuration of a checkpoint; prints a note if the file next to it was edited or belongs to another one.
 
     Args:
-        path: of the checkpoint.
-        checkpoint: what `read_checkpoint` gives.
+        path: path of the checkpoint.
+        checkpoint: its content, from `read_checkpoint`.
 
     Raises:
-        ValueError: the file beside it is no text.
+        ValueError: the configuration file next to it is not text.
     """
     found = configuration_of(path, checkpoint)
     if found is not None and found.note:
@@ -125,7 +126,7 @@ def _say_once(text: str) -> None:
 
 
 def missing_config(checkpoint: Path) -> str:
-    """What to say when there is none."""
+    """Error message for a checkpoint without a configuration."""
     return (
         f"no configuration beside {checkpoint}, which was saved by an earlier version: expected "
         f"{file_beside(checkpoint)}, which `octavius fit` wrote; copy it too"
@@ -133,16 +134,16 @@ def missing_config(checkpoint: Path) -> str:
 
 
 def called(config: str) -> str:
-    """How a configuration is called in messages: by the name of its file, if it is not given as a text."""
+    """The name of a configuration in messages: its file name, or "the checkpoint's own" if given as text."""
     return "the checkpoint's own" if "\n" in config else Path(config).name
 
 
 def shown(path: Path) -> Path:
-    """A path as one would type it here."""
+    """A path relative to the current folder if it is inside that, else unchanged."""
     return path.resolve().relative_to(Path.cwd()) if path.resolve().is_relative_to(Path.cwd()) else path
 
 
 def named(checkpoint: Path) -> Path:
-    """A checkpoint as one would name it here."""
+    """The shortest name that `find_checkpoint` resolves to this checkpoint."""
     path = shown(checkpoint)
     return Path(path.name) if path.parent == Path("checkpoints") else path

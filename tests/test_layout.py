@@ -24,6 +24,7 @@ LEVELS = {
     "packed_attention": 0,
     "checkpointing": 1,
     "precision": 0,
+    "usage": 0,
     "presets": 0,
     "instruction": 1,
     "metrics": 1,

@@ -1,4 +1,4 @@
-"""The readers of all benchmarks by name. To add one: a reader file, and a line here."""
+"""Registry of benchmark readers by name. To add a benchmark, write a reader file and add a line here."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -52,13 +52,19 @@ BENCHMARKS: dict[str, Reader] = {
 
 
 def read(name: str, root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """All samples of one split of a benchmark, at least one, each with its own id and a gold that its task can say.
+    """Reads all samples of one split of a benchmark and validates them.
+
+    There is at least one sample, ids are unique, and every gold can be written by its task.
 
     Args:
         name: a key of `BENCHMARKS`.
-        root: the folder of the data set, in its official layout.
-        split: as the data set calls it, for example `val2017`.
-        bad: `error` stops at the first bad item, `skip` leaves bad ones out and warns once.
+        root: folder of the data set, in its official layout.
+        split: name of the split in the data set, such as `val2017`.
+        bad: `error` stops at the first bad item, `skip` leaves bad items out and warns once.
+
+    Raises:
+        ValueError: the name is unknown, an item is bad (with `bad="error"`), or there is no sample.
+        DatasetNotFoundError: a file of the official layout is missing.
     """
     if name not in BENCHMARKS:
         raise ValueError(f"unknown benchmark '{name}'; known ones are {', '.join(sorted(BENCHMARKS))}")
@@ -83,7 +89,7 @@ def read(name: str, root: Path, split: str, bad: BadPolicy = "error") -> list[Sa
 
 
 def _on_stored_pixels(sample: Sample) -> Sample:
-    """A sample with annotated boxes, whose picture is not turned as its EXIF data ask: boxes are drawn on it so."""
+    """Disables EXIF rotation for samples with boxes: annotated boxes refer to the pixels as stored."""
     if not isinstance(sample.gold, Boxes):
         return sample
     return replace(sample, media={name: replace(item, stored=True) for name, item in sample.media.items()})

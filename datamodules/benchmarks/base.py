@@ -1,4 +1,4 @@
-"""What all readers share: looking files up in an official layout, and what happens to bad items in them."""
+"""What all readers share: file look-up in an official layout, the policy for bad items, and safe paths."""
 
 import os
 from collections.abc import Iterator
@@ -16,20 +16,20 @@ BadPolicy: TypeAlias = Literal["error", "skip"]
 DAMAGED = "The file may be cut short or damaged: compare it with the original and copy it again."
 
 LONGEST_NAME = 255
-"""Bytes that file systems allow for a name."""
+"""Bytes of a file name that common file systems allow."""
 
 LONGEST_PATH = 4095
-"""Bytes that Linux allows for a path."""
+"""Bytes of a path that Linux allows."""
 
 LONGEST_PLACE = 300
-"""Characters of the place of a bad item; a damaged file may hold names of any length."""
+"""Characters shown of a bad item's location, which in a damaged file can be of any length."""
 
 KEPT = 10_000
-"""How many reasons are kept of one file; beyond that they are only counted."""
+"""Reasons stored per file; further ones are only counted."""
 
 
 class Reader(Protocol):
-    """What every reader of this folder is: annotation files in, samples out, no pixel touched."""
+    """Function that parses annotation files into samples; media are referenced, not opened."""
 
     def __call__(self, root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
         """Reads one split of the data set under `root`."""
@@ -37,15 +37,15 @@ class Reader(Protocol):
 
 
 class DatasetNotFoundError(FileNotFoundError):
-    """A file or folder that the official layout promises is not there."""
+    """A file or folder of the official layout does not exist."""
 
 
 class BadItemError(ValueError):
-    """What is wrong with one item; `BadItems` adds where, and either stops or goes on."""
+    """What is wrong with one item; `BadItems` adds its location, and stops or continues."""
 
 
 class BlemishError(BadItemError):
-    """A flaw that official files are known to have (a table in docs/data.md): the item is always left out."""
+    """A flaw that official files are known to have (table in docs/data.md): such items are always left out."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Reason:
     """Why an item was left out.
 
     Attributes:
-        source: the annotation file, or the folder of them.
-        where: which item of it.
-        what: what is wrong with it.
+        source: the annotation file, or a folder of annotation files.
+        where: the item's location in it.
+        what: what is wrong.
         known: whether official files are known to have such items.
     """
 
@@ -65,26 +65,29 @@ class Reason:
     known: bool = False
 
     def __str__(self) -> str:
-        """All of it in one line."""
+        """The reason on one line."""
         return f"{self.source}, {self.where}: {self.what}"
 
 
 class LeftOutWarning(UserWarning):
-    """Told once for each file of which items were left out; holds the reasons for whoever lists them all."""
+    """Issued once per file from which items were left out; carries the reasons for programs that list them all."""
 
     def __init__(self, text: str, reasons: tuple[Reason, ...]) -> None:
-        """Takes the message and the reasons, at most `KEPT`."""
+        """Stores the message and at most `KEPT` reasons."""
         super().__init__(text)
         self.reasons = reasons
 
 
 def need(root: Path, layout: str, *alternatives: str) -> Path:
-    """The first of the alternatives that exists under the root; a name that ends in `/` is a folder.
+    """The first of the alternatives that exists below the root; a name that ends in `/` is a folder.
 
     Args:
-        root: the folder of the data set.
-        layout: the official tree, as the error shows it.
+        root: folder of the data set.
+        layout: the official directory tree, shown in the error.
         alternatives: paths relative to the root.
+
+    Raises:
+        DatasetNotFoundError: none of them exists.
     """
     for relative in alternatives:
         path = root / relative
@@ -101,13 +104,13 @@ def need(root: Path, layout: str, *alternatives: str) -> Path:
 
 
 class BadItems:
-    """Stops at the first bad item (`error`), or counts the bad ones and warns once (`skip`).
+    """Applies the policy for bad items: stop at the first (`error`), or count them and warn once (`skip`).
 
-    Known blemishes of official files are counted and told by either policy.
+    Known blemishes of official files are counted and reported under both policies.
     """
 
     def __init__(self, policy: BadPolicy, source: Path) -> None:
-        """Watches the items of one annotation file or folder."""
+        """Handles the items of one annotation file or folder."""
         self.policy = policy
         self.source = source
         self.counts = {False: 0, True: 0}
@@ -115,7 +118,7 @@ class BadItems:
 
     @contextmanager
     def guard(self, where: str) -> Iterator[None]:
-        """Runs the reading of one item; `where` says which it is."""
+        """Context in which one item is read; `where` is its location for messages."""
         try:
             yield
         except BadItemError as error:
@@ -128,7 +131,7 @@ class BadItems:
                 self.reasons.append(reason)
 
     def report(self) -> None:
-        """Warns once about everything left out so far."""
+        """Issues at most two warnings, one for bad items and one for known blemishes."""
         for known, count in self.counts.items():
             if not count:
                 continue
@@ -140,21 +143,25 @@ class BadItems:
 
 
 class DataFolder:
-    """Joins file names out of annotation files to one folder, and refuses those that lead out of it.
+    """Resolves file names from annotation files below one folder, and refuses those that lead out of it.
 
-    A link is followed only while it stays inside. Links are found by listing each folder once, because
-    asking for every single file is slow on a network disk; whether a file exists is left to the loader.
+    A symbolic link is allowed if its target is inside. Links are found by listing each folder once: one
+    `stat` per file is slow on network storage. Whether a file exists is left to the loader.
     """
 
     def __init__(self, path: Path) -> None:
-        """The folder itself is trusted, and may be a link to anywhere."""
+        """Trusts the folder itself, which may be a link to anywhere."""
         self.path = path
         self._real = path.resolve()
         self._links: dict[Path, frozenset[str]] = {}
 
     def file(self, name: str) -> Path:
-        """The path of one file, given relative to the folder."""
-        windows = PureWindowsPath(name)  # it splits at both kinds of slash, and knows drives
+        """The path of a file whose name is relative to the folder.
+
+        Raises:
+            BadItemError: the name is empty, absolute or too long, or leads out of the folder.
+        """
+        windows = PureWindowsPath(name)  # splits at / and \, and knows drives
         if windows.drive or windows.root or ".." in windows.parts or "\0" in name:
             raise self._outside(name)
         path = self.path.joinpath(*windows.parts)
@@ -191,7 +198,7 @@ class DataFolder:
     def _holds(self, path: Path) -> bool:
         try:
             return path.resolve().is_relative_to(self._real)
-        except (OSError, RuntimeError):  # links in a circle
+        except (OSError, RuntimeError):  # circular links
             return False
 
     def _outside(self, name: str) -> BadItemError:

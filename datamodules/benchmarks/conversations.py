@@ -1,4 +1,4 @@
-"""Conversations about an image, in the JSON of LAMM and LLaVA: a sample for every answer."""
+"""Conversations about an image, in the JSON format of LAMM and LLaVA; one sample per answer."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ LAYOUT = """\
 """
 
 EDGES = ("x1", "y1", "x2", "y2")
-OUTSIDE = 5e-3  # of the image: two pixels of 400, rounding
+OUTSIDE = 5e-3  # of the image: rounding, two pixels of 400
 KEYS = ("id", "image", "conversations", "task_type", "src_image")
-"""Keys of an item; `src_image` names the data set that LAMM took the image from."""
+"""Keys that an item may have; `src_image` names the data set that LAMM took the image from."""
 
-# The image task types of LAMM. All but detection are answered in free words.
+# LAMM's task types on images. All but `detection` have free-form answers.
 TASK_TYPES = (
     "VQA",
     "classification",
@@ -34,12 +34,12 @@ TASK_TYPES = (
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every turn of `gpt`, with the turns before it as history.
+    """One sample per turn of `gpt`, with the preceding turns as history.
 
-    An item of task type `detection` answers with XML documents of boxes; its turns stand alone, because a
-    document is no text for a history. Items of the other types become conversations, without an `image`
-    text-only ones. Ids of items repeat in official files, so a sample's id adds the item's index and the
-    turn. A sample's group is the task type.
+    An item of task type `detection` is answered with XML documents of boxes; its turns have no history,
+    because a document is not text to continue from. Items of other types become conversations, text-only ones
+    if there is no `image`. Item ids are not unique in official files, so a sample's id is the item's id,
+    index and turn. A sample's group is its task type.
     """
     file = need(root, LAYOUT, f"{split}.json", f"meta_file/{split}.json")
     images = DataFolder(root)
@@ -70,7 +70,7 @@ def _samples(index: int, item: dict[str, object], images: DataFolder) -> list[Sa
     samples = []
     history: tuple[tuple[str, str], ...] = ()
     for number, (question, (_, answer)) in enumerate(zip(questions, turns, strict=True)):
-        if not question and not detects:  # the detection task has a question of its own
+        if not question and not detects:  # the detection task adds its own question
             raise BadItemError(f"the question of turn {number} is empty")
         refuse_placeholders(question, f"the question of turn {number}", bool(media))
         if not detects:
@@ -85,7 +85,7 @@ def _samples(index: int, item: dict[str, object], images: DataFolder) -> list[Sa
 
 
 def _boxes(answer: str) -> Boxes:
-    """The objects of a detection answer: any XML document with repeated `Item`s."""
+    """The objects of a detection answer: any XML document with repeated `Item` elements."""
     document = parse_xml(answer, "the detection answer")
     objects = []
     for number, element in enumerate(document.iter("Item")):

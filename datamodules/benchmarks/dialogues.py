@@ -1,8 +1,8 @@
-"""Turns of a conversation in the form of LLaVA and LAMM, and what in an item would be lost without a word.
+"""Turns of a conversation in the format of LLaVA and LAMM, with checks that no content is dropped silently.
 
-An item that brings a video, several pictures, tools or a system text is refused, not read without them; so is a text
-in which the place-holder of a medium stands that the item does not bring: the model would be taught the place-holder
-itself as a word.
+An item with a video, several images, tools or a system prompt is refused rather than read without them. So is
+a text with the placeholder of a medium that the item does not have: the model would learn to write the
+placeholder.
 """
 
 import re
@@ -71,18 +71,18 @@ MEDIA = (
     ),
     *_CLOUDS,
 )
-"""Words in the names of keys that stand for a medium."""
+"""Words in names of keys that refer to a medium."""
 
 OTHERS = ("system", "tools", "tool_calls", "functions", "function_call", "messages")
-"""Keys whose content a conversation cannot do without either."""
+"""Keys that hold other content without which a conversation makes no sense."""
 
 _FILE = re.compile(
     r"\.(jpe?g|png|gif|bmp|webp|tiff?|mp4|avi|mov|mkv|webm|wav|mp3|flac|ogg|m4a|npy|npz|ply|pcd|obj|glb|stl|pdf)$",
     re.IGNORECASE,
 )
 
-# A place-holder as the field writes it: <image>, <Video_1>, <|audio_pad|>, <ImageHere>, </Img>, [IMG]. Not after a
-# letter, where it is a type of a program, such as List<Image>.
+# Placeholders in use: <image>, <Video_1>, <|audio_pad|>, <ImageHere>, </Img>, [IMG]. Not after a letter,
+# where it is a type in a program, such as List<Image>.
 _PLACEHOLDER = re.compile(
     r"(?<!\w)<\|?/?(?:image|img|im(?=[-_](?:start|end|patch|pad))|picture|photo|frame|video|vid|clip|audio|sound"
     r"|speech|voice|music|points?|pcl|pcd|(?:points?[-_ ]?)?clouds?|depth|thermal|mesh|vision|visual|media)"
@@ -94,14 +94,17 @@ _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 
 
 def refuse_unknown(record: Mapping[str, object], known: Collection[str], clouds: bool = False) -> None:
-    """Refuses an item, or a turn, with a key that brings what is not read.
+    """Refuses an item or a turn with a key whose content would not be read.
 
-    Other keys are remarks of whoever made the file (`model`, `source`), and passed over.
+    Other unknown keys are metadata (`model`, `source`) and ignored.
 
     Args:
-        record: the item.
-        known: keys that its reader reads, or that are known to be remarks.
-        clouds: whether keys that stand for point clouds are remarks, as where the name of the scene leads to one.
+        record: the item or turn.
+        known: keys that the reader uses, or that are known to be metadata.
+        clouds: ignore keys that refer to point clouds, as where the scene's name leads to the cloud.
+
+    Raises:
+        BadItemError: there is such a key.
     """
     for key, value in record.items():
         if key in known or value is None or value in ("", [], {}):
@@ -120,7 +123,7 @@ def refuse_unknown(record: Mapping[str, object], known: Collection[str], clouds:
 
 
 def _names_a_file(value: object) -> bool:
-    """Whether a value is the name of a medium's file, or a list with one."""
+    """Whether a value is the file name of a medium, or a container with one."""
     if isinstance(value, list):
         return any(isinstance(one, str | dict | list) and _names_a_file(one) for one in value[:100])
     if isinstance(value, dict):
@@ -129,10 +132,13 @@ def _names_a_file(value: object) -> bool:
 
 
 def refuse_placeholders(said: str, what: str, has_media: bool) -> None:
-    """Refuses a text that shows the place-holder of a medium, code in it apart.
+    """Refuses a text with the placeholder of a medium, unless it is in Markdown code.
 
-    In an item without any medium it may be talk about web pages or programs, as in the texts that LLaVA's mixture
-    takes from ShareGPT: such an item is left out as a known blemish.
+    In an item without media it may be about web pages or programs, as in the ShareGPT texts of LLaVA's
+    mixture: such an item is left out as a known blemish.
+
+    Raises:
+        BadItemError: the text has a placeholder.
     """
     if found := _PLACEHOLDER.search(_CODE.sub(" ", said)):
         kind = BadItemError if has_media else BlemishError
@@ -142,7 +148,11 @@ def refuse_placeholders(said: str, what: str, has_media: bool) -> None:
 
 
 def turns_of(conversation: list[object]) -> list[tuple[str, str]]:
-    """The (human, gpt) pairs of a conversation."""
+    """The (human, gpt) pairs of a conversation.
+
+    Raises:
+        BadItemError: the turns do not alternate, beginning with `human`, or one is malformed.
+    """
     said = []
     for place, turn in enumerate(conversation):
         if isinstance(turn, dict) and "from" not in turn and "role" in turn:
@@ -168,9 +178,12 @@ def turns_of(conversation: list[object]) -> list[tuple[str, str]]:
 
 
 def without_image(questions: list[str], has_image: bool) -> list[str]:
-    """What the human said, without the place-holder of the image, which stands once at most, at an end of a text.
+    """Removes the placeholder of the image, allowed once and at either end of a question.
 
-    LAMM's texts have none, and mean the item's image all the same.
+    LAMM's questions have no placeholder and refer to the image all the same.
+
+    Raises:
+        BadItemError: a placeholder is misplaced or repeated, or the item has no image.
     """
     count = sum(question.count(PLACEHOLDER) for question in questions)
     if has_image and count > 1:

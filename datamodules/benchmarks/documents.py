@@ -1,7 +1,7 @@
-"""Annotation files as JSON, lines, tables and XML: whole and as they say, or one error that names the file.
+"""Parsers of annotation files in JSON, lines, CSV and XML, whose errors name the file.
 
-Whatever the bytes are, reading ends: pipes are refused, nesting and the size of numbers are limited by Python's own
-parsers, and XML entities, which can grow a document without limit or name other files, are not expanded.
+Reading terminates on any input: pipes are refused, Python's parsers limit nesting and the size of numbers,
+and XML entities, which can expand without bound or refer to other files, are refused.
 """
 
 import csv
@@ -25,11 +25,15 @@ COMPRESSED = {
     b"PK\x03\x04": "zip",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
-"""First bytes of files that are to be unpacked first."""
+"""Magic bytes of compressed files."""
 
 
 def content_of(path: Path) -> bytes:
-    """The bytes of a file."""
+    """The bytes of a file.
+
+    Raises:
+        ValueError: the file cannot be read, or is compressed.
+    """
     try:
         with open_file(path) as file:
             content = file.read()
@@ -42,7 +46,7 @@ def content_of(path: Path) -> bytes:
 
 
 def text_of(path: Path) -> str:
-    """The text of a file in UTF-8, with or without a byte-order mark; every line ends in a line feed."""
+    """The text of a UTF-8 file, without byte-order mark and with line feeds as line ends."""
     try:
         text = content_of(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -51,9 +55,12 @@ def text_of(path: Path) -> str:
 
 
 def load_json(path: Path, kind: type[T]) -> T:
-    """The content of a JSON file whose top level is of the given kind.
+    """Parses a JSON file whose top level is of the given type.
 
-    Two values under one key of one object are an error: which of them counts differs between programs.
+    Two different values under one key of an object are an error: parsers differ in which they keep.
+
+    Raises:
+        ValueError: the file is unreadable or malformed, or its top level is of another type.
     """
     content = content_of(path)
     try:
@@ -65,7 +72,7 @@ def load_json(path: Path, kind: type[T]) -> T:
         raise ValueError(f"{path} is not text in UTF-8 at byte {error.start}. {DAMAGED}") from None
     except BadItemError as error:
         raise ValueError(f"{path}: {error}; keep the right one") from None
-    except (RecursionError, ValueError) as error:  # nested too deeply, a number of too many digits
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number with too many digits
         raise ValueError(f"{path} is not usable JSON: {error}. {DAMAGED}") from None
     if not isinstance(found, kind):
         raise ValueError(
@@ -87,21 +94,24 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a text file that hold something, each with its number, counted from 1."""
-    # Not `splitlines`, which also breaks at characters that may stand in a caption, such as U+2028.
+    """The non-blank lines of a text file, stripped, with line numbers from 1."""
+    # Not `splitlines`, which also breaks at characters that occur in captions, such as U+2028.
     lines = text_of(path).split("\n")
     return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str | None, Any]]]:
-    """The rows of a CSV file with a first line of names, each with the number of its last line.
+    """The rows of a CSV file with a header line, each with the number of its last line.
 
     Args:
-        path: of the file.
-        columns: those that it must have.
+        path: the file.
+        columns: columns that it must have.
+
+    Raises:
+        ValueError: a column is missing, or the file is malformed.
     """
     try:
-        # strict: a stray quote would take all lines up to the next one for a single field.
+        # strict: otherwise a stray quote would merge all lines up to the next quote into one field.
         table = csv.DictReader(io.StringIO(text_of(path), newline=""), strict=True)
         missing = [column for column in columns if column not in (table.fieldnames or ())]
         if missing:
@@ -117,12 +127,16 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[s
 
 
 def parse_xml(document: str | bytes, source: str) -> Element:
-    """The root of an XML document; `source` names it in the error."""
+    """Parses an XML document; `source` is its name in errors.
+
+    Raises:
+        BadItemError: the document is malformed or declares a document type.
+    """
     parser = XMLParser(target=_Plain())
     try:
         parser.feed(document)
         root = parser.close()
-    except (ParseError, ValueError, LookupError) as error:  # the last two: its encoding
+    except (ParseError, ValueError, LookupError) as error:  # the last two: a wrong encoding
         if isinstance(error, BadItemError):
             raise BadItemError(f"{source} {error}") from None
         raise BadItemError(f"{source} is not valid XML: {error}") from None
@@ -131,10 +145,10 @@ def parse_xml(document: str | bytes, source: str) -> Element:
 
 
 class _Plain(TreeBuilder):
-    """Builds the tree of a document that declares no type, and so no entities of its own."""
+    """Tree builder that refuses document type declarations, and with them custom entities."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:  # noqa: ARG002
-        """Called where a type is declared."""
+        """Refuses the declaration."""
         raise BadItemError(
             "is not valid XML for annotations: it declares a document type, which they never have"
         )

@@ -1,4 +1,4 @@
-"""LAMM's benchmark JSON of images: the samples of the official layouts, with LAMM's own questions."""
+"""LAMM's benchmark JSON on images: samples as from the official layouts, but with LAMM's own questions."""
 
 import random
 import re
@@ -31,19 +31,20 @@ LAYOUT = """\
   <root>/...                        images, where the items' `image` says, for example voc2012_images/*.jpg
 """
 
-OUTSIDE = 5e-3  # of the image: two pixels of 400, rounding
+OUTSIDE = 5e-3  # of the image: rounding, two pixels of 400
 
 BALD = "bald"
-"""Answer that the hair question may have beside CelebA's four colours."""
+"""Answer that the hair question may have besides CelebA's four colours."""
 
 Record = dict[str, Any]
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every item of a file, which is named as the split; `FILES` has those that are known.
+    """One sample per item of a file, which is named after the split; `FILES` lists the known ones.
 
-    The question is the file's `query`. Options that it writes out are left to the task; to one that asks for a
-    class of CIFAR-10 the ten names are added in an order drawn for the item, as the published benchmark asks.
+    The question is the file's `query`. Options written out in it are removed, as the task adds them. A
+    question for a class of CIFAR-10 is followed by the ten names in an order seeded by the item, as the
+    published benchmark asks.
     """
     file = need(root, LAYOUT, f"meta_file/{split}.json", f"{split}.json")
     if split not in FILES:
@@ -110,7 +111,7 @@ def _hair(record: Record, _: int) -> tuple[str, Gold]:
 
 
 def _with_bald(samples: list[Sample]) -> list[Sample]:
-    """The samples, with the fifth hair as a possible answer of all where it is the right one of any."""
+    """Adds "bald" to the candidates of all samples if it is the right answer of any."""
     if not any(isinstance(sample.gold, ClassName) and sample.gold.name == BALD for sample in samples):
         return samples
     return [
@@ -121,7 +122,7 @@ def _with_bald(samples: list[Sample]) -> list[Sample]:
 
 
 def _smile(record: Record, _: int) -> tuple[str, Gold]:
-    said = take(record, "attr", object)  # official files have it as a text
+    said = take(record, "attr", object)  # a string in official files
     said = full_text(said, "'attr'") if isinstance(said, str) else str(whole(said, "'attr'", -1, 1))
     if said not in ("1", "-1"):
         raise BadItemError(f"'attr' should be 1 or -1, found {shown(said)}")
@@ -129,17 +130,17 @@ def _smile(record: Record, _: int) -> tuple[str, Gold]:
 
 
 def _plain(text: str) -> str:
-    """A text on one line, with blanks after the letters of options."""
+    """The text on one line, with a space after each option letter."""
     return " ".join(re.sub(r"\(([A-J])\)", r"(\1) ", text).split())
 
 
 FILES: dict[str, tuple[str, Callable[[Record, int], tuple[str, Gold]]]] = {
     "Detection_VOC2012": ("detection", _detection),
     "VQA_SQAimage": ("vqa", _vqa),
-    "VQA_ScienceQA": ("vqa", _vqa),  # the same under its later name
+    "VQA_ScienceQA": ("vqa", _vqa),  # the same file under its later name
     "Classification_CIFAR10": ("classification", _cifar10),
     "Caption_flickr30k": ("captioning", _caption),
     "Facial_Classification_CelebA(Hair)": ("facial_attributes", _hair),
     "Facial_Classification_CelebA(Smile)": ("facial_attributes", _smile),
 }
-"""The files of the paper's benchmarks, the task of each, and what reads one of its items."""
+"""The files of the paper's benchmarks, with the task and the item reader of each."""

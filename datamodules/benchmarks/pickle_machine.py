@@ -1,10 +1,10 @@
-"""An interpreter for the part of the pickle format that holds plain data.
+"""Interpreter for the subset of the pickle format that plain data need; runs no code of the file.
 
-Python's own unpickler calls what a file names, makes room for a memo index of the file's choice, and builds objects
-of any class that it can find. Published data sets need none of that: their pickles are lists, dictionaries, texts and
-numbers, and a few named constructors of arrays. This interpreter knows the opcodes of those alone, in all protocols
-(0 to 5), and only calls the functions that its caller gives it, which check their own arguments. What it holds grows
-with the length of the file, never with a number in it.
+Python's unpickler calls whatever the file names, allocates memo entries at indices of the file's choice, and
+builds objects of any class. Published data sets need none of that: their pickles are lists, dictionaries,
+strings and numbers, and a few named constructors of arrays. This interpreter implements only the opcodes for
+those, in all protocols (0 to 5), and calls only functions given by the caller, which check their own
+arguments. Its memory grows with the length of the file, never with a number in it.
 """
 
 import ast
@@ -17,39 +17,39 @@ Function: TypeAlias = Callable[..., Any]
 
 
 class UnsafePickleError(ValueError):
-    """A pickle that is damaged, or holds more than plain data."""
+    """The pickle is damaged, or holds more than plain data."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """A global that a pickle names: what stands for it, and nothing of the module that it is in."""
+    """Stand-in for a global that the pickle names; the module is not imported."""
 
     key: str
 
 
 class Buildable:
-    """A value that a pickle makes in two steps: a function gives it, and the opcode BUILD completes it.
+    """A value made in two steps: a function call creates it, the opcode BUILD completes it.
 
     Attributes:
-        indices: under which it was remembered in between.
+        indices: memo indices at which it was stored in between.
     """
 
     def __init__(self) -> None:
         self.indices: list[int] = []
 
     def build(self, machine: "Machine", state: Any) -> Any:
-        """The completed value, which may be this object or another one that takes its place."""
+        """Returns the completed value, which may be this object or a replacement."""
         raise NotImplementedError
 
 
 class Machine:
-    """Reads pickles out of bytes, one after another.
+    """Reads pickles from a byte string, one after another.
 
     Args:
         data: the bytes.
-        functions: what the pickles may name, such as `numpy.dtype`, and the function that is called for it, with
-            this machine and the arguments that stand in the pickle.
-        persistent: gives the value of a persistent id; None refuses them.
+        functions: globals that the pickles may name, such as `numpy.dtype`, and the function called instead,
+            with this machine and the pickle's arguments.
+        persistent: maps a persistent id to its value; None refuses persistent ids.
     """
 
     def __init__(
@@ -65,7 +65,8 @@ class Machine:
         """The value of the next pickle.
 
         Raises:
-            UnsafePickleError: it is cut short, damaged, or holds an opcode or a name that plain data do not need.
+            UnsafePickleError: it is truncated or damaged, or has an opcode or a global that plain data do not
+                need.
         """
         self.stack, self.marks, self.memo = [], [], {}
         while (code := self.take(1)) != b".":
@@ -79,7 +80,7 @@ class Machine:
         return value
 
     def take(self, count: int) -> bytes:
-        """The next bytes."""
+        """Reads the next `count` bytes."""
         end = self.place + count
         if end > len(self.data):
             raise UnsafePickleError(f"it ends at byte {len(self.data)}, where {end} bytes were expected")
@@ -88,35 +89,37 @@ class Machine:
         return part
 
     def line(self) -> bytes:
-        """The bytes up to the next line end, without it."""
+        """Reads up to the next line feed, which is dropped."""
         end = self.data.find(b"\n", self.place)
         if end < 0:
             raise UnsafePickleError("it ends in the middle of a line")
         return self.take(end + 1 - self.place)[:-1]
 
     def encode(self, text: str) -> bytes:
-        """The bytes that a text of Latin 1 stands for; all of them together are no more than the file has."""
+        """Encodes a string as Latin-1; in total at most as many bytes as the file has."""
+        # A string in the memo can be encoded any number of times, which would let a small file fill the
+        # memory.
         self.encoded += len(text)
         if self.encoded > len(self.data):
             raise UnsafePickleError("it turns the same text into bytes again and again")
         return text.encode("latin-1")
 
     def number(self, form: str) -> Any:
-        """The next number, in the format of `struct`."""
+        """Reads a number in a format of `struct`."""
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
     def push(self, value: Any) -> None:
-        """Puts a value onto the stack."""
+        """Pushes a value onto the stack."""
         self.stack.append(value)
 
     def pop(self) -> Any:
-        """Takes the last value off the stack."""
+        """Pops the top of the stack."""
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
             raise UnsafePickleError("a value is missing")
         return self.stack.pop()
 
     def pop_to_mark(self) -> list[Any]:
-        """Takes all values behind the last mark off the stack."""
+        """Pops all values above the last mark, and the mark."""
         if not self.marks:
             raise UnsafePickleError("a mark is missing")
         start = self.marks.pop()
@@ -125,7 +128,7 @@ class Machine:
         return values
 
     def last(self, kind: type) -> Any:
-        """The last value on the stack, which has to be of that type."""
+        """The top of the stack, which must be of the given type; it stays on the stack."""
         value = self.pop()
         self.stack.append(value)
         if type(value) is not kind:
@@ -133,7 +136,7 @@ class Machine:
         return value
 
     def remember(self, index: int) -> None:
-        """Stores the last value on the stack under an index."""
+        """Stores the top of the stack in the memo."""
         value = self.pop()
         self.stack.append(value)
         self.memo[index] = value
@@ -141,27 +144,27 @@ class Machine:
             value.indices.append(index)
 
     def recall(self, index: int) -> None:
-        """Puts the value that was stored under an index onto the stack."""
+        """Pushes a value from the memo."""
         if index not in self.memo:
             raise UnsafePickleError(f"nothing was stored under the index {index}")
         self.push(self.memo[index])
 
     def name(self, module: Any, attribute: Any) -> None:
-        """Puts the stand-in of a global onto the stack."""
+        """Pushes the stand-in of a global."""
         key = f"{module}.{attribute}" if isinstance(module, str) and isinstance(attribute, str) else "?"
         if key not in self.functions:
             raise UnsafePickleError(f"it names {key:.80}, which no data file needs and which is not run")
         self.push(Name(key))
 
     def reduce(self) -> None:
-        """Calls the function of a name with a tuple of arguments."""
+        """Calls the function of a stand-in with a tuple of arguments."""
         arguments, function = self.pop(), self.pop()
         if type(function) is not Name or type(arguments) is not tuple:
             raise UnsafePickleError("it calls what is no function")
         self.push(self.functions[function.key](self, *arguments))
 
     def build(self) -> None:
-        """Completes a value that is made in two steps, also where it was remembered after the first."""
+        """Completes a `Buildable`, also in the memo."""
         state, value = self.pop(), self.pop()
         if not isinstance(value, Buildable):
             raise UnsafePickleError(f"it sets the state of a {type(value).__name__}")
@@ -174,24 +177,24 @@ class Machine:
         self.push(built)
 
     def fill(self, pairs: list[Any]) -> None:
-        """Sets keys and values, which take turns, of the dictionary that is last on the stack."""
+        """Sets alternating keys and values in the dictionary at the top of the stack."""
         content = self.last(dict)
         if len(pairs) % 2:
             raise UnsafePickleError("a key has no value")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            # Others may have hashes that take for ever (nested tuples) or that all collide (numbers).
+            # Other keys can be expensive to hash (nested tuples) or collide on purpose (numbers).
             if type(key) not in (str, bytes):
                 raise UnsafePickleError(f"a key is a {type(key).__name__}, expected a text")
             content[key] = value
 
     def dictionary(self) -> None:
-        """Makes a dictionary of all that is behind the last mark."""
+        """Builds a dictionary from all values above the last mark."""
         pairs = self.pop_to_mark()
         self.push({})
         self.fill(pairs)
 
     def persist(self) -> None:
-        """Puts the value of a persistent id onto the stack."""
+        """Replaces a persistent id by its value."""
         if self.persistent is None:
             raise UnsafePickleError("it refers to something outside of the file")
         self.push(self.persistent(self.pop()))
@@ -207,22 +210,22 @@ class Machine:
         self.last(list).append(value)
 
     def extend(self) -> None:
-        """Appends all that is behind the last mark to a list."""
+        """Appends all values above the last mark to a list."""
         values = self.pop_to_mark()
         self.last(list).extend(values)
 
     def tuple_of(self, count: int) -> None:
-        """Makes a tuple of the last values."""
+        """Builds a tuple of the top `count` values."""
         self.push(tuple([self.pop() for _ in range(count)][::-1]))
 
     def stack_global(self) -> None:
-        """Puts the stand-in of a global onto the stack, whose module and name are the last values."""
+        """Pushes the stand-in of a global whose module and name are on the stack."""
         attribute, module = self.pop(), self.pop()
         self.name(module, attribute)
 
 
 def _whole(text: bytes) -> int | bool:
-    """A whole number in text, or one of the two that mean false and true."""
+    """A decimal integer, or a boolean, which protocols 0 and 1 write as 00 and 01."""
     return text == b"01" if text in (b"00", b"01") else int(text.rstrip(b"L"))
 
 
@@ -231,7 +234,7 @@ def _little(content: bytes) -> int:
 
 
 def _quoted(text: bytes) -> str:
-    """A text of Python 2 in its own quotes; its bytes beyond ASCII become the characters of Latin 1."""
+    """A quoted Python 2 string; bytes beyond ASCII become Latin-1 characters."""
     literal = ast.literal_eval("b" + text.decode("ascii").strip())
     if not isinstance(literal, bytes):
         raise UnsafePickleError("a text is not in quotes")
@@ -248,7 +251,7 @@ def _global(machine: Machine) -> None:
 
 
 STEPS: dict[bytes, Callable[[Machine], object]] = {
-    # marks and the memo; a frame's length says nothing that is needed
+    # marks and the memo; protocol version and frame length are skipped
     b"\x80": lambda m: m.take(1),
     b"\x95": lambda m: m.take(8),
     b"(": lambda m: m.marks.append(len(m.stack)),
@@ -274,7 +277,7 @@ STEPS: dict[bytes, Callable[[Machine], object]] = {
     b"\x8b": lambda m: m.push(_little(m.take(m.number("<I")))),
     b"F": lambda m: m.push(float(m.line())),
     b"G": lambda m: m.push(m.number(">d")),
-    # texts, those of Python 2 first, and bytes
+    # strings (Python 2 first) and bytes
     b"S": lambda m: m.push(_quoted(m.line())),
     b"T": lambda m: m.push(m.take(m.number("<I")).decode("latin-1")),
     b"U": lambda m: m.push(m.take(m.number("<B")).decode("latin-1")),
@@ -300,11 +303,11 @@ STEPS: dict[bytes, Callable[[Machine], object]] = {
     b"e": Machine.extend,
     b"s": Machine.set_item,
     b"u": lambda m: m.fill(m.pop_to_mark()),
-    # names
+    # globals
     b"c": _global,
     b"\x93": Machine.stack_global,
     b"R": Machine.reduce,
     b"b": Machine.build,
     b"Q": Machine.persist,
 }
-"""The opcodes of plain data, and what each does."""
+"""The opcodes of plain data and their actions."""

@@ -1,7 +1,8 @@
-"""Pickles that others published: the plain data and arrays in them, read without running anything that they name.
+"""Safe reader for published pickles of plain data and NumPy arrays: nothing that they name is run.
 
-`pickle_machine` reads the format; here is what stands for numpy's constructors. Each checks the types of what it is
-given, and that a buffer is as long as shape and type say, so an array never reaches outside of the file's own bytes.
+`pickle_machine` reads the format; this file replaces NumPy's constructors. Each checks the types of its
+arguments, and that the buffer is as long as shape and dtype require, so an array never reaches beyond the
+file's own bytes.
 """
 
 import math
@@ -16,21 +17,21 @@ from datamodules.benchmarks.pickle_machine import Buildable, Function, Machine, 
 from octavius.files import open_file
 
 PLAIN = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
-"""Types of arrays: booleans, whole numbers and fractions. Objects, records, texts and dates are none."""
+"""Allowed dtypes: booleans, integers and floats; no objects, records, strings or dates."""
 
 MOST_AXES = 8
-"""Axes of an array."""
+"""Largest number of axes of an array."""
 
 
 class _Kind(Buildable):
-    """The type of an array; the opcode BUILD tells its byte order."""
+    """A dtype; the opcode BUILD sets its byte order."""
 
     def __init__(self, code: str, order: str) -> None:
         super().__init__()
         self.code, self.order = code, order
 
     def build(self, machine: Machine, state: Any) -> "_Kind":  # noqa: ARG002
-        """Takes the state (version, byte order, None, None, None, ...): no parts, names or fields."""
+        """Applies the state (version, byte order, None, None, None, ...): no subarray, names or fields."""
         if type(state) is not tuple or len(state) < 5 or any(part is not None for part in state[2:5]):
             raise UnsafePickleError("an array is of a type with parts, expected plain numbers")
         if state[1] not in ("<", ">", "|", "="):
@@ -39,7 +40,7 @@ class _Kind(Buildable):
         return self
 
     def dtype(self) -> np.dtype[Any]:
-        """The numpy type."""
+        """The NumPy dtype."""
         return np.dtype(self.order + self.code)
 
 
@@ -47,7 +48,7 @@ class _Array(Buildable):
     """An array before its state is known."""
 
     def build(self, machine: Machine, state: Any) -> np.ndarray:
-        """Takes the state (version, shape, type, whether in Fortran's order, content)."""
+        """Applies the state (version, shape, dtype, whether in Fortran order, content)."""
         if type(state) is not tuple or len(state) not in (4, 5):
             raise UnsafePickleError("the state of an array is none")
         shape, kind, fortran, content = state[-4:]
@@ -55,8 +56,8 @@ class _Array(Buildable):
 
 
 def _filled(machine: Machine, content: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
-    """The array over a buffer, which it does not copy; its values cannot be set."""
-    if isinstance(content, str):  # bytes of Python 2
+    """A read-only array over a buffer, without a copy."""
+    if isinstance(content, str):  # a byte string of Python 2
         content = machine.encode(content)
     if type(kind) is not _Kind or type(content) is not bytes:
         raise UnsafePickleError("an array holds objects, expected plain numbers")
@@ -70,12 +71,13 @@ def _filled(machine: Machine, content: Any, kind: Any, shape: Any, order: Any) -
             f"an array of {count * dtype.itemsize} bytes was promised, but its content has {len(content)}"
         )
     if not count:
+        # Even an empty array can have axes too long for NumPy, such as (0, 2**62).
         return np.zeros([min(size, 1 << 40) for size in shape], dtype)
     return np.frombuffer(content, dtype).reshape(shape, order=order)
 
 
 def _dtype(_machine: Machine, code: Any, *_: Any) -> _Kind:
-    """`numpy.dtype`, of plain numbers alone."""
+    """Replaces `numpy.dtype`; plain numbers only."""
     text = code if isinstance(code, str) else ""
     order, plain = (text[0], text[1:]) if text[:1] in ("<", ">", "|", "=") else ("=", text)
     if plain not in PLAIN:
@@ -84,36 +86,36 @@ def _dtype(_machine: Machine, code: Any, *_: Any) -> _Kind:
 
 
 def _reconstruct(_machine: Machine, owner: Any, *_: Any) -> _Array:
-    """The first step of making an array of making an array; shape and type come with the second."""
+    """Replaces `numpy.core.multiarray._reconstruct`, the first of two steps; BUILD then sets shape and dtype."""
     if owner != Name("numpy.ndarray"):
         raise UnsafePickleError("an array is of a class of its own")
     return _Array()
 
 
 def _from_buffer(machine: Machine, content: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
-    """How arrays are made in protocol 5."""
+    """Replaces `numpy.core.numeric._frombuffer`, which makes arrays in protocol 5."""
     return _filled(machine, content, kind, shape, order)
 
 
 def encode(machine: Machine, text: Any, encoding: Any = "latin1") -> bytes:
-    """Bytes in a pickle of protocol 0 to 2, which Python 3 writes as a text of Latin 1."""
+    """Replaces `_codecs.encode`: in protocols 0 to 2, Python 3 writes bytes as a Latin-1 string."""
     if type(text) is not str or encoding not in ("latin1", "latin-1"):
         raise UnsafePickleError("bytes are given in another form than texts of Latin 1")
     return machine.encode(text)
 
 
 def no_bytes(_machine: Machine) -> bytes:
-    """No bytes at all, which these protocols write as a call of `bytes` without an argument."""
+    """Replaces `bytes`: in the same protocols, empty bytes are a call without arguments."""
     return b""
 
 
 def _never(*_: object) -> Any:
-    """What may be named, but not called: a class that is the argument of another function."""
+    """Refuses to call a class that may be named only as an argument."""
     raise UnsafePickleError("it calls a class that is only named in data files")
 
 
 ARRAYS: Mapping[str, Function] = {
-    # Files of old versions of numpy name the old places.
+    # NumPy 2 renamed `numpy.core` to `numpy._core`.
     "numpy.core.multiarray._reconstruct": _reconstruct,
     "numpy._core.multiarray._reconstruct": _reconstruct,
     "numpy.core.numeric._frombuffer": _from_buffer,
@@ -124,18 +126,18 @@ ARRAYS: Mapping[str, Function] = {
     "__builtin__.bytes": no_bytes,
     "builtins.bytes": no_bytes,
 }
-"""What a pickle of numpy arrays names, and what is called for it."""
+"""Globals that a pickle of NumPy arrays may name, and the functions called instead."""
 
 
 def load_pickle(path: Path, functions: Mapping[str, Function] = ARRAYS) -> dict[str, Any]:
-    """The dictionary in a pickle, with texts for its keys, also where Python 3 wrote those of Python 2 as bytes.
+    """Loads a pickled dictionary; keys that Python 3 re-wrote as bytes become strings.
 
     Args:
         path: the file.
-        functions: what it may name, and the function that is called for each; see `Machine`.
+        functions: globals that it may name, and the functions called instead; see `Machine`.
 
     Raises:
-        ValueError: it is cut short or no pickle, holds no dictionary, or names anything that is not allowed.
+        ValueError: it is truncated, not a pickle, not a dictionary, or names a global that is not allowed.
     """
     try:
         with open_file(path) as file:
@@ -158,5 +160,5 @@ def load_pickle(path: Path, functions: Mapping[str, Function] = ARRAYS) -> dict[
 
 
 def as_text(value: Any) -> Any:
-    """A text of Python 2, which `pickle.load(.., encoding="bytes")` and a new pickle have turned into bytes."""
+    """Decodes a Python 2 string that `pickle.load(..., encoding="bytes")` has turned into bytes."""
     return value.decode("latin-1") if isinstance(value, bytes) else value

@@ -1,4 +1,4 @@
-"""The names of the paper's benchmarks come in; where each lies below one data root goes out, as sources.
+"""The paper's benchmarks by name, as sources below one data root.
 
     <data root>/VOCdevkit/VOC2007, VOCdevkit/VOC2012
     <data root>/scienceqa, cifar10, flickr30k, celeba
@@ -7,7 +7,7 @@
     <data root>/LAMM/2D_Benchmark       LAMM's benchmark JSON and its images
     <data root>/Octavius/3D_Benchmark   the published 3D benchmark JSON, and pickles of its objects' features
 
-The layout of each folder is that of its reader. `docs/data.md` says where the data come from.
+Each folder is laid out as its reader expects. `docs/data.md` says where to get the data.
 """
 
 from datamodules.sources import Source
@@ -17,7 +17,7 @@ _LAMM, _OCTAVIUS = "LAMM/2D_Benchmark", "Octavius/3D_Benchmark"
 _IMAGES = (
     Source(
         "voc_detection", "val", "VOCdevkit/VOC2012", name="voc2012"
-    ),  # its test annotations are not public
+    ),  # the test annotations are not public
     Source("scienceqa", "test", "scienceqa"),
     Source("flickr30k", "test", "flickr30k"),
     Source("cifar10", "test", "cifar10"),
@@ -33,7 +33,7 @@ _CLOUDS = (
     Source("shapenet_classification", "test", "shapenet55", name="shapenet55"),
     Source("nr3d_captioning", "val", "scannet", name="nr3d"),
 )
-"""Tables 2 and 3: the first three are of the scans' own data set, the last two zero-shot."""
+"""Tables 2 and 3: the first three on the scans that the model is trained on, the last two zero-shot."""
 
 _LAMM_IMAGES = (
     Source("lamm", "Detection_VOC2012", _LAMM, name="lamm_voc2012", protocol="published"),
@@ -59,7 +59,7 @@ _LAMM_CLOUDS = (
     ),
     Source("scan2inst_pickle", "Caption_nr3d", _OCTAVIUS, name="lamm_nr3d", protocol="published"),
 )
-"""By LAMM's files, which the paper's numbers are of, and scored as those were."""
+"""LAMM's files, from which the paper's numbers were computed, scored in the same way."""
 
 _OTHERS = (
     Source("voc_detection", "test", "VOCdevkit/VOC2007", name="voc2007"),
@@ -76,11 +76,11 @@ SUITE: dict[str, tuple[Source, ...]] = {source.title: (source,) for source in _A
     "lamm_2d": _LAMM_IMAGES,
     "lamm_3d": _LAMM_CLOUDS,
 }
-"""The benchmarks by name, and four groups of them. The name of a source is its name in tables."""
+"""Single benchmarks by name, and four groups. A source's name is also its name in tables."""
 
 
 def sources(names: str) -> list[Source]:
-    """The sources that names with commas between them stand for, each once, in their order.
+    """The sources of comma-separated names, without duplicates, in order.
 
     >>> [source.title for source in sources("celeba_smile, 2d")][:2]
     ['celeba_smile', 'voc2012']

@@ -1,8 +1,8 @@
-"""Values of annotation files, each checked for its kind: returned typed, or refused with what was found.
+"""Type-checked access to values of annotation files; errors show what was found.
 
-JSON, XML and tables hold what their writers put there: `"0"` for 0, `true` for 1, NaN for a width, a list for a text.
-Every reader takes its values through these functions, so that nothing is taken for what it looks like. Texts are
-encodable in UTF-8: half of a surrogate pair, which JSON can spell, would end a run when a table is written.
+JSON, XML and tables hold what their writers put there: `"0"` for 0, `true` for 1, NaN for a width, a list for
+a string. Every reader takes its values through these functions. Strings are checked to be encodable in UTF-8:
+lone surrogates, which JSON can express, would end a run when a table is written.
 """
 
 import math
@@ -16,10 +16,10 @@ from octavius.boxes import Box, clip, normalise, problem
 
 T = TypeVar("T")
 
-PIXELS_OUTSIDE = 2.0  # official annotations overshoot the image by rounding, never by more than this
+PIXELS_OUTSIDE = 2.0  # official annotations exceed the image by rounding, never by more than this
 
 LARGEST = 2**53
-"""Whole numbers above it are no numbers of official files, and not exact as floats."""
+"""Largest integer accepted, exact as a float; official files have none above it."""
 
 KIND_WORDS = {
     str: "a text",
@@ -37,7 +37,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,
 
 
 def shown(value: object) -> str:
-    r"""A value for a message, however large or deep it is.
+    r"""A bounded `repr` for messages, however large or deep the value is.
 
     >>> shown([[[[["deep"]]]]]), shown("a\ud800")
     ('[[[[...]]]]', "'a\\ud800'")
@@ -46,12 +46,17 @@ def shown(value: object) -> str:
 
 
 def kind_word(kind: type) -> str:
-    """A JSON type in words."""
+    """Name of a JSON type in messages."""
     return KIND_WORDS.get(kind, kind.__name__)
 
 
 def take(record: object, key: str, kind: type[T]) -> T:
-    """The value under a key of a JSON object, when it is there and of that kind."""
+    """The value under a key of a JSON object, checked to be of a type.
+
+    Raises:
+        BadItemError: the record is not an object, or the key is missing or of another type. Booleans are not
+            integers.
+    """
     if not isinstance(record, dict):
         raise BadItemError(f"expected an object with the key '{key}', found {shown(record)}")
     if key not in record:
@@ -65,11 +70,14 @@ def take(record: object, key: str, kind: type[T]) -> T:
 
 
 def text(value: object, what: str) -> str:
-    """A text without white space at its ends, which may leave nothing.
+    """A string, stripped; may be empty.
 
     Args:
-        value: what a file holds.
+        value: the value found in a file.
         what: its name in the message.
+
+    Raises:
+        BadItemError: it is not a string, or has lone surrogates.
     """
     if not isinstance(value, str):
         raise BadItemError(f"{what} should be a text, found {shown(value)}")
@@ -83,7 +91,7 @@ def text(value: object, what: str) -> str:
 
 
 def full_text(value: object, what: str) -> str:
-    """A text that holds something, without white space at its ends."""
+    """A string, stripped; must not be empty."""
     found = text(value, what)
     if not found:
         raise BadItemError(f"{what} is empty")
@@ -91,17 +99,17 @@ def full_text(value: object, what: str) -> str:
 
 
 def take_text(record: object, key: str) -> str:
-    """The text under a key of a JSON object, without white space at its ends, when any is left."""
+    """The non-empty string under a key of a JSON object, stripped."""
     return full_text(take(record, key, str), f"'{key}'")
 
 
 def optional_text(record: dict[str, object], key: str) -> str:
-    """The text under a key of a JSON object; empty where the key is missing, null or blank."""
+    """The string under a key of a JSON object; empty if the key is missing, null or blank."""
     return "" if record.get(key) is None else text(record[key], f"'{key}'")
 
 
 def texts(record: object, key: str, least: int = 1) -> tuple[str, ...]:
-    """The list of texts under a key of a JSON object: so many at least, none of them empty."""
+    """The list of non-empty strings under a key of a JSON object, at least `least` of them."""
     found = take(record, key, list)
     if len(found) < least:
         raise BadItemError(
@@ -111,7 +119,7 @@ def texts(record: object, key: str, least: int = 1) -> tuple[str, ...]:
 
 
 def whole(value: object, what: str, least: int = 0, most: int = LARGEST) -> int:
-    """A whole number of a range; true and 1.0 are none."""
+    """An integer from `least` to `most`; `true` and 1.0 are refused."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise BadItemError(f"{what} should be a whole number, found {shown(value)}")
     if not least <= value <= most:
@@ -120,21 +128,21 @@ def whole(value: object, what: str, least: int = 0, most: int = LARGEST) -> int:
 
 
 def flag(value: object, what: str) -> bool:
-    """A yes or no: 0, 1, false or true."""
+    """A boolean in JSON: 0, 1, false or true."""
     if not isinstance(value, bool) and (not isinstance(value, int) or value not in (0, 1)):
         raise BadItemError(f"{what} should be 0 or 1, found {shown(value)}")
     return bool(value)
 
 
 def parsed_flag(written: str, what: str) -> bool:
-    """The yes or no that a text of a table or an XML file is: 0 or 1."""
+    """A boolean in a table or XML file: 0 or 1."""
     if written.strip() not in ("0", "1"):
         raise BadItemError(f"{what} should be 0 or 1, found {shown(written)}")
     return written.strip() == "1"
 
 
 def identity(value: object, what: str) -> str:
-    """An id, which is a whole number or a text; 1 and "1" are the same id."""
+    """An id, an integer or a string; 1 and "1" are the same id."""
     if isinstance(value, str):
         return full_text(value, what)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -143,7 +151,7 @@ def identity(value: object, what: str) -> str:
 
 
 def object_number(value: object, what: str) -> str:
-    """The number of an object, which official files hold as a number or as a text of digits."""
+    """An object's number, stored in official files as an integer or as a string of digits."""
     digits = text(value, what) if isinstance(value, str) else repr(value) if type(value) is int else ""
     if not re.fullmatch(r"[0-9]{1,15}", digits, re.ASCII):
         raise BadItemError(f"{what} should be the number of an object, found {shown(value)}")
@@ -151,7 +159,7 @@ def object_number(value: object, what: str) -> str:
 
 
 def printable(name: str) -> str:
-    r"""The name of a file or folder as a text; bytes in it that are not UTF-8 become escapes.
+    r"""A file or folder name as a printable string; bytes that are not UTF-8 are escaped.
 
     >>> printable("caf\udce9")
     'caf\\xe9'
@@ -160,7 +168,7 @@ def printable(name: str) -> str:
 
 
 def parsed_number(written: str, what: str) -> float:
-    """The number that a text of a table or an XML file is; `nan`, `inf` and `1_0` are none."""
+    """A finite number in a table or XML file; `nan`, `inf` and `1_0` are refused."""
     if not _NUMBER.fullmatch(written.strip()):
         raise BadItemError(f"expected a number {what}, found {shown(written)}")
     number = float(written)
@@ -170,7 +178,7 @@ def parsed_number(written: str, what: str) -> float:
 
 
 def numbers(values: Sequence[object], count: int) -> tuple[float, ...]:
-    """The values as floats, when they are that many finite numbers."""
+    """Converts a list of exactly `count` finite numbers to floats."""
     if len(values) != count:
         raise BadItemError(f"expected {count} numbers, found {len(values)}: {shown(list(values[:10]))}")
     floats = []
@@ -185,7 +193,7 @@ def numbers(values: Sequence[object], count: int) -> tuple[float, ...]:
 
 
 def checked_box(box: Box, tolerance: float) -> Box:
-    """A box of fractions clipped to the image, when it is outside by no more than the tolerance."""
+    """Clips a box in fractions of the image; refuses one that exceeds it by more than the tolerance."""
     inside = clip(box)
     reason = problem(box, tolerance) or problem(inside)
     if reason:
@@ -194,7 +202,7 @@ def checked_box(box: Box, tolerance: float) -> Box:
 
 
 def pixel_box(edges: Sequence[float], width: float, height: float) -> Box:
-    """Pixel edges (x1, y1, x2, y2) as a box of fractions, clipped when slightly outside the image."""
+    """Converts pixel edges (x1, y1, x2, y2) to fractions of the image, clipped if slightly outside."""
     if width <= 0 or height <= 0:
         raise BadItemError(f"the image size should be positive, found {width:g} x {height:g}")
     limits = (width, height, width, height)

@@ -1,1 +1,1 @@
-"""Annotations of pictures and scans come in; instruction data goes out, by templates or from a language model."""
+"""Generation of instruction data from COCO or ScanNet annotations, by templates or with a language model."""

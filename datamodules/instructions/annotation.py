@@ -1,4 +1,4 @@
-"""COCO's or ScanNet's annotation files come in; what they tell of each picture or scan goes out, in one form."""
+"""Annotations of COCO images and ScanNet scans in one form, from which instruction data are generated."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from datamodules.instructions.wordings import mentioned
 from octavius.instruction.sample import Boxes, References, Sample
 
 OTHER_FURNITURE = 39
-"""NYU40 number of what the detection benchmark calls garbage bins, and what holds much else."""
+"""NYU40 id that the detection benchmark calls garbage bin, but which contains much else."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,11 @@ class Thing:
     """One annotated object.
 
     Attributes:
-        id: its number, unique in its picture or scan; in scans the `objectId` that all annotations use.
-        label: what the annotators call it, blanks for underscores.
-        kind: the class in which objects are counted; empty for one that no list of classes is complete in.
-        box: of a picture its edges x1, y1, x2, y2 as fractions, of a scan its centre and size in metres, aligned.
+        id: its number, unique in its image or scan; in scans the `objectId` that all annotations use.
+        label: its name in the annotation, with spaces for underscores.
+        kind: the class in which it is counted; empty if it belongs to none that is annotated exhaustively.
+        box: in an image its edges (x1, y1, x2, y2) as fractions, in a scan its centre and size in metres,
+            aligned.
     """
 
     id: str
@@ -34,16 +35,16 @@ class Thing:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is known of one picture or scan.
+    """Everything annotated about one image or scan.
 
     Attributes:
-        name: the id of the picture, or the name of the scan.
+        name: id of the image, or name of the scan.
         things: its objects.
-        kinds: the classes that annotators looked for everywhere: what they tell nothing of is absent.
-        image: the picture; None for a scan.
-        crowds: classes of which there are more than `things` tells.
-        captions: sentences about all of it.
-        descriptions: sentences about single objects, by their ids.
+        kinds: classes annotated exhaustively: if none of its objects is listed, a class is absent.
+        image: path of the image; None for a scan.
+        crowds: classes with more objects than `things` lists.
+        captions: sentences about the whole image or scan.
+        descriptions: sentences about single objects, by object id.
     """
 
     name: str
@@ -56,33 +57,33 @@ class Annotation:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many objects there are of each class that can be counted here."""
+        """Number of objects per class, for the classes that can be counted here."""
         kinds = [thing.kind for thing in self.things if thing.kind and thing.kind not in self.crowds]
         return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
 
     @property
     def told(self) -> str:
-        """Everything that annotators said in sentences."""
+        """All sentences, joined."""
         return " ".join([*self.captions, *(text for texts in self.descriptions.values() for text in texts)])
 
     @property
     def absent(self) -> list[str]:
-        """The classes of which there is certainly nothing: neither a box, nor a crowd, nor a word tells of one."""
+        """Classes certainly absent: without box or crowd, and not mentioned in a sentence."""
         present = {thing.kind for thing in self.things} | self.crowds | mentioned(self.told, self.kinds)
         return [kind for kind in self.kinds if kind not in present]
 
 
 def read_pictures(root: Path, split: str, captions: bool, bad: BadPolicy = "error") -> list[Annotation]:
-    """The pictures of a COCO split that have an object.
+    """The images of a COCO split that have an object.
 
     Args:
-        root: the folder of COCO.
-        split: for example `train2017`.
-        captions: whether captions are needed; otherwise they are read where their file is there.
-        bad: `error` stops at the first bad item, `skip` leaves bad ones out and warns.
+        root: folder of COCO.
+        split: such as `train2017`.
+        captions: whether captions are required; otherwise they are read if their file exists.
+        bad: `error` stops at the first bad item, `skip` leaves bad items out and warns.
 
     Raises:
-        ValueError: a file is missing or broken.
+        ValueError: a file is missing or malformed.
     """
     pictures = coco.read_detection(root, split, bad)
     crowds = coco.read_crowds(root, split)
@@ -107,13 +108,13 @@ def read_pictures(root: Path, split: str, captions: bool, bad: BadPolicy = "erro
 
 
 def read_scans(root: Path, split: str, bad: BadPolicy = "error") -> list[Annotation]:
-    """The scans of a ScanNet split with their objects, and with ScanRefer's sentences where its file is there.
+    """The scans of a ScanNet split with their objects, and with ScanRefer's sentences if that file exists.
 
-    Objects are counted in the classes of the detection benchmark, since raw categories (`chair`, `office chair`)
-    overlap.
+    Objects are counted by class of the detection benchmark, since raw categories overlap (`chair`, `office
+    chair`).
 
     Raises:
-        ValueError: a file is missing or broken.
+        ValueError: a file is missing or malformed.
     """
     numbers = scannet.nyu40_ids(root)
     names = {number: name for number, name in DETECTION_CLASSES.items() if number != OTHER_FURNITURE}

@@ -1,4 +1,4 @@
-"""The journal of a language model's answers: one a line, written at once, so that no request is paid for twice."""
+"""Append-only cache of a language model's answers, so that no request is paid for twice."""
 
 import json
 import os
@@ -13,7 +13,14 @@ from octavius.display import json_text
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said, the tokens that it took, and why there is no text where there is none."""
+    """A model's answer.
+
+    Attributes:
+        text: the answer; empty if there is a fault.
+        tokens_in: tokens of the prompt.
+        tokens_out: tokens of the answer.
+        fault: why there is no text; empty if there is.
+    """
 
     text: str
     tokens_in: int
@@ -22,14 +29,14 @@ class Answer:
 
 
 class Answers:
-    """A file of answers by the keys of their requests.
+    """A JSON-lines file of answers, by request key.
 
-    A line is written as soon as an answer is there, at once and at the end, so that a run may be stopped at any
-    time; a last line that a power cut left in half is passed over.
+    Each answer is appended and synced as soon as it arrives, so a run can be stopped at any time; a last line
+    that was cut off is ignored.
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads what is there; a file that is not is made with the first answer."""
+        """Reads an existing file; a missing one is created with the first answer."""
         self.path = path
         self._known: dict[str, Answer] = {}
         self._mend = False
@@ -49,9 +56,11 @@ class Answers:
         return self._known[key]
 
     def add(self, key: str, answer: Answer) -> None:
-        """Keeps one answer."""
+        """Stores one answer."""
         line = json_text({"key": key, **asdict(answer)}) + "\n"
-        with self.path.open("ab", buffering=0) as file:  # one write, so that two runs do not mix their lines
+        # unbuffered: one write per line, so that concurrent runs do not interleave
+        with self.path.open("ab", buffering=0) as file:
+            # After a line that was cut off, begin a new one.
             file.write((("\n" if self._mend else "") + line).encode())
             os.fsync(file.fileno())
         self._mend = False
@@ -68,6 +77,6 @@ class Answers:
 
 
 def key_of(base_url: str, body: Mapping[str, Any]) -> str:
-    """The key of a request: the same for the same words to the same model with the same settings."""
+    """The key of a request: a hash of endpoint, model, messages and settings."""
     content = json.dumps([base_url.rstrip("/"), body], sort_keys=True, ensure_ascii=False)
     return sha256(content.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The command `build-instructions`: annotation files come in, a file of instruction data goes out."""
+"""The command `build-instructions`, which generates instruction data from annotation files."""
 
 import os
 import random
@@ -22,13 +22,13 @@ from octavius.limits import COUNT, NOT_NEGATIVE, SEED
 Source: TypeAlias = Literal["coco", "scannet"]
 
 KINDS: dict[str, tuple[str, ...]] = {"coco": tuple(pictures.KINDS), "scannet": tuple(rooms.KINDS)}
-"""What is asked by source: `task_type`s of LAMM and of Scan2Inst."""
+"""Kinds of question by source: the `task_type`s of LAMM and of Scan2Inst."""
 
 NAMES = {"coco": "lamm_v2_{split}.json", "scannet": "scan2inst_{split}.json"}
-"""How a file is called when no name is given."""
+"""Default file names."""
 
 READERS = {"coco": "conversations", "scannet": "scan2inst_clouds"}
-"""The benchmarks that read it back."""
+"""Benchmarks that read the files back."""
 
 
 def build_instructions(
@@ -49,36 +49,38 @@ def build_instructions(
     bad: BadPolicy = "error",
     progress: bool = True,
 ) -> Path:
-    """Makes instruction data from annotations: LAMM-v2-like from COCO, Scan2Inst-like from ScanNet.
+    """Generates instruction data from annotations: LAMM-v2-like from COCO, Scan2Inst-like from ScanNet.
 
-    Questions and answers come from templates, the same for the same seed; or, with --model, from a language model
-    behind any OpenAI-compatible endpoint, which OPENAI_BASE_URL and OPENAI_API_KEY name. It is given the annotation
-    as text, never a picture, and what it says is kept only where the annotation proves it. Every answer is cached:
-    a run that was stopped goes on where it was, and one that was not asks nothing again.
+    Questions and answers come from templates, the same for the same seed; or, with --model, from a language
+    model behind any OpenAI-compatible endpoint, set by OPENAI_BASE_URL and OPENAI_API_KEY. The model gets the
+    annotation as text, never an image, and its pairs are accepted only if the annotation proves them. All
+    answers are cached: a run that was stopped continues, and one that was not sends no request again.
 
     Args:
-        source: whose annotations are read: coco, or scannet (with ScanRefer's sentences where that file is there).
-        root: the folder of the data set, in its official layout.
-        split: as the data set calls it, such as train2017 or train.
-        out: the file to write; lamm_v2_<split>.json or scan2inst_<split>.json in root when not given. Training
-            takes its folder as the root of the data, so of coco that must be root or a folder above it.
-        kinds: what to ask, as in "[detection, VQA]"; all when not given. Of coco detection, description,
-            classification, VQA; of scannet classification3d, description3d, VQA3D.
-        limit: takes so many pictures or scans, drawn by chance; all when not given.
-        seed: of wordings, of what is asked about, and of what a limit keeps.
-        model: asks this model at the endpoint; templates when not given.
-        concurrency: requests under way at once.
-        retries: how often a request is made again after 429, 5xx, a time-out or a broken connection.
-        timeout: seconds that an answer may take.
-        extra: further fields of every request, such as "{temperature: 0.2}"; null takes one away, as in
-            "{response_format: null}" for an endpoint that does not know it.
-        cache: where answers are kept; <out>.answers.jsonl when not given.
-        prices: what a million tokens costs, in and out, as in "[0.15, 0.6]"; adds the money to the cost line.
+        source: whose annotations to read: coco, or scannet (with ScanRefer's sentences if that file exists).
+        root: folder of the data set, in its official layout.
+        split: name of the split in the data set, such as train2017 or train.
+        out: file to write; by default lamm_v2_<split>.json or scan2inst_<split>.json in root. Training takes
+            its folder as the root of the data, so for coco it must be root or a folder above it.
+        kinds: kinds of question, as in "[detection, VQA]"; all by default. For coco detection, description,
+            classification, VQA; for scannet classification3d, description3d, VQA3D.
+        limit: use only this many images or scans, a random subset; all by default.
+        seed: seed of the wordings, of what is asked about, and of the subset.
+        model: name of the model at the endpoint; templates are used by default.
+        concurrency: number of concurrent requests.
+        retries: how often a request is repeated after 429, 5xx, a time-out or a broken connection.
+        timeout: seconds until an answer must be complete.
+        extra: further fields of every request, such as "{temperature: 0.2}"; null removes one, as in
+            "{response_format: null}" for an endpoint that does not support it.
+        cache: file of the cached answers; <out>.answers.jsonl by default.
+        prices: price of a million tokens, input and output, as in "[0.15, 0.6]"; adds the cost to the
+            summary.
         bad: error stops at a bad annotation, skip leaves bad ones out and warns.
-        progress: shows a progress bar.
+        progress: show a progress bar.
 
     Raises:
-        ValueError: files are missing or broken, settings do not fit, or out holds something else.
+        ValueError: files are missing or malformed, settings are invalid, or out exists and was made with
+            other settings.
     """
     root = root.expanduser()
     out = root / NAMES[source].format(split=split) if out is None else out.expanduser()
@@ -120,7 +122,7 @@ def by_template(
     seed: int,
     progress: bool,
 ) -> list[Item]:
-    """The items of all annotations, by templates."""
+    """The items of all annotations, from templates."""
     unit = " pictures" if source == "coco" else " scans"
     items: list[Item] = []
     for annotation in tqdm(annotations, f"writing {out.name}", unit=unit, disable=not progress):
@@ -140,7 +142,7 @@ def ask(
     prices: tuple[float, float] | None,
     progress: bool,
 ) -> list[Item]:
-    """The items of all annotations in a model's words; says what was rejected and what it cost."""
+    """The items of all annotations, from a model; prints what was rejected and what it cost."""
     for annotation in annotations:
         if annotation.image is not None:
             relative(annotation, out.parent)  # before anything is paid for
@@ -158,10 +160,10 @@ def ask(
 
 
 def check_settings(source: Source, kinds: Sequence[str], limit: int | None) -> None:
-    """Refuses settings that cannot be meant.
+    """Validates the kinds and the limit.
 
     Raises:
-        ValueError: a kind that the source has not, or a limit below 1.
+        ValueError: the source has no such kind, or the limit is below 1.
     """
     unknown = [kind for kind in kinds if kind not in KINDS[source]]
     if unknown or not kinds:
@@ -176,7 +178,7 @@ def read(source: Source, root: Path, split: str, kinds: Sequence[str], bad: BadP
     """The annotations of a source, at least one.
 
     Raises:
-        ValueError: files are missing or broken, or hold nothing.
+        ValueError: files are missing or malformed, or no object is annotated.
     """
     if source == "coco":
         found = read_pictures(root, split, "description" in kinds, bad)
@@ -188,10 +190,10 @@ def read(source: Source, root: Path, split: str, kinds: Sequence[str], bad: BadP
 
 
 def relative(annotation: Annotation, home: Path) -> str:
-    """Where a picture lies, seen from the folder of the instruction file.
+    """Path of an image relative to the folder of the instruction file.
 
     Raises:
-        ValueError: it lies outside, where the reader would not look for it.
+        ValueError: the image is outside that folder, where the reader would refuse it.
     """
     assert annotation.image is not None
     picture, folder = Path(os.path.abspath(annotation.image)), Path(os.path.abspath(home))
@@ -204,7 +206,7 @@ def relative(annotation: Annotation, home: Path) -> str:
 
 
 def finish(source: Source, out: Path, items: list[Item], record: dict[str, Any], count: int) -> None:
-    """Writes the file, and says what it holds and how to train on it.
+    """Writes the file, and prints what it contains and how to train on it.
 
     Raises:
         ValueError: there is no item.

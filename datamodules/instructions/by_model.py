@@ -1,4 +1,4 @@
-"""Annotations come in, items in a language model's words go out, all checked, with what was rejected and the cost."""
+"""Instruction data in a language model's words, validated against the annotations."""
 
 import re
 import sys
@@ -16,19 +16,19 @@ from datamodules.instructions.prompts import Job, messages
 from datamodules.instructions.validation import Pair, check, pairs_of, vocabulary
 
 OBJECTS = 16
-"""So many objects of a scan are named or described in one request."""
+"""Objects of a scan that one request asks about."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run made.
+    """Result of a run.
 
     Attributes:
         items: entries of the instruction file, in the order of the annotations.
-        rejected: what is not in it, and why.
-        unanswered: how many requests found no answer.
-        cached: how many requests the cache answered.
-        spent: what the others took.
+        rejected: pairs that were not accepted, with reasons.
+        unanswered: number of requests without an answer.
+        cached: number of requests answered from the cache.
+        spent: requests and tokens of the others.
     """
 
     items: list[Item]
@@ -38,7 +38,7 @@ class Outcome:
     spent: Spent
 
     def told(self, prices: tuple[float, float] | None) -> str:
-        """What it took in a line, with money where the prices of a million tokens (in, out) are known."""
+        """One line with requests and tokens, and the cost if the prices of a million tokens (in, out) are known."""
         spent = self.spent
         text = (
             f"asked {spent.requests} requests, {self.cached} more came from the cache ({spent.retried} faults were "
@@ -51,7 +51,7 @@ class Outcome:
         return f"{text}; cost {cost:.4f} at {prices[0]:g} and {prices[1]:g} a million"
 
     def why(self) -> str:
-        """The most frequent reasons of what was rejected, without the words that differ."""
+        """The most frequent reasons for rejection, counted with quoted names and numbers masked."""
         reasons = Counter(re.sub(r"'[^']*'|\[[^\]]*\]|\d+", "..", row["reason"]) for row in self.rejected)
         return ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
 
@@ -64,15 +64,15 @@ def by_model(
     place: Callable[[Annotation], str],
     progress: bool,
 ) -> Outcome:
-    """Asks for pairs about every annotation, and keeps those that it proves.
+    """Asks for pairs about every annotation, and accepts those that the annotation proves.
 
     Args:
-        annotations: of pictures or of scans.
-        kinds: what to ask for, `task_type`s.
-        endpoint: whom to ask.
+        annotations: of images or of scans.
+        kinds: the `task_type`s to ask for.
+        endpoint: the endpoint to ask.
         answers: the cache.
-        place: where the picture of an annotation lies, relative to the folder of the file.
-        progress: shows a progress bar.
+        place: returns the path of an annotation's image relative to the folder of the file.
+        progress: show a progress bar.
 
     Raises:
         ValueError: the endpoint does not answer.
@@ -110,7 +110,7 @@ def by_model(
 
 
 def jobs_of(annotation: Annotation, kinds: tuple[str, ...]) -> Iterator[Job]:
-    """The requests about one picture or scan: of a scan one about the room, and one for some objects at a time."""
+    """The requests about an image (one), or about a scan (one about the room, and one per group of objects)."""
     if annotation.image is not None:
         yield Job(annotation, kinds)
         return
@@ -122,7 +122,7 @@ def jobs_of(annotation: Annotation, kinds: tuple[str, ...]) -> Iterator[Job]:
 
 
 def fault(text: str) -> str | None:
-    """What is wrong with the form of an answer."""
+    """What is malformed in an answer; None if nothing."""
     try:
         pairs_of(text)
     except ValueError as error:
@@ -131,7 +131,7 @@ def fault(text: str) -> str | None:
 
 
 def entry(annotation: Annotation, pair: Pair, number: int, place: Callable[[Annotation], str]) -> Item:
-    """One pair as an entry of the file."""
+    """A pair as an entry of the instruction file."""
     if annotation.image is None:
         return rooms.item(annotation, pair.thing, pair.kind, pair.talk)
     return pictures.item(annotation, place(annotation), pair.kind, number, pair.talk)

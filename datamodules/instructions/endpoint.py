@@ -1,7 +1,8 @@
-"""Asks a language model behind an OpenAI-compatible endpoint, many requests at a time.
+"""Concurrent requests to a language model behind an OpenAI-compatible endpoint.
 
-Every answer is kept as soon as it is there, also an odd one, so that none is paid for twice. What the endpoint says
-is bounded in time and size (`http.py`), and secrets are struck out of it before it goes anywhere (`redaction.py`).
+Every answer is cached as soon as it arrives, malformed ones as well, so that none is paid for twice.
+Responses are bounded in time and size (`http.py`), and secrets are removed from them before they are stored
+or printed (`redaction.py`).
 """
 
 import asyncio
@@ -23,35 +24,35 @@ from octavius.limits import POSITIVE, Range
 OPENAI = "https://api.openai.com/v1"
 
 TRIES = 3
-"""So often a request is made whose answer is not the JSON that was asked for."""
+"""Attempts at a request whose answer is not the JSON asked for."""
 
 PAUSE = 0.5
-"""Seconds before the second of those, doubled before each further one."""
+"""Seconds before the second attempt; doubled before each further one."""
 
 IN_A_ROW = 5
-"""After so many requests in a row without an answer the endpoint counts as down."""
+"""Consecutive requests without an answer after which the endpoint is considered down."""
 
 FATAL = (401, 403, 404)
-"""What is refused so is refused to every request: a wrong key, or an unknown model or address."""
+"""Status codes that every further request would get too: wrong key, unknown model or address."""
 
 MOST_TOKENS = 10**9
-"""Of one request; larger counts are no counts."""
+"""Largest plausible token count of one request; larger values are ignored."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """How a model is asked.
+    """Connection settings of a model.
 
     Attributes:
         model: its name at the endpoint.
-        base_url: where the endpoint is, without credentials.
-        concurrency: requests under way at once.
-        retries: how often a request is made again that found no answer (429, 408, 409, 5xx, a time-out, a broken
-            connection), after the seconds that `Retry-After` names, or 0.5, 1, 2, 4 and at most 8.
-        timeout: seconds that an answer may take.
-        extra: further fields of every request, such as temperature; null takes one away.
-        auth: user name and password that the address had.
-        secrets: what is struck out of everything that the endpoint says.
+        base_url: address of the endpoint, without credentials.
+        concurrency: number of concurrent requests.
+        retries: how often an unanswered request is repeated (429, 408, 409, 5xx, a time-out, a broken
+            connection), after the seconds in `Retry-After`, or 0.5, 1, 2, 4 and at most 8.
+        timeout: seconds until an answer must be complete.
+        extra: further fields of every request, such as temperature; null removes one.
+        auth: user name and password from the address.
+        secrets: values removed from everything that the endpoint returns.
     """
 
     model: str
@@ -66,18 +67,18 @@ class Endpoint:
     )
 
     def body(self, messages: list[Message]) -> dict[str, Any]:
-        """A whole request."""
+        """The JSON body of a request."""
         usual = {"model": self.model, "messages": messages, "response_format": {"type": "json_object"}}
         return {name: value for name, value in {**usual, **self.extra}.items() if value is not None}
 
     def key(self, body: Mapping[str, Any]) -> str:
-        """The name of a request in the cache."""
+        """The cache key of a request."""
         return key_of(self.base_url, body)
 
 
 @dataclass
 class Spent:
-    """What a run took: requests answered, faults tried again, answers that were no JSON, tokens in and out."""
+    """Usage of a run: requests answered, faults retried, answers that were not JSON, tokens in and out."""
 
     requests: int = 0
     retried: int = 0
@@ -86,7 +87,7 @@ class Spent:
     tokens_out: int = 0
 
     def count(self, usage: Any) -> tuple[int, int]:
-        """Adds the tokens that an endpoint says it took; one that says nothing, or no number, counts as none."""
+        """Adds the token counts of a response; missing or implausible counts are 0."""
         said = usage if isinstance(usage, dict) else {}
         tokens = [said.get(f"{name}_tokens") for name in ("prompt", "completion")]
         known = [one if type(one) is int and 0 <= one <= MOST_TOKENS else 0 for one in tokens]
@@ -96,7 +97,7 @@ class Spent:
 
 
 class UnansweredError(Exception):
-    """One request found no answer; others may."""
+    """One request got no answer; others may."""
 
 
 CONCURRENCY, RETRIES = Range(1, 1024, whole=True), Range(0, 1000, whole=True)
@@ -105,10 +106,10 @@ CONCURRENCY, RETRIES = Range(1, 1024, whole=True), Range(0, 1000, whole=True)
 def connect(
     model: str, concurrency: int, retries: int, timeout: float, extra: Mapping[str, Any] | None
 ) -> Endpoint:
-    """The endpoint that the environment names.
+    """The endpoint set by the environment variables OPENAI_BASE_URL and OPENAI_API_KEY.
 
     Raises:
-        ValueError: the client or the key is missing, or a setting cannot be meant.
+        ValueError: the client or the key is missing, or a setting is invalid.
     """
     if not model.strip():
         raise ValueError("--model is empty; name a model of the endpoint")
@@ -147,10 +148,10 @@ def connect(
 
 
 def without_credentials(address: str) -> tuple[str, tuple[str, str] | None]:
-    """An address without the user name and the password in it, and these.
+    """Splits an address into the address without credentials, and user name and password (None without any).
 
     Raises:
-        ValueError: it is none of HTTP.
+        ValueError: it is not an HTTP address.
     """
     auth = credentials(address)
     try:
@@ -166,7 +167,7 @@ def without_credentials(address: str) -> tuple[str, tuple[str, str] | None]:
 
 
 def client() -> Any:
-    """The module of the official client.
+    """Imports the official client, an optional dependency.
 
     Raises:
         ValueError: it is not installed.
@@ -188,17 +189,17 @@ def ask_all(
     fault: Callable[[str], str | None],
     progress: bool,
 ) -> tuple[Spent, dict[str, str]]:
-    """Asks all that the cache does not know, and keeps each answer in it at once.
+    """Sends all requests that are not cached, and caches each answer at once.
 
     Args:
-        endpoint: how to ask.
-        bodies: requests by their keys.
+        endpoint: the endpoint to ask.
+        bodies: requests by key.
         answers: the cache.
-        fault: what is wrong with the form of an answer, so that it should be asked for again; None for a good one.
-        progress: shows a progress bar.
+        fault: returns what is malformed in an answer, which is then asked for again; None if nothing.
+        progress: show a progress bar.
 
     Returns:
-        What it took, and for each request without an answer why.
+        The usage, and the reason for each request without an answer.
 
     Raises:
         ValueError: the endpoint refuses the key or the model, or does not answer at all.
@@ -230,7 +231,7 @@ async def _ask_all(
 
     async def work(asking: Any, waiting: Iterator[tuple[str, Mapping[str, Any]]]) -> None:
         nonlocal in_a_row
-        for key, body in waiting:  # shared by all workers: each takes the next
+        for key, body in waiting:  # one iterator shared by all workers: each takes the next request
             try:
                 await _ask(asking, endpoint, key, body, answers, fault, spent)
                 in_a_row = 0
@@ -265,10 +266,10 @@ async def _ask(
     fault: Callable[[str], str | None],
     spent: Spent,
 ) -> None:
-    """Asks until an answer has the right form, `TRIES` times at most; each is kept in the place of the one before.
+    """Asks up to `TRIES` times until an answer is well-formed; each answer replaces the one before.
 
     Raises:
-        UnansweredError: there is none.
+        UnansweredError: this request got no answer.
         ValueError: no request will be answered.
     """
     for number in range(TRIES):
@@ -289,10 +290,10 @@ async def _ask(
 
 
 async def _once(asking: Any, endpoint: Endpoint, body: Mapping[str, Any], spent: Spent) -> Answer:
-    """One answer, without secrets.
+    """One answer, with secrets removed.
 
     Raises:
-        UnansweredError: there is none.
+        UnansweredError: this request got no answer.
         ValueError: no request will be answered.
     """
     openai, rest = client(), {name: body[name] for name in body if name not in ("model", "messages")}
@@ -321,7 +322,7 @@ async def _once(asking: Any, endpoint: Endpoint, body: Mapping[str, Any], spent:
 
 
 def said_in(content: bytes) -> tuple[str, Any, str]:
-    """The text in the body of an answer, the usage that it tells, and what is wrong where there is no text."""
+    """The text, the usage, and what is wrong if there is no text, from the body of a response."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:

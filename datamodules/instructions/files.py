@@ -1,4 +1,4 @@
-"""Items come in, one JSON file goes out: whole or not at all, and never over a file of other settings."""
+"""Writes the instruction file atomically, and never over a file that was made with other settings."""
 
 import json
 from collections.abc import Iterable
@@ -9,26 +9,26 @@ from octavius.display import json_text
 from octavius.files import write_text
 
 VERSION = 1
-"""Raised when the same annotations and settings give other items."""
+"""Incremented when the same annotations and settings give other items."""
 
 ADVICE = "Choose another --out, or delete the file if nothing in it is needed."
 
 
 def record_of(out: Path) -> Path:
-    """Where it stands how a file was made."""
+    """Path of the file that records the settings."""
     return out.with_suffix(".record.json")
 
 
 def rejected_of(out: Path) -> Path:
-    """Where it stands what a language model said that is not in the file, and why."""
+    """Path of the file that lists the rejected pairs and the reasons."""
     return out.with_suffix(".rejected.jsonl")
 
 
 def check(out: Path, record: dict[str, Any]) -> None:
-    """Refuses to write over a file unless it was made with the same settings.
+    """Refuses to overwrite a file unless it was made with the same settings.
 
     Raises:
-        ValueError: it was not, or nothing tells how it was made; or the name is none of a JSON file.
+        ValueError: the settings differ or are not recorded, or the name does not end in `.json`.
     """
     if out.suffix != ".json":
         raise ValueError(f"--out should name a .json file, found {out}")
@@ -47,12 +47,13 @@ def check(out: Path, record: dict[str, Any]) -> None:
 
 
 def write(out: Path, items: Iterable[dict[str, Any]], record: dict[str, Any]) -> None:
-    """Writes the items, one a line, and how they were made."""
+    """Writes the items, one per line, and the settings."""
     rows = ",\n".join(json_text(item) for item in items)
+    # The record first: a file without a record could never be overwritten.
     write_text(record_of(out), json.dumps(record, indent=2) + "\n")
     write_text(out, f"[\n{rows}\n]\n")
 
 
 def write_rejected(out: Path, rejected: list[dict[str, Any]]) -> None:
-    """Writes what was rejected, one a line."""
+    """Writes the rejected pairs, one per line."""
     write_text(rejected_of(out), "".join(json_text(row) + "\n" for row in rejected))

@@ -1,6 +1,7 @@
-"""The HTTP client of the endpoint: an answer is bounded in time and size, and no key leaves for another address.
+"""HTTP client with bounds on the time and size of a response, which sends the key to no other address.
 
-The official client bounds the pause between two pieces of an answer, not the whole, and reads without a limit.
+The official client bounds the pause between two chunks, not the whole response, and reads without a size
+limit.
 """
 
 import asyncio
@@ -9,29 +10,29 @@ import zlib
 from typing import Any
 
 LARGEST = 4 * 2**20
-"""Bytes of an answer, unpacked; the longest true ones have some hundred thousand."""
+"""Bytes of a decompressed response; the longest real ones have some hundred thousand."""
 
 FAULT = "octavius_fault"
-"""The key of what stands in the place of an answer that is not taken."""
+"""Key of the object that replaces a refused response."""
 
 
 def bounded_client(seconds: float, auth: tuple[str, str] | None) -> Any:
     """An `httpx2.AsyncClient` for the official client.
 
-    It follows no redirects, asks for answers that are not packed, and gives an answer up after some seconds. A larger
-    one than `LARGEST` is replaced by an object with the key `FAULT`.
+    It follows no redirects, asks for uncompressed responses, and times out on the whole response. A response
+    larger than `LARGEST` is replaced by an object with the key `FAULT`.
 
     Args:
-        seconds: from the request to the last byte of its answer.
-        auth: user name and password of the address.
+        seconds: limit from the request to the last byte of its response.
+        auth: user name and password for basic authentication.
     """
     import httpx2
 
     class BoundedClient(httpx2.AsyncClient):
-        """Reads each answer as a whole, within the bounds."""
+        """Reads each response as a whole, within the bounds."""
 
         async def send(self, request: Any, **options: Any) -> Any:
-            """One request and its answer."""
+            """Sends one request and returns its response."""
             options |= {"stream": True, "follow_redirects": False}
             try:
                 async with asyncio.timeout(seconds):
@@ -51,8 +52,9 @@ def bounded_client(seconds: float, auth: tuple[str, str] | None) -> Any:
 
 
 async def _content(response: Any) -> bytes:
-    """The body of a response, unpacked; a fault in its place where it is too large or packed in an unknown way."""
+    """The decompressed body; a fault if it is too large or has an unknown encoding."""
     found = bytearray()
+    # `aiter_raw`: the client's own decompression would not stop at the limit.
     async for piece in response.aiter_raw():
         found += piece
         if len(found) > LARGEST:
@@ -62,7 +64,7 @@ async def _content(response: Any) -> bytes:
         return bytes(found)
     if packing not in ("gzip", "x-gzip", "deflate"):
         return _fault(f"the answer is packed as {packing:.40}, which was not asked for")
-    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, as its first bytes say
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)  # detects gzip or zlib by the header
     try:
         content = unpacking.decompress(bytes(found), LARGEST + 1)
     except zlib.error as error:

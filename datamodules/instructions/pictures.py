@@ -1,4 +1,4 @@
-"""The annotation of a picture comes in, items in the form of LAMM's JSON go out, by templates."""
+"""Template-based instruction data about an image, as items of LAMM's JSON."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -23,22 +23,22 @@ Item: TypeAlias = dict[str, Any]
 """One entry of an instruction file."""
 
 Talk: TypeAlias = tuple[str, str]
-"""What the human says, and what the model answers."""
+"""A question and its answer."""
 
 MAIN, LEAD = 0.15, 2.0
-"""The main object fills at least this share of its picture, and so many times what any other fills."""
+"""The main object covers at least the share `MAIN` of its image, and `LEAD` times the area of any other."""
 
 MOST = 10
-"""More than so many objects are not asked to be counted."""
+"""Largest number of objects that a question asks to count."""
 
 APART = 0.12
-"""Centres at least so far apart, as a share of the picture, tell which of two is left or above."""
+"""Least distance between two centres, as a fraction of the image, to ask which is left or above."""
 
 COLUMNS, ROWS = ("left", "middle", "right"), ("top", "middle", "bottom")
 
 
 def detection(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
-    """All objects, as the XML that LAMM's files hold."""
+    """All objects, as XML in LAMM's format."""
     yield rng.choice(TASKS["detection"].questions), boxes_xml(picture.things)
 
 
@@ -49,7 +49,7 @@ def description(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
 
 
 def classification(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
-    """The one object that the picture is about, where there is one."""
+    """The main object of the image, if there is one."""
     sizes = {thing: (thing.box[2] - thing.box[0]) * (thing.box[3] - thing.box[1]) for thing in picture.things}
     main = max(picture.things, key=lambda thing: sizes[thing])
     rest = [size for thing, size in sizes.items() if thing != main]
@@ -58,13 +58,15 @@ def classification(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
 
 
 def vqa(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
-    """How many there are, whether there are any, where one is, and how two lie to each other."""
+    """Counting, presence, location of a single object, and relative position of two."""
     if countable := {kind: count for kind, count in picture.counts.items() if count <= MOST}:
         kind = rng.choice(list(countable))
+        # The last wording ("There are ...") is for several.
         yield said(
             rng, COUNT if countable[kind] > 1 else COUNT[:3], names=plural(kind), number=countable[kind]
         )
     yield from presence(picture, rng)
+    # Only objects that are alone in their class, so that their name identifies them.
     single = [thing for thing in picture.things if picture.counts.get(thing.kind) == 1]
     if single:
         thing = rng.choice(single)
@@ -79,7 +81,7 @@ def vqa(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
 
 
 def presence(annotation: Annotation, rng: random.Random) -> Iterator[Talk]:
-    """Whether there is anything of a class: of one that is there as often as of one that is not."""
+    """Whether there is anything of a class, with equal chances of a present and an absent class."""
     present = list(annotation.counts)
     wanted = present if rng.random() < 0.5 else annotation.absent
     if wanted:
@@ -87,6 +89,7 @@ def presence(annotation: Annotation, rng: random.Random) -> Iterator[Talk]:
         yes, some = ("Yes", "some") if there else ("No", "no")
         kind = rng.choice(wanted)
         one = there and annotation.counts[kind] == 1
+        # The last wording ("there are some ...") is for several.
         yield said(rng, PRESENCE[:-1] if one else PRESENCE, names=plural(kind), yes=yes, some=some)
 
 
@@ -96,17 +99,17 @@ KINDS: dict[str, Callable[[Annotation, random.Random], Iterator[Talk]]] = {
     "classification": classification,
     "VQA": vqa,
 }
-"""What is asked about a picture, by LAMM's `task_type`."""
+"""Generators of questions about an image, by LAMM's `task_type`."""
 
 
 def by_template(picture: Annotation, kinds: Sequence[str], seed: int, image: str) -> Iterator[Item]:
-    """The items of one picture, the same for the same seed.
+    """The items of one image, the same for the same seed.
 
     Args:
-        picture: what is known of it.
+        picture: its annotation.
         kinds: keys of `KINDS`.
-        seed: of the wordings, and of what is asked about.
-        image: where the picture lies, relative to the folder of the file.
+        seed: seed of the wordings, and of what is asked about.
+        image: path of the image relative to the folder of the file.
     """
     for kind in kinds:
         rng = random.Random(f"{seed}/{picture.name}/{kind}")
@@ -115,18 +118,18 @@ def by_template(picture: Annotation, kinds: Sequence[str], seed: int, image: str
 
 
 def item(picture: Annotation, image: str, kind: str, number: int, talk: Talk) -> Item:
-    """One question and its answer as an entry of LAMM's JSON."""
+    """A question and its answer as an entry of LAMM's JSON."""
     identity = {"id": f"{picture.name}-{kind}-{number}", "image": image}
     return {**identity, "conversations": conversation(talk), "task_type": kind}
 
 
 def conversation(talk: Talk) -> list[dict[str, str]]:
-    """A question and its answer as LAMM's JSON has them."""
+    """A question and its answer in LAMM's JSON format."""
     return [{"from": "human", "value": talk[0]}, {"from": "gpt", "value": talk[1]}]
 
 
 def boxes_xml(things: Sequence[Thing]) -> str:
-    """Objects as the XML of a detection answer, edges with six decimals, so that no box vanishes."""
+    """The XML of a detection answer; edges have six decimals, so that no box becomes empty."""
     rows = [
         "".join(f"<{edge}>{value:.6f}</{edge}>" for edge, value in zip(EDGES, thing.box, strict=True))
         + f"<cls>{escape(thing.label)}</cls>"
@@ -136,13 +139,13 @@ def boxes_xml(things: Sequence[Thing]) -> str:
 
 
 def said(rng: random.Random, forms: Sequence[Form], **words: object) -> Talk:
-    """One of the forms, filled in; an answer begins with a capital letter."""
+    """Fills in one of the wordings; the answer is capitalized."""
     question, answer = (text.format(**words) for text in rng.choice(forms))
     return question, answer[0].upper() + answer[1:]
 
 
 def place_of(thing: Thing) -> str:
-    """The ninth of the picture that holds the centre of an object.
+    """Cell of a 3 x 3 grid over the image that contains the centre of an object.
 
     >>> place_of(Thing("0", "dog", "dog", (0.0, 0.0, 0.2, 0.2)))
     'top left'
@@ -153,7 +156,7 @@ def place_of(thing: Thing) -> str:
 
 
 def side_of(first: Thing, second: Thing, axis: int) -> str:
-    """How the first lies to the second along an axis; empty where that is not clear."""
+    """Relative position of the first to the second object along an axis; empty if not clear."""
     gap = (first.box[axis] + first.box[axis + 2] - second.box[axis] - second.box[axis + 2]) / 2
     if abs(gap) < APART:
         return ""

@@ -1,6 +1,6 @@
-"""An annotation comes in, the messages that ask a language model for questions and answers about it go out.
+"""Prompts that ask a language model for questions and answers about an annotation.
 
-All words that are sent stand here. The model gets the annotation as text and never a picture or a cloud.
+All text that is sent is in this file. The model gets the annotation as text, never an image or a point cloud.
 """
 
 import random
@@ -66,10 +66,10 @@ ASKED = {
         "are, whether there is any, what is on or closest to something."
     ),
 }
-"""What is asked for, by `task_type`."""
+"""The request for each `task_type`."""
 
 ABSENT = 12
-"""So many of the classes that are certainly absent are told, for questions about them."""
+"""How many of the certainly absent classes are listed, for questions about them."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class Job:
     """One request.
 
     Attributes:
-        annotation: what it is about.
-        kinds: what is asked for, keys of `ASKED`.
-        targets: the objects that are to be named or described; empty for a picture.
+        annotation: the image or scan that it is about.
+        kinds: keys of `ASKED`.
+        targets: objects to name or describe; empty for an image.
     """
 
     annotation: Annotation
@@ -88,7 +88,7 @@ class Job:
 
 
 def messages(job: Job) -> list[Message]:
-    """What is sent for one job, the same for the same job."""
+    """The chat messages of one request, a function of the job alone."""
     picture = job.annotation.image is not None
     rules = RULES % (PICTURE_OBJECT if picture else ROOM_OBJECT)
     targets = ", ".join(thing.id for thing in job.targets)
@@ -121,10 +121,10 @@ def written(annotation: Annotation) -> str:
 
 
 def box(numbers: Sequence[float]) -> str:
-    """A box as the model sees it: two decimals."""
+    """A box as the model sees it, with two decimals."""
     return f"[{', '.join(f'{number:.2f}' for number in numbers)}]"
 
 
 def some(names: list[str], seed: str) -> list[str]:
-    """A few of the names, the same ones for the same seed."""
+    """At most `ABSENT` of the names, a random subset fixed by the seed."""
     return sorted(random.Random(seed).sample(names, min(ABSENT, len(names))))

@@ -1,4 +1,4 @@
-"""Strikes secrets out of texts that a server may have echoed: keys, passwords, and the forms in which they travel."""
+"""Removes secrets from texts that a server may have echoed: keys, passwords, and their encoded forms."""
 
 import base64
 import html
@@ -14,14 +14,14 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 STRUCK = "[secret]"
 
 SHORTEST = 6
-"""Shorter values are words for endpoints that ask for no key, and would be struck out of every sentence."""
+"""Minimum length: shorter values are dummy keys (of endpoints that need none) and would match ordinary words."""
 PLACEHOLDERS = frozenset({"ollama", "lm-studio", "not-needed", "no-key", "no-key-required", "placeholder"})
 
 PART = 8
-"""Characters in a row of a long secret that are struck too."""
+"""Length of the substrings of a long secret that are removed as well."""
 
 NAMES = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD)$")
-"""How variables of the environment are called that hold a secret."""
+"""Names of environment variables that hold a secret."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,12 @@ class Secrets:
     values: frozenset[str] = field(default=frozenset(), repr=False)
 
     def strike(self, text: str) -> str:
-        """A text without the secrets, in any of their forms, and without credentials in addresses."""
+        """Replaces the secrets, in any of their forms, and credentials in addresses."""
         text = re.sub(r"(\w://)[^\s/@]+@", rf"\1{STRUCK}@", text)
         if self._forms is None:
             return text
         text = self._forms.sub(STRUCK, text)
+        # Lookahead finds overlapping parts, so that a longer piece of a secret is removed as a whole.
         spans = [
             match.span(1)
             for part in self._parts
@@ -51,7 +52,7 @@ class Secrets:
         return text
 
     def strike_all(self, value: Any) -> Any:
-        """The same for all texts within lists and mappings."""
+        """Applies `strike` to all strings in nested lists and mappings."""
         if isinstance(value, str):
             return self.strike(value)
         if isinstance(value, Mapping):
@@ -61,7 +62,7 @@ class Secrets:
     @cached_property
     def _forms(self) -> re.Pattern[str] | None:
         forms = {form for value in self.values for form in _forms_of(value)}
-        # Servers show keys as `sk-ab****yz`.
+        # Servers mask keys as `sk-ab****yz`.
         masked = [rf"{re.escape(value[:3])}[\w-]*[*\u2022]{{2,}}[\w*\u2022-]*" for value in self.values]
         patterns = [*masked, *map(re.escape, sorted(forms, key=len, reverse=True))]
         return re.compile("|".join(patterns), re.IGNORECASE) if patterns else None
@@ -73,7 +74,7 @@ class Secrets:
 
 
 def secrets_of(*values: str | None) -> Secrets:
-    """These values, and what the environment holds under names of keys, tokens and passwords, or in addresses."""
+    """These values, and those of environment variables named like secrets or holding an address with credentials."""
     found = [value for value in values if value]
     for name, value in os.environ.items():
         if NAMES.search(name.upper()):
@@ -85,7 +86,7 @@ def secrets_of(*values: str | None) -> Secrets:
 
 
 def credentials(address: str) -> tuple[str, str]:
-    """User name and password in an address; empty ones where it has none."""
+    """User name and password in an address, empty if there are none."""
     try:
         parts = urlsplit(address)
         return unquote(parts.username or ""), unquote(parts.password or "")
@@ -94,12 +95,13 @@ def credentials(address: str) -> tuple[str, str]:
 
 
 def _forms_of(secret: str) -> Iterator[str]:
-    """A secret as it stands in addresses, pages, JSON, and headers."""
+    """A secret as it may appear in addresses, HTML, JSON, hexadecimal and base64."""
     yield from (secret, quote(secret, safe=""), quote_plus(secret), html.escape(secret))
     yield from (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)[1:-1])
     data = secret.encode("utf-8", "surrogatepass")
     yield data.hex()
-    for ahead in range(3):  # where it stands within other bytes, its first and last digits are theirs too
+    # Within other bytes, base64 has three alignments; the first and last digits mix with neighbours.
+    for ahead in range(3):
         digits = base64.b64encode(b"\0" * ahead + data).decode().rstrip("=")
         inner = digits[ahead + (ahead > 0) : len(digits) - 1]
         if len(inner) >= PART:

@@ -1,4 +1,4 @@
-"""The annotation of a scan comes in, items in the form of Scan2Inst's JSON go out, by templates."""
+"""Template-based instruction data about a scan, as items of Scan2Inst's JSON."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -20,20 +20,20 @@ from datamodules.miniature.rooms.telling.relations import CARRIED, LEAD, NEAR, T
 from octavius.tasks import TASKS
 
 About: TypeAlias = Iterator[tuple[Thing | None, Talk]]
-"""Questions and answers, each with the object that it is about; None for the room."""
+"""Pairs of the object that a question is about (None for the room) and the question with its answer."""
 
 COUNTED, SEARCHED = 3, 2
-"""Of each room so many classes are counted, and so many looked for, stood on and measured from."""
+"""Per room, `COUNTED` questions on counts, and `SEARCHED` each on presence, support and proximity."""
 
 
 def naming(room: Annotation, rng: random.Random) -> About:
-    """Every object's name."""
+    """The name of every object."""
     for thing in room.things:
         yield thing, said(rng, NAMING, name=thing.label, a_name=with_article(thing.label))
 
 
 def describing(room: Annotation, rng: random.Random) -> About:
-    """Every object: what annotators said of it, or else its size and what it is by."""
+    """Every object by one of its annotated descriptions, or else by its size and surroundings."""
     anchors = single(room)
     for thing in room.things:
         texts = room.descriptions.get(thing.id) or (measured(thing, anchors),)
@@ -41,9 +41,10 @@ def describing(room: Annotation, rng: random.Random) -> About:
 
 
 def vqa(room: Annotation, rng: random.Random) -> About:
-    """How many there are, whether there are any, what is on something, what is closest to it."""
+    """Counting, presence, what is on an object, what is closest to it."""
     counts = room.counts
     for kind in rng.sample(sorted(counts), min(COUNTED, len(counts))):
+        # The last wording ("There are ...") is for several.
         forms = COUNT if counts[kind] > 1 else COUNT[:3]
         yield None, said(rng, forms, names=plural(kind), number=counts[kind])
     for _ in range(SEARCHED):
@@ -63,16 +64,16 @@ KINDS: dict[str, Callable[[Annotation, random.Random], About]] = {
     "description3d": describing,
     "VQA3D": vqa,
 }
-"""What is asked about a scan, by the `task_type` of Scan2Inst."""
+"""Generators of questions about a scan, by Scan2Inst's `task_type`."""
 
 
 def by_template(room: Annotation, kinds: Sequence[str], seed: int) -> Iterator[Item]:
-    """The items of one scan, the same for the same seed.
+    """The items of one scan, the same for the same seed; questions about the room are not repeated.
 
     Args:
-        room: what is known of it.
+        room: its annotation.
         kinds: keys of `KINDS`.
-        seed: of the wordings, and of what is asked about.
+        seed: seed of the wordings, and of what is asked about.
     """
     for kind in kinds:
         rng = random.Random(f"{seed}/{room.name}/{kind}")
@@ -84,13 +85,13 @@ def by_template(room: Annotation, kinds: Sequence[str], seed: int) -> Iterator[I
 
 
 def item(room: Annotation, thing: Thing | None, kind: str, talk: Talk) -> Item:
-    """One question and its answer as an entry of Scan2Inst's JSON, where names have no blanks."""
+    """A question and its answer as an entry of Scan2Inst's JSON, whose names have underscores for spaces."""
     about = {} if thing is None else {"object_id": thing.id, "object_name": thing.label.replace(" ", "_")}
     return {"scene_id": room.name, **about, "task_type": kind, "conversations": conversation(talk)}
 
 
 def single(room: Annotation) -> list[Thing]:
-    """The objects that their name alone tells from all others, and from others of their class."""
+    """The objects that their label identifies uniquely."""
     labels, kinds = (
         [thing.label for thing in room.things],
         [thing.kind for thing in room.things if thing.kind],
@@ -103,12 +104,12 @@ def single(room: Annotation) -> list[Thing]:
 
 
 def carried(room: Annotation, anchor: Thing) -> list[Thing]:
-    """What rests on an object."""
+    """The objects that rest on another."""
     return [thing for thing in room.things if rests_on(thing, anchor)]
 
 
 def rests_on(thing: Thing, anchor: Thing) -> bool:
-    """Whether a smaller object has its bottom at the other's top, and much of it over the other."""
+    """Whether a smaller object has its bottom at the other's top and enough of its footprint over the other."""
     upper, lower = edges(thing), edges(anchor)
     return (
         thing != anchor
@@ -119,7 +120,7 @@ def rests_on(thing: Thing, anchor: Thing) -> bool:
 
 
 def closest(room: Annotation, anchor: Thing) -> Thing | None:
-    """The object nearest to another by a clear lead; None where two are about as near."""
+    """The object nearest to another; None if the runner-up is about as near."""
     others = [thing for thing in room.things if thing != anchor]
     ranked = sorted((gap(edges(thing), edges(anchor)), thing.id, thing) for thing in others)
     if not ranked or (len(ranked) > 1 and ranked[1][0] - ranked[0][0] < LEAD):
@@ -128,7 +129,7 @@ def closest(room: Annotation, anchor: Thing) -> Thing | None:
 
 
 def measured(thing: Thing, anchors: Sequence[Thing]) -> str:
-    """One sentence about an object from its box and from objects that a name alone tells."""
+    """A sentence about an object from its box and from uniquely named objects around it."""
     _, _, _, x, y, height = thing.box
     text = f"{with_article(thing.label)}, about {max(x, y):.1f} m wide and {height:.1f} m high"
     below = [anchor for anchor in anchors if rests_on(thing, anchor)]
@@ -142,6 +143,6 @@ def measured(thing: Thing, anchors: Sequence[Thing]) -> str:
 
 
 def edges(thing: Thing) -> Edges:
-    """The lowest and highest corner of an object: x, y, z, x, y, z in metres."""
+    """Lowest and highest corner of an object: x, y, z, x, y, z in metres."""
     x, y, z, dx, dy, dz = thing.box
     return x - dx / 2, y - dy / 2, z - dz / 2, x + dx / 2, y + dy / 2, z + dz / 2

@@ -1,4 +1,4 @@
-"""What a language model answered comes in; pairs that its annotation proves go out, and why the others do not."""
+"""Validates a language model's pairs against the annotation; every rejected pair gets a reason."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from datamodules.instructions.prompts import Job, box
 from datamodules.instructions.wordings import mentioned, plural
 
 ROUNDED = 0.0051
-"""Boxes are told with two decimals, so that an edge may differ by half of the last."""
+"""Tolerance for box edges, which the model sees with two decimals."""
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NUMBER = re.compile(rf"\b(\d{{1,9}}|{'|'.join(NUMBERS)})\b", re.IGNORECASE)
@@ -24,20 +24,20 @@ BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 
 
 DEEPEST = 20
-"""Levels of lists and objects in an answer; what is asked for has five."""
+"""Largest nesting depth of an answer; the format asked for has five levels."""
 FARTHEST = 1e6
-"""No coordinate is larger; integers of hundreds of digits are not even floats."""
+"""Bound on coordinates; integers with hundreds of digits do not convert to float."""
 LONGEST = 4000
-"""Characters of a question or an answer."""
+"""Largest number of characters of a question or an answer."""
 
 
 class RejectedError(ValueError):
-    """Why a pair is left out."""
+    """The reason why a pair is rejected."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair that the annotation proves: its kind, the object that it is about (of a scan), and its words."""
+    """An accepted pair: its kind, the object that it is about (for scans), and its text."""
 
     kind: str
     thing: Thing | None
@@ -61,15 +61,16 @@ class Said:
 
 
 Rejected: TypeAlias = tuple[str, Any]
-"""Why a pair is left out, and the pair."""
+"""The reason for rejection, and the pair."""
 
 
 def pairs_of(text: str) -> list[Any]:
-    """The pairs in an answer, not yet checked.
+    """Parses the pairs of an answer, without validating them.
 
     Raises:
-        ValueError: it is not the JSON that was asked for.
+        ValueError: the answer is not the JSON asked for.
     """
+    # Some models wrap JSON in a Markdown code block.
     bare = re.sub(r"^\s*```(?:json)?\s*|\s*```\s*$", "", text)
     try:
         content = json.loads(bare)
@@ -84,7 +85,7 @@ def pairs_of(text: str) -> list[Any]:
 
 
 def deeper(value: Any, levels: int) -> bool:
-    """Whether lists and objects are nested deeper than so many levels."""
+    """Whether lists and objects are nested deeper than `levels`; iterative, so that no input exhausts the stack."""
     layer = [value]
     for _ in range(levels + 1):
         layer = [
@@ -99,12 +100,12 @@ def deeper(value: Any, levels: int) -> bool:
 
 
 def check(job: Job, text: str, names: tuple[str, ...]) -> tuple[list[Pair], list[Rejected]]:
-    """The pairs of an answer that hold against the annotation, and the others.
+    """Splits the pairs of an answer into those that the annotation proves, and the others.
 
     Args:
-        job: what was asked.
-        text: what was answered.
-        names: every class that must not be named where it is not.
+        job: the request.
+        text: the answer.
+        names: class names that must not occur where the annotation does not have them.
     """
     try:
         pairs = pairs_of(text)
@@ -123,10 +124,10 @@ def check(job: Job, text: str, names: tuple[str, ...]) -> tuple[list[Pair], list
 
 
 def accepted(job: Job, pair: Any, names: tuple[str, ...]) -> Pair:
-    """One pair.
+    """Validates one pair.
 
     Raises:
-        RejectedError: it is not in the form that was asked for, or the annotation does not prove it.
+        RejectedError: it is malformed, or the annotation does not prove it.
     """
     said = read(job, pair)
     check_classes(job.annotation, said, names)
@@ -140,7 +141,7 @@ def accepted(job: Job, pair: Any, names: tuple[str, ...]) -> Pair:
 
 
 def read(job: Job, pair: Any) -> Said:
-    """A pair in the form that was asked for, whose objects are all annotated."""
+    """Checks the format of a pair, and looks its objects up."""
     if not isinstance(pair, dict):
         raise RejectedError("it is no JSON object")
     kind = pair.get("kind")
@@ -167,7 +168,7 @@ def read(job: Job, pair: Any) -> Said:
 
 
 def thing_of(annotation: Annotation, entry: Any) -> Thing:
-    """The object that an entry of `objects` means: in pictures by class and box, in scans by number and class."""
+    """The object that an entry of `objects` refers to: in images by class and box, in scans by number and class."""
     if not isinstance(entry, dict) or not isinstance(entry.get("class"), str):
         raise RejectedError(f"an object should have a class, found {entry!r:.60}")
     label = " ".join(entry["class"].replace("_", " ").split())
@@ -187,7 +188,7 @@ def thing_of(annotation: Annotation, entry: Any) -> Thing:
 
 
 def same_box(numbers: Any, thing: Thing) -> bool:
-    """Whether numbers are the box of an object as it was told."""
+    """Whether numbers are the box of an object, up to rounding."""
     if not isinstance(numbers, list | tuple) or len(numbers) != len(thing.box):
         return False
     if not all(isinstance(number, int | float) and abs(number) < FARTHEST for number in numbers):
@@ -196,7 +197,7 @@ def same_box(numbers: Any, thing: Thing) -> bool:
 
 
 def check_classes(annotation: Annotation, said: Said, names: tuple[str, ...]) -> None:
-    """Refuses a class that is neither annotated nor told by people, unless it is said to be absent."""
+    """Refuses a class that is neither annotated nor in a human sentence, unless it is said to be absent."""
     known = {name for thing in annotation.things for name in (thing.label, thing.kind)} | annotation.crowds
     for name in sorted(mentioned(said.text, names) - known - said.absent):
         if not any(label.endswith(f" {name}") for label in known) and not mentioned(annotation.told, (name,)):
@@ -218,7 +219,7 @@ def detected(annotation: Annotation, said: Said) -> list[Thing]:
 
 
 def check_boxes(annotation: Annotation, text: str) -> None:
-    """Refuses numbers in brackets that are no annotated box."""
+    """Refuses numbers in brackets that are not an annotated box."""
     for inside in BRACKETS.findall(text):
         try:
             numbers = [float(word) for word in inside.split(",")]
@@ -229,7 +230,7 @@ def check_boxes(annotation: Annotation, text: str) -> None:
 
 
 def check_counts(annotation: Annotation, said: Said) -> None:
-    """Refuses numbers of objects that are not the annotated ones, or more than those."""
+    """Refuses wrong answers to "how many", and mentions of more objects than annotated."""
     counts = annotation.counts
     if HOW_MANY.search(said.question):
         kinds = mentioned(said.question, annotation.kinds)
@@ -251,7 +252,7 @@ def check_counts(annotation: Annotation, said: Said) -> None:
 
 
 def check_presence(annotation: Annotation, said: Said) -> None:
-    """Refuses a yes or no that the annotation does not give."""
+    """Refuses a wrong yes or no to "are there any"."""
     asked = ARE_THERE.fullmatch(said.question)
     if asked is None or not (word := re.match(r"yes\b|no\b", said.answer, re.IGNORECASE)):
         return
@@ -263,14 +264,14 @@ def check_presence(annotation: Annotation, said: Said) -> None:
 
 
 def main_object(job: Job, said: Said) -> None:
-    """The class of a picture is that of the objects that are listed."""
+    """Checks that an image classification lists and names one class."""
     labels = {thing.label for thing in said.things}
     if len(labels) != 1 or mentioned(said.answer, job.annotation.kinds) != labels:
         raise RejectedError("a classification should list and name one class")
 
 
 def named_object(job: Job, said: Said) -> Thing:
-    """The one object of a scan that is named, in its own words."""
+    """The one object of a scan that is named, by its own label."""
     thing = described_object(job, said)
     if thing.label not in mentioned(said.answer, (thing.label,)):
         raise RejectedError(f"the answer does not name the object, which is '{thing.label}'")
@@ -278,7 +279,7 @@ def named_object(job: Job, said: Said) -> Thing:
 
 
 def described_object(job: Job, said: Said) -> Thing:
-    """The one object of a scan that is spoken of."""
+    """The one object of a scan that the pair is about."""
     if len(said.things) != 1 or said.things[0] not in job.targets:
         raise RejectedError("it should be about one of the objects that were asked for")
     return said.things[0]
@@ -289,16 +290,16 @@ ABOUT: dict[str, Callable[[Job, Said], Thing | None]] = {
     "classification3d": named_object,
     "description3d": described_object,
 }
-"""What else each kind has to be, and the object of a scan that it is about."""
+"""Further checks by kind; for scans they return the object that the pair is about."""
 
 
 def value_of(word: str) -> int:
-    """A number in digits or words."""
+    """The value of a number in digits or words."""
     return int(word) if word.isdecimal() else NUMBERS.index(word.lower())
 
 
 def vocabulary(annotations: Sequence[Annotation]) -> tuple[str, ...]:
-    """Every class that annotators use in any of the annotations."""
+    """All class names that occur in any of the annotations."""
     labels = {
         name for one in annotations for thing in one.things for name in (thing.label, thing.kind) if name
     }

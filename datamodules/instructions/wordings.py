@@ -1,4 +1,4 @@
-"""Names of classes come in, the questions and answers of templates go out; words only."""
+"""Wordings of the template questions and answers, and helpers for English nouns."""
 
 from octavius.tasks.base import named
 
@@ -42,7 +42,7 @@ SIDE: tuple[tuple[Form, ...], ...] = (
         ("Is the {first} higher or lower in the picture than the {second}?", "It is {side} the {second}."),
     ),
 )
-"""By axis: across, then down."""
+"""By axis: horizontal, then vertical."""
 
 NAMING: tuple[Form, ...] = (
     ("What is this object?", "This is {a_name}."),
@@ -80,12 +80,12 @@ PLURALS = {
 
 
 def is_plural(name: str) -> bool:
-    """Whether a class is named in the plural, as `scissors` or `kitchen cabinets`."""
+    """Whether a class has a plural name, such as `scissors` or `kitchen cabinets`."""
     return name.endswith("s") and not name.endswith(("ss", "us"))
 
 
 def plural(name: str) -> str:
-    """Several of a class.
+    """The plural of a class name.
 
     >>> [plural(name) for name in ("bus", "dining table", "person", "wine glass", "scissors", "toothbrush", "berry")]
     ['buses', 'dining tables', 'people', 'wine glasses', 'scissors', 'toothbrushes', 'berries']
@@ -103,7 +103,7 @@ def plural(name: str) -> str:
 
 
 def with_article(name: str) -> str:
-    """One of a class.
+    """A class name with its indefinite article.
 
     >>> [with_article(name) for name in ("oven", "dog", "scissors")]
     ['an oven', 'a dog', 'scissors']
@@ -114,7 +114,7 @@ def with_article(name: str) -> str:
 
 
 def listed(words: list[str]) -> str:
-    """Some words as a list for readers.
+    """Joins words with commas and "and".
 
     >>> listed(["a cup", "a book", "a lamp"])
     'a cup, a book and a lamp'
@@ -123,7 +123,7 @@ def listed(words: list[str]) -> str:
 
 
 def mentioned(text: str, names: tuple[str, ...]) -> set[str]:
-    """The classes that a text names, in the singular or the plural.
+    """The classes that a text names, in singular or plural; "hot dog" does not count as "dog".
 
     >>> sorted(mentioned("Two hot dogs beside a cup.", ("cup", "dog", "hot dog")))
     ['cup', 'hot dog']

@@ -1,1 +1,1 @@
-"""What happens around training: evaluation in text, routing reports, sample answers."""
+"""Lightning callbacks: evaluation, checkpoints, stopping, and reports about routing, answers and cost."""

@@ -1,6 +1,7 @@
-"""Figures of the callbacks: saved beside the logs, and shown in every TensorBoard log of the trainer.
+"""Figures for the callbacks: saved in the log folder and shown in every TensorBoard log of the trainer.
 
-Labels, ids and answers in them are drawn as they are: matplotlib would read two `$` as mathematics, and raise.
+Labels, ids and answers are drawn literally: matplotlib would interpret two `$` as math text, and fail on bad
+syntax.
 """
 
 from functools import lru_cache
@@ -19,16 +20,16 @@ from octavius.display import visible
 from octavius.files import replacing
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#666666")
-"""The palette of Okabe and Ito, which colour-blind readers can tell apart; its black is grey here."""
+"""The colour-blind safe palette of Okabe and Ito, with grey instead of black."""
 
 TRUE, PREDICTED = COLOURS[0], COLOURS[5]
-"""Boxes: true ones solid, predicted ones dashed."""
+"""Colours of boxes: true ones are solid, predicted ones dashed."""
 
 
 def log_folder(trainer: L.Trainer) -> Path | None:
-    """The folder of the trainer's logs; None when nothing is logged.
+    """The trainer's log folder; None without a logger.
 
-    To be called on every process: finding the folder is a broadcast.
+    Call it on every rank: Lightning broadcasts the folder.
     """
     if not trainer.loggers:
         return None
@@ -43,7 +44,7 @@ def writers(trainer: L.Trainer) -> list[SummaryWriter]:
 
 
 def show(trainer: L.Trainer, figure: Figure, tag: str, file: Path) -> None:
-    """Draws a figure once, into the event files under the tag and into the PNG file."""
+    """Renders a figure once, and adds it to TensorBoard under the tag and to the PNG file."""
     save(figure, file)
     with Image.open(file) as image:
         pixels = np.asarray(image.convert("RGB"))
@@ -52,24 +53,24 @@ def show(trainer: L.Trainer, figure: Figure, tag: str, file: Path) -> None:
 
 
 def save(figure: Figure, file: Path) -> None:
-    """Draws a figure into a PNG file; no text in it is taken for mathematics."""
+    """Saves a figure as PNG with math text disabled."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
         text.set_text(drawable(text.get_text()))
-    # Labels that are made while drawing go by the setting.
+    # The rc setting is for labels that are created only while drawing, such as those of ticks.
     with rc_context({"text.parse_math": False}), replacing(file) as partial:
-        figure.savefig(partial)  # a figure that pyplot does not know draws itself with Agg
+        figure.savefig(partial)  # without pyplot, so with the Agg backend, which needs no display
 
 
 def drawable(text: str, longest: int = 600) -> str:
-    """A text of which every character has a glyph: a square for those that the font lacks, such as emoji."""
+    """Text with a square in place of each character that the font lacks, such as emoji."""
     glyphs = _glyphs()
     shown = visible(text, longest, breaks=True).replace("\t", " ")
     return "".join(letter if letter == "\n" or ord(letter) in glyphs else "\u25a1" for letter in shown)
 
 
 def legend_label(text: str) -> str:
-    """A text in a legend, which leaves out those that begin with an underscore."""
+    """Text for a legend, with a leading space if it starts with an underscore: matplotlib hides such labels."""
     shown = drawable(text, 60)
     return f" {shown}" if shown.startswith("_") else shown
 

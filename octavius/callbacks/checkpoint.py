@@ -1,4 +1,4 @@
-"""How checkpoints are saved: each file is replaced whole, carries a checksum, and holds the run's configuration."""
+"""Saves checkpoints: atomically, with a checksum, and with the run's configuration inside."""
 
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ from octavius.weights import read_checkpoint
 
 
 class Checkpoint(ModelCheckpoint):
-    """Saves as its parent does; after an error or a signal only what belongs together, and waits for nobody.
+    """ModelCheckpoint that, after an error or a signal, saves only consistent states and never hangs.
 
-    Nothing is saved before training has begun (a checkpoint may be half loaded), nor when an error came within the
-    optimizer's step. Several processes save together when they were stopped together, after the same batch
-    (`octavius.callbacks.stopping`). Otherwise those that the error did not reach are elsewhere: where each process
-    has the whole model, the first one then saves alone, and what is sharded is not saved.
+    Nothing is saved before training has begun (a checkpoint may be half loaded), nor after an error in the
+    middle of an optimizer step. Ranks save together if they were stopped together, after the same batch
+    (`octavius.callbacks.stopping`). After an error on one rank the others are elsewhere: with DDP, where each
+    rank has the whole model, rank 0 saves alone; a sharded model is not saved.
     """
 
     _saved = (0, 0)
@@ -35,12 +35,12 @@ class Checkpoint(ModelCheckpoint):
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Counts the states, of which Lightning leaves out what it has no use for."""
+        """Records the number of optimizer and scheduler states, since Lightning silently drops surplus ones."""
         self._saved = len(checkpoint.get("optimizer_states", ())), len(checkpoint.get("lr_schedulers", ()))
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Looks at what was put in place of a checkpoint, before the first step is made with it."""
+        """Checks the restored optimizers before the first step."""
         if trainer.ckpt_path:
             check_optimizers(trainer, self._saved)
         super().on_train_start(trainer, pl_module)
@@ -48,7 +48,7 @@ class Checkpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Saves the training up to its last whole step."""
+        """Saves the training up to its last complete step."""
         position = next((one for one in trainer.callbacks if isinstance(one, Position)), None)  # type: ignore[attr-defined]
         if position is not None and not position.begun:
             return
@@ -58,13 +58,13 @@ class Checkpoint(ModelCheckpoint):
         if trainer.world_size == 1:
             super().on_exception(trainer, pl_module, exception)
         elif isinstance(exception, SIGTERMException):
-            with INTERRUPTS.saving():  # gathering what is sharded may take as long as writing it
+            with INTERRUPTS.saving():  # gathering shards may take as long as writing them
                 super().on_exception(trainer, pl_module, exception)
         elif isinstance(trainer.strategy, DDPStrategy) and self._should_save_on_exception(trainer):
             self._save_alone(trainer)
 
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
-        """Has a signal wait until it is known that this step is saved, which is not to be done twice."""
+        """Defers signals until the step is recorded as saved, so that it is not saved a second time."""
         INTERRUPTS.held = True
         try:
             super()._save_checkpoint(trainer, filepath)
@@ -73,36 +73,36 @@ class Checkpoint(ModelCheckpoint):
         INTERRUPTS.check()
 
     def _save_alone(self, trainer: L.Trainer) -> None:
-        """Saves as `trainer.save_checkpoint`, but waits for no other process and reduces no metrics with it."""
+        """Like `trainer.save_checkpoint`, but without a barrier and without reducing metrics over ranks."""
         counts = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         path = self.format_checkpoint_name({key: torch.tensor(value) for key, value in counts.items()})
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
-        trainer.strategy.save_checkpoint(checkpoint, path)  # only the first process writes
+        trainer.strategy.save_checkpoint(checkpoint, path)  # writes on rank 0 only
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Writes checkpoints with the run's configuration in them, and beside them as a YAML file that people can edit.
+    """Writes checkpoints that contain the run's configuration, and an editable YAML copy of it next to them.
 
     Attributes:
         configuration: YAML text.
-        last: the checkpoint that was saved last by this process; None before the first.
+        last: path of the last checkpoint that this process saved; None before the first.
     """
 
     def __init__(self, configuration: str) -> None:
-        """Keeps the text; nothing is written before there is a checkpoint."""
+        """Stores the configuration; nothing is written until a checkpoint is."""
         self.configuration = configuration
         self.last: Path | None = None
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Replaces a checkpoint, then the YAML file beside it.
+        """Replaces a checkpoint, then the YAML file next to it.
 
-        After a kill or an error at any instant the checkpoint is the old or the new one, with its own configuration
-        in it. A YAML file that is not of a checkpoint is left alone.
+        If the process is killed at any time, the checkpoint is the old or the new one, with its own
+        configuration inside. A YAML file that does not belong to a checkpoint is left alone.
 
         Raises:
-            OSError: the disk is full, or the target cannot be written.
+            OSError: the disk is full, or the target is not writable.
         """
         if storage_options is not None:
             raise TypeError("checkpoints are local files, there are no storage options")
@@ -115,7 +115,7 @@ class CheckpointFiles(TorchCheckpointIO):
         whole = {**checkpoint, KEY: self.configuration, FORMAT_KEY: FORMAT}
         try:
             with replacing(path) as partial:
-                with partial.open("wb") as file:  # unlike the writer of a path, this one tells why it failed
+                with partial.open("wb") as file:  # given a path, torch.save hides the OSError of a full disk
                     torch.save(whole, file)
                 seal(partial)
         except OSError as error:
@@ -129,18 +129,18 @@ class CheckpointFiles(TorchCheckpointIO):
     def load_checkpoint(
         self,
         path: str | Path,
-        map_location: Any = None,  # noqa: ARG002 - on the CPU, from where Lightning moves what it needs
-        weights_only: bool | None = None,  # noqa: ARG002 - never anything but tensors and plain values
+        map_location: Any = None,  # noqa: ARG002 - always the CPU; Lightning moves tensors itself
+        weights_only: bool | None = None,  # noqa: ARG002 - always true
     ) -> dict[str, Any]:
-        """Reads a checkpoint as every command does.
+        """Reads a checkpoint with `read_checkpoint`, like every command.
 
         Raises:
-            ValueError: it is damaged, or no checkpoint.
+            ValueError: it is damaged, or not a checkpoint.
         """
         return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Removes both files."""
+        """Removes the checkpoint and its YAML file."""
         super().remove_checkpoint(path)
         if may_replace(beside := file_beside(Path(path))):
             beside.unlink(missing_ok=True)

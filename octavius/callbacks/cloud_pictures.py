@@ -1,4 +1,4 @@
-"""An answer about a point cloud comes in; a picture of the cloud goes out, with boxes, question and answer."""
+"""Draws answers about point clouds: the cloud with true and predicted boxes, question and answers below it."""
 
 import math
 import random
@@ -20,27 +20,27 @@ from octavius.instruction.sample import DescribedObject, DescribedObjects, Media
 from octavius.tasks import TASKS
 
 SIZE = 320
-"""Pixels of a picture's side."""
+"""Width and height of a picture in pixels."""
 YAW, PITCH = math.radians(-60), math.radians(50)
-"""Where the viewer stands: counter-clockwise from +x seen from above, and above the horizon."""
+"""Direction of the viewer: azimuth counter-clockwise from +x seen from above, and elevation, in radians."""
 CEILING = 2.2
-"""Metres above the floor from which on a room is cut open."""
+"""Height in metres above the floor at which a room is cut off, to look in from above."""
 WALL = 0.2
-"""Metres that are cut off at the two sides where the viewer stands."""
+"""Thickness in metres that is cut off the two walls facing the viewer."""
 AROUND = 0.6
-"""Metres that are shown around the one object that is spoken of."""
+"""Margin in metres around the object that the question is about."""
 _EDGES = [*((i, (i + 1) % 4) for i in range(4)), *((4 + i, 4 + (i + 1) % 4) for i in range(4))]
 _EDGES += [(i, i + 4) for i in range(4)]
 
 
 @dataclass(frozen=True)
 class View:
-    """Parallel rays onto a square picture.
+    """Orthographic projection onto a square picture.
 
     Attributes:
-        axes: (3, 3) directions of the picture's right, of its bottom, and away from the viewer.
-        middle: (2,) what comes to the picture's middle, along the first two.
-        scale: pixels a metre.
+        axes: (3, 3) world directions of the picture's right, down, and depth, as rows.
+        middle: (2,) coordinates along the first two that map to the centre of the picture.
+        scale: pixels per metre.
     """
 
     axes: np.ndarray
@@ -48,14 +48,14 @@ class View:
     scale: float
 
     def pixels(self, xyz: np.ndarray) -> np.ndarray:
-        """Columns, rows and depths (N, 3) of places (N, 3)."""
+        """Projects points (N, 3) to columns, rows and depths (N, 3)."""
         seen = xyz @ self.axes.T
         seen[:, :2] = (seen[:, :2] - self.middle) * self.scale + SIZE / 2
         return seen
 
 
 def view_of(xyz: np.ndarray) -> View:
-    """The view that shows places (N, 3) as large as the picture allows."""
+    """The view that fits points (N, 3) into the picture."""
     right = np.array([-math.sin(YAW), math.cos(YAW), 0.0])
     away = -np.array([math.cos(YAW) * math.cos(PITCH), math.sin(YAW) * math.cos(PITCH), math.sin(PITCH)])
     axes = np.stack([right, np.cross(away, right), away])
@@ -65,7 +65,7 @@ def view_of(xyz: np.ndarray) -> View:
 
 
 def splat(points: np.ndarray, view: View) -> np.ndarray:
-    """Points (P, 6) as square dots, near ones over far ones: bytes (SIZE, SIZE, 3) on light grey."""
+    """Renders points (P, 6) as square dots, near over far; bytes (SIZE, SIZE, 3) on light grey."""
     picture = np.full((SIZE, SIZE, 3), 232, np.uint8)
     pixels = view.pixels(points[:, :3].astype(np.float64))
     order = np.argsort(-pixels[:, 2], kind="stable")
@@ -74,7 +74,8 @@ def splat(points: np.ndarray, view: View) -> np.ndarray:
     side = min(8, max(2, math.ceil(1.3 * SIZE / math.sqrt(len(points)))))
     reach = np.arange(side) - side // 2
     across, down = (grid.ravel() for grid in np.meshgrid(reach, reach))
-    # Dot by dot, each as a whole, so that a near dot covers a far one in all its pixels.
+    # Sorted from far to near and all pixels of a dot together: of repeated indices the last assignment, that is
+    # the nearest dot, wins.
     x, y = (columns[:, None] + across).ravel(), (rows[:, None] + down).ravel()
     inside = (x >= 0) & (x < SIZE) & (y >= 0) & (y < SIZE)
     picture[y[inside], x[inside]] = np.repeat(colours, side * side, axis=0)[inside]
@@ -82,20 +83,20 @@ def splat(points: np.ndarray, view: View) -> np.ndarray:
 
 
 def cloud_of(item: Answered) -> Media | None:
-    """The file of points that an answer is about; None for other media, and for media in memory."""
+    """The point cloud file of an answer; None for other media, and for media in memory."""
     media = item.sample.media.get("cloud")
     return media if media is not None and media.path is not None else None
 
 
 def shown_part(points: np.ndarray, box: Box3D | None) -> np.ndarray:
-    """The points (P, 6) that are drawn: an object with its surroundings, or a scene cut open to the viewer."""
+    """The points (P, 6) to draw: an object with its surroundings, or a scene opened towards the viewer."""
     xyz = points[:, :3]
     if box is not None:
         middle, half = np.array(box[:3]), np.array(box[3:]) / 2 + AROUND
         near = points[(np.abs(xyz - middle) <= half).all(1)]
         return near if len(near) else points
     floor, low, high = np.percentile(xyz[:, 2], 1), xyz.min(0), xyz.max(0)
-    if high[2] - floor < CEILING:  # no room, or one that is open already
+    if high[2] - floor < CEILING:  # not a room, or one without a ceiling
         return points
     kept = xyz[:, 2] < floor + CEILING
     for axis, side in enumerate((math.cos(YAW), math.sin(YAW))):
@@ -104,7 +105,7 @@ def shown_part(points: np.ndarray, box: Box3D | None) -> np.ndarray:
 
 
 def boxes_of(item: Answered) -> tuple[list[Box3D], list[Box3D]]:
-    """True boxes, or the one of the object that is spoken of, and predicted ones."""
+    """The true boxes (or that of the object in question), and the predicted ones."""
     gold, media = item.sample.gold, item.sample.media["cloud"]
     true = [thing.box for thing in gold.objects] if isinstance(gold, DescribedObjects) else []
     if media.region is not None and media.region.box is not None:
@@ -114,7 +115,7 @@ def boxes_of(item: Answered) -> tuple[list[Box3D], list[Box3D]]:
 
 
 def cloud_panel(axes: Axes, item: Answered, title: str) -> None:
-    """One cloud with its boxes, and below it what was asked, what is true, and what was said."""
+    """Draws one cloud with its boxes, and below it the question, the true answer and the prediction."""
     media = cloud_of(item)
     assert media is not None
     axes.set_title(title if len(title) <= 44 else f"…{title[-43:]}", fontsize=8)
@@ -124,7 +125,7 @@ def cloud_panel(axes: Axes, item: Answered, title: str) -> None:
     axes.text(0.0, -0.02, "\n".join(lines), transform=axes.transAxes, fontsize=7, va="top", parse_math=False)
     try:
         points = shown_part(read_points(media), media.region.box if media.region else None)
-    except ValueError as error:  # scores may come from features that were kept, without the cloud
+    except ValueError as error:  # with precomputed features the cloud itself may be missing
         axes.text(0.5, 0.5, fill(str(error), 50), transform=axes.transAxes, fontsize=7, ha="center")
         return
     view = view_of(points[:, :3].astype(np.float64))

@@ -1,4 +1,4 @@
-"""Training runs by, the time and the memory that it took go out, into the checkpoint and beside the logs."""
+"""Callback that measures time and memory of a training."""
 
 import json
 import multiprocessing
@@ -18,28 +18,28 @@ from octavius.files import write_text
 COST = "cost.json"
 GIB = 2**30
 EVERY = 16
-"""Steps between two looks at the data workers."""
+"""Steps between two measurements of the data workers."""
 
 
 class Cost(L.Callback):
-    """Writes `cost.json` when a training is done; a training in several parts counts as one.
+    """Writes `cost.json` at the end of training; a run resumed from a checkpoint is counted as one.
 
-    - `seconds`: from the first step to the end, evaluations included, without what is prepared before it. What
-      was lost with a process that was killed is not in it.
-    - `memory_gib`: most main memory that the training process held at any time, and what its data workers held
-      for themselves alone; of all processes together.
-    - `gpu_memory_gib`: most memory that tensors took on one GPU; only where there is one.
+    - `seconds`: from the first step to the end, including evaluations but not the preparation before it, nor
+      what was lost when a process was killed.
+    - `memory_gib`: peak resident memory of the training process plus peak private memory of its data workers,
+      summed over ranks.
+    - `gpu_memory_gib`: peak memory of tensors on any one GPU; only with GPUs.
     """
 
     def __init__(self) -> None:
-        """Starts from nothing."""
+        """Starts with all counts at zero."""
         self._before = 0.0
         self._begun: float | None = None
         self._memory = self._workers = self._gpu = 0.0
 
     @property
     def seconds(self) -> float:
-        """Time of training so far."""
+        """Training time so far."""
         return self._before + (0.0 if self._begun is None else time.monotonic() - self._begun)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
@@ -49,16 +49,16 @@ class Cost(L.Callback):
             torch.cuda.reset_peak_memory_stats(pl_module.device)
 
     def on_train_batch_end(self, *hook: Any) -> None:
-        """Looks at the data workers now and then."""
+        """Measures the data workers every `EVERY` steps."""
         if hook[-1] % EVERY == 0:
             self._workers = max(self._workers, workers_memory())
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
-        """Looks at the data workers, among which are those of the evaluation now."""
+        """Measures the data workers, which now include those of the evaluation."""
         self._workers = max(self._workers, workers_memory())
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes what the training took."""
+        """Reduces over all ranks and writes the file."""
         self._measure(pl_module.device)
         found = {"seconds": self.seconds, "memory_gib": self._memory, "gpu_memory_gib": self._gpu}
         together = {"seconds": "max", "memory_gib": "sum", "gpu_memory_gib": "max"}
@@ -72,12 +72,12 @@ class Cost(L.Callback):
             write_text(folder / COST, json.dumps({"steps": trainer.global_step, **found}, indent=1) + "\n")
 
     def state_dict(self) -> dict[str, float]:
-        """What it took so far, for the checkpoint; of several processes that of the first."""
+        """The totals so far, for the checkpoint (those of rank 0)."""
         self._measure(torch.device("cuda" if torch.cuda.is_initialized() else "cpu"))
         return {"seconds": self.seconds, "memory": self._memory, "gpu": self._gpu}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Goes on from what it took before."""
+        """Continues from the totals of the resumed run."""
         self._before, self._memory, self._gpu = (state_dict[key] for key in ("seconds", "memory", "gpu"))
 
     def _measure(self, device: torch.device) -> None:
@@ -87,21 +87,22 @@ class Cost(L.Callback):
 
 
 def peak_memory() -> float:
-    """Most main memory that this process held so far, in GiB."""
+    """Peak resident memory of this process in GiB."""
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
         return int(found[1]) * 1024 / GIB
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / GIB
 
 
 def workers_memory() -> float:
-    """What the children of this process hold that no other process shares, in GiB; 0 where Linux does not tell."""
+    """Private (unshared) memory of this process's children in GiB; 0 outside Linux."""
     total = 0
     for child in multiprocessing.active_children():
         try:
             text = Path(f"/proc/{child.pid}/smaps_rollup").read_text()
-        except OSError:  # it has ended, or this is not Linux
+        except OSError:  # the child has ended, or this is not Linux
             continue
         total += sum(int(size) for size in re.findall(r"Private_(?:Clean|Dirty):\s+(\d+) kB", text))
     return total * 1024 / GIB

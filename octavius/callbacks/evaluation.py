@@ -1,4 +1,4 @@
-"""Prompts of evaluation sets come in; generated, parsed, scored, logged, tabled and saved answers go out."""
+"""Callback that generates, parses and scores answers at every validation and test."""
 
 import json
 from collections.abc import Sequence
@@ -35,15 +35,15 @@ features; shuffled: features of another scene)"""
 
 
 class Evaluation(L.Callback):
-    """Generates and scores at every validation and test; every sample counts once on any number of processes.
+    """Generates answers and scores them; each sample counts once, whatever the number of ranks.
 
-    A sample that cannot be read is in no score, on any number of processes, and told below the table.
+    Samples that cannot be read are excluded from all scores and listed below the table.
 
-    Callbacks with a method `on_answers(trainer, module, stage, answers)` get all answers on every process.
+    Callbacks with a method `on_answers(trainer, module, stage, answers)` receive all answers on every rank.
 
     Attributes:
-        table: scores of the last evaluation, a row a set and group.
-        controls_table: blind controls of the last evaluation, a row a set; None where there were none.
+        table: scores of the last evaluation, one row per set and group.
+        controls_table: blind controls of the last evaluation, one row per set; None if there were none.
     """
 
     def __init__(
@@ -58,14 +58,17 @@ class Evaluation(L.Callback):
         """Sets decoding, greedy by default, and the blind controls.
 
         Args:
-            max_new_tokens: longest answer; null takes each task's own limit.
-            num_beams: beams of the search; 1 is greedy.
-            controls: which of majority, text, box and shuffled stand beside the scores of samples with media, at
-                every evaluation; null takes all of them for samples with point clouds, at tests.
-            controls_limit: samples of a set that are asked again for the controls, drawn by chance; null asks all.
-            likelihood: also take the most likely of all candidate answers, where a task has them: `acc1_likelihood`.
-            sampling: draws answers by chance, as the published numbers came about; null takes the likeliest, and a
-                second evaluation says the same.
+            max_new_tokens: maximum length of an answer in tokens; null takes the limit of each task.
+            num_beams: number of beams in beam search; 1 is greedy.
+            controls: blind controls to compute at every evaluation for samples with media, out of majority,
+                text, box and shuffled; null computes all of them at tests only, for samples with point
+                clouds.
+            controls_limit: number of samples per set that are asked again for the controls, drawn at random;
+                null asks all.
+            likelihood: also score the most likely of all candidate answers, for tasks that have them, as
+                `acc1_likelihood`.
+            sampling: sample answers at random, as for the published numbers; null decodes without sampling, which is
+                reproducible.
         """
         SIZE.check(max_new_tokens=max_new_tokens, num_beams=num_beams)
         if unknown := set(controls or ()) - set(ALL):
@@ -87,29 +90,29 @@ class Evaluation(L.Callback):
         self._places: list[int] = []
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
-        """Forgets what an evaluation that was cut off left behind."""
+        """Resets the state, which an interrupted evaluation may have left behind."""
         self._begin(trainer.val_dataloaders)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
-        """Forgets what an evaluation that was cut off left behind."""
+        """Resets the state, which an interrupted evaluation may have left behind."""
         self._begin(trainer.test_dataloaders)
 
     def on_validation_batch_end(self, *hook: Any) -> None:
-        """Answers one batch."""
+        """Generates the answers of one batch."""
         _, module, _, batch, *_ = hook
         self._answer(module, batch)
 
     def on_test_batch_end(self, *hook: Any) -> None:
-        """Answers one batch."""
+        """Generates the answers of one batch."""
         _, module, _, batch, *_ = hook
         self._answer(module, batch)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Scores what was answered."""
+        """Scores all answers."""
         self._finish(trainer, pl_module, "val")
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Scores what was answered."""
+        """Scores all answers."""
         self._finish(trainer, pl_module, "test")
 
     def _begin(self, loader: Any) -> None:
@@ -130,7 +133,7 @@ class Evaluation(L.Callback):
         answers = readable(everything)
         scores = score(answers)
         for name, row in scores.items():
-            # The same value everywhere; its mean over all processes keeps Lightning from warning about each.
+            # All ranks have the same value; sync_dist only silences Lightning's warning about each key.
             module.log_dict(
                 {f"{stage}/{visible(name)}/{key}": value for key, value in row.items()}, sync_dist=True
             )
@@ -153,7 +156,7 @@ class Evaluation(L.Callback):
         folder: Path | None,
         left_out: Sequence[Answered],
     ) -> None:
-        """Prints the table; writes it as CSV, all scores as JSON and predictions as JSON lines beside the logs."""
+        """Prints the table and writes it to the log folder: CSV, all scores as JSON, predictions as JSON lines."""
         assert self.table is not None
         between = (
             {name: set_intervals(items) for name, items in rows(answers).items()} if stage == "test" else {}
@@ -187,7 +190,7 @@ class Evaluation(L.Callback):
         answers: Sequence[Answered],
         folder: Path | None,
     ) -> None:
-        """Asks some samples again with less to go by; logs, prints and writes what that scores."""
+        """Asks some samples again under the blind controls; logs, prints and writes the scores."""
         self.controls_table = None
         controls = self.controls if self.controls is not None else list(ALL) if stage == "test" else []
         chosen = blind.choose(answers, self.controls is None, self.controls_limit) if controls else {}
@@ -222,13 +225,13 @@ class Evaluation(L.Callback):
 
 
 def training_samples(trainer: L.Trainer) -> list[Sample] | None:
-    """All training samples of the trainer's data; None, and a line that says why, where they cannot be had."""
+    """All training samples of the trainer's data; None if it has none or they cannot be read."""
     data: Any = getattr(trainer, "datamodule", None)
     if not hasattr(data, "train_sets"):
         return None
     try:
         return [sample for item in data.train_sets() for sample in item.samples]
-    except (ValueError, OSError) as error:  # a place for tests need not hold the training data
+    except (ValueError, OSError) as error:  # a machine that only runs tests may lack the training data
         if trainer.is_global_zero:
             print(f"\nno majority answers, as the training data cannot be read: {error}")
         return None

@@ -1,4 +1,4 @@
-"""Tells which training samples could not be read, and how many draws that were."""
+"""Callback that reports unreadable training samples."""
 
 import sys
 from typing import Any
@@ -9,27 +9,27 @@ import torch
 from octavius.instruction.batch import Batch
 
 TOLD = 5
-"""Samples that each process names in full; others are counted."""
+"""Number of samples that each rank names; further ones are only counted."""
 
 
 class LeftOutSamples(L.Callback):
-    """Counts the draws for which another sample stood in (`bad: skip`), and tells the first samples and the sum.
+    """Counts the draws in which an unreadable sample was replaced by another (`bad: skip`).
 
-    Each process names the samples that it meets, as soon as it meets them; the sum over all of them is printed and
-    logged as `train/left_out` at the end of each epoch that has any.
+    Each rank prints the first such samples as it meets them. The total over all ranks is printed and logged
+    as `train/left_out` at the end of each epoch that has any.
     """
 
     def __init__(self) -> None:
-        """Has met none yet."""
+        """Starts with a count of zero."""
         self._count = 0
         self._met: set[str] = set()
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        """Counts anew."""
+        """Resets the count."""
         self._count = 0
 
     def on_train_batch_start(self, *hook: Any) -> None:
-        """Counts and names what was left out of a batch."""
+        """Counts and names the samples that were replaced in a batch."""
         batch = hook[2]
         for gone in batch.left_out if isinstance(batch, Batch) else ():
             if gone is None:
@@ -41,7 +41,7 @@ class LeftOutSamples(L.Callback):
                 print(f"left out, another stands in: {gone.reason}{more}", file=sys.stderr, flush=True)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Adds up over all processes, prints and logs."""
+        """Sums over all ranks, prints and logs."""
         count = torch.tensor(self._count, device=pl_module.device)
         total = int(trainer.strategy.reduce(count, reduce_op="sum"))
         if not total:

@@ -1,4 +1,4 @@
-"""Sample answers of each evaluation set: as text, and detections and clouds as pictures with their boxes."""
+"""Callback that shows sample answers of each evaluation set, with boxes drawn on images and point clouds."""
 
 import random
 import zlib
@@ -24,28 +24,28 @@ from octavius.limits import COUNT
 from octavius.tasks import TASKS
 
 PANEL = 3.4
-"""Inches of a picture's side."""
+"""Width and height of a panel in inches."""
 PIXELS = 1024
-"""Of the longer side of a picture that is drawn; larger ones are scaled down."""
+"""Maximum length of a drawn image's longer side; larger images are scaled down."""
 SLIMMEST = 8.0
-"""Sides of a panel differ at most by this factor; slimmer pictures are shown wider."""
+"""Maximum aspect ratio of a panel; more elongated images are stretched."""
 WORDS = 1.1
-"""Inches for what stands below the picture of a cloud."""
+"""Height in inches of the text below the picture of a cloud."""
 
 
 class AnswerSamples(L.Callback):
     """Shows sample answers after each evaluation, the same samples each time.
 
     In TensorBoard: `answers/{stage}/{benchmark}` (a table of questions, true and predicted answers),
-    `detections/{stage}` (pictures with boxes) and `clouds/{stage}` (point clouds with boxes and answers), the last
-    two also in `detections_{stage}.png` and `clouds_{stage}.png` beside the logs.
+    `detections/{stage}` (images with boxes) and `clouds/{stage}` (point clouds with boxes and answers), the
+    last two also as `detections_{stage}.png` and `clouds_{stage}.png` in the log folder.
     """
 
     def __init__(self, per_benchmark: int = 4) -> None:
         """Sets how much is shown.
 
         Args:
-            per_benchmark: answers, and pictures, of each evaluation set.
+            per_benchmark: number of answers, and of pictures, per evaluation set.
         """
         if per_benchmark < 1:
             raise ValueError(
@@ -62,7 +62,7 @@ class AnswerSamples(L.Callback):
         stage: str,
         answers: Sequence[Answered],
     ) -> None:
-        """Shows samples of one evaluation; called on every process with all answers."""
+        """Shows samples of one evaluation; called on every rank with all answers."""
         folder = log_folder(trainer)
         if folder is None or not trainer.is_global_zero:
             return
@@ -80,7 +80,7 @@ class AnswerSamples(L.Callback):
 
 
 def choose(answers: Sequence[Answered], count: int) -> dict[str, list[Answered]]:
-    """So many answers of each benchmark: mixed over its samples, yet the same ones at every evaluation."""
+    """Up to `count` answers of each benchmark: a pseudo-random choice by id, the same at every evaluation."""
     chosen: dict[str, list[Answered]] = {}
     for item in sorted(
         answers, key=lambda item: (zlib.crc32(item.sample.id.encode(errors="surrogatepass")), item.sample.id)
@@ -92,7 +92,7 @@ def choose(answers: Sequence[Answered], count: int) -> dict[str, list[Answered]]
 
 
 def table(items: Sequence[Answered]) -> str:
-    """A Markdown table of answers; what holds nothing that can be scored is marked."""
+    """A Markdown table of answers; those that could not be parsed are marked."""
     lines = ["| question | true | predicted |", "| --- | --- | --- |"]
     for item in items:
         true = TASKS[item.sample.task].answer(item.sample, random.Random(0))
@@ -102,7 +102,7 @@ def table(items: Sequence[Answered]) -> str:
 
 
 def picture_of(item: Answered) -> Path | None:
-    """The image file of a detection; None for another task, and for media that are no file."""
+    """The image file of a detection sample; None for other tasks, and for media in memory."""
     media = item.sample.media.get("image")
     return media.path if media is not None and isinstance(item.sample.gold, Boxes) else None
 
@@ -113,13 +113,13 @@ def draw(
     panel: Callable[[Axes, Answered, str], None] | None = None,
     words: float = 0.0,
 ) -> Figure:
-    """A grid with a row for each benchmark: pictures, enlarged, with true and predicted boxes.
+    """A grid with a row per benchmark: pictures with true and predicted boxes.
 
     Args:
         pictures: answers by benchmark.
-        title: of the figure.
-        panel: draws one picture with its title; by default that of a detection.
-        words: inches below each picture for what it writes there.
+        title: title of the figure.
+        panel: draws one answer with its title; by default a detection.
+        words: height in inches of the text below each panel.
     """
     columns = max(len(items) for items in pictures.values())
     size = (max(PANEL * columns, 5.0), (PANEL + 0.25 + words) * len(pictures) + 0.7)
@@ -140,13 +140,13 @@ def draw(
 
 
 def detection_panel(axes: Axes, item: Answered, title: str) -> None:
-    """One picture with its boxes, in coordinates of 0..1."""
+    """Draws one image with its boxes, in relative coordinates (0..1)."""
     assert picture_of(item) is not None
     assert isinstance(item.sample.gold, Boxes)
     axes.set_title(title if len(title) <= 44 else f"…{title[-43:]}", fontsize=8)
     try:
         picture = open_picture(item.sample.media["image"])
-    except ValueError as error:  # answers may come from tokens that were kept, without the picture
+    except ValueError as error:  # with precomputed tokens the image itself may be missing
         words = fill(str(error), 50)
         axes.text(0.5, 0.5, words, transform=axes.transAxes, fontsize=7, ha="center", parse_math=False)
         return
@@ -161,7 +161,7 @@ def detection_panel(axes: Axes, item: Answered, title: str) -> None:
 
 
 def _box(axes: Axes, thing: LabelledBox, colour: str, style: str, below: bool) -> None:
-    """A box with its name above or below it, or inside where the picture ends."""
+    """Draws a box with its label above or below it, or inside if it touches the edge of the image."""
     x1, y1, x2, y2 = thing.box
     frame = Rectangle(
         (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linestyle=style, linewidth=1.8

@@ -1,8 +1,9 @@
-"""Where a training is, as checkpoints record it: always after a whole optimizer step.
+"""Records the position of a training in checkpoints, always as of a complete optimizer step.
 
-Lightning writes its counters as they are at the moment of saving. Within a step they are ahead of the weights, within
-an accumulation the gradients so far are not saved at all, and within an evaluation the resumed run would skip as many
-batches of it as had been answered. A run that was stopped there would go on with other numbers.
+Lightning stores its loop counters as they are when saving. In the middle of a step they are ahead of the
+weights; during gradient accumulation the gradients so far are not saved; during an evaluation the resumed run
+would skip the batches that were already evaluated. A run stopped there would not resume with the same
+numbers.
 """
 
 from typing import Any
@@ -12,23 +13,23 @@ from torch import Tensor
 
 
 class Position(L.Callback):
-    """Notes the position after each step and each evaluation, and puts the last one into every checkpoint.
+    """Records the counters after each step and each evaluation, and writes the last record to every checkpoint.
 
-    The weights that are saved belong to it: they do not change until the optimizer's next step begins, and a resumed
-    run repeats what was done since then, which is seeded by epoch and batch.
+    The saved weights match it, since they do not change until the next optimizer step. A resumed run repeats
+    the work done since the record, with the same random numbers: they are seeded by epoch and batch.
 
     Attributes:
-        begun: whether a batch was begun, so that weights, optimizer and counters belong together.
+        begun: whether a batch has begun, so that weights, optimizer and counters are consistent.
     """
 
     def __init__(self) -> None:
-        """Knows no position yet."""
+        """Starts without a record."""
         self._noted: dict[str, Any] | None = None
         self._versions: list[int] | None = None
         self.begun = False
 
     def whole(self, trainer: L.Trainer) -> bool:
-        """Whether weights and optimizer are those of the position that was noted last."""
+        """Whether weights and optimizer are unchanged since the last record."""
         return self._versions is not None and self._versions == versions(trainer)
 
     def on_load_checkpoint(
@@ -37,32 +38,32 @@ class Position(L.Callback):
         pl_module: L.LightningModule,  # noqa: ARG002
         checkpoint: dict[str, Any],
     ) -> None:
-        """Takes the position that the run goes on from."""
+        """Takes the position of the checkpoint as the record."""
         keys = ("epoch", "global_step", "loops", _data_key(trainer))
         self._noted = {key: checkpoint[key] for key in keys if key in checkpoint}
 
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Nothing has been done yet that a checkpoint would hold."""
+        """Records the initial position, unless resumed."""
         _begin_next_epoch(trainer)
         if self._noted is None:
             self._note(trainer)
         self._versions = versions(trainer)
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Whatever checks what was loaded has done so."""
+        """Marks that training has begun: all checks of what was loaded are done."""
         self.begun = True
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """The end of a step, unless gradients are still being accumulated."""
+        """Records the position after a step, unless gradients are still being accumulated."""
         if not trainer.fit_loop._should_accumulate():
             self._note(trainer, before_validation=_validation_is_due(trainer))
 
     def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Removes the mark of an evaluation that was cut off, now that it is done again."""
+        """Resets the marks of an interrupted evaluation (see `_mark_validation`), which now runs again."""
         trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.reset_on_restart()
 
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """The evaluation is done."""
+        """Records that the evaluation is done."""
         if (
             trainer.state.fn == "fit"
             and not trainer.sanity_checking
@@ -71,7 +72,7 @@ class Position(L.Callback):
             self._note(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """The epoch is done."""
+        """Records that the epoch is done."""
         self._note(trainer)
 
     def on_save_checkpoint(
@@ -80,7 +81,7 @@ class Position(L.Callback):
         pl_module: L.LightningModule,  # noqa: ARG002
         checkpoint: dict[str, Any],
     ) -> None:
-        """Puts the position in place of the counters of this moment."""
+        """Replaces the counters in the checkpoint by the record."""
         if self._noted is not None and self.whole(trainer):
             checkpoint.update(self._noted)
 
@@ -96,7 +97,7 @@ class Position(L.Callback):
 
 
 def versions(trainer: L.Trainer) -> list[int]:
-    """How often each trained tensor and each tensor of the optimizer was written to, as autograd counts it."""
+    """Autograd's version counters of trained tensors and optimizer states, which rise with in-place writes."""
     found: list[int] = []
     for optimizer in trainer.optimizers:
         for group in optimizer.param_groups:
@@ -109,13 +110,13 @@ def versions(trainer: L.Trainer) -> list[int]:
 
 
 def _version(tensor: Tensor) -> int:
-    """The counter of a tensor, or of this process's part of a sharded one."""
+    """The version counter of a tensor, or of this rank's shard of a DTensor."""
     local: Tensor = getattr(tensor, "_local_tensor", tensor)
     return local._version
 
 
 def _validation_is_due(trainer: L.Trainer) -> bool:
-    """Whether Lightning evaluates after the batch that has just ended."""
+    """Whether Lightning will evaluate after the batch that has just ended."""
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     return (
         fetcher is not None
@@ -125,21 +126,21 @@ def _validation_is_due(trainer: L.Trainer) -> bool:
 
 
 def _mark_validation(fit_loop: dict[str, Any]) -> None:
-    """Has a resumed run begin with the evaluation, from its first batch."""
+    """Edits saved counters so that a resumed run starts with the evaluation, from its first batch."""
     batches = fit_loop["epoch_loop.batch_progress"]
     for count in (batches["total"], batches["current"]):
         count["completed"] = count["processed"]
     evaluated = fit_loop["epoch_loop.val_loop.batch_progress"]
     evaluated["current"] = dict.fromkeys(evaluated["current"], 0)
-    # What Lightning takes for an evaluation that was cut off: a batch was begun and not processed.
+    # Lightning resumes an evaluation if a batch was started but not processed.
     evaluated["total"] = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
     evaluated["is_last_batch"] = False
 
 
 def _begin_next_epoch(trainer: L.Trainer) -> None:
-    """Begins a new epoch after a checkpoint of the end of one.
+    """Starts a new epoch after resuming from a checkpoint that was saved at the end of one.
 
-    Where `max_steps` is set, Lightning takes that for an unfinished epoch, ends it a second time, and leaves out one.
+    With `max_steps` set, Lightning takes that epoch for unfinished, ends it a second time and so skips one.
     """
     loop = trainer.fit_loop
     progress: Any = loop.epoch_progress

@@ -1,4 +1,4 @@
-"""Answers with their gate weights come in; histograms, scalars, a figure and a table of them go out."""
+"""Callback that reports which experts each task uses: histograms, scalars, a figure and a table."""
 
 from collections.abc import Sequence
 
@@ -18,27 +18,27 @@ from octavius.files import write_text
 CELL = ["task", "benchmark", "group"]
 BINS = np.linspace(0.0, 1.0, 31)
 BAR, GAP, TASK = 0.8, 0.35, 1.45
-"""Inches: from bar to bar, between tasks, and the least for a task, so that its name has room."""
+"""Inches: between bars, between tasks, and the minimum width of a task, so that its name fits."""
 
 
 class RoutingReport(L.Callback):
-    """Shows which experts answered which task, after each evaluation; silent below two experts.
+    """Reports after each evaluation which experts answered which task; does nothing below two experts.
 
-    Where each layer or token has weights of its own, an instance's are their mean, over layers and over the tokens
-    of its prompt; an expert is then in use when any layer gives it weight for any token.
+    If layers or tokens have gate weights of their own, those of an instance are their mean over layers and
+    prompt tokens; an expert then counts as used if any layer gives it weight for any token.
 
     In TensorBoard, under `routing/{stage}/{task}/`: `expert_{e}` (histogram of the gate weight),
-    `usage/expert_{e}` (share of instances with this expert in their top-k), and in nats `entropy_of_mean` (of
-    the task's mean gate: low when the task keeps to few experts) and `mean_entropy` (of one instance's gate:
-    low when one expert carries it). Over all tasks, under `routing/{stage}/`: `dead/expert_{e}` (1 when no
-    instance used the expert) and the figure `experts`. Beside the logs: `routing_{stage}.png` and
-    `routing_{stage}.csv`.
+    `usage/expert_{e}` (fraction of instances with non-zero weight for this expert), and in nats
+    `entropy_of_mean` (of the task's mean gate weights: low if the task uses few experts) and `mean_entropy`
+    (mean over instances: low if each relies on one expert). Over all tasks, under `routing/{stage}/`:
+    `dead/expert_{e}` (1 if no instance used the expert) and the figure `experts`. In the log folder:
+    `routing_{stage}.png` and `routing_{stage}.csv`.
     """
 
     def on_answers(
         self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str, answers: Sequence[Answered]
     ) -> None:
-        """Reports one evaluation; called on every process with all answers."""
+        """Reports one evaluation; called on every rank with all answers."""
         folder = log_folder(trainer)
         if folder is None or not trainer.is_global_zero:
             return
@@ -60,9 +60,9 @@ class RoutingReport(L.Callback):
 
 
 def gate_table(answers: Sequence[Answered]) -> pd.DataFrame:
-    """Gate weights, a row an instance (indexed by task, benchmark, group) and a column an expert.
+    """Gate weights with one row per instance (indexed by task, benchmark, group) and one column per expert.
 
-    Answers without a gate, or with weights that are not numbers, are left out.
+    Answers without gate weights, or with non-finite ones, are left out.
     """
     routed = [(item.sample, item.gate) for item in answers if item.gate and np.isfinite(item.gate).all()]
     cells = [(sample.task, sample.benchmark, sample.group) for sample, _ in routed]
@@ -74,12 +74,12 @@ def gate_table(answers: Sequence[Answered]) -> pd.DataFrame:
 
 
 def used(gates: pd.DataFrame) -> np.ndarray:
-    """Whether any instance chose an expert, (E,)."""
+    """Whether any instance has non-zero weight for each expert, (E,)."""
     return np.asarray((gates > 0).any())
 
 
 def summarise(gates: pd.DataFrame) -> pd.DataFrame:
-    """A row for each task, benchmark, group and expert: its mean weight, and its share of the instances."""
+    """Mean weight and usage of each expert, one row per task, benchmark, group and expert."""
     means = gates.groupby(level=CELL).mean().stack()
     usage = (gates > 0).groupby(level=CELL).mean().stack()
     instances = gates.groupby(level=CELL).size()
@@ -89,7 +89,7 @@ def summarise(gates: pd.DataFrame) -> pd.DataFrame:
 
 
 def entropy(weights: np.ndarray) -> np.ndarray:
-    """Entropy in nats of the shares of weights (..., E), as (...); weights need not sum to 1.
+    """Entropy in nats over the last axis of weights (..., E), which are normalised first.
 
     >>> round(float(entropy(np.array([0.3, 0.3, 0.0]))), 4)
     0.6931
@@ -100,7 +100,7 @@ def entropy(weights: np.ndarray) -> np.ndarray:
 
 
 def write_tasks(writer: SummaryWriter, gates: pd.DataFrame, tag: str, step: int) -> None:
-    """Histograms and scalars of every task, and which experts are dead, under a tag."""
+    """Writes histograms and scalars of every task, and the dead experts, under a tag."""
     for task, rows in gates.groupby(level="task"):
         weights = rows.to_numpy()
         for expert, column in enumerate(weights.T):
@@ -113,7 +113,7 @@ def write_tasks(writer: SummaryWriter, gates: pd.DataFrame, tag: str, step: int)
 
 
 def draw(gates: pd.DataFrame, title: str) -> Figure:
-    """Stacked bars of the mean gate: a bar for each benchmark, side by side within its task."""
+    """Stacked bars of the mean gate weights: one bar per benchmark, grouped by task."""
     bars = gates.groupby(level=CELL[:2]).mean()
     counts = gates.groupby(level=CELL[:2]).size()
     tasks: dict[str, list[str]] = {}
@@ -144,7 +144,7 @@ def draw(gates: pd.DataFrame, title: str) -> Figure:
 
 
 def _stack(axes: Axes, places: np.ndarray, bars: np.ndarray) -> None:
-    """Draws bars (N, E) at their places (N,), each share written on it where there is room."""
+    """Draws bars (N, E) at x positions (N,), with the value on each segment that is high enough."""
     base = np.zeros(len(bars))
     for expert, shares in enumerate(bars.T):
         colour = COLOURS[expert % len(COLOURS)]
@@ -152,6 +152,7 @@ def _stack(axes: Axes, places: np.ndarray, bars: np.ndarray) -> None:
         axes.bar(
             places, shares, 0.6, base, color=colour, hatch=hatch, edgecolor="white", label=f"expert {expert}"
         )
+        # Text colour by luma (Rec. 601).
         ink = "black" if np.dot(to_rgb(colour), (0.299, 0.587, 0.114)) > 0.41 else "white"
         for place, low, share in zip(places, base, shares, strict=True):
             if share >= 0.06:

@@ -1,8 +1,8 @@
-"""How a stage of the trainer ends after a signal, an error, or the loss of another process.
+"""Ends a training in order after a signal, an error, or the loss of another rank.
 
-Lightning's own handlers are not used. After SIGINT it raises from wherever the training is; SIGTERM it looks at only
-between training batches, never during an evaluation, and of several processes the first one sends a message to the
-others from inside the handler while they wait for another message (Lightning's issue 20806).
+Lightning's own signal handlers are disabled. On SIGINT it raises from wherever training is. SIGTERM it checks
+only between training batches, never during an evaluation; and with several ranks rank 0 sends the others a
+message from inside the handler while they may wait for a different one (Lightning issue 20806).
 """
 
 import signal
@@ -18,45 +18,45 @@ from octavius.processes import end_workers
 
 
 class Stopping(L.Callback):
-    """Ends a training between two batches after a signal; of several processes all after the same batch.
+    """Ends training between two batches after a signal, on all ranks after the same batch.
 
-    Between two batches nothing is half done, what was measured is logged, and processes can save together. They agree
-    there and between the batches of an evaluation, because a signal may reach only one of them. A process that is
-    alone does not wait during an evaluation.
+    Between two batches no optimizer step is half done, metrics are logged, and ranks can save together. Ranks
+    agree there, and between batches of an evaluation, because a signal may reach only one of them. A single
+    process is interrupted at once during an evaluation.
     """
 
     def listen(self, trainer: L.Trainer) -> None:
-        """Keeps Lightning from handling SIGTERM besides."""
+        """Disables Lightning's handler of SIGTERM."""
         trainer._signal_connector._sigterm_notifier_fn = _ignore  # type: ignore[assignment]
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """From the first batch on a signal waits for the end of the batch."""
+        """From the first batch on, a signal waits for the end of the batch."""
         self._agree(trainer)
         INTERRUPTS.patient = True
 
     def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Compares notes before an evaluation; what a process alone was told before ends it here."""
+        """Ends the run here if any rank received a signal since the last check."""
         self._between(trainer)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Compares notes within an evaluation: all processes run the same number of batches."""
+        """Checks within an evaluation too, in which all ranks run the same number of batches."""
         self._between(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Training goes on."""
+        """Returns to waiting for the end of a batch."""
         INTERRUPTS.patient = _trains(trainer)
 
     def on_before_optimizer_step(self, *_: Any) -> None:
-        """No signal may leave the weights half-way through a step."""
+        """Defers signals, so that none leaves the weights in the middle of a step."""
         INTERRUPTS.held = True
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """The step is done and noted (`octavius.callbacks.position` comes first)."""
+        """Stops deferring: the step is complete and recorded (`octavius.callbacks.position` runs first)."""
         INTERRUPTS.held = False
         INTERRUPTS.check()
 
     def on_train_end(self, *_: Any) -> None:
-        """No batch follows for which a signal could wait."""
+        """A signal interrupts at once again, since no batch follows."""
         INTERRUPTS.patient = False
 
     def on_exception(
@@ -65,7 +65,7 @@ class Stopping(L.Callback):
         pl_module: L.LightningModule,  # noqa: ARG002
         exception: BaseException,
     ) -> None:
-        """From here on time is limited."""
+        """Starts the time limit for shutting down."""
         INTERRUPTS.held = False
         if isinstance(exception, KeyboardInterrupt | SystemExit):
             INTERRUPTS.ends(STATUS)
@@ -81,7 +81,7 @@ class Stopping(L.Callback):
         INTERRUPTS.patient = trainer.world_size > 1
 
     def _agree(self, trainer: L.Trainer) -> None:
-        """Ends every process if one was asked to, each with an exception that lets them save together."""
+        """Raises on every rank if any received a signal; Checkpoint then saves on all of them together."""
         if trainer.world_size == 1:
             if INTERRUPTS.asked:
                 raise KeyboardInterrupt
@@ -91,16 +91,16 @@ class Stopping(L.Callback):
 
 @contextmanager
 def ending(trainer: L.Trainer) -> Iterator[None]:
-    """Around a stage of the trainer: after an error nobody waits for this process, and a signal is told as one.
+    """Context of a trainer stage: after an error, ends other processes of the run and translates the exception.
 
     Raises:
-        KeyboardInterrupt: a signal ended the stage, or came too late to do so.
-        ConnectionError: another process ended.
+        KeyboardInterrupt: a signal ended the stage, or arrived too late to do so.
+        ConnectionError: another rank ended.
         ChildProcessError: a data worker was killed.
     """
     try:
         yield
-    except SystemExit:  # how Lightning ends after KeyboardInterrupt
+    except SystemExit:  # Lightning exits so after a KeyboardInterrupt
         raise KeyboardInterrupt from None
     except RuntimeError as error:
         if trainer.world_size > 1 and "by peer" in str(error):  # a connection closed or reset
@@ -120,11 +120,11 @@ def ending(trainer: L.Trainer) -> Iterator[None]:
 
 
 def _end_processes(trainer: L.Trainer) -> None:
-    """Ends everything that was started for a run which is over: none of it has anything to save."""
+    """Kills all processes that were started for this run: it is over, and they have nothing to save."""
     kill = getattr(signal, "SIGKILL", signal.SIGTERM)
     if trainer.strategy.launcher is not None:
-        trainer.strategy.launcher.kill(kill)  # the other processes may wait for this one
-    end_workers()  # of loaders that Lightning did not shut down
+        trainer.strategy.launcher.kill(kill)  # other ranks may hang in a collective with this one
+    end_workers()  # data workers of loaders that Lightning did not shut down
 
 
 def _trains(trainer: L.Trainer) -> bool:
@@ -136,4 +136,4 @@ def _first_line(error: BaseException) -> str:
 
 
 def _ignore(*_: Any) -> None:
-    """What Lightning does on SIGTERM now."""
+    """Replaces Lightning's handler of SIGTERM."""

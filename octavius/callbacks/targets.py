@@ -1,4 +1,4 @@
-"""Looks before training whether what it will write can be written, so that no work is lost on a full disk."""
+"""Checks before training that checkpoints and logs can be written, so that no work is lost on a full disk."""
 
 from pathlib import Path
 
@@ -11,19 +11,19 @@ from octavius.training import OctaviusModule
 from octavius.weights import trainable
 
 STATES = 2
-"""Tensors that AdamW keeps for each one that it trains."""
+"""Number of tensors in AdamW's state per trained tensor."""
 
 
 def check_targets(trainer: L.Trainer, module: L.LightningModule, fit: bool) -> None:
-    """Refuses folders of checkpoints, logs and trained models that cannot be written to, or have too little space.
+    """Checks that the folders of checkpoints, logs and trained models are writable and have enough space.
 
     Args:
-        trainer: of the run.
-        module: what is trained.
-        fit: whether there will be checkpoints.
+        trainer: the trainer of the run.
+        module: the module that is trained.
+        fit: whether checkpoints will be written.
 
     Raises:
-        OSError: a folder cannot be written to, or is too full for one checkpoint with the optimizer's state.
+        OSError: a folder is not writable, or too full for one checkpoint with the optimizer's state.
         ValueError: a folder is not on a file system.
     """
     for logger in trainer.loggers:
@@ -43,7 +43,7 @@ def check_targets(trainer: L.Trainer, module: L.LightningModule, fit: bool) -> N
 
 
 def size_of(module: L.LightningModule) -> int:
-    """About how many bytes a checkpoint takes: what is saved of the model, and the optimizer's state."""
+    """Estimated size of a checkpoint in bytes: the saved tensors and the optimizer's state."""
     if isinstance(module, OctaviusModule):
         saved = trained = sum(part.nbytes for part in trainable(module).values())
     else:

@@ -1,4 +1,4 @@
-"""Batches pass by, their number of samples a second goes to the progress bar and the log."""
+"""Callback that logs the training throughput in samples per second."""
 
 import time
 from typing import Any
@@ -7,19 +7,19 @@ import lightning as L
 
 
 class Throughput(L.Callback):
-    """Logs `samples/s` over all processes, averaged over the last hundred steps or so."""
+    """Logs `samples/s` over all ranks, as an exponential moving average (time constant of 50 steps)."""
 
     def __init__(self) -> None:
-        """Starts without a time: a run that resumes within an epoch never sees the epoch start."""
+        """Starts without a timestamp: a run that resumes within an epoch gets no `on_train_epoch_start`."""
         self._last: float | None = None
         self._rate: float | None = None
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
-        """Starts the clock again, so that an evaluation does not count."""
+        """Resets the clock, so that evaluations do not count."""
         self._last = self._rate = None
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:
-        """Takes the time of one batch into a running mean."""
+        """Updates the moving average with one batch."""
         now = time.monotonic()
         if self._last is not None:
             batch = rest[1]

@@ -1,1 +1,1 @@
-"""The contract: a `Sample` of facts becomes a prompt with media slots, and prompts become a `Batch`."""
+"""The contract between data and model: a `Sample` becomes a prompt with media slots, prompts become a `Batch`."""

@@ -1,7 +1,7 @@
-"""Arrays of numbers in `.npy` and `.npz` files, whose headers are checked before memory is asked for.
+"""Safe readers of `.npy` and `.npz` files, which check headers before memory is allocated.
 
-`numpy.load` makes room for what a header promises and finds out later that less follows; a member of an archive may
-promise, and unpack to, far more than the archive has. Here a promise is compared with what is there first.
+`numpy.load` allocates what a header claims and notices later that less follows; a member of an archive may
+claim, and decompress to, far more than the file holds. Here claims are compared with the file size first.
 """
 
 import math
@@ -19,18 +19,18 @@ from octavius.files import open_file
 MAGIC = b"\x93NUMPY"
 
 KINDS = "biufcSUmM"
-"""Types of arrays that hold their content: no objects, which are pickles, and no records."""
+"""Allowed dtype kinds: no objects, which are pickled, and no records."""
 
 LONGEST_HEADER = 1 << 16
 
 MOST_UNPACKED = 1 << 27
-"""Bytes that a member of an archive may unpack to."""
+"""Bytes that a member of an archive may decompress to."""
 
 Stream: TypeAlias = BufferedReader | BytesIO
 
 
 class Header(NamedTuple):
-    """What stands before the numbers of an array."""
+    """Header of an array file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -38,21 +38,21 @@ class Header(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of the numbers."""
+        """Size of the array in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def load_array(path: Path) -> np.ndarray:
-    """The array of a `.npy` file.
+    """Loads the array of a `.npy` file.
 
     Raises:
-        ValueError: no such file, or none that holds one plain array.
+        ValueError: the file does not exist, or does not hold one plain array.
     """
     return _of_file(path)[1]
 
 
 def array_header(path: Path) -> Header:
-    """Shape and type of the array of a `.npy` file, which is long enough for it; the array is not read.
+    """Reads the shape and dtype of a `.npy` file and checks that the file is long enough; the array is not read.
 
     Raises:
         ValueError: as `load_array`.
@@ -61,10 +61,10 @@ def array_header(path: Path) -> Header:
 
 
 def load_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Those arrays of a `.npz` file that have one of some names; others are not looked at.
+    """Loads those arrays of a `.npz` file that have one of the names; other members are not read.
 
     Raises:
-        ValueError: no such file, no archive of arrays, or a damaged one.
+        ValueError: the file does not exist, or is not an intact archive of arrays.
     """
     try:
         with open_file(path) as file, zipfile.ZipFile(file) as archive:
@@ -110,15 +110,15 @@ def _of_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
 
 
 class _DamagedError(ValueError):
-    """What is wrong with the content of a file; `load_array` adds its name."""
+    """What is wrong with the content of a file; `load_array` adds the file name."""
 
 
 def _header(stream: Stream, length: int) -> Header:
-    """The header of an array in a file of so many bytes."""
+    """Parses and checks the header of an array in a file of `length` bytes."""
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     begin = BytesIO(
         stream.read(LONGEST_HEADER)
-    )  # where numpy finds no more than that, whatever length it reads
+    )  # NumPy is given only these bytes, whatever header length the file claims
     try:
         version = np.lib.format.read_magic(begin)
         if version not in read:
@@ -138,11 +138,11 @@ def _header(stream: Stream, length: int) -> Header:
 
 
 def _numbers(stream: Stream, header: Header) -> np.ndarray:
-    """The array behind a header."""
+    """The array that follows a header."""
     if not header.size:
         try:
             return np.empty(header.shape, header.dtype)
-        except ValueError as error:  # other axes of a shape with a 0 may be beyond all measure
+        except ValueError as error:  # other axes of an empty shape may exceed NumPy's limits
             raise _DamagedError(str(error)) from None
     content = bytearray(header.size)
     if stream.readinto(content) != len(content):

@@ -1,4 +1,4 @@
-"""Prompts with their media come in, one padded `Batch` of tensors goes out."""
+"""Collates prompts with their media into a `Batch` of tensors: padded, or packed into one row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -13,19 +13,19 @@ from octavius.instruction.prompt import Prompt, PromptBuilder
 from octavius.instruction.sample import Sample
 
 Side: TypeAlias = Literal["left", "right", "packed"]
-"""Where padding stands, or that one row holds all examples and no padding."""
+"""Side on which rows are padded; `packed` concatenates all examples in one row without padding."""
 
 IGNORE = -100
-"""The label of every position that is not part of an answer."""
+"""Label of positions that are not part of an answer; the default `ignore_index` of PyTorch's cross-entropy."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A sample that could not be read, or of which no prompt could be made.
+    """A sample that could not be read, or whose prompt could not be built.
 
     Attributes:
-        sample: that sample.
-        reason: what is wrong with it.
+        sample: the sample.
+        reason: the error message.
     """
 
     sample: Sample
@@ -34,13 +34,13 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Example:
-    """One instance, ready to be batched: its prompt and its media as tensors.
+    """One instance, ready to be batched: its prompt and its loaded media.
 
     Attributes:
         sample: the sample.
         prompt: its prompt.
-        media: its media, as their loaders gave them.
-        instead_of: the sample that was to be here and was left out, for which this one stands in.
+        media: modality to what its loader returned.
+        instead_of: the unreadable sample that this one replaces; None if it replaces none.
     """
 
     sample: Sample
@@ -54,18 +54,18 @@ class Batch:
     """A batch of instances; B samples, T tokens, Q question tokens.
 
     Attributes:
-        input_ids: (B, T), slots hold the padding id.
-        attention_mask: (B, T), 1 on real tokens and slots, 0 on padding and hidden positions.
-        labels: (B, T), the answer's tokens and the end mark, -100 elsewhere; not shifted.
-        question_ids: (B, Q) right-padded.
-        question_mask: (B, Q), 1 on real tokens.
+        input_ids: (B, T) token ids; slots hold the padding id.
+        attention_mask: (B, T) 1 at tokens and slots, 0 at padding and hidden positions.
+        labels: (B, T) token ids of the answer and its end token, -100 elsewhere; not shifted.
+        question_ids: (B, Q) token ids that the gate reads, right-padded.
+        question_mask: (B, Q) 1 at tokens, 0 at padding.
         slots: modality to (N, 2) row and column of each slot, in the order of the media's vectors.
-        media: modality to what its loader made of all of them, only of the samples that bring it: a stacked
-            tensor, or a `torch_geometric.data.Batch` where sizes differ.
-        samples: the samples themselves.
-        segments: (1, T) of a packed batch, the sample of each token; None where rows are samples. A packed batch has
-            one row, which holds all samples one after another.
-        left_out: for each sample the one that it stands in for, or None; empty where none stands in.
+        media: modality to the collated media of those samples that have it: a stacked tensor, or a
+            `torch_geometric.data.Batch` if sizes differ.
+        samples: the samples, B of them.
+        segments: (1, T) index of the sample that each token belongs to, if the batch is packed: one row holds
+            all samples, concatenated. None otherwise.
+        left_out: for each sample the unreadable one that it replaces, or None; may be empty.
     """
 
     input_ids: Tensor
@@ -80,7 +80,7 @@ class Batch:
     left_out: tuple[LeftOut | None, ...] = ()
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
-        """The same batch on another device."""
+        """The batch with all tensors moved to a device."""
 
         def move(value: Any) -> Any:
             if isinstance(value, dict):
@@ -90,12 +90,12 @@ class Batch:
         return Batch(**{entry.name: move(getattr(self, entry.name)) for entry in fields(self)})
 
     def __len__(self) -> int:
-        """How many samples."""
+        """Number of samples."""
         return len(self.samples)
 
 
 class Processor:
-    """Sample to example in a worker, examples to batch in its collate: the same for fit, test and demo."""
+    """Turns samples into examples (in the workers) and examples into batches, alike for fit, test and demo."""
 
     def __init__(self, prompts: PromptBuilder, loaders: dict[str, Loader]) -> None:
         """Takes the prompt builder and one media loader per modality."""
@@ -103,7 +103,11 @@ class Processor:
         self.loaders = loaders
 
     def example(self, sample: Sample, question: str, answer: str | None) -> Example:
-        """Writes the prompt and loads the media of one sample; errors name the sample."""
+        """Builds the prompt and loads the media of one sample.
+
+        Raises:
+            ValueError: the prompt cannot be built or a medium cannot be read; the message names the sample.
+        """
         prompt = self.prompts.build(sample, question, answer)
         try:
             media = {modality: self.loaders[modality](item) for modality, item in sample.media.items()}
@@ -112,11 +116,11 @@ class Processor:
         return Example(sample, prompt, media)
 
     def collate(self, examples: Sequence[Example], packed: bool = False) -> Batch:
-        """Batches examples: padded right when they bring answers, left when an answer is to be generated.
+        """Batches examples: right-padded for training, left-padded for generation.
 
         Args:
-            examples: all with an answer, or all without.
-            packed: put several that bring answers into one row.
+            examples: examples that all have an answer, or all have none.
+            packed: concatenate examples with answers in one row.
         """
         answered = [len(example.prompt.ids) > example.prompt.answer_start for example in examples]
         assert all(answered) or not any(answered), "a batch either trains or generates"
@@ -125,9 +129,17 @@ class Processor:
 
 
 def collate(examples: Sequence[Example], pad_id: int, side: Side, loaders: Mapping[str, Loader]) -> Batch:
-    """Pads examples to the longest on one side, or packs them into one row; the loaders batch what they loaded."""
+    """Pads examples to the longest, or concatenates them in one row, and collates their media.
+
+    Args:
+        examples: at least one example.
+        pad_id: token id of padding.
+        side: side of the padding, or `packed`.
+        loaders: modality to the loader that collates its media.
+    """
     lengths = [len(example.prompt.ids) for example in examples]
     longest = max(lengths)
+    # (row, column) at which each example starts
     places = [(row, longest - own if side == "left" else 0) for row, own in enumerate(lengths)]
     count, size = len(examples), (len(examples), longest)
     if side == "packed":
@@ -151,6 +163,7 @@ def collate(examples: Sequence[Example], pad_id: int, side: Side, loaders: Mappi
         question_ids[number, : len(prompt.question_ids)] = torch.tensor(prompt.question_ids)
         question_mask[number, : len(prompt.question_ids)] = 1
         for modality, columns in prompt.slots.items():
+            # Slots and media are appended together, so that vector i of a modality belongs into slot i.
             slots.setdefault(modality, []).extend((row, column + shift) for column in columns)
             media.setdefault(modality, []).append(example.media[modality])
     return Batch(

@@ -1,7 +1,7 @@
-"""The fixed words of a dialogue as a tokenizer's own chat template writes them.
+"""Derives a `Template` from a tokenizer's own chat template.
 
-The template is rendered around two marks, which stand for what is said, and cut there. Words that depend on the
-moment (a date) are those of the moment at which this is done; whoever needs them again has to keep them.
+The chat template is rendered with two markers in place of question and answer, and split at them. A template
+that contains the current date is fixed at the moment of splitting; a checkpoint has to store it.
 """
 
 from collections.abc import Mapping
@@ -14,28 +14,29 @@ from octavius.instruction.prompt import Template
 from octavius.instruction.tokenizer import Tokenizer
 
 ASKED, ANSWERED = "@@question@@", "@@answer@@"
-"""Stand for what is said while the template is looked at."""
+"""Markers in place of a question and an answer."""
 
 LATER = timedelta(days=400, hours=13, minutes=7, seconds=11)
-"""Changes every part of a date and a time."""
+"""A shift that changes every part of a date and time."""
 
 WRITE_ONE = "write a `template` instead"
 
 
 def chat_template(tokenizer: Tokenizer, moment: datetime | None = None) -> Template:
-    """What the tokenizer's own chat template writes around questions and answers.
+    """The fixed text that the tokenizer's chat template puts around questions and answers.
 
-    The beginning mark is left out, since every prompt has it already. A question is asked as a user's message, media
-    in front of it; the words where the answer begins are those that the template writes for generation, without a
-    train of thought where it knows how to leave that out.
+    The beginning-of-sequence token is removed, as every prompt starts with it anyway. A question becomes a
+    user message with media in front; the text that opens an answer is that of `add_generation_prompt`, with
+    thinking disabled if the template supports that.
 
     Args:
-        tokenizer: with a chat template.
-        moment: what a template gets that asks for date or time; None for now.
+        tokenizer: a tokenizer with a chat template.
+        moment: date and time for templates that ask for it; None for now.
 
     Raises:
-        ValueError: there is no chat template, it cannot be rendered, drops or repeats what is said, has no place for
-            an answer, or ends an answer by another mark than the tokenizer's eos token.
+        ValueError: there is no chat template, it cannot be rendered, drops or repeats messages, has no
+            generation prompt for an answer, or ends an answer with another token than the tokenizer's eos
+            token.
     """
     backend = tokenizer.backend
     place = backend.name_or_path
@@ -59,6 +60,7 @@ def chat_template(tokenizer: Tokenizer, moment: datetime | None = None) -> Templ
             f"the chat template of {place!r} ends an answer with {after[:20]!r}, but its eos token, at which "
             f"generation stops, is {backend.eos_token!r}; set eos_token in its tokenizer_config.json"
         )
+    # The user header stands before the first question and before each later one; it belongs to `human`.
     human = _shared_end(tokenizer, before, after)
     return Template(
         system=before.removesuffix(human),
@@ -70,17 +72,17 @@ def chat_template(tokenizer: Tokenizer, moment: datetime | None = None) -> Templ
 
 
 def depends_on_moment(tokenizer: Tokenizer) -> bool:
-    """Whether the chat template writes other words at another time, or by chance."""
+    """Whether the chat template renders differently at another time, or at random."""
     moment = datetime.now()
     first, second = _rendered(tokenizer, moment, moment + LATER)
     return first != second
 
 
 def template_of(words: Any, source: str) -> Template:
-    """A template from the plain values in which a checkpoint keeps it.
+    """Restores a template from the plain values in a checkpoint.
 
     Raises:
-        ValueError: they are none.
+        ValueError: they are not those of a template.
     """
     known = {field.name: field.type for field in fields(Template)}
     if not isinstance(words, Mapping) or not set(words) <= set(known):
@@ -94,7 +96,7 @@ def template_of(words: Any, source: str) -> Template:
 
 
 def _rendered(tokenizer: Tokenizer, *moments: datetime) -> list[tuple[str, str]]:
-    """The texts of an open and of an answered question at each moment."""
+    """Texts of an open and of an answered dialogue, for each moment."""
     backend = tokenizer.backend
     if not getattr(backend, "chat_template", None):
         raise ValueError(
@@ -110,7 +112,7 @@ def _rendered(tokenizer: Tokenizer, *moments: datetime) -> list[tuple[str, str]]
 
 
 def _check_repeats(place: str, text: str, said: str, times: int) -> None:
-    """Refuses a template that drops or doubles what is said."""
+    """Refuses a template that drops or repeats a message."""
     found = text.count(said)
     if found != times:
         what = "a question" if said == ASKED else "an answer"
@@ -121,7 +123,7 @@ def _check_repeats(place: str, text: str, said: str, times: int) -> None:
 
 
 def _shared_end(tokenizer: Tokenizer, before: str, after: str) -> str:
-    """The longest common end before which both texts can be cut without their tokens changing."""
+    """The longest common suffix at which both texts can be split without changing their tokens."""
 
     def cut(text: str, end: str) -> bool:
         start = text.removesuffix(end)

@@ -1,7 +1,7 @@
-"""Renders a tokenizer's chat template in a process of its own, within limits of time and memory.
+"""Renders a tokenizer's chat template in a separate process, with limits on time and memory.
 
-A chat template is a program that comes with a tokenizer. It may loop for ever, or make gigabytes by one expression
-that cannot be interrupted, so that nothing less than a process can be stopped in every case.
+A chat template is a program that comes with a tokenizer. It may loop forever, or allocate gigabytes in one
+expression that cannot be interrupted; only a process can be stopped in every case.
 """
 
 import multiprocessing
@@ -22,22 +22,22 @@ except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
 SECONDS = 30
-"""How long all renderings may take together."""
+"""Time limit of all renderings together."""
 
 MEMORY = 2**30
-"""Bytes that they may take beside what the process had."""
+"""Bytes that they may allocate in addition to what the process had."""
 
 LONGEST = 1_000_000
-"""Characters that a few short messages may become."""
+"""Largest number of characters that a few short messages may be rendered to."""
 
 
 class Rendering(NamedTuple):
     """A dialogue to render.
 
     Attributes:
-        messages: as `apply_chat_template` takes them.
-        generate: whether the words follow where an answer begins.
-        moment: the date and time that a template gets which asks for it.
+        messages: as for `apply_chat_template`.
+        generate: whether to append the generation prompt.
+        moment: date and time for templates that ask for it.
     """
 
     messages: list[dict[str, str]]
@@ -46,14 +46,14 @@ class Rendering(NamedTuple):
 
 
 def render(backend: Any, renderings: Sequence[Rendering]) -> list[str]:
-    """The texts of dialogues, in their order.
+    """Renders dialogues, in order.
 
     Args:
-        backend: a tokenizer of transformers with a chat template.
+        backend: a transformers tokenizer with a chat template.
         renderings: the dialogues.
 
     Raises:
-        ValueError: the template raises an error, takes too long, or makes too much.
+        ValueError: the template raises an error, or exceeds a limit.
     """
     name = backend.name_or_path
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
@@ -65,7 +65,7 @@ def render(backend: Any, renderings: Sequence[Rendering]) -> list[str]:
     try:
         if ours.poll(SECONDS + 5):
             found = ours.recv()
-    except (EOFError, OSError):  # it was ended by its alarm, or by the system
+    except (EOFError, OSError):  # ended by its alarm, or by the system
         found = None
     finally:
         ours.close()
@@ -84,10 +84,11 @@ def render(backend: Any, renderings: Sequence[Rendering]) -> list[str]:
 
 
 def _work(connection: Connection, backend: Any, renderings: Sequence[Rendering]) -> None:
-    """Renders in the child process and sends the texts, or what is wrong."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    """Runs in the child process: renders, and sends the texts or an error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent kills it
     if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process also within one long expression
+        # the default action ends the process even within one long expression
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(SECONDS)
     _limit_memory()
     try:
@@ -104,9 +105,9 @@ def _work(connection: Connection, backend: Any, renderings: Sequence[Rendering])
 
 
 def _written(backend: Any, one: Rendering) -> str:
-    """The text of one dialogue; without a train of thought, where the template knows how to leave that out."""
-    # A template asks for the time by `strftime_now`, which cannot be given to transformers from outside; this process
-    # renders nothing else.
+    """The text of one dialogue, with thinking disabled if the template supports that."""
+    # Templates get the time from `strftime_now`, which transformers does not let callers replace. Patching
+    # its module is safe here: this process does nothing else.
     utilities: Any = chat_template_utils
     utilities.datetime = SimpleNamespace(now=lambda: one.moment)
     return str(
@@ -117,7 +118,7 @@ def _written(backend: Any, one: Rendering) -> str:
 
 
 def _limit_memory() -> None:
-    """Bounds the address space, where the system can."""
+    """Limits the address space, if the system supports it."""
     if resource is None:
         return
     with suppress(ValueError, OSError):

@@ -1,8 +1,7 @@
-"""Point clouds: all points of a file or array with their colours, upright and aligned, checked.
+"""Point-cloud loader: reads PLY and `.npy`, validates, aligns and colours.
 
-Files are PLY, in text or binary, and `.npy`. A cloud of a few bytes may say that it has any number of points, at any
-distance: what a header promises is compared with the file first, and coordinates stay within what single precision
-can tell apart.
+A small file may claim any number of points, at any distance: the header's claim is compared with the file
+size first, and coordinates must be within what single precision can resolve.
 """
 
 import re
@@ -21,46 +20,46 @@ from octavius.instruction.ply import read_vertices
 from octavius.instruction.sample import Media, Pose
 
 GREY = 0.4
-"""The colour of a cloud without colours, the one that ULIP-2's point encoders know."""
+"""Colour of a cloud without colours, as ULIP-2's point encoders were trained with."""
 
 Y_UP: Pose = ((1, 0, 0, 0), (0, 0, -1, 0), (0, 1, 0, 0), (0, 0, 0, 1))
-"""Brings points whose y axis points up, as ShapeNet's, into our frame, whose z axis does."""
+"""Pose that turns y-up points, such as ShapeNet's, to z-up."""
 
 VERSION = 1
-"""Of the points and colours that are read from the same file; features of another one are not used."""
+"""Incremented when the same file yields other points or colours; cached features of other versions are not used."""
 
 COLOURS = (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
-"""What the colours of a PLY file's vertices are called; the first that is there counts."""
+"""Names of colour properties in PLY files; the first triple found is used."""
 
 _COLOURED = re.compile(r"(^|_)(red|green|blue|rgba?|colou?rs?)(_|$)|^f_dc")
-"""Names that mean colours in some other way, such as the harmonics of Gaussian splats."""
+"""Names that encode colour in another way, such as the spherical harmonics of Gaussian splats."""
 
 COARSEST = 1e-3
-"""The largest step of single precision, as a share of a cloud's extent."""
+"""Largest rounding step of single precision, as a fraction of a cloud's extent."""
 
 _BAD_POINTS = "remove such points, or leave the cloud out"
 
 
 @dataclass(frozen=True)
 class CloudLoader(Loader):
-    """Reads all points of a cloud from a PLY or `.npy` file, or takes those of an array.
+    """Loads all points of a cloud from a PLY or `.npy` file, or from an array.
 
-    Points are not thinned and the region of an instance task is not cut out: how many points are enough, and
-    how much of its surroundings an object needs, is for the encoder to say.
+    Points are not subsampled, and the region of a sample is not cropped: how many points and how much context
+    an object needs depends on the encoder.
     """
 
     def __call__(self, media: Media) -> Tensor:
-        """Points (P, 6): x, y, z in the frame of the reference's pose, then red, green, blue in 0..1; float32.
+        """Points (P, 6), float32: x, y, z after the reference's pose, then red, green, blue in 0..1.
 
         Raises:
-            ValueError: no such file, none that can be read to its end, or no cloud: no point, all points at one
-                place, coordinates that are not finite, colours out of their range.
+            ValueError: the file does not exist or cannot be read, or is not a cloud: no point, all points at
+                one position, non-finite coordinates, or colours out of range.
         """
         return torch.from_numpy(read_points(media))
 
 
 def read_points(media: Media) -> np.ndarray:
-    """What the loader gives, as an array: points (P, 6), float32."""
+    """What `CloudLoader` loads, as an array (P, 6), float32."""
     if media.path is None:
         array, source = np.asarray(media.array), "the array"
     elif media.path.suffix.lower() == ".npy" or _begins_as_array(media.path):
@@ -80,13 +79,13 @@ def read_points(media: Media) -> np.ndarray:
 
 
 def posed(xyz: np.ndarray, pose: Pose) -> np.ndarray:
-    """Points (P, 3) after a rigid motion."""
+    """Applies a rigid motion to points (P, 3)."""
     matrix = np.array(pose)
     return xyz @ matrix[:3, :3].T + matrix[:3, 3]
 
 
 def _begins_as_array(path: Path) -> bool:
-    """Whether a file that is named otherwise holds an array; `read_vertices` tells what is wrong with others."""
+    """Whether a file with another suffix is an array; errors are left to `read_vertices`."""
     try:
         with open_file(path) as file:
             return file.read(len(MAGIC)) == MAGIC
@@ -95,8 +94,8 @@ def _begins_as_array(path: Path) -> bool:
 
 
 def _columns(vertices: np.ndarray, path: Path) -> np.ndarray:
-    """The places (P, 3), or with colours (P, 6), of a PLY file's vertices; names may be in letters of either case."""
-    names = {name.lower(): name for name in sorted(vertices.dtype.names or ())}  # small letters last
+    """Positions (P, 3), or with colours (P, 6), of a PLY file's vertices; property names in any case."""
+    names = {name.lower(): name for name in sorted(vertices.dtype.names or ())}  # lowercase names win
     missing = [name for name in ("x", "y", "z") if name not in names]
     if missing:
         raise ValueError(
@@ -136,7 +135,7 @@ def _check_places(xyz: np.ndarray, source: str) -> None:
 
 
 def _check_precision(xyz: np.ndarray, source: str) -> None:
-    """Refuses points so far from the origin that single precision would move them visibly."""
+    """Refuses points so far from the origin that rounding to single precision would move them visibly."""
     farthest, extent = np.abs(xyz).max(), (xyz.max(axis=0) - xyz.min(axis=0)).max()
     step = float(np.spacing(np.float32(farthest)))
     if not (farthest <= FARTHEST and step <= extent * COARSEST):
@@ -147,7 +146,7 @@ def _check_precision(xyz: np.ndarray, source: str) -> None:
 
 
 def _colours(rgb: np.ndarray, source: str) -> np.ndarray:
-    """Colours (P, 3) in 0..1; whole numbers are bytes, and so are others when one of them is above 1."""
+    """Colours (P, 3) in 0..1; integers, and floats if any is above 1, are taken as 0..255."""
     if not rgb.shape[1]:
         return np.full((len(rgb), 3), GREY)
     rgb = _fractions(rgb, source)
@@ -160,9 +159,10 @@ def _colours(rgb: np.ndarray, source: str) -> np.ndarray:
 
 
 def _fractions(values: np.ndarray, source: str) -> np.ndarray:
-    """Whole numbers as fractions of 255, or of 65535 where one needs 16 bits; other numbers stay.
+    """Integers as fractions of 255, or of 65535 if any exceeds 8 bits; floats are returned as they are.
 
-    The type does not tell: many files hold bytes in numbers of 16 bits, and arrays hold both in longer ones.
+    The dtype does not decide: many files store 8-bit colours as 16-bit integers, and arrays store both as
+    wider ones.
     """
     if values.dtype.kind not in "iu" or not len(values):
         return values.astype(np.float64)

@@ -1,4 +1,4 @@
-"""The points of a scene and a box in it come in, as many points as an encoder of objects takes go out."""
+"""Crops a box out of a point cloud and resamples it to a fixed number of points."""
 
 from collections.abc import Sequence
 
@@ -8,25 +8,25 @@ from torch import Tensor
 from octavius.boxes3d import PLAIN, edges, problem
 
 MARGIN = 0.05
-"""Metres by which a box is enlarged on every side: boxes of annotators and detectors cut what they hold."""
+"""Metres added to a box on every side: annotated and detected boxes tend to cut off the object's surface."""
 
 FEWEST = 32
-"""Points below which a crop shows too little to be told: one group of Point-BERT's tokeniser."""
+"""Fewest points of a usable crop: one group of Point-BERT's tokenizer."""
 
 
 def inside(points: Tensor, box: Sequence[float] | Tensor, margin: float = MARGIN) -> Tensor:
-    """The points that lie in a box enlarged by a margin.
+    """Indices of the points in a box enlarged by a margin.
 
     Args:
-        points: (P, 3 or more), the first three numbers a place.
-        box: centre and size, 6 numbers.
+        points: (P, 3 or more), beginning with x, y, z.
+        box: (6,) centre and size.
         margin: metres added on every side.
 
     Returns:
-        Their indices (K,), ascending; K may be 0.
+        Ascending indices (K,); K may be 0.
 
     Raises:
-        ValueError: no box, or a margin below 0.
+        ValueError: the box is invalid, or the margin is negative.
     """
     numbers = [float(value) for value in box]
     said = problem(numbers) if len(numbers) == PLAIN else f"expected {PLAIN} numbers, found {len(numbers)}"
@@ -49,23 +49,21 @@ def crop(
     fewest: int = FEWEST,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Cuts what lies in a box out of a cloud, and brings it to a fixed number of points.
-
-    Of more points some are drawn at random, of fewer all are taken, and then once more until there are enough.
+    """Crops a box out of a cloud and resamples it to `count` points.
 
     Args:
-        points: (P, C), the first three numbers a place, such as x, y, z, red, green, blue.
-        box: centre and size, 6 numbers, in the frame of the points.
+        points: (P, C), beginning with x, y, z; for example with red, green, blue.
+        box: (6,) centre and size, in the frame of the points.
         margin: metres added to the box on every side.
-        count: N, how many points to give.
-        fewest: fewer points inside than this are refused; `inside` counts them beforehand.
-        generator: draws the points; without it the choice is the same for the same points, always.
+        count: number N of points to return.
+        fewest: fewest points in the box; `inside` counts them beforehand.
+        generator: random generator; by default a fixed one, so that the same points give the same crop.
 
     Returns:
-        (N, C), in no particular order; places as they were, neither moved nor scaled.
+        (N, C), in random order; coordinates are neither moved nor scaled.
 
     Raises:
-        ValueError: no box, a count below 1, or fewer points inside than `fewest`.
+        ValueError: the box is invalid, `count` is below 1, or the box has fewer points than `fewest`.
     """
     found = inside(points, box, margin)
     if len(found) < max(fewest, 1):
@@ -78,15 +76,18 @@ def crop(
 
 
 def resampled(points: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """A fixed number of points of a cloud: some drawn without repetition, or all of them and then once more.
+    """Resamples a cloud to `count` points: a random subset, or all points repeated as often as needed.
 
     Args:
-        points: (P, C) with at least one point.
-        count: N.
-        generator: draws them; without it the choice is the same for the same number of points, always.
+        points: (P, C) with P >= 1.
+        count: number N of points to return.
+        generator: random generator; by default a fixed one, so that the same P and N give the same indices.
 
     Returns:
         (N, C).
+
+    Raises:
+        ValueError: there is no point, or `count` is below 1.
     """
     if count < 1 or not len(points):
         raise ValueError(f"expected at least 1 point and a count of at least 1, found {len(points)}, {count}")

@@ -1,4 +1,4 @@
-"""A gold comes in, plain JSON of all that scoring needs of it goes out, and the same gold again from that JSON."""
+"""Serializes golds to plain JSON and back, with everything that scoring needs."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -18,11 +18,11 @@ from octavius.instruction.sample import (
 T = TypeVar("T")
 
 LARGEST = 1e9
-"""No coordinate is larger."""
+"""Bound on coordinates."""
 
 
 def to_json(gold: Gold) -> dict[str, Any]:
-    """The gold as JSON holds it; a reason is left out, since no score reads it.
+    """Converts a gold to plain JSON values; a reason is dropped, as no score reads it.
 
     >>> to_json(Choice(("red", "blue"), 1, "it is the sky"))
     {'options': ['red', 'blue'], 'answer': 1}
@@ -47,10 +47,10 @@ def to_json(gold: Gold) -> dict[str, Any]:
 
 
 def from_json(record: Mapping[str, Any]) -> Gold:
-    """The gold of a JSON object.
+    """Restores a gold from its JSON object.
 
     Raises:
-        ValueError: it is none of those that `to_json` writes.
+        ValueError: the object is not one that `to_json` returns.
 
     >>> from_json({"name": "cat", "names": ["cat", "dog"]})
     ClassName(name='cat', names=('cat', 'dog'))
@@ -78,7 +78,7 @@ def from_json(record: Mapping[str, Any]) -> Gold:
 
 
 def _kind(value: Any, kind: type[T]) -> T:
-    """A value that is of a kind; true and false are no numbers."""
+    """Checks that a value is exactly of a type; booleans are not integers."""
     if type(value) is not kind:
         raise ValueError(f"expected a {kind.__name__}, found {str(value)[:60]!r}")
     return value

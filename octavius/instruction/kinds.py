@@ -1,4 +1,4 @@
-"""What a file is that cannot be read here, told from its first bytes or its name, for the words of an error."""
+"""Guesses the type of an unsupported file from its first bytes or its suffix, for error messages."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ STARTS: tuple[tuple[bytes, str], ...] = (
     (b"\x80\4", "a pickle"),
     (b"\x80\5", "a pickle"),
 )
-"""How files begin, in small letters where letters may be of either case."""
+"""Magic bytes and descriptions; textual ones are lower-case and match in any case."""
 
 SUFFIXES = {
     ".obj": "an OBJ model",
@@ -71,14 +71,14 @@ SUFFIXES = {
     ".mp4": "a video",
     ".heic": "a HEIC picture",
 }
-"""What names end in, for kinds of files that begin with anything."""
+"""Descriptions by suffix, for formats without magic bytes."""
 
 LONGEST = 64
-"""Bytes of a file's start that tell its kind."""
+"""How many bytes of a file are needed to recognize it."""
 
 
 def kind_of(path: Path, start: bytes) -> str:
-    """What a file seems to be, in words, from its first bytes and its name.
+    """Describes the likely type of a file by its first bytes and its name.
 
     >>> kind_of(Path("scan.ply"), b"# .PCD v0.7")
     'a PCD cloud'

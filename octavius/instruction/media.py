@@ -1,4 +1,4 @@
-"""Loaders: they turn a reference to a file or an array into the tensor that an encoder takes."""
+"""Media loaders, which turn a reference to a file or an array into the tensor that an encoder takes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,22 +15,27 @@ from octavius.instruction.sample import Media
 
 
 class Loader(ABC):
-    """Turns one reference into one tensor, and several of them into a batch; runs in the data workers."""
+    """Loads one reference, and collates loaded items into a batch; runs in the data workers."""
 
     @abstractmethod
     def __call__(self, media: Media) -> Any:
-        """What this reference holds: a tensor, or `torch_geometric.data.Data` where sizes differ."""
+        """Loads a reference: a tensor, or `torch_geometric.data.Data` if sizes differ."""
 
     def collate(self, items: Sequence[Any]) -> Any:
-        """One batch of what was loaded: tensors of one shape are stacked, (M, ...)."""
+        """Batches loaded items; by default stacks tensors of equal shape to (M, ...)."""
         return torch.stack(list(items))
 
 
 @dataclass(frozen=True)
 class ImageLoader(Loader):
-    """Opens an image as it is seen (see `octavius.instruction.pictures`), resizes it to a square and normalises it.
+    """Opens an image (see `octavius.instruction.pictures`), resizes it to a square and normalizes it.
 
-    The aspect ratio is not kept and nothing is cropped, so boxes in fractions of the image stay true.
+    The aspect ratio is not kept and nothing is cropped, so boxes in fractions of the image remain valid.
+
+    Attributes:
+        size: side of the square in pixels.
+        mean: mean of each channel.
+        std: standard deviation of each channel.
     """
 
     size: int
@@ -41,7 +46,7 @@ class ImageLoader(Loader):
         """Pixels (3, size, size), float32.
 
         Raises:
-            ValueError: no such file, no image that can be read to its end, or no image array.
+            ValueError: the file does not exist or cannot be decoded, or the array is not an image.
         """
         picture = open_picture(media) if media.path is not None else _of_array(np.asarray(media.array))
         image = picture.resize((self.size, self.size), Image.Resampling.BICUBIC)
@@ -51,7 +56,7 @@ class ImageLoader(Loader):
 
 
 def _of_array(array: np.ndarray) -> Image.Image:
-    """The colours of an array (H, W) or (H, W, 3) of bytes."""
+    """The image of a uint8 array (H, W) or (H, W, 3)."""
     shaped = array.ndim in (2, 3) and array.shape[2:] in ((), (3,)) and array.size > 0
     if array.dtype != np.uint8 or not shaped:
         raise ValueError(
@@ -63,7 +68,11 @@ def _of_array(array: np.ndarray) -> Image.Image:
 
 @dataclass(frozen=True)
 class ArrayLoader(Loader):
-    """Takes an array of one fixed shape as it is."""
+    """Returns an array of one fixed shape as a tensor.
+
+    Attributes:
+        shape: the expected shape.
+    """
 
     shape: tuple[int, ...]
 
@@ -71,7 +80,7 @@ class ArrayLoader(Loader):
         """The array as float32.
 
         Raises:
-            ValueError: it is a file, or an array of another shape.
+            ValueError: the reference is a file, or an array of another shape.
         """
         if media.array is None or media.array.shape != self.shape:
             what = f"the file {media.path}" if media.array is None else f"one of shape {media.array.shape}"

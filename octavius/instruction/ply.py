@@ -1,7 +1,7 @@
-"""The reader of PLY files: the properties of their vertices, as one structured array.
+"""PLY reader: the vertex properties of a text or binary file, as one structured array.
 
-Only the vertices are read: a cloud has no use for faces, which lie behind them in the files that scanners write.
-The reader of PyPI, plyfile, is not used, because its licence (GPL) is not that of this project.
+Only vertices are read; faces, which follow them in scanners' files, are not needed. The package plyfile is
+not used because its licence (GPL) is incompatible with ours.
 """
 
 import os
@@ -32,7 +32,7 @@ TAKEN = "Clouds are read from PLY (text or binary) and from .npy with points (P,
 
 
 class _Property(NamedTuple):
-    """A column: its name and type, and the type of the number of its values where each row has a list of them."""
+    """A column: name and dtype; for list properties also the dtype of the list length."""
 
     name: str
     kind: str
@@ -41,7 +41,7 @@ class _Property(NamedTuple):
 
 @dataclass
 class _Element:
-    """A part of the header: how many rows follow, and their columns."""
+    """An element of the header: number of rows, and their columns."""
 
     name: str
     count: int
@@ -49,15 +49,16 @@ class _Element:
 
     @property
     def lists(self) -> bool:
-        """Whether rows are of different lengths."""
+        """Whether rows have variable length."""
         return any(column.counted for column in self.columns)
 
 
 def read_vertices(path: Path) -> np.ndarray:
-    """The vertices (P,) of a PLY file, text or binary, a named field for each of their properties but lists.
+    """The vertices (P,) of a PLY file, with a named field for each scalar property.
 
     Raises:
-        ValueError: no such file, none that is PLY, or another number of vertices than its header promises.
+        ValueError: the file does not exist or is not PLY, or the number of vertices differs from the
+            header's.
     """
     try:
         with open_file(path) as file:
@@ -84,7 +85,7 @@ def read_vertices(path: Path) -> np.ndarray:
 
 
 def _header(file: BufferedReader, path: Path) -> tuple[str, list[_Element]]:
-    """The byte order of the numbers, `=` for text, and the elements."""
+    """Byte order (`=` for text) and elements."""
     if file.readline(16).strip() != b"ply":
         file.seek(0)
         found = kind_of(path, file.read(LONGEST))
@@ -119,7 +120,7 @@ def _header(file: BufferedReader, path: Path) -> tuple[str, list[_Element]]:
 
 
 def _dtype(element: _Element, order: str, path: Path) -> np.dtype:
-    """The type of a row without its lists."""
+    """The dtype of a row without its list properties."""
     names = [column.name for column in element.columns]
     if not names:
         raise ValueError(f"{path}: the element '{element.name}' of the PLY header has no property")
@@ -134,7 +135,7 @@ def _binary(file: BufferedReader, element: _Element, order: str, path: Path) -> 
     dtype = _dtype(element, order, path)
     shortest = sum(np.dtype(column.counted or column.kind).itemsize for column in element.columns)
     found = _bytes_left(file) // shortest
-    if found < element.count:  # before so much memory is asked for
+    if found < element.count:  # before that much memory is allocated
         raise ValueError(f"{path}: {_promised(element, found)}")
     if element.lists:
         return _binary_lists(file, element, order, path)
@@ -145,7 +146,7 @@ def _binary(file: BufferedReader, element: _Element, order: str, path: Path) -> 
 
 
 def _binary_lists(file: BufferedReader, element: _Element, order: str, path: Path) -> np.ndarray:
-    """Rows of different lengths, one after another; what is in their lists is passed over."""
+    """Rows of variable length, read one by one; the contents of lists are skipped."""
     start, content, place = file.tell(), file.read(), 0
     steps = [
         (
@@ -191,7 +192,7 @@ def _text(file: BufferedReader, element: _Element, order: str, path: Path) -> np
 
 
 def _without_lists(words: list[bytes], element: _Element, path: Path) -> bytes:
-    """The words of a row that are no lists."""
+    """The words of a row that do not belong to lists."""
     kept, place = list[bytes](), 0
     try:
         for column in element.columns:
@@ -211,7 +212,7 @@ def _without_lists(words: list[bytes], element: _Element, path: Path) -> bytes:
 
 
 def _length(value: float, element: _Element, path: Path) -> int:
-    """The number of values of a list."""
+    """The number of values in a list."""
     if not (0 <= value < 1 << 31 and value == int(value)):
         raise ValueError(
             f"{path}: a list of the element '{element.name}' says that it has {value:g} values; {_AGAIN}"
@@ -220,7 +221,7 @@ def _length(value: float, element: _Element, path: Path) -> int:
 
 
 def _more(file: BufferedReader, order: str, vertices: np.ndarray) -> bool:
-    """Whether so much follows the last element that its number of rows cannot be right."""
+    """Whether more data follow the last element than its number of rows accounts for."""
     if order == "=":
         return any(line.strip() for line in file)
     return bool(_bytes_left(file) >= max(vertices.dtype.itemsize, 1))

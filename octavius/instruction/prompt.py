@@ -1,4 +1,4 @@
-"""A sample's words come in, token ids with media slots, answer and question marks go out, for every use."""
+"""Prompts as token ids, with slots for media, answer positions and the tokens that the gate reads."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,31 +8,34 @@ from octavius.instruction.tokenizer import Tokenizer
 from octavius.limits import COUNT, WHOLE
 
 TAGS = {"image": ("<Img>", "</Img>"), "cloud": ("<Pcl>", "</Pcl>"), "rois": ("<Pcl>", "</Pcl>")}
-"""Plain text around the slots of each modality."""
+"""Text before and after the slots of each modality."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """The fixed words of a dialogue, and the plain-text tags that stand around the slots of each modality.
+    """The fixed text of a dialogue, and the tags around the slots of each modality.
 
-    The first five are all that most models need; the others write the prompts of the published code as well.
+    Most models need only the first five attributes; the others reproduce the prompts of the published code.
 
     Attributes:
-        system: stands first; or in the place of `{system}` in `human` or `opening`, where one of them has it.
-        human: before the media and the first question.
-        assistant: after each question.
-        between: after each earlier answer, before the words of the next turn.
-        tags: modality to the words before and after its slots.
-        systems: by task, in the place of `system`.
-        opening: between the media and the first question.
-        again: before later questions, in the place of `human`.
-        end: ends each answer; empty for the tokenizer's end-of-sequence token.
-        joined: reads question and words around it as one text, likewise an answer and its end, and puts no blank
-            before questions and answers. Only whole texts have the tokens that such a model was trained with.
-        gate: what the gate reads: the question, the first one of the dialogue, or all of the prompt after the media.
-        padded: modality to a number of slots up to which hidden positions follow its own.
-        longest: how many tokens after the media training keeps; what is longer is cut.
-        space: before each question and answer, unless they are `joined`.
+        system: system prompt; the first text, or in place of `{system}` in `human` or `opening` if one
+            contains it.
+        human: text before the media and the first question.
+        assistant: text after each question.
+        between: text after each earlier answer, before the next turn.
+        tags: modality to the texts before and after its slots.
+        systems: system prompt by task, instead of `system`.
+        opening: text between the media and the first question.
+        again: text before later questions; null uses `human`.
+        end: text that ends each answer; empty for the tokenizer's eos token.
+        joined: tokenize a question with the text around it as one string, likewise an answer with its end,
+            without `space`. Needed by models that were trained so, as tokens may merge across the parts.
+        gate: what the gate reads: the question, the first question of the dialogue, or the whole prompt after
+            the media.
+        padded: modality to a number of positions up to which its slots are followed by hidden ones.
+        longest: in training, truncate the prompt after so many tokens behind the media; null does not
+            truncate.
+        space: text before each question and answer, unless `joined`.
     """
 
     system: str = ""
@@ -51,7 +54,7 @@ class Template:
     space: str = " "
 
     def __post_init__(self) -> None:
-        """Refuses numbers that mean nothing."""
+        """Validates the numbers."""
         WHOLE.check(padded=self.padded)
         COUNT.check(longest=self.longest)
 
@@ -62,10 +65,10 @@ class Prompt:
 
     Attributes:
         ids: all tokens; slots hold the padding id until the model overwrites their embeddings.
-        answer_start: where the answer begins; `len(ids)` when there is none (generation).
-        slots: modality to its slot positions, in order.
-        question_ids: the tokens that the gate reads: of the question alone, unless the template says more.
-        hidden: positions that no other one attends to.
+        answer_start: index of the answer's first token; `len(ids)` without an answer (generation).
+        slots: modality to the indices of its slots, in order.
+        question_ids: the tokens that the gate reads (see `Template.gate`).
+        hidden: indices that no other position attends to.
     """
 
     ids: list[int]
@@ -76,7 +79,7 @@ class Prompt:
 
 
 class PromptBuilder:
-    """Writes prompts for one tokenizer, one number of slots per modality, and a template or two."""
+    """Builds prompts for a tokenizer, the number of slots per modality, and a template."""
 
     def __init__(
         self,
@@ -86,14 +89,14 @@ class PromptBuilder:
         max_tokens: int = 2048,
         asking: Template | None = None,
     ) -> None:
-        """Keeps the parts.
+        """Stores the parts.
 
         Args:
-            tokenizer: of the decoder.
-            slots: how many vectors a modality brings, e.g. `{"image": 256}`.
-            template: fixed words; the default is the paper's Human / Assistant dialogue.
-            max_tokens: the longest prompt with its answer.
-            asking: the words where an answer is to be generated; the template's, unless given.
+            tokenizer: tokenizer of the decoder.
+            slots: number of vectors that each modality has in the prompt, such as `{"image": 256}`.
+            template: fixed text; by default the paper's Human / Assistant dialogue.
+            max_tokens: largest length of a prompt with its answer.
+            asking: template for generation; `template` by default.
         """
         self.tokenizer = tokenizer
         self.slots = slots
@@ -102,10 +105,11 @@ class PromptBuilder:
         self.max_tokens = max_tokens
 
     def build(self, sample: Sample, question: str, answer: str | None) -> Prompt:
-        """Writes one prompt; without an answer it ends where the model should go on.
+        """Builds one prompt; without an answer it ends where generation starts.
 
         Raises:
-            ValueError: a modality that has no slots, an empty question or answer, or more than `max_tokens`.
+            ValueError: a modality has no slots, the question or the answer is empty, or the prompt has more
+                than `max_tokens`.
         """
         if not question.strip():
             raise ValueError(f"sample {sample.id}: the question is empty; the gate reads it, so write one")
@@ -142,7 +146,7 @@ class PromptBuilder:
         return Prompt(ids, start, slots, self._read_by_gate(sample, question, ids[begin:], words), hidden)
 
     def _asked(self, opening: str, question: str, words: Template) -> list[int]:
-        """Tokens of a question with the words around it."""
+        """Tokens of a question with the text around it."""
         if words.joined:
             return self.tokenizer.encode(f"{opening}{question}{words.assistant}")
         return (
@@ -152,7 +156,7 @@ class PromptBuilder:
         )
 
     def _answered(self, answer: str, words: Template, between: bool = False) -> list[int]:
-        """Tokens of an answer and its end; of an earlier one with what comes before the next turn."""
+        """Tokens of an answer and its end, and for an earlier answer of the text before the next turn."""
         if words.joined:
             ids = self.tokenizer.encode(f"{answer}{words.end}")
         else:
@@ -169,16 +173,17 @@ class PromptBuilder:
         return self.tokenizer.encode(text if words.joined else words.space + text)
 
     def _fixed(self, words: str) -> list[int]:
-        """Tokens of the template's own words, in which special tokens may stand; none for no words."""
+        """Tokens of the template's own text, in which special tokens are recognized."""
         return self.tokenizer.encode(words, special=True) if words else []
 
     def _write_slots(
         self, ids: list[int], sample: Sample, words: Template
     ) -> tuple[dict[str, list[int]], list[int], list[int]]:
-        """Appends tag and slots of every medium of the sample, with the tags between them.
+        """Appends the slots of every medium of the sample, with the tags around them.
 
         Returns:
-            The slot positions, the hidden ones, and the tokens of the last tag, which are still to be written.
+            The slot positions, the hidden positions, and the tokens of the last closing tag, which the caller
+            appends.
         """
         positions: dict[str, list[int]] = {}
         hidden: list[int] = []

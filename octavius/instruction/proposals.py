@@ -1,13 +1,13 @@
-"""Files of proposals: boxes and scores, of any detector, of what may be objects in a scene.
+"""Proposal files: boxes with scores from any detector, one file per scene.
 
-One file a scene, `<scan>.npz`, `<scan>.npy` or `<scan>.json`. Boxes are centre and size in metres, in the frame in
-which the scene's questions speak: upright and aligned.
+Files are `<scan>.npz`, `<scan>.npy` or `<scan>.json`. Boxes are centre and size in metres, in the upright and
+aligned frame of the scene's questions.
 
     .npz    boxes (K, 6), scores (K,)
     .npy    (K, 7), or (K, 6) without scores
     .json   {"boxes": [[x, y, z, dx, dy, dz], ..], "scores": [0.9, ..]}
 
-Without scores the boxes are taken in their order, as if the surest came first.
+Boxes without scores are taken to be sorted by descending score.
 """
 
 import json
@@ -29,7 +29,7 @@ ENDINGS = (".npz", ".npy", ".json")
 
 
 def find_proposals(folder: Path, scans: Iterable[str]) -> Path:
-    """The file of a scan under one of its names.
+    """The proposal file of a scene that is known by several names.
 
     Raises:
         ValueError: there is none.
@@ -54,7 +54,7 @@ def read_proposals(file: Path) -> tuple[Tensor, Tensor]:
     """Boxes (K, 6) and scores (K,) of a file; K may be 0.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: the content is malformed.
     """
     boxes, scores = _read(file)
     found = boxes.reshape(0, PLAIN) if not boxes.size else boxes
@@ -71,7 +71,7 @@ def read_proposals(file: Path) -> tuple[Tensor, Tensor]:
 
 
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """What a file holds as boxes and as scores, in double precision."""
+    """Boxes and scores as stored, in double precision; scores may be None."""
     if file.suffix == ".npy":
         rows = _as_numbers(load_array(file), file)
         scored = rows.ndim == 2 and rows.shape[1] == PLAIN + 1
@@ -96,13 +96,13 @@ def _of_json(file: Path) -> dict[str, Any]:
 
 
 def _as_numbers(values: Any, file: Path) -> np.ndarray:
-    """An array, or lists out of JSON, in double precision."""
+    """An array, or nested lists from JSON, in double precision."""
     if isinstance(values, np.ndarray):
         if values.dtype.kind not in "fiu":
             raise ValueError(f"{file}: its boxes or scores are no numbers, but {values.dtype}")
         return values.astype(np.float64)
     try:
-        # numpy would take texts and truths too, and may make arrays of them far larger than the file.
+        # NumPy also accepts strings and booleans, and may build arrays from them far larger than the file.
         if not isinstance(values, list) or not all(map(_is_number, _leaves(values))):
             raise ValueError(short(values)[:80])
         return np.array(values, np.float64)
@@ -111,7 +111,7 @@ def _as_numbers(values: Any, file: Path) -> np.ndarray:
 
 
 def _leaves(values: list[Any]) -> Iterator[Any]:
-    """What is in lists in lists and is no list itself."""
+    """The non-list values in nested lists; iterative, so that no nesting exhausts the stack."""
     waiting = [values]
     while waiting:
         for value in waiting.pop():
@@ -122,5 +122,5 @@ def _leaves(values: list[Any]) -> Iterator[Any]:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a float, finite or not, or a whole number that can become one."""
+    """Whether a value is a float, finite or not, or an integer that converts to one."""
     return type(value) is float or (type(value) is int and abs(value) <= sys.float_info.max)

@@ -1,18 +1,18 @@
-"""Loaders of the RoIs of a scene: features of its objects with their boxes, in ragged batches.
+"""Loaders of RoIs: features and boxes of a scene's objects, in ragged batches.
 
-RoIs are regions of interest: the objects of a scene, or the one object that a question is about. A scene has as
-many as were found in it, so they travel as `torch_geometric.data.Data` with
+RoIs are regions of interest: all objects of a scene, or the one that a question is about. Their number
+varies, so they are kept in `torch_geometric.data.Data` with
 
-    x      (O, width)   a feature vector of each
+    x      (O, width)   features
     boxes  (O, 6)       centre and size in metres
 
-The published 3D data bring no clouds but, for each object, a feature vector and the corners of its box:
+The published 3D data have no clouds but, for each object, a feature vector and the corners of its box:
 
     <set>/ins_pc_feat/<scene>/<object>-<name>.npy     (width,)
     <set>/bbox/<scene>/<object>-<name>.npy            (8, 3), metres
 
-A reference names a feature file, for one object, or the folder of a scene, for all of its objects; or it is an array
-(O, width + 6), a feature vector with centre and size of the box behind it in each row.
+A reference is the feature file of one object, the folder of a scene for all of its objects, or an array (O,
+width + 6) with features, centre and size in each row.
 """
 
 from __future__ import annotations
@@ -40,18 +40,19 @@ FEATURES, BOXES = "ins_pc_feat", "bbox"
 
 
 def rois_of(features: Tensor, boxes: Tensor) -> Data:
-    """The RoIs of one medium from features (O, width) and boxes (O, 6), centre and size; O may be 0."""
-    from torch_geometric.data import Data  # takes seconds, and readers of annotation files import this module
+    """RoIs from features (O, width) and boxes (O, 6), centre and size; O may be 0."""
+    # slow to import, and readers of annotation files import this module
+    from torch_geometric.data import Data
 
     assert len(features) == len(boxes), "every object has a feature and a box"
     return Data(x=features, boxes=boxes)
 
 
 class RoiLoader(Loader, ABC):
-    """What all loaders of RoIs share: how they are batched."""
+    """Base class of RoI loaders, which batches RoIs."""
 
     def collate(self, items: Sequence[Data]) -> Batch:
-        """All RoIs one after the other, with the number of the medium that each belongs to."""
+        """Concatenates the RoIs; `Batch.batch` is the index of the medium that each belongs to."""
         from torch_geometric.data import Batch
 
         return Batch.from_data_list(list(items))
@@ -59,10 +60,10 @@ class RoiLoader(Loader, ABC):
 
 @dataclass(frozen=True)
 class RoiArrayLoader(RoiLoader):
-    """Takes arrays of features and boxes as they are.
+    """Takes features and boxes from arrays.
 
     Attributes:
-        width: numbers of a feature vector.
+        width: length of a feature vector.
     """
 
     width: int
@@ -71,7 +72,7 @@ class RoiArrayLoader(RoiLoader):
         """Features (O, width) and boxes (O, 6), float32.
 
         Raises:
-            ValueError: it is a file, or an array of another width.
+            ValueError: the reference is a file, or an array of another width.
         """
         array = media.array
         if array is None or array.ndim != 2 or array.shape[1] != self.width + 6:
@@ -86,21 +87,21 @@ class RoiArrayLoader(RoiLoader):
 
 @dataclass(frozen=True)
 class StoredRoiLoader(RoiLoader):
-    """Reads the stored features and boxes of the objects of a scene, or of one object, or takes an array of them.
+    """Reads stored features and boxes of a scene's objects or of one object, from files or an array.
 
     Attributes:
-        width: numbers of a feature vector.
+        width: length of a feature vector.
     """
 
     width: int = 768
 
     def __call__(self, media: Media) -> Data:
-        """Features and boxes, float32; none for a scene in which nothing was found.
+        """Features (O, width) and boxes (O, 6), float32; O is 0 for a scene without detected objects.
 
         Raises:
-            ValueError: there is no such file or folder, or it or an array holds something else.
+            ValueError: the file or folder does not exist, or it or the array is malformed.
         """
-        if media.path is None:  # out of a pickle, which holds those of all scenes
+        if media.path is None:  # from a pickle, which holds the arrays of all scenes
             return RoiArrayLoader(self.width)(media)
         files = _files(media.path)
         features = np.array([self._feature(file) for file in files], np.float32)
@@ -119,16 +120,16 @@ class StoredRoiLoader(RoiLoader):
             )
         with np.errstate(over="ignore"):
             single = feature.reshape(-1).astype(np.float32)
-        if not np.isfinite(single).all():  # or not in single precision
+        if not np.isfinite(single).all():  # also where the value overflowed to infinity
             raise ValueError(f"{file}: the feature holds numbers that are not finite; compute it anew")
         return single
 
 
 def box_of(file: Path) -> Box3D:
-    """The box of the object of a feature file: what holds the corners that are stored for it.
+    """The bounding box of the corners stored for the object of a feature file.
 
     Raises:
-        ValueError: they are missing, or are no corners.
+        ValueError: they are missing or malformed.
     """
     corners = load_array(file.parent.parent.parent / BOXES / file.parent.name / file.name)
     if corners.ndim != 2 or corners.shape[1] != 3 or not len(corners) or corners.dtype.kind not in "fiu":

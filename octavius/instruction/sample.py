@@ -1,4 +1,4 @@
-"""Facts read from files come in, frozen `Sample`s without a tensor go out: the unit of the whole road."""
+"""`Sample`, the unit of data, with its media and golds: frozen dataclasses without tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,18 +10,19 @@ import numpy as np
 from octavius.boxes import Box, Box3D
 
 Pose: TypeAlias = tuple[tuple[float, float, float, float], ...]
-"""The four rows of a rigid 4 x 4 matrix that is applied to points (x, y, z, 1)."""
+"""First to last row of a rigid 4 x 4 matrix, applied to points (x, y, z, 1)."""
 
 
 @dataclass(frozen=True)
 class LabelledBox:
-    """One object: its class name and its box.
+    """An object of an image: class name and box.
 
     Attributes:
-        label: its class name.
-        box: where it is.
-        score: how sure a model is of it; of a gold object it says nothing, and boxes compare without it.
-        ignored: a gold object that need not be found (VOC's difficult ones, COCO's crowds); finding it is no error.
+        label: class name.
+        box: its box.
+        score: confidence of a prediction; meaningless in a gold, and not compared.
+        ignored: a gold object that need not be found (VOC's difficult ones, COCO's crowds); finding it is no
+            error.
     """
 
     label: str
@@ -32,13 +33,14 @@ class LabelledBox:
 
 @dataclass(frozen=True)
 class LabelledBox3D:
-    """One object of a scene: its class name and its box.
+    """An object of a scene: class name and box.
 
     Attributes:
-        label: its class name.
-        box: where it is.
-        score: how sure a detector is of it; of a gold object it says nothing.
-        ignored: a gold object that need not be found, because too little of it is seen; finding it is no error.
+        label: class name.
+        box: its box.
+        score: confidence of a prediction; meaningless in a gold.
+        ignored: a gold object that need not be found because too little of it is visible; finding it is no
+            error.
     """
 
     label: str
@@ -49,9 +51,9 @@ class LabelledBox3D:
 
 @dataclass(frozen=True)
 class Choice:
-    """The gold of a multiple-choice question: all options, the index of the right one, and why it is right.
+    """Gold of a multiple-choice question: the options, the index of the right one, and the reason.
 
-    A reason that is not empty is said before the answer.
+    A non-empty reason precedes the answer in training.
     """
 
     options: tuple[str, ...]
@@ -61,7 +63,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class ClassName:
-    """The gold of a closed-vocabulary question: the name, and every name that was possible."""
+    """Gold of a closed-vocabulary question: the name, and all candidate names."""
 
     name: str
     names: tuple[str, ...]
@@ -69,26 +71,26 @@ class ClassName:
 
 @dataclass(frozen=True)
 class Boxes:
-    """The gold of a detection: all objects of the image."""
+    """Gold of a detection: all objects of the image."""
 
     objects: tuple[LabelledBox, ...]
 
 
 @dataclass(frozen=True)
 class Boxes3D:
-    """The gold of a detection in a point cloud: all objects of the scene."""
+    """Gold of a detection in a point cloud: all objects of the scene."""
 
     objects: tuple[LabelledBox3D, ...]
 
 
 @dataclass(frozen=True)
 class References:
-    """The gold of a free-text answer: one or more texts that are all right.
+    """Gold of a free-text answer: texts that are all right.
 
     Attributes:
         texts: the texts.
-        scene: the scene that they speak of, for scores that are counted by scene; empty where there is none.
-        reason: why the first text is right, for tasks that say so before it; empty says the text alone.
+        scene: name of the scene, for scores that are computed per scene; may be empty.
+        reason: text that precedes the first text in training, for tasks that give reasons; may be empty.
     """
 
     texts: tuple[str, ...]
@@ -98,7 +100,7 @@ class References:
 
 @dataclass(frozen=True)
 class DescribedObject:
-    """One object of a scene: its box, and texts that all describe it."""
+    """An object of a scene: its box, and texts that each describe it."""
 
     box: Box3D
     texts: tuple[str, ...]
@@ -106,19 +108,19 @@ class DescribedObject:
 
 @dataclass(frozen=True)
 class DescribedObjects:
-    """The gold of a dense captioning: every object of the scene that is described."""
+    """Gold of dense captioning: all described objects of the scene."""
 
     objects: tuple[DescribedObject, ...]
 
 
 @dataclass(frozen=True)
 class FoundObject:
-    """The gold of a caption of what a detector found: where that is, and all that is truly described there.
+    """Gold of a caption for a detected box: the box, and all described objects of the scene.
 
     Attributes:
-        scene: its name; all that was found in one scene is scored together.
-        box: the found box.
-        objects: every described object of the scene, with its true box.
+        scene: name of the scene; the captions of a scene are scored together.
+        box: the detected box.
+        objects: all described objects of the scene, with their ground-truth boxes.
     """
 
     scene: str
@@ -131,16 +133,16 @@ Gold: TypeAlias = Boxes | References | Choice | ClassName | Boxes3D | DescribedO
 
 @dataclass(frozen=True)
 class Region:
-    """The one object of a scene that a sample speaks of.
+    """The object of a scene that a sample is about.
 
-    A scene is one file with many objects, and a question such as "What is this?" means one of them, so the
-    reference to the file says which: by its name, for keys of tables and caches, and by its box, for the
-    crop and for the position that the encoder adds.
+    A scene is one file with many objects, and a question such as "What is this?" refers to one of them. The
+    name is used in keys of tables and caches, the box for the crop and for the position that the encoder
+    adds.
 
     Attributes:
-        object: what the annotation files of the scene call it, most often a number.
-        box: its axis-aligned box (centre, size) in the cloud's frame, after `Media.pose`; None when the object
-            is all of the cloud, as in sets of single objects.
+        object: its name in the annotation files of the scene, usually a number.
+        box: its axis-aligned box (centre, size) in the cloud's frame, after `Media.pose`; None if the object
+            is the whole cloud, as in sets of single objects.
     """
 
     object: str
@@ -149,23 +151,22 @@ class Region:
 
 @dataclass(frozen=True)
 class Media:
-    """Where one picture (or cloud) is: a file, or an array that is already in memory.
+    """Reference to an image or a cloud: a file, or an array in memory.
 
-    Two of them are equal that refer to the same thing, whichever way a picture is to be shown.
+    References to the same content are equal, however an image is to be shown.
 
     Attributes:
         path: the file.
-        array: the content itself.
-        pose: brings the points of the file into the frame that the sample speaks in, upright and aligned
-            with the walls; None where they are so already. Scans and object sets come in frames of their
-            own, which only their annotation files tell.
+        array: the content.
+        pose: rigid motion from the file's frame to the frame of the sample, upright and aligned with the
+            walls; None for identity. Scans and object sets come in frames of their own, known from their
+            annotation files.
         region: the object that is meant; None for the whole.
-        objects: the boxes of all annotated objects of the scene, in the frame of the pose, for encoders that
-            are told to take them for a detector's; None where they are not known.
-        stored: shows a picture as its pixels are stored, without the turn that its EXIF data ask for, because
-            annotated boxes are drawn on them so.
-        size: width and height, in pixels, that those boxes were told in, where the annotations tell; where it is
-            that of the turned picture and not of the stored one, the boxes are on that.
+        objects: boxes of all annotated objects of the scene, after the pose, for encoders that use them
+            instead of a detector's; None if unknown.
+        stored: do not apply EXIF orientation, because annotated boxes refer to the pixels as stored.
+        size: width and height in pixels that the boxes refer to, if annotated. If it is the size of the
+            oriented image and not of the stored one, the boxes refer to the oriented image.
     """
 
     path: Path | None = None
@@ -177,7 +178,7 @@ class Media:
     size: tuple[int, int] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuses a reference to nothing, or to two things."""
+        """Checks that exactly one of path and array is given."""
         if (self.path is None) == (self.array is None):
             raise ValueError("a Media holds either a path or an array, exactly one of them")
 
@@ -189,14 +190,15 @@ class Sample:
     Attributes:
         id: unique within its benchmark and split.
         task: a key of `octavius.tasks.TASKS`.
-        benchmark: the name of the reader that made it, a key of `datamodules.benchmarks.BENCHMARKS`.
-        media: modality name (`image`, `cloud`, `rois`) to where its file is; empty for a text-only sample.
-        question: the question of the data set; empty when the task asks one of its own.
-        gold: the right answer, typed by the task.
+        benchmark: the name of the reader that made it, a key of `datamodules.benchmarks.BENCHMARKS`; in an
+            evaluation, the name of its set.
+        media: modality (`image`, `cloud`, `rois`) to reference; empty for a text-only sample.
+        question: question of the data set; empty if the task asks its own.
+        gold: the right answer, of the type that the task expects.
         history: earlier (question, answer) turns of a conversation, oldest first.
-        group: a finer name within the benchmark (a question's topic), for tables; empty when there is none.
-        protocol: how its answer is scored, a key of `octavius.metrics.PROTOCOLS`; evaluation sets choose it.
-        decimals: with how many an answer says the numbers of a box.
+        group: a subdivision of the benchmark (such as a question's topic), for tables; may be empty.
+        protocol: how its answer is scored, a key of `octavius.metrics.PROTOCOLS`; set by evaluation sets.
+        decimals: decimals of box coordinates in answers.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The information file of one of ScanNet's scans comes in, the motion that aligns its points goes out."""
+"""Axis alignment of ScanNet's scans, from their information files."""
 
 from pathlib import Path
 
@@ -7,20 +7,20 @@ import numpy as np
 from octavius.instruction.sample import Pose
 
 MESH, INFO = "_vh_clean_2.ply", ".txt"
-"""How the names of a scan's mesh and of its information file end, after the name of the scan."""
+"""Suffixes of a scan's mesh and of its information file, after the name of the scan."""
 
 
 def info_beside(cloud: Path) -> Path | None:
-    """The information file of the scan that a file is the mesh of, when there is one beside it."""
+    """The information file next to a scan's mesh; None if there is none or the file is not such a mesh."""
     info = cloud.with_name(cloud.name.removesuffix(MESH) + INFO)
     return info if cloud.name.endswith(MESH) and info.is_file() else None
 
 
 def axis_alignment(info: Path) -> Pose | None:
-    """The alignment that an information file tells; None where it names none, as those of test scans.
+    """The alignment in an information file; None if it has none, as those of test scans.
 
     Raises:
-        ValueError: it is no text, or what it names is no rigid motion.
+        ValueError: the file is not text, or the alignment is not a rigid motion.
     """
     try:
         lines = info.read_text(encoding="utf-8-sig").splitlines()

@@ -1,4 +1,4 @@
-"""Text comes in, token ids go out and back: a thin hold on any Hugging Face tokenizer."""
+"""Thin wrapper of a Hugging Face tokenizer that neither adds special tokens nor reads them from data."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,13 +8,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 
 class Tokenizer:
-    """Encodes and decodes plain text; special tokens are neither added nor read from words of a data set."""
+    """Encodes and decodes plain text; names of special tokens in data sets are encoded as ordinary text."""
 
     def __init__(self, backend: PreTrainedTokenizerBase) -> None:
-        """Takes the tokenizer of the decoder.
+        """Wraps the tokenizer of the decoder.
 
         Raises:
-            ValueError: it has no end-of-sequence token, so an answer could never end.
+            ValueError: it has no eos token, so an answer could never end.
         """
         if backend.eos_token_id is None:
             raise ValueError(
@@ -28,12 +28,12 @@ class Tokenizer:
         self._encode = lru_cache(maxsize=8192)(self._look_up)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """Token ids of the text, nothing added; the words of a prompt return, so they are remembered.
+        """Token ids of a text, without additions; cached, because the parts of prompts repeat.
 
         Args:
             text: any text.
-            special: read the names of special tokens as these tokens; for the fixed words of a template only,
-                since a question that says `</s>` must not end anything.
+            special: recognize special tokens by name. For the fixed text of a template only: a question that
+                contains `</s>` must not end anything.
         """
         return list(self._encode(text, special))
 
@@ -41,11 +41,11 @@ class Tokenizer:
         return tuple(self.backend(text, add_special_tokens=False, split_special_tokens=not special).input_ids)
 
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[PreTrainedTokenizerBase]]:
-        """Pickles without what is remembered."""
+        """Pickles without the cache."""
         return Tokenizer, (self.backend,)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of the ids up to the first end mark, stripped."""
+        """Text of the ids up to the first eos token, stripped."""
         kept = list(ids)
         if self.eos_id in kept:
             kept = kept[: kept.index(self.eos_id)]

@@ -1,4 +1,4 @@
-"""Parsed answers and golds come in; benchmark scores, equal on one process and on many, go out."""
+"""Metrics of all tasks as torchmetrics, with the same value on any number of ranks."""
 
 from octavius.metrics.accuracy import Accuracy, NameInText
 from octavius.metrics.boxes.average_precision import VocAP

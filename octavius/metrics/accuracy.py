@@ -1,4 +1,4 @@
-"""Chosen options or names and the right ones come in; the share that is right goes out."""
+"""Top-1 accuracy of multiple choice and classification."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -14,11 +14,11 @@ from octavius.metrics.reporting import Weigh, shares
 
 
 class ShareOfRight(Metric):
-    """How many of the answers are right, as a fraction of 1; nan without any, because nothing was measured.
+    """Fraction of answers that are right; nan without any answers, since nothing was measured.
 
     Attributes:
-        key: the name of the score. It is in the names of the states too: metrics of one collection share those of
-            one name as soon as they were equal once.
+        key: name of the score, also part of the state names: a MetricCollection merges metrics whose states
+            have the same names and values.
     """
 
     is_differentiable = False
@@ -26,7 +26,7 @@ class ShareOfRight(Metric):
     full_state_update = False
 
     def __init__(self, key: str) -> None:
-        """Starts from no answers."""
+        """Starts without answers."""
         super().__init__()
         self.key = key
         for name in ("right", "total"):
@@ -34,12 +34,12 @@ class ShareOfRight(Metric):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Its only key."""
+        """The only key."""
         return (self.key,)
 
     @property
     def headline(self) -> str:
-        """Its only key."""
+        """The only key."""
         return self.key
 
     def is_right(self, prediction: Any, gold: Any) -> bool:
@@ -47,24 +47,24 @@ class ShareOfRight(Metric):
         raise NotImplementedError
 
     def weighted(self, predictions: Sequence[Any], golds: Sequence[Any]) -> Weigh:
-        """The share, by how often each answer counts."""
+        """The weighted fraction."""
         pairs = zip(predictions, golds, strict=True)
         return shares({self.key: [float(self.is_right(*pair)) for pair in pairs]})
 
     def count(self, verdicts: Iterable[bool]) -> None:
-        """Adds answers by whether they are right."""
+        """Adds answers, given whether each is right."""
         found = list(verdicts)
         for name, more in (("right", sum(found)), ("total", len(found))):
             setattr(self, f"{name}_{self.key}", getattr(self, f"{name}_{self.key}") + more)
 
     def compute(self) -> dict[str, Tensor]:
-        """The share under its key."""
+        """The fraction, under `key`."""
         right, total = (getattr(self, f"{name}_{self.key}").item() for name in ("right", "total"))
         return {self.key: torch.tensor(right / total if total else math.nan, device=self.device)}
 
 
 class Accuracy(ShareOfRight):
-    """Top-1 accuracy, key acc1, of multiple choice (the index of an option) and of classification (a name).
+    """Top-1 accuracy, key acc1, of multiple choice (index of an option) and classification (class name).
 
     A prediction of None is wrong.
     """
@@ -72,44 +72,44 @@ class Accuracy(ShareOfRight):
     averaged = ("acc1",)
 
     def __init__(self) -> None:
-        """Starts from no answers."""
+        """Starts without answers."""
         super().__init__("acc1")
 
     def update(self, predictions: Sequence[int | str | None], golds: Sequence[Choice | ClassName]) -> None:
-        """Adds one option index or name, or None, for each gold."""
+        """Adds one option index or name, or None, per gold."""
         check_pairs(predictions, golds, Choice, ClassName)
         self.count(self.is_right(*pair) for pair in zip(predictions, golds, strict=True))
 
     def is_right(self, prediction: int | str | None, gold: Choice | ClassName) -> bool:
-        """As the function `is_right`."""
+        """See the function `is_right`."""
         return is_right(prediction, gold)
 
 
 class NameInText(ShareOfRight):
-    """The share of texts that hold the name of their class anywhere, as the published 3D evaluation counts.
+    """Fraction of texts that contain the name of their class anywhere, as counted by the published 3D evaluation.
 
-    The key is acc1_name_in_text. The text is put into lower case and the name is not, and any place will do: "table"
-    is right in "tablet", and an answer that lists all classes is right. A prediction of None is wrong.
+    The key is acc1_name_in_text. The text is lower-cased, the name is not, and substrings count: "table" is
+    right in "tablet", and an answer that lists all classes is right. A prediction of None is wrong.
     """
 
     averaged = ("acc1_name_in_text",)
 
     def __init__(self) -> None:
-        """Starts from no answers."""
+        """Starts without answers."""
         super().__init__("acc1_name_in_text")
 
     def update(self, predictions: Sequence[str | None], golds: Sequence[ClassName]) -> None:
-        """Adds one text, or None, for each gold."""
+        """Adds one text, or None, per gold."""
         check_pairs(predictions, golds, ClassName)
         self.count(self.is_right(*pair) for pair in zip(predictions, golds, strict=True))
 
     def is_right(self, prediction: str | None, gold: ClassName) -> bool:
-        """Whether a text holds the name."""
+        """Whether the text contains the name."""
         return prediction is not None and gold.name in prediction.lower()
 
 
 def is_right(prediction: int | str | None, gold: Choice | ClassName) -> bool:
-    """Whether a prediction is the gold one; a name is compared without regard to case and outer blanks.
+    """Whether a prediction equals the gold; names are compared ignoring case and surrounding whitespace.
 
     >>> is_right("Golden Retriever ", ClassName("golden retriever", ("golden retriever", "pug")))
     True

@@ -1,4 +1,4 @@
-"""Answers to open questions and all that are right come in; the share that is equal to a right one goes out."""
+"""Exact match of answers to open questions against several accepted answers."""
 
 import math
 import re
@@ -16,7 +16,7 @@ _NUMBERS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen twenty"
 )
-# Slips of the pen in ScanQA and SQA3D, one clock, and words that mean one number: what LEO's evaluator evens out.
+# Typos in ScanQA and SQA3D, spellings of o'clock, and number words, as normalised by LEO's evaluator.
 _SPELLINGS = {str(number): word for number, word in enumerate(_NUMBERS.split())} | {
     "23": "twenty-three",
     "none": "zero",
@@ -41,23 +41,23 @@ _ARTICLE = re.compile(r"\b(?:a|an|the) (?=[a-z])", re.IGNORECASE)
 
 
 GRADES = ("em1", "em1_normalised", "em1_refined")
-"""The keys, from the strictest to the laxest."""
+"""The keys, from strictest to most lenient."""
 
 
 class ExactMatch(Metric):
-    """Whether an answer is one of the right ones, in three grades, each at most as strict as the one before.
+    """Whether an answer is one of the accepted ones, in three grades, from strict to lenient.
 
-    - em1: the same string, letter by letter, as ScanQA's evaluator has it.
-    - em1_normalised: the same after `normalised`, which is what LEO's evaluator and those after it call EM.
-    - em1_refined: after `normalised`, and blanks aside, one holds the other: LEO's refined EM. It is lax: a
-      list of all answers is right, and "no" is in "brown". An answer of which nothing is left is wrong here,
-      where LEO's finds it in every right one.
+    - em1: the same string, as in ScanQA's evaluator.
+    - em1_normalised: the same after `normalised`, which is what LEO's evaluator and later ones call EM.
+    - em1_refined: after `normalised` and without spaces, one contains the other: LEO's refined EM. It is
+      lenient: a list of all answers is right, and "no" is in "brown". An answer that is empty after
+      normalisation is wrong here, while in LEO's evaluator it matches everything.
 
-    A prediction of None is wrong. Without any update the values are nan, because nothing was measured.
+    A prediction of None is wrong. Without any update the values are nan, since nothing was measured.
 
     Attributes:
-        right: (3,) answers that are right, by grade.
-        answers: how many predictions were scored.
+        right: (3,) number of right answers, by grade.
+        answers: number of scored predictions.
     """
 
     is_differentiable = False
@@ -70,20 +70,20 @@ class ExactMatch(Metric):
     answers: Tensor
 
     def __init__(self) -> None:
-        """Starts from no answers."""
+        """Starts without answers."""
         super().__init__()
         self.add_state("right", torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("answers", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, predictions: Sequence[str | None], golds: Sequence[References]) -> None:
-        """Adds one answer, or None, for each gold."""
+        """Adds one answer, or None, per gold."""
         check_pairs(predictions, golds, References)
         for prediction, gold in zip(predictions, golds, strict=True):
             self.right += torch.tensor(matches(prediction, gold.texts), device=self.device)
         self.answers += len(golds)
 
     def compute(self) -> dict[str, Tensor]:
-        """The keys em1, em1_normalised and em1_refined, fractions of 1."""
+        """The keys em1, em1_normalised and em1_refined, from 0 to 1."""
         total = self.answers.item()
         values = [count / total if total else math.nan for count in self.right.tolist()]
         return {
@@ -91,7 +91,7 @@ class ExactMatch(Metric):
         }
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
-        """The three shares, by how often each answer counts."""
+        """The three weighted fractions."""
         rows = [matches(said, gold.texts) for said, gold in zip(predictions, golds, strict=True)]
         return shares({key: [float(row[place]) for row in rows] for place, key in enumerate(GRADES)})
 
@@ -115,9 +115,10 @@ def matches(answer: str | None, right: Sequence[str]) -> tuple[bool, bool, bool]
 
 
 def normalised(text: str) -> str:
-    """An answer without what does not matter: case, punctuation, articles, digits or words, known slips.
+    """Normalises case, punctuation, articles, numbers and known typos.
 
-    The rules are those of LEO's evaluator (embodied-generalist, `clean_answer`), so that scores compare.
+    The rules are those of LEO's evaluator (embodied-generalist, `clean_answer`), so that scores are
+    comparable.
 
     >>> normalised("On the rigth of a chair, 2 chairs!")
     'on right of chair, two chairs'

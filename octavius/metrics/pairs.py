@@ -1,4 +1,4 @@
-"""Predictions and golds of one update come in; a clear error, or caption tokens to count, go out."""
+"""Checks of the arguments of `update`, and tokenisation of captions with their references."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -10,7 +10,10 @@ Tokens: TypeAlias = list[str]
 
 
 def check_pairs(predictions: Sequence[object], golds: Sequence[object], *kinds: type) -> None:
-    """Refuses lists of unequal length, and golds that the metric cannot score.
+    """Checks that there are as many predictions as golds, and that all golds have a supported type.
+
+    Raises:
+        ValueError: otherwise.
 
     >>> check_pairs([None], [References(("a dog",))], References)
     """
@@ -30,7 +33,7 @@ def check_pairs(predictions: Sequence[object], golds: Sequence[object], *kinds: 
 def caption_tokens(
     predictions: Sequence[str | None], golds: Sequence[References], tokenize: bool
 ) -> list[tuple[Tokens, list[Tokens]]]:
-    """The tokens of each predicted text, none for a missing one, and of each of its references.
+    """The tokens of each predicted text (none if it is None) and of each of its references.
 
     >>> caption_tokens([None], [References(("A dog.", "dogs"))], tokenize=True)
     [([], [['a', 'dog'], ['dogs']])]

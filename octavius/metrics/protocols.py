@@ -1,4 +1,4 @@
-"""The name of a protocol comes in, the metrics with which it scores a kind of answer go out."""
+"""Scoring protocols: which metrics score a kind of answer under `standard` and `published`."""
 
 from typing import Literal, TypeAlias
 
@@ -20,29 +20,28 @@ PROTOCOLS: dict[str, str] = {
         "synonym) occurs; boxes and choices by LAMM's rules for free text"
     ),
 }
-"""Named ways of scoring answers, and what they do, in words for the foot of a table.
+"""Named ways of scoring answers, with the description printed below tables.
 
-`published` is how the paper's numbers came about; `standard` is what the data sets' own evaluators do. Two
-numbers compare only under one protocol. Both score captions of an object whose box is given; where boxes are
-predicted, see `DenseCaptions`.
+`published` reproduces how the paper's numbers were computed; `standard` is what the datasets' own evaluators
+do. Numbers are comparable only under the same protocol. Both score captions of an object whose box is given;
+for predicted boxes see `DenseCaptions`.
 """
 
 
 def caption_metrics(protocol: str) -> list[Metric]:
-    """For descriptions of a scene or of one of its objects (predictions are texts, golds References)."""
+    """Metrics of descriptions of a scene or one of its objects (predictions are texts, golds References)."""
     return [LastOfScene()] if _known(protocol) == "published" else [Cider(), Bleu(), RougeL()]
 
 
 def answer_metrics(protocol: str) -> list[Metric]:
-    """For short answers to open questions (predictions are texts, golds References)."""
+    """Metrics of short answers to open questions (predictions are texts, golds References)."""
     return [LastOfScene()] if _known(protocol) == "published" else [ExactMatch(), *caption_metrics(protocol)]
 
 
 def class_metrics(protocol: str) -> list[Metric]:
-    """For the class of an object (golds are ClassNames).
+    """Metrics of the class of an object (golds are ClassNames).
 
-    Predictions are what the gold's name is looked for in: the whole text under `published`, the name that was
-    parsed from it under `standard`.
+    Predictions are whole texts under `published`, and parsed class names under `standard`.
     """
     return [NameInText()] if _known(protocol) == "published" else [Accuracy()]
 

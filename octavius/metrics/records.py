@@ -1,4 +1,4 @@
-"""Facts about samples come in, one JSON value each; all of them, from every process, go out to be scored."""
+"""Base of metrics that need all samples at once: gathers records over ranks as bytes."""
 
 import json
 import math
@@ -16,14 +16,14 @@ from octavius.metrics.pairs import Tokens, caption_tokens
 
 
 class Records(Metric):
-    """A metric whose value is known only when all samples are, so that their records travel between processes.
+    """A metric that is computed from the records of all samples, which are gathered over ranks.
 
-    A record is any value that JSON can hold. The state is bytes, a line of JSON a record, because processes
-    exchange tensors, and because no change of precision touches them.
+    A record is any JSON value. The state holds bytes, one line of JSON per record, since ranks can exchange
+    tensors only, and because integer tensors survive a change of precision such as `.half()`.
 
     Attributes:
-        state: the state's name. Metrics of one collection share a state of one name and content, so it names
-            what the records hold.
+        state: name of the state. A MetricCollection merges metrics whose states have equal names and content,
+            so the name says what the records hold.
     """
 
     is_differentiable = False
@@ -31,7 +31,7 @@ class Records(Metric):
     full_state_update = False
 
     def __init__(self, state: str) -> None:
-        """Starts from no records."""
+        """Starts without records."""
         super().__init__()
         self.state = state
         self.add_state(state, [], dist_reduce_fx="cat")
@@ -43,7 +43,7 @@ class Records(Metric):
         )
 
     def kept(self) -> list[Any]:
-        """All records: those of each process in the order of its updates, process after process."""
+        """All records: rank by rank, each in the order of its updates."""
         held = getattr(self, self.state)
         packed = dim_zero_cat(held) if len(held) else self._bytes("")
         return [json.loads(line) for line in packed.cpu().numpy().tobytes().decode("ascii").splitlines()]
@@ -55,10 +55,10 @@ class Records(Metric):
         should_sync: bool = True,
         distributed_available: Callable[..., bool] | None = None,
     ) -> None:
-        """Gathers the records of all processes.
+        """Gathers the records of all ranks.
 
-        A process that saw no sample sends no bytes. Left to itself, torchmetrics would send an empty float
-        tensor in its place, and tensors of two types cannot be gathered.
+        For a rank without samples torchmetrics would send an empty float tensor, and tensors of two types
+        cannot be gathered; so an empty byte tensor is added first.
         """
         if not len(getattr(self, self.state)):
             setattr(self, self.state, [self._bytes("")])
@@ -75,15 +75,15 @@ class Records(Metric):
 
 
 class CaptionRecords(Records):
-    """A metric that needs every predicted text and its references at once."""
+    """A metric that needs all predicted texts and their references at once."""
 
     def __init__(self, tokenize: bool = True) -> None:
-        """Takes raw texts, or with `tokenize=False` texts whose tokens are separated by blanks."""
+        """Takes raw texts, or with `tokenize=False` texts whose tokens are separated by spaces."""
         super().__init__("captions")
         self.tokenize = tokenize
 
     def update(self, predictions: Sequence[str | None], golds: Sequence[References]) -> None:
-        """Adds one text, or None, for each gold."""
+        """Adds one text, or None, per gold."""
         self.keep(caption_tokens(predictions, golds, self.tokenize))
 
     def pairs(self) -> list[tuple[Tokens, list[Tokens]]]:
@@ -92,7 +92,7 @@ class CaptionRecords(Records):
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean, whatever the order; nan of nothing, because nothing was measured.
+    """The arithmetic mean, independent of the order; nan for an empty sequence, since nothing was measured.
 
     >>> mean([0.5, 1.0])
     0.75

@@ -1,13 +1,13 @@
-"""What a metric says about itself to those who print, compare and resample it.
+"""Optional attributes by which a metric tells tables, comparisons and the bootstrap how to treat it.
 
-All of it is optional, so that any metric of torchmetrics can be a metric of a task:
+Any metric of torchmetrics can be a metric of a task, since all of these have defaults:
 
-- `columns`: keys that the printed table shows; without it all keys are shown.
-- `headline`: the one key that stands for the metric where one score a set is compared, as in blind controls; without
-  it the first key.
-- `averaged`: keys that `octavius compare` takes into the paper's relative average; without it none.
-- `weighted(predictions, golds)`: the metric as a function of how often each sample counts, from which its bootstrap
-  interval is made quickly. Without it the metric is computed anew on each of 100 resampled data sets.
+- `columns`: keys shown in the printed table; by default all.
+- `headline`: the key that represents the metric where one score per set is compared, as in blind controls; by
+  default the first key.
+- `averaged`: keys that `octavius compare` includes in the paper's relative average; by default none.
+- `weighted(predictions, golds)`: returns the metric as a function of sample weights, for fast bootstrap
+  intervals; by default the metric is recomputed on each of 100 resamples.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,16 +17,16 @@ import numpy as np
 from torchmetrics import Metric
 
 Weigh: TypeAlias = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""Maps weights (W, N) of N samples in W resampled data sets to values (W,) of each key."""
+"""Maps weights (W, N) of N samples in W resamples to values (W,) for each key."""
 
 
 def columns(metric: Metric) -> tuple[str, ...] | None:
-    """Keys that the table shows; None shows all."""
+    """Keys shown in the table; None for all."""
     return getattr(metric, "columns", None)
 
 
 def headline(metric: Metric) -> str | None:
-    """The key that stands for the metric; None where it does not say."""
+    """The key that represents the metric; None if not declared."""
     return getattr(metric, "headline", None)
 
 
@@ -36,7 +36,12 @@ def averaged(metric: Metric) -> tuple[str, ...]:
 
 
 def shares(parts: Mapping[str, Sequence[float]], whole: Sequence[float] | None = None) -> Weigh:
-    """Sums of parts over the sum of a whole, by default of one for each sample."""
+    """Weighted ratios: the sums of some parts, each divided by the sum of a whole (by default 1 per sample).
+
+    Args:
+        parts: key to the numerators of N samples.
+        whole: denominators of N samples.
+    """
     table = np.array(list(parts.values()), float).T
 
     def weigh(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -49,7 +54,7 @@ def shares(parts: Mapping[str, Sequence[float]], whole: Sequence[float] | None =
 
 
 def replayed(metric: Metric, predictions: Sequence[Any], golds: Sequence[Any]) -> Weigh:
-    """Computes a metric anew on each resampled data set, for metrics that say nothing quicker."""
+    """Recomputes a metric on each resample, for metrics without `weighted`."""
 
     def weigh(weights: np.ndarray) -> dict[str, np.ndarray]:
         rows = []
@@ -60,7 +65,7 @@ def replayed(metric: Metric, predictions: Sequence[Any], golds: Sequence[Any]) -
             drawn = np.repeat(np.arange(len(counts)), counts).tolist()
             fresh.update([predictions[index] for index in drawn], [golds[index] for index in drawn])
             found = fresh.compute()
-            # As `MetricCollection` names what is no dictionary.
+            # MetricCollection uses the class name as the key of a single value.
             rows.append(found if isinstance(found, Mapping) else {type(metric).__name__: found})
         return {key: np.array([float(row[key]) for row in rows]) for key in rows[0]} if rows else {}
 
@@ -68,5 +73,5 @@ def replayed(metric: Metric, predictions: Sequence[Any], golds: Sequence[Any]) -
 
 
 def _alone() -> bool:
-    """That there are no other processes: every process holds all samples here."""
+    """Always False: tells torchmetrics not to reduce over ranks, since each has all samples."""
     return False

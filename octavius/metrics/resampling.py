@@ -1,8 +1,8 @@
-"""Bootstrap intervals of metrics.
+"""Bootstrap confidence intervals of metrics.
 
-Bootstrap (Efron, 1979): images or scenes are drawn anew, as many as there are, with replacement, each with all its
-samples; an interval holds the middle 95 % of the values on such draws. Instead of scoring every draw anew, a sample
-counts as often as its image was drawn. The weights of CIDEr's words stay those of the whole set.
+Bootstrap (Efron, 1979): images or scenes are resampled with replacement, each with all its samples; the
+interval is the middle 95 % of the values on such resamples. For speed, samples get integer weights (how often
+their image was drawn) instead of being scored again. The idf weights of CIDEr stay those of the whole set.
 """
 
 from collections.abc import Hashable, Sequence
@@ -15,7 +15,7 @@ from octavius.metrics.reporting import Weigh, replayed
 
 LEVEL = 0.95
 AT_ONCE = 100
-"""Draws that are held in memory together."""
+"""Number of resamples that are held in memory at a time."""
 
 
 def intervals(
@@ -26,15 +26,15 @@ def intervals(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """The 95 % interval of every key of the metrics; none for a single unit, which tells nothing of others.
+    """The 95 % interval of every key of the metrics; empty if there is only one unit to resample.
 
     Args:
-        metrics: of the task and protocol; what they hold is not looked at.
+        metrics: metrics of the task and protocol; their state is ignored.
         predictions: N parsed answers.
-        golds: N.
-        units: for each sample what is drawn with all its samples, such as its image.
-        draws: resampled data sets; metrics that cannot be weighted are computed anew on the first 100.
-        seed: of the draws.
+        golds: N golds.
+        units: for each sample the unit that is resampled as a whole, such as its image.
+        draws: number of resamples; metrics without `weighted` are recomputed on the first 100 only.
+        seed: seed of the resampling.
     """
     numbers = {unit: place for place, unit in enumerate(dict.fromkeys(units))}
     if len(numbers) < 2:

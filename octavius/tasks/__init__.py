@@ -1,4 +1,4 @@
-"""The tasks by name: what is asked, how it is answered, read back and scored."""
+"""The tasks by name; each defines its questions, answers, parsing and metrics."""
 
 from octavius.tasks.base import Task
 from octavius.tasks.captioning import Captioning, Conversation

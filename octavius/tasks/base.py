@@ -1,4 +1,4 @@
-"""What every task does: a sample in, question and answer out; a model's text in, a parsed value out."""
+"""Base class of tasks: turns a sample into question and answer, parses a model's text, and names the metrics."""
 
 import random
 import re
@@ -22,20 +22,20 @@ G = TypeVar("G", Boxes, References, Choice, ClassName, DescribedObjects, FoundOb
 
 
 class Task(ABC):
-    """A pair of inverse functions and a metric; it imports no model and reads no file.
+    """A pair of inverse functions, `answer` and `parse`, with metrics. Needs neither a model nor files.
 
-    `parse(answer(sample, rng), sample)` is the right value for every sample that `value` does not refuse. Any
-    other text parses to a value or to None, which scores zero; `parse` never raises.
+    `parse(answer(sample, rng), sample)` equals the gold value for every sample that `value` accepts. Any
+    other text parses to some value or to None, which scores zero; `parse` never raises.
 
     Attributes:
-        name: the task's one name, in files, configs, logs and tables.
-        questions: forms to draw a question from when the data set has none of its own.
-        unseen_questions: forms that training never draws, for zero-shot sets.
-        max_answer_tokens: how far generation goes at most.
-        protocols: the ways of scoring that it knows, keys of `octavius.metrics.PROTOCOLS`.
-        scored_by_scene: whether the published protocol scores one answer a scene.
-        limited: metrics that the right answers themselves do not reach in full, as they say numbers rounded; what
-            they reach is given beside each as `<metric>_limit`.
+        name: name of the task in files, configurations, logs and tables.
+        questions: question forms to draw from if the dataset has no questions of its own.
+        unseen_questions: question forms that training never uses, for zero-shot sets.
+        max_answer_tokens: maximum length of an answer in tokens.
+        protocols: supported ways of scoring, keys of `octavius.metrics.PROTOCOLS`.
+        scored_by_scene: whether the published protocol scores one answer per scene.
+        limited: metrics that even the true answers do not reach in full, because their numbers are rounded;
+            what they reach is reported next to each as `<metric>_limit`.
     """
 
     name: ClassVar[str]
@@ -47,11 +47,16 @@ class Task(ABC):
     limited: ClassVar[tuple[str, ...]] = ()
 
     def question(self, sample: Sample, rng: random.Random, unseen: bool = False) -> str:
-        """The sample's own question, or one drawn from the task's forms (the unseen ones when asked).
+        """The sample's own question, or one drawn from the task's question forms.
+
+        Args:
+            sample: the sample.
+            rng: draws the form.
+            unseen: draw from `unseen_questions`.
 
         Raises:
-            ValueError: the sample's gold is one that `value` refuses, or one that its protocol cannot score, said
-                before any model has worked on it.
+            ValueError: `value` refuses the gold, or its protocol cannot score it. Raised here, before any
+                model has run on the sample.
         """
         self.value(sample)
         self.check_protocol(sample.protocol)
@@ -65,45 +70,52 @@ class Task(ABC):
 
     @abstractmethod
     def answer(self, sample: Sample, rng: random.Random) -> str:
-        """The right answer as the model should say it; randomness comes from `rng` alone."""
+        """The true answer in the form that the model is trained to give; all randomness comes from `rng`."""
 
     @abstractmethod
     def parse(self, text: str, sample: Sample) -> Any:
-        """What a model's text says to the sample's protocol, or None when it says nothing that can be scored."""
+        """The value of a model's text under the sample's protocol, or None if it cannot be scored."""
 
     def scored(self, text: str, sample: Sample, scores: Sequence[float]) -> Any:  # noqa: ARG002
-        """As `parse`, with the scores of what the text says, where the task has a use for them."""
+        """Like `parse`, for tasks that also use the confidence of parts of the answer.
+
+        Args:
+            text: the model's answer.
+            sample: the sample.
+            scores: one for each `]` in the text; see `BoxScores`.
+        """
         return self.parse(text, sample)
 
     def candidates(self, sample: Sample) -> tuple[str, ...]:  # noqa: ARG002
-        """All answers that are possible, as the model would say them; none where any text may be right."""
+        """All possible answers in the form that the model gives; empty for tasks with open answers."""
         return ()
 
     def chosen(self, place: int, sample: Sample) -> Any:  # noqa: ARG002
-        """The value of the candidate at that place, as `parse` would read it."""
+        """The value of the candidate at index `place`, as `parse` would give it."""
         raise ValueError(f"the task {self.name} has no candidates to choose from")
 
     @abstractmethod
     def value(self, sample: Sample) -> Any:
-        """The gold in the form that the metrics take.
+        """The gold value in the form that the metrics take.
 
         Raises:
-            ValueError: it is of another kind, or no answer could say it so that `parse` reads the same.
+            ValueError: the gold has the wrong type, or no answer could express it so that `parse` recovers
+                it.
         """
 
     def one_value(self, sample: Sample) -> Any:
-        """The gold as one answer says it, in the form that `parse` gives: what a lucky guess would be."""
+        """The gold as a single answer expresses it, in the form that `parse` gives; used for the chance level."""
         return self.value(sample)
 
     def right_answers(self, sample: Sample) -> set[str]:
-        """All texts that are right, for the most frequent answer; of many orders or wordings one."""
+        """All correct texts, for the most frequent answer; one of them if many orders or wordings are correct."""
         return {self.answer(sample, random.Random(0))}
 
     def metrics(self, protocol: str = "standard") -> MetricCollection:
         """Fresh metrics of a protocol, with `update(predictions, golds)` over lists.
 
         Raises:
-            ValueError: the task is not scored by that protocol.
+            ValueError: the task does not support the protocol.
         """
         self.check_protocol(protocol)
         return MetricCollection(self._metrics(protocol))
@@ -113,7 +125,7 @@ class Task(ABC):
         """The metrics of one of the task's protocols."""
 
     def check_protocol(self, protocol: str) -> None:
-        """Refuses a protocol by which the task is not scored."""
+        """Raises ValueError if the task does not support the protocol."""
         if protocol not in self.protocols:
             raise ValueError(
                 f"the task {self.name} is scored by the protocol {' or '.join(self.protocols)}, found {protocol!r}; "
@@ -122,15 +134,15 @@ class Task(ABC):
 
 
 def whose(sample: Sample) -> str:
-    """The beginning of a message about a sample."""
+    """The start of an error message about a sample."""
     return f"sample {sample.id} of {sample.benchmark}"
 
 
 def gold_of(sample: Sample, kind: type[G]) -> G:
-    """The gold of a sample, of the kind that its task takes.
+    """The gold of a sample, checked to have the type that its task takes.
 
     Raises:
-        ValueError: it is of another kind.
+        ValueError: it has another type.
     """
     if not isinstance(sample.gold, kind):
         raise ValueError(
@@ -141,7 +153,7 @@ def gold_of(sample: Sample, kind: type[G]) -> G:
 
 
 def named(text: str, names: Sequence[str]) -> list[int]:
-    """Places of the names that a text holds as whole words, case aside, and not inside a longer name.
+    """Indices of the names that occur in a text as whole words, ignoring case, and not inside a longer name.
 
     >>> named("It is dark grey.", ["grey", "Dark grey", "red"])
     [1]

@@ -1,4 +1,4 @@
-"""Free text against references: captions of an image, and open turns of a conversation."""
+"""Free text scored against references: image captions, and open turns of a conversation."""
 
 import random
 from typing import ClassVar
@@ -40,11 +40,11 @@ class Captioning(Task):
         return rng.choice(self.value(sample))
 
     def parse(self, text: str, sample: Sample) -> str | None:  # noqa: ARG002
-        """The text on one line; None when there is none."""
+        """The text on one line; None if empty."""
         return " ".join(text.split()) or None
 
     def value(self, sample: Sample) -> tuple[str, ...]:
-        """The references, without empty ones."""
+        """The non-empty references."""
         texts = tuple(text for text in gold_of(sample, References).texts if text.strip())
         if not texts:
             raise ValueError(f"{whose(sample)}: it has no reference text, it needs at least one")
@@ -59,12 +59,12 @@ class Captioning(Task):
         return {*self.value(sample)}
 
     def _metrics(self, protocol: str) -> list[Metric]:
-        """CIDEr and BLEU-1..4 with all references; by the published protocol ROUGE-L too."""
+        """CIDEr and BLEU-1..4 with all references; under the published protocol also ROUGE-L."""
         return [Cider(), Bleu(), RougeL()] if protocol == "published" else [Cider(), Bleu()]
 
 
 class Conversation(Captioning):
-    """One open turn of a dialogue: the question is always the data's own."""
+    """One open turn of a dialogue; the question is always the dataset's own."""
 
     name = "conversation"
     protocols = ("standard",)

@@ -1,4 +1,4 @@
-"""Captions of one object in a point cloud: the object that the sample refers to in, a sentence about it out."""
+"""Captioning of one object in a point cloud, given its box."""
 
 from typing import ClassVar
 
@@ -31,5 +31,5 @@ class Captioning3D(Captioning):
     scored_by_scene = True
 
     def _metrics(self, protocol: str) -> list[Metric]:
-        """CIDEr, BLEU-1..4 and ROUGE-L, given the true box of the object."""
+        """CIDEr, BLEU-1..4 and ROUGE-L."""
         return caption_metrics(protocol)

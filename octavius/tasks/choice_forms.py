@@ -1,22 +1,23 @@
-"""Forms in which a text states an option: the patterns of `octavius.tasks.choices`.
+"""Regular expressions for the ways in which a text states an option, used by `octavius.tasks.choices`.
 
-They are matched against a cleaned text in which the content of each option is replaced by one character, `CONTENT`
-and on, so that no word within an option is taken for one of the answer. None nests repetitions: no text takes long.
+They are matched against a cleaned text in which the content of each option is replaced by one character,
+starting at `CONTENT`, so that words inside an option cannot match a form. Repetitions are never nested:
+matching takes linear time.
 """
 
 import re
 import unicodedata
 
 CONTENT = 0xF0000
-"""The first of the private characters that stand for the contents of options."""
+"""First of the private-use characters that stand for the contents of options."""
 
 _C = f"[{chr(CONTENT)}-{chr(CONTENT + 0xFFFD)}]"
 WORD = r"[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
-"""A character of a word, in scripts that put blanks between words."""
+"""A word character, in scripts that separate words by spaces."""
 
 
 def _any(words: str) -> str:
-    """One of several words or phrases, case aside; `_` is a blank."""
+    """A pattern for any of several space-separated words or phrases, ignoring case; `_` stands for a space."""
     return f"(?i:{'|'.join(words.split()).replace('_', ' ')})"
 
 
@@ -30,7 +31,7 @@ BARE = re.compile(
     rf"(?<!{WORD})([A-Za-z])(?=[ \t]*(?:\Z|\n|[,;!?)\]}}/|&(]|{_C}|\.(?!{WORD})|:(?![\\/])|-(?!{WORD})|选项|因|由"
     rf"|{_BEFORE_REASON}\b))"
 )
-"""A letter that stands alone: not in `B-cell`, `B.C.`, `B's`, `C major`, and no article as in `A dog`."""
+"""A letter on its own: not in `B-cell`, `B.C.`, `B's`, `C major`, nor the article in `A dog`."""
 
 _TOKEN = rf"(?:\(\s?[A-Za-z]\s?\)|(?<!{WORD})[A-Za-z](?!{WORD}|')|{_C})"
 _NO_PRONOUN = rf"(?!\b[Ii]\b){_TOKEN}"
@@ -60,7 +61,7 @@ DENIED = re.compile(
     rf"|{_NO_PRONOUN}\s*[-:]\s*{_any('no wrong incorrect false')}\b"
     rf"|{_NO_PRONOUN}\s*(?:选项)?\s*(?:是|为)?(?:错|不)"
 )
-"""Options of which a text says that they are not the answer."""
+"""Options that a text says are not the answer."""
 
 # Options that are declared to be the answer.
 
@@ -99,13 +100,13 @@ DECLARED_AFTER = re.compile(
     rf"(?:{_any('most only single final best correct right')}\s+)*{_RIGHT}\b|(?:选项)?(?:是)?(?:正确|对))",
     re.MULTILINE,
 )
-"""An option with words after it that declare it to be the answer."""
+"""An option, and words after it that declare it to be the answer."""
 
 _LAST = _any(
     "wait actually correction sorry so therefore thus hence overall finally in_conclusion in_summary no"
 )
 FINAL = re.compile(rf"\b{_LAST}\b[,:.!\s]*(?:\w+\s+){{0,2}}$")
-"""Words before a declaration that make it the last word."""
+"""Words before a declaration that make it take precedence over earlier ones."""
 
 SENTENCES = re.compile(r"\n|[.!?]\s+")
 CLAUSES = re.compile(rf"[.,:;!?\n]|\b{_any('so then but therefore hence thus')}\b")
@@ -114,7 +115,7 @@ HYPOTHETICAL = re.compile(
     rf"|(?i:n't|\bnot|\bnever|\bcannot)\s+(?:\w+\s+){{0,2}}"
     rf"{_any('think believe say claim mean sure certain true case agree that conclude guess answer know')}\b"
 )
-"""Words in the clause before a declaration that take it back."""
+"""Words in the clause before a declaration that negate or question it."""
 
 FILLER = re.compile(
     r"(?:[\s:,\-=>→*]|\((?!\s?[A-Za-z]\s?\)))+|"
@@ -124,7 +125,7 @@ FILLER = re.compile(
     )
     + rf"(?!{WORD})"
 )
-"""What may stand between a declaration and its option."""
+"""What may come between a declaration and its option."""
 
 _MAYBE = _any("maybe perhaps possibly option choice even the an? both also it_is it's is")
 ALTERNATIVE = re.compile(
@@ -132,7 +133,7 @@ ALTERNATIVE = re.compile(
     rf"[\s(]*(?:{_MAYBE}\s+){{0,2}}"
     r"|[ \t]+|(?=\()"
 )
-"""What joins an option to another one that is stated beside it."""
+"""What joins an option to another one that is stated with it."""
 
 OR_LETTER = re.compile(rf"[ \t,]*(?i:or)\s+([B-HJ-Z])(?!{WORD}|')")
 
@@ -144,10 +145,10 @@ LEADING = re.compile(
     rf"(?:{_any('option choice letter answer')}\s*:?\s*)?"
 )
 LED = re.compile(rf"\s*(?:\Z|\n|\?\s*\Z|[.,:;!)/(-]|{_any('because since due as')}\b|{_C})")
-"""What follows an option with which an answer begins."""
+"""What follows an option at the start of an answer."""
 
 LISTED = re.compile(rf"(?:^|\s)(?:([A-Z])[.):](?=\s)|\(([A-Z])\)(?=\s*(?:{_C}|\w)))", re.MULTILINE)
-"""A letter as in a list of options."""
+"""A letter in the style of a list of options."""
 
 MENTIONED = re.compile(
     rf"(?<!{WORD})(?:(?:{_any('option choice letter answer')}|选项)\s*(?=\(?[A-Z])"
@@ -162,9 +163,9 @@ UNDECIDED = re.compile(
     rf"\b{_any('either both all_of_the any_of_the none_of neither unable_to_(?:determine|answer|tell|see)')}\b"
     rf"|\b(?i:I|we) {_CANNOT}\b|{_UNKNOWN}"
 )
-"""Words of an answer that keeps to no option, so that it does not state those that it mentions."""
+"""Words of an undecided answer, whose mentioned options do not count."""
 
-# What holds an answer, or holds none.
+# Marked-up parts of a text: reasoning, and answers in a box, a tag or JSON.
 
 REASONING = re.compile(r"</?(?i:think|thinking|thought|reasoning)>")
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
@@ -194,7 +195,7 @@ GRAMMAR = frozenset(
     }
     | {"answer", "option", "choice"}
 )
-"""Options that are read only where they are the whole answer, since these are words of every answer."""
+"""Options that are function words: they only count if they are the whole answer."""
 
 _STYLED = re.compile("[\uff01-\uff5e\u249c-\u24e9\U0001d400-\U0001d7ff]")
 _MARKS = str.maketrans(
@@ -209,18 +210,18 @@ _MARKS = str.maketrans(
     | dict.fromkeys("[{\u3010\u3014\u3008\u300a", "(")
     | dict.fromkeys("]}\u3011\u3015\u3009\u300b", ")")
 )
-"""Punctuation of other scripts, dashes, quotation marks, and brackets."""
+"""Maps punctuation of other scripts, dashes, quotation marks and brackets to plain ones."""
 _LATEX = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathsf|bf|rm|mathit)\s*\{([^{}]*)\}")
 _LONE_QUOTED = re.compile(r"'([A-Za-z])'|<([A-Za-z])>")
 
 
 def cleaned(text: str) -> str:
-    r"""A text without mark-up and with plain punctuation: `**[B]**` and `$\text{(B)}$` are both `(B)`."""
+    r"""A text without mark-up and with plain punctuation: `**[B]**` and `$\text{(B)}$` both become `(B)`."""
     plain = _STYLED.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
     plain = "".join(letter for letter in plain if unicodedata.category(letter) not in ("Cf", "Co", "Cs"))
     plain = plain.replace(r"\(", "").replace(r"\)", "")
     plain = _LATEX.sub(r"\1", plain).translate(_MARKS)
     plain = re.sub(r"\*+|__+|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)", "", plain)
-    # One blank at most in a row, so that patterns with blanks in them are linear in the length of the text.
+    # No runs of spaces, so that patterns with optional spaces stay linear in the length of the text.
     plain = re.sub(r"(?: ?\n)+ ?", "\n", re.sub(r"[^\S\n]+", " ", plain.replace("\r", "\n")))
     return _LONE_QUOTED.sub(lambda found: found[1] or f"({found[2]})", plain)

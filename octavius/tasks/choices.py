@@ -1,8 +1,9 @@
-"""Reads which of several options a text states, by its letter or in its own words.
+r"""Parses which of several options a free text states, by letter or by content.
 
-`docs/evaluation.md` has the forms as a table. They are tried from the most explicit one (a box, a tag, `the answer is
-B`) to the least (one option is mentioned), and the first that is found decides: `The symbol of boron is B. The answer
-is C.` is C. Where it names several options, or a letter that no option has, nothing is read: no form is a guess.
+`docs/evaluation.md` lists the forms. They are tried from the most explicit (`\boxed{}`, a tag, `the answer is
+B`) to the least (one option is mentioned), and the first that matches decides: `The symbol of boron is B. The
+answer is C.` gives C. If that form names several options, or a letter without an option, the result is None:
+the parser never guesses.
 """
 
 import json
@@ -15,26 +16,29 @@ from string import ascii_uppercase as LETTERS
 from octavius.tasks import choice_forms as forms
 
 Found = frozenset[int]
-"""Options that a part of a text states: none, one, or several that contradict; -1 is a letter that no option has."""
+"""Options that a part of a text states: none, one, or several contradicting ones.
+
+-1 is a letter that no option has.
+"""
 
 NOTHING: Found = frozenset()
 BEYOND: Found = frozenset([-1])
 
 MOST_KEYS = 50
-"""Texts with more JSON keys state nothing, and would take long to decode."""
+"""A text with more JSON keys than this states nothing: decoding it would take long."""
 MOST_FILLERS = 12
-"""Words and marks that may stand between a declaration and its option."""
+"""Maximum number of words and punctuation marks between a declaration and its option."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What may be stated.
+    """The options that a text may state.
 
     Attributes:
-        pattern: finds contents in a cleaned text, longer ones first; None without any.
-        spelled: the options that a cleaned content means, case aside.
-        letters: the options that a capital letter means.
-        lettered: whether options are called by letters, so that one that none has is an answer too, a wrong one.
+        pattern: matches contents of options in a cleaned text, longer ones first; None if there are none.
+        spelled: options by case-folded content.
+        letters: options by capital letter.
+        lettered: whether options have letters; a letter without an option is then a (wrong) answer.
     """
 
     pattern: re.Pattern[str] | None
@@ -45,7 +49,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Token:
-    """An option in a text: what it means, where it ends, and whether it is a letter."""
+    """An occurrence of an option in a text: which option, where it ends, and whether it is a letter."""
 
     found: Found
     end: int
@@ -55,12 +59,12 @@ class Token:
 def stated(
     text: str, contents: Sequence[str], meanings: Sequence[int] | None = None, lettered: bool = True
 ) -> int | None:
-    """The one option that a text states, or None.
+    """The index of the only option that a text states, or None.
 
     Args:
-        text: an answer in free words.
-        contents: the options in their own words.
-        meanings: the option that each content stands for, where several stand for one; by default its place.
+        text: a free-text answer.
+        contents: texts of the options.
+        meanings: option index of each content, if several contents stand for one; by default its own index.
         lettered: whether the options are also called A, B, C, ...
 
     >>> stated("Red is warm. The answer is (B).", ["red", "blue"])
@@ -79,7 +83,7 @@ def _options(contents: tuple[str, ...], meanings: tuple[int, ...], lettered: boo
     }
     for content, meaning in zip(contents, meanings, strict=True):
         words = " ".join(forms.cleaned(content).split()).casefold()
-        if len(words) == 1 and words.upper() in LETTERS:  # it looks like a letter: both have to mean the same
+        if len(words) == 1 and words.upper() in LETTERS:  # ambiguous with a letter: counts if both agree
             letters[words.upper()] = letters.get(words.upper(), NOTHING) | {meaning}
         elif words and words not in forms.GRAMMAR:
             spelled[words] = spelled.get(words, NOTHING) | {meaning}
@@ -93,7 +97,7 @@ def _options(contents: tuple[str, ...], meanings: tuple[int, ...], lettered: boo
 
 
 def _without_reasoning(text: str) -> str:
-    """A text without <think> .. </think>; where only the end is marked, all before it is reasoning."""
+    """A text without <think> .. </think>; if only the closing tag is there, everything before it is dropped."""
     kept, depth, start = "", 0, 0
     for tag in forms.REASONING.finditer(text):
         closes = tag[0].startswith("</")
@@ -104,7 +108,7 @@ def _without_reasoning(text: str) -> str:
 
 
 def _read(text: str, options: Options) -> Found:
-    """What a text states, by the first form that is found."""
+    """What a text states, by the first form that matches."""
     scoped = _scoped(text, options)
     if scoped is not None:
         return scoped
@@ -120,13 +124,13 @@ def _read(text: str, options: Options) -> Found:
 
 
 def _scoped(text: str, options: Options) -> Found | None:
-    r"""What a JSON key, the last <answer> or the last \boxed{} holds; None where there is none of them."""
+    r"""The options in JSON values, the last <answer> or the last \boxed{}; None if there are none of these."""
     if keys := list(forms.JSON_KEY.finditer(text)):
         if len(keys) > MOST_KEYS:
             return NOTHING
         return NOTHING.union(*(_json_value(text, key.end(), options) for key in keys))
     box, tag = (max((m.end() for m in form.finditer(text)), default=-1) for form in (forms.BOX, forms.TAG))
-    if tag > box:  # nothing but its content is an answer
+    if tag > box:  # the tag comes last: only its content counts
         closing = forms.TAG_END.search(text, tag)
         return _read(text[tag : closing.start() if closing else None], options)
     if box < 0:
@@ -135,25 +139,25 @@ def _scoped(text: str, options: Options) -> Found | None:
     while end < len(text) and depth:
         depth += {"{": 1, "}": -1}.get(text[end], 0)
         end += 1
-    # Sums are boxed too, on the way to `The answer is B`.
+    # If the box holds no option, it may be an intermediate result: continue with the text after it.
     return _read(text[box : end - 1 if depth == 0 else end], options) or _read(text[end:], options)
 
 
 def _json_value(text: str, start: int, options: Options) -> Found:
-    """What the value at this place says; the single quotes of Python's dictionaries will do."""
+    """The options in the JSON value at this position; accepts the single quotes of Python literals too."""
     try:
         value, _ = json.JSONDecoder().raw_decode(text, start)
     except (ValueError, RecursionError):
         quoted = re.compile(r"""['"]([^'"\n]*)""").match(text, start)
         value = quoted[1] if quoted else None
-    if isinstance(value, dict):  # its own keys are looked at as well
+    if isinstance(value, dict):  # keys inside it are matched separately by the caller
         return NOTHING
     values = value if isinstance(value, list) else [value]
     return NOTHING.union(*(_read(one, options) if isinstance(one, str) else BEYOND for one in values))
 
 
 def _masked(text: str, options: Options) -> tuple[str, dict[str, Found]]:
-    """A text with one character for each content of an option, and what these mean."""
+    """Replaces each content of an option by one private-use character; returns the text and their meanings."""
     meanings: dict[str, Found] = {}
 
     def mask(found: re.Match[str]) -> str:
@@ -167,18 +171,18 @@ def _masked(text: str, options: Options) -> tuple[str, dict[str, Found]]:
 
 @dataclass(frozen=True)
 class Reader:
-    """A cleaned text with marks for contents, in which denied options are struck out."""
+    """Matches the forms against a cleaned text with masked contents, from which denied options are removed."""
 
     said: str
     meanings: dict[str, Found]
     options: Options
 
     def declared(self) -> Found:
-        """`The answer is B`, `B is correct`; what is called final or a correction counts before all others."""
+        """`The answer is B`, `B is correct`; a final answer or a correction takes precedence over the others."""
         plain, final, end = NOTHING, NOTHING, 0
         for match in forms.DECLARED_BEFORE.finditer(self.said):
             start = match.start()
-            if start < end:  # it stands within what was read with the one before
+            if start < end:  # inside the previous match
                 continue
             found, end = self._joined(match.end())
             if found and not self._is_hypothetical(start):
@@ -194,7 +198,7 @@ class Reader:
         return final or plain
 
     def leading(self) -> Found:
-        """An option with which the answer begins, `B. blue`, unless it begins a list of all options."""
+        """An option at the start of the answer, as in `B. blue`, unless it starts a list of all options."""
         start = self._led(0)
         token = self._token(start)
         if token is None or not forms.LED.match(self.said, token.end):
@@ -206,20 +210,20 @@ class Reader:
         return self._joined(start)[0]
 
     def last_sentence(self) -> Found:
-        """A last sentence, or last line, that is nothing but an option."""
+        """A last sentence, or last line, that consists of an option only."""
         said = self.said.rstrip(" .!)*\n\t")
         ends = [match.end() for match in forms.SENTENCES.finditer(said)]
         token = self._token(self._led(ends[-1] if ends else 0))
         return token.found if token and token.end >= len(said) else NOTHING
 
     def _led(self, start: int) -> int:
-        """The place after what may stand before an option at the beginning of a line."""
+        """The position after anything that may precede an option at the start of a line."""
         match = forms.LEADING.match(self.said, start)
         place = match.end() if match else start
         return place + 1 if self._token(place) is None and self.said.startswith("(", place) else place
 
     def mentioned(self) -> Found:
-        """Letters in brackets, `option B`, `it is B`, `so B`; none where the text leaves it open."""
+        """Letters in brackets, `option B`, `it is B`, `so B`; none if the text is undecided."""
         if forms.UNDECIDED.search(self.said):
             return NOTHING
         found, end = NOTHING, 0
@@ -240,22 +244,22 @@ class Reader:
         return found
 
     def contents(self) -> Found:
-        """All options that the text holds in their own words."""
+        """All options whose content occurs in the text."""
         if forms.UNDECIDED.search(self.said):
             return NOTHING
         return NOTHING.union(*(self.meanings[mark] for mark in self.said if mark in self.meanings))
 
     def _is_hypothetical(self, start: int) -> bool:
-        """Whether the words of the clause before a place take back what comes there."""
+        """Whether the clause before a position negates or questions what follows."""
         return bool(
             forms.HYPOTHETICAL.search(forms.CLAUSES.split(self.said[max(0, start - 200) : start])[-1])
         )
 
     def _joined(self, start: int) -> tuple[Found, int]:
-        """The option at a place, after words that may stand before it, with all that `or`, `and`, `,` join to it.
+        """The option at a position, after filler words, with all others joined to it by `or`, `and` or `,`.
 
         Returns:
-            What they mean, and where the last of them ends.
+            The options, and the end position of the last one.
         """
         end = self._after_filler(start)
         token, found = self._token(end), NOTHING
@@ -271,7 +275,7 @@ class Reader:
         return found, end
 
     def _with_words(self, token: Token) -> Token:
-        """A letter and the words of its option are one statement; where they contradict, the letter counts."""
+        """Merges a letter with the content next to it; if they contradict each other, the letter counts."""
         gap = re.compile(r"[ \t]*[.,:)-]?\s*(?:(?i:the|an?)\s+)?").match(self.said, token.end)
         start = gap.end() if gap else token.end
         after = self._token(start) or (self._token(start + 1) if self.said.startswith("(", start) else None)
@@ -282,7 +286,7 @@ class Reader:
         return after if self.said[after.end - 1] == ")" else token
 
     def _after_filler(self, start: int) -> int:
-        """The place after words such as `most likely option`."""
+        """The position after filler such as `most likely option`."""
         for _ in range(MOST_FILLERS):
             filler = None if self._token(start) else forms.FILLER.match(self.said, start)
             if filler is None:
@@ -291,7 +295,7 @@ class Reader:
         return start
 
     def _token(self, start: int, any_end: bool = False) -> Token | None:
-        """The option at a place; an article is none."""
+        """The option at a position; the articles `a` and `A` do not count."""
         if self.said[start : start + 1] in self.meanings:
             return Token(self.meanings[self.said[start]], start + 1, False)
         match = forms.BRACKETED.match(self.said, start) or forms.BARE.match(self.said, start)
@@ -305,7 +309,7 @@ class Reader:
                 return None
             if (
                 match[0] == "a" and after == "" and self.said[:start].rstrip().endswith((" is", " was"))
-            ):  # cut off
+            ):  # `... is a` at the end of a truncated text
                 return None
         return Token(found, match.end(), True)
 

@@ -1,4 +1,4 @@
-"""Naming one thing from a closed list: the class of an image, or an attribute of a face."""
+"""Closed-vocabulary classification: the class of an image, or an attribute of a face."""
 
 import random
 from collections.abc import Sequence
@@ -42,9 +42,9 @@ class Classification(Task):
         return self.value(sample)
 
     def parse(self, text: str, sample: Sample) -> str | None:
-        """The class name that the text is, or states as an option would be (`octavius.tasks.choices`).
+        """The class name that the text equals, or states in the way of an option (`octavius.tasks.choices`).
 
-        By the published protocol it is the text itself, on one line, or None for an empty one.
+        Under the published protocol the text itself on one line, or None if empty.
         """
         if sample.protocol == "published":
             return " ".join(text.split()) or None
@@ -60,7 +60,7 @@ class Classification(Task):
         return None if place is None else names[place]
 
     def _spellings(self, names: Sequence[str]) -> dict[str, str]:
-        """The names by the words that stand for them, case aside."""
+        """Maps each case-folded spelling to the class name that it stands for."""
         return {" ".join(name.split()).casefold(): name for name in names}
 
     def candidates(self, sample: Sample) -> tuple[str, ...]:
@@ -68,11 +68,11 @@ class Classification(Task):
         return gold_of(sample, ClassName).names
 
     def chosen(self, place: int, sample: Sample) -> str:
-        """The class name at that place."""
+        """The class name at this index."""
         return gold_of(sample, ClassName).names[place]
 
     def value(self, sample: Sample) -> str:
-        """The right name."""
+        """The true class name."""
         gold = gold_of(sample, ClassName)
         if gold.name not in gold.names or not gold.name.strip():
             raise ValueError(
@@ -82,12 +82,12 @@ class Classification(Task):
         return gold.name
 
     def _metrics(self, protocol: str) -> list[Metric]:
-        """Acc@1: of the class that was understood, or of texts that mention it in any way."""
+        """Top-1 accuracy of the parsed class; under the published protocol, whether the text mentions the class."""
         return [AnyMention() if protocol == "published" else Accuracy()]
 
 
 class FacialAttributes(Classification):
-    """Hair colour or smile: the question is the data's own and says which."""
+    """Hair colour or smile of a face; the dataset's own question says which."""
 
     name = "facial_attributes"
     questions: ClassVar[tuple[str, ...]] = ("What does this face show?",)

@@ -1,4 +1,4 @@
-"""Naming one object in a point cloud from a closed list: the object that the sample refers to in, its class out."""
+"""Classification of one object in a point cloud, with synonyms for the classes of ScanNet and ShapeNet."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -42,14 +42,15 @@ SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("watercraft", "vessel", "boat", "ship"),
     ("whiteboard", "white board"),
 )
-"""Words for one thing among the classes of ScanNet and ShapeNet."""
+"""Groups of synonyms for classes of ScanNet and ShapeNet."""
 
 
 class Classification3D(Classification):
     """Answers with the bare class name.
 
-    The standard protocol reads a synonym as the class that it means; a word that is itself a class means only that
-    one, so a list with both `sofa` and `couch` tells them apart. The published protocol takes the text as it is.
+    The standard protocol accepts synonyms of a class. A synonym that is itself a class stands only for that
+    one, so a list with both `sofa` and `couch` tells them apart. The published protocol uses the text as it
+    is.
     """
 
     name = "classification3d"
@@ -72,10 +73,10 @@ class Classification3D(Classification):
         found, others = super()._spellings(names), dict[str, str]()
         for words in SYNONYMS:
             known = [word for word in words if word in found]
-            if len(known) == 1:  # of two that are listed, a third word could mean either
+            if len(known) == 1:  # if two of the group are classes, a third word is ambiguous
                 others |= dict.fromkeys(words, found[known[0]])
         return others | found
 
     def _metrics(self, protocol: str) -> list[Metric]:
-        """Acc@1: of the class that was understood, or of texts that hold the name anywhere."""
+        """Top-1 accuracy of the parsed class; under the published protocol, whether the text contains the name."""
         return class_metrics(protocol)

@@ -1,4 +1,4 @@
-"""Dense captioning: every described object of a scene with its box, as text that reads back to the same."""
+"""Dense captioning: every described object of a scene with its box, as text that can be parsed back."""
 
 import random
 import re
@@ -13,19 +13,19 @@ from octavius.instruction.sample import DescribedObject, DescribedObjects, Sampl
 from octavius.metrics import DenseCaptions
 from octavius.tasks.base import Task, gold_of, whose
 
-# Each number can be read in one way only, so no text takes long to read.
+# Linear time on any text, because a number matches in one way only.
 _NUMBER = r"\s*(-?(?:\d+(?:\.\d*)?|\.\d+))\s*"
 _BOX = re.compile(rf"\[{','.join([_NUMBER] * 6)}\]")
 MOST_OBJECTS = 300
-"""Of one answer; pairing more would take long, and no scene of ScanNet has as many."""
+"""Maximum number of objects per answer, which bounds the time of matching; no scene of ScanNet has as many."""
 _FARTHEST = 10_000.0
-"""Metres; a volume of much larger numbers could not be computed, and no scene has them."""
+"""Maximum absolute value of a number in metres; far above any scene, and volumes cannot overflow."""
 
 
 class DenseCaptioning3D(Task):
-    """Answers `A red chair. [1.20, 0.45, 0.41, 0.50, 0.52, 0.82]; A box. [..]`: centre and size, in metres.
+    """Answers `A red chair. [1.20, 0.45, 0.41, 0.50, 0.52, 0.82]; A box. [..]`: centre and size in metres.
 
-    Objects stand in the order of their centres, along x, then y, then z.
+    Objects are sorted by their centres, along x, then y, then z.
     """
 
     name = "dense_captioning3d"
@@ -46,13 +46,13 @@ class DenseCaptioning3D(Task):
     max_answer_tokens = 1024
 
     def answer(self, sample: Sample, rng: random.Random) -> str:
-        """All objects, each with one of its texts; `no objects` for none."""
+        """All objects, each with one of its texts; `no objects` if there are none."""
         ordered = sorted(self.value(sample), key=lambda item: item.box[:3])
         said = [f"{rng.choice(item.texts)} [{_written(item.box, sample.decimals)}]" for item in ordered]
         return "; ".join(said) or "no objects"
 
     def parse(self, text: str, sample: Sample) -> tuple[DescribedObject, ...]:  # noqa: ARG002
-        """Every `text [x, y, z, dx, dy, dz]`, without boxes of no size or without a text; the first 300."""
+        """Every `text [x, y, z, dx, dy, dz]` with a text and a box of positive size; the first 300."""
         found, end = [], 0
         for match in _BOX.finditer(text):
             said, end = _plain(text[end : match.start()]), match.end()
@@ -62,7 +62,11 @@ class DenseCaptioning3D(Task):
         return tuple(found[:MOST_OBJECTS])
 
     def value(self, sample: Sample) -> tuple[DescribedObject, ...]:
-        """The objects with their texts on one line; refuses a text or a box that no answer could say."""
+        """The objects with each text on one line.
+
+        Raises:
+            ValueError: no answer could express a text or a box.
+        """
         objects = []
         for place, item in enumerate(gold_of(sample, DescribedObjects).objects):
             texts = tuple(said for text in item.texts if (said := _plain(text)))
@@ -88,7 +92,7 @@ class DenseCaptioning3D(Task):
 
 
 def _plain(text: str) -> str:
-    """A text on one line, without the marks that part it from the object before it."""
+    """A text on one line, without the separators between objects."""
     return " ".join(text.split()).strip(" ;,")
 
 
@@ -99,6 +103,6 @@ def _fault(box: Box3D) -> str | None:
 
 
 def _written(box: Box3D, decimals: int) -> str:
-    """Centre and size as an answer says them, rounded (two decimals are centimetres), and no side of no length."""
+    """Centre and size of a box, rounded, with sides of at least one step so that no box is empty."""
     sides = [max(side, 10.0**-decimals) for side in box[3:]]
     return ", ".join(f"{number:.{decimals}f}" for number in (*box[:3], *sides))

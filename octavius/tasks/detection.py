@@ -1,4 +1,4 @@
-"""Detection: all objects of an image and their boxes, as text that reads back to the same boxes."""
+"""Object detection in images as text that can be parsed back to the same boxes."""
 
 import random
 import re
@@ -14,19 +14,19 @@ from octavius.metrics import PROTOCOLS, BoxRecallPrecision, CocoAP, VocAP, same_
 from octavius.tasks import published
 from octavius.tasks.base import Task, gold_of, whose
 
-# Each number can be read in one way only, and a label is cut, not searched for: no text takes long to read.
+# Linear time on any text: a number matches in one way only, and labels are found by splitting, not by a regex.
 _NUMBER = r"\s*(-?(?:\d+(?:\.\d*)?|\.\d+))\s*"
 _BOX = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
 MOST_BOXES = 1000
-"""Of one answer; matching more would take long, and no image has as many objects."""
+"""Maximum number of boxes per answer, which bounds the time of matching; no image has as many objects."""
 _BOUND = re.compile(r"[\[\],;]")
 
 
 class Detection(Task):
-    """Answers `ball [0.06, 0.10, 0.41, 0.40], box [..]`: left to right, with the sample's number of decimals.
+    """Answers `ball [0.06, 0.10, 0.41, 0.40], box [..]`: x1, y1, x2, y2 relative to the image, left to right.
 
-    Rounded boxes share less with the true ones: of COCO, the right answers with two decimals reach an AP of .77, with
-    three .99. `map_coco_limit` is what they reach on a set.
+    Rounding to the sample's number of decimals lowers IoU: on COCO the true answers reach an AP of .77 with
+    two decimals, .99 with three. `map_coco_limit` is this upper bound on a given set.
     """
 
     name = "detection"
@@ -53,15 +53,15 @@ class Detection(Task):
     limited = ("map_coco",)
 
     def answer(self, sample: Sample, rng: random.Random) -> str:  # noqa: ARG002 - the order is fixed
-        """All objects from left to right; `no objects` for none."""
+        """All objects from left to right; `no objects` if there are none."""
         ordered = sorted(self.value(sample), key=lambda item: (item.box[0], item.box[1]))
         said = [f"{item.label.strip()} [{_written(item.box, sample.decimals)}]" for item in ordered]
         return ", ".join(said) or "no objects"
 
     def parse(self, text: str, sample: Sample) -> tuple[LabelledBox, ...]:
-        """Every `name [x1, y1, x2, y2]` in the text, without boxes reversed or outside the image; the first 1,000.
+        """Every `name [x1, y1, x2, y2]` in the text whose box is valid and inside the image; the first 1,000.
 
-        The published protocol reads LAMM's sentences, `octavius.tasks.published.sentence_boxes`.
+        The published protocol parses LAMM's sentences, see `octavius.tasks.published.sentence_boxes`.
         """
         return self.scored(text, sample, ())
 
@@ -69,10 +69,10 @@ class Detection(Task):
         """The boxes of the text with their scores, for average precision.
 
         Args:
-            text: the answer.
-            sample: that was asked.
-            scores: one for each `]` in the text, such as the mean log-probability of the tokens since the one before;
-                without them an earlier box is surer than a later one: 1, 1/2, 1/3 ...
+            text: the model's answer.
+            sample: the sample.
+            scores: one for each `]` in the text, such as the mean log-probability of the tokens since the
+                previous one; without them boxes are ranked by their order: 1, 1/2, 1/3 ...
         """
         found = published.sentence_boxes(text) if sample.protocol == "published" else _boxes(text)
         return tuple(
@@ -81,7 +81,11 @@ class Detection(Task):
         )
 
     def value(self, sample: Sample) -> tuple[LabelledBox, ...]:
-        """The gold boxes that are to be found; refuses a label or a box that no answer could say."""
+        """The gold boxes to find.
+
+        Raises:
+            ValueError: no answer could express a label or a box.
+        """
         objects = tuple(item for item in gold_of(sample, Boxes).objects if not item.ignored)
         for item in objects:
             label = item.label.strip()
@@ -96,14 +100,14 @@ class Detection(Task):
         return objects
 
     def _metrics(self, protocol: str) -> list[Metric]:
-        """Recall and precision at IoU 0.5, class-aware, one to one; by the standard protocol both kinds of AP too."""
+        """Recall and precision at IoU 0.5 with class labels; under the standard protocol also VOC and COCO AP."""
         if protocol == "published":
             return [BoxRecallPrecision(same_thing)]
         return [BoxRecallPrecision(), VocAP(), CocoAP()]
 
 
 def _boxes(text: str) -> list[tuple[LabelledBox, int]]:
-    """Each box of a text, and the number of `]` up to its end."""
+    """Each box in a text, and the number of `]` up to its end."""
     found, end, closed = [], 0, 0
     for match in _BOX.finditer(text):
         label = _label(_BOUND.split(text[end : match.start()])[-1])
@@ -121,7 +125,7 @@ def _label(words: str) -> str:
 
 
 def _written(box: Box, decimals: int) -> str:
-    """The edges as an answer says them, rounded and one step apart at least: no box vanishes."""
+    """The coordinates of a box, rounded, with edges at least one step apart so that no box is empty."""
     (x1, x2), (y1, y2) = _apart(box[0], box[2], decimals), _apart(box[1], box[3], decimals)
     return ", ".join(f"{edge:.{decimals}f}" for edge in (x1, y1, x2, y2))
 

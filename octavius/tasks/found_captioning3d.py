@@ -1,4 +1,4 @@
-"""Captions of what a detector found in a point cloud: one box of it in, a sentence about what is there out."""
+"""Captioning of boxes that a detector found in a point cloud."""
 
 import random
 
@@ -12,9 +12,9 @@ from octavius.tasks.captioning3d import Captioning3D
 
 
 class FoundCaptioning3D(Captioning3D):
-    """Asks and answers as `captioning3d` does, but of a found box, and is scored where that box is right too.
+    """Like `captioning3d`, but for detected boxes; a caption counts only if its box is right too.
 
-    With captions given the true box beside it, it tells what of Scan2Cap's scores is lost by not finding things.
+    Compared with captions given the true boxes, it shows how much of Scan2Cap's scores is lost to detection.
     """
 
     name = "found_captioning3d"
@@ -22,7 +22,7 @@ class FoundCaptioning3D(Captioning3D):
     scored_by_scene = False
 
     def value(self, sample: Sample) -> tuple[str, ...]:
-        """The descriptions of the true object that shares most with the found box."""
+        """The descriptions of the true object with the largest IoU with the detected box."""
         gold = gold_of(sample, FoundObject)
         if not gold.objects:
             raise ValueError(f"{whose(sample)}: nothing is described in {gold.scene}; leave such scenes out")
@@ -35,7 +35,7 @@ class FoundCaptioning3D(Captioning3D):
         return tuple(text for text in texts if text.strip())
 
     def right_answers(self, sample: Sample) -> set[str]:
-        """One of the descriptions: each is of its own object, and none is frequent."""
+        """One of the descriptions only: each is specific to its object, so none is frequent."""
         return {self.answer(sample, random.Random(0))}
 
     def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone

@@ -1,7 +1,7 @@
-"""An answer in free words comes in; the boxes or the option that the published evaluation finds in it go out.
+"""Parsing of free-text answers by the rules of the published evaluation (the LAMM benchmark).
 
-Source: the rules of the LAMM benchmark's metrics, written down from its published code (`detection.py`, `vqa.py`).
-They read what a model says after LAMM's own instruction data; a short answer such as `dog [..]` holds no box to them.
+Source: its published code (`detection.py`, `vqa.py`). The rules expect the sentences of LAMM's own
+instruction data; a short answer such as `dog [..]` does not contain a box under them.
 """
 
 import re
@@ -25,16 +25,16 @@ _CATEGORY = tuple(
         r"its category is(.*?)(?:\.|,)",
     )
 )
-"""Tried in this order; the last one that is found names the class."""
+"""Tried in this order; the last match names the class."""
 
 _LONGEST = 2000
-"""Letters of a sentence that are looked at: no true one is as long, and patterns must not take minutes."""
+"""Characters of a sentence that are searched. No real one is longer, and it bounds the time of the patterns."""
 
 
 def sentence_boxes(text: str) -> list[tuple[LabelledBox, int]]:
-    """Each box with its class, one a sentence at most, and the number of `]` up to its end.
+    """Each box with its class, at most one per sentence, and the number of `]` up to its end.
 
-    A box may be outside the image and have no size, but its corners are in order. Labels are as they were said.
+    A box may be outside the image or empty, but its corners are in order. Labels are unchanged.
     """
     found, closed = [], 0
     for piece in text.split(". "):
@@ -49,7 +49,7 @@ def sentence_boxes(text: str) -> list[tuple[LabelledBox, int]]:
 
 
 def category(sentence: str) -> str:
-    """The class that a sentence names; nothing for none."""
+    """The class that a sentence names; empty if none."""
     named = ""
     for pattern in _CATEGORY:
         if match := pattern.search(sentence):
@@ -58,10 +58,10 @@ def category(sentence: str) -> str:
 
 
 def option(text: str, options: Sequence[str]) -> int | None:
-    """The place of the option that the first rule which finds anything says, or None.
+    """The index of the option given by the first rule that matches, or None.
 
-    The rules: every `answer is X`; the first `ANSWER: X`; every `(X)`; the one option whose words are in the text. A
-    rule that finds several letters says none of them.
+    The rules in order: every `answer is X`; the first `ANSWER: X`; every `(X)`; the only option whose text
+    occurs. A rule that matches different letters gives None.
     """
     every = re.findall(r"[Tt]he answer is \(?([A-E])\)?\W", text)
     first = re.findall(r"ANSWER: ([A-E])", text)[:1]

@@ -1,4 +1,4 @@
-"""Multiple choice: the options stand in the question with letters, the answer is the content of the right one."""
+"""Multiple choice: the question lists lettered options, the answer is the content of the right one."""
 
 import random
 from string import ascii_uppercase as LETTERS
@@ -13,15 +13,15 @@ from octavius.tasks.base import Task, gold_of, whose
 from octavius.tasks.choices import stated
 
 _SO = "\nAnswer: "
-"""Stands between a reason and its answer; no option and no reason has a line break in it when it is said."""
+"""Separates a reason from its answer; unambiguous, since neither options nor reasons contain a line break."""
 
 
 class VQA(Task):
-    """Asks `question` + `Options: red (A), blue (B)` and answers `blue`, the right option's content.
+    """Asks `question` + `Options: red (A), blue (B)` and answers `blue`, the content of the right option.
 
-    A model that answers with a letter, alone or beside the content, is understood as well. A gold with a reason
-    is answered `reason`, then `Answer: blue` on a line of its own (a chain of thought, as in Multimodal-CoT,
-    Zhang et al. 2023); only what follows `Answer:` is scored.
+    Answers by letter, alone or with the content, are parsed too. A gold with a reason is answered with the
+    reason, then `Answer: blue` on a new line (chain of thought as in Multimodal-CoT, Zhang et al. 2023); only
+    what follows `Answer:` is scored.
     """
 
     name = "vqa"
@@ -37,16 +37,16 @@ class VQA(Task):
         return f"{asked}\nOptions: {options}"
 
     def answer(self, sample: Sample, rng: random.Random) -> str:  # noqa: ARG002
-        """Content of the right option, with its letter where the content alone would be read as another."""
+        """The content of the right option, with its letter if the content alone would parse to another option."""
         right = self.value(sample)
         content, reason = _plain(_options(sample)[right]), _plain(gold_of(sample, Choice).reason)
         said = content if self.parse(content, sample) == right else _said(right, content)
         return f"{reason}{_SO}{said}" if reason else said
 
     def parse(self, text: str, sample: Sample) -> int | None:
-        """The index of the option that the text is, or else states (`octavius.tasks.choices`).
+        """The index of the option that the text equals, or else states (see `octavius.tasks.choices`).
 
-        The published protocol has rules of its own, `octavius.tasks.published.option`.
+        The published protocol has rules of its own, see `octavius.tasks.published.option`.
         """
         options = _options(sample)
         if sample.protocol == "published":
@@ -64,7 +64,7 @@ class VQA(Task):
         return tuple(_plain(option) for option in _options(sample))
 
     def chosen(self, place: int, sample: Sample) -> int:  # noqa: ARG002
-        """The place itself."""
+        """The index itself."""
         return place
 
     def value(self, sample: Sample) -> int:
@@ -82,14 +82,15 @@ class VQA(Task):
         return answer
 
     def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
-        """Acc@1."""
+        """Top-1 accuracy."""
         return [Accuracy()]
 
 
 def exact_option(text: str, sample: Sample) -> int | None:
-    """The option that a text is letter by letter, as its content, its letter, or both; after `Answer:` if it has one.
+    """The option that a text equals exactly: its content, its letter, or both; after `Answer:` if present.
 
-    This is exact multiple choice, where `VQA.parse` also takes an option that a longer text names or holds.
+    Exact matching as in common multiple-choice evaluators, while `VQA.parse` also accepts longer texts that
+    state an option.
     """
     said = _plain(text.rpartition(_SO.rstrip())[2])
     forms = [
@@ -105,7 +106,7 @@ def _options(sample: Sample) -> tuple[str, ...]:
 
 
 def _said(index: int, option: str) -> str:
-    """An answer: the option and its letter."""
+    """An option with its letter."""
     return f"{option} ({LETTERS[index]})"
 
 

@@ -358,3 +358,17 @@ def test_what_a_terminal_cannot_show_is_escaped(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SystemExit):
         main(["fit\u00e9"])
     assert b"there is no command 'fit\\xe9'" in written.getvalue()
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["--version"]])
+def test_the_overview_and_the_version_need_no_torch(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check = (
+        f"import sys; sys.argv = ['octavius', *{argv}]; import octavius.__main__ as program; "
+        "assert 'torch' not in sys.modules; program.main()"
+    )
+    run = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    main(argv)
+    assert run.stdout == capsys.readouterr().out

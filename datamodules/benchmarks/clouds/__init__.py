@@ -1,1 +1,1 @@
-"""Files of point-cloud data sets come in, samples about scans and objects go out; one reader a data set."""
+"""Readers of point-cloud data sets, one file per data set."""

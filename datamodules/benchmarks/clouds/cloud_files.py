@@ -1,4 +1,4 @@
-"""A look at the `.npy` file of a cloud before any training: what its first bytes say is wrong with it."""
+"""Header check of `.npy` point clouds, cheap enough to run on every file of a data set."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from octavius.instruction.arrays import array_header
 
 
 def check_cloud(path: Path) -> None:
-    """Refuses a file that is missing, is cut short, or cannot hold the points of a cloud.
+    """Refuses a file that is missing, truncated, or not of the shape of a point cloud.
 
-    Only the header and the length of the file are looked at; of the points themselves (NaN, all at one place)
-    the loader tells, with the file and the sample.
+    Only the header and the file size are read. Bad values (NaN, all points at one position) are reported by
+    the loader, with the file and the sample.
 
     Raises:
         BadItemError: what is wrong.

@@ -1,4 +1,4 @@
-"""Folders of object clouds by class, as ModelNet's: objects to be named."""
+"""Object classification from class folders of point clouds, as ModelNet40 is distributed."""
 
 from pathlib import Path
 from typing import Literal
@@ -15,14 +15,13 @@ LAYOUT = """\
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error", up: Literal["y", "z"] = "z") -> list[Sample]:
-    """One sample for every cloud; the possible names are those of all class folders, blanks for underscores.
+    """One sample per cloud; the candidate names are those of all class folders, with spaces for underscores.
 
     Args:
-        root: the folder that holds the folders of the classes.
-        split: the folder below that of a class.
-        bad: what to do with a class folder without a cloud, and with a file that can be none; most often the
-            copy was cut short.
-        up: the axis that points up. ModelNet's own meshes have z up, its resampled clouds with normals y.
+        root: folder that holds the class folders.
+        split: subfolder of each class folder.
+        bad: policy for an empty class folder (usually an incomplete copy) and for a file that is not a cloud.
+        up: axis that points up. ModelNet's meshes have z up, its resampled clouds with normals have y up.
     """
     classes = sorted(folder.parent.name for folder in root.glob(f"*/{split}/"))
     if not classes:

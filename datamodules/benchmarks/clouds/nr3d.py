@@ -1,4 +1,4 @@
-"""Nr3D's utterances about objects in ScanNet's scans: captions of one object."""
+"""Nr3D's utterances about objects in ScanNet's scans, as captions of one object."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,10 +21,10 @@ COLUMNS = ("scan_id", "target_id", "utterance")
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every object that was spoken of in the split's scans, all utterances as references.
+    """One sample per object mentioned in the split's scans, with all utterances as references.
 
-    The file holds all splits; rows of other scans are passed over. Every utterance counts, also those that
-    name the object by another word, or by which its listener did not find it: for captions they are as good.
+    The file holds all splits; rows of other scans are skipped. All utterances are used, also those that call
+    the object by another name or from which the listener did not find it: as captions they are as good.
     """
     file = annotations(root)
     wanted = set(scan_names(root, split))
@@ -57,10 +57,10 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
 
 
 def annotations(root: Path) -> Path:
-    """The file of all splits' utterances."""
+    """The CSV file with the utterances of all splits."""
     return need(root, LAYOUT, "nr3d.csv", "ReferIt3D/nr3d.csv")
 
 
 def rows(file: Path) -> Iterator[tuple[int, dict[str | None, Any]]]:
-    """The rows of the file by the numbers of their last lines."""
+    """The rows of the file, each with the number of its last line."""
     return read_table(file, COLUMNS)

@@ -1,4 +1,4 @@
-"""The 3D instruction JSON of LAMM and Octavius, on stored features of objects or on scans."""
+"""LAMM's and Octavius' 3D instruction JSON, on stored features of objects (`read`) or on scans (`read_clouds`)."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,22 +28,23 @@ CLOUD_LAYOUT = f"""\
 {scans.LAYOUT}"""
 
 KEYS = ("id", "scene_id", "object_id", "object_name", "task_type", "conversations")
-"""Keys of an item."""
+"""Keys that an item may have."""
 
 TASKS = {"classification3d": "classification3d", "description3d": "captioning3d", "VQA3D": "vqa3d"}
 
 Key: TypeAlias = tuple[str, str, str] | tuple[str]
-"""What an item speaks of: a scene, or one object in it by its number and name."""
+"""What an item is about: (scene,), or (scene, object number, object name)."""
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every answer. Their medium is no cloud but stored features, the modality `rois`.
+    """One sample per answer. The medium is not a cloud but stored features of objects, modality `rois`.
 
-    A question about one object takes the features of that object alone, one about the scene those of all that
-    a detector found. An item to classify is answered with its `object_name`, and not with the sentence of its
-    conversation; possible are all names that the file asks for.
+    A question about an object gets the features of that object, a question about the scene those of all
+    detected objects. A classification item is answered with its `object_name` instead of the sentence of its
+    conversation; the candidates are all names that the file asks for.
     """
     file = need(root, LAYOUT, f"{split}.json", f"meta_file/{split}.json")
+    # ShapeNet's features of single objects serve as scene and as object.
     single = "shapenet" in split
     scenes = DataFolder(
         need(root, LAYOUT, f"{'shapenet_pcls' if single else 'lamm_scannet_tr3d'}/{FEATURES}/")
@@ -57,7 +58,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
 
 
 def read_clouds(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every answer, on the scans themselves: ScanNet's files instead of stored features."""
+    """One sample per answer, on ScanNet's scans instead of stored features."""
     file = need(root, CLOUD_LAYOUT, f"{split}.json", f"meta_file/{split}.json")
     folders = Scans(root, CLOUD_LAYOUT)
 
@@ -78,7 +79,15 @@ def read_clouds(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample
 def samples_of(
     file: Path, bad: BadPolicy, benchmark: str, modality: str, find: Callable[[Key, int], Media]
 ) -> list[Sample]:
-    """The samples of all items of a file; `find` gives what an item at a place speaks of, once for each."""
+    """The samples of all items of a file.
+
+    Args:
+        file: the JSON file.
+        bad: policy for bad items.
+        benchmark: name given to the samples.
+        modality: modality of the samples' only medium.
+        find: returns the medium of a key; called once per key, with the index of the first item that has it.
+    """
     items = BadItems(bad, file)
     records = load_json(file, list)
     names = tuple(sorted({_plain(record) for record in records if _asks_for_a_name(record)}))
@@ -128,7 +137,7 @@ def _samples(
 
 
 def _scene(scenes: DataFolder, scene: str) -> Media:
-    """The reference to the features of all objects that were found in a scene, which may be none."""
+    """Reference to the features of all objects detected in a scene; there may be none."""
     folder = scenes.file(scene)
     if not folder.is_dir():
         raise BadItemError(f"the scene {scene} has no folder of features in {scenes.path}")
@@ -136,7 +145,7 @@ def _scene(scenes: DataFolder, scene: str) -> Media:
 
 
 def _object(things: DataFolder, scene: str, number: str, name: str) -> Media:
-    """The reference to the features of one object; files have blanks or underscores in its name."""
+    """Reference to the features of one object; file names have spaces or underscores in the object's name."""
     tried = [things.file(f"{scene}/{number}-{form}.npy") for form in (name, name.replace(" ", "_"))]
     file = next((file for file in tried if file.is_file()), None)
     if file is None:
@@ -155,7 +164,7 @@ def _number(record: dict[str, object]) -> str:
 
 
 def _asks_for_a_name(record: object) -> bool:
-    """Whether an item is one to classify, with a name; what is wrong with others is told item by item."""
+    """Whether this is a classification item with a name; malformed items are reported later, one by one."""
     if not isinstance(record, dict) or record.get("task_type") != "classification3d":
         return False
     return isinstance(record.get("object_name"), str) and bool(record["object_name"].strip())

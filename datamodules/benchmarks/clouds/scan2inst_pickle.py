@@ -1,6 +1,7 @@
-"""Scan2Inst and its benchmark as published: pickles of features and boxes beside JSON, as samples on arrays.
+"""Scan2Inst and its benchmark as published: pickles of features and boxes next to JSON files.
 
-The tensors in the pickles are read without torch: they become arrays over the bytes of the file.
+The tensors are decoded without torch's unpickler, which would run code: they become NumPy arrays over the
+bytes of the file.
 """
 
 import math
@@ -32,7 +33,7 @@ SAID = {"scene_id": "scene_id_list", "conversations": "caption_list"}
 
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-"""What `torch.save` begins a file of its older format with."""
+"""First two values of a file in the legacy format of `torch.save`."""
 
 STORAGES = {
     "torch.HalfStorage": "f2",
@@ -41,19 +42,21 @@ STORAGES = {
     "torch.LongStorage": "i8",
     "torch.IntStorage": "i4",
 }
-"""What the numbers of a tensor are in, and their type."""
+"""Storage classes of tensors and their NumPy types."""
 
 
 def _storage(_machine: Machine, content: Any) -> np.ndarray:
-    """The numbers (N,) of a tensor, which torch pickles as a file within the file.
+    """The values (N,) of a tensor, which torch pickles as bytes in `torch.save`'s legacy format.
 
-    That file is a row of pickles (magic number, version, platform, storage, keys) with the numbers behind them.
+    These bytes are a sequence of pickles (magic number, version, platform, storage, keys) followed by the raw
+    values.
     """
     if type(content) is not bytes:
         raise UnsafePickleError("a tensor has no content")
     inner = Machine(content, dict.fromkeys(STORAGES, _not_called), _persistent)
     if (inner.load(), inner.load()) != (MAGIC, PROTOCOL):
         raise UnsafePickleError("a tensor is stored in another form than that of torch.save")
+    # The last of these lists the keys of the storages that follow, of which there is one.
     platform, storage, _ = inner.load(), inner.load(), inner.load()
     if type(platform) is not dict or platform.get("little_endian") is not True:
         raise UnsafePickleError("a tensor was stored by a machine of another byte order")
@@ -67,7 +70,7 @@ def _storage(_machine: Machine, content: Any) -> np.ndarray:
 
 
 def _persistent(identity: Any) -> tuple[str, int]:
-    """Type and number of values of a storage, from ("storage", its class, a key, a device, their number, ..)."""
+    """Type and length of a storage, from torch's persistent id ("storage", class, key, device, length, ...)."""
     if type(identity) is not tuple or len(identity) < 5 or identity[0] != "storage":
         raise UnsafePickleError("a tensor's content is no storage of numbers")
     kind, count = STORAGES.get(getattr(identity[1], "key", "")), identity[4]
@@ -79,7 +82,7 @@ def _persistent(identity: Any) -> tuple[str, int]:
 def _tensor_of(
     _machine: Machine, storage: Any, offset: Any, size: Any, stride: Any, *_: object
 ) -> np.ndarray:
-    """The numbers of a tensor as an array, which is a part of its storage without gaps."""
+    """The tensor as an array, a contiguous view of its storage."""
     sizes = size if type(size) is tuple else ()
     whole = all(type(number) is int and number >= 0 for number in (offset, *sizes))
     if type(storage) is not np.ndarray or storage.ndim != 1 or type(size) is not tuple or not whole:
@@ -87,7 +90,7 @@ def _tensor_of(
     expected = tuple(math.prod(size[axis + 1 :]) for axis in range(len(size)))
     gaps = type(stride) is not tuple or len(stride) != len(size)
     count = math.prod(size)
-    # The stride of an axis of one place says nothing.
+    # The stride of an axis of length 1 is arbitrary.
     if gaps or (count and any(n > 1 and s != e for n, s, e in zip(size, stride, expected, strict=True))):
         raise UnsafePickleError("a tensor's numbers are not stored one after another")
     if len(size) > MOST_AXES or offset + count > len(storage):
@@ -100,7 +103,7 @@ def _not_called(*_: object) -> Any:
 
 
 def _no_hooks(_machine: Machine) -> dict[str, Any]:
-    """A tensor's hooks, of which there are none."""
+    """A tensor's backward hooks, always empty."""
     return {}
 
 
@@ -110,20 +113,21 @@ TENSORS: Mapping[str, Function] = {
     "collections.OrderedDict": _no_hooks,
     "_codecs.encode": encode,
 }
-"""What a pickle of tensors names, and what is called for it; tensors come as arrays."""
+"""Globals that a pickle of tensors may name, and the functions called instead."""
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every answer, as of the folders of features; the medium `rois` is an array (O, width + 6).
+    """One sample per answer, as in `scan2inst.read`; the medium `rois` is an array (O, width + 6).
 
-    Behind the features of each object stand centre and size of its box, in metres. A question about one object
-    takes that object alone, one about the scene all that a detector found, which may be none.
+    Each row holds an object's features, then centre and size of its box in metres. A question about an object
+    gets that object alone, a question about the scene all detected objects, which may be none.
     """
     file = need(root, LAYOUT, f"{split}.json", f"meta_file/{split}.json")
     stored = need(root, LAYOUT, f"{split}.pickle", f"meta_file/{split}.pickle")
     lists = _lists(stored, load_json(file, list))
 
-    scenes: dict[tuple[int, int], np.ndarray] = {}  # items about one scene share its tensors, and so its rows
+    # items about one scene share its tensors, and so one array
+    scenes: dict[tuple[int, int], np.ndarray] = {}
 
     def rois(key: Key, place: int) -> Media:
         if len(key) == 1:
@@ -137,7 +141,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
 
 
 def _lists(file: Path, records: list[Any]) -> dict[str, list[Any]]:
-    """The lists of the pickle, each with an entry for every item of the JSON, which are the same items."""
+    """The lists of the pickle, each aligned with the items of the JSON file, which is verified."""
     content = load_pickle(file, TENSORS)
     lists = {}
     for key in (*FEATURES, *BOXES, *SAID.values()):
@@ -159,7 +163,7 @@ def _lists(file: Path, records: list[Any]) -> dict[str, list[Any]]:
 
 
 def _same(said: Any, stored: Any) -> bool:
-    """Whether a value of the JSON is that of the pickle, which may also hold arrays, or hold itself."""
+    """Whether a value of the JSON file equals that of the pickle, which may also hold arrays or contain itself."""
     try:
         return bool(said == stored)
     except (ValueError, RecursionError):
@@ -167,7 +171,7 @@ def _same(said: Any, stored: Any) -> bool:
 
 
 def _object(feature: Any, edges: Any, number: str) -> Media:
-    """The reference to one object."""
+    """Reference to the features of one object."""
     row = _rows(_tensor(feature).reshape(1, -1), _tensor(edges).reshape(1, -1))
     x, y, z, dx, dy, dz = (float(value) for value in row[0, -6:])
     if said := problem((x, y, z, dx, dy, dz)):
@@ -176,7 +180,7 @@ def _object(feature: Any, edges: Any, number: str) -> Media:
 
 
 def _rows(features: Tensor, edges: Tensor) -> np.ndarray:
-    """Features (O, width), then centre and size (O, 6) in place of the lowest and highest corner."""
+    """Features (O, width) followed by boxes (O, 6), converted from corners to centre and size."""
     if features.ndim != 2 or edges.shape != (len(features), 6):
         raise BadItemError(
             f"expected features (O, width) and corners (O, 6), found {[*features.shape]} and {[*edges.shape]}"
@@ -190,5 +194,5 @@ def _rows(features: Tensor, edges: Tensor) -> np.ndarray:
 def _tensor(value: Any) -> Tensor:
     if not isinstance(value, np.ndarray):
         raise BadItemError(f"expected a tensor of features or corners, found {short(value):.60}")
-    with np.errstate(over="ignore"):  # what becomes infinite is told
+    with np.errstate(over="ignore"):  # infinities are reported by `_rows`
         return torch.from_numpy(value.astype(np.float32))

@@ -1,4 +1,4 @@
-"""ScanNet's scans with their objects and its table of labels: objects to be named."""
+"""ScanNet's scans, their objects and its table of labels: object classification, and scenes for a detector."""
 
 import csv
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ LAYOUT = f"""\
 LABELS = "scannetv2-labels.combined.tsv"
 
 STRUCTURE = (1, 2, 22)
-"""NYU40 numbers of wall, floor and ceiling, which are no objects."""
+"""NYU40 ids of wall, floor and ceiling, which do not count as objects."""
 
 DETECTION_CLASSES = {
     3: "cabinet",
@@ -42,13 +42,13 @@ DETECTION_CLASSES = {
     36: "bathtub",
     39: "garbage bin",
 }
-"""NYU40 numbers and names of the detection benchmark. Its garbage bin is all of NYU40's other furniture."""
+"""NYU40 ids and names of the classes of the detection benchmark; its garbage bin is NYU40's "otherfurniture"."""
 
 
 def read_classification(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every object of the split's scans; wall, floor and ceiling are none.
+    """One sample per object of the split's scans, without walls, floors and ceilings.
 
-    The names are the raw categories ("coffee table", "office chair"), as in the published data, and possible
+    Names are the raw categories ("coffee table", "office chair"), as in the published data; the candidates
     are all that occur in the split.
     """
     found = read_scenes(root, split, bad)
@@ -68,10 +68,10 @@ def read_classification(root: Path, split: str, bad: BadPolicy = "error") -> lis
 
 
 def read_scenes(root: Path, split: str, bad: BadPolicy = "error") -> list[Scan]:
-    """The scans of a split with their objects: what a detector is trained on.
+    """The scans of a split with their objects, to train a detector on.
 
-    Walls, floors and ceilings are left out, and objects that stand twice. `nyu40_ids` and `DETECTION_CLASSES`
-    lead from an object's label to its class.
+    Walls, floors, ceilings and duplicate objects are left out. `nyu40_ids` and `DETECTION_CLASSES` map an
+    object's label to its class.
     """
     numbers = nyu40_ids(root)
     names, items = scan_names(root, split), BadItems(bad, root)
@@ -96,13 +96,13 @@ def read_scenes(root: Path, split: str, bad: BadPolicy = "error") -> list[Scan]:
 
 
 def scan_names(root: Path, split: str) -> list[str]:
-    """The names of a split's scans."""
+    """Names of a split's scans."""
     file = need(root, LAYOUT, f"scannetv2_{split}.txt", f"meta_data/scannetv2_{split}.txt")
     return [line for _, line in read_lines(file)]
 
 
 def nyu40_ids(root: Path) -> dict[str, int]:
-    """Raw categories and the numbers of their NYU40 classes."""
+    """NYU40 id of each raw category."""
     ids = {}
     for number, row in _label_rows(root, "raw_category", "nyu40id"):
         if not row["nyu40id"].strip().isdecimal() or len(row["nyu40id"]) > 9:

@@ -25,20 +25,20 @@ KINDS = {
     "yes or no": ("is", "are", "does", "do", "did", "can", "was", "were", "has", "have"),
     "object": ("what", "which"),
 }
-"""Kinds of question by their first words; the first kind that fits is taken."""
+"""Kinds of question by their first words; the first match applies."""
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every question, which is about the whole scan, answered at once."""
+    """One sample per question, which is about the whole scan; the answer has no reason."""
     return [replace(sample, gold=_bare(sample.gold)) for sample in read_reasoned(root, split, bad)]
 
 
 def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every question, which is about the whole scan. Its group is the kind of the question.
+    """One sample per question, which is about the whole scan; its group is the kind of question.
 
-    Questions need no objects; where the files that tell them are there, the scan brings their boxes. An answer
-    begins with the names of the objects that the annotators found it at, where there are any: for training alone,
-    as they tell what is to be found. What is scored is the answer.
+    In training the answer is preceded by a reason: the names of the objects that the annotators located it
+    at, if any. Scores compare the answer alone. Objects are not required; if the scan's object files exist,
+    it has their boxes.
     """
     file = annotations(root, split)
     folders, items = Scans(root, LAYOUT), BadItems(bad, file)
@@ -53,7 +53,7 @@ def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Samp
             scene = take_text(record, "scene_id")
             scan = folders.scan(scene, objects=folders.annotated(scene))
             question = take_text(record, "question")
-            answers = tuple(dict.fromkeys(texts(record, "answers")))  # some stand twice
+            answers = tuple(dict.fromkeys(texts(record, "answers")))  # some are listed twice
             samples.append(
                 Sample(
                     take_text(record, "question_id"),
@@ -89,7 +89,7 @@ def kind_of(question: str) -> str:
 
 
 def reason_of(names: Sequence[str], answer: str) -> str:
-    """What is said before an answer: what the question is about, then the answer; nothing where that tells nothing.
+    """The names of the question's objects followed by the answer; empty if that adds nothing to the answer.
 
     >>> reason_of(["chair", "chair"], "2")
     'chair, chair 2'
@@ -106,7 +106,7 @@ def _bare(gold: Any) -> References:
 
 
 def _names(record: object) -> list[str]:
-    """The names of a question's objects; none where the file tells none."""
+    """The names of a question's objects; empty if the file has none."""
     if not isinstance(record, dict) or "object_names" not in record:
         return []
     return [" ".join(name.replace("_", " ").split()) for name in texts(record, "object_names", least=0)]

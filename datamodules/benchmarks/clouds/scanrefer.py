@@ -1,4 +1,4 @@
-"""ScanRefer's descriptions of objects of ScanNet: captions of one object, of all, or of found ones."""
+"""ScanRefer's descriptions of ScanNet's objects: captions of one object, of all objects, or of detected boxes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ LAYOUT = f"""\
 
 @dataclass(frozen=True)
 class _Described:
-    """One object of a scan and all its descriptions, in the order of the file."""
+    """An object of a scan with all its descriptions, in the order of the file."""
 
     scan: Scan
     object: str
@@ -36,9 +36,9 @@ class _Described:
 
 
 def read_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every described object, with all its descriptions as references: Scan2Cap's data.
+    """One sample per described object, with all its descriptions as references (Scan2Cap's data).
 
-    The box is the true one, so scores are those of captions given the object, not of finding it.
+    The ground-truth box is given: scores measure the caption, not the localization.
     """
     return [
         Sample(
@@ -54,7 +54,7 @@ def read_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sa
 
 
 def read_dense_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every scan, with the boxes and descriptions of all its described objects."""
+    """One sample per scan, with the boxes and descriptions of all its described objects."""
     rooms: dict[str, list[_Described]] = {}
     for found in _described(root, split, bad):
         rooms.setdefault(found.scan.name, []).append(found)
@@ -73,10 +73,10 @@ def annotations(root: Path, split: str) -> Path:
 
 
 def read_found_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every box that a detector found in a scan with described objects: Scan2Cap's m@kIoU.
+    """One sample per box detected in a scan with described objects, for Scan2Cap's m@kIoU.
 
-    Boxes lie in <root>/proposals, a file a scan, as `octavius.instruction.proposals` tells; all of them are
-    captioned. Scores are of whole scans, so such a set must not be cut by a limit.
+    Boxes are read from <root>/proposals, one file per scan (see `octavius.instruction.proposals`), and all of
+    them are captioned. Scores are computed over whole scans, so do not set a `limit` on such a source.
     """
     samples = []
     items = BadItems(bad, root / "proposals")
@@ -96,7 +96,7 @@ def read_found_captioning(root: Path, split: str, bad: BadPolicy = "error") -> l
 
 
 def _proposals(folder: Path, scan: str) -> tuple[Tensor, Tensor]:
-    """What was found in a scan; one box at least, since a scan without any would not be scored."""
+    """Boxes and scores detected in a scan, at least one: a scan without samples would not be scored."""
     try:
         boxes, scores = read_proposals(find_proposals(folder, [scan]))
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Scans in ScanNet's layout: the reference to the cloud of each, its objects and their boxes, checked.
+"""Scans in ScanNet's layout: references to their clouds, and their objects with validated boxes.
 
-An object's box is no annotation of its own: it is what holds the vertices of the object's segments once the scan
-is aligned. So the places of the vertices are read here, when a set is built, and let go again; the clouds of the
+Boxes are not annotated: an object's box is the axis-aligned bounding box of its segments' vertices in the
+aligned scan. Vertex positions are therefore read here, while a set is built, and not kept; the clouds of
 samples are loaded in the workers.
 """
 
@@ -34,13 +34,13 @@ MESH, SEGMENTS = "{0}_vh_clean_2.ply", "{0}_vh_clean_2.0.010000.segs.json"
 OBJECTS, INFO = "{0}.aggregation.json", "{0}.txt"
 
 NOTHING = "has no extent"
-"""How it is told of an object that no box can hold: annotated, but with no segment, or in one plane."""
+"""Beginning of the message for an object without a box: it is annotated, but has no segment or is flat."""
 
 LARGEST = 2**31 - 1
-"""Of the numbers of segments."""
+"""Largest segment id accepted."""
 
 STRUCTURE = ("wall", "walls", "floor", "ceiling")
-"""Last words of the raw categories that the set of forty calls wall, floor and ceiling."""
+"""Last words of the raw categories that NYU40 maps to wall, floor and ceiling."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class ScanObject:
     """One object of a scan.
 
     Attributes:
-        id: the `objectId` of the aggregation file, which all annotations of ScanNet use.
-        label: its raw category, as the annotators wrote it, blanks for underscores.
+        id: the `objectId` of the aggregation file, by which all annotations of ScanNet refer to it.
+        label: its raw category, as the annotators wrote it, with spaces for underscores.
         box: centre and size in metres, in the aligned frame.
-        points: how many vertices it has.
+        points: its number of vertices.
     """
 
     id: str
@@ -65,11 +65,11 @@ class Scan:
     """One scan.
 
     Attributes:
-        name: for example `scene0000_00`.
-        cloud: the reference to its mesh, with the pose that aligns it, and the boxes of the things in it when
-            its objects were asked for: of each object once, walls, floors and ceilings apart.
-        objects: its objects by their ids; empty when they were not asked for.
-        broken: what is wrong with the others, by their ids.
+        name: such as `scene0000_00`.
+        cloud: reference to its mesh, with the pose that aligns it. If objects were requested, also with their
+            boxes, without duplicates, walls, floors and ceilings.
+        objects: its usable objects by id; empty if not requested.
+        broken: what is wrong with its other objects, by id.
     """
 
     name: str
@@ -78,7 +78,11 @@ class Scan:
     broken: Mapping[str, str]
 
     def object(self, name: str) -> ScanObject:
-        """The object of that id."""
+        """Looks an object up by id.
+
+        Raises:
+            BadItemError: there is no such object, or it is broken.
+        """
         if name in self.broken:
             kind = BlemishError if self.broken[name].startswith(NOTHING) else BadItemError
             raise kind(f"object {name} of {self.name} {self.broken[name]}")
@@ -89,40 +93,40 @@ class Scan:
         return self.objects[name]
 
     def distinct(self) -> list[ScanObject]:
-        """The objects, each once: the official scene0217_00 lists all of its objects twice."""
+        """The objects without duplicates: the official scene0217_00 lists all of its objects twice."""
         found = dict[tuple[str, Box3D], ScanObject]()
         for one in self.objects.values():
             found.setdefault((one.label, one.box), one)
         return list(found.values())
 
     def region(self, name: str) -> Media:
-        """The reference to the scan that means one object of it."""
+        """Reference to one object of the scan."""
         return Media(path=self.cloud.path, pose=self.cloud.pose, region=Region(name, self.object(name).box))
 
 
 class Scans:
-    """The scans below a root, each read once, however many samples speak of it."""
+    """The scans below a root; each is read once, however many samples refer to it."""
 
     def __init__(self, root: Path, layout: str) -> None:
-        """Looks for the folders of scans; `layout` is the whole tree that an error shows."""
+        """Finds the folders of scans; `layout` is the whole directory tree, for the error message."""
         need(root, layout, "scans/", "scans_test/")
         self._folders = [
             DataFolder(root / home) for home in ("scans", "scans_test") if (root / home).is_dir()
         ]
 
     def annotated(self, name: str) -> bool:
-        """Whether both files are there that tell the objects of a scan; test scans have none."""
+        """Whether a scan has both files that define its objects; test scans do not."""
         return all(file.is_file() for file in self._paths(name, (SEGMENTS, OBJECTS)))
 
     def files(self, name: str, objects: bool = True) -> tuple[Path, ...]:
-        """Where the files of a scan should be, with those that tell its objects or without."""
+        """Paths at which a scan's files are expected, with or without those that define its objects."""
         return self._paths(name, (MESH, INFO, SEGMENTS, OBJECTS) if objects else (MESH, INFO))
 
     def scan(self, name: str, objects: bool = True) -> Scan:
-        """One scan, with its objects or without.
+        """One scan, with or without its objects.
 
         Raises:
-            BadItemError: a file is missing or broken, or the files do not fit each other.
+            BadItemError: a file is missing or malformed, or the files do not match.
         """
         files = self.files(name, objects)
         missing = [file.name for file in files if not file.is_file()]
@@ -140,12 +144,12 @@ class Scans:
 
 
 def object_id(record: object, key: str) -> str:
-    """The number of an object under a key of a JSON object; official files hold numbers, as such or in texts."""
+    """The id of an object under a key of a JSON object; official files store it as a number or as a string."""
     return object_number(take(record, key, object), f"'{key}'")
 
 
 def is_structure(label: str) -> bool:
-    """Whether a raw category is a part of the building, by its last word.
+    """Whether a raw category is part of the building, by its last word.
 
     >>> [is_structure(label) for label in ("wall", "shower floor", "floor mat")]
     [True, True, False]
@@ -155,9 +159,10 @@ def is_structure(label: str) -> bool:
 
 @cache
 def _read(name: str, files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> Scan | str:  # noqa: ARG001
-    """One scan, or what is wrong with it; kept while the stamps of its files stay the same.
+    """One scan, or what is wrong with it; cached for as long as the files' timestamps and sizes are unchanged.
 
-    Several benchmarks speak of the same scans, and many samples of each: a broken scan is read once too.
+    Several benchmarks and many samples refer to the same scan. Errors are returned, as `cache` does not keep
+    exceptions: a broken scan is read once too.
     """
     mesh, info, *annotated = files
     try:
@@ -179,6 +184,7 @@ def _objects(
 ) -> tuple[dict[str, ScanObject], dict[str, str]]:
     """The objects with their boxes, and what is wrong with those that have none."""
     segments = _segments(segments_file, len(xyz))
+    # Bounds of all segments in one pass: sort the vertices by segment, then reduce each contiguous run.
     order = np.argsort(segments, kind="stable")
     names, starts, counts = np.unique(segments[order], return_index=True, return_counts=True)
     sorted_xyz = xyz[order].astype(np.float64)
@@ -211,7 +217,7 @@ def _objects(
 
 
 def _segments(file: Path, vertices: int) -> np.ndarray:
-    """The segment of every vertex (P,)."""
+    """The segment id of every vertex, (P,)."""
     segments = np.array(_whole(_list(file, "segIndices"), f"the segIndices in {file.name}"))
     if len(segments) != vertices:
         raise BadItemError(

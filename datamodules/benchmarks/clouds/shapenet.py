@@ -1,4 +1,4 @@
-"""ShapeNet55's lists and clouds of single objects: objects to be named."""
+"""Object classification on ShapeNet55: lists and point clouds of single objects."""
 
 from pathlib import Path
 
@@ -17,9 +17,9 @@ LAYOUT = """\
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every object of the split; possible are the names of all synsets that it lists.
+    """One sample per object of the split; the candidates are the names of all synsets listed.
 
-    The object is all of its cloud, which is turned to have z up; its size is not that of the real thing.
+    The object is its whole cloud, rotated to z up; the clouds are normalized, not in metres.
     """
     lists = need(root, LAYOUT, f"shapenet-55/{split}.txt", f"ShapeNet-55/{split}.txt")
     clouds = DataFolder(need(root, LAYOUT, "shapenet_pc/", "shapenet-55/shapenet_pc/"))
@@ -49,7 +49,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
 
 
 def _names(root: Path) -> dict[str, str]:
-    """Synsets and their names: the first where the taxonomy lists several, between commas."""
+    """Names of the synsets: the first if the taxonomy lists several, separated by commas."""
     file = need(root, LAYOUT, "shapenet_synset_dict.json", "taxonomy.json", "shapenet-55/taxonomy.json")
     try:
         if file.name == "taxonomy.json":

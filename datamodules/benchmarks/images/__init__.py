@@ -1,1 +1,1 @@
-"""Files of picture data sets come in, samples about pictures go out; one reader a data set."""
+"""Readers of image data sets, one file per data set."""

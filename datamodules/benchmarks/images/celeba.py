@@ -1,4 +1,4 @@
-"""CelebA's attribute and partition lists: questions on hair colour and on smiles."""
+"""CelebA's attribute and partition lists: questions on hair colour and on smiling."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ SMILE = "Smiling"
 
 
 def read_hair(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every image of the split with exactly one of the four hair colours."""
+    """One sample per image of the split with exactly one of the four hair colours."""
     samples = []
     for path, attributes in _faces(root, split, bad, tuple(HAIR.values())):
         colours = [colour for colour, attribute in HAIR.items() if attributes[attribute]]
@@ -34,7 +34,7 @@ def read_hair(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
 
 
 def read_smile(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every image of the split."""
+    """One sample per image of the split."""
     samples = []
     for path, attributes in _faces(root, split, bad, (SMILE,)):
         gold = ClassName("yes" if attributes[SMILE] else "no", ("yes", "no"))
@@ -51,7 +51,8 @@ def _faces(
 ) -> Iterator[tuple[Path, dict[str, bool]]]:
     """The images of the split, each with the wanted attributes.
 
-    Both lists name the same images: what only one of them has was lost from the other.
+    Both lists name the same images: an image in only one of them is a bad item, as the other list lost a
+    line.
     """
     if split not in PARTITIONS:
         raise ValueError(f"CelebA has no split '{split}'; it has {', '.join(PARTITIONS)}")
@@ -94,7 +95,7 @@ def _flag(name: str, value: str) -> bool:
 
 
 def _words(file: Path) -> list[tuple[int, list[str]]]:
-    """The words of every line that has some, with the line's number; commas part words too."""
+    """The non-blank lines split at white space and commas, with line numbers."""
     lines = [(number, line.replace(",", " ").split()) for number, line in read_lines(file)]
     if not lines:
         raise ValueError(f"{file} is empty; copy the official file again")
@@ -102,14 +103,14 @@ def _words(file: Path) -> list[tuple[int, list[str]]]:
 
 
 def _partition(file: Path, items: BadItems) -> dict[str, str]:
-    """Images and their partitions; a header line is allowed, though the official file has none."""
+    """Partition of each image; a header line is allowed, though the official file has none."""
     homes: dict[str, str] = {}
     for place, (number, words) in enumerate(_words(file)):
         if place == 0 and words[-1] == "partition":
             continue
         with items.guard(f"{file.name} line {number}"):
             if len(words) != 2 or words[1] not in PARTITIONS.values():
-                homes.setdefault(words[0], "")  # its attributes are not told as lost as well
+                homes.setdefault(words[0], "")  # so that it is not reported again for its attributes
                 raise BadItemError(f"expected an image and 0, 1 or 2, found {shown(' '.join(words))}")
             if homes.setdefault(words[0], words[1]) != words[1]:
                 raise BadItemError(f"the image {shown(words[0])} is in two partitions")
@@ -117,10 +118,10 @@ def _partition(file: Path, items: BadItems) -> dict[str, str]:
 
 
 def _table(file: Path, items: BadItems) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The column names, the image's first, and the numbered rows of the attribute file.
+    """Column names (the image's first) and the numbered rows of the attribute file.
 
-    Official are a line with the number of images, a line with the attributes, the rows. Variants in use lack
-    the first line, or name the column of the images as well.
+    The official file has a line with the number of images, a line with the attributes, and the rows. Common
+    variants lack the first line, or also name the image column.
     """
     lines = _words(file)
     first = lines[0][1]

@@ -1,7 +1,7 @@
-"""CIFAR-10: classification samples from its pickled batches, with the pictures in memory.
+"""CIFAR-10 classification from its pickled batches, with the images in memory.
 
-The official files are pickles of Python 2 with texts for keys; those that Python 3 wrote anew, with keys of bytes or
-of text, are read alike.
+The official files are Python 2 pickles with `str` keys. Copies re-written by Python 3, with keys of type
+`bytes` or `str`, are read as well.
 """
 
 from pathlib import Path
@@ -34,17 +34,17 @@ CLASSES = (
     "ship",
     "truck",
 )
-"""The names that `batches.meta` gives to the labels 0 to 9."""
+"""Names of the labels 0 to 9, as in `batches.meta`."""
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every picture of the split; the pictures are arrays (32, 32, 3), not files.
+    """One sample per image of the split; images are arrays (32, 32, 3), uint8, not files.
 
-    A batch that is missing, is cut short, or does not belong here ends the reading whatever `bad` says: it would
-    take thousands of pictures away. A label that means no class takes its picture alone.
+    A batch that is missing, truncated or foreign is an error even with `bad="skip"`, which would drop
+    thousands of images. A label out of range drops only its image.
     """
     folder = need(root, LAYOUT, "batches.meta", "cifar-10-batches-py/batches.meta").parent
     if split not in BATCHES:
@@ -72,7 +72,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
 
 
 def _images_per_batch(file: Path) -> int:
-    """How many pictures a batch has, after a look at the names of the classes."""
+    """Number of images per batch; checks the class names on the way."""
     meta = load_pickle(file)
     names, size = meta.get("label_names"), meta.get("num_cases_per_batch")
     texts = [as_text(name) for name in names] if isinstance(names, list) else []
@@ -88,10 +88,10 @@ def _images_per_batch(file: Path) -> int:
 
 
 def _batch(file: Path, size: int) -> tuple[np.ndarray, list[Any]]:
-    """The pictures (N, 32, 32, 3) and labels of a batch."""
+    """Images (N, 32, 32, 3) and labels of a batch."""
     batch = load_pickle(file)
     data, labels = batch.get("data"), batch.get("labels")
-    if isinstance(labels, np.ndarray) and labels.ndim == 1:  # as some write them anew
+    if isinstance(labels, np.ndarray) and labels.ndim == 1:  # some re-written copies have an array
         labels = labels.tolist()
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (PIXELS,):
         found = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else f"{shown(data)}"
@@ -107,5 +107,5 @@ def _batch(file: Path, size: int) -> tuple[np.ndarray, list[Any]]:
             f"{file}: batches.meta promises {size} pictures, found {len(data)} pictures and {len(labels)} labels. "
             f"{DAMAGED}"
         )
-    planes = data.reshape(size, 3, SIDE, SIDE)  # all of red, then green, then blue, each row by row
+    planes = data.reshape(size, 3, SIDE, SIDE)  # stored as planes: red, green, blue
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels

@@ -1,4 +1,4 @@
-"""A folder of images for each class, as CIFAR-10 is often kept: samples of classification."""
+"""Image classification from one folder per class, as in torchvision's `ImageFolder`."""
 
 import os
 from pathlib import Path
@@ -15,9 +15,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", "
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every image; the possible names are those of all class folders of the split, sorted.
+    """One sample per image; the candidate names are those of all class folders of the split, sorted.
 
-    A class folder without an image is a bad item: most often its copy was cut short.
+    An empty class folder is a bad item: usually the copy is incomplete.
     """
     folder = need(root, LAYOUT, f"{split}/")
     items = BadItems(bad, folder)
@@ -40,7 +40,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
 
 
 def _entries(folder: Path) -> list[str]:
-    """The visible names in a folder, sorted."""
+    """The names in a folder without hidden ones, sorted."""
     return sorted(name for name in os.listdir(folder) if not name.startswith("."))
 
 

@@ -1,4 +1,4 @@
-"""COCO's instance and caption files: samples of detection and of captioning."""
+"""COCO's instance and caption files: detection and captioning."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,12 +20,12 @@ Record: TypeAlias = dict[str, Any]
 
 
 def read_detection(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every image with an object.
+    """One sample per image with an object that counts.
 
-    Crowds (`iscrowd`) are ignored objects: their box surrounds many, of which none has to be found, and a box that
-    finds them is no error, as in COCO's own evaluation. Boxes that overshoot the image by a rounding error are
-    clipped. Images without an object that counts are left out, because there is nothing to find. A bad box that is
-    skipped takes only itself away, not its image; so does a box without an area, of which the official
+    Crowds (`iscrowd`) are ignored objects: their box surrounds many objects, none of which must be found, and
+    a prediction that matches it is not an error, as in COCO's own evaluation. Boxes that exceed the image by
+    rounding are clipped. Images with crowds only are left out, as there is nothing to find. A bad box that is
+    skipped drops only itself, not its image; so does a box without area, of which the official
     instances_train2017.json has two.
     """
     file = need(root, LAYOUT, f"annotations/instances_{split}.json")
@@ -49,7 +49,7 @@ def read_detection(root: Path, split: str, bad: BadPolicy = "error") -> list[Sam
 
 
 def read_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every image with a caption, holding all its captions as references."""
+    """One sample per image with a caption, with all its captions as references."""
     file = need(root, LAYOUT, f"annotations/captions_{split}.json")
     folder = DataFolder(need(root, LAYOUT, f"{split}/"))
     content = load_json(file, dict)
@@ -68,9 +68,9 @@ def read_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sa
 
 
 def read_crowds(root: Path, split: str) -> dict[str, frozenset[str]]:
-    """Image ids, and the classes of which the image shows a crowd: more objects than its boxes tell."""
+    """Classes, by image id, of which the image has more objects than boxes (a crowd)."""
     file = need(root, LAYOUT, f"annotations/instances_{split}.json")
-    content, items = load_json(file, dict), BadItems("skip", file)  # `read_detection` tells what is wrong
+    content, items = load_json(file, dict), BadItems("skip", file)  # `read_detection` reports what is wrong
     labels = _labels(content, file, items)
     crowds: dict[str, set[str]] = {}
     for index, annotation in enumerate(_rows(content, "annotations", file)):
@@ -93,7 +93,7 @@ def _rows(content: Record, key: str, file: Path) -> list[Record]:
 
 
 def _images(content: Record, file: Path, items: BadItems) -> list[tuple[int, Record]]:
-    """The images with their ids, in the file's order."""
+    """Pairs of id and image, in the order of the file."""
     images: dict[int, Record] = {}
     for index, image in enumerate(_rows(content, "images", file)):
         with items.guard(f"images[{index}]"):
@@ -104,7 +104,7 @@ def _images(content: Record, file: Path, items: BadItems) -> list[tuple[int, Rec
 
 
 def _labels(content: Record, file: Path, items: BadItems) -> dict[int, str]:
-    """Category id to name."""
+    """Category names by id."""
     labels: dict[int, str] = {}
     for index, category in enumerate(_rows(content, "categories", file)):
         with items.guard(f"categories[{index}]"):
@@ -115,10 +115,17 @@ def _labels(content: Record, file: Path, items: BadItems) -> dict[int, str]:
 
 
 def _image_of(annotation: Record, images: Mapping[int, Record], seen: dict[int, Record]) -> Record:
-    """The image of an annotation, which is no copy of one that was seen; it is added to those."""
+    """The image of an annotation; refuses exact duplicates of annotations.
+
+    Args:
+        annotation: the annotation.
+        images: the file's images by id.
+        seen: the annotations so far by id; updated.
+    """
     key = take(annotation, "image_id", int)
     if "id" in annotation:
-        # Files of other tools may give one id to all; COCO's own evaluation does not read it either.
+        # Files of other tools may give all annotations one id, which COCO's own evaluation does not read
+        # either.
         first = seen.setdefault(whole(annotation["id"], "'id'"), annotation)
         if first is not annotation and first == annotation:
             raise BadItemError(f"the annotation of id {annotation['id']} stands twice")
@@ -147,7 +154,7 @@ def _samples(
     folder: DataFolder,
     items: BadItems,
 ) -> list[Sample]:
-    """A sample for each image that has a gold; then the report of everything left out."""
+    """One sample per image that has a gold; reports all items left out."""
     samples = []
     for key, image in images:
         if key in golds:

@@ -1,4 +1,4 @@
-"""Flickr30k's captions, in Karpathy's JSON or as the token file: samples of captioning."""
+"""Captioning on Flickr30k, from Karpathy's JSON or the official token file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,10 +28,10 @@ TOKEN_LAYOUT = f"""\
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every image of one of Karpathy's splits, with all its captions as references.
+    """One sample per image of one of Karpathy's splits, with all its captions as references.
 
-    Karpathy and Fei-Fei 2015 drew the splits that captions are compared on: 1,000 images each to validate and test.
-    Where their file is missing, the token file is read with a list of the split's images.
+    These splits (Karpathy and Fei-Fei 2015) are those on which captioning is compared: 1,000 images each to
+    validate and to test. Without the JSON file, the token file is read with a list of the split's images.
     """
     file = need(root, LAYOUT, KARPATHY, TOKENS)
     if file.name == TOKENS:
@@ -55,7 +55,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
 
 
 def read_tokens(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every image of a list of names, or of the whole token file (split `all`)."""
+    """One sample per image of a list of names, or of the whole token file (split `all`)."""
     file = need(root, TOKEN_LAYOUT, TOKENS)
     images, items = DataFolder(need(root, TOKEN_LAYOUT, *IMAGES)), BadItems(bad, file)
     texts: dict[str, dict[str, str]] = {}
@@ -78,7 +78,7 @@ def read_tokens(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample
 
 
 def _listed(root: Path, split: str) -> Iterator[tuple[str, str]]:
-    """The names of a split's images, each with its place; the lists of Flickr30k Entities leave `.jpg` out."""
+    """Names of a split's images, each with its location; the lists of Flickr30k Entities omit `.jpg`."""
     file = need(root, TOKEN_LAYOUT, f"{split}.txt", f"flickr30k_entities/{split}.txt")
     for number, name in read_lines(file):
         yield f"{file.name} line {number}", name if name.lower().endswith(".jpg") else f"{name}.jpg"

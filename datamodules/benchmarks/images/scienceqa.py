@@ -19,16 +19,15 @@ SPLITS = ("train", "val", "test")
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every problem of the split that has an image, answered by the right option alone."""
+    """One sample per problem of the split with an image; the answer is the right option without a reason."""
     return [replace(sample, gold=_bare(sample.gold)) for sample in read_reasoned(root, split, bad)]
 
 
 def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample for every problem of the split that has an image.
+    """One sample per problem of the split with an image; in training, the solution precedes the answer.
 
-    The question ends with the hint as its context, where there is one; the options are in the gold alone,
-    because writing them out is the task's work. A sample's group is the problem's topic, and its answer
-    begins with the problem's solution, where there is one.
+    The hint, if any, is appended to the question as context. Options are in the gold only: the task writes
+    them out. A sample's group is the problem's topic.
     """
     problems_file = need(root, LAYOUT, "problems.json")
     splits_file = need(root, LAYOUT, "pid_splits.json")
@@ -55,7 +54,7 @@ def _bare(gold: Any) -> Choice:
 
 
 def _sample(pid: str, problem: dict[str, object], split: str, folder: DataFolder) -> Sample:
-    # Lists such as `minitest` and `trainval` draw from the three folders; the problem knows its own.
+    # Lists such as `minitest` and `trainval` draw from all three folders; the problem names its own.
     home = take(problem, "split", str) if "split" in problem else split
     path = folder.file(f"{home}/{pid}/{take_text(problem, 'image')}")
     question = take_text(problem, "question")

@@ -1,4 +1,4 @@
-"""A year of a PASCAL VOC devkit: samples of detection."""
+"""Detection on one year of a PASCAL VOC devkit."""
 
 import os
 from pathlib import Path
@@ -18,14 +18,14 @@ LAYOUT = """\
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error", difficult: bool = False) -> list[Sample]:
-    """One sample for every image of the split with an object to find.
+    """One sample per image of the split with an object that counts.
 
     Args:
-        root: the year folder, or a folder above it that holds no other year.
-        split: a list in `ImageSets/Main`.
-        bad: what to do with a bad image or object.
-        difficult: ask for the objects marked as difficult too. The VOC protocol neither asks for them nor counts
-            them, so they are marked as ignored by default, and images that hold nothing else are left out.
+        root: the folder of a year, or a folder above it that holds no other year.
+        split: name of a list in `ImageSets/Main`.
+        bad: policy for a bad image or object.
+        difficult: count the objects marked as difficult. By default they are ignored, as in the VOC protocol:
+            they need not be found and finding them is no error; images with no other object are left out.
     """
     root = _year_folder(root)
     names_file = need(root, LAYOUT, f"ImageSets/Main/{split}.txt")
@@ -57,7 +57,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error", difficult: bool = Fal
 
 
 def _year_folder(root: Path) -> Path:
-    """The folder with `Annotations`: the root, or the only year below it."""
+    """The folder that contains `Annotations`: the root, or the only year below it."""
     if (root / "Annotations").is_dir():
         return root
     years = [year for start in (root, root / "VOCdevkit") for year in sorted(start.glob("VOC20[0-9][0-9]"))]
@@ -83,14 +83,14 @@ def _document(file: Path) -> Element:
 
 
 def _objects(document: Element, name: str, items: BadItems, difficult: bool) -> tuple[LabelledBox, ...]:
-    """The objects of one image; only direct children, because a person's parts have boxes too."""
+    """The objects of one image; only direct children, because body parts of a person have boxes too."""
     width, height = _number(document, "size/width"), _number(document, "size/height")
     objects = []
     for index, element in enumerate(document.findall("object")):
         with items.guard(f"Annotations/{name}.xml object {index}"):
-            # Some objects, of other tasks than detection, have no such mark.
+            # Objects annotated for other tasks than detection lack this mark.
             ignored = parsed_flag(element.findtext("difficult", "0"), "<difficult>") and not difficult
-            # Official pixels count from 1 and the last one is included: 1..width is the whole image.
+            # VOC pixels are 1-based and inclusive: 1..width spans the image.
             left, top = _number(element, "bndbox/xmin") - 1, _number(element, "bndbox/ymin") - 1
             right, bottom = _number(element, "bndbox/xmax"), _number(element, "bndbox/ymax")
             box = pixel_box((left, top, right, bottom), width, height)

@@ -1,1 +1,1 @@
-"""Answers of a model come in; their scores, controls and records go out."""
+"""Scoring of generated answers: parsing, metrics, blind controls and records."""

@@ -1,4 +1,4 @@
-"""A model and a batch come in; its answers, from all processes once and in the data's order, go out, also as JSON."""
+"""Generates and parses the answers to a batch, gathers them over ranks, and serialises them as JSON lines."""
 
 import json
 from collections.abc import Sequence
@@ -17,18 +17,20 @@ from octavius.tasks import TASKS
 
 @dataclass(frozen=True)
 class Answered:
-    """One sample with the model's answer.
+    """A sample with the model's answer.
 
     Attributes:
-        sample: as it was asked; its benchmark is the name of the evaluation set.
-        question: the question text as the model read it.
+        sample: the sample as it was asked; its benchmark is the name of the evaluation set.
+        question: the text of the question as the model saw it.
         text: the model's answer.
-        value: what the task parsed from it, None for nothing.
-        gate: routing weights of the experts; None without experts.
-        place: of the sample in the evaluation's data set, which holds set after set in the order of their files.
-        scores: of boxes, one for each `]` in the text: mean log-probability of its tokens; none where none are taken.
-        likelihoods: log-probability and tokens of each candidate answer; none where none are asked for.
-        left_out: why the sample could not be asked; such an answer is of another sample, and is not scored.
+        value: the answer as parsed by the task; None if it cannot be parsed.
+        gate: gate weights of the experts; None without experts.
+        place: index of the sample in the evaluation dataset, which concatenates the sets.
+        scores: confidence of boxes, one for each `]` in the text: mean log-probability of its tokens; empty
+            for other tasks.
+        likelihoods: log-probability and number of tokens of each candidate answer; empty if not computed.
+        left_out: why the sample could not be read. The answer is then that of a replacement and is not
+            scored.
     """
 
     sample: Sample
@@ -44,12 +46,12 @@ class Answered:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn by chance, one token after another, instead of taking the likeliest.
+    """Random sampling of answers instead of greedy decoding.
 
     Attributes:
-        temperature: logits are divided by it.
-        top_p: the likeliest tokens that together have this probability may be drawn.
-        top_k: and at most so many.
+        temperature: divisor of the logits.
+        top_p: nucleus sampling: only the most likely tokens with this total probability are drawn.
+        top_k: number of most likely tokens to draw from.
     """
 
     temperature: float = 1.0
@@ -57,7 +59,7 @@ class Sampling:
     top_k: int = 50
 
     def __post_init__(self) -> None:
-        """Refuses numbers that mean nothing."""
+        """Checks the ranges."""
         POSITIVE.check(temperature=self.temperature)
         SHARE.check(top_p=self.top_p)
         WHOLE.check(top_k=self.top_k)
@@ -72,16 +74,16 @@ def ask(
     likelihood: bool = False,
     sampling: Sampling | None = None,
 ) -> list[Answered]:
-    """The model's answers to a batch, parsed.
+    """Generates and parses the answers to a batch.
 
     Args:
-        module: with `answer` and `processor`, as `OctaviusModule`.
+        module: a module with `answer` and `processor`, such as `OctaviusModule`.
         batch: prompts without answers.
-        places: of its samples in the data set.
-        max_new_tokens: longest answer; none takes each task's own limit.
-        num_beams: beams of the search; 1 is greedy. Boxes have scores only then.
-        likelihood: also score all candidate answers of tasks that have them.
-        sampling: draws answers by chance; none takes the likeliest.
+        places: dataset indices of its samples.
+        max_new_tokens: maximum length of an answer in tokens; None takes the limit of each task.
+        num_beams: number of beams in beam search; 1 is greedy. Only then boxes get scores.
+        likelihood: also score all candidate answers, for tasks that have them.
+        sampling: sample answers at random; None does not.
     """
     limits = [max_new_tokens or TASKS[sample.task].max_answer_tokens for sample in batch.samples]
     options: dict[str, Any] = {} if num_beams == 1 else {"num_beams": num_beams}
@@ -111,7 +113,10 @@ def ask(
 
 
 def gather_once(mine: list[Answered]) -> list[Answered]:
-    """The answers of all processes, each place once, in the order of the data set."""
+    """The answers of all ranks, each sample once, in the order of the dataset.
+
+    Samplers repeat some samples so that all ranks get the same number.
+    """
     everyone: list[list[Answered]] = [mine]
     if distributed.is_available() and distributed.is_initialized():
         everyone = [[] for _ in range(distributed.get_world_size())]
@@ -121,10 +126,10 @@ def gather_once(mine: list[Answered]) -> list[Answered]:
 
 
 def readable(answers: Sequence[Answered]) -> list[Answered]:
-    """The answers of samples that could be asked.
+    """The answers of samples that could be read.
 
     Raises:
-        ValueError: there are answers, and none is of such a sample.
+        ValueError: there are answers, but all of unreadable samples.
     """
     found = [item for item in answers if not item.left_out]
     if answers and not found:
@@ -133,7 +138,7 @@ def readable(answers: Sequence[Answered]) -> list[Answered]:
 
 
 def told(answers: Sequence[Answered], limit: int = 3) -> list[str]:
-    """Lines on the samples that were left out: how many of each set, and the first reasons."""
+    """Lines about unreadable samples: their number in each set, and the first reasons."""
     gone: dict[str, list[str]] = {}
     for item in answers:
         if item.left_out:
@@ -147,9 +152,9 @@ def told(answers: Sequence[Answered], limit: int = 3) -> list[str]:
 
 
 def prediction(item: Answered) -> dict[str, Any]:
-    """One line of the predictions file: what was asked, said, parsed and true, and all that scoring it needs.
+    """The content of one line of the predictions file, with all that is needed to score it again.
 
-    A sample that was left out has a line without an answer, which tells why.
+    A sample that could not be read has an empty prediction, and the reason under `left_out`.
     """
     sample = item.sample
     paths = {name: str(media.path) for name, media in sample.media.items() if media.path is not None}
@@ -177,7 +182,7 @@ def prediction(item: Answered) -> dict[str, Any]:
 
 
 def line_of(item: Answered) -> str:
-    """The same as a line of JSON; bytes of a path that are no text are spelt in escapes, which read back."""
+    """The prediction as a line of JSON; falls back to ASCII escapes if a path is not valid Unicode."""
     line = json.dumps(prediction(item), ensure_ascii=False)
     try:
         line.encode()
@@ -187,7 +192,7 @@ def line_of(item: Answered) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A parsed value as JSON can hold it."""
+    """A parsed value in types that JSON has."""
     if isinstance(value, tuple | list):
         return [_plain(part) for part in value]
     if isinstance(value, LabelledBox | DescribedObject):

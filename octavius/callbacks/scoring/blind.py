@@ -1,4 +1,4 @@
-"""Answers come in; some samples are asked again, blinded; a table of what the model owes to its eyes goes out."""
+"""Blind controls: re-asks a subset of the samples with media hidden or shuffled, and compares the scores."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -17,19 +17,19 @@ from octavius.metrics.reporting import headline
 from octavius.tasks import TASKS
 
 CLOUDS = frozenset({"cloud", "rois"})
-"""The modalities of point clouds: media that hold objects with boxes."""
+"""Modalities of point clouds, whose media are objects with boxes."""
 
 
 def choose(answers: Sequence[Answered], clouds: bool, limit: int | None) -> dict[str, list[Answered]]:
     """The samples of each set that are asked again, in the order of the data.
 
-    They are drawn by chance, the same ones each time: neighbours often share a scene, and every so many samples the
-    same question may return.
+    A pseudo-random choice that is the same each time. Taking every n-th sample instead would be biased:
+    neighbours often share a scene, and questions may repeat with a period.
 
     Args:
-        answers: of all sets.
-        clouds: only samples that bring a point cloud; else all that bring any media.
-        limit: of each set; none takes all.
+        answers: answers of all sets.
+        clouds: choose among samples with a point cloud only; else among all with any media.
+        limit: maximum number per set; None takes all.
     """
     found = {}
     for name, items in sets(answers).items():
@@ -53,17 +53,17 @@ def ask_again(
     rank: int = 0,
     world: int = 1,
 ) -> dict[Control, dict[str, list[Answered]]]:
-    """Blinded answers of all processes, by control and set.
+    """Answers of all ranks under the blind controls, by control and set.
 
-    Every process runs as many batches as any other, and the batches are the same on any number of processes.
+    All ranks run the same number of batches, and the batches do not depend on the number of ranks.
 
     Args:
         chosen: samples by set.
-        controls: which; that of boxes is left out for a set without clouds.
-        loader: of the evaluation, whose data set gives the samples again as they were asked.
-        answer: the model, given a batch and the places of its samples.
-        device: of the model.
-        rank: of this process.
+        controls: controls to run; `box` is skipped for a set without clouds.
+        loader: the DataLoader of the evaluation, whose dataset yields the samples again.
+        answer: generates answers to a batch, given the dataset indices of its samples.
+        device: device of the model.
+        rank: index of this process.
         world: number of processes.
     """
     found: dict[Control, dict[str, list[Answered]]] = {name: {} for name in controls if name in CONTROLS}
@@ -84,7 +84,10 @@ def ask_again(
 
 
 def dealt(items: Sequence[Answered], size: int) -> list[list[Answered]]:
-    """Items dealt like cards into batches of at most that size: neighbours come into different ones."""
+    """Deals items round-robin into batches of at most `size`, so that neighbours are in different ones.
+
+    Neighbours often share a scene, and features are shuffled between the scenes of one batch.
+    """
     count = -(-len(items) // size)
     return [list(items[first::count]) for first in range(count)]
 
@@ -94,12 +97,12 @@ def compare(
     blinded: dict[Control, dict[str, list[Answered]]],
     training: Iterable[Sample] | None,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """By set the metrics of the model, of each control and of chance, all on the same samples.
+    """By set, the metrics of the model, of each control and of chance, all on the same samples.
 
     Args:
         chosen: the model's own answers, by set.
-        blinded: what `ask_again` gave.
-        training: samples to take the most frequent answers from; none leaves that control out.
+        blinded: result of `ask_again`.
+        training: samples from which `majority` takes the most frequent answers; None omits that control.
     """
     guesses: list[Answered] = []
     if training is not None:
@@ -121,7 +124,7 @@ def compare(
 def tabulate(
     chosen: dict[str, list[Answered]], scores: dict[str, dict[str, dict[str, float]]]
 ) -> pd.DataFrame:
-    """One row a set: its main metric for the model and for each control; a control without a score has none."""
+    """One row per set: its main metric for the model and each control; "-" where a control has no score."""
     lines = {}
     for name, parts in sorted(scores.items()):
         sample = chosen[name][0].sample
@@ -134,6 +137,6 @@ def tabulate(
 
 
 def headline_of(task: str, protocol: str, scores: dict[str, float]) -> str:
-    """The one key of a set that is compared: that of the first of its task's metrics that names one."""
+    """The key by which a set is compared: the headline of the first of its task's metrics that has one."""
     keys = [headline(metric) for metric in TASKS[task].metrics(protocol).values()]
     return next((key for key in keys if key in scores and key is not None), next(iter(scores)))

@@ -1,4 +1,4 @@
-"""The scores of generated tokens come in, one for each `]` of an answer goes out: how sure a model is of a box."""
+"""Confidence of generated boxes: the mean log-probability of the tokens that spell each box."""
 
 from functools import lru_cache
 
@@ -10,10 +10,11 @@ from octavius.instruction.tokenizer import Tokenizer
 
 
 class BoxScores(LogitsProcessor):
-    """Watches a greedy generation and changes nothing; average precision ranks boxes by what it notes.
+    """A LogitsProcessor that changes nothing but records token log-probabilities during greedy generation.
 
-    A box, its label with it, is all tokens after the `]` before it up to its own; its score is the mean of their
-    log-probabilities. The last token of a generation is not seen.
+    Average precision ranks boxes by these scores. A box, including its label, consists of the tokens after
+    the previous `]` up to its own; its score is the mean of their log-probabilities. The last generated token
+    is not recorded, since the processor is called before each token.
     """
 
     def __init__(self) -> None:
@@ -23,14 +24,14 @@ class BoxScores(LogitsProcessor):
         self._kept: list[Tensor] = []
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Notes the log-probability (B,) of the token that was taken last."""
+        """Records the log-probability (B,) of the token chosen in the previous step; returns `scores` unchanged."""
         if self._last is not None:
             self._kept.append(self._last.gather(1, input_ids[:, -1:])[:, 0])
         self._ids, self._last = input_ids, scores.float().log_softmax(-1)
         return scores
 
     def of_row(self, row: int, tokenizer: Tokenizer) -> tuple[float, ...]:
-        """The score for each `]` in the answer of one row."""
+        """The score of each `]` in the answer of one row of the batch."""
         if self._ids is None or not self._kept:
             return ()
         count = len(self._kept)
@@ -50,5 +51,5 @@ class BoxScores(LogitsProcessor):
 
 @lru_cache(maxsize=65536)
 def brackets(tokenizer: Tokenizer, token: int) -> int:
-    """How many `]` a token holds."""
+    """Number of `]` in a token."""
     return str(tokenizer.backend.decode([token])).count("]")

@@ -1,12 +1,12 @@
-"""A batch comes in, the same batch with less to go by goes out: what a score is worth is seen beside such controls.
+"""The blind controls: what a model scores without looking at some of its input.
 
-A model that has not looked at a cloud may still score well, for questions and answers have their habits. Each control
-takes something away and leaves all else as it was:
+A model that ignores a point cloud may still score well, because questions and answers are biased. Each
+control removes one kind of information and keeps everything else:
 
-    majority   no model: the training answer that is most frequent for this kind of question
-    text       the media: their slots are hidden from attention
-    box        the objects' features: zeros, so that their boxes are all that is known of them
-    shuffled   the objects' own features: each has those of an object of another scene, in its own box
+    majority   no model: the most frequent training answer to this kind of question
+    text       no media: their slots are hidden from attention
+    box        no object features: zeros, so that only the boxes of objects are known
+    shuffled   wrong object features: each box gets those of an object of another scene
 """
 
 from collections import Counter
@@ -37,7 +37,7 @@ def text_only(batch: Batch) -> Batch:
 
 
 def box_only(batch: Batch) -> Batch:
-    """The batch with zeros for the features of all objects; media without boxes stay as they are."""
+    """The batch with the features of all objects set to zero; media without boxes are unchanged."""
     media = {
         name: _with_features(value, torch.zeros_like(value.x)) if _has_boxes(value) else value
         for name, value in batch.media.items()
@@ -46,10 +46,10 @@ def box_only(batch: Batch) -> Batch:
 
 
 def shuffled(batch: Batch) -> Batch:
-    """The batch with the features of objects, not their boxes, changed between scenes.
+    """The batch with the features of objects, but not their boxes, exchanged between scenes.
 
-    Media of one file are one scene, however many samples ask about it. Media without boxes, such as pictures, are
-    changed as wholes.
+    Media of the same file are one scene, however many samples use it. Media without boxes, such as images,
+    are exchanged as a whole.
     """
     media = {}
     for name, value in batch.media.items():
@@ -67,18 +67,18 @@ CONTROLS: dict[Control, Callable[[Batch], Batch]] = {
     "box": box_only,
     "shuffled": shuffled,
 }
-"""The controls that ask the model again."""
+"""The controls that run the model."""
 
 
 def partners(scenes: Tensor) -> Tensor:
-    """For each thing (N,) the one whose features it gets: each is got once, and none within its scene if possible.
+    """Permutes objects (N,): the index of the one whose features each gets, from another scene if possible.
 
-    All stand in line, scene by scene, in an order drawn by chance. Each gets the features of the one as far ahead as
-    the largest scene is long, at the end from the front again. So one stays in its scene only where that scene has
-    more than half of all, and then as few as can be.
+    The objects are ordered scene by scene, at random otherwise, and rotated by the size of the largest scene.
+    So an object gets features of its own scene only if that scene has more than half of all objects, and then
+    as few do as possible.
 
     Args:
-        scenes: number of the scene of each thing (N,).
+        scenes: scene index of each object (N,).
     """
     if not len(scenes):
         return scenes
@@ -93,10 +93,10 @@ def partners(scenes: Tensor) -> Tensor:
 
 
 def majority(training: Iterable[Sample], items: Sequence[Answered]) -> list[Answered]:
-    """The same samples, each answered as most training samples of its task and group are.
+    """The samples, each with the most frequent answer of the training samples of its task and group.
 
-    A group that training does not have takes the whole task; a task that it does not have is left out. Where several
-    answers to a training sample are right, each counts.
+    A group that is not in the training data falls back to its task; samples of other tasks are left out. If
+    several answers to a training sample are right, each counts.
     """
     counts: dict[tuple[str, str | None], Counter[str]] = {}
     asked = {item.sample.task for item in items}
@@ -104,7 +104,7 @@ def majority(training: Iterable[Sample], items: Sequence[Answered]) -> list[Answ
         if sample.task in asked:
             for key in ((sample.task, sample.group), (sample.task, None)):
                 counts.setdefault(key, Counter()).update(TASKS[sample.task].right_answers(sample))
-    # Of equally frequent ones the first in the alphabet, so that it does not hang on the order of samples.
+    # Ties are resolved alphabetically, so that the order of samples does not matter.
     commonest = {key: min(texts, key=lambda text: (-texts[text], text)) for key, texts in counts.items()}
     found = []
     for item in items:
@@ -120,14 +120,14 @@ def _has_boxes(value: Any) -> bool:
 
 
 def _with_features(value: Any, features: Tensor) -> Any:
-    """A batch of objects with other features; what came in stays as it was."""
+    """A copy of a batch of objects with other features."""
     changed = copy(value)
     changed.x = features
     return changed
 
 
 def _scenes(media: Sequence[Media]) -> Tensor:
-    """A number for each medium, the same for those of one file (M,)."""
+    """A scene index for each medium (M,), equal for media of the same file."""
     keys = [id(item.array) if item.path is None else str(item.path) for item in media]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return torch.tensor([numbers[key] for key in keys], dtype=torch.long)

@@ -1,4 +1,4 @@
-"""Prompts of evaluation sets come in; each answer goes out to a file of its set as soon as it is there."""
+"""Callback that writes each answer to disk as soon as it is generated, so that an interrupted run can resume."""
 
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from octavius.instruction.batch import Batch
 
 
 class Journal(L.Callback):
-    """Writes answers down, batch by batch, each process in files of its own; it scores nothing.
+    """Appends answers to files, batch by batch, one file per set and rank; computes no scores.
 
-    What a run that was cut off has written is whole up to its last line.
+    If a run is interrupted, all lines but possibly the last are complete.
     """
 
     def __init__(
@@ -24,25 +24,25 @@ class Journal(L.Callback):
         likelihood: bool = False,
         sampling: Sampling | None = None,
     ) -> None:
-        """Takes the folder of the files, and the settings of an `Evaluation`."""
+        """Takes the folder for the files, and the settings of an `Evaluation`."""
         self.folder = folder
         self.settings = max_new_tokens, num_beams, likelihood, sampling
         self._places: list[int] = []
         self._answered = 0
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
-        """Begins at the first sample that is to be answered."""
+        """Starts at the first sample to answer."""
         loader: Any = trainer.test_dataloaders
         self._places, self._answered = list(loader.sampler), 0
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def on_test_batch_end(self, *hook: Any) -> None:
-        """Answers one batch."""
+        """Generates and writes the answers of one batch."""
         trainer, module, _, batch, *_ = hook
         self._write(trainer.global_rank, self._ask(module, batch))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
-        """Waits for all processes: whoever goes on reads what they wrote."""
+        """Waits for all ranks, since their files are read next."""
         trainer.strategy.barrier("predictions are written")
 
     def _ask(self, module: L.LightningModule, batch: Batch) -> list[Answered]:
@@ -60,5 +60,5 @@ class Journal(L.Callback):
 
 
 def part_file(folder: Path, name: str, rank: int) -> Path:
-    """Where one process writes the answers to a set."""
+    """The file with one rank's answers to a set."""
     return folder / f"{file_name(name)}.{rank}.part"

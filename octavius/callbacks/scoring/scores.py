@@ -1,4 +1,4 @@
-"""Scores of every evaluation set and group, what chance would reach, and the printed table of both."""
+"""Scores of each evaluation set and group, their chance level, and the printed table."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -26,19 +26,19 @@ NOTES = {
         "map_coco_limit is what the right answers reach, whose boxes are rounded (`box_decimals` of the data)"
     ),
 }
-"""What stands below a table with these columns."""
+"""Notes printed below a table that has these columns."""
 
 UNSHOWN = frozenset({"acc1_exact"})
-"""Keys of `readings` that are logged and not in the table."""
+"""Keys of `readings` that are logged but not shown in the table."""
 
 
 def score(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
-    """Metrics of every row of the table, and what right answers reach of those that rounding limits."""
+    """Metrics of every row of the table, including the `_limit` metrics."""
     return {name: score_set(items) | limits(items) for name, items in rows(answers).items()}
 
 
 def score_set(items: Sequence[Answered]) -> dict[str, float]:
-    """Metrics of answers to one task, by the protocol of their samples; `readings` are scored too."""
+    """Metrics of answers to one task under the protocol of their samples, including alternative `readings`."""
     sample = items[0].sample
     golds: list[Any] = [item.sample.gold for item in items]
     scores = computed(TASKS[sample.task].metrics(sample.protocol), [item.value for item in items], golds)
@@ -48,7 +48,7 @@ def score_set(items: Sequence[Answered]) -> dict[str, float]:
 
 
 def limits(items: Sequence[Answered]) -> dict[str, float]:
-    """What the right answers of a set reach themselves where they say numbers rounded, as `<metric>_limit`."""
+    """Upper bounds `<metric>_limit`: the scores of the true answers, whose numbers are rounded in text."""
     sample = items[0].sample
     task, found = TASKS[sample.task], dict[str, float]()
     for metric in task.metrics(sample.protocol).values():
@@ -61,7 +61,7 @@ def limits(items: Sequence[Answered]) -> dict[str, float]:
 
 
 def computed(metrics: MetricCollection, predictions: Sequence[Any], golds: Sequence[Any]) -> dict[str, float]:
-    """Values of fresh metrics on this process alone, which holds all answers already."""
+    """Values of fresh metrics, computed on this rank alone since each rank has all answers."""
     for metric in metrics.values():
         metric.distributed_available_fn = alone
     metrics.update(predictions, golds)
@@ -69,10 +69,11 @@ def computed(metrics: MetricCollection, predictions: Sequence[Any], golds: Seque
 
 
 def readings(items: Sequence[Answered]) -> dict[str, list[Any]]:
-    """Values under the standard protocol of other readings of the same answers, by the key of their accuracy.
+    """Alternative values of the same answers under the standard protocol, by key of their accuracy.
 
-    acc1_exact: an option that the text is, letter by letter, where `acc1` also takes one that it names or holds.
-    acc1_likelihood: the candidate answer whose tokens have the largest mean log-probability.
+    acc1_exact: the option that equals the text exactly, while `acc1` also accepts text that names or contains
+    one.
+    acc1_likelihood: the candidate answer whose tokens have the highest mean log-probability.
     """
     found: dict[str, list[Any]] = {}
     if items[0].sample.protocol != "standard":
@@ -85,13 +86,13 @@ def readings(items: Sequence[Answered]) -> dict[str, list[Any]]:
 
 
 def likeliest(item: Answered) -> Any:
-    """The value of the candidate answer whose tokens have the largest mean log-probability."""
+    """The value of the candidate answer whose tokens have the highest mean log-probability."""
     means = [total / tokens for total, tokens in item.likelihoods]
     return TASKS[item.sample.task].chosen(means.index(max(means)), item.sample)
 
 
 def set_intervals(items: Sequence[Answered]) -> dict[str, tuple[float, float]]:
-    """The 95 % interval of every score of `score_set`, by bootstrap over media files (images, scenes)."""
+    """95 % bootstrap intervals of every score of `score_set`, resampling media files (images, scenes)."""
     sample = items[0].sample
     metrics = [*TASKS[sample.task].metrics(sample.protocol).values()]
     golds = [item.sample.gold for item in items]
@@ -104,18 +105,18 @@ def set_intervals(items: Sequence[Answered]) -> dict[str, tuple[float, float]]:
 
 
 def unit(sample: Sample) -> str:
-    """What is drawn as one: the file of its media, and where there is none the sample."""
+    """The bootstrap unit of a sample: its media files, or the sample itself if it has none."""
     paths = [str(media.path) for media in sample.media.values() if media.path is not None]
     return "|".join(paths) or sample.id
 
 
 def alone() -> bool:
-    """That there are no other processes, whatever there are: the metrics must not add theirs."""
+    """Always False: tells torchmetrics not to reduce over ranks."""
     return False
 
 
 def sets(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
-    """Answers by evaluation set: `set`, or `set/task` where one set mixes tasks."""
+    """Answers by evaluation set: `set`, or `set/task` if a set mixes tasks."""
     tasks: dict[str, set[str]] = {}
     for item in answers:
         tasks.setdefault(item.sample.benchmark, set()).add(item.sample.task)
@@ -128,12 +129,12 @@ def sets(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
 
 
 def rows(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
-    """Answers by set, and by group in it (`set/group`)."""
+    """Answers by set, and by group within it (`set/group`)."""
     return {row: part for name, items in sets(answers).items() for row, part in groups(name, items).items()}
 
 
 def groups(name: str, items: Sequence[Answered]) -> dict[str, list[Answered]]:
-    """The answers of one set under its name, and those of its groups under theirs."""
+    """The answers of one set under its name, and those of each of its groups."""
     found: dict[str, list[Answered]] = {}
     for item in items:
         found.setdefault(name, []).append(item)
@@ -143,18 +144,18 @@ def groups(name: str, items: Sequence[Answered]) -> dict[str, list[Answered]]:
 
 
 def chance(answers: Sequence[Answered]) -> dict[str, dict[str, float]]:
-    """The same metrics when every sample is given the true answer of another one of its set and task.
+    """The metrics if every sample gets the true answer of another sample of its set and task.
 
-    A set of one sample has no other; it is not in the result.
+    Sets with one sample are omitted.
     """
     guesses = [groups(name, swapped(items)) for name, items in sets(answers).items()]
     return {row: score_set(part) for parts in guesses for row, part in parts.items()}
 
 
 def swapped(items: Sequence[Answered]) -> list[Answered]:
-    """Samples of one set and task, each with the true answer of another; none where there is no other.
+    """The samples of one set and task, each with the true answer of another; empty if there is only one.
 
-    Who gets whose answer is drawn by chance, and does not hang on the order of the samples.
+    The assignment is a fixed random cycle over the sample ids, independent of the order of the samples.
     """
     if len(items) < 2:
         return []
@@ -168,9 +169,9 @@ def swapped(items: Sequence[Answered]) -> list[Answered]:
 
 
 def shown(items: Sequence[Answered], scores: Mapping[str, float]) -> list[str]:
-    """Keys of the scores of one set that its table shows: the columns of its task's metrics, then other readings.
+    """Keys of a set's scores to show in the table: the columns of its task's metrics, then alternative readings.
 
-    A metric that does not say which of its keys are shown has all of them shown.
+    A metric that does not declare its columns has all its keys shown.
     """
     sample, keys = items[0].sample, list[str]()
     for metric in TASKS[sample.task].metrics(sample.protocol).values():
@@ -189,7 +190,7 @@ def tabulate(
     scores: dict[str, dict[str, float]],
     between: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
 ) -> pd.DataFrame:
-    """One row a set (and group) with its protocol and `score [interval] (chance)` in the columns of its metrics."""
+    """One row per set and group: its protocol and, for each metric, `score [interval] (chance)`."""
     guesses = chance(answers)
     lines = {}
     for name, items in sorted(rows(answers).items()):
@@ -211,9 +212,9 @@ def _cell(score: float, chance: float | None, between: tuple[float, float] | Non
 
 
 def printed(table: pd.DataFrame) -> str:
-    """A table for the screen, in parts: rows of the same metrics stand together, so that none is too wide.
+    """The table as text in several parts: rows with the same metrics are grouped, which keeps it narrow.
 
-    Below it stands what each protocol but the standard one does, and what is to be known of some columns.
+    Notes on non-standard protocols and on some columns follow.
     """
     parts: dict[tuple[str, ...], list[str]] = {}
     for name, row in table.iterrows():

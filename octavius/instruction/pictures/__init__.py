@@ -1,10 +1,10 @@
-"""Picture files, opened in one way wherever Octavius shows or reads one.
+"""Opens image files in one way everywhere, as a browser would show them, and within limits.
 
-A picture is what a browser shows of it: turned as its EXIF data ask, the first frame of an animation, its colours in
-sRGB, transparent parts white. Pictures with annotated boxes are the exception: COCO's and VOC's boxes are told on the
-pixels as they are stored, so the picture is not turned there (see `Media.stored`).
+EXIF orientation is applied, an animation yields its first frame, colours are converted to sRGB, transparent
+parts become white. Images with annotated boxes are the exception: COCO's and VOC's boxes refer to the pixels
+as stored, so orientation is not applied there (see `Media.stored`).
 
-Limits hold before anything is decoded: what a header says takes no memory and no time until it was checked.
+Limits are checked on headers, before anything is decoded.
 """
 
 import warnings
@@ -22,16 +22,16 @@ from octavius.instruction.pictures.headers import ORIENTATION, check_tiff, orien
 from octavius.instruction.sample import Media
 
 VERSION = 1
-"""Of what is shown of a file; features that were computed by another one are not used."""
+"""Incremented when the same file is decoded to other pixels; cached features of other versions are not used."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-"""What is taken, by Pillow's names. Others are rare in data sets, and some of their readers start programs (EPS)."""
+"""Accepted formats, by Pillow's names. Others are rare in data sets, and some readers start programs (EPS)."""
 
 MOST_PIXELS, LONGEST_SIDE = 1 << 26, (1 << 16) - 1
-"""Limits of a picture: 67 million pixels take 270 MB, and resizing takes memory by the longer side."""
+"""Limits on the size: 67 million pixels take 270 MB, and resizing needs memory proportional to the longer side."""
 
 MOST_BYTES = 1 << 30
-"""Limit of a file."""
+"""Limit on the file size."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,20 +42,19 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What an orientation of EXIF asks for."""
+"""Transposition for each EXIF orientation."""
 
 UNDONE = {6: 8, 8: 6}
-"""The orientation that undoes another one; the others undo themselves."""
+"""Orientation whose transposition inverts that of another; all others are their own inverse."""
 
 TILE_WIDTH, TILE_LENGTH = 322, 323
 
 
 def open_picture(media: Media) -> Image.Image:
-    """The picture of a file as it is seen, in RGB.
+    """Opens an image file as seen, in RGB.
 
     Raises:
-        ValueError: no such file, none of the formats that are taken, larger than the limits, or not readable to its
-            end.
+        ValueError: the file does not exist, has another format, exceeds the limits, or cannot be decoded.
     """
     path = media.path
     assert path is not None
@@ -80,10 +79,10 @@ def open_picture(media: Media) -> Image.Image:
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuses a picture that would take too much memory.
+    """Refuses an image that would take too much memory.
 
     Raises:
-        ValueError: it has too many pixels, or too long a side.
+        ValueError: it has too many pixels, or a side is too long.
     """
     if width * height > MOST_PIXELS or max(width, height) > LONGEST_SIDE:
         raise ValueError(
@@ -93,13 +92,13 @@ def check_size(width: int, height: int) -> None:
 
 
 class _Loaded(NamedTuple):
-    """A decoded picture, the orientation that its metadata ask for, and whether the decoder has turned it."""
+    """A decoded image, the EXIF orientation, and whether the decoder has applied it."""
 
     image: Image.Image
     asked: int
     done: bool
     covered: tuple[int, int, int, int]
-    """The part of it that has pixels; the rest is empty."""
+    """Box of the pixels that a GIF's first frame covers; the rest is empty."""
 
 
 def _decode(data: bytes, media: Media) -> Image.Image:
@@ -107,7 +106,7 @@ def _decode(data: bytes, media: Media) -> Image.Image:
         raise ValueError(f"it has more than {MOST_BYTES:,} bytes; scale it down")
     image, asked, done, covered = _load(data)
     shown = as_seen(image)
-    del image  # makes room for the turned one
+    del image  # frees memory before the transposed copy
     if covered != (0, 0, *shown.size):
         canvas = Image.new("RGB", shown.size, WHITE)
         canvas.paste(shown.crop(covered), covered[:2])
@@ -125,27 +124,28 @@ def _load(data: bytes) -> _Loaded:
     check_size(*file.size)
     if isinstance(file, TiffImagePlugin.TiffImageFile):
         check_size(int(file.tag_v2.get(TILE_WIDTH, 1)), int(file.tag_v2.get(TILE_LENGTH, 1)))
-        asked = int(file.tag_v2.get(ORIENTATION, 1))  # Pillow turns it when it loads it, and drops the tag
+        asked = int(file.tag_v2.get(ORIENTATION, 1))  # `load` applies the orientation and drops the tag
         file.load()
         return _Loaded(file, asked, True, (0, 0, *file.size))
     if isinstance(file, PngImagePlugin.PngImageFile):
+        # `as_seen` needs the bit depth of the file, which Pillow does not expose.
         file.info["bits"] = data[24]
-        if file.info.get("default_image"):  # which is for viewers that know no animation
+        if file.info.get("default_image"):  # the default image is for viewers without animation
             file.seek(1)
     covered = (0, 0, *file.size)
     if isinstance(file, GifImagePlugin.GifImageFile) and file.tile:
         covered = file.tile[0].extents or covered
     file.load()
     asked = orientation(exif or file.info.get("exif", b""))
-    # The decoder of WebP, which goes with its file, holds the picture twice more.
+    # WebP's decoder, which is freed with the file, holds two more copies of the image.
     return _Loaded(file.copy() if file.format == "WEBP" else file, asked, False, covered)
 
 
 def _turned(shown: Image.Image, asked: int, done: bool, media: Media) -> Image.Image:
-    """A picture turned as it is asked for, or left as it is stored; `done` tells that it was turned already."""
+    """Applies the orientation, or undoes it, depending on `media`; `done` says whether it is applied already."""
     width, height = shown.size if not done or asked < 5 else shown.size[::-1]  # as stored
     turned = (height, width) if asked >= 5 else (width, height)
-    # Some annotate what their viewer shows; the size in their annotation tells it.
+    # Some annotation tools show the oriented image: then the annotated size is that of the oriented one.
     wanted = not media.stored or (media.size == turned and media.size != (width, height))
     if asked not in TURNS or wanted == done:
         return shown
@@ -154,7 +154,7 @@ def _turned(shown: Image.Image, asked: int, done: bool, media: Media) -> Image.I
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hides Pillow's warnings about metadata and about sizes, which are checked here."""
+    """Hides Pillow's warnings about metadata and sizes, which are checked here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,7 +1,6 @@
-"""The colours of a decoded picture as a browser shows them: RGB of 8 bits, sRGB, on white.
+"""Converts a decoded image to what a browser shows: 8-bit RGB in sRGB on a white background.
 
-What is transparent shows white, so no colour appears that nobody sees. ICC profiles and the gamma of PNG files are
-applied; a profile that cannot be used is passed over, as browsers do.
+ICC profiles and the gamma of PNG files are applied; as in browsers, an invalid profile is ignored.
 """
 
 from collections.abc import Sequence
@@ -15,17 +14,17 @@ from PIL import Image, ImageCms
 WHITE = (255, 255, 255)
 
 SAME = 2
-"""By how much, of 255, a profile may move colours and still count as sRGB's own."""
+"""Largest change, of 255, by which a profile may move colours and still be treated as sRGB."""
 
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
-"""Tags of TIFF: bits of a number, what 0 means, and whether numbers are signed."""
+"""TIFF tags: bits per sample, photometric interpretation (whether 0 is white), and sample format (signedness)."""
 
 
 def as_seen(image: Image.Image) -> Image.Image:
-    """A loaded picture of any mode as RGB.
+    """Converts a loaded image of any mode to RGB.
 
     Raises:
-        ValueError: it holds numbers that no viewer shows alike.
+        ValueError: viewers do not agree on how to show its values.
     """
     colours, alpha = _parts(image)
     colours = _managed(colours, image.info)
@@ -37,7 +36,7 @@ def as_seen(image: Image.Image) -> Image.Image:
 
 
 def _parts(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """The colours, as L, RGB or CMYK, and how opaque each pixel is, as L; None where all are."""
+    """Colours (mode L, RGB or CMYK) and opacity (mode L); None if all pixels are opaque."""
     mode, transparent = image.mode, image.info.get("transparency")
     if mode == "La":
         image, mode = image.convert("LA"), "LA"
@@ -55,11 +54,11 @@ def _parts(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
         grey = image.convert("L")
         if not isinstance(transparent, int):
             return grey, None
-        # PNG tells it in the file's own bits, of which Pillow knows for one bit alone.
+        # PNG's transparent value has the file's bit depth, which Pillow scales for 1 bit only.
         hidden = transparent * {2: 85, 4: 17}.get(image.info.get("bits", 8), 1)
         return grey, grey.point([0 if value == hidden else 255 for value in range(256)])
     if mode == "RGB" and isinstance(transparent, tuple):
-        if max(transparent) > 255:  # of 16 bits, of which the first 8 are left of the pixels
+        if max(transparent) > 255:  # 16-bit: Pillow keeps the upper 8 bits of the pixels
             image.info["transparency"] = tuple(value >> 8 for value in transparent)
         full = image.convert("RGBA")
         return image, full.getchannel("A")
@@ -71,11 +70,11 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Numbers of more than 8 bits, or fractions in 0..1, as grey of 8 bits, which Pillow would clip."""
+    """Integers of more than 8 bits, or floats in 0..1, as 8-bit grey; Pillow would clip them."""
     tags: Any = getattr(image, "tag_v2", {})
     numbers = np.array(image)
     if image.mode == "F":
-        if not (numbers.min() >= 0 and numbers.max() <= 1):  # also where one is NaN
+        if not (numbers.min() >= 0 and numbers.max() <= 1):  # also true for NaN
             raise ValueError(
                 f"its fractions go from {numbers.min():g} to {numbers.max():g}, expected 0 (black) to 1 (white); "
                 "save it with 8 or 16 bits"
@@ -89,20 +88,20 @@ def _grey(image: Image.Image) -> Image.Image:
                 "it holds signed numbers, or some of 32 bits, which no two viewers show alike; save it with 8 or 16"
             )
         grey = (numbers >> (_first(tags.get(BITS), 16) - 8 if image.mode != "I" else 8)).astype(np.uint8)
-    if _first(tags.get(PHOTOMETRIC), 1) == 0:  # 0 is white, which Pillow heeds in 8 bits alone
+    if _first(tags.get(PHOTOMETRIC), 1) == 0:  # 0 is white, which Pillow handles for 8 bits only
         grey = 255 - grey
     return Image.fromarray(grey)
 
 
 def _first(value: Any, default: int) -> int:
-    """The first of the values of a tag."""
+    """The first value of a tag."""
     if isinstance(value, Sequence) and value:
         value = value[0]
     return value if isinstance(value, int) else default
 
 
 def _managed(image: Image.Image, info: dict[str | tuple[int, int], Any]) -> Image.Image:
-    """L, RGB or CMYK as RGB in sRGB."""
+    """Converts L, RGB or CMYK to RGB in sRGB."""
     profile, gamma = info.get("icc_profile"), info.get("gamma")
     if isinstance(profile, bytes) and profile:
         transform = _transform(profile, image.mode)
@@ -115,7 +114,7 @@ def _managed(image: Image.Image, info: dict[str | tuple[int, int], Any]) -> Imag
 
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """What brings colours of a profile to sRGB; None where they are so already, or the profile is none for them."""
+    """Transform from a profile to sRGB; None if the profile is sRGB already or does not apply."""
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))
         transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
@@ -123,6 +122,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         return None
     if mode == "CMYK":
         return transform
+    # Compares before and after on a coarse grid of colours: most profiles are sRGB under another name.
     steps = range(0, 256, 15)
     if mode == "L":
         before = Image.frombytes("L", (len(steps), 1), bytes(steps))
@@ -134,7 +134,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _curve(gamma: float) -> list[int]:
-    """What each number of a channel with this gamma is in sRGB."""
+    """Look-up table from channel values with this gamma to sRGB."""
     light = (np.arange(256) / 255) ** (1 / gamma)
     encoded = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return [round(float(value) * 255) for value in encoded]

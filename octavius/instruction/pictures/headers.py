@@ -1,7 +1,8 @@
-"""Headers of JPEG and TIFF files, read before a decoder sees them.
+"""Checks and strips JPEG and TIFF headers before a decoder sees them.
 
-Pillow reads metadata whole, also where entries of a directory of a few bytes each claim the same megabyte: a file of
-1 MB takes tens of GB so. What it is given here has no metadata but those that colours depend on, or honest ones.
+Pillow reads all metadata, even if many small directory entries claim the same megabyte, so that a 1 MB file
+can take tens of GB. After these checks it sees only metadata that affect colours, or whose claims are bounded
+by the file size.
 """
 
 import struct
@@ -9,10 +10,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 ORIENTATION = 274
-"""The tag that tells how a picture is to be turned."""
+"""TIFF tag of the orientation."""
 
 DIRECTORIES = (34665, 34853, 40965)
-"""Tags whose value is the place of another directory (EXIF, GPS, interoperability)."""
+"""Tags whose value is the offset of another directory (EXIF, GPS, interoperability)."""
 
 SIZES = {
     1: 1,
@@ -32,20 +33,20 @@ SIZES = {
     17: 8,
     18: 8,
 }
-"""Bytes of a value of each type."""
+"""Bytes per value, by TIFF type."""
 
 KEPT = frozenset((*range(0xC0, 0xD0), *range(0xDB, 0xE0), 0xE0, 0xE2, 0xEE)) - {0xC8}
-"""Markers of JPEG that pixels and colours depend on: tables, frames, JFIF, ICC profile, Adobe."""
+"""JPEG markers that pixels and colours depend on: tables, frames, JFIF, ICC profile, Adobe."""
 
 METADATA = frozenset((*range(0xE0, 0xF0), 0xFE))
-"""Markers of applications and comments."""
+"""JPEG markers of application data and comments."""
 
 SCANS = 100
-"""Passes over a progressive JPEG picture; common ones have ten, and each takes as long as a whole picture."""
+"""Scans allowed in a progressive JPEG; typical ones have ten, and each takes as long as a whole image to decode."""
 
 
 class Entry(NamedTuple):
-    """An entry of a directory: its tag, how many bytes its values have, and the bytes in the place of its value."""
+    """Directory entry: tag, size of its values in bytes, and the raw value field (a value or an offset)."""
 
     tag: int
     size: int
@@ -53,19 +54,19 @@ class Entry(NamedTuple):
 
 
 def split_jpeg(data: bytes) -> tuple[bytes, bytes]:
-    """A JPEG file without its metadata, and its EXIF data (empty where there are none).
+    """Splits a JPEG file into the file without metadata, and its EXIF data (empty if there are none).
 
-    Kept is what its colours depend on: the markers of JFIF and Adobe and the ICC profile.
+    What colours depend on is kept: the JFIF and Adobe markers and the ICC profile.
 
     Raises:
-        ValueError: it has so many passes that decoding takes minutes.
+        ValueError: it has so many scans that decoding would take minutes.
     """
     parts, exif, place = [data[:2]], b"", 2
     while (place := data.find(b"\xff", place)) >= 0 and place + 4 <= len(data):
         marker = data[place + 1]
-        if marker in (0xDA, 0xD9):  # the pixels, or the end
+        if marker in (0xDA, 0xD9):  # start of scan, or end of image
             break
-        if marker not in KEPT and marker not in METADATA:  # without content, and left out
+        if marker not in KEPT and marker not in METADATA:  # a marker without content, dropped
             place += 1
             continue
         end = place + 2 + max(int.from_bytes(data[place + 2 : place + 4], "big"), 2)
@@ -83,7 +84,7 @@ def split_jpeg(data: bytes) -> tuple[bytes, bytes]:
 
 
 def orientation(data: bytes) -> int:
-    """The orientation, 1 to 8, that the first directory of a TIFF structure, such as EXIF data, tells; 1 without."""
+    """The orientation, 1 to 8, in the first directory of a TIFF structure such as EXIF data; 1 by default."""
     data = data.removeprefix(b"Exif\0\0")
     order = _order(data)
     try:
@@ -91,7 +92,7 @@ def orientation(data: bytes) -> int:
             if entry.tag == ORIENTATION and entry.size == 2:
                 value: int = struct.unpack(order + "H", entry.value[:2])[0]
                 return value if 1 <= value <= 8 else 1
-    except (struct.error, ValueError):  # viewers pass over metadata that they cannot read
+    except (struct.error, ValueError):  # like viewers, ignore unreadable metadata
         pass
     return 1
 
@@ -100,7 +101,7 @@ def check_tiff(data: bytes) -> None:
     """Refuses a TIFF file whose directories claim more than the file holds.
 
     Raises:
-        ValueError: what is wrong with it.
+        ValueError: what is wrong.
     """
     order = _order(data)
     big, claimed, entries = _big(data), 0, 0
@@ -127,12 +128,12 @@ def _order(data: bytes) -> str:
 
 
 def _big(data: bytes) -> bool:
-    """Whether it is a BigTIFF, whose numbers have 8 bytes."""
-    return data[2:3] == b"+"  # as Pillow tells it
+    """Whether it is BigTIFF, with 8-byte offsets."""
+    return data[2:3] == b"+"  # as Pillow tests it
 
 
 def _first(data: bytes, order: str) -> int:
-    """The place of the first directory; 0 where the header is cut short."""
+    """Offset of the first directory; 0 if the header is truncated."""
     form, start = ("Q", 8) if _big(data) else ("I", 4)
     part = data[start : start + struct.calcsize(order + form)]
     place: int = struct.unpack(order + form, part)[0] if len(part) == struct.calcsize(order + form) else 0
@@ -140,7 +141,7 @@ def _first(data: bytes, order: str) -> int:
 
 
 def _entries(data: bytes, order: str, place: int, big: bool) -> Iterator[Entry]:
-    """The entries of the directory at a place."""
+    """The entries of the directory at an offset."""
     count_form, entry_form = (order + "Q", order + "HHQ8s") if big else (order + "H", order + "HHI4s")
     (count,) = struct.unpack_from(count_form, data, place)
     place += struct.calcsize(count_form)

@@ -1,1 +1,1 @@
-"""Found and true boxes come in, scores of detection go out."""
+"""Detection metrics: recall and precision, VOC and COCO average precision, 3D mAP."""

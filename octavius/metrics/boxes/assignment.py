@@ -1,13 +1,13 @@
-"""A table of how well each row suits each column comes in; the pairs with the best sum go out."""
+"""Optimal assignment by the Hungarian method."""
 
 import numpy as np
 
 
 def best_assignment(values: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs of a row and a column, each in one pair at most, with the largest sum of values.
+    """One-to-one pairs of rows and columns with the largest sum of values.
 
-    As many pairs are made as the shorter side has places, whatever they are worth. This is the Hungarian method:
-    rows and columns have prices that keep what is left of every cost at zero or above, and pairs cost nothing.
+    The number of pairs is that of the shorter side, even if values are negative. Implements the Hungarian
+    method with potentials: reduced costs stay non-negative, and are zero for pairs.
 
     Args:
         values: (rows, columns), finite.
@@ -30,18 +30,18 @@ def best_assignment(values: np.ndarray) -> list[tuple[int, int]]:
 def _place(
     row: int, cost: np.ndarray, row_price: np.ndarray, column_price: np.ndarray, owner: np.ndarray
 ) -> None:
-    """Gives one more row a column, along the cheapest path on which rows pass theirs on; changes the rest.
+    """Assigns one more row along the shortest augmenting path; updates potentials and `owner` in place.
 
     Args:
-        row: the new row.
+        row: index of the new row.
         cost: (rows, columns).
-        row_price: (rows,).
-        column_price: (columns,).
-        owner: (columns,), the row that has each column, -1 for none.
+        row_price: (rows,) potentials.
+        column_price: (columns,) potentials.
+        owner: (columns,) row assigned to each column, -1 for none.
     """
     columns = cost.shape[1]
-    least = np.full(columns, np.inf)  # the cheapest way to each column so far
-    before = np.full(columns, -1)  # the column that this way passes before it
+    least = np.full(columns, np.inf)  # cost of the shortest path to each column so far
+    before = np.full(columns, -1)  # the previous column on that path
     passed = np.zeros(columns, dtype=bool)
     here, column = row, -1
     while here >= 0:

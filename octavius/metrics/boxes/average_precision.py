@@ -1,4 +1,4 @@
-"""Scored and true boxes of images come in; average precision as PASCAL VOC takes it goes out."""
+"""PASCAL VOC average precision, and curves of weighted detections."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ ELEVEN = np.linspace(0, 1, 11)
 
 @dataclass(frozen=True)
 class Ranked:
-    """All detections of one class: D of them, N images.
+    """All D detections of one class in N images.
 
     Attributes:
         scores: (D,).
-        hits: (D,) whether each found an object; those that found an ignored one are left out.
-        images: (D,) place of the image of each.
-        objects: (N,) how many objects there are to find in each image.
+        hits: (D,) whether each is a true positive; those that match an ignored object are left out.
+        images: (D,) index of the image of each.
+        objects: (N,) number of objects to find in each image.
     """
 
     scores: np.ndarray
@@ -35,47 +35,48 @@ class Ranked:
 
 
 class BoxRecords(Records):
-    """Predicted boxes with their scores, and true ones, by image."""
+    """Predicted boxes with their scores, and true boxes, by image."""
 
     def __init__(self) -> None:
-        """Starts from no images."""
+        """Starts without images."""
         super().__init__("boxes")
 
     def update(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> None:
-        """Adds the boxes predicted for an image, or None, for each gold."""
+        """Adds the predicted boxes of an image, or None, per gold."""
         check_pairs(predictions, golds, Boxes)
         self.keep(image_record(found or (), gold) for found, gold in zip(predictions, golds, strict=True))
 
 
 class VocAP(BoxRecords):
-    """Mean over classes of the average precision at IoU 0.5, by the rules of PASCAL VOC.
+    """Mean average precision at IoU 0.5 by the rules of PASCAL VOC.
 
-    Of each class all detections of all images are taken by falling score, those of equal score at once, so that
-    their order makes no difference. The devkit sorts them stably: at equal scores the order of its file of results
-    decides, image after image, as it does under the keys that end in `_devkit`. Each detection looks at the object
-    of its class in its image with which its IoU is largest: at 0.5 or more it hits, unless a better detection has hit
-    the same object. One that finds an ignored (difficult) object is neither a hit nor a miss. Of the precision that
-    is still reached at each recall VOC2007 takes the mean at eleven recalls, later years the area.
-    Classes without an object to find are left out; without any, the values are nan. Labels compare case aside.
+    The detections of a class in all images are ranked by score. Those of equal score form one point of the
+    curve, so that their order does not matter; under the keys that end in `_devkit` they are ordered as in
+    VOC's devkit, which sorts its results file stably. Each detection is compared with the object of its class
+    in its image with the largest IoU: at 0.5 or more it is a true positive, unless a higher-ranked one has
+    matched the same object. One that matches an ignored (difficult) object counts neither way. VOC2007
+    averages the interpolated precision at eleven recalls, later years take the area under the curve.
+
+    Classes without an object to find are excluded; without any, the values are nan. Labels ignore case.
     """
 
     columns = ("map50",)
 
     def compute(self) -> dict[str, Tensor]:
-        """The keys map50 (all points), map50_11point, and both with _devkit at the end, fractions of 1."""
+        """The keys map50 (area), map50_11point, and both with the suffix _devkit, from 0 to 1."""
         images = self.kept()
         values = voc_values(voc_ranked(images), np.ones((1, len(images))))
         return self._scores({key: float(value[0]) for key, value in values.items()})
 
     def weighted(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> Weigh:
-        """Both values, by how often each image counts."""
+        """All keys, weighted by image."""
         pairs = zip(predictions, golds, strict=True)
         ranked = voc_ranked([image_record(found or (), gold) for found, gold in pairs])
         return lambda weights: voc_values(ranked, weights)
 
 
 def image_record(found: Sequence[LabelledBox], gold: Boxes) -> dict[str, Any]:
-    """One image as JSON: found [label, box, score], true [label, box, ignored]; labels without case and blanks."""
+    """One image as JSON: found [label, box, score], true [label, box, ignored]; labels stripped and case-folded."""
     return {
         "found": [[box.label.strip().casefold(), box.box, box.score] for box in found],
         "true": [[box.label.strip().casefold(), box.box, box.ignored] for box in gold.objects],
@@ -83,7 +84,7 @@ def image_record(found: Sequence[LabelledBox], gold: Boxes) -> dict[str, Any]:
 
 
 def voc_ranked(images: Sequence[dict[str, Any]]) -> list[Ranked]:
-    """The detections of every class that has an object to find, with what VOC's rule says of each."""
+    """The ranked detections of every class with an object to find, matched by VOC's rule."""
     labels = sorted({label for image in images for label, _, ignored in image["true"] if not ignored})
     return [_voc_class(images, label) for label in labels]
 
@@ -111,7 +112,7 @@ def _voc_class(images: Sequence[dict[str, Any]], label: str) -> Ranked:
 
 
 def voc_values(classes: Sequence[Ranked], weights: np.ndarray) -> dict[str, np.ndarray]:
-    """The keys of `VocAP` (W,) when each image counts as often as its weight (W, N) says."""
+    """The keys of `VocAP` (W,) for image weights (W, N)."""
     values = {}
     for end, at_once in (("", True), ("_devkit", False)):
         curves = [curve(ranked, weights, at_once) for ranked in classes]
@@ -122,7 +123,13 @@ def voc_values(classes: Sequence[Ranked], weights: np.ndarray) -> dict[str, np.n
 
 
 def curve(ranked: Ranked, weights: np.ndarray, ties_at_once: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Recall and the precision that is still reached (W, D) at falling scores; nan where nothing is to find."""
+    """Recall and interpolated precision (W, D) at falling scores; recall is nan without objects to find.
+
+    Args:
+        ranked: the detections of one class.
+        weights: (W, N) weight of each image.
+        ties_at_once: treat detections of equal score as one point.
+    """
     order = np.argsort(-ranked.scores, kind="stable")
     counts = weights[:, ranked.images[order]]
     hits = np.cumsum(counts * ranked.hits[order], axis=1)
@@ -136,7 +143,7 @@ def curve(ranked: Ranked, weights: np.ndarray, ties_at_once: bool) -> tuple[np.n
         last = np.append(scores[1:] != scores[:-1], True)
         recall, precision = recall[:, last], precision[:, last]
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    if not recall.shape[1]:  # no detection at all: one point at no recall
+    if not recall.shape[1]:  # no detections: a single point at recall 0
         recall, precision = np.where(objects[:, None] > 0, 0.0, np.nan), np.zeros((len(weights), 1))
     return recall, precision
 
@@ -146,7 +153,7 @@ def _area(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
 
 
 def at_recalls(recall: np.ndarray, precision: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The mean (W,) of the precision at some recalls; where a recall is never reached it is zero."""
+    """Mean (W,) of the precision at the given recalls; zero at recalls that are not reached."""
     total = np.zeros(len(recall))
     padded = np.append(precision, np.zeros((len(precision), 1)), axis=1)
     for one in wanted:
@@ -156,7 +163,7 @@ def at_recalls(recall: np.ndarray, precision: np.ndarray, wanted: np.ndarray) ->
 
 
 def known_means(rows: Sequence[np.ndarray], width: int) -> np.ndarray:
-    """The mean over classes (width,), without those that have nothing to find."""
+    """Mean over classes (width,), ignoring nan."""
     table = np.stack(rows) if rows else np.full((1, width), np.nan)
     known = ~np.isnan(table)
     with np.errstate(invalid="ignore"):

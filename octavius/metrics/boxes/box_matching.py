@@ -1,4 +1,4 @@
-"""Predicted and true labelled boxes come in; recall and precision under one-to-one matching go out."""
+"""Recall and precision of boxes under one-to-one matching."""
 
 import math
 from collections import deque
@@ -18,23 +18,23 @@ from octavius.metrics.reporting import Weigh, shares
 THRESHOLD = 0.5
 
 Agree: TypeAlias = Callable[[str, str], bool]
-"""Whether a predicted label, the first, means a true one."""
+"""Whether a predicted label (first argument) matches a true one."""
 
 
 class BoxRecallPrecision(Metric):
-    """Share of the true boxes that are found, and of the predicted boxes that are right, over all images.
+    """Fraction of true boxes that are found, and of predicted boxes that are right, over all images.
 
-    A predicted box may stand for a true box when their IoU is at least 0.5 and their labels agree, by default when
-    they are the same, case and outer blanks aside. Each box counts once: an image scores the largest number of pairs
-    that can be made. A true box that is ignored need not be found, and a predicted box that could stand for
-    such a one alone is no error. A prediction of None is no boxes. Precision is 0 when no box was predicted at all;
-    recall is nan when there was no box to find, and both are nan without any update, because nothing was measured.
+    A predicted and a true box can be paired if their IoU is at least 0.5 and their labels agree (by default,
+    are equal up to case and surrounding whitespace). Each image counts a maximum matching. An ignored true
+    box need not be found, and a predicted box that can be paired only with an ignored one is no error. A
+    prediction of None is no boxes. Precision is 0 if nothing was predicted at all; recall is nan if there was
+    nothing to find, and both are nan without any update.
 
     Attributes:
-        matched: pairs made.
-        true: boxes to find.
-        predicted: boxes predicted.
-        images: how many predictions were scored.
+        matched: number of pairs.
+        true: number of boxes to find.
+        predicted: number of predicted boxes.
+        images: number of scored predictions.
     """
 
     is_differentiable = False
@@ -50,14 +50,14 @@ class BoxRecallPrecision(Metric):
     images: Tensor
 
     def __init__(self, agree: Agree | None = None) -> None:
-        """Starts from no images; `agree` tells whether a predicted label means a true one."""
+        """Starts without images; `agree` decides whether a predicted label matches a true one."""
         super().__init__()
         self.agree = agree or same_label
         for name in ("matched", "true", "predicted", "images"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> None:
-        """Adds the boxes predicted for an image, or None, for each gold."""
+        """Adds the predicted boxes of an image, or None, per gold."""
         check_pairs(predictions, golds, Boxes)
         counts = box_counts(predictions, golds, self.agree)
         self.matched += sum(matched for matched, _, _ in counts)
@@ -66,7 +66,7 @@ class BoxRecallPrecision(Metric):
         self.images += len(counts)
 
     def compute(self) -> dict[str, Tensor]:
-        """The keys recall50 and precision50, fractions of 1."""
+        """The keys recall50 and precision50, from 0 to 1."""
         matched, true, predicted = self.matched.item(), self.true.item(), self.predicted.item()
         without_boxes = 0.0 if self.images.item() else math.nan
         values = {
@@ -76,7 +76,7 @@ class BoxRecallPrecision(Metric):
         return {key: torch.tensor(value, device=self.device) for key, value in values.items()}
 
     def weighted(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> Weigh:
-        """Both shares, by how often each image counts."""
+        """Both fractions, weighted by image."""
         counts = zip(*box_counts(predictions, golds, self.agree), strict=True)
         matched, predicted, true = (list(part) for part in counts)
         recall, precision = shares({"recall50": matched}, true), shares({"precision50": matched}, predicted)
@@ -86,20 +86,20 @@ class BoxRecallPrecision(Metric):
 
 
 def same_label(said: str, label: str) -> bool:
-    """Whether two labels are the same, case and outer blanks aside."""
+    """Whether two labels are equal up to case and surrounding whitespace."""
     return said.strip().casefold() == label.strip().casefold()
 
 
 def box_counts(
     predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes], agree: Agree = same_label
 ) -> list[tuple[int, int, int]]:
-    """For each image the pairs made, the predicted boxes that count, and the true boxes to find."""
+    """For each image the number of pairs, of predicted boxes that count, and of true boxes to find."""
     counts = []
     for found, gold in zip(predictions, golds, strict=True):
         wanted = [box for box in gold.objects if not box.ignored]
         ignored = [box for box in gold.objects if box.ignored]
         matched = matched_boxes(found or (), wanted, agree)
-        # No pair can be made with one of these, but with an ignored box: they are left out.
+        # Predicted boxes that fit no box to find, but an ignored one, are left out of the precision.
         spare = [box for box in found or () if not _fitting(box, wanted, agree)]
         free = sum(bool(_fitting(box, ignored, agree)) for box in spare)
         counts.append((matched, len(found or ()) - free, len(wanted)))
@@ -109,7 +109,7 @@ def box_counts(
 def matched_boxes(
     predicted: Sequence[LabelledBox], true: Sequence[LabelledBox], agree: Agree = same_label
 ) -> int:
-    """The largest number of pairs of a predicted and a true box that agree, each box in one pair at most.
+    """Size of a maximum matching between predicted and true boxes.
 
     >>> matched_boxes([LabelledBox("Dog ", (0, 0, 1, 1))] * 2, [LabelledBox("dog", (0, 0, 1, 0.8))])
     1
@@ -118,21 +118,21 @@ def matched_boxes(
 
 
 def _fitting(box: LabelledBox, true: Sequence[LabelledBox], agree: Agree) -> list[int]:
-    """Places of the true boxes for which a predicted one may stand."""
+    """Indices of the true boxes that a predicted one can be paired with."""
     near = [place for place, other in enumerate(true) if iou(box.box, other.box) >= THRESHOLD]
     return [place for place in near if agree(box.label, true[place].label)]
 
 
 def largest_matching(neighbours: Sequence[Sequence[int]]) -> int:
-    """The size of a maximum matching, where left node i may be paired with the right nodes `neighbours[i]`.
+    """Size of a maximum bipartite matching, where left node i can be paired with right nodes `neighbours[i]`.
 
-    Each left node in turn looks, breadth first, for a path to a free right node on which every right node
-    that is already taken can pass on to another (Kuhn's algorithm).
+    From each left node in turn, a breadth-first search looks for an augmenting path to a free right node
+    (Kuhn's algorithm).
 
     >>> largest_matching([[0, 1], [0]])
     2
     """
-    owner: dict[int, int] = {}  # right node -> the left node that it is paired with
+    owner: dict[int, int] = {}  # right node -> the left node it is paired with
     for start in range(len(neighbours)):
         reached_from: dict[int, int] = {}  # right node -> the left node that found it
         queue = deque([start])
@@ -151,7 +151,7 @@ def largest_matching(neighbours: Sequence[Sequence[int]]) -> int:
 
 
 def _pass_on(free: int, start: int, owner: dict[int, int], reached_from: dict[int, int]) -> None:
-    """Pairs the nodes of the path from `start` to a free right node anew, from its end back to its start."""
+    """Augments: re-pairs the nodes on the path from `start` to a free right node, from its end to its start."""
     gives_up = {left: right for right, left in owner.items()}
     right = free
     while True:

@@ -1,4 +1,4 @@
-"""Scored and true boxes of images come in; average precision as COCO takes it, by pycocotools, goes out."""
+"""COCO average precision by pycocotools."""
 
 import contextlib
 import io
@@ -26,15 +26,15 @@ IOUS = np.linspace(0.5, 0.95, 10)
 
 
 class CocoAP(BoxRecords):
-    """COCO's average precision, by pycocotools: IoU 0.5 to 0.95, all sizes, at most 100 boxes an image.
+    """COCO's average precision: IoU 0.5 to 0.95, all sizes, at most 100 boxes per image.
 
-    Ignored objects are crowds. Without an object to find the values are nan.
+    Ignored objects are treated as crowds. Without an object to find the values are nan.
     """
 
     columns = ("map_coco",)
 
     def compute(self) -> dict[str, Tensor]:
-        """The keys map_coco, map50_coco and map75_coco, fractions of 1."""
+        """The keys map_coco, map50_coco and map75_coco, from 0 to 1."""
         images = self.kept()
         precision = accumulated(coco_matched(images)) if images else np.full((10, 101, 0), -1.0)
         return self._scores(
@@ -46,14 +46,14 @@ class CocoAP(BoxRecords):
         )
 
     def weighted(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> Weigh:
-        """All values, by how often each image counts."""
+        """All keys, weighted by image."""
         images = [image_record(found or (), gold) for found, gold in zip(predictions, golds, strict=True)]
         ranked = coco_ranked(coco_matched(images), len(images))
         return lambda weights: coco_values(ranked, weights)
 
 
 class _Dataset:
-    """As much of pycocotools' COCO as its evaluation reads, from plain lists of annotations."""
+    """The part of pycocotools' COCO class that its evaluation uses, built from lists of annotations."""
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.rows = [{"id": place, **row} for place, row in enumerate(rows, start=1)]
@@ -72,7 +72,7 @@ class _Dataset:
 
 
 def coco_matched(images: Sequence[dict[str, Any]]) -> COCOeval:
-    """The evaluation by pycocotools of all images, matched and not yet summed up; silent."""
+    """The evaluation of all images by pycocotools, matched but not accumulated; prints nothing."""
     labels = sorted({row[0] for image in images for row in image["true"]})
     numbers = {label: place for place, label in enumerate(labels, start=1)}
     true, found = [], []
@@ -104,7 +104,7 @@ def accumulated(evaluation: COCOeval) -> np.ndarray:
 
 
 def coco_ranked(evaluation: COCOeval, count: int) -> list[list[Ranked]]:
-    """For each class and each threshold, the detections as pycocotools matched them; `count` images."""
+    """For each class and threshold, the detections as matched by pycocotools; `count` is the number of images."""
     found = []
     for place in range(len(evaluation.params.catIds)):
         rows = evaluation.evalImgs[place * count : (place + 1) * count]
@@ -128,7 +128,7 @@ def coco_ranked(evaluation: COCOeval, count: int) -> list[list[Ranked]]:
 
 
 def coco_values(classes: Sequence[Sequence[Ranked]], weights: np.ndarray) -> dict[str, np.ndarray]:
-    """The keys of `CocoAP` (W,) when each image counts as often as its weight (W, N) says."""
+    """The keys of `CocoAP` (W,) for image weights (W, N)."""
     table = [
         [at_recalls(*curve(one, weights, ties_at_once=False), RECALLS) for one in each] for each in classes
     ]

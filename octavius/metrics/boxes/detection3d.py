@@ -1,4 +1,4 @@
-"""Scored and true 3D boxes come in; mean average precision and mean recall over classes go out."""
+"""Mean average precision of 3D detection, as in the evaluators for ScanNet."""
 
 import math
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from octavius.metrics.records import Records, mean
 THRESHOLDS = (0.25, 0.5)
 
 Hits: TypeAlias = tuple[bool | None, ...]
-"""For each threshold, whether a detection found an object; None where it found one that is ignored."""
+"""For each threshold whether a detection is a true positive; None if it matches an ignored object."""
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class over all scenes: average precision, recall of all detections, and objects to find."""
+    """Average precision and recall of a class over all scenes, and its number of objects to find."""
 
     precision: float
     recall: float
@@ -28,33 +28,32 @@ class ClassScore:
 
 
 class MeanAP3D(Records):
-    """Mean average precision over classes, as the evaluators for ScanNet take it.
+    """Mean average precision over classes.
 
-    Source: `eval_det.py` of VoteNet, which MMDetection3D and ScanRefer's benchmark share, after the devkit of
-    PASCAL VOC from 2010 on. Of each class, all detections of all scenes are taken by falling score. Each looks
-    at the object of its class in its scene with which its IoU is largest; it hits when that IoU is above the
-    threshold and no better detection has hit the same object, else it misses. The average precision is the whole
-    area under the precision that is still reached at each recall. The mean is over the classes that have an
-    object to find.
+    Source: `eval_det.py` of VoteNet, shared by MMDetection3D and ScanRefer's benchmark, after the devkit of
+    PASCAL VOC since 2010. The detections of a class in all scenes are ranked by score. Each is compared with
+    the object of its class in its scene with the largest IoU; it is a true positive if that IoU is above the
+    threshold and no higher-ranked detection has matched the same object. AP is the area under the
+    interpolated precision-recall curve. The mean is over classes with at least one object to find.
 
-    Three things are settled here that those evaluators leave to chance or have no word for. Detections of equal
-    score count as one step, so their order makes no difference. A class that is predicted but has no object is
-    left out of the mean. A detection whose best object is marked `ignored` is neither a hit nor a miss, as VOC
-    treats its difficult objects. A prediction of None is no boxes. Without an object to find every value is nan.
+    Three cases are defined here that these evaluators leave to chance or do not have. Detections of equal
+    score form one point of the curve, so their order does not matter. A class that is predicted but has no
+    object is excluded. A detection whose best object is `ignored` counts neither way, like VOC's difficult
+    objects. A prediction of None is no boxes. Without an object to find every value is nan.
     """
 
     def __init__(self) -> None:
-        """Starts from no scenes."""
+        """Starts without scenes."""
         super().__init__("detections")
 
     def update(self, predictions: Sequence[Sequence[LabelledBox3D] | None], golds: Sequence[Boxes3D]) -> None:
-        """Adds the boxes that were detected in a scene, or None, for each gold."""
+        """Adds the detections of a scene, or None, per gold."""
         check_pairs(predictions, golds, Boxes3D)
         pairs = zip(predictions, golds, strict=True)
         self.keep(scene for found, gold in pairs if (scene := scene_hits(found or (), gold.objects)))
 
     def compute(self) -> dict[str, Tensor]:
-        """The keys map25, map50, mar25 and mar50 (mean recall), fractions of 1."""
+        """The keys map25, map50, mar25 and mar50 (mean recall), from 0 to 1."""
         scenes = self.kept()
         values = {}
         for place, threshold in enumerate(THRESHOLDS):
@@ -65,11 +64,11 @@ class MeanAP3D(Records):
 
 
 Scene: TypeAlias = dict[str, tuple[int, list[tuple[float, Hits]]]]
-"""By class: how many objects there are to find, and the score and hits of each detection."""
+"""By class: the number of objects to find, and the score and hits of each detection."""
 
 
 def scene_hits(found: Sequence[LabelledBox3D], true: Sequence[LabelledBox3D]) -> Scene:
-    """What the detections of one scene found, by class; labels are compared without case and outer blanks."""
+    """The detections of one scene and their hits, by class; labels ignore case and surrounding whitespace."""
     for place, box in enumerate(found):
         if not math.isfinite(box.score):
             raise ValueError(
@@ -89,7 +88,7 @@ def scene_hits(found: Sequence[LabelledBox3D], true: Sequence[LabelledBox3D]) ->
 
 
 def class_scores(scenes: Sequence[Scene], place: int) -> dict[str, ClassScore]:
-    """Each class that has an object to find, over all scenes, at the threshold of this place."""
+    """The scores of each class with an object to find, over all scenes, at threshold index `place`."""
     objects: dict[str, int] = {}
     rows: dict[str, list[tuple[float, bool]]] = {}
     for scene in scenes:
@@ -107,7 +106,11 @@ def class_scores(scenes: Sequence[Scene], place: int) -> dict[str, ClassScore]:
 
 
 def average_precision(rows: Sequence[tuple[float, bool]], objects: int) -> float:
-    """The area under the envelope of precision over recall, of (score, hit) for some objects to find.
+    """Area under the interpolated precision-recall curve.
+
+    Args:
+        rows: (score, whether it is a true positive) of each detection.
+        objects: number of objects to find.
 
     >>> average_precision([(0.9, True), (0.8, False), (0.7, True)], 2)
     0.8333333333333333
@@ -126,7 +129,7 @@ def average_precision(rows: Sequence[tuple[float, bool]], objects: int) -> float
 
 
 def _hits(found: Sequence[LabelledBox3D], true: Sequence[LabelledBox3D]) -> list[Hits]:
-    """What each detection of one class in one scene found, for detections by falling score."""
+    """The hits of the detections of one class in one scene, which are sorted by falling score."""
     if not found or not true:
         return [(False,) * len(THRESHOLDS)] * len(found)
     first, second = (stack([box.box for box in boxes]) for boxes in (found, true))

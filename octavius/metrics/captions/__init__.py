@@ -1,1 +1,1 @@
-"""Texts and references come in, scores of captions and free answers go out."""
+"""Caption metrics: BLEU, ROUGE-L, CIDEr-D, and captions of detected objects."""

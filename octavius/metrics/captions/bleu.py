@@ -1,4 +1,4 @@
-"""Predicted texts and their references come in; the COCO caption scorer's BLEU-1 to BLEU-4 go out."""
+"""Corpus BLEU-1 to BLEU-4, equal to those of the COCO caption scorer."""
 
 import math
 from collections import Counter
@@ -14,23 +14,23 @@ from octavius.metrics.captions.ngrams import LONGEST, Ngram, ngram_counts
 from octavius.metrics.pairs import Tokens, caption_tokens
 from octavius.metrics.reporting import Weigh
 
-# The scorer adds these to numerators and denominators, so that a corpus without a match is 0 and no error.
+# The scorer adds these to numerators and denominators, so that a corpus without a match scores 0.
 _TINY = 1e-15
 _SMALL = 1e-9
 
 
 class Bleu(Metric):
-    """BLEU of a whole corpus: clipped n-gram precision, lowered when predictions are shorter than references.
+    """Corpus BLEU: clipped n-gram precision times a brevity penalty.
 
-    Of several references the one closest in length counts, of two equally close ones the shorter. None is an
-    empty text: it matches nothing and shortens the corpus. Without any update every value is nan, because
+    The reference length is that of the reference closest in length, the shorter one in a tie. None is an
+    empty text: it matches nothing and shortens the corpus. Without any update the values are nan, since
     nothing was measured.
 
     Attributes:
-        matched: (4,) n-grams of the predictions found in their references, by length.
+        matched: (4,) n-grams of the predictions that occur in their references, by length.
         proposed: (4,) n-grams of the predictions, by length.
-        lengths: (2,) tokens of the predictions and of their closest references.
-        texts: how many predictions were scored.
+        lengths: (2,) number of tokens of the predictions and of their closest references.
+        texts: number of scored predictions.
     """
 
     is_differentiable = False
@@ -44,14 +44,14 @@ class Bleu(Metric):
     texts: Tensor
 
     def __init__(self, tokenize: bool = True) -> None:
-        """Takes raw texts, or with `tokenize=False` texts whose tokens are separated by blanks."""
+        """Takes raw texts, or with `tokenize=False` texts whose tokens are separated by spaces."""
         super().__init__()
         self.tokenize = tokenize
         for name, size in (("matched", LONGEST), ("proposed", LONGEST), ("lengths", 2), ("texts", 1)):
             self.add_state(name, torch.zeros(size, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predictions: Sequence[str | None], golds: Sequence[References]) -> None:
-        """Adds one text, or None, for each gold."""
+        """Adds one text, or None, per gold."""
         pairs = caption_tokens(predictions, golds, self.tokenize)
         matched, proposed, lengths = _tally(pairs)
         self.matched += torch.tensor(matched, device=self.device)
@@ -60,7 +60,7 @@ class Bleu(Metric):
         self.texts += len(pairs)
 
     def compute(self) -> dict[str, Tensor]:
-        """The keys bleu1 to bleu4, fractions of 1."""
+        """The keys bleu1 to bleu4, from 0 to 1."""
         scores = [math.nan] * LONGEST
         if self.texts.item():
             scores = _scores(self.matched.tolist(), self.proposed.tolist(), self.lengths.tolist())
@@ -70,14 +70,14 @@ class Bleu(Metric):
         }
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
-        """BLEU of the corpus in which each text stands as often as it counts."""
+        """BLEU of the corpus that repeats each text as often as its weight."""
         pairs = caption_tokens(predictions, golds, self.tokenize)
         table = np.array([sentence_counts(*pair) for pair in pairs], float)
         return lambda weights: bleu_of_counts(weights @ table)
 
 
 def bleu_scores(pairs: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> list[float]:
-    """BLEU-1 to BLEU-4 of some (candidate, references) as one corpus; of one pair, that of a sentence.
+    """BLEU-1 to BLEU-4 of (candidate, references) pairs as one corpus; sentence BLEU for a single pair.
 
     >>> [round(score, 3) for score in bleu_scores([("a red bus".split(), ["the red bus".split()])])]
     [0.667, 0.577, 0.0, 0.0]
@@ -86,7 +86,7 @@ def bleu_scores(pairs: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> list[float]
 
 
 def _tally(pairs: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> tuple[list[int], list[int], list[int]]:
-    """The counts that BLEU is made of, summed: matched and proposed n-grams by length, and the two lengths."""
+    """The summed counts: matched and proposed n-grams by length, and the two text lengths."""
     matched, proposed, lengths = [0] * LONGEST, [0] * LONGEST, [0, 0]
     for candidate, references in pairs:
         matched = [a + b for a, b in zip(matched, clipped_matches(candidate, references), strict=True)]
@@ -107,19 +107,19 @@ def _scores(matched: Sequence[float], proposed: Sequence[float], lengths: Sequen
 
 
 def sentence_counts(candidate: Tokens, references: Sequence[Tokens]) -> list[int]:
-    """The ten counts of one text that add up to those of a corpus: matched and proposed by length, two lengths."""
+    """The ten counts of one text, additive over a corpus: matched (4), proposed (4) and the two lengths."""
     matched, proposed, lengths = _tally([(candidate, references)])
     return [*matched, *proposed, *lengths]
 
 
 def bleu_of_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """BLEU-1 to BLEU-4 (W,) of sums (W, 10) of `sentence_counts`, under their keys."""
+    """BLEU-1 to BLEU-4 (W,) from summed `sentence_counts` (W, 10), by key."""
     rows = [_scores(row[:LONGEST], row[LONGEST:-2], row[-2:]) for row in counts.tolist()]
     return {f"bleu{size}": np.array(column) for size, column in enumerate(zip(*rows, strict=True), start=1)}
 
 
 def closest_length(candidate: Tokens, references: Sequence[Tokens]) -> int:
-    """The length of the reference that is closest in length, the shorter of two.
+    """Length of the reference that is closest in length, the shorter one in a tie.
 
     >>> closest_length(["a", "b"], [["a"], ["a", "b", "c"]])
     1
@@ -128,7 +128,7 @@ def closest_length(candidate: Tokens, references: Sequence[Tokens]) -> int:
 
 
 def clipped_matches(candidate: Tokens, references: Sequence[Tokens]) -> list[int]:
-    """For each n-gram length, how many n-grams of the candidate some one reference holds as often.
+    """For each n-gram length, the candidate's n-grams, each counted at most as often as in any one reference.
 
     >>> clipped_matches("the the cat".split(), ["the cat sat".split(), "a cat".split()])
     [2, 1, 0, 0]

@@ -1,4 +1,4 @@
-"""Predicted texts and their references come in; the COCO caption scorer's CIDEr-D goes out."""
+"""CIDEr-D, equal to that of the COCO caption scorer."""
 
 import math
 from collections import Counter
@@ -13,16 +13,18 @@ from octavius.metrics.pairs import Tokens, caption_tokens
 from octavius.metrics.records import CaptionRecords, mean
 from octavius.metrics.reporting import Weigh, shares
 
-_SIGMA = 6.0  # width of the length penalty
-_SCALE = 10.0  # a text equal to its only reference, of 4 words or more that are all its own, scores 10
+_SIGMA = 6.0  # standard deviation of the Gaussian length penalty
+_SCALE = (
+    10.0  # score of a text of 4 words or more that equals its only reference, sharing no words with others
+)
 
 
 class Cider(CaptionRecords):
-    """CIDEr-D: mean similarity of texts to their references, each n-gram weighted by how rare it is.
+    """CIDEr-D: mean cosine similarity of texts to their references over tf-idf weighted n-grams.
 
-    Rarity is taken from the references of all the evaluated samples, so a value is comparable only on one set
-    of samples, and a set of one sample scores 0. A prediction of None is an empty text and scores 0. Without
-    any update the value is nan, because nothing was measured.
+    Document frequencies come from the references of all evaluated samples, so scores are comparable only on
+    the same samples, and a set of one sample scores 0. A prediction of None is an empty text and scores 0.
+    Without any update the value is nan, since nothing was measured.
     """
 
     columns = ("cider",)
@@ -30,17 +32,17 @@ class Cider(CaptionRecords):
     averaged = ("cider",)
 
     def compute(self) -> dict[str, Tensor]:
-        """The key cider: 0 to 10, the scorer's own scale (papers print it times 100)."""
+        """The key cider: 0 to 10, the scale of the scorer (papers print it times 100)."""
         return self._scores({"cider": mean(cider_scores(self.pairs()))})
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
-        """The mean, by how often each text counts; words keep the weights that they have in the whole set."""
+        """The weighted mean; idf weights stay those of the whole set."""
         return shares({"cider": cider_scores(caption_tokens(predictions, golds, self.tokenize))})
 
 
 @dataclass(frozen=True)
 class _Vector:
-    """The tf-idf weights of one text, their norm for each n-gram length, and how many bigrams it has."""
+    """The tf-idf weights of a text, their norm for each n-gram length, and its number of bigrams."""
 
     weights: dict[Ngram, float]
     norms: list[float]
@@ -48,7 +50,7 @@ class _Vector:
 
 
 def cider_scores(samples: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> list[float]:
-    """The CIDEr-D of each (candidate, references), with rarity taken from all the references given.
+    """The CIDEr-D of each (candidate, references), with document frequencies from all these references.
 
     >>> cider_scores([("a red bus".split(), ["a red bus".split()]), (["dogs"], [["cats"]])])
     [7.5, 0.0]
@@ -65,7 +67,7 @@ def cider_scores(samples: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> list[flo
 
 
 def _weigh(counts: Counter[Ngram], seen_in: Counter[Ngram], samples: int) -> _Vector:
-    """Multiplies each count by the logarithm of the share of samples whose references lack the n-gram."""
+    """tf-idf weights: counts times log(samples / samples whose references contain the n-gram)."""
     weights = {gram: n * (math.log(samples) - math.log(max(1, seen_in[gram]))) for gram, n in counts.items()}
     squares = [0.0] * LONGEST
     for gram, weight in weights.items():
@@ -75,13 +77,13 @@ def _weigh(counts: Counter[Ngram], seen_in: Counter[Ngram], samples: int) -> _Ve
 
 
 def _similarity(candidate: _Vector, reference: _Vector) -> float:
-    """Clipped cosine of two texts, averaged over the n-gram lengths, lowered as their lengths differ."""
+    """Clipped cosine similarity, averaged over n-gram lengths, with a penalty on the difference in length."""
     overlaps = [0.0] * LONGEST
     for gram, weight in candidate.weights.items():
         other = reference.weights.get(gram, 0.0)
         overlaps[len(gram) - 1] += min(weight, other) * other
     norms = [a * b for a, b in zip(candidate.norms, reference.norms, strict=True)]
     cosines = [overlap / norm if norm else 0.0 for overlap, norm in zip(overlaps, norms, strict=True)]
-    # The scorer measures length in bigrams, not in words: a text of one word is as long as an empty one.
+    # Like the scorer, measures length in bigrams instead of words: one word is as long as an empty text.
     penalty = math.exp(-((candidate.bigrams - reference.bigrams) ** 2) / (2 * _SIGMA**2))
     return penalty * sum(cosines) / LONGEST

@@ -1,4 +1,4 @@
-"""Predicted and true objects of a scene, each a box with a text, come in; caption scores at IoU thresholds go out."""
+"""Dense captioning metrics: captions of detected objects, scored at IoU thresholds."""
 
 import math
 from collections.abc import Sequence
@@ -24,24 +24,26 @@ Spoken: TypeAlias = tuple[float, Tokens]
 
 
 COLUMNS = ("recall50", "precision50", "cider_at25", "cider_at50", "cider_f1_at50", "rouge_l_at50")
-"""Of its many keys those that a table shows."""
+"""The keys that tables show."""
 
 
 class DenseCaptions(Records):
-    """Captions of the objects of a scene, counted where the box is right too.
+    """Caption metrics of the objects of a scene, in which a caption counts only if its box is right.
 
-    Scan2Cap's m@kIoU: each predicted box belongs to the true object with which its IoU is largest, and of the
-    boxes of an object the best one speaks for it. Where its IoU is above k its text is the object's caption, else
-    the object has none. The caption metric is taken over all true objects with all their references.
+    Scan2Cap's m@kIoU: each predicted box is assigned to the true object with the largest IoU, and each true
+    object takes the caption of its best box. If the IoU is not above k, the caption is empty. The caption
+    metric is computed over all true objects with all their references.
 
-    F1, as Scan2Cap's benchmark has had it since 2022: predicted and true objects are paired one to one with the
-    largest sum of generalised IoU. The scores of pairs with an IoU above k, divided by the number of predicted
-    objects, are the precision, and divided by that of true objects the recall. BLEU-4 is that of each text here.
+    F1, used by Scan2Cap's benchmark since 2022: predicted and true objects are matched one to one, maximising
+    the sum of generalised IoU. The summed scores of pairs with an IoU above k, divided by the number of
+    predicted objects, are the precision, divided by that of true objects the recall. BLEU-4 is sentence BLEU
+    here.
 
-    The published evaluators differ. They give an object without a caption the words "sos eos", which they also
-    put around every reference, so that a miss scores: ROUGE-L 0.14 against one reference of 20 words, more against
-    shorter ones. Here it has an empty text and scores 0. They cut references to 30 words, which is left to
-    readers here. METEOR, and with it the benchmark's mean average precision, are left out: they need Java.
+    The published evaluators differ in three ways. They give an object without a caption the text "sos eos"
+    and put these words around every reference too, so that a miss scores: ROUGE-L 0.14 against one reference
+    of 20 words, more against shorter ones. Here the text is empty and scores 0. They cut references to 30
+    words, which is left to readers here. METEOR, and with it the benchmark's mean average precision, is
+    omitted: it needs Java.
 
     A prediction of None is no objects. Without a true object the values are nan.
     """
@@ -50,13 +52,13 @@ class DenseCaptions(Records):
     headline = "cider_at50"
 
     def __init__(self) -> None:
-        """Starts from no scenes."""
+        """Starts without scenes."""
         super().__init__("described")
 
     def update(
         self, predictions: Sequence[Sequence[DescribedObject] | None], golds: Sequence[DescribedObjects]
     ) -> None:
-        """Adds the objects that were found in a scene, each with one text, or None, for each gold."""
+        """Adds the predicted objects of a scene, each with one text, or None, per gold."""
         check_pairs(predictions, golds, DescribedObjects)
         for place, gold in enumerate(golds):
             if not all(item.texts for item in gold.objects):
@@ -67,11 +69,11 @@ class DenseCaptions(Records):
         self.keep([scene_record(found or (), gold.objects) for found, gold in pairs])
 
     def compute(self) -> dict[str, Tensor]:
-        """Scores at IoU above 0.25 and 0.5; with k for 25 or 50, these keys.
+        """Scores at IoU above 0.25 and 0.5, with k = 25 and 50 in their keys.
 
         cider_at<k>, bleu1_at<k> to bleu4_at<k>, rouge_l_at<k>: m@kIoU. cider_f1_at<k>, bleu4_f1_at<k>,
-        rouge_l_f1_at<k>: F1. recall<k>, precision<k>: of the boxes alone, paired one to one. CIDEr goes from 0 to
-        10, all others to 1.
+        rouge_l_f1_at<k>: F1. recall<k>, precision<k>: of the boxes alone, matched one to one. CIDEr ranges
+        from 0 to 10, all others to 1.
         """
         scenes = self.kept()
         references = [texts for scene in scenes for texts in scene["references"]]
@@ -92,7 +94,7 @@ class DenseCaptions(Records):
     def weighted(
         self, predictions: Sequence[Sequence[DescribedObject] | None], golds: Sequence[DescribedObjects]
     ) -> Weigh:
-        """All but BLEU at a threshold, by how often each scene counts."""
+        """All keys except m@kIoU of BLEU, weighted by scene."""
         parts = [shares({key: part}, whole) for key, (part, whole) in scene_sums(predictions, golds).items()]
         return lambda weights: {key: row for part in parts for key, row in part(weights).items()}
 
@@ -100,7 +102,7 @@ class DenseCaptions(Records):
 def scene_sums(
     predictions: Sequence[Sequence[DescribedObject] | None], golds: Sequence[DescribedObjects]
 ) -> dict[str, tuple[list[float], list[float]]]:
-    """For each key what every scene adds to its numerator and to its denominator; none for BLEU of a corpus."""
+    """For each key, the contribution of every scene to numerator and denominator; without corpus BLEU."""
     scenes = [scene_record(found or (), gold.objects) for found, gold in zip(predictions, golds, strict=True)]
     owners = [place for place, scene in enumerate(scenes) for _ in scene["references"]]
     references = [texts for scene in scenes for texts in scene["references"]]
@@ -128,12 +130,12 @@ def scene_sums(
 
 
 def scene_record(found: Sequence[DescribedObject], true: Sequence[DescribedObject]) -> dict[str, Any]:
-    """One scene as `DenseCaptions` keeps it.
+    """The record of one scene.
 
     Returns:
-        references: the tokens of the texts of each true object. best: for each, the IoU and the tokens of the
-        predicted object that speaks for it. paired: the same for the one that it is paired with; where there is
-        none the IoU is 0. predicted: how many objects were.
+        references: tokens of the texts of each true object. best: for each of these, the IoU and the tokens
+            of its best predicted object. paired: the same for the one it is matched with; IoU 0 if there is
+            none. predicted: number of predicted objects.
     """
     texts = [_one_text(item) for item in found]
     nobody: Spoken = (0.0, [])
@@ -171,13 +173,13 @@ def _boxes(items: Sequence[DescribedObject], whose: str) -> Tensor:
 def _captions(
     objects: Sequence[Spoken], references: Sequence[Sequence[Tokens]], threshold: float
 ) -> list[tuple[Tokens, Sequence[Tokens]]]:
-    """The caption of each true object, empty where the box is not good enough, and its references."""
+    """The caption of each true object, empty if its IoU is not above the threshold, and its references."""
     captions = [text if overlap > threshold else [] for overlap, text in objects]
     return list(zip(captions, references, strict=True))
 
 
 def _scores_at(pairs: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> dict[str, float]:
-    """The caption metrics of all true objects as one corpus."""
+    """The caption metrics over all true objects as one corpus."""
     each = _scores_of_each(pairs)
     bleu = bleu_scores(pairs) if pairs else [math.nan] * LONGEST
     named = {f"bleu{size}": score for size, score in enumerate(bleu, start=1)}
@@ -194,7 +196,7 @@ def _scores_of_each(pairs: Sequence[tuple[Tokens, Sequence[Tokens]]]) -> dict[st
 
 
 def _f1(total: float, predicted: int, true: int) -> float:
-    """The harmonic mean of a total over all predicted and over all true objects."""
+    """The harmonic mean of total / predicted and total / true."""
     return 2 * total / (predicted + true) if true else math.nan
 
 

@@ -1,4 +1,4 @@
-"""Captions of found boxes come in, one by one and in any order; caption scores at IoU thresholds go out."""
+"""Dense captioning metrics where each detected box is a sample of its own."""
 
 from collections.abc import Sequence
 
@@ -12,21 +12,22 @@ from octavius.metrics.reporting import Weigh
 
 
 class FoundCaptions(Records):
-    """What `DenseCaptions` says of scenes, where each box of a scene is a sample of its own.
+    """The metrics of `DenseCaptions`, computed from one sample per detected box, in any order.
 
-    A scene takes part once one of its boxes does: one without any box must not be left out by the reader
-    silently. A text of None is an empty caption. Without any update the values are nan.
+    A scene is scored once it has at least one box: scenes in which nothing was detected are missing, and a
+    reader must not drop them silently. A text of None is an empty caption. Without any update the values are
+    nan.
     """
 
     columns = COLUMNS
     headline = "cider_at50"
 
     def __init__(self) -> None:
-        """Starts from no boxes."""
+        """Starts without boxes."""
         super().__init__("found")
 
     def update(self, predictions: Sequence[str | None], golds: Sequence[FoundObject]) -> None:
-        """Adds one text, or None, for each found box."""
+        """Adds one text, or None, per detected box."""
         check_pairs(predictions, golds, FoundObject)
         self.keep(
             [gold.scene, said or "", gold.box, [[item.box, item.texts] for item in gold.objects]]
@@ -47,7 +48,7 @@ class FoundCaptions(Records):
         return scores.compute()
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[FoundObject]) -> Weigh:
-        """As `DenseCaptions`; all boxes of a scene count as often, so that any of them tells how often."""
+        """As in `DenseCaptions`. All boxes of a scene have the same weight, so that of the last is the scene's."""
         places: dict[str, list[int]] = {}
         for place, gold in enumerate(golds):
             places.setdefault(gold.scene, []).append(place)

@@ -1,8 +1,9 @@
-"""A caption comes in; its tokens in the manner of the Penn Treebank, and counts of their n-grams, go out.
+"""Tokenisation in the manner of the Penn Treebank, and n-gram counts.
 
-The COCO caption scorer runs Stanford's PTB tokenizer (Java) before it counts words. `ptb_tokens` keeps the
-rules that English captions meet: contractions, possessives, abbreviations, numbers, hyphens, slashes, quotes,
-brackets. Rare ones are left out: smileys, currencies other than the dollar, an initial that ends a sentence.
+The COCO caption scorer runs Stanford's PTB tokenizer (Java) before counting words. `ptb_tokens` implements
+the rules that English captions need: contractions, possessives, abbreviations, numbers, hyphens, slashes,
+quotes, brackets. Rare ones are omitted: emoticons, currencies other than the dollar, an initial that ends a
+sentence.
 """
 
 import re
@@ -12,13 +13,13 @@ from typing import TypeAlias
 
 Ngram: TypeAlias = tuple[str, ...]
 
-LONGEST = 4  # n-grams of 1 to 4 tokens: what BLEU-4 and CIDEr look at
+LONGEST = 4  # BLEU-4 and CIDEr use n-grams of 1 to 4 tokens
 
 _CHAR = r"[^\W_]"  # a letter or a digit
 _LETTER = r"[^\W\d_]"
-_END = rf"(?!{_CHAR})"  # the word is over
+_END = rf"(?!{_CHAR})"  # end of the word
 
-# Kept with their full stop in any case of letters, only when capitalised, and only before a number.
+# Abbreviations that keep their full stop: in any case, only if capitalised, and only before a number.
 _TITLES = (
     "Mr|Mrs|Ms|Dr|Prof|Sr|Jr|Messrs|Mme|Esq|Lt|Col|Gen|Capt|Sgt|Cpl|Pvt|Maj|Adm|Cmdr|Rev|Hon|Pres|Gov|Sen|Rep"
     "|St|Ste|Ave|Rd|Blvd|Rt|Sq|Bldg|Ft|Mt|Inc|Co|Cos|Corp|Ltd|Bros|Plc|Dept|Univ|Assn|Natl|Intl|Tel|Ext"
@@ -28,7 +29,7 @@ _TITLES = (
 _CAPITALISED = "Miss|Tex|Mass|Wash|Ill|Pa|Ore|La|Del|Ark"
 _NUMBERED = "Nos?|Figs?|pp|op|art|ca"
 
-# At each place of the text the first rule that fits takes its characters as one token.
+# At each position of the text, the first rule that matches yields one token.
 _RULES = (
     r"https?://\S+[\w/]|www\.\S+[\w/]|[\w.+-]{1,64}@[\w-]+\.[\w.-]*\w",
     r"</?[A-Za-z][^<>\s]{0,100}>",
@@ -51,12 +52,13 @@ _PLAIN = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": " - ", "\u2014": " - "}
 )
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
-# What the scorer strikes out. Brackets stay: it looks for their names in upper case, they come in lower case.
+# Tokens that the scorer removes. Brackets stay, because it lists their names (-LRB-) in upper case although the
+# tokens are lower case by then.
 _DROPPED = re.compile(r"""''|``|["'`.?!,:;…]|\.{2,}|-{1,4}""")
 
 
 def ptb_tokens(text: str) -> list[str]:
-    """Splits a text into lower-case tokens without the punctuation that the caption scorer ignores.
+    """Splits a text into lower-case tokens, without the punctuation that the caption scorer ignores.
 
     >>> ptb_tokens("The dog's owner can't see it, a well-lit sign: Mr. Li...")
     ['the', 'dog', "'s", 'owner', 'ca', "n't", 'see', 'it', 'a', 'well-lit', 'sign', 'mr.', 'li']
@@ -66,7 +68,7 @@ def ptb_tokens(text: str) -> list[str]:
 
 
 def ngram_counts(tokens: Sequence[str], longest: int = LONGEST) -> Counter[Ngram]:
-    """How often each run of 1 to `longest` tokens occurs.
+    """Number of occurrences of each n-gram of 1 to `longest` tokens.
 
     >>> ngram_counts(["a", "b", "a"], longest=2)
     Counter({('a',): 2, ('b',): 1, ('a', 'b'): 1, ('b', 'a'): 1})

@@ -1,4 +1,4 @@
-"""Predicted texts and their references come in; the COCO caption scorer's ROUGE-L goes out."""
+"""ROUGE-L, equal to that of the COCO caption scorer."""
 
 from collections.abc import Sequence
 
@@ -9,25 +9,25 @@ from octavius.metrics.pairs import Tokens, caption_tokens
 from octavius.metrics.records import CaptionRecords, mean
 from octavius.metrics.reporting import Weigh, shares
 
-_BETA = 1.2  # how much more recall weighs than precision
+_BETA = 1.2  # weight of recall relative to precision in the F-measure
 
 
 class RougeL(CaptionRecords):
-    """ROUGE-L: how much of a text and of its references is one common subsequence of words, meant over texts.
+    """ROUGE-L: F-measure of the longest common subsequence with the references, averaged over texts.
 
-    The largest precision and the largest recall may come from two references, as the caption scorer has it. A
-    prediction of None is an empty text and scores 0. Without any update the value is nan, because nothing was
+    As in the caption scorer, the best precision and the best recall may come from different references. A
+    prediction of None is an empty text and scores 0. Without any update the value is nan, since nothing was
     measured.
     """
 
     columns = ("rouge_l",)
 
     def compute(self) -> dict[str, Tensor]:
-        """The key rouge_l, a fraction of 1."""
+        """The key rouge_l, from 0 to 1."""
         return self._scores({"rouge_l": mean([rouge_l(*pair) for pair in self.pairs()])})
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
-        """The mean, by how often each text counts."""
+        """The weighted mean."""
         pairs = caption_tokens(predictions, golds, self.tokenize)
         return shares({"rouge_l": [rouge_l(*pair) for pair in pairs]})
 
@@ -47,10 +47,11 @@ def rouge_l(candidate: Tokens, references: Sequence[Tokens]) -> float:
 
 
 def common_length(first: Sequence[str], second: Sequence[str]) -> int:
-    """The length of the longest common subsequence of two texts.
+    """Length of the longest common subsequence of two texts.
 
-    One row of the usual table is kept as the bits of one number: a bit is 0 where the length grows by one
-    (Crochemore and others, 2001). Adding carries each match up to the next place where it can grow.
+    A bit-parallel algorithm (Crochemore et al., 2001): a row of the usual table is one integer, in which a
+    bit is 0 where the length grows by one. The addition carries each match to the next position where it can
+    grow.
 
     >>> common_length("a b c d".split(), "b x d".split())
     2

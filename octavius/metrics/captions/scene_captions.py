@@ -1,4 +1,4 @@
-"""Answers about scenes and their references come in; scores as the published evaluation took them go out."""
+"""Caption metrics as in the published evaluation: one answer per scene against one reference."""
 
 import math
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from octavius.metrics.reporting import Weigh, shares
 
 
 class LastOfScene(Records):
-    """CIDEr, BLEU and ROUGE-L of one answer a scene, the last that is given, against its first reference.
+    """CIDEr, BLEU and ROUGE-L of the last answer of each scene against its first reference.
 
-    The published evaluation of Octavius kept answers by the name of their scene, so that each one overwrote the
-    one before, and read one reference an item. Numbers compare with the paper's, and with no other paper's: most
-    answers are not scored, and CIDEr takes its weights from as many texts as there are scenes. Here alone the
+    The published evaluation of Octavius stored answers in a dict by scene name, so later ones overwrote
+    earlier ones, and read one reference per item. Scores are comparable with that paper only: most answers
+    are not scored, and the idf weights of CIDEr come from one text per scene. Unlike in all other metrics the
     order of samples matters. Without any update the values are nan.
     """
 
@@ -30,12 +30,12 @@ class LastOfScene(Records):
     averaged = ("cider",)
 
     def __init__(self, tokenize: bool = True) -> None:
-        """Takes raw texts, or with `tokenize=False` texts whose tokens are separated by blanks."""
+        """Takes raw texts, or with `tokenize=False` texts whose tokens are separated by spaces."""
         super().__init__("scenes")
         self.tokenize = tokenize
 
     def update(self, predictions: Sequence[str | None], golds: Sequence[References]) -> None:
-        """Adds one text, or None, for each gold."""
+        """Adds one text, or None, per gold."""
         pairs = caption_tokens(predictions, golds, self.tokenize)
         if nameless := [place for place, gold in enumerate(golds) if not gold.scene]:
             raise ValueError(
@@ -46,7 +46,7 @@ class LastOfScene(Records):
         self.keep((gold.scene, said, texts[0]) for gold, (said, texts) in zip(golds, pairs, strict=True))
 
     def compute(self) -> dict[str, Tensor]:
-        """The keys cider (0 to 10), bleu1 to bleu4 and rouge_l (fractions of 1)."""
+        """The keys cider (0 to 10), bleu1 to bleu4 and rouge_l (0 to 1)."""
         last = {scene: (said, [reference]) for scene, said, reference in self.kept()}
         pairs = list(last.values())
         bleu = bleu_scores(pairs) if pairs else [math.nan] * LONGEST
@@ -54,7 +54,7 @@ class LastOfScene(Records):
         return self._scores(values | {f"bleu{size}": score for size, score in enumerate(bleu, start=1)})
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
-        """The scores of the last answers, by how often each scene counts."""
+        """The scores of the last answers, weighted by scene."""
         last = list({gold.scene: place for place, gold in enumerate(golds)}.values())
         pairs = caption_tokens([predictions[n] for n in last], [golds[n] for n in last], self.tokenize)
         firsts = [(said, texts[:1]) for said, texts in pairs]

@@ -1,1 +1,1 @@
-"""What the published evaluation of images compares: words for one class, and texts that mention one."""
+"""Class matching of the published 2D evaluation: synonyms, and texts that mention a class."""

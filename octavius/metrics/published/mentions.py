@@ -1,4 +1,4 @@
-"""Answers about an image's class and the right names come in; the share that mentions the right one goes out."""
+"""Accuracy of the published 2D evaluation: a text is right if it mentions the class anywhere."""
 
 import re
 from collections.abc import Sequence
@@ -13,29 +13,30 @@ YES_OR_NO = frozenset({"yes", "no"})
 
 
 class AnyMention(ShareOfRight):
-    """The share of texts that mention their class anywhere, as the published 2D evaluation counts.
+    """Fraction of texts that mention their class anywhere, as counted by the published 2D evaluation.
 
-    The key is acc1_any_mention. A class is mentioned by its name or a word of `MENTIONED`, in singular or plural, or
-    by an answer that is nothing else: an answer that lists all classes is right. Where the names are yes and no, a
-    text means no if it holds the word `no` or `not`, and yes otherwise: also an empty text, or garbage, means yes.
+    The key is acc1_any_mention. A class counts as mentioned if its name or a synonym of `MENTIONED` occurs as
+    a word, singular or plural, or is the whole answer; so an answer that lists all classes is right. If the
+    names are yes and no, a text means no if it contains `no` or `not`, and yes otherwise, even if it is empty
+    or garbage.
     """
 
     def __init__(self) -> None:
-        """Starts from no answers."""
+        """Starts without answers."""
         super().__init__("acc1_any_mention")
 
     def update(self, predictions: Sequence[str | None], golds: Sequence[ClassName]) -> None:
-        """Adds one text, or None for an empty one, for each gold."""
+        """Adds one text, or None for an empty one, per gold."""
         check_pairs(predictions, golds, ClassName)
         self.count(self.is_right(*pair) for pair in zip(predictions, golds, strict=True))
 
     def is_right(self, prediction: str | None, gold: ClassName) -> bool:
-        """Whether a text mentions the class; none is an empty text."""
+        """Whether a text mentions the class; None counts as an empty text."""
         return mentions(prediction or "", gold)
 
 
 def mentions(text: str, gold: ClassName) -> bool:
-    """Whether a text names the class, as the published evaluation reads it.
+    """Whether a text mentions the class under the published rules.
 
     >>> mentions("Two grey cars, or a dog.", ClassName("dog", ("dog", "cat")))
     True

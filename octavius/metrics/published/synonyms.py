@@ -1,10 +1,10 @@
-"""A class and a word come in; whether the published evaluation takes the word for the class goes out.
+"""Synonyms that the published evaluation accepts for a class.
 
-It asked WordNet, which is not installed here. What it got for the classes of its benchmarks stands below as data:
-the first synset of a name of CIFAR-10 or of a hair colour, and all synsets of a class of VOC. The limits are:
-a class that is not listed means itself alone, lemmas of several words (`domestic dog`) count only as a whole answer,
-rarer lemmas of VOC's classes (`individual` for a person) are left out, and words are brought to their singular by
-WordNet's rules for nouns, without its list of exceptions.
+It queried WordNet, which is not a dependency here: its results for the classes of the benchmarks are listed
+below, namely the first synset of a name of CIFAR-10 or of a hair colour, and all synsets of a class of VOC.
+Limits: an unlisted class has no synonyms; lemmas of several words (`domestic dog`) count only as a whole
+answer; rarer lemmas of VOC's classes (`individual` for a person) are omitted; and plurals are resolved by
+WordNet's rules for nouns without its list of exceptions.
 """
 
 MENTIONED: dict[str, tuple[str, ...]] = {
@@ -20,7 +20,7 @@ MENTIONED: dict[str, tuple[str, ...]] = {
     "brown": ("brownness",),
     "gray": ("grey", "grayness", "greyness"),
 }
-"""Words that mean a class of CIFAR-10 or a hair colour, beside its name."""
+"""Synonyms of a class of CIFAR-10 or a hair colour."""
 
 VOC: dict[str, tuple[str, ...]] = {
     "aeroplane": ("aeroplane", "airplane", "plane"),
@@ -31,7 +31,7 @@ VOC: dict[str, tuple[str, ...]] = {
     "pottedplant": (),
     "tvmonitor": (),
 }
-"""Words that mean a class of VOC. WordNet has none for the last three: no box of theirs can ever be right."""
+"""Words that match a class of VOC. WordNet has none for the last three, so no box of theirs can ever be right."""
 
 RENAMED: dict[str, str] = {
     **dict.fromkeys(
@@ -48,7 +48,7 @@ RENAMED: dict[str, str] = {
     "motorcycle": "motorbike",
     "pony": "horse",
 }
-"""Words of an answer about boxes, and the class of VOC that each of them adds to the answer."""
+"""Words in an answer about boxes, and the class of VOC that each of them adds to the answer."""
 
 _PLURALS = (
     *(("s", ""), ("ses", "s"), ("ves", "f"), ("xes", "x"), ("zes", "z")),
@@ -57,7 +57,7 @@ _PLURALS = (
 
 
 def singulars(word: str) -> set[str]:
-    """The word, and all that it may be the plural of.
+    """The word, and all words that it may be the plural of.
 
     >>> sorted(singulars("buses"))
     ['bus', 'buse', 'buses']
@@ -71,7 +71,7 @@ def singulars(word: str) -> set[str]:
 
 
 def same_thing(said: str, label: str) -> bool:
-    """Whether the words before a box are taken for the class of a true box; case matters.
+    """Whether a predicted label matches the class of a true box; case-sensitive.
 
     >>> same_thing("two women", "person"), same_thing("dining table", "diningtable"), same_thing("Dog", "dog")
     (True, False, False)
