@@ -1,1 +1,1 @@
-"""One configuration and its variants come in, runs with equal data, steps and seeds and one table go out."""
+"""The command `octavius compare`: variants of one set-up with equal data, steps and seeds, in one table."""

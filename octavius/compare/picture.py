@@ -1,4 +1,4 @@
-"""Scores of runs come in, a picture goes out: a panel for each primary score, a bar for each arm."""
+"""Figure of a comparison: a panel for each primary score, a bar for each arm."""
 
 import math
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from octavius.callbacks.board import COLOURS, legend_label, save
 from octavius.compare.table import Result, by_arm, primary, values
 
 ACROSS, PANEL, HEAD = 4, (2.9, 2.2), 0.3
-"""Panels side by side, their width and height, and the height of a line of the legend, in inches."""
+"""Panels per row, their width and height, and the height of a line of the legend, in inches."""
 
 
 def draw(results: Sequence[Result], arms: Sequence[str], file: Path) -> None:
-    """Writes the picture: bars are means, whiskers standard deviations over seeds, dots the seeds themselves.
+    """Draws the figure: bars are means, error bars standard deviations over seeds, dots single seeds.
 
     Args:
         results: all runs.
-        arms: in the order of the bars; arms that were not tested on a set have no bar in its panel.
+        arms: arms in the order of the bars; an arm that was not tested on a set has no bar there.
         file: the PNG file.
     """
     tables = by_arm(values(results))
@@ -42,7 +42,7 @@ def draw(results: Sequence[Result], arms: Sequence[str], file: Path) -> None:
 
 
 def _bars(panel: Axes, arms: Sequence[np.ndarray]) -> None:
-    """One panel: of each arm its seeds' scores, none where it was not tested."""
+    """Draws one panel from the scores (seeds,) of each arm; nan where it was not tested."""
     for place, all_seeds in enumerate(arms):
         scores = all_seeds[~np.isnan(all_seeds)]
         if not len(scores):

@@ -1,4 +1,4 @@
-"""Words of `octavius compare`, or a file of them, come in; the arms, seeds and differences to be made go out."""
+"""The set-up of a comparison, from the command line or a plan file: arms, seeds and differences."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from octavius.presets import find_config
 SEEDS, JOBS = Range(1, 1000, whole=True), Range(1, 256, whole=True)
 
 KEYS = ("config", "arms", "seeds", "baseline", "differences", "out", "options")
-"""What a file of `--plan` may say; all but `differences` and `options` are options of the command too."""
+"""Keys of a plan file; all but `differences` and `options` are options of the command too."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Comparison:
     """What is compared.
 
     Attributes:
-        arms: name to the configurations of its runs, each laid over the one before.
-        seeds: 0, 1, .. of every arm.
+        arms: name to its configurations, later ones overriding earlier ones.
+        seeds: number of seeds (0, 1, ...) per arm.
         differences: pairs of arms; the second is subtracted from the first, seed by seed.
         out: folder of runs and tables.
-        options: words that every `octavius fit` is given after the arm's own.
-        jobs: runs at a time.
-        name: of the tables in that folder.
-        print_commands: to print what a scheduler needs instead of running anything.
+        options: arguments added to every `octavius fit`, after those of the arm.
+        jobs: number of parallel runs.
+        name: file name of the tables.
+        print_commands: print the commands for a scheduler instead of running anything.
     """
 
     arms: dict[str, tuple[str, ...]]
@@ -43,16 +43,16 @@ class Comparison:
 
     @property
     def columns(self) -> list[str]:
-        """The arms in the order of the tables: a baseline that all others are compared with comes first."""
+        """The arms in the order of the tables: first the baseline, if all differences share one."""
         baselines = {minus for _, minus in self.differences}
         return sorted(self.arms, key=lambda arm: len(baselines) != 1 or arm not in baselines)
 
 
 def read_plan(words: Sequence[str]) -> Comparison:
-    """Understands the words; the command line overrides the file of `--plan`.
+    """Parses the arguments; the command line overrides the file of `--plan`.
 
     Raises:
-        ValueError: arms without a name of their own, a file with a key that means nothing, less than a seed.
+        ValueError: names of arms clash, the file has an unknown key, or there are no seeds.
     """
     given, passed_on = parser().parse_known_args(list(words))
     asked = _read_file(given.plan) if given.plan else {}
@@ -89,12 +89,12 @@ def read_plan(words: Sequence[str]) -> Comparison:
 
 
 def _written(value: Any) -> str:
-    """A value as it stands on a command line; JSON is YAML, `None` is not."""
+    """A value as a command-line argument; as JSON, which is valid YAML, unlike Python's `None`."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command; any other is an option of every fit."""
+    """The argument parser of the command; unknown options are passed on to every fit."""
     made = argparse.ArgumentParser(
         prog="octavius compare",
         description="Train the same set-up in several variants with several seeds, test each, and write one "
@@ -121,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def name_arms(configs: Sequence[str], overlays: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Names to the configurations of their runs; the first arm is the configuration itself."""
+    """Configurations by arm, named after the overlay; the first arm is the configuration without an overlay."""
     arms = {Path(configs[-1]).stem: tuple(configs)}
     for overlay in overlays:
         name = Path(overlay).stem
@@ -132,7 +132,7 @@ def name_arms(configs: Sequence[str], overlays: Sequence[str]) -> dict[str, tupl
 
 
 def _read_file(name: str) -> dict[str, Any]:
-    """What a file of `--plan` says."""
+    """Reads and checks a plan file."""
     path = find_config(name)
     content = read_config(path)
     if unknown := [key for key in content if key not in KEYS]:
@@ -172,7 +172,7 @@ def _are_pairs(value: Any) -> bool:
 
 
 def _chosen(arms: Mapping[str, Sequence[str]], names: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
-    """The arms of a file, or those of them that are named."""
+    """The arms of a plan file, or only the named ones."""
     for name in names or ():
         if name not in arms:
             raise ValueError(f"the plan has no arm {name!r}; its arms are {', '.join(arms)}")
@@ -180,7 +180,7 @@ def _chosen(arms: Mapping[str, Sequence[str]], names: Sequence[str] | None) -> d
 
 
 def _check(arms: Mapping[str, Sequence[str]]) -> None:
-    """Refuses arms that cannot be folders or have no configuration, and configurations that are not there."""
+    """Checks that names of arms can be folders, and that their configurations exist."""
     for name, files in arms.items():
         if not files or "/" in name or name in ("", ".", ".."):
             raise ValueError(
@@ -193,7 +193,7 @@ def _check(arms: Mapping[str, Sequence[str]]) -> None:
 def _differences(
     arms: Mapping[str, object], baseline: str, pairs: Sequence[Sequence[str]] | None
 ) -> tuple[tuple[str, str], ...]:
-    """The pairs that are asked for, as far as both are here; where none are, all arms against the baseline."""
+    """The requested pairs of which both arms are run; by default all arms against the baseline."""
     if pairs is not None:
         return tuple((one, other) for one, other in pairs if one in arms and other in arms)
     if baseline not in arms:

@@ -1,4 +1,4 @@
-"""The folder of a run comes in, what its training and its test left there goes out."""
+"""Reads what the training and the test of a run left in its folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,13 @@ SCORES, ROUTING = "metrics_test.json", "routing_test.csv"
 
 @dataclass(frozen=True)
 class Run:
-    """One arm with one seed, in a folder of its own.
+    """One arm with one seed, in its own folder.
 
     Attributes:
-        arm: its name: that of the configuration laid over the others, without `.yaml`.
-        seed: of weights, dropout, data order and mixture; equal seeds see equal data in all arms.
-        folder: where its checkpoint, logs and scores go.
-        words: what `octavius fit` is given.
+        arm: name of the arm: that of its overlay configuration, without `.yaml`.
+        seed: seed of weights, dropout, data order and mixture; all arms see the same data with the same seed.
+        folder: folder of its checkpoint, logs and scores.
+        words: arguments for `octavius fit`.
     """
 
     arm: str
@@ -33,18 +33,18 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """What `fit` leaves."""
+        """The checkpoint that `fit` writes."""
         return self.folder / "last.ckpt"
 
 
 def cost(run: Run) -> dict[str, float] | None:
-    """What a run's training took; None before it is done."""
+    """Time and memory of a run's training; None before it has finished."""
     file = _newest(run.folder, f"logs/**/{COST}")
     return None if file is None else read_json(file)
 
 
 def scores(run: Run) -> dict[str, dict[str, float]] | None:
-    """The scores of a run's last test; None before it. A set is named with its protocol, if not the standard one."""
+    """The scores of a run's last test, or None; non-standard protocols are prefixed to the name of the set."""
     file = _newest(run.folder, f"test/**/{SCORES}")
     if file is None:
         return None
@@ -57,7 +57,7 @@ def scores(run: Run) -> dict[str, dict[str, float]] | None:
 
 
 def result(run: Run) -> Result:
-    """What the tables need of a run that is done."""
+    """The table entry of a finished run."""
     found, took = scores(run), cost(run)
     assert found is not None
     assert took is not None
@@ -74,12 +74,12 @@ def result(run: Run) -> Result:
 
 
 def routing(table: pd.DataFrame) -> dict[str, float]:
-    """How a gate spread its answers over the experts, from the table that `RoutingReport` writes.
+    """Summary of how a gate distributes answers over experts, from the table of `RoutingReport`.
 
-    - idle experts: those that no answer used.
-    - entropy: of the mean weights, in nats; log E where all experts have as much to do.
-    - told by the task: the mutual information of task and expert, in nats: 0 where all tasks are sent the same
-      way, the entropy where the task alone decides.
+    - idle experts: number of experts that no answer used.
+    - entropy: of the mean weights, in nats; log E if all experts are used equally.
+    - told by the task: mutual information of task and expert, in nats; 0 if all tasks are routed alike, equal
+      to the entropy if the task determines the expert.
     """
     table = table.assign(weight=table["mean_weight"] * table["instances"])
     by_task = table.pivot_table(index="task", columns="expert", values="weight", aggfunc="sum").to_numpy()
@@ -94,5 +94,5 @@ def routing(table: pd.DataFrame) -> dict[str, float]:
 
 
 def _newest(folder: Path, pattern: str) -> Path | None:
-    """The file that was written last, if there is any."""
+    """The most recently written file, or None."""
     return max(folder.glob(pattern), key=lambda file: file.stat().st_mtime, default=None)

@@ -1,4 +1,4 @@
-"""Words of `octavius compare` come in; ordinary `fit` and `test` runs are made, those that are done are kept."""
+"""Runs a comparison as ordinary `fit` and `test` commands; finished runs are not repeated."""
 
 import json
 import os
@@ -24,14 +24,17 @@ from octavius.processes import PARENT
 PLAN = "plan.json"
 
 _RUNNING: set[subprocess.Popen[bytes]] = set()
-"""Commands under way, in whatever thread."""
+"""Running commands of all threads."""
 
 
 def compare(words: Sequence[str]) -> None:
-    """Runs what is not done yet, one run after another, and writes the tables of all that is.
+    """Runs what is not finished, and writes the tables and the figure of all runs.
+
+    Args:
+        words: arguments of the command.
 
     Raises:
-        ValueError: arms without a name of their own, another comparison in the folder, a run that failed.
+        ValueError: names of arms clash, the folder holds another comparison, or a run failed.
     """
     asked = read_plan(words)
     runs = plan(asked)
@@ -50,7 +53,7 @@ def compare(words: Sequence[str]) -> None:
 
 
 def plan(asked: Comparison) -> list[Run]:
-    """All runs, seed after seed, so that a comparison that is stopped early is whole for its first seeds."""
+    """All runs, seed by seed, so that an interrupted comparison is complete for its first seeds."""
     runs = []
     for seed in range(asked.seeds):
         for arm, configs in asked.arms.items():
@@ -70,13 +73,13 @@ def plan(asked: Comparison) -> list[Run]:
 
 
 def test_words(run: Run) -> list[str]:
-    """What `octavius test` is given."""
+    """Arguments for `octavius test`."""
     trust = [word for word in run.words if word == TRUST]
     return ["--ckpt", str(run.checkpoint), "--trainer.logger.init_args.name", "test", *trust]
 
 
 def claim(asked: Comparison) -> None:
-    """Writes what is compared into the folder; arms and seeds may be added later, anything else may not change.
+    """Writes the set-up to the folder. Arms and seeds may be added later, but nothing else may change.
 
     Raises:
         ValueError: the folder holds runs of another set-up.
@@ -115,9 +118,10 @@ def claim(asked: Comparison) -> None:
 
 
 def carry_out_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, str]]:
-    """Carries out all runs, in order, so many at a time.
+    """Runs everything in order, up to `jobs` runs at a time; yields each run with a line to print.
 
-    After a failure or a signal none is begun, and those under way are stopped, which keeps what they have trained.
+    After a failure or a signal no run is started, and running ones get SIGTERM, on which they save a
+    checkpoint.
     """
     stopped = Event()
 
@@ -142,7 +146,7 @@ def carry_out_all(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, str]]:
 
 
 def carry_out(run: Run, jobs: int = 1) -> str:
-    """Trains and tests one run as far as it is not done; gives a line to print."""
+    """Trains and tests one run, or resumes it; returns a line to print."""
     run.folder.mkdir(parents=True, exist_ok=True)
     if cost(run) is None:
         going_on = ["--ckpt", str(run.checkpoint)] if run.checkpoint.is_file() else []
@@ -157,10 +161,10 @@ def carry_out(run: Run, jobs: int = 1) -> str:
 
 
 def octavius(command: str, words: Iterable[str], log: Path, jobs: int = 1) -> None:
-    """Runs one command to its end, with its output in a file; several at a time share the cores.
+    """Runs one command with its output in a file; parallel commands share the cores.
 
     Raises:
-        ValueError: it failed; the message ends with its last words.
+        ValueError: it failed; the message contains the last line of its output.
     """
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} if jobs > 1 else {}
     with (

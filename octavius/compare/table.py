@@ -1,4 +1,4 @@
-"""Scores of runs come in; means, spreads, paired differences and the paper's average go out as tables."""
+"""Tables of a comparison: means, standard deviations, paired differences and the paper's relative average."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,21 +18,24 @@ PRIMARY = frozenset(
     for metric in task.metrics(protocol).values()
     for key in averaged(metric)
 )
-"""One score a set is averaged: with these the paper's Tables 1 and 2 give its 20.9 % and 17.1 %."""
+"""Metrics that enter the relative average, one per set.
+
+With them the paper's Tables 1 and 2 reproduce its 20.9 % and 17.1 %.
+"""
 
 NONE = "-"
-"""The cell of an arm that was not tested on a set."""
+"""Cell of an arm that was not tested on a set."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One run that is done.
+    """One finished run.
 
     Attributes:
-        arm: which variant.
-        seed: which seed.
+        arm: the variant.
+        seed: the seed.
         scores: set to metric to value.
-        facts: what else is to be known: parameters, time, memory, routing.
+        facts: other values: parameters, time, memory, routing.
     """
 
     arm: str
@@ -44,13 +47,16 @@ class Result:
 def write_tables(
     results: Sequence[Result], arms: Sequence[str], differences: Sequence[tuple[str, str]], place: Path
 ) -> str:
-    """Writes a CSV file of every value and a Markdown file of the summary, and gives the summary.
+    """Writes every value as CSV and the summary as Markdown.
 
     Args:
         results: all runs.
-        arms: in the order of the tables.
+        arms: arms in the order of the tables.
         differences: pairs of arms, the second subtracted from the first.
-        place: the two files without their suffixes.
+        place: path of the two files without suffix.
+
+    Returns:
+        The summary.
     """
     long = values(results)
     write_text(place.with_name(f"{place.name}.csv"), long.map(csv_cell).to_csv(index=False))
@@ -61,7 +67,7 @@ def write_tables(
 
 
 def values(results: Sequence[Result]) -> pd.DataFrame:
-    """One row a run, set and metric: arm, seed, set, metric, value."""
+    """One row per run, set and metric: arm, seed, set, metric, value."""
     rows = []
     for run in results:
         head = {"arm": run.arm, "seed": run.seed}
@@ -72,7 +78,7 @@ def values(results: Sequence[Result]) -> pd.DataFrame:
 
 
 def overview(long: pd.DataFrame, arms: Sequence[str], differences: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """A table like the paper's: a row an arm and a difference, the primary score of each set in the columns."""
+    """A table like the paper's: arms and differences as rows, the primary score of each set as columns."""
     full = summary(long, arms, differences)
     wanted = [(name, metric) for name, metric in primary(full.index)] + [
         row for row in full.index if not row[0]
@@ -84,12 +90,12 @@ def overview(long: pd.DataFrame, arms: Sequence[str], differences: Sequence[tupl
 
 
 def summary(long: pd.DataFrame, arms: Sequence[str], differences: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """One row a set and metric: `mean ± spread` of each arm, and of the paired differences.
+    """One row per set and metric: `mean ± std` of each arm, and of the paired differences.
 
-    The spread is the standard deviation over the seeds (n - 1). A difference is taken seed by seed, so that
-    what a seed does to all arms falls out. Where an arm was not tested stands `-`. The last row is the paper's:
-    how much larger the mean of the primary scores of the first arm of a difference is than that of the second,
-    in percent.
+    The standard deviation is over the seeds (n - 1). Differences are taken seed by seed, which cancels
+    effects of the seed common to all arms. `-` marks sets on which an arm was not tested. The last row is the
+    paper's relative average, in percent: how much larger the mean primary score of the first arm of a
+    difference is than that of the second.
     """
     runs = by_arm(long)
     cells = {arm: _spread(runs[arm]) for arm in arms}
@@ -108,7 +114,7 @@ def summary(long: pd.DataFrame, arms: Sequence[str], differences: Sequence[tuple
 
 
 def by_arm(long: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Of each arm a row a set and metric and a column a seed; the same rows in all, facts last."""
+    """For each arm a table of sets and metrics by seed; with the same rows for all arms, facts last."""
     pairs = dict.fromkeys(zip(long["set"], long["metric"], strict=True))
     rows = pd.MultiIndex.from_tuples(sorted(pairs, key=lambda pair: pair[0] == ""), names=["set", "metric"])
     return {
@@ -118,11 +124,11 @@ def by_arm(long: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def relative_average(one: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
-    """100 * (mean primary score of one arm / that of the other - 1) by seed, over whole sets that both have.
+    """100 * (mean primary score of one arm / that of the other - 1) by seed, over sets that both have.
 
     Args:
-        one: scores, a row a set and metric, a column a seed.
-        other: likewise, with the same rows.
+        one: scores, a row per set and metric, a column per seed.
+        other: scores of the other arm, with the same rows.
     """
     have = (one.notna().all(axis=1) & other.notna().all(axis=1)).to_dict()
     shared = [row for row in primary(one.index) if have[row]]
@@ -131,15 +137,15 @@ def relative_average(one: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
 
 
 def primary(index: pd.Index) -> list[tuple[str, str]]:
-    """The rows that are averaged: of each whole set its primary score."""
+    """The rows that are averaged: the primary score of each set, without the groups within it."""
     names = set(index.get_level_values("set")) - {""}
-    # A group of a set (`held_out/vqa/count`) is counted in its set already.
+    # Groups of a set (`held_out/vqa/count`) are already part of it.
     whole = {name for name in names if not any(name.startswith(f"{other}/") for other in names)}
     return [(name, metric) for name, metric in index if name in whole and metric in PRIMARY]
 
 
 def _spread(runs: pd.DataFrame, sign: bool = False) -> pd.Series:
-    """`mean ± standard deviation` of each row, with as many decimals as its size deserves."""
+    """`mean ± std` of each row, with a number of decimals that fits its size."""
     form = "+" if sign else ""
 
     def cell(mean: float, deviation: float) -> str:
@@ -154,7 +160,7 @@ def _spread(runs: pd.DataFrame, sign: bool = False) -> pd.Series:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table with its index columns, as Markdown."""
+    """A table with its index columns as Markdown."""
     heads = [table_cell(str(name)) for name in (*table.index.names, *table.columns)]
     lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for index, row in zip(table.index, table.to_numpy(), strict=True):

@@ -1,1 +1,1 @@
-"""The interference lab: how much tasks pull at each other's gradients, and what the experts do about it."""
+"""The command `octavius interference`: conflicts between the gradients of tasks, and the use of the experts."""

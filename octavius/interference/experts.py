@@ -1,4 +1,4 @@
-"""What each expert is for: answer losses without it and with it alone, and how alike the experts' updates are."""
+"""Ablation of experts: answer losses without each expert and with it alone, and similarity of their updates."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,11 +13,11 @@ from octavius.lora_moe.layer import LoRAMoELinear
 from octavius.model import Octavius
 
 Change = Callable[[Tensor], Tensor]
-"""Other gate weights (B, E) for given ones."""
+"""Maps gate weights (B, E) to other ones."""
 
 
 def without(expert: int) -> Change:
-    """Weights without one expert, the others brought to the same sum; equal shares where nothing is left.
+    """Removes one expert and rescales the others to the same sum; uniform weights if no other was used.
 
     >>> without(0)(torch.tensor([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]]))
     tensor([[0.0000, 0.5000, 0.5000],
@@ -35,7 +35,7 @@ def without(expert: int) -> Change:
 
 
 def only(expert: int) -> Change:
-    """All weight on one expert."""
+    """Puts all weight on one expert."""
 
     def change(weights: Tensor) -> Tensor:
         return F.one_hot(torch.full((len(weights),), expert, device=weights.device), weights.shape[1]).to(
@@ -46,25 +46,25 @@ def only(expert: int) -> Change:
 
 
 class ChangedGate(Gate):
-    """A gate whose weights are changed before any layer sees them."""
+    """Wraps a gate and changes its weights before the layers use them."""
 
     def __init__(self, gate: Gate, change: Change) -> None:
         super().__init__(gate.size)
         self.gate, self.change, self.reads = gate, change, gate.reads
 
     def choices(self, asked: Asked) -> list[Choice]:
-        """What the gate chose, with other weights."""
+        """The decisions of the wrapped gate, with changed weights."""
         return [one._replace(weights=self.change(one.weights)) for one in self.gate.choices(asked)]
 
 
 @torch.no_grad()
 def losses_with(model: Octavius, batches: Sequence[Batch], change: Change | None = None) -> Tensor:
-    """Mean loss per answer token of each sample, (N,), with the gate's own weights or with changed ones.
+    """Mean loss per answer token of each sample, (N,), with the gate's weights or changed ones.
 
     Args:
-        model: with one gate for all layers when weights are to be changed.
-        batches: with answers, padded on the right.
-        change: other weights for the gate's own.
+        model: the model; to change weights it needs one gate for all layers.
+        batches: batches with answers, padded on the right.
+        change: change of the gate's weights; None keeps them.
     """
     was_training, gate = model.training, model.gate
     if change is not None:
@@ -86,7 +86,7 @@ def losses_with(model: Octavius, batches: Sequence[Batch], change: Change | None
 
 @torch.no_grad()
 def weights_of(model: Octavius, batches: Sequence[Batch]) -> Tensor:
-    """Gate weights of each sample, (N, E); means where layers or tokens have their own."""
+    """Gate weights (N, E) of each sample, averaged if layers or tokens have their own."""
     was_training = model.training
     model.eval()
     found = []
@@ -100,10 +100,10 @@ def weights_of(model: Octavius, batches: Sequence[Batch]) -> Tensor:
 
 @torch.no_grad()
 def similarity(model: Octavius) -> pd.DataFrame:
-    """Cosine of the experts' updates B A in each adapted layer: rows with layer, expert, other and cosine.
+    """Cosine similarity of the experts' updates B A in each adapted layer, with columns layer, expert, other, cosine.
 
-    The updates (D_out, D) are never made: their inner product is the sum over B_i^T B_j times A_i A_j^T, both of
-    rank x rank.
+    The updates (D_out, D) are not materialised: <B_i A_i, B_j A_j> is the sum over the elementwise product of
+    B_i^T B_j and A_i A_j^T, both rank x rank.
     """
     rows = []
     for name, layer in model.decoder.lm.named_modules():

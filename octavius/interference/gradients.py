@@ -1,8 +1,8 @@
-"""Gradients of each task on the adapters, and how they agree.
+"""Gradients of each task with respect to the adapters, and their cosine similarity.
 
-Two tasks interfere where a step that helps one harms the other: to first order where the cosine of their gradients is
-negative (Yu et al., 2020, "Gradient Surgery for Multi-Task Learning", definition 1). Experts that only one of the two
-tasks uses add nothing to the inner product, so a good routing shows as cosines near zero.
+Tasks conflict if a step that helps one harms the other: to first order, if the cosine of their gradients is
+negative (Yu et al., 2020, "Gradient Surgery for Multi-Task Learning", definition 1). An expert that only one
+of two tasks uses adds nothing to their inner product, so good routing shows as cosines near zero.
 """
 
 import re
@@ -18,13 +18,13 @@ from octavius.lora_moe.inject import adapter_parameters
 from octavius.model import Octavius
 
 Gradients = Mapping[str, Tensor]
-"""Of each adapted layer, by its name, the gradient of its A and B in one vector, fp32 on the CPU."""
+"""Gradients by adapted layer: those of A and B flattened into one vector, fp32 on the CPU."""
 
 
 def gradients_of(model: Octavius, batches: Iterable[Batch]) -> dict[str, Tensor]:
     """Gradient of the mean loss per answer token over some batches, for each adapted layer.
 
-    The model is left as it was, without gradients. Dropout is off.
+    Runs in eval mode, without dropout. Restores the mode, and clears the gradients of the model.
     """
     parameters = adapter_parameters(model.decoder.lm)
     was_training = model.training
@@ -46,13 +46,13 @@ def gradients_of(model: Octavius, batches: Iterable[Batch]) -> dict[str, Tensor]
 
 
 def cosines(gradients: Mapping[str, Gradients]) -> pd.DataFrame:
-    """The cosine of each pair of tasks in each adapted layer.
+    """The cosine similarity of each pair of tasks in each adapted layer.
 
     Args:
-        gradients: of each task, from `gradients_of`.
+        gradients: gradients of each task, from `gradients_of`.
 
     Returns:
-        Rows with layer, depth, projection, task, other and cosine; NaN where one of the two gradients is zero.
+        Table with columns layer, depth, projection, task, other and cosine; NaN if a gradient is zero.
     """
     rows = []
     for task, other in combinations(gradients, 2):
@@ -75,7 +75,7 @@ def cosines(gradients: Mapping[str, Gradients]) -> pd.DataFrame:
 
 
 def conflicting(table: pd.DataFrame, by: str | list[str]) -> pd.Series:
-    """Share of the pairs with a negative cosine, grouped by columns of `cosines`."""
+    """Fraction of pairs with a negative cosine, grouped by columns of `cosines`."""
     known = table.dropna(subset="cosine")
     return (
         (known["cosine"] < 0).groupby([known[name] for name in ([by] if isinstance(by, str) else by)]).mean()

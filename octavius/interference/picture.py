@@ -1,4 +1,4 @@
-"""The page of figures of the interference lab."""
+"""Figure of `octavius interference`."""
 
 from typing import Any, cast
 
@@ -14,9 +14,9 @@ from octavius.interference.gradients import conflicting
 def draw(
     gradients: pd.DataFrame, routing: pd.DataFrame, experts: pd.DataFrame, alike: pd.DataFrame, title: str
 ) -> Figure:
-    """Cosines of the tasks' gradients, conflicts by depth, routing, losses without each expert, similarity.
+    """Gradient cosines, conflicts by depth, routing, losses without each expert, and similarity of experts.
 
-    Panels without data are left out: a single LoRA has the first two.
+    Panels without data are left out: a single LoRA has the first two only.
     """
     panels = [_cosines, _by_depth]
     panels += [_routing] if not routing.empty else []
@@ -120,7 +120,7 @@ def _heat(
     colours: str,
     limits: tuple[float, float],
 ) -> None:
-    """A heat map with its values written on it."""
+    """A heat map with its values as text."""
     axes.imshow(grid, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
     axes.set_yticks(range(len(rows)), [_short(name) for name in rows], fontsize=8, parse_math=False)
     turned: dict[str, Any] = (

@@ -1,12 +1,12 @@
-"""`octavius interference`: a page of figures and tables about a checkpoint, made without training.
+"""Measures and writes the report of `octavius interference` about a checkpoint, without training.
 
-| file | what it says |
+| file | content |
 | --- | --- |
 | `gradients.csv` | cosine of each pair of tasks' gradients in each adapted layer |
-| `routing.csv` | of each task: samples, mean weight of each expert, entropy, margin, stability under paraphrase |
-| `experts.csv` | answer loss of each task with the gate's weights, without expert e, with expert e alone |
+| `routing.csv` | by task: samples, mean weight of each expert, entropy, margin, stability under paraphrase |
+| `experts.csv` | answer loss by task with the gate's weights, without expert e, with expert e alone |
 | `similarity.csv` | cosine of the experts' updates B A in each layer |
-| `interference.png` | all of it on one page |
+| `interference.png` | figure of all of it |
 """
 
 import argparse
@@ -35,7 +35,7 @@ from octavius.training import OctaviusModule
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command; any other is one of `octavius fit`."""
+    """The options of the command itself; all others are passed on as for `octavius fit`."""
     made = argparse.ArgumentParser(
         prog="octavius interference",
         description="Measure a checkpoint without training: gradients of the tasks on the adapters, what the gate "
@@ -52,26 +52,26 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Sets(Protocol):
-    """What is asked of a data module."""
+    """The interface that a data module needs."""
 
     def train_sets(self) -> Sequence[Any]:
-        """Training sets, with their `samples`."""
+        """The training sets, with their `samples`."""
         ...
 
     def prepare_data(self) -> None:
-        """Makes what is not there yet."""
+        """Creates files that are missing."""
         ...
 
 
 @dataclass(frozen=True)
 class Lab:
-    """What was measured.
+    """The measurements.
 
     Attributes:
         gradients: see `cosines`.
-        routing: a row a task; empty without a gate.
-        experts: a row a task, a column a change of the weights; empty without a gate.
-        similarity: see there.
+        routing: one row per task; empty without a gate.
+        experts: one row per task, one column per change of the weights; empty without a gate.
+        similarity: see `experts.similarity`.
     """
 
     gradients: pd.DataFrame
@@ -81,16 +81,16 @@ class Lab:
 
 
 def measure(module: OctaviusModule, data: Sets, samples: int, batch_size: int = 8) -> Lab:
-    """Measures a model on training samples of each training set.
+    """Measures a model on samples of each training set.
 
     Args:
         module: the model.
         data: its data module.
-        samples: of each training set, evenly spaced in it.
-        batch_size: samples that are run at once.
+        samples: number of samples per training set, evenly spaced.
+        batch_size: number of samples per batch.
 
     Raises:
-        ValueError: the model has no adapters, or less than one sample is asked for.
+        ValueError: the model has no adapters, or `samples` is less than one.
     """
     if module.model.lora is None:
         raise ValueError("this model is trained whole: the lab looks at adapters, which `lora` makes")
@@ -125,7 +125,7 @@ def measure(module: OctaviusModule, data: Sets, samples: int, batch_size: int = 
 
 
 def named_sources(data: Sets, samples: int) -> dict[str, list[Sample]]:
-    """Samples of each training set, by a name that tells the sets apart."""
+    """Samples of each training set, under a unique name."""
     held = [
         [item.samples[index * len(item.samples) // count] for index in range(count)]
         for item in data.train_sets()
@@ -142,7 +142,7 @@ def named_sources(data: Sets, samples: int) -> dict[str, list[Sample]]:
 def answered(
     samples: Sequence[Sample], processor: Processor, batch_size: int, unseen: bool = False
 ) -> Iterator[Batch]:
-    """Batches with the right answers; `unseen` asks in wordings that training never has, where the task has some."""
+    """Batches with true answers; `unseen` phrases questions in ways not used in training, if the task has any."""
     for start in range(0, len(samples), batch_size):
         examples = []
         for sample in samples[start : start + batch_size]:
@@ -154,10 +154,10 @@ def answered(
 
 
 def routing_table(weights: Mapping[str, Tensor], paraphrased: Mapping[str, Tensor]) -> pd.DataFrame:
-    """A row a task: mean weights, mean entropy, margin, and how often a paraphrase keeps the first expert.
+    """By task: mean weights, mean entropy, margin, and how often a paraphrase keeps the top expert.
 
-    The column `told_by_task` has in each row the mutual information of task and expert over all tasks, in nats, with
-    each task counting alike: the entropy of the mean weights less the mean of the tasks' entropies.
+    The column `told_by_task` holds in each row the mutual information of task and expert in nats, with all
+    tasks weighted equally: the entropy of the mean weights minus the mean of the tasks' entropies.
     """
     rows = {}
     for task, table in weights.items():
@@ -176,12 +176,12 @@ def routing_table(weights: Mapping[str, Tensor], paraphrased: Mapping[str, Tenso
 
 
 def entropy(weights: Tensor) -> Tensor:
-    """Entropy in nats of the shares of weights (..., E), (...)."""
+    """Entropy in nats over the last axis of weights (..., E), which are normalised first."""
     return torch.special.entr(weights / weights.sum(-1, keepdim=True)).sum(-1)
 
 
 def expert_table(module: OctaviusModule, batches: Mapping[str, Sequence[Batch]], gate: Gate) -> pd.DataFrame:
-    """Mean answer loss of each task: as routed, without each expert, with each expert alone; empty by depth."""
+    """Mean answer loss by task: as routed, without each expert, with each alone; empty for gates by depth."""
     if gate.by_depth:
         return pd.DataFrame()
     changes: dict[str, Change | None] = {"routed": None}
@@ -198,7 +198,7 @@ def expert_table(module: OctaviusModule, batches: Mapping[str, Sequence[Batch]],
 
 
 def write(lab: Lab, out: Path, title: str) -> str:
-    """Writes the tables and the page, and gives a summary to print."""
+    """Writes the tables and the figure, and returns a summary to print."""
     tables = {"gradients": lab.gradients, "similarity": lab.similarity}
     tables |= {"routing": lab.routing, "experts": lab.experts}
     for name, table in tables.items():
@@ -213,7 +213,7 @@ def write(lab: Lab, out: Path, title: str) -> str:
 
 
 def summary(lab: Lab) -> str:
-    """The main figures in a few lines."""
+    """The main results in a few lines."""
     pairs = lab.gradients.groupby(["task", "other"])["cosine"].mean().dropna()
     lines = []
     if not pairs.empty:

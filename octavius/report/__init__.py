@@ -1,1 +1,1 @@
-"""Predictions come in; scores, intervals and tables in the paper's form go out."""
+"""Benchmark runs and reports: predictions, scores with intervals, and tables in the form of the paper's."""

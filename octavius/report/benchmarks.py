@@ -1,4 +1,8 @@
-"""Words of `octavius test --benchmarks` come in; predictions, one file a set, and the paper's tables go out."""
+"""The command `octavius test --benchmarks`: answers benchmarks, resumably, and writes the paper's tables.
+
+The output folder is bound to a checkpoint, prompt, decoding and data by their hashes, so that answers of
+different models never mix.
+"""
 
 import argparse
 import hashlib
@@ -33,37 +37,38 @@ KEYS, PARTS, STEM = "keys.json", "unfinished", "benchmarks"
 
 
 class Sets(Protocol):
-    """The data module of the benchmarks, as this module needs it."""
+    """The interface of the benchmarks' data module."""
 
     done: Any
 
     def prepare_data(self) -> None:
-        """Writes what is to be written first."""
+        """Creates files that are needed."""
 
     def facts(self) -> dict[str, list[dict[str, Any]]]:
-        """What every sample of every set asks."""
+        """What every sample asks, by set; hashed to detect changes of the data."""
 
     def left(self) -> list[int]:
-        """What is not done."""
+        """Indices of the samples that are not answered yet."""
 
 
 def asks_for_benchmarks(words: Sequence[str]) -> bool:
-    """Whether words of `octavius test` name benchmarks."""
+    """Whether arguments of `octavius test` include `--benchmarks`."""
     return any(word.partition("=")[0] == FLAG for word in words)
 
 
 def run_benchmarks(
     words: Sequence[str], prepare: Callable[[str, Sequence[str]], Any], make: Callable[..., Any]
 ) -> None:
-    """Answers what is not answered yet, scores all, writes and prints the tables.
+    """Answers the samples that have no answer yet, scores all, writes and prints the tables.
 
     Args:
-        words: of the command line.
-        prepare: builds model, data and trainer of a stage from words.
-        make: makes the data module of the benchmarks from that of the configuration, their names and the root.
+        words: arguments of the command.
+        prepare: builds model, data and trainer of a stage from arguments.
+        make: builds the benchmarks' data module from that of the configuration, their names and the data
+            root.
 
     Raises:
-        ValueError: the folder holds predictions of another checkpoint, prompt, decoding or data.
+        ValueError: the folder holds predictions for another checkpoint, prompt, decoding or data.
     """
     options, rest = parser().parse_known_args(list(words))
     out, start = Path(options.out), time.monotonic()
@@ -87,7 +92,7 @@ def run_benchmarks(
     blinded = BlindControls(out, evaluation, partial(in_order, out, facts))
     if (
         not data.left() and blinded.wanted()
-    ):  # a run that was cut off among them: one is answered twice to get there
+    ):  # interrupted during the controls: answers one sample again, since they run at the end of a test epoch
         data.done = set(data.done) - {next(iter(data.done))}
     if data.left():
         say_what_is_left(facts, data, trainer)
@@ -106,7 +111,7 @@ def run_benchmarks(
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command that no other test has."""
+    """The argument parser of the options that only `test --benchmarks` has."""
     made = argparse.ArgumentParser(
         prog="octavius test",
         description="Answers the named benchmarks and writes one table in the paper's form.",
@@ -127,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def say_what_is_left(facts: dict[str, list[Any]], data: Sets, trainer: L.Trainer) -> None:
-    """One line: how many samples of how many sets are to be answered, and how many are answered already."""
+    """Prints how many samples of how many sets there are, and how many have been answered."""
     if trainer.is_global_zero:
         every = sum(map(len, facts.values()))
         kept = every - len(data.left())
@@ -142,7 +147,7 @@ def keys_of(
     evaluation: Evaluation,
     precision: str,
 ) -> dict[str, dict[str, str]]:
-    """For each set what its answers depend on, as hashes: checkpoint, prompt, decoding and data."""
+    """For each set, hashes of what its answers depend on: checkpoint, prompt, decoding and data."""
     prompts = module.processor.prompts
     weights = "none"
     if checkpoint is not None:
@@ -169,7 +174,7 @@ def _hash(value: Any) -> str:
 
 
 def claim(out: Path, keys: dict[str, dict[str, str]], write: bool) -> None:
-    """Writes what the answers depend on into the folder; answers that depend on other things are refused.
+    """Writes the keys to the folder, unless it holds answers with other keys.
 
     Raises:
         ValueError: the folder holds such answers.
@@ -201,7 +206,7 @@ def begun(out: Path, name: str) -> bool:
 
 
 def answered(out: Path, facts: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Answered]]:
-    """By set and id all answers in the folder: of finished files, and of runs that were cut off."""
+    """All answers in the folder, finished or partial, by set and sample id."""
     found: dict[str, dict[str, Answered]] = {}
     for name, rows in facts.items():
         whole = out / f"{file_name(name)}.jsonl"
@@ -217,7 +222,7 @@ def answered(out: Path, facts: dict[str, list[dict[str, Any]]]) -> dict[str, dic
 
 
 def in_order(out: Path, facts: dict[str, list[dict[str, Any]]]) -> list[Answered]:
-    """All answers in the folder, with the places of their samples in the data set."""
+    """All answers in the folder, with the dataset indices of their samples."""
     found = answered(out, facts)
     keys = [(name, row["id"]) for name, rows in facts.items() for row in rows]
     known = [(place, found.get(name, {}).get(key)) for place, (name, key) in enumerate(keys)]
@@ -225,7 +230,7 @@ def in_order(out: Path, facts: dict[str, list[dict[str, Any]]]) -> list[Answered
 
 
 def mend(file: Path) -> None:
-    """Removes lines that a crash or a full disk left damaged; their samples are answered again."""
+    """Removes lines that a crash or a full disk left incomplete; their samples are answered again."""
     lines = file.read_bytes().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n") and _is_object(line)]
     if whole != lines:
@@ -246,13 +251,13 @@ def finish(
     answers: dict[str, dict[str, Answered]],
     controls: dict[str, Any],
 ) -> list[Score]:
-    """Writes the predictions of each set in the order of its data, and the tables of all; removes the parts.
+    """Writes the predictions of each set in the order of its data and the tables, and deletes partial files.
 
     Args:
         out: the folder.
         facts: what every sample asks, by set.
-        answers: by set and id.
-        controls: blind controls by set, as `BlindControls` keeps them.
+        answers: answers by set and sample id.
+        controls: blind controls by set, as stored by `BlindControls`.
     """
     scores: list[Score] = []
     gone: list[str] = []

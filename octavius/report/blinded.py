@@ -1,4 +1,4 @@
-"""Answers to benchmarks come in; those about point clouds are asked again, blinded, and what that scores goes out."""
+"""Blind controls for benchmark runs, kept in a file so that an interrupted run can resume."""
 
 import json
 from collections.abc import Callable
@@ -16,28 +16,29 @@ from octavius.files import read_json, write_text
 
 FILE = "controls.json"
 ENTRY = {"settings", "samples", "protocol", "scores"}
-"""What the file holds of each set."""
+"""Keys of the file's entry for a set."""
 
 
 class BlindControls(L.Callback):
-    """When all is answered asks some samples again with less to go by, as the evaluation without benchmarks does.
+    """Callback that, once all samples are answered, runs the blind controls on some of them.
 
-    What it scores is kept in a file; a set that is in there, by the same settings, is not asked again.
+    It does the same as `Evaluation`, but stores the scores in a file; a set that is in the file with the same
+    settings is not run again.
     """
 
     def __init__(self, folder: Path, evaluation: Evaluation, answers: Callable[[], list[Answered]]) -> None:
-        """Takes what it goes by.
+        """Sets where results are stored and what is run.
 
         Args:
-            folder: of the file.
-            evaluation: whose settings count: decoding, which controls, of how many samples.
-            answers: gives all answers so far, with the places of their samples in the data set.
+            folder: folder of the file.
+            evaluation: source of the settings: decoding, controls, number of samples.
+            answers: returns all answers so far, with the dataset indices of their samples.
         """
         self.file, self.evaluation, self.answers = folder / FILE, evaluation, answers
         self.names = list(ALL) if evaluation.controls is None else evaluation.controls
 
     def wanted(self) -> dict[str, list[Answered]]:
-        """By set the samples to ask again; a set whose controls are known is left out."""
+        """The samples to ask again, by set, without the sets that are already in the file."""
         if not self.names:
             return {}
         how = self.evaluation
@@ -45,7 +46,7 @@ class BlindControls(L.Callback):
         return {name: items for name, items in chosen.items() if name not in self.known()}
 
     def known(self) -> dict[str, Any]:
-        """By set what the file holds of the same settings."""
+        """The entries in the file that have the same settings, by set."""
         kept = read_json(self.file) if self.file.is_file() else {}
         if not isinstance(kept, dict) or not all({*entry} >= ENTRY for entry in kept.values()):
             raise ValueError(
@@ -58,7 +59,7 @@ class BlindControls(L.Callback):
         }
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Asks again and writes the scores."""
+        """Runs the controls and writes their scores."""
         trainer.strategy.barrier("answers are written")
         chosen = self.wanted()
         if not chosen:
@@ -100,7 +101,7 @@ class BlindControls(L.Callback):
 
 
 def lines(entries: dict[str, Any]) -> list[list[str]]:
-    """A heading and a row for each set: its main metric of the model, of each control and of chance."""
+    """Table of the controls: a header, and a row per set with the main metric of model, controls and chance."""
     body = []
     for name, entry in entries.items():
         scores, metric = entry["scores"], entry["metric"]
@@ -112,5 +113,5 @@ def lines(entries: dict[str, Any]) -> list[list[str]]:
 
 
 def explained() -> str:
-    """What the controls are, in one line."""
+    """A description of the controls, on one line."""
     return " ".join(HEAD.split())

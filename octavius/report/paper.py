@@ -1,13 +1,13 @@
-"""The columns of the paper's Tables 1, 2 and 3 and what it printed in them, as data."""
+"""Columns and printed scores of the paper's Tables 1, 2 and 3, as data."""
 
 from dataclasses import dataclass
 
 SOURCE = "paper: Vicuna-13B, its own training data (another model, other data)"
-"""What stands beside every figure of the paper: it is no score of the model at hand."""
+"""Source shown next to every score of the paper, so that it is not mistaken for one of the evaluated model."""
 
 
 LAMM = "LAMM JSON"
-"""The row of benchmarks that were read from LAMM's benchmark files."""
+"""Name of the row for benchmarks read from LAMM's benchmark files."""
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,10 @@ class Column:
     """One column of a table.
 
     Attributes:
-        heading: as the paper has it, with the benchmark.
-        benchmark: the name of the set that fills it.
-        keys: the metric; the first of these that a protocol gives. The paper prints each times 100.
+        heading: the paper's heading, with the benchmark.
+        benchmark: name of the set that fills it.
+        keys: candidate metrics; the first one that the protocol computes is shown. The paper prints scores
+            times 100.
     """
 
     heading: str
@@ -89,7 +90,7 @@ PAPER: dict[str, dict[str, tuple[float | None, ...]]] = {
         ),
     },
 }
-"""By table and row the paper's figures, in the order of its columns. Its Tables 1 and 3 differ on Flickr30k."""
+"""The paper's scores by table and row, in the order of the columns. Its Tables 1 and 3 differ on Flickr30k."""
 
 _BY_TASK = {
     "detection": "voc2012",
@@ -104,9 +105,10 @@ _BY_WORD = {"hair": "celeba_hair", "smile": "celeba_smile", "nr3d": "nr3d", "sha
 
 
 def place(name: str, task: str) -> tuple[str, str]:
-    """The row and the benchmark of a set: of the suite's own names, or of a set that stands for one.
+    """The row and the benchmark of a set.
 
-    The miniature's sets are called `part/task`; each stands for the paper's benchmark of its task.
+    Names are those of the benchmark suite, or `part/task` in the miniature, whose sets each stand for the
+    paper's benchmark of their task.
 
     >>> place("scienceqa", "vqa"), place("lamm_scienceqa", "vqa")
     (('', 'scienceqa'), ('LAMM JSON', 'scienceqa'))

@@ -1,4 +1,4 @@
-"""Files of predictions, a line of JSON a sample, come in; answers that can be scored go out, without any model."""
+"""Reads and writes predictions files: JSON lines with all that is needed to score answers without a model."""
 
 import json
 import math
@@ -17,15 +17,15 @@ MOST_DECIMALS = 6
 
 
 def read_predictions(path: Path, cut: bool = False) -> list[Answered]:
-    """The answers of a file, in its order, each scored by the protocol that its line names.
+    """Reads the answers of a file in order, each parsed under the protocol named in its line.
 
     Args:
-        path: of JSON lines with set, id, task, gold and prediction; protocol, group, media, question, gate, scores
-            and likelihoods may be left out.
-        cut: drop a last line that was not written to its end, as an interrupted run leaves it.
+        path: file of JSON lines with set, id, task, gold and prediction; optional are protocol, group, media,
+            question, gate, scores, likelihoods and decimals.
+        cut: drop an incomplete last line, which an interrupted run may leave.
 
     Raises:
-        ValueError: a line is not such an object, or there is none at all.
+        ValueError: a line is malformed, or there is none at all.
     """
     found: list[Answered] = []
     for number, line in _lines(path, cut):
@@ -103,7 +103,7 @@ def _decimals(value: Any) -> int:
 
 
 def under(items: Sequence[Answered], protocol: str) -> list[Answered]:
-    """The same answers, read and scored by a protocol."""
+    """The same answers, parsed again under another protocol."""
     found = []
     for item in items:
         sample = replace(item.sample, protocol=protocol)
@@ -113,6 +113,6 @@ def under(items: Sequence[Answered], protocol: str) -> list[Answered]:
 
 
 def write_predictions(path: Path, items: Sequence[Answered]) -> None:
-    """Writes answers as `read_predictions` reads them; the file is there whole or not at all."""
+    """Writes answers in the format of `read_predictions`, atomically."""
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.writelines(map(line_of, items))

@@ -1,4 +1,4 @@
-"""Files of predictions come in; their scores by one protocol or by all, with intervals, go out, without a model."""
+"""The command `octavius score`: scores predictions files again, without a model."""
 
 import argparse
 import sys
@@ -13,10 +13,13 @@ from octavius.report.tables import Score, markdown, score_all, write_tables
 
 
 def score(words: Sequence[str]) -> None:
-    """Scores answers that were written down, and prints the tables.
+    """Scores predictions files and prints the tables.
+
+    Args:
+        words: arguments of the command.
 
     Raises:
-        ValueError: a file is missing or damaged, or its protocol cannot score it.
+        ValueError: a file is missing or damaged, or the protocol cannot score it.
     """
     options = parser().parse_args(list(words))
     found = scores_of([Path(name) for name in options.predictions], options.protocol)
@@ -26,7 +29,7 @@ def score(words: Sequence[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command."""
+    """The argument parser of the command."""
     made = argparse.ArgumentParser(
         prog="octavius score",
         description="Score predictions again, without a model: with intervals, in the paper's tables.",
@@ -44,10 +47,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def scores_of(files: list[Path], protocol: str | None = None) -> list[Score]:
-    """Scores of every set in some files.
+    """Scores every set in some predictions files.
 
     Raises:
-        ValueError: a file is missing or damaged, or holds a sample twice; or the protocol cannot score a set.
+        ValueError: a file is missing or damaged, or a sample occurs twice; or the protocol cannot score a
+            set.
     """
     answers = []
     for path in files:

@@ -1,4 +1,4 @@
-"""Scores of sets come in; the paper's tables with them and with its own figures go out as Markdown, CSV and JSON."""
+"""The paper's tables with our scores next to its own, as Markdown, CSV and JSON."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -21,20 +21,20 @@ OURS = "this checkpoint"
 STANDING_IN = "this checkpoint, on sets of its own that stand in for the benchmarks"
 
 Cell: TypeAlias = tuple[float, tuple[float, float] | None] | None
-"""A figure, and its 95 % interval where there is one."""
+"""A score and its 95 % interval, if there is one; None for an empty cell."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """All scores of one set by one protocol.
+    """All scores of one set under one protocol.
 
     Attributes:
-        name: of the set.
-        task: of its samples.
-        protocol: by which they were scored.
-        samples: how many.
+        name: name of the set.
+        task: task of its samples.
+        protocol: the protocol.
+        samples: number of samples.
         values: metric to value, in the metric's own scale.
-        intervals: metric to its 95 % interval, by bootstrap over images or scenes.
+        intervals: metric to its 95 % bootstrap interval over images or scenes.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Score:
 
 
 def score_all(name: str, items: Sequence[Answered], protocol: str | None = None) -> list[Score]:
-    """Scores of one set's answers to one task, by a protocol, or by all that can score them.
+    """Scores one set's answers to one task under a protocol, or under all that apply.
 
     Raises:
         ValueError: the protocol cannot score them.
@@ -66,7 +66,7 @@ def score_all(name: str, items: Sequence[Answered], protocol: str | None = None)
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table: what it is of, by whom, and its cells in the order of the table's columns."""
+    """A row of a table: its name, the source of its scores, and cells in the order of the table's columns."""
 
     name: str
     source: str
@@ -74,7 +74,7 @@ class Row:
 
 
 def paper_tables(scores: Sequence[Score]) -> dict[str, list[Row]]:
-    """The paper's tables that have a cell to fill, each with our rows first and the paper's below."""
+    """The tables of the paper for which we have a score, with our rows first and the paper's below."""
     found = {}
     for title, columns in TABLES.items():
         rows = [row for row in _our_rows(scores, columns) if any(row.cells)]
@@ -109,7 +109,7 @@ def _cell(score: Score | None, keys: Sequence[str]) -> Cell:
 
 
 def markdown(scores: Sequence[Score]) -> str:
-    """The paper's tables, and below them every score in its own scale."""
+    """The tables of the paper as Markdown, followed by all scores in their own scale."""
     parts = []
     for title, rows in paper_tables(scores).items():
         head = ["row", "source", *(column.heading for column in TABLES[title])]
@@ -137,13 +137,16 @@ def write_tables(
     stem: str,
     controls: tuple[str, Sequence[Sequence[str]]] = ("", ()),
 ) -> str:
-    """Writes Markdown, JSON and CSV (the paper's tables; all scores in a file of their own); gives the Markdown.
+    """Writes Markdown, JSON and CSV (the paper's tables; all scores in a file of their own).
 
     Args:
-        scores: of all sets.
-        folder: where to.
-        stem: of the names of the files.
-        controls: what stands over the table of blind controls, and its heading and rows.
+        scores: scores of all sets.
+        folder: folder to write to.
+        stem: prefix of the file names.
+        controls: text above the table of blind controls, and its header and rows.
+
+    Returns:
+        The Markdown.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = markdown(scores)
@@ -166,7 +169,7 @@ def write_tables(
 
 
 def _paper_lines(tables: dict[str, list[Row]]) -> Iterator[list[object]]:
-    """A line a row, with low and high beside each figure; columns of all tables, each once."""
+    """One CSV line per row, with low and high next to each score; the union of the columns of all tables."""
     headings = list(dict.fromkeys(column.heading for title in tables for column in TABLES[title]))
     yield ["table", "row", "source", *(f"{name}{end}" for name in headings for end in ("", " low", " high"))]
     for title, rows in tables.items():
