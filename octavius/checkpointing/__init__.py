@@ -1,1 +1,1 @@
-"""The files of checkpoints: their checksum, the kinds of what they hold, and the configuration in them."""
+"""Checkpoint files: checksum, validation of their content, and the configuration stored in them."""

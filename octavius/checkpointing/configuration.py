@@ -1,9 +1,9 @@
-"""The configuration of a checkpoint: inside it, and for people in a YAML file beside it.
+"""The configuration of a checkpoint: stored inside it, with an editable YAML copy next to it.
 
-Two files cannot be replaced at one instant, so the checkpoint holds the configuration and is complete without the
-YAML file. The first line of that file carries the hash of the configuration that it was written from. As long as the
-line names the one inside the checkpoint, the file counts, so that people can edit it; a file of another checkpoint,
-of an interrupted save, or one that people wrote themselves does not.
+Two files cannot be replaced atomically, so the checkpoint contains the configuration and is complete without
+the YAML file. The first line of that file holds the hash of the configuration that it was written from. If it
+matches the configuration inside the checkpoint, the file takes precedence, so that users can edit it;
+otherwise (a file of another checkpoint, of an interrupted save, or one written by hand) it is ignored.
 """
 
 import re
@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 KEY = "configuration"
-"""Where a checkpoint holds the text."""
+"""Key of the configuration in a checkpoint."""
 
 LINE = "# Configuration {} of the checkpoint beside it: while this line stands, what follows counts.\n"
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a checkpoint was trained with.
+    """The configuration that a checkpoint was trained with.
 
     Attributes:
         text: YAML.
-        source: where it stands, for messages.
-        file: the YAML file, if that is what counts.
-        note: what people should know about the file beside the checkpoint; empty if nothing.
+        source: where it was found, for messages.
+        file: the YAML file, if that was used.
+        note: a notice for users about the YAML file; may be empty.
     """
 
     text: str
@@ -37,7 +37,7 @@ class Configuration:
 
 
 def file_beside(checkpoint: Path) -> Path:
-    """The YAML file of a checkpoint, whether it is there or not."""
+    """The path of a checkpoint's YAML file, whether it exists or not."""
     return checkpoint.with_suffix(".yaml")
 
 
@@ -47,14 +47,14 @@ def headed(text: str) -> str:
 
 
 def configuration_of(path: Path, checkpoint: Mapping[str, Any]) -> Configuration | None:
-    """The configuration that counts for a checkpoint; None if there is none.
+    """The configuration in effect for a checkpoint; None if there is none.
 
     Args:
-        path: of the checkpoint.
-        checkpoint: its content; one of an earlier version holds no configuration, and has it beside it only.
+        path: path of the checkpoint.
+        checkpoint: its content. Earlier versions stored no configuration inside, only in the YAML file.
 
     Raises:
-        ValueError: the file beside it is no text.
+        ValueError: the YAML file is not text.
     """
     beside, own = file_beside(path), checkpoint.get(KEY)
     text = _read(beside)
@@ -76,7 +76,7 @@ def configuration_of(path: Path, checkpoint: Mapping[str, Any]) -> Configuration
 
 
 def may_replace(beside: Path) -> bool:
-    """Whether a YAML file is one that was written beside a checkpoint, or is not there."""
+    """Whether a YAML file does not exist or was written along with a checkpoint."""
     text = _read(beside)
     return text is None or _named(text.partition("\n")[0]) is not None
 

@@ -1,8 +1,8 @@
-"""The kinds of what a checkpoint holds, checked before anything is put in place.
+"""Validation of the content of checkpoints before any of it is restored.
 
-Lightning and torch put most values in place as they come: a text where a number is expected, or a tensor that is not
-finite, shows only later, as an error elsewhere or as wrong numbers. Each function here gives the first thing that is
-wrong in words, or nothing.
+Lightning and torch restore most values unchecked: text instead of a number, or a tensor with NaN, would
+surface only later, as an error elsewhere or as wrong results. Each function returns a description of the
+first problem, or None.
 """
 
 import math
@@ -14,11 +14,11 @@ from packaging.version import InvalidVersion, Version
 from torch import Tensor
 
 FORMAT_KEY, FORMAT = "checkpoint_format", 2
-"""Format 2 has a checksum at the end of the file and the configuration inside; before that there was no such key."""
+"""Format 2 has a checksum at the end of the file and the configuration inside; earlier ones lack this key."""
 
 
 def wrong_kind(checkpoint: Mapping[Any, Any]) -> str | None:
-    """What is of another kind than Lightning and Octavius write, wherever it is needed."""
+    """Checks types and finiteness of the values that Lightning and Octavius write."""
     if strange := [key for key in checkpoint if not isinstance(key, str)]:
         return f"expected names as its keys, found {strange[0]!r:.60}"
     for key, value in checkpoint.items():
@@ -30,11 +30,11 @@ def wrong_kind(checkpoint: Mapping[Any, Any]) -> str | None:
 
 
 def wrong_format(checkpoint: Mapping[str, Any], sealed: bool) -> str | None:
-    """Why a checkpoint cannot be trusted to be what was saved.
+    """Why a checkpoint cannot be trusted to be unchanged.
 
     Args:
         checkpoint: its content.
-        sealed: whether its file has a checksum at the end, which is right.
+        sealed: whether its file ends with a valid checksum.
     """
     found = checkpoint.get(FORMAT_KEY)
     if isinstance(found, int) and found > FORMAT:
@@ -50,14 +50,14 @@ def wrong_format(checkpoint: Mapping[str, Any], sealed: bool) -> str | None:
 
 
 def differs(found: Any, wanted: Any, name: str) -> str | None:
-    """Where plain values are of other kinds than those of a template, in all keys that the template has.
+    """Checks that nested plain values match a template in type, for all keys of the template.
 
-    Whole numbers may not be negative, and numbers are finite.
+    Integers must not be negative, and numbers must be finite.
 
     Args:
-        found: what was read.
-        wanted: what the running program has in the same place.
-        name: of the place.
+        found: the value that was read.
+        wanted: the template: the current value in the running program.
+        name: path of the value, for messages.
     """
     if isinstance(wanted, Mapping):
         if not isinstance(found, Mapping):
@@ -98,7 +98,7 @@ def _tensors(value: Any) -> str | None:
 
 
 def _not_finite(value: Any, place: str = "") -> str | None:
-    """The first number or tensor inside nested values that is NaN; infinite ones stand for "none yet"."""
+    """The first NaN, or non-plain tensor, inside nested values; infinity is allowed: it means "none yet"."""
     if isinstance(value, Tensor):
         plain = value.layout == torch.strided and not value.is_quantized and not value.is_meta
         return None if plain and not bool(value.isnan().any()) else f"{place} is no plain tensor of numbers"
@@ -118,7 +118,7 @@ def _finite(tensor: Tensor) -> bool:
         return True
     if tensor.is_complex() or tensor.dtype.itemsize < 2:
         return bool(tensor.isfinite().all())
-    # Both extremes are NaN if any number is; this is several times as fast as a tensor of booleans.
+    # aminmax propagates NaN, and is several times as fast as creating a boolean tensor.
     return all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
 
 
@@ -149,7 +149,7 @@ def _version(value: Any) -> str | None:
 
 
 def _sections(value: Any) -> str | None:
-    """Something's own state, by names."""
+    """Checks a mapping from names to state dicts."""
     fine = isinstance(value, dict) and all(
         isinstance(name, str) and isinstance(part, dict) for name, part in value.items()
     )
@@ -195,4 +195,4 @@ KINDS: dict[str, Callable[[Any], str | None]] = {
     "configuration": _text,
     FORMAT_KEY: _count,
 }
-"""Keys of a checkpoint, and what checks their values."""
+"""Checks of the values of a checkpoint, by key."""

@@ -1,8 +1,8 @@
-"""The checksum at the end of a checkpoint file, which any change of the file breaks.
+"""A checksum at the end of checkpoint files, which detects any change of a file.
 
-A checkpoint of torch is a ZIP archive. The checksum (SHA-256 of everything before it) is the archive's comment, so
-that `torch.load` and `unzip` read the file as before. Archives without it, from earlier versions or from
-`torch.save`, have a CRC-32 for each tensor, which `torch.load` does not check; here it is.
+torch checkpoints are ZIP archives. The checksum (SHA-256 of everything before it) is stored as the archive's
+comment, so `torch.load` and `unzip` still read the file. Archives without it, from earlier versions or plain
+`torch.save`, have a CRC-32 for each tensor, which `torch.load` does not verify; here it is verified.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from octavius.files import open_file
 
 MARK = b"octavius-sha256:"
 END = b"PK\x05\x06"
-"""Begins the last record of an archive, of 22 bytes; its last two are the length of the comment after it."""
+"""Signature of the last record of an archive. The record has 22 bytes; the last two are the length of the comment."""
 
 LENGTH = len(MARK) + 64
 
@@ -26,7 +26,7 @@ class DamagedError(ValueError):
 
 
 def seal(file: Path) -> None:
-    """Puts the checksum at the end of an archive that `torch.save` wrote."""
+    """Appends the checksum to an archive that `torch.save` wrote."""
     with file.open("r+b") as stream:
         stream.seek(-2, os.SEEK_END)
         stream.write(LENGTH.to_bytes(2, "little"))
@@ -37,20 +37,20 @@ def seal(file: Path) -> None:
 
 
 def is_sealed(file: Path) -> bool:
-    """Whether a file ends with such a checksum, right or wrong."""
+    """Whether a file ends with a checksum, valid or not."""
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - LENGTH))
         return stream.read(len(MARK)) == MARK
 
 
 def check_seal(file: Path) -> bool:
-    """Whether a file carries a checksum. One that has been checked is not read again unless it changes.
+    """Verifies the checksum of a file; returns False if it has none. A file is read again only if it has changed.
 
     Raises:
-        DamagedError: the file is cut short, or any bit of it has changed.
+        DamagedError: the file is truncated, or any bit of it has changed.
         OSError: it cannot be read.
     """
-    with open_file(file) as stream:  # no pipe, which would never end
+    with open_file(file) as stream:  # refuses pipes, which would block
         found = os.fstat(stream.fileno())
     return _check(file.absolute(), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
@@ -60,7 +60,7 @@ def _check(file: Path, size: int, *_: int) -> bool:
     with open_file(file) as stream:
         stream.seek(max(0, size - LENGTH - 22))
         tail = stream.read()
-        if tail[-22:].startswith(END) and tail.endswith(b"\0\0"):
+        if tail[-22:].startswith(END) and tail.endswith(b"\0\0"):  # a comment of length zero: no checksum
             _check_parts(file)
             return False
         if not tail[22:].startswith(MARK) or len(tail) != LENGTH + 22:
@@ -80,7 +80,7 @@ def _digest(stream: BinaryIO, length: int) -> bytes:
 
 
 def _check_parts(file: Path) -> None:
-    """Compares each tensor of an archive with its CRC-32."""
+    """Verifies the CRC-32 of each entry of an archive."""
     try:
         with zipfile.ZipFile(file) as archive:
             bad = archive.testzip()

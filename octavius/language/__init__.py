@@ -1,1 +1,1 @@
-"""Hugging Face causal language models: loading them, running them on embeddings, and checking that both are sound."""
+"""Causal language models of Hugging Face: loading, forward passes on embeddings, and checks of both."""

@@ -1,10 +1,10 @@
-"""Checks on a few tokens that a causal language model gives here what its own forward method gives.
+"""Checks on a few tokens that a language model is used correctly here: results equal its own forward method.
 
-Training pads or packs texts, enters the model through embeddings, and wants logits at answer positions only; answers
-are generated in left-padded batches; likelihoods go on from a cache. Each of these is right for most architectures
-and wrong for some, without any error: recurrent layers carry one packed text into the next, absolute positions count
-padding. So nothing is inferred from an architecture's name. When a model is loaded, some ten passes over a dozen
-tokens compare every use with the model's own loss on one text alone.
+Training pads or packs texts, passes embeddings instead of ids, and computes logits at answer positions only;
+answers are generated in left-padded batches; likelihoods continue from a cache. Each of these is right for
+most architectures and silently wrong for some: recurrent layers carry state from one packed text to the next,
+absolute positions count padding. So nothing is inferred from the name of an architecture. When a model is
+loaded, some ten passes over a dozen tokens compare every use with the model's own loss on a single text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,28 +31,34 @@ from octavius.packed_attention import PACKED, recorded_windows
 
 WORDS = "a red ball lies beside the big blue chair in a corner of the room, and the cat sleeps under a lamp"
 LENGTHS = (5, 9)
-"""Tokens of the two texts that are run together."""
+"""Numbers of tokens of the two texts that are run together."""
 
 LARGE = 10**9
-"""Parameters from which on only the first layers are run, one of each kind at least."""
+"""Number of parameters from which on only the first layers are checked, at least one of each kind."""
 
 WIDENED = 2 * 10**9
-"""Parameters up to which the weights are held in float32 meanwhile: rounding hides differences, and half precision is
-slow on many CPUs."""
+"""Number of parameters up to which the check runs in float32.
+
+Rounding hides differences, and half precision is slow on many CPUs.
+"""
 
 EXACT, ROUNDED = 1e-3, 0.1
-"""The largest difference in nats, relative to the log-probability where that is above 1: of any token in float32, and
-of the median token in lower precision, where rounding can send a token to another expert."""
+"""Tolerances in nats, relative to log-probabilities above 1.
+
+The first is for every token in float32, the second for the median token in lower precision, where rounding
+may change the expert of a token.
+"""
 
 
 @dataclass(frozen=True)
 class Soundness:
-    """What a language model can be used for.
+    """The uses that a language model supports.
 
     Attributes:
-        packing: why texts cannot share a row without padding; None where they can.
-        longest_packed: the longest text that can be packed, where the packed attention is not told of a window.
-        caching: whether several texts can go on from the cache of one prompt.
+        packing: why texts cannot be packed into a row without padding; None if they can.
+        longest_packed: maximum length of a packed text, if the model has an attention window that it does not
+            pass to the packed attention; else None.
+        caching: whether several texts can continue from the cache of one prompt.
     """
 
     packing: str | None = None
@@ -64,12 +70,13 @@ def check_model(lm: PreTrainedModel, tokenizer: Tokenizer, attention: str) -> So
     """Compares every use of a language model with its own loss on single texts.
 
     Args:
-        lm: the model, on a device that can run it; its weights, mode and random numbers stay as they are.
+        lm: the model, on a device that can run it; its weights, mode and the random state are unchanged
+            afterwards.
         tokenizer: its tokenizer.
-        attention: the name of its attention.
+        attention: name of its attention implementation.
 
     Returns:
-        What it can be used for beside training and generation in padded batches.
+        The uses that it supports besides training and generation in padded batches.
 
     Raises:
         ValueError: losses or generated answers would be wrong; the message says which and by how much.
@@ -80,7 +87,7 @@ def check_model(lm: PreTrainedModel, tokenizer: Tokenizer, attention: str) -> So
                 return _check(lm, tokenizer, attention)
             except ValueError:
                 if not cut:
-                    raise  # else all layers decide: a part of a model need not run
+                    raise  # a truncated model may fail although the whole one works: check all layers
     return _check(lm, tokenizer, attention)
 
 
@@ -105,7 +112,7 @@ def _check(lm: PreTrainedModel, tokenizer: Tokenizer, attention: str) -> Soundne
 
 
 def _texts(tokenizer: Tokenizer) -> list[Tensor]:
-    """Token ids of two different texts, and of a part of the second."""
+    """Token ids of two different texts, and of a prefix of the second."""
     ids = torch.tensor(tokenizer.encode(WORDS))
     ids = ids.repeat(-(-sum(LENGTHS) // len(ids)))
     first, second = ids[: LENGTHS[0]], ids[LENGTHS[0] : sum(LENGTHS)]
@@ -113,10 +120,10 @@ def _texts(tokenizer: Tokenizer) -> list[Tensor]:
 
 
 def _own(lm: PreTrainedModel, ids: Tensor) -> Tensor:
-    """Log-probabilities (T - 1,) of a text, alone, as the model's own forward method has them.
+    """Log-probabilities (T - 1,) of a single text by the model's own forward method.
 
     Raises:
-        ValueError: the model cannot be run on text, or its own loss is another one than that of the next token.
+        ValueError: the model cannot be run on text, or its own loss is not that of the next token.
     """
     name, row = type(lm).__name__, ids.to(lm.device)[None]
     options: dict[str, Any] = {"use_cache": False} if takes(lm, "use_cache") else {}
@@ -124,7 +131,7 @@ def _own(lm: PreTrainedModel, ids: Tensor) -> Tensor:
         with _without_router_loss(lm):
             out = lm(input_ids=row, labels=row, **options)
             loss, logits = float(out.loss), out.logits
-    except Exception as error:  # what a model raises that wants more than text
+    except Exception as error:  # models that need more than text raise all kinds of errors
         raise ValueError(f"{name} cannot be run on text alone: {type(error).__name__}: {error}") from None
     if logits.shape[:2] != row.shape:
         raise ValueError(
@@ -141,7 +148,7 @@ def _own(lm: PreTrainedModel, ids: Tensor) -> Tensor:
 
 
 def _check_training_mode(lm: PreTrainedModel, texts: Sequence[Tensor]) -> None:
-    """Refuses a model that wants more than embeddings and a mask when it is trained."""
+    """Raises ValueError if the model needs more than embeddings and a mask in training mode."""
     lm.train()
     try:
         _padded(lm, texts)
@@ -152,7 +159,7 @@ def _check_training_mode(lm: PreTrainedModel, texts: Sequence[Tensor]) -> None:
 
 
 def _padded(lm: PreTrainedModel, texts: Sequence[Tensor]) -> list[Tensor]:
-    """Log-probabilities of each text, as training computes them in one batch padded on the right."""
+    """Log-probabilities of each text as in training: in one batch padded on the right."""
     ids = pad_sequence(list(texts), batch_first=True).to(lm.device)
     lengths = torch.tensor([len(text) for text in texts], device=lm.device)
     mask = (torch.arange(ids.shape[1], device=lm.device) < lengths[:, None]).long()
@@ -183,7 +190,7 @@ def _check_padded(lm: PreTrainedModel, texts: Sequence[Tensor], alone: Sequence[
 
 
 def _check_generation(lm: PreTrainedModel, tokenizer: Tokenizer, texts: Sequence[Tensor]) -> None:
-    """Refuses a model whose answers in a left-padded batch are not those to each prompt alone."""
+    """Raises ValueError if answers in a left-padded batch differ from those to single prompts."""
     embeddings, mask = _left_padded(lm, texts[:2])
     name = type(lm).__name__
     try:
@@ -217,7 +224,7 @@ def _check_generation(lm: PreTrainedModel, tokenizer: Tokenizer, texts: Sequence
 
 
 def _left_padded(lm: PreTrainedModel, texts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Embeddings (B, T, D) and mask (B, T)."""
+    """Embeddings (B, T, D) and attention mask (B, T), padded on the left."""
     ids = pad_sequence(list(texts), batch_first=True, padding_side="left").to(lm.device)
     lengths = torch.tensor([[len(text)] for text in texts], device=lm.device)
     mask = (torch.arange(ids.shape[1], device=lm.device) >= ids.shape[1] - lengths).long()
@@ -225,7 +232,7 @@ def _left_padded(lm: PreTrainedModel, texts: Sequence[Tensor]) -> tuple[Tensor, 
 
 
 def _can_cache(lm: PreTrainedModel, texts: Sequence[Tensor]) -> bool:
-    """Whether several texts go on from the cache of each prompt as if the prompt stood before each."""
+    """Whether texts that continue from a cached prompt get the same log-probabilities as after the prompt."""
     prompts, candidates = texts[:2], torch.stack([texts[1][4:7], texts[0][1:4], texts[1][:3]]).to(lm.device)
     embeddings, mask = _left_padded(lm, prompts)
     last = torch.zeros_like(mask, dtype=torch.bool)
@@ -233,7 +240,7 @@ def _can_cache(lm: PreTrainedModel, texts: Sequence[Tensor]) -> bool:
     try:
         options = cached_options(lm, mask, embeddings.shape[1], None)
         first, cache = logits_at(lm, embeddings, last, **options)
-        for rows in ([1, 0, 1], [0, 0, 1]):  # twice, since the first time must not change the cache
+        for rows in ([1, 0, 1], [0, 0, 1]):  # twice, to check that the first use leaves the cache unchanged
             part = torch.tensor(rows, device=lm.device)
             whole = torch.cat([mask[part], torch.ones_like(candidates)], 1)
             options = cached_options(lm, whole, candidates.shape[1], rows_of(cache, part))
@@ -244,7 +251,7 @@ def _can_cache(lm: PreTrainedModel, texts: Sequence[Tensor]) -> bool:
                 own = _own(lm, torch.cat([prompts[row], text.cpu()]))[-len(text) :]
                 if _differ(lm, said, own):
                     return False
-    except Exception:  # whatever a cache raises that knows no rows; likelihoods are computed without it
+    except Exception:  # some caches cannot select rows; likelihoods are then computed without a cache
         return False
     return True
 
@@ -252,7 +259,7 @@ def _can_cache(lm: PreTrainedModel, texts: Sequence[Tensor]) -> bool:
 def _can_pack(
     lm: PreTrainedModel, texts: Sequence[Tensor], alone: Sequence[Tensor], attention: str
 ) -> tuple[str | None, int | None]:
-    """Why texts cannot be packed, or None; and the longest that can be, None for any."""
+    """Why texts cannot be packed, or None; and the maximum length of a packed text, or None."""
     name = type(lm).__name__
     ids = torch.cat(list(texts)).to(lm.device)[None]
     lengths = torch.tensor([len(text) for text in texts])
@@ -280,7 +287,7 @@ def _can_pack(
 
 
 def _windows(lm: PreTrainedModel) -> set[int]:
-    """Numbers of tokens that the configuration gives as windows or chunks of attention."""
+    """Sizes of attention windows or chunks in the configuration, in tokens."""
     config = lm.config.get_text_config(decoder=True)
     keys = ("sliding_window", "window_size", "attention_window", "attention_chunk_size", "local_attention")
     return {
@@ -291,7 +298,7 @@ def _windows(lm: PreTrainedModel) -> set[int]:
 
 
 def _differ(lm: PreTrainedModel, found: Tensor, expected: Tensor) -> bool:
-    """Whether log-probabilities differ by more than rounding."""
+    """Whether log-probabilities differ by more than rounding errors."""
     found, expected = found.float().cpu(), expected.float().cpu()
     apart = (found - expected).abs() / expected.abs().clamp(min=1)
     if not bool(apart.isfinite().all()):
@@ -306,7 +313,7 @@ def _size(lm: PreTrainedModel) -> int:
 
 @contextmanager
 def _in_float32(lm: PreTrainedModel) -> Iterator[None]:
-    """Holds the weights of a model that is neither large nor quantised in float32, and puts their types back."""
+    """Converts the weights to float32 for the duration of the block, unless the model is large or quantised."""
     tensors = [*lm.parameters(), *lm.buffers()]
     held = [(tensor, tensor.dtype) for tensor in tensors if tensor.dtype in (torch.bfloat16, torch.float16)]
     if _size(lm) > WIDENED or not all(part.is_floating_point() for part in lm.parameters()):
@@ -322,7 +329,7 @@ def _in_float32(lm: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def _without_router_loss(lm: PreTrainedModel) -> Iterator[None]:
-    """Leaves out what some mixtures of experts add to their own loss: the answers' losses are without it."""
+    """Switches off the auxiliary loss that some mixture-of-experts models add to their own loss."""
     configs = [lm.config, lm.config.get_text_config(decoder=True)]
     held = [getattr(config, "output_router_logits", None) for config in configs]
     for config, value in zip(configs, held, strict=True):
@@ -338,7 +345,7 @@ def _without_router_loss(lm: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def _first_layers(lm: PreTrainedModel) -> Iterator[bool]:
-    """Holds only the first layers of a deep model, at least one of each kind; says whether any is left out."""
+    """Truncates a deep model to its first layers, at least one of each kind; yields whether it was truncated."""
     lists = [(name, part) for name, part in lm.named_modules() if isinstance(part, nn.ModuleList)]
     if not lists:
         yield False
@@ -358,7 +365,7 @@ def _first_layers(lm: PreTrainedModel) -> Iterator[bool]:
 
 
 def _kind(lm: PreTrainedModel, block: nn.Module, index: int, count: int) -> Any:
-    """What tells a layer from others: classes and settings of its parts, and what the configuration lists for it."""
+    """A key for layers of the same kind: classes and settings of submodules, and per-layer configuration values."""
     parts = [
         (
             type(part).__name__,

@@ -1,4 +1,4 @@
-"""Loading a causal language model of Hugging Face from the hub, a folder, or a GGUF file."""
+"""Loads causal language models of Hugging Face from the hub, a folder, or a GGUF file."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +11,7 @@ from octavius.presets import find_checkpoint
 
 
 def layers(lm: nn.Module) -> list[nn.Module]:
-    """The repeated blocks of a Hugging Face causal LM: its longest list of modules.
+    """The repeated blocks of a Hugging Face causal LM: its longest ModuleList.
 
     Raises:
         ValueError: it has none, so there is nothing to shard or to compile.
@@ -26,7 +26,7 @@ def layers(lm: nn.Module) -> list[nn.Module]:
 
 
 def locate(name: str) -> str | Path:
-    """A folder or GGUF file here or under `checkpoints/`; any other name is left to the hub."""
+    """The path of a folder or GGUF file, here or under `checkpoints/`; any other name is taken as a hub id."""
     if Path(name).exists():
         return Path(name)
     try:
@@ -38,7 +38,16 @@ def locate(name: str) -> str | Path:
 
 
 def load_model(place: str | Path, from_scratch: bool, options: dict[str, Any]) -> PreTrainedModel:
-    """Loads weights, or only the architecture, of a hub id, folder or GGUF file."""
+    """Loads weights, or only the architecture, of a hub id, folder or GGUF file.
+
+    Args:
+        place: the hub id or path.
+        from_scratch: initialise the weights at random.
+        options: passed to transformers.
+
+    Raises:
+        ValueError: tensors of the architecture are missing in the weights.
+    """
     path = Path(place)
     files = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
     source = str(path.parent if files else place)
@@ -58,9 +67,9 @@ def load_model(place: str | Path, from_scratch: bool, options: dict[str, Any]) -
 
 
 def widen(lm: PreTrainedModel) -> None:
-    """Holds the weights in float32, which keeps their values; integers of a quantised base stay as they are.
+    """Converts the weights to float32, which keeps their values; quantised integer weights are unchanged.
 
-    The weights of a GGUF file are in floating point once they are loaded, but transformers still counts the model as
+    The weights of a GGUF file are floating point once loaded, but transformers still counts the model as
     quantised and refuses `lm.float()`.
     """
     nn.Module.float(lm)

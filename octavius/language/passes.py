@@ -1,8 +1,8 @@
 """Forward passes of a causal language model on embeddings, with logits at chosen positions only.
 
-The logits come from the model's own forward method. Some models scale or cap them, add a bias, or transform hidden
-states once more, and nothing of that can be told from the parts of a model. A hook on the output layer cuts its input
-to the positions that are wanted, so that no vocabulary row is computed for any other.
+The logits come from the model's own forward method, because some models scale or cap them, add a bias, or
+transform the hidden states once more. A pre-hook on the output layer reduces its input to the wanted
+positions, so that logits over the vocabulary are computed for no others.
 """
 
 import inspect
@@ -17,39 +17,39 @@ from transformers import PreTrainedModel
 from octavius.packed_attention import note_of, positions_in
 
 Around = Callable[[], AbstractContextManager[None]]
-"""Makes the context in which the output layer runs on the gathered positions."""
+"""Makes the context in which the output layer runs on the selected positions."""
 
 Positions: TypeAlias = Tensor | tuple[Tensor, Tensor]
-"""Positions in a batch: a mask, or rows and columns."""
+"""Positions in a batch: a boolean mask (B, T), or row and column indices."""
 
 
 def attend_by(lm: PreTrainedModel, kind: str) -> None:
-    """Sets the attention of the next passes; it stays, for layers that backward computes again."""
+    """Sets the attention implementation. It stays set, since checkpointed layers run again in the backward pass."""
     lm.config._attn_implementation = kind
 
 
 def packed_options(segments: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-    """Mask and positions of several texts in one row, (1, N), for a model whose attention is `PACKED`."""
+    """Attention mask and position ids of several texts in one row, (1, N), for the attention `PACKED`."""
     return {"attention_mask": note_of(segments, attention_mask), "position_ids": positions_in(segments)}
 
 
 def logits_at(
     lm: PreTrainedModel, embeddings: Tensor, wanted: Positions, around: Around = nullcontext, **options: Any
 ) -> tuple[Tensor, Any]:
-    """Logits at the wanted positions, as the model's own forward method makes them.
+    """Logits at the wanted positions, from the model's own forward method.
 
     Args:
-        lm: the model; its attention is set.
+        lm: the model, with its attention implementation set.
         embeddings: (B, T, D).
-        wanted: (B, T), true where logits are wanted, or the rows and columns of such positions; M of them.
+        wanted: (B, T) true where logits are wanted, or row and column indices of these positions; M of them.
         around: makes the context in which the output layer runs.
-        options: of the forward method, `attention_mask` among them.
+        options: arguments of the forward method, including `attention_mask`.
 
     Returns:
-        Logits (M, V), row by row of `wanted`, and the cache, where there is one.
+        Logits (M, V) in row-major order, and the cache, if there is one.
 
     Raises:
-        ValueError: the model gives no logits for each position.
+        ValueError: the model does not return one row of logits for each position.
     """
     size, count = embeddings.shape[:2], None
     with ExitStack() as hooks:
@@ -81,7 +81,9 @@ def logits_at(
     if count is not None and logits.shape[:2] == (1, count):
         return logits[0], cache
     if count is None and logits.shape[:2] == size:
-        return logits[wanted], cache  # the output layer is no module, or is not called
+        return logits[
+            wanted
+        ], cache  # the output layer is not a module or not called, so the hook did not run
     raise ValueError(
         f"{type(lm).__name__} gives logits of the shape {tuple(logits.shape)}, expected one row for each of "
         f"{size[0]} x {size[1]} tokens"
@@ -89,13 +91,13 @@ def logits_at(
 
 
 def cached_options(lm: PreTrainedModel, attention_mask: Tensor, tokens: int, cache: Any) -> dict[str, Any]:
-    """Options of a pass over the last `tokens` of left-padded rows that goes on from a cache (None to begin one).
+    """Options of a forward pass over the last `tokens` of left-padded rows that continues from a cache.
 
     Args:
         lm: the model.
         attention_mask: (B, cached + tokens).
-        tokens: how many are new.
-        cache: keys, values and states of those before.
+        tokens: number of new tokens.
+        cache: the cache of the previous tokens; None starts one.
     """
     options: dict[str, Any] = {
         "attention_mask": attention_mask,
@@ -108,20 +110,20 @@ def cached_options(lm: PreTrainedModel, attention_mask: Tensor, tokens: int, cac
 
 
 def takes(lm: PreTrainedModel, name: str) -> bool:
-    """Whether the forward method has an argument of that name."""
+    """Whether the forward method has an argument of this name."""
     return any(name in inspect.signature(part.forward).parameters for part in (lm, lm.base_model))
 
 
 def rows_of(cache: Any, rows: Tensor) -> Any:
-    """A cache with these rows of another one, which stays as it is.
+    """A new cache with selected rows of another one, which is unchanged.
 
-    Recurrent and convolutional states are held in dictionaries, which a copy of a layer would share.
+    Recurrent and convolutional states are in dicts, which a shallow copy of a layer would share.
     """
     found = copy(cache)
     found.layers = [_copied(layer) for layer in cache.layers]
     found.reorder_cache(
         rows
-    )  # picks rows, any number of times each; unlike batch_select_indices, every layer has it
+    )  # selects rows, with repetition; unlike batch_select_indices, every layer implements it
     return found
 
 

@@ -1,8 +1,9 @@
-"""How a language model runs its linear layers: which of them, and how their inputs' rows belong to samples.
+"""Finds out what the linear layers of a language model are run on: the tensor layout of their inputs.
 
-The weights of experts are chosen for each sample, so a layer has to be given whole samples. Most are, as (B, T, D);
-some are given all tokens in one dimension, and parts of mixtures of experts a selection of tokens in an order of
-their own. A layer that no text runs through (in the vision part of a larger model) would never be trained.
+Gate weights are per sample, so a layer must know which rows of its input belong to which sample. Most layers
+get (B, T, D); some get all tokens in one dimension, and parts of mixture-of-experts models a selection of
+tokens in another order. A layer that no text passes through (in the vision part of a larger model) would
+never be trained.
 """
 
 from collections.abc import Mapping
@@ -18,8 +19,14 @@ from octavius.language.check import WORDS, embed
 from octavius.language.passes import attend_by, logits_at
 
 Layout: TypeAlias = Literal["samples", "tokens", "head", "other", "none"]
-"""What a layer is run on: (B, T, D); (B * T, D), sample by sample; positions gathered for the output layer; anything
-else; nothing at all."""
+"""Layout of a layer's input.
+
+- samples: (B, T, D)
+- tokens: (B * T, D), sample by sample
+- head: positions selected for the output layer
+- other: anything else
+- none: the layer is not run
+"""
 
 ROWS, TOKENS = 3, 5
 
@@ -28,13 +35,15 @@ ROWS, TOKENS = 3, 5
 def layouts(
     lm: PreTrainedModel, tokenizer: Tokenizer, attention: str, modules: Mapping[str, nn.Module]
 ) -> dict[str, Layout]:
-    """What each of these modules is run on, seen in two passes over a few tokens of which one sample differs.
+    """The layout of the inputs of each module, found by two forward passes that differ in one sample only.
+
+    Rows of an input that change between the passes belong to that sample.
 
     Args:
-        lm: the language model, without experts; its mode and random numbers stay as they are.
+        lm: the language model without experts; its mode and the random state are unchanged afterwards.
         tokenizer: its tokenizer.
-        attention: the name of its attention.
-        modules: parts of it by name.
+        attention: name of its attention implementation.
+        modules: submodules by name.
     """
     words = torch.tensor(tokenizer.encode(WORDS), device=lm.device)
     ids = words.repeat(-(-(ROWS + 1) * TOKENS // len(words)))[: (ROWS + 1) * TOKENS].view(ROWS + 1, TOKENS)
@@ -56,7 +65,7 @@ def layouts(
 
 
 def _inputs(lm: PreTrainedModel, ids: Tensor, modules: Mapping[str, nn.Module]) -> dict[str, list[Tensor]]:
-    """The inputs that each module gets in one pass."""
+    """The inputs of each module in one forward pass."""
     found: dict[str, list[Tensor]] = {}
 
     def note(name: str, _: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -73,7 +82,7 @@ def _inputs(lm: PreTrainedModel, ids: Tensor, modules: Mapping[str, nn.Module]) 
 
 
 def _layout(ones: list[Tensor], others: list[Tensor]) -> Layout:
-    """What inputs of two passes, which differ in the first sample alone, are made of."""
+    """The layout of a module from its inputs in two passes that differ in the first sample only."""
     if not ones and not others:
         return "none"
     if len(ones) != len(others):

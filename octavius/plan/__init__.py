@@ -1,1 +1,1 @@
-"""A configuration comes in, what its training needs of a machine goes out: memory, steps, tokens and time."""
+"""The command `octavius plan`: estimates memory, steps, tokens and time of a training without running it."""

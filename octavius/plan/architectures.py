@@ -1,4 +1,4 @@
-"""The name of a language model comes in, the shape of its network goes out, without weights and without a network."""
+"""Architectures of common language models, so that they can be planned without network access."""
 
 from typing import Any
 
@@ -70,18 +70,18 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Qwen/Qwen3-8B": QWEN_3_8B,
     "HuggingFaceTB/SmolLM2-135M-Instruct": SMOLLM2_135M,
 }
-"""Published shapes of models that a plan should not need a network for."""
+"""Configurations of published models, by hub id."""
 
 
 def architecture(name: str) -> PretrainedConfig:
-    """The shape of the language model that a decoder of that name would load.
+    """The configuration of the language model that a decoder of this name would load.
 
     Args:
-        name: as of `Decoder`: a folder or a GGUF file here or under `checkpoints/`, a name in `ARCHITECTURES`, or
-            any other hub id, for which a network or a filled cache is needed.
+        name: as in `Decoder`: a folder or a GGUF file here or under `checkpoints/`, a name in
+            `ARCHITECTURES`, or any other hub id, which needs network access or a filled cache.
 
     Raises:
-        ValueError: nothing of that name has a shape.
+        ValueError: no configuration can be found.
     """
     try:
         place = locate(name)

@@ -1,4 +1,4 @@
-"""A set-up and a number of GPUs come in, the memory of each GPU by kind and what would make it fit go out."""
+"""Memory of each GPU in training by kind, and changes that make it fit."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -21,11 +21,11 @@ class Plan:
     """The memory of one GPU.
 
     Attributes:
-        setup: what was planned.
+        setup: the set-up.
         gpus: number of GPUs.
         step: the longest micro-batch.
         kinds: bytes by kind.
-        step_needs: the rehearsal that two of them come from.
+        step_needs: the rehearsal of the step.
     """
 
     setup: Setup
@@ -41,14 +41,14 @@ class Plan:
 
 
 def plan_memory(setup: Setup, model: Octavius, gpus: int, step: Step, reserve: float) -> Plan:
-    """Memory of one GPU while it trains a micro-batch in which all samples are of the longest shape.
+    """Memory of one GPU while training on a micro-batch in which all samples have the maximum length.
 
     Args:
         setup: the set-up.
         model: its outline.
-        gpus: number of GPUs; with FSDP2 they share the decoder, otherwise each holds all.
+        gpus: number of GPUs; with FSDP2 they share the decoder, otherwise each has all of it.
         step: the micro-batch.
-        reserve: bytes for what no tensor holds: the CUDA context, libraries' workspaces, fragmentation.
+        reserve: bytes outside tensors: CUDA context, workspaces of libraries, fragmentation.
     """
     needs = rehearse(setup, step, setup.checkpointing)
     kinds = standing(setup, model, gpus)
@@ -57,11 +57,12 @@ def plan_memory(setup: Setup, model: Octavius, gpus: int, step: Step, reserve: f
 
 
 def standing(setup: Setup, model: Octavius, gpus: int) -> dict[str, float]:
-    """Bytes on one GPU that are there in every step, by kind.
+    """Bytes on one GPU that are in use in every step, by kind.
 
-    What FSDP2 gathers: the unit of embeddings, head and projectors, which stays whole through a step; and of the
-    layers the one that computes, the next one, and the buffer that a gathered layer is copied out of, with the
-    gradients of a layer that wait to be summed up. DDP holds the gradients once more, in its buckets.
+    FSDP2 gathers the root unit of embeddings, head and projectors, which stays gathered through a step; and
+    of the layers the current one, the prefetched next one, and the all-gather buffer that a layer is copied
+    out of, plus the unsharded gradients of a layer before they are reduced. DDP holds the gradients a second
+    time, in its buckets.
     """
     frozen = [part for part in model.decoder.parameters() if not part.requires_grad]
     encoders = size(model.encoders.parameters())
@@ -90,18 +91,18 @@ def standing(setup: Setup, model: Octavius, gpus: int) -> dict[str, float]:
 
 
 def size(tensors: Iterable[Tensor]) -> float:
-    """Bytes of tensors, each once."""
+    """Bytes of tensors, counting each tensor once."""
     once = {id(tensor): tensor for tensor in tensors}
     return float(sum(tensor.numel() * tensor.element_size() for tensor in once.values()))
 
 
 def count(tensors: Iterable[Tensor]) -> int:
-    """Numbers in tensors, each tensor once."""
+    """Number of elements of tensors, counting each tensor once."""
     return sum({id(tensor): tensor.numel() for tensor in tensors}.values())
 
 
 def parts(model: Octavius) -> dict[str, tuple[int, int]]:
-    """Parameters of each part of a model: all, and those that are trained."""
+    """Parameters of each part of a model: in total, and trained."""
     named: dict[str, nn.Module] = {"decoder": model.decoder}
     named |= {f"encoder {name}": part for name, part in model.encoders.items()}
     named |= {f"projector {name}": part for name, part in model.projectors.items()}
@@ -120,7 +121,7 @@ def parts(model: Octavius) -> dict[str, tuple[int, int]]:
 
 
 def remedies(plan: Plan, model: Octavius, memory: float) -> Iterator[str]:
-    """Changes that would make a plan fit, each with what would then be needed; the smallest changes first."""
+    """Changes that would make a plan fit, with the memory then needed; the least invasive first."""
     setup, reserve = plan.setup, plan.kinds["reserve"]
     trials: list[tuple[str, Setup]] = []
     if not setup.checkpointing:

@@ -1,4 +1,4 @@
-"""A configuration comes in, its model goes out as an outline: shapes and types on the meta device, no weights."""
+"""Builds the model of a configuration on the meta device: shapes and types without weights."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -24,22 +24,22 @@ from octavius.plan.architectures import architecture
 
 @dataclass(frozen=True)
 class Setup:
-    """What a configuration says about its model and its training.
+    """The settings of a configuration that a plan depends on.
 
     Attributes:
-        decoder: the settings of the decoder.
+        decoder: settings of the decoder.
         encoders: modality to class path and settings.
-        lora: the settings of the experts; None trains all of the decoder.
-        normalise_features: as of the model.
-        max_tokens: the longest prompt with its answer.
-        checkpointing: whether the decoder's layers are computed again in the backward pass.
-        precision: of the trainer, such as `bf16-mixed`.
-        sharded: whether FSDP2 spreads the decoder.
-        batch_size: samples of one process in one micro-batch.
-        accumulate: micro-batches of a step.
-        epochs: passes through the data; None where only steps are set.
-        max_steps: the most steps; -1 for no limit.
-        samples_per_epoch: of all processes; None counts the data.
+        lora: settings of the experts; None if the whole decoder is trained.
+        normalise_features: see `Octavius`.
+        max_tokens: length limit of a prompt with its answer.
+        checkpointing: whether the decoder uses activation checkpointing.
+        precision: the trainer's precision, such as `bf16-mixed`.
+        sharded: whether FSDP2 shards the decoder.
+        batch_size: samples per micro-batch and process.
+        accumulate: micro-batches per step.
+        epochs: number of epochs; None if only steps are set.
+        max_steps: maximum number of steps; -1 for no limit.
+        samples_per_epoch: over all processes; None takes the size of the data.
     """
 
     decoder: dict[str, Any]
@@ -58,10 +58,10 @@ class Setup:
 
 
 def setup_of(config: Namespace) -> Setup:
-    """The parts of a parsed configuration that a plan depends on.
+    """Extracts the settings from a parsed configuration.
 
     Raises:
-        ValueError: it trains something else than a model that answers questions.
+        ValueError: it does not train an OctaviusModule.
     """
     model, data, trainer = (_plain(config[key]) for key in ("model", "data", "trainer"))
     if not str(model["class_path"]).endswith("OctaviusModule"):
@@ -89,16 +89,16 @@ def setup_of(config: Namespace) -> Setup:
 
 
 class DecoderOutline(Decoder):
-    """A decoder without weights and without a tokenizer."""
+    """A decoder without weights or tokenizer."""
 
     def __init__(self, name: str, dtype: str, attention: str, layers: int | None) -> None:
-        """Makes the layers where torch makes tensors now.
+        """Builds the layers on torch's current default device.
 
         Args:
-            name: as of `Decoder`.
-            dtype: of the weights.
-            attention: as of `Decoder`.
-            layers: how many of the equal layers; None for all.
+            name: see `Decoder`.
+            dtype: type of the weights.
+            attention: see `Decoder`.
+            layers: number of layers; None for all.
         """
         nn.Module.__init__(self)
         config = architecture(name)
@@ -114,7 +114,7 @@ class DecoderOutline(Decoder):
 
 
 def depth(setup: Setup) -> int:
-    """How many layers the decoder has."""
+    """Number of layers of the decoder."""
     return int(architecture(setup.decoder["name"]).num_hidden_layers)
 
 
@@ -123,7 +123,8 @@ def outline(setup: Setup, layers: int | None = None) -> Octavius:
 
     Args:
         setup: the set-up.
-        layers: of the decoder, all with the largest number of experts of any; None for the layers as they are.
+        layers: number of decoder layers, which then all have the largest number of experts of any layer; None
+            keeps the layers as configured.
     """
     words = setup.decoder
     encoders = {name: encoder_outline(parts) for name, parts in setup.encoders.items()}
@@ -138,7 +139,7 @@ def outline(setup: Setup, layers: int | None = None) -> Octavius:
 
 
 def encoder_outline(words: dict[str, Any]) -> Encoder:
-    """An encoder on the meta device; weights that would be fetched are not, those of a local folder are read."""
+    """An encoder on the meta device; downloads no weights, but reads those of a local folder."""
     words = deepcopy(words)
     options = words.get("init_args", {})
     pretrained = options.pop("pretrained", None)
@@ -150,7 +151,13 @@ def encoder_outline(words: dict[str, Any]) -> Encoder:
 
 
 def parsed(name: str, kind: Any, words: Any) -> Any:
-    """What some words of a configuration stand for."""
+    """Instantiates a part of a configuration.
+
+    Args:
+        name: key for error messages.
+        kind: type of the part.
+        words: the part as plain values.
+    """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument(f"--{name}", type=kind)
     return parser.instantiate(parser.parse_object({name: words}))[name]
@@ -158,7 +165,7 @@ def parsed(name: str, kind: Any, words: Any) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings that weights are not loaded, which is meant to be so."""
+    """Silences warnings about missing weights, which are intended."""
     logging.disable(logging.WARNING)
     try:
         yield
@@ -167,5 +174,5 @@ def _quiet() -> Iterator[None]:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """A part of a configuration as plain dictionaries."""
+    """A part of a configuration as plain dicts."""
     return cast(dict[str, Any], value.as_dict() if isinstance(value, Namespace) else dict(value))

@@ -1,4 +1,4 @@
-"""The processor of a configuration without its model: tokenizer, template and numbers of slots, but no weights."""
+"""Builds the processor of a configuration without its model: tokenizer, template and slots, but no weights."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -20,7 +20,7 @@ from octavius.plan.outline import encoder_outline, parsed
 def check_configuration(
     config: Namespace, check: Callable[[L.LightningDataModule, Processor | None], None]
 ) -> None:
-    """Hands the data of a parsed configuration, and what makes its prompts, to a check of its samples."""
+    """Passes data module and processor of a parsed configuration to a function that checks its samples."""
     data = parsed("data", L.LightningDataModule, config["data"].as_dict())
     processor = None
     if str(config["model"]["class_path"]).endswith("OctaviusModule"):
@@ -32,15 +32,15 @@ def check_configuration(
 
 
 def processor_outline(model: Namespace) -> Processor:
-    """What makes the prompts that the model of a parsed configuration would be given.
+    """The processor that the model of a parsed configuration would have.
 
-    Loaders that read features which were computed before are left out: there may be none yet.
+    Loaders of precomputed features are left out, since these may not exist yet.
 
     Args:
-        model: the `model` of a configuration of an `OctaviusModule`.
+        model: the `model` section of a configuration of an `OctaviusModule`.
 
     Raises:
-        ValueError: its tokenizer or the shape of an encoder cannot be had here.
+        ValueError: its tokenizer or the shape of an encoder is not available here.
     """
     options = model["init_args"].as_dict()
     try:

@@ -1,8 +1,7 @@
-"""A model's outline and the shape of a batch come in; the bytes and operations of a training step on it go out.
+"""Measures memory and FLOPs of a training step by running it on fake tensors.
 
-Nothing is computed: the step runs on tensors that have shapes and no numbers, forward and backward, through the very
-layers that training runs through. What it would keep in memory is counted tensor by tensor, and its operations by
-the formulas of torch's flop counter.
+Nothing is computed: forward and backward run on tensors that have shapes but no data, through the same layers
+as training. Memory is tracked tensor by tensor, and FLOPs by the formulas of torch's flop counter.
 """
 
 import warnings
@@ -27,10 +26,13 @@ from octavius.model import Octavius
 from octavius.plan.outline import Setup, depth, outline
 
 FEW = 2
-"""Layers of the smaller rehearsal; one more in the larger. The difference is what every further layer brings."""
+"""Number of layers of the smaller of two rehearsals; the larger has one more.
+
+Their difference is the cost of each further layer.
+"""
 
 TYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""What autocast computes in, by the trainer's precision; any other is without autocast."""
+"""Autocast type by the trainer's precision; others run without autocast."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class Step:
     """The shape of one micro-batch.
 
     Attributes:
-        batch: samples B.
-        tokens: T of each, slots and padding included.
-        answer: answer tokens of each, for which logits are made.
+        batch: number of samples B.
+        tokens: number of tokens T per sample, including slots and padding.
+        answer: number of answer tokens per sample, for which logits are computed.
     """
 
     batch: int
@@ -50,12 +52,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a training step on one micro-batch needs, beside weights, gradients and optimiser states.
+    """The cost of a training step on one micro-batch, without weights, gradients and optimizer states.
 
     Attributes:
-        held: bytes that the forward pass keeps for the backward pass.
-        peak: bytes at the highest point of both.
-        operations: floating-point operations of both, counting a multiply-add as two.
+        held: bytes that the forward pass stores for the backward pass.
+        peak: peak bytes of both passes.
+        operations: FLOPs of both passes, with a multiply-add as two.
     """
 
     held: float
@@ -63,30 +65,30 @@ class Rehearsal:
     operations: float
 
     def further(self, other: "Rehearsal", times: int) -> "Rehearsal":
-        """This one with `times` further layers, of which `other` has one."""
+        """Extrapolates to `times` further layers, where `other` has one further layer."""
         pairs = ((getattr(self, name), getattr(other, name)) for name in ("held", "peak", "operations"))
         return Rehearsal(*(mine + times * (one - mine) for mine, one in pairs))
 
 
 class Live(TorchDispatchMode):
-    """Counts the bytes of all tensors that operations inside it have made and that are still in use.
+    """Tracks the bytes of all live tensors that were created while it is active.
 
     Attributes:
         now: bytes in use.
-        peak: the most that there were.
-        operations: floating-point operations so far, of matrix products and attention. (torch's own mode for them
-            keeps the tensors of checkpointed layers alive.)
+        peak: peak bytes.
+        operations: FLOPs so far, of matrix products and attention. (torch's own FlopCounterMode would keep
+            the tensors of checkpointed layers alive.)
     """
 
     def __init__(self, known: Iterable[Tensor]) -> None:
-        """Starts at zero; tensors of `known` and views of them never count."""
+        """Starts at zero; tensors in `known`, and views of them, do not count."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = self.operations = 0
         self._known = [tensor.untyped_storage() for tensor in known]
         self._seen = {id(storage) for storage in self._known}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Runs the operation and counts what it made."""
+        """Runs the operation and counts what it created."""
         out = func(*args, **(kwargs or {}))
         tree_map_only(Tensor, self._count, out)
         formula = flop_registry.get(func.overloadpacket)
@@ -109,9 +111,9 @@ class Live(TorchDispatchMode):
 
 
 def rehearse(setup: Setup, step: Step, checkpointing: bool) -> Rehearsal:
-    """What a step of a set-up needs; deep decoders are rehearsed with few layers, and the rest follows from two.
+    """Rehearses a step of a set-up; for deep decoders extrapolates from two small numbers of layers.
 
-    The gradients are taken to be there already, as they are when a step has several micro-batches.
+    Gradients are assumed to exist already, as in a step with several micro-batches.
     """
     layers = depth(setup)
     if layers <= FEW + 1:
@@ -124,7 +126,7 @@ def rehearse(setup: Setup, step: Step, checkpointing: bool) -> Rehearsal:
 
 
 def rehearse_model(model: Octavius, precision: str, step: Step, checkpointing: bool) -> Rehearsal:
-    """The same for a model as it is, which may be on the meta device."""
+    """Rehearses a step of a given model, which may be on the meta device."""
     with FakeTensorMode(allow_non_fake_inputs=True):
         _without_numbers(model)
         model.train()
@@ -149,7 +151,7 @@ def rehearse_model(model: Octavius, precision: str, step: Step, checkpointing: b
 
 
 def _without_numbers(model: nn.Module) -> None:
-    """Puts a tensor of the same shape and type, on the CPU and without numbers, in the place of each."""
+    """Replaces every parameter and buffer by a fake tensor of the same shape and type on the CPU."""
     made: dict[int, tuple[Tensor, Tensor]] = {}
     for part in model.modules():
         for store in (part._parameters, part._buffers):
@@ -161,13 +163,13 @@ def _without_numbers(model: nn.Module) -> None:
                     if isinstance(tensor, nn.Parameter):
                         new = nn.Parameter(new, tensor.requires_grad)
                     made[id(tensor)] = (tensor, new)
-                store[name] = cast(Any, made[id(tensor)][1])  # what two modules share stays shared
+                store[name] = cast(Any, made[id(tensor)][1])  # tied weights stay tied
 
 
 def _vectors(model: Octavius, step: Step, live: Live) -> Tensor | None:
-    """The projected vectors (N, D) of one medium a sample, of the modality with the most slots.
+    """Projected vectors (N, D) of one medium per sample, for the modality with the most slots.
 
-    The encoder runs once, and its operations count for all samples.
+    The encoder runs once, and its FLOPs are multiplied by the number of samples.
     """
     if not len(model.encoders):
         return None
@@ -182,7 +184,7 @@ def _vectors(model: Octavius, step: Step, live: Live) -> Tensor | None:
 
 
 def _losses(model: Octavius, step: Step, vectors: Tensor | None) -> Tensor:
-    """Losses of all answer tokens, as `Octavius.forward` makes them of a padded batch."""
+    """Losses of all answer tokens, as in `Octavius.forward` for a padded batch."""
     decoder, size = model.decoder, (step.batch, step.tokens)
     embeddings = decoder.embed(torch.zeros(size, dtype=torch.long))
     if vectors is not None:
@@ -190,13 +192,13 @@ def _losses(model: Octavius, step: Step, vectors: Tensor | None) -> Tensor:
         embeddings = embeddings.index_put((places, places), vectors.to(embeddings.dtype))
     around: Around = nullcontext
     if model.lora is not None:
-        assert isinstance(model.lora.experts, int)  # an outline of some layers has equal ones
+        assert isinstance(model.lora.experts, int)  # `outline` with a number of layers makes it one number
         weights = torch.zeros(step.batch, model.lora.experts)
         kept = None if model.gate is None else model.gate.kept
         model.routing.set(weights.requires_grad_(model.lora.experts > 1), kept)
         around = partial(model.hold, weights, torch.zeros(step.batch * step.answer, dtype=torch.long), True)
     mask = torch.ones(step.batch, 1, step.tokens, step.tokens, dtype=torch.bool)
-    # Fake tensors have no numbers, and positions picked by a mask no known count: indices pick rows instead.
+    # A boolean mask over fake tensors selects an unknown number of positions, so indices are used instead.
     wanted = torch.zeros(step.batch * step.answer, dtype=torch.long), torch.zeros(1, dtype=torch.long)
     logits = decoder.logits(embeddings, mask, wanted, around=around).float()
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long), reduction="none")

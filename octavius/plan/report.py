@@ -1,4 +1,4 @@
-"""A parsed configuration and a machine come in, the plan of its training goes out as lines to be read."""
+"""Formats the plan of a training: parameters, memory per GPU, steps and time."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -24,18 +24,18 @@ RATES = {
     "RTX3090": 71e12,
     "RTX4090": 165e12,
 }
-"""Peak operations in a second in bfloat16 without sparsity, by the makers' sheets (of the SXM form)."""
+"""Peak FLOP/s in dense bfloat16 from the vendors' data sheets (SXM form)."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long a training is.
+    """The length of a training.
 
     Attributes:
-        batch: samples of a step over all GPUs.
-        steps: of all epochs.
-        tokens: that the decoder reads in all of them.
-        seconds: in all.
+        batch: samples per step over all GPUs.
+        steps: steps in total.
+        tokens: tokens that the decoder reads in total.
+        seconds: duration in total.
     """
 
     batch: int
@@ -45,7 +45,7 @@ class Schedule:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the command; any other is an option of `fit`."""
+    """The options of the command itself; all others are passed on as for `octavius fit`."""
     made = argparse.ArgumentParser(
         prog="octavius plan",
         description="Say what a training needs, without weights, data or a GPU: parameters, memory, steps, time.",
@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def positive(word: str) -> int:
-    """A number of things, at least one."""
+    """Parses an integer of at least one."""
     number = int(word)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {word}")
@@ -84,10 +84,10 @@ def positive(word: str) -> int:
 
 
 def report(config: Namespace, options: argparse.Namespace) -> str:
-    """The plan in words.
+    """The plan as text.
 
     Raises:
-        ValueError: the configuration trains something else, or the options contradict it.
+        ValueError: the configuration does not train an OctaviusModule, or contradicts the options.
     """
     COUNT.check(gpus=options.gpus, longest=options.longest, samples=options.samples)
     COUNT.check(text_tokens=options.text_tokens)
@@ -117,7 +117,7 @@ def report(config: Namespace, options: argparse.Namespace) -> str:
 
 
 def _verdict(plan: Plan, model: Octavius, memory: float) -> Iterator[str]:
-    """Whether it fits, and if not, up to three changes with which it would."""
+    """Whether it fits in memory, and if not, up to three changes that would help."""
     fits = plan.total <= memory * GIB
     yield f"{'fits' if fits else 'DOES NOT FIT'}: {_gib(plan.total)} of {memory:g} GiB"
     if fits:
@@ -130,11 +130,11 @@ def _verdict(plan: Plan, model: Octavius, memory: float) -> Iterator[str]:
 def schedule(setup: Setup, options: argparse.Namespace, slots: int) -> Schedule:
     """Steps, tokens and time.
 
-    Every sample is taken to have a medium of the most slots and `text_tokens` more: in padded batches short samples
-    are as long as their neighbours.
+    Assumes that each sample has a medium with the most slots and `text_tokens` more tokens, since short
+    samples are padded to the length of their batch.
 
     Raises:
-        ValueError: it is not said how many samples there are.
+        ValueError: the number of samples is unknown.
     """
     samples = options.samples or setup.samples_per_epoch
     if samples is None:
@@ -196,7 +196,7 @@ def _gib(value: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Hours above two, otherwise minutes or seconds.
+    """Hours if more than two, otherwise minutes or seconds.
 
     >>> _duration(7300), _duration(600), _duration(8)
     ('2.0 hours', '10.0 minutes', '8.0 seconds')
@@ -208,5 +208,5 @@ def _duration(seconds: float) -> str:
 
 
 def split_words(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The plan's own options, and the words that are left for `fit`."""
+    """Splits arguments into the plan's own options and those of `fit`."""
     return parser().parse_known_args(list(words))
