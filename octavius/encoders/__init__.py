@@ -1,1 +1,1 @@
-"""Frozen encoders: pictures and point clouds come in, feature tokens go out."""
+"""Frozen encoders of images and point clouds, with the trained projectors behind them."""

@@ -1,4 +1,4 @@
-"""What every encoder offers: media of one modality in, features and the trained part that reads them out."""
+"""Base class of encoders: a frozen feature extractor for one modality, with its loader and its projector."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -13,15 +13,16 @@ from octavius.instruction.sample import Media
 
 
 class UnreadableMediaError(ValueError):
-    """Some media could not be read when their features were computed; those of all others are there."""
+    """Some media could not be read while features were computed; the features of all others are stored."""
 
 
 class Encoder(nn.Module, ABC):
-    """Media of one modality in, features of `width` numbers out; frozen in instruction tuning.
+    """Maps media of one modality to feature vectors; frozen in instruction tuning.
 
     Attributes:
-        width: size of one feature vector.
-        num_tokens: N, how many vectors a medium gives the language model, and so its slots in the prompt.
+        width: length of one feature vector.
+        num_tokens: number N of vectors that a medium has in the language model, hence of its slots in the
+            prompt.
     """
 
     width: int
@@ -29,7 +30,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def loader(self) -> Loader:
-        """What turns one file or array into this encoder's input, in the data workers."""
+        """The loader that turns a file or array into this encoder's input, in the data workers."""
 
     @abstractmethod
     def forward(self, media: Any) -> Any:
@@ -37,29 +38,29 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def blank(self) -> Any:
-        """One medium without content, as `forward` takes it: for its shape, when memory and time are planned."""
+        """An input of `forward` for one empty medium, used for its shape when memory and time are estimated."""
 
     def projector(self, width: int, normalise: bool) -> nn.Module:
-        """A new trained part that turns the features into vectors (M, N, width) for the language model.
+        """Creates the trained module that maps features to vectors (M, N, width) for the language model.
 
         Args:
-            width: of the language model.
-            normalise: bring each feature vector to mean 0 and variance 1 first.
+            width: hidden size of the language model.
+            normalise: normalize each feature vector to mean 0 and variance 1 first.
         """
         return LinearProjector(self.width, width, normalise)
 
     def prepare(self, media: Iterable[Media], device: torch.device | str) -> None:
-        """Does the work that is done once for each medium and kept on disk; nothing for most encoders.
+        """Computes what is cached on disk once per medium; does nothing by default.
 
         Args:
-            media: all that will be loaded; repeated ones are alike.
-            device: where to compute.
+            media: all media that will be loaded; may contain duplicates.
+            device: device to compute on.
 
         Raises:
-            UnreadableMediaError: some media cannot be read; told at the end, when all others are done.
+            UnreadableMediaError: some media cannot be read; raised after all others are done.
         """
 
 
 def silent() -> bool:
-    """Whether another process shows the progress."""
+    """Whether this is not the process that shows progress (rank 0)."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0

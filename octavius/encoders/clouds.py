@@ -1,16 +1,19 @@
-"""Points and a batch vector come in; the size of each cloud, or words for what is wrong with them, goes out."""
+"""Validates batches of point clouds (points with a batch vector) and counts the points of each cloud."""
 
 import torch
 from torch import Tensor
 
 
 def cloud_sizes(points: Tensor, batch: Tensor | None, batch_size: int | None = None) -> list[int]:
-    """Number of points of each of the B clouds; refuses what is no batch of clouds with points.
+    """Number of points of each of the B clouds.
 
     Args:
-        points: positions (P, D), finite.
-        batch: cloud of each point (P,), ascending; none for a single cloud.
-        batch_size: B, where it is known; otherwise the last cloud of the batch vector is the last of all.
+        points: (P, D) positions, finite.
+        batch: (P,) cloud of each point, ascending; None for a single cloud.
+        batch_size: number B of clouds; by default taken from the last entry of the batch vector.
+
+    Raises:
+        ValueError: the tensors are malformed, or a cloud is empty.
     """
     sizes = _sizes("points", points, batch)
     sizes += [0] * ((batch_size or 1) - len(sizes))
@@ -24,13 +27,16 @@ def cloud_sizes(points: Tensor, batch: Tensor | None, batch_size: int | None = N
 
 
 def query_sizes(points: Tensor, queries: Tensor, batch: Tensor | None, clouds: int) -> list[int]:
-    """Number of queries of each cloud, of which some may have none; refuses what does not fit the points.
+    """Number of query points of each cloud, which may be 0.
 
     Args:
-        points: positions (P, D), checked already.
-        queries: positions (Q, D), finite.
-        batch: cloud of each query (Q,), ascending; none where there is a single cloud.
-        clouds: how many clouds the points are of.
+        points: (P, D) positions, already checked.
+        queries: (Q, D) positions, finite.
+        batch: (Q,) cloud of each query, ascending; None for a single cloud.
+        clouds: number of clouds of the points.
+
+    Raises:
+        ValueError: the tensors are malformed, or do not match the points.
     """
     sizes = _sizes("queries", queries, batch)
     if queries.shape[1] != points.shape[1]:
@@ -41,7 +47,7 @@ def query_sizes(points: Tensor, queries: Tensor, batch: Tensor | None, clouds: i
 
 
 def _sizes(what: str, points: Tensor, batch: Tensor | None) -> list[int]:
-    """Points of each cloud up to the last one that has any."""
+    """Number of points of each cloud, up to the last cloud that has any."""
     if points.dim() != 2 or not points.is_floating_point() or points.shape[1] == 0:
         raise ValueError(
             f"expected {what} as a float tensor (P, D), found {points.dtype} of shape {tuple(points.shape)}"

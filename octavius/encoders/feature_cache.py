@@ -1,15 +1,16 @@
-"""Features that a frozen encoder makes of a medium: computed once, then read from disk.
+"""Disk cache of frozen encoders' features, keyed by everything that they depend on.
 
     <cache>/<key of the encoder>/key.json                     what all features in this folder depend on
-    <cache>/<key of the encoder>/<key of the medium>.npy      a row for each token of a picture or object of a cloud
+    <cache>/<key of the encoder>/<key of the medium>.npy      a row per token of an image, or per object of a
+    cloud
     <cache>/known-files.json                                  see `octavius.encoders.known_files`
 
-The first key is made of the weights and settings of the encoder, the second of the content of the medium's file, its
-pose, and the boxes that were told with it. Where anything of that changes, so does the name, and features are
-computed anew. Files of old names are never read again and can be deleted.
+The first key hashes the weights and settings of the encoder, the second the content of the medium's file, its
+pose and its annotated boxes. If any of these changes, so does the path, and features are computed anew. Files
+under old paths are never read again and can be deleted.
 
-Each file of features ends with its CRC-32, after the array. Before training begins, those that are damaged, of
-another shape or not finite are found and made anew.
+A feature file is an array followed by its CRC-32. Before training, files that are damaged, non-finite or of
+another shape are found and recomputed.
 """
 
 import hashlib
@@ -31,25 +32,25 @@ from octavius.files import remove_partials, replacing, write_text
 from octavius.instruction.sample import Media
 
 Shape: TypeAlias = tuple[int | None, ...]
-"""Of features; None for a length that may be any."""
+"""Shape of features; None for any length."""
 
 KEY_FILE = "key.json"
 CHECKSUM = 4
-"""Bytes of the CRC-32 at the end of a file of features."""
+"""Bytes of the CRC-32 at the end of a feature file."""
 
 
 def nothing(media: Media) -> None:
-    """What features depend on besides a medium's file and pose, where that is all."""
+    """Default of `FeatureCache.told`: features depend on the file and the pose only."""
 
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Where features are.
+    """Disk cache of one encoder's features.
 
     Attributes:
-        root: the folder of all features, of any encoder.
-        key: what features of this encoder depend on, in words, as JSON.
-        told: what else they depend on that is told with one medium, such as boxes of its objects.
+        root: folder of the features of all encoders.
+        key: JSON text of what this encoder's features depend on.
+        told: returns what else the features of a medium depend on, such as annotated boxes of its objects.
     """
 
     root: Path
@@ -58,28 +59,28 @@ class FeatureCache:
 
     @property
     def folder(self) -> Path:
-        """The folder of this encoder's features."""
+        """Folder of this encoder's features."""
         return self.root / _digest(self.key)
 
     def file(self, media: Media) -> Path:
-        """The file of a medium, whether it is there or not.
+        """Path of the features of a medium, whether they exist or not.
 
         Raises:
-            ValueError: the medium's own file is not there.
+            ValueError: the medium's own file does not exist.
         """
         box = None if media.region is None else media.region.box or "all of the cloud"
         words = [identity(media), media.pose, box, self.told(media)]
         return self.folder / f"{_digest(json.dumps(words))}.npy"
 
     def missing(self, media: Iterable[Media], shape: Shape, problems: list[str]) -> dict[Path, Media]:
-        """The media whose features are to be computed, each once, by their files.
+        """The media whose features must be computed, without duplicates, by feature file.
 
-        Features that are there, but damaged, are among them, and that is said.
+        Damaged features are included, and reported.
 
         Args:
-            media: what features are wanted of.
-            shape: of the features of one.
-            problems: takes what is wrong with media that have no file.
+            media: media whose features are needed.
+            shape: shape of the features of one medium.
+            problems: list to which errors of media without a file are appended.
         """
         recall(self.root)
         found: dict[Path, Media] = {}
@@ -108,31 +109,29 @@ class FeatureCache:
         return found
 
     def open(self) -> None:
-        """Makes the folder, removes what killed processes left there, and writes what the features depend on."""
+        """Creates the folder, removes leftovers of killed processes, and writes the key file."""
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_partials(self.folder)
         remove_partials(self.root)
         write_text(self.folder / KEY_FILE, self.key + "\n")
 
     def write(self, file: Path, rows: Tensor) -> None:
-        """Writes the features of a medium: whole, or not at all.
+        """Writes the features of a medium atomically.
 
-        Several processes may write the same file: what is there last is as good as what was there first.
+        Several processes may write the same file: their contents are equally good.
         """
         stream = BytesIO()
         np.save(stream, rows.float().cpu().numpy())
         content = stream.getvalue()
-        with replacing(
-            file, durable=False
-        ) as partial:  # what a loss of power leaves is found by its checksum
+        with replacing(file, durable=False) as partial:  # damage by a power loss is found by the checksum
             partial.write_bytes(content + zlib.crc32(content).to_bytes(CHECKSUM, "little"))
 
     def read(self, media: Media, shape: Shape) -> Tensor:
         """The features of a medium, float32.
 
         Args:
-            media: what they are of.
-            shape: theirs.
+            media: the medium.
+            shape: expected shape.
 
         Raises:
             ValueError: they were not computed, or the file is damaged; it is then removed.
@@ -154,7 +153,7 @@ class FeatureCache:
             ) from None
 
     def _damage(self, file: Path, shape: Shape) -> str:
-        """What is wrong with a file of features, or nothing; it is read only if it may have changed."""
+        """What is wrong with a feature file, or an empty string; it is read only if it may have changed."""
 
         def look(stream: BinaryIO) -> str:
             try:
@@ -170,10 +169,10 @@ class FeatureCache:
 
 
 def _rows(content: bytes, shape: Shape) -> np.ndarray:
-    """The array of a file of features.
+    """The array of a feature file.
 
     Raises:
-        ValueError: it is damaged, or of another shape.
+        ValueError: the file is damaged, or of another shape.
     """
     body, checksum = content[:-CHECKSUM], content[-CHECKSUM:]
     if not body or zlib.crc32(body).to_bytes(CHECKSUM, "little") != checksum:
@@ -191,15 +190,15 @@ def _rows(content: bytes, shape: Shape) -> np.ndarray:
 
 
 def key_of(words: Mapping[str, Any]) -> str:
-    """What features depend on as the text of a key."""
+    """The text of an encoder's key."""
     return json.dumps(words, indent=2)
 
 
 def identity(media: Media) -> list[Any]:
-    """What tells one medium from another: the content of its file, or of the array.
+    """What distinguishes media: a hash of the content of the file or array.
 
     Raises:
-        ValueError: its file is not there.
+        ValueError: the file does not exist.
     """
     if media.path is not None:
         return [digest_of(media.path)]
@@ -208,7 +207,7 @@ def identity(media: Media) -> list[Any]:
 
 
 def content(folder: Path, *names: str) -> str:
-    """A hash of the content of some files of a folder, wherever it lies."""
+    """A hash of the contents of some files, independent of the folder's path."""
     digest = hashlib.sha256()
     for name in names:
         with (folder / name).open("rb") as stream:
@@ -217,7 +216,7 @@ def content(folder: Path, *names: str) -> str:
 
 
 def hash_of(module: nn.Module) -> str:
-    """A hash of all weights of a module, with their names and types."""
+    """A hash of a module's weights, with names and dtypes."""
     digest = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

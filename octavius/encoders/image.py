@@ -1,4 +1,4 @@
-"""Pictures come in, patch tokens of a frozen CLIP vision tower's last block go out."""
+"""Frozen CLIP vision tower: patch tokens of the last block, from open_clip models."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -21,33 +21,32 @@ from octavius.instruction.sample import Media
 from octavius.presets import find_checkpoint
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
-"""The files of a local model's folder, named as open_clip names them."""
+"""Files in the folder of a local model, named as by open_clip."""
 
 VERSION = 2
-"""Of the tokens that the same weights make of the same pixels, for the cache."""
+"""Incremented when the same weights yield other tokens; part of the cache key."""
 
 
 class ImageEncoder(Encoder):
-    """A frozen CLIP vision tower that gives patch tokens: no class token, no final norm.
+    """A frozen CLIP vision tower whose output is patch tokens: no class token, no final norm.
 
-    Pictures come resized to `image_size` and normalised with `mean` and `std`: that is `loader`, the data
-    workers' part.
+    Images must be resized to `image_size` and normalized with `mean` and `std`; `loader` does this in the
+    data workers.
 
     Args:
-        name: an open_clip model name such as `ViT-L-14`, or a folder that holds `open_clip_config.json` and
-            `open_clip_model.safetensors`, looked for here and then among the shipped checkpoints
-            (`miniature/clip`).
-        pretrained: with a model name, the tag of its weights (such as `openai`) or a file of weights; without
-            it the tower is random. A folder has its own weights. Weights that were trained with another activation
-            than the model's are refused (OpenAI's need a name that ends in `-quickgelu`).
-        cache: a folder in which each picture's tokens are kept: they are computed once, before the first batch, and
-            then read instead of the picture (N x D x 4 bytes, 1 MiB with ViT-L/14). They are computed anew when the
-            weights, the file's size or its time of change are others. None encodes pictures whenever they are seen.
+        name: an open_clip model name such as `ViT-L-14`, or a folder with `open_clip_config.json` and
+            `open_clip_model.safetensors`: a path, or a name among the shipped checkpoints (`miniature/clip`).
+        pretrained: for a model name, the tag of its weights (such as `openai`) or a file of weights; null is
+            random. A folder has its own weights. Weights that were trained with another activation than the
+            model's are refused (OpenAI's need a name that ends in `-quickgelu`).
+        cache: folder in which each image's tokens are stored: they are computed once before the first batch,
+            and then read instead of the image (N x D x 4 bytes, 1 MiB with ViT-L/14). They are computed anew
+            if the weights or the file's content change. Null encodes images whenever they are used.
 
     Attributes:
-        width: D, the width of a token.
-        num_tokens: N, tokens a picture.
-        image_size: pixels along each side of a picture.
+        width: width D of a token.
+        num_tokens: number N of tokens per image.
+        image_size: side of an image in pixels.
         mean: mean of each colour channel.
         std: standard deviation of each colour channel.
     """
@@ -73,7 +72,7 @@ class ImageEncoder(Encoder):
         self.requires_grad_(False)
         self.eval()
         self.cache: FeatureCache | None = None
-        # A plan has no weights, and no pictures.
+        # A model on the meta device, built to estimate memory, has no weights to hash.
         if cache is not None and not tower.positional_embedding.is_meta:
             facts = {
                 "version": VERSION,
@@ -86,7 +85,7 @@ class ImageEncoder(Encoder):
             self.cache = FeatureCache(Path(cache).expanduser(), key_of(facts), _shown)
 
     def loader(self) -> Loader:
-        """What resizes and normalises one picture for this tower, or reads its tokens, in the data workers."""
+        """Loads an image for this tower, or its cached tokens."""
         if self.cache is not None:
             return CachedImageLoader(self.cache, (self.num_tokens, self.width))
         return self._pixels()
@@ -95,10 +94,10 @@ class ImageEncoder(Encoder):
         return ImageLoader(self.image_size, self.mean, self.std)
 
     def prepare(self, media: Iterable[Media], device: torch.device | str) -> None:
-        """Computes the tokens of all pictures that are not in the cache; without one there is nothing to do.
+        """Computes the tokens of all images that are not cached; does nothing without a cache.
 
         Raises:
-            ValueError: pictures cannot be read; told at the end, when all others are done.
+            ValueError: images cannot be read; raised after all others are done.
         """
         if self.cache is None:
             return
@@ -108,15 +107,15 @@ class ImageEncoder(Encoder):
             fill(self.cache, media, self._pixels(), lambda pixels: self(pixels.to(device)), shape, silent())
 
     def blank(self) -> Tensor:
-        """A black picture (1, 3, H, W)."""
+        """A black image (1, 3, H, W)."""
         return torch.zeros(1, 3, self.image_size, self.image_size)
 
     def train(self, mode: bool = True) -> "ImageEncoder":  # noqa: ARG002 - the signature of nn.Module
-        """Stays in evaluation mode: the tower is frozen, its dropout too."""
+        """Stays in evaluation mode: the tower is frozen, including its dropout."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Patch tokens (B, N, D), row by row, of normalised pictures (B, 3, H, W); tokens come out as they are."""
+        """Patch tokens (B, N, D) in row-major order, from images (B, 3, H, W); cached tokens pass through."""
         side = self.image_size
         if self.cache is not None and images.shape[1:] == (self.num_tokens, self.width):
             return images
@@ -132,12 +131,12 @@ class ImageEncoder(Encoder):
 
 
 def _shown(media: Media) -> list[Any] | None:
-    """What else a picture's tokens depend on: whether it may be turned."""
+    """What else the tokens depend on: with `stored`, orientation is applied depending on the annotated size."""
     return ["stored", media.size] if media.stored else None
 
 
 def open_model(name: str, pretrained: str | None = None) -> nn.Module:
-    """An open_clip model with both towers, by its name or from a folder; see `ImageEncoder`."""
+    """An open_clip model with both towers, by name or from a folder; see `ImageEncoder`."""
     make = _from_name if name in open_clip.list_models() else _from_folder
     return make(name, pretrained)
 
@@ -145,8 +144,8 @@ def open_model(name: str, pretrained: str | None = None) -> nn.Module:
 def _places_first(tower: VisionTransformer) -> None:
     """Lets the blocks compute on (N, B, D), which is faster under autocast and gives the same values.
 
-    `nn.MultiheadAttention` always computes so. Given (B, N, D) it multiplies a transposed view, for which `F.linear`
-    copies the weight once for every place.
+    `nn.MultiheadAttention` always computes in this layout. Given (B, N, D) it multiplies a transposed view,
+    for which `F.linear` copies the weight once per position.
     """
     layers = [block.attn for block in tower.transformer.resblocks]
     if all(isinstance(layer, nn.MultiheadAttention) for layer in layers):
@@ -161,14 +160,14 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _from_name(name: str, pretrained: str | None) -> nn.Module:
-    """A model that open_clip knows by name, with the weights of a tag or a file, or random."""
+    """A model by open_clip's name, with the weights of a tag or a file, or random ones."""
     options = {} if pretrained is None else check_weights(name, pretrained)
     try:
         return open_clip.create_model(
             name,
             pretrained=pretrained,
             require_pretrained=pretrained is not None,
-            device=torch.get_default_device(),  # the meta device, where only shapes are asked for
+            device=torch.get_default_device(),  # the meta device, if only shapes are needed
             **options,
         )
     except Exception as error:  # whatever open_clip, the hub, torch or safetensors raise
@@ -181,7 +180,7 @@ def _from_name(name: str, pretrained: str | None) -> nn.Module:
 
 
 def _from_folder(name: str, pretrained: str | None) -> nn.Module:
-    """A model from a folder of ours; a word that is no folder is taken for a misspelt model name."""
+    """A model from a folder; a name that is no folder is treated as a misspelt model name."""
     try:
         folder = find_checkpoint(name)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A reference to a picture comes in, what a frozen tower made of it goes out: computed once, then read from disk."""
+"""Computes and loads cached features of images."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from octavius.instruction.media import Loader
 from octavius.instruction.sample import Media
 
 TOGETHER = 32
-"""Pictures that are encoded at once."""
+"""Images per forward pass."""
 
 
 @dataclass(frozen=True)
 class CachedImageLoader(Loader):
-    """Reads what was computed of a picture.
+    """Loads cached features instead of the image.
 
     Attributes:
-        cache: where it is.
-        shape: (N, D), tokens of a picture and their width.
+        cache: the cache.
+        shape: (N, D), number of tokens per image and their width.
     """
 
     cache: FeatureCache
@@ -46,18 +46,18 @@ def fill(
     shape: tuple[int, int],
     quiet: bool,
 ) -> None:
-    """Computes the features of all pictures that have none; what is done stays done when it is cut short.
+    """Computes the features of all images that are not cached; what is done survives an interruption.
 
     Args:
-        cache: where to write.
-        media: pictures; repeated ones are encoded once.
-        load: gives the pixels of one, (3, H, W).
-        encode: gives features (M, N, D) of pixels (M, 3, H, W).
+        cache: the cache.
+        media: images; duplicates are encoded once.
+        load: returns the pixels of an image, (3, H, W).
+        encode: maps pixels (M, 3, H, W) to features (M, N, D).
         shape: (N, D).
-        quiet: show no progress.
+        quiet: show no progress bar.
 
     Raises:
-        UnreadableMediaError: pictures cannot be read; told at the end, when all others are done.
+        UnreadableMediaError: images cannot be read; raised after all others are done.
     """
     problems: list[str] = []
     missing = cache.missing(media, shape, problems)

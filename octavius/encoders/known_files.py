@@ -1,12 +1,13 @@
-"""What was found out about a file by reading it all, remembered for as long as the file cannot have changed.
+"""Cache of facts about files (such as hashes), valid for as long as a file cannot have changed.
 
-Size and time of change do not tell two contents apart: `touch -r`, `cp -p` and archives set the time at will. The
-time of the last change of the inode (ctime) cannot be set, and is set by every write, rename and change of the other
-times; with inode, size and time of change it stands for the content. The exception are changes within one tick of the
-file system's clock, so nothing is remembered of a file that was changed less than two seconds before it was read.
+Size and modification time do not identify content: `touch -r`, `cp -p` and archives set the time at will. The
+time of the last inode change (ctime) cannot be set, and is updated by every write, rename and change of the
+other times; together with inode, size and modification time it identifies the content. The exception are
+changes within one tick of the file system's clock, so facts are not cached for a file that was changed less
+than two seconds before it was read.
 
-Facts are kept in memory, which data workers share, and between runs in `known-files.json`: reading the 19 GB of
-COCO's pictures to hash them takes a minute, looking up their inodes a second.
+Facts are kept in memory, which forked data workers inherit, and between runs in `known-files.json`: hashing
+the 19 GB of COCO's images takes a minute, checking their inodes a second.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from octavius.files import open_file, write_text
 
 FILE = "known-files.json"
 SETTLED = 2_000_000_000
-"""Nanoseconds after which a file's ctime tells apart all further changes."""
+"""Nanoseconds after which any further change of a file gets another ctime."""
 
 Stamp = tuple[int, ...]
 
@@ -35,7 +36,7 @@ def digest_of(path: Path) -> str:
     """The SHA-256 of a file's content.
 
     Raises:
-        ValueError: there is no such file, or it cannot be read.
+        ValueError: the file does not exist or cannot be read.
     """
     try:
         return fact(path, lambda stream: hashlib.file_digest(stream, "sha256").hexdigest())
@@ -46,9 +47,9 @@ def digest_of(path: Path) -> str:
 
 
 def fact(path: Path, find: Callable[[BufferedReader], str]) -> str:
-    """What `find` says of a file, which is asked again only if the file may have changed since.
+    """What `find` returns for a file, called again only if the file may have changed.
 
-    Each file has one fact: all callers ask the same of it.
+    There is one fact per file: all callers must ask for the same.
 
     Raises:
         OSError: the file cannot be read.
@@ -62,6 +63,7 @@ def fact(path: Path, find: Callable[[BufferedReader], str]) -> str:
         before = os.fstat(stream.fileno())
         found = find(stream)
         after = os.fstat(stream.fileno())
+    # The file must not have changed while it was read, and not shortly before.
     if _stamp(before) == _stamp(after) and after.st_ctime_ns + SETTLED < begun:
         _facts[name] = _stamp(after), found
         _fresh.add(name)
@@ -69,7 +71,7 @@ def fact(path: Path, find: Callable[[BufferedReader], str]) -> str:
 
 
 def recall(folder: Path) -> None:
-    """Takes what other runs and processes found out, if they wrote more since; what is damaged is passed over."""
+    """Loads the facts that other runs and processes stored since the last call; damaged ones are ignored."""
     try:
         stamp = _stamp((folder / FILE).stat())
     except OSError:
@@ -82,11 +84,11 @@ def recall(folder: Path) -> None:
 
 
 def remember(folder: Path) -> None:
-    """Writes down what this run found out; where that is not possible, the next run finds it out again."""
+    """Stores the facts found in this run; if that is impossible, the next run finds them again."""
     if not _fresh:
         return
     known = {**_read(folder), **{name: _facts[name] for name in _fresh}}
-    with suppress(OSError):  # a cache may be shared and read-only
+    with suppress(OSError):  # a shared cache may be read-only
         write_text(
             folder / FILE, json.dumps({name: [*stamp, found] for name, (stamp, found) in known.items()})
         )

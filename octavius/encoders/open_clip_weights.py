@@ -1,8 +1,8 @@
-"""Checks that an open_clip model and a set of pretrained weights belong together.
+"""Checks that pretrained weights match an open_clip model in what shapes do not reveal.
 
-Weights fit every model of their shapes, but were trained with one activation (QuickGELU or GELU) and one
-normalisation of the pixels. With another, the features are wrong and nothing fails: open_clip warns of a wrong
-activation for tags of its own, and says nothing for files.
+Weights load into every model of their shapes, but were trained with one activation (QuickGELU or GELU) and
+one normalization of the pixels. With another, features are wrong and nothing fails: open_clip warns of a
+wrong activation for its own tags, and is silent for files.
 """
 
 import json
@@ -15,17 +15,17 @@ import open_clip
 from lightning.pytorch.utilities import rank_zero_warn
 
 BESIDE = "open_clip_config.json"
-"""How hub folders name the configuration beside a file of weights."""
+"""Name of the configuration next to a weight file in hub folders."""
 
 
 class Source(NamedTuple):
     """How a set of weights was trained.
 
     Attributes:
-        told: what says so, for messages.
+        told: where this is known from, for messages.
         quick_gelu: whether its activation is QuickGELU.
-        mean: of each colour channel, in the normalisation of pixels; None where it is not told.
-        std: likewise.
+        mean: mean of each colour channel in the pixel normalization; None if unknown.
+        std: standard deviation of each colour channel; None if unknown.
     """
 
     told: str
@@ -38,14 +38,14 @@ def check_weights(name: str, pretrained: str) -> dict[str, Any]:
     """Refuses weights that were trained with another activation than the model's.
 
     Args:
-        name: a model that open_clip knows.
-        pretrained: the tag of its weights, or a file.
+        name: an open_clip model name.
+        pretrained: tag of its weights, or a file.
 
     Returns:
-        What else `open_clip.create_model` has to be told: the normalisation of pixels that goes with a file.
+        Further arguments of `open_clip.create_model`: the pixel normalization that belongs to a file.
 
     Raises:
-        ValueError: no such tag or file, or weights that need another model; the message names that.
+        ValueError: there is no such tag or file, or the weights need another model, which the message names.
     """
     if pretrained in open_clip.list_pretrained_tags_by_model(name):
         facts = open_clip.get_pretrained_cfg(name, pretrained)
@@ -57,7 +57,7 @@ def check_weights(name: str, pretrained: str) -> dict[str, Any]:
 
 
 def _check_file(name: str, file: Path) -> dict[str, Any]:
-    """The same for a file, whose source is looked for in its name, its folder and the file beside it."""
+    """`check_weights` for a file, whose origin is derived from its name, its folder and a nearby configuration."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             if any(entry.rpartition("/")[2] == "constants.pkl" for entry in archive.namelist()):
@@ -90,7 +90,7 @@ def _check_file(name: str, file: Path) -> dict[str, Any]:
 
 
 def _check_activation(name: str, pretrained: str, source: Source) -> None:
-    """Refuses a model with the other activation, where open_clip has one that is equal but for it."""
+    """Refuses the model if open_clip has an otherwise equal one with the activation of the weights."""
     twin = _twin(name)
     if source.quick_gelu != _is_quick(name) and twin is not None:
         raise ValueError(
@@ -101,10 +101,10 @@ def _check_activation(name: str, pretrained: str, source: Source) -> None:
 
 
 def _source_of(file: Path) -> Source | None:
-    """How the weights in a file were trained, as far as its place tells."""
+    """How the weights in a file were trained, as far as its path reveals."""
     beside = file.resolve().parent / BESIDE
     if not beside.is_file():
-        beside = file.absolute().parent / BESIDE  # in the hub's cache files are links
+        beside = file.absolute().parent / BESIDE  # the hub's cache consists of links
     if beside.is_file():
         try:
             facts = json.loads(beside.read_text(encoding="utf-8"))
@@ -123,7 +123,7 @@ def _source_of(file: Path) -> Source | None:
 
 
 def _is_named_after(parts: set[str], name: str, facts: dict[str, Any]) -> bool:
-    """Whether a file has the name of published weights, or lies in a folder with the name of their repository."""
+    """Whether a file is named like published weights, or lies in a folder named like their repository."""
     hub = str(facts.get("hf_hub") or "").lower().rstrip("/")
     published = str(facts.get("url") or "").lower().rpartition("/")[2]
     owner, _, repository = hub.partition("/")
@@ -142,7 +142,7 @@ def _tags_of(name: str) -> Iterator[Source]:
 
 
 def _twin(name: str) -> str | None:
-    """The model that differs from this one in its activation alone, if open_clip has one."""
+    """The open_clip model that differs from this one in its activation only, if there is one."""
     config = _config(name)
     for other in open_clip.list_models():
         found = _config(other)
@@ -154,7 +154,7 @@ def _twin(name: str) -> str | None:
 
 
 def _quick(name: str, wanted: bool) -> str:
-    """The name of this model or of its twin, whichever has that activation."""
+    """Of this model and its twin, the name of the one with that activation."""
     return name if _is_quick(name) is wanted else (_twin(name) or name)
 
 
@@ -171,7 +171,7 @@ def _activation(quick: bool) -> str:
 
 
 def _unknown(name: str, pretrained: str) -> str:
-    """That a model has no such weights, and which has."""
+    """Message that a model has no such weights, with hints at models that have."""
     tags = open_clip.list_pretrained_tags_by_model(name)
     owners = open_clip.list_pretrained_models_by_tag(pretrained)
     twin = _twin(name)

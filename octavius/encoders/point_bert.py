@@ -1,8 +1,9 @@
-"""Clouds of single objects come in, one feature vector of each goes out: Point-BERT, as ULIP trains it.
+"""Point-BERT encoder for point clouds of single objects, as trained by ULIP.
 
-The layers and their names are those of the published code of Point-BERT and ULIP, so that its weights load by
-name (`octavius.encoders.point_bert_published`). Two things differ: farthest points begin at the point farthest
-from the middle, so that the order of a cloud's points does not matter, and colours are read where there are any.
+Layers and their names are those of the published code of Point-BERT and ULIP, so that its weights load by
+name (`octavius.encoders.point_bert_published`). There are two differences: farthest-point sampling starts at
+the point farthest from the mean, so that the result does not depend on the order of the points, and colours
+are read if the encoder has channels for them.
 """
 
 import json
@@ -23,20 +24,20 @@ from octavius.limits import COUNT, PROBABILITY, SIZE
 from octavius.presets import find_checkpoint
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-"""What the folder of a saved encoder holds."""
+"""Files in the folder of a saved encoder."""
 
 PLACE_WIDTH = 128
 """Hidden width of the positional MLP."""
 
 
 def unit_sphere(points: Tensor) -> Tensor:
-    """Moves the mean of each cloud to the origin and its farthest point to distance 1; colours stay.
+    """Moves the mean of each cloud to the origin and scales its farthest point to distance 1; colours are kept.
 
     Args:
-        points: (..., N, 3 or more), the first three numbers a place.
+        points: (..., N, 3 or more), beginning with x, y, z.
 
     Raises:
-        ValueError: a cloud without an extent: no point, one, or all at one place.
+        ValueError: a cloud has no extent: no point, one, or all at one position.
     """
     if not points.shape[-2]:
         raise ValueError("a cloud without points has no size; leave it out")
@@ -48,26 +49,28 @@ def unit_sphere(points: Tensor) -> Tensor:
 
 
 class PointBERT(nn.Module):
-    """A transformer over small groups of neighbouring points (Point-BERT; ULIP; Octavius, Section 3.2.2).
+    """A transformer over small groups of neighbouring points (Point-BERT; ULIP; Octavius, section 3.2.2).
 
-    The defaults are the published sizes, but for the colours, which Octavius stores and does not read.
+    The defaults are the published sizes, except for the colours, which Octavius stores and does not read.
 
     Args:
-        channels: 6 for places and colours, 3 for places alone.
-        groups: G, groups of neighbours in a cloud, which overlap.
-        group_size: M, points of a group.
-        width: of the transformer.
-        depth: its blocks.
-        heads: attention heads of a block.
-        drop_path: share of samples for which the last block is left out in training; it grows from 0.
-        token_width: of the vector that a group's small PointNet gives.
-        num_points: points that the encoder wants of a cloud; others are taken too, from the larger of G and M.
-        projection_width: width of the CLIP space that `project` leads to; null for none.
+        channels: 6 for positions and colours, 3 for positions only.
+        groups: number G of groups of neighbours per cloud; groups overlap.
+        group_size: number M of points per group.
+        width: width of the transformer.
+        depth: number of transformer blocks.
+        heads: attention heads per block.
+        drop_path: stochastic depth: probability of dropping the last block in training; increases linearly
+            from 0 at the first.
+        token_width: output width of the PointNet that encodes a group.
+        num_points: number of points per cloud that callers should provide; any number from max(G, M) on is
+            accepted.
+        projection_width: width of the CLIP space that `project` maps to; null has no projection.
 
     Attributes:
-        width: of the output: class token and maximum over groups, so twice the transformer's.
-        num_points: as above.
-        projection_width: as above.
+        width: width of the output, twice the transformer's: class token and maximum over groups.
+        num_points: as given.
+        projection_width: as given.
         config: the arguments, by name.
     """
 
@@ -119,17 +122,17 @@ class PointBERT(nn.Module):
             self.projection = nn.Parameter(start)
 
     def forward(self, points: Tensor) -> Tensor:
-        """One feature vector of each cloud.
+        """One feature vector per cloud.
 
         Args:
-            points: (B, N, 3 or 6), brought to the unit sphere, colours in 0..1. An encoder that reads colours
-                takes clouds without any for grey; one that reads none leaves them out.
+            points: (B, N, 3 or 6) scaled to the unit sphere, colours in 0..1. An encoder with colours takes
+                clouds without any as grey; one without ignores them.
 
         Returns:
             (B, width): the class token, then the maximum over all groups.
 
         Raises:
-            ValueError: other shapes, fewer points than a group or than groups, or numbers that are not finite.
+            ValueError: other shapes, fewer points than M or G, or non-finite values.
         """
         groups, centres = self.grouped(points)
         tokens = self.reduce_dim(self.encoder(groups))
@@ -140,7 +143,11 @@ class PointBERT(nn.Module):
         return torch.cat([hidden[:, 0], hidden[:, 1:].amax(1)], dim=-1)
 
     def project(self, features: Tensor) -> Tensor:
-        """Features (B, width) in CLIP's space (B, projection_width), of any length."""
+        """Maps features (B, width) to CLIP's space, (B, projection_width), not normalized.
+
+        Raises:
+            ValueError: this encoder has no projection.
+        """
         if self.projection is None:
             raise ValueError(
                 "this Point-BERT has no projection into CLIP's space; build it with projection_width, "
@@ -149,7 +156,7 @@ class PointBERT(nn.Module):
         return features @ self.projection.to(features.dtype)
 
     def grouped(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Groups (B, G, M, channels), places relative to the group's centre, and the centres (B, G, 3)."""
+        """Groups (B, G, M, channels) with positions relative to the group's centre, and the centres (B, G, 3)."""
         points = _outermost_first(self._channels_of(points))
         clouds, size, channels = points.shape
         flat = points.reshape(-1, channels)
@@ -164,7 +171,7 @@ class PointBERT(nn.Module):
         return moved.view(clouds, self.groups, self.group_size, channels), centres.view(clouds, -1, 3)
 
     def _channels_of(self, points: Tensor) -> Tensor:
-        """The clouds with as many columns as the encoder reads."""
+        """The clouds with as many channels as the encoder reads."""
         least = max(self.groups, self.group_size)
         if points.ndim != 3 or points.shape[-1] not in (3, 6) or points.shape[1] < least:
             raise ValueError(
@@ -177,7 +184,7 @@ class PointBERT(nn.Module):
 
 
 class GroupEncoder(nn.Module):
-    """A small PointNet: groups of points (B, G, M, channels) in, a vector (B, G, width) of each out."""
+    """A small PointNet that encodes groups of points (B, G, M, channels) as vectors (B, G, width)."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -195,19 +202,20 @@ class GroupEncoder(nn.Module):
         )
 
     def forward(self, groups: Tensor) -> Tensor:
-        """The maximum over what two shared layers say of each point, the second with the group in view."""
+        """Two shared MLPs, the second with the group's maximum appended, then the maximum over points."""
         enter, norm, relu, leave = self.first_conv
         each = _pointwise(leave, relu(_normed(norm, _pointwise(enter, groups))))
         enter, norm, relu, leave = self.second_conv
         assert isinstance(enter, nn.Conv1d)
-        # The published layer takes (group, point) side by side; the group's half is the same for all its points.
+        # The published layer multiplies the concatenation (group, point); the group's half is the same for
+        # all points of the group, so it is computed once.
         whole, own = enter.weight.squeeze(-1).chunk(2, dim=1)
         both = functional.linear(each, own) + functional.linear(each.amax(2), whole, enter.bias)[:, :, None]
         return _pointwise(leave, relu(_normed(norm, both))).amax(2)
 
 
 class Blocks(nn.Module):
-    """Transformer blocks, to each of which the places are told anew; they lie under `blocks.blocks`."""
+    """Transformer blocks, each of which gets the positional embedding; their parameters are under `blocks.blocks`."""
 
     def __init__(self, width: int, depth: int, heads: int, drop_path: float) -> None:
         super().__init__()
@@ -215,14 +223,14 @@ class Blocks(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, share) for share in shares)
 
     def forward(self, hidden: Tensor, places: Tensor) -> Tensor:
-        """Tokens (B, T, D) after all blocks; `places` (B, T, D) is added before every one."""
+        """Tokens (B, T, D) after all blocks; `places` (B, T, D) is added before each."""
         for block in self.blocks:
             hidden = block(hidden + places)
         return hidden
 
 
 class Block(nn.Module):
-    """Attention and an MLP, each after a norm and around a shortcut."""
+    """Pre-norm attention and MLP with residual connections."""
 
     def __init__(self, width: int, heads: int, drop_path: float) -> None:
         super().__init__()
@@ -239,7 +247,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of all tokens; queries, keys and values without bias, in one matrix."""
+    """Self-attention over all tokens; one matrix without bias for queries, keys and values."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -257,7 +265,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two layers, four times as wide between them."""
+    """Two linear layers with four times the width in between."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -269,7 +277,7 @@ class MLP(nn.Module):
 
 
 def save_point_bert(model: PointBERT, folder: Path | str) -> None:
-    """Writes `config.json` and, in half precision, `model.safetensors`, as files that belong together."""
+    """Writes `config.json` and `model.safetensors` (half precision), with checksums that tie them together."""
     folder = Path(folder)
     halves = {
         name: (part.half() if part.is_floating_point() else part).detach().cpu().contiguous()
@@ -281,13 +289,13 @@ def save_point_bert(model: PointBERT, folder: Path | str) -> None:
 
 
 def load_point_bert(name: str) -> PointBERT:
-    """The saved encoder of a folder, in single precision and evaluation mode.
+    """Loads a saved encoder, in single precision and evaluation mode.
 
     Args:
-        name: the folder, looked for here and then among the shipped checkpoints, as `miniature/points`.
+        name: path of the folder, or its name among the shipped checkpoints, such as `miniature/points`.
 
     Raises:
-        ValueError: there is no such folder, a file is missing in it, or the files do not fit each other.
+        ValueError: the folder or a file is missing, or the files do not match.
     """
     folder = find_checkpoint(name)
     missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
@@ -319,7 +327,7 @@ def _check_sizes(channels: int, width: int, heads: int, num_points: int, least: 
 
 
 def _outermost_first(points: Tensor) -> Tensor:
-    """The same clouds (B, N, C), the point farthest from each one's middle in the first place."""
+    """The clouds (B, N, C) with the point farthest from the mean swapped to the front."""
     places = points[..., :3]
     outermost = (places - places.mean(1, keepdim=True)).square().sum(-1).argmax(1)
     clouds = torch.arange(len(points), device=points.device)
@@ -330,11 +338,11 @@ def _outermost_first(points: Tensor) -> Tensor:
 
 
 def _pointwise(layer: nn.Module, rows: Tensor) -> Tensor:
-    """A convolution of width 1 over rows (..., C), which is faster as the product that it is."""
+    """A convolution of width 1 over rows (..., C), computed as a matrix product, which is faster."""
     assert isinstance(layer, nn.Conv1d)
     return functional.linear(rows, layer.weight.squeeze(-1), layer.bias)
 
 
 def _normed(norm: nn.Module, rows: Tensor) -> Tensor:
-    """A batch norm over all leading dimensions of rows (..., C)."""
+    """Batch norm over all leading dimensions of rows (..., C)."""
     return norm(rows.flatten(0, -2)).view_as(rows)

@@ -1,4 +1,4 @@
-"""A published file of Point-BERT, ULIP or ULIP-2 comes in, its weights go into a `PointBERT` by their names."""
+"""Imports published weights of Point-BERT, ULIP or ULIP-2 into a `PointBERT`."""
 
 import argparse
 import pickle
@@ -11,38 +11,38 @@ from torch import Tensor
 from octavius.encoders.point_bert import PointBERT
 
 CONTAINERS = ("base_model", "state_dict")
-"""Where the tensors lie in a file: Point-BERT's releases, ULIP's releases."""
+"""Key of the state dict in a file: Point-BERT's releases, ULIP's releases."""
 
 PARALLEL = "module."
-"""What training in several processes put before every name."""
+"""Prefix that distributed training puts before every name."""
 
 HOMES = ("point_encoder.", "transformer_q.", "")
-"""Where the encoder lies among the tensors: ULIP and ULIP-2, Point-BERT's pre-training, its fine-tuning."""
+"""Prefix of the encoder: ULIP and ULIP-2, Point-BERT's pre-training, its fine-tuning."""
 
 PROJECTION = "pc_projection"
-"""ULIP's matrix into CLIP's space, which lies outside of the encoder."""
+"""ULIP's projection to CLIP's space, which is not part of the encoder."""
 
 
 def import_published(path: Path | str, model: PointBERT) -> list[str]:
-    """Fills an encoder from a published file; its sizes must be those of the file.
+    """Loads the weights of a published file into an encoder of the same sizes.
 
         model = PointBERT(channels=3, num_points=8192, projection_width=512)    # ULIP-1
         model = PointBERT(channels=6, depth=18, num_points=10000, projection_width=1280)    # ULIP-2
         import_published("pointbert_ULIP-2.pt", model)
         save_point_bert(model, "checkpoints/ulip2")
 
-    The file is read as tensors and plain values alone; no code in it is run. ULIP's own CLIP, also in the file,
-    is left; so is its projection when the model has none.
+    The file is read with `weights_only`; no code in it is run. ULIP's own CLIP, also in the file, is ignored;
+    so is its projection if the model has none.
 
     Args:
         path: `Point-BERT.pth`, `pointbert_ULIP-1.pt`, or the like.
-        model: what to fill; on an error it is left as it was.
+        model: the encoder to fill; unchanged if an error is raised.
 
     Returns:
-        What the file does not hold, so that it stays as it was: `projection`, or nothing.
+        Names of tensors that the file does not have and which are unchanged: `projection`, or none.
 
     Raises:
-        ValueError: no such file, another kind of file, or an encoder of other sizes.
+        ValueError: the file does not exist, is of another kind, or has other sizes.
     """
     tensors = _tensors(Path(path))
     home = next((home for home in HOMES if f"{home}cls_token" in tensors), None)
@@ -61,9 +61,9 @@ def import_published(path: Path | str, model: PointBERT) -> list[str]:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by their names, without what training put around them."""
+    """The tensors of a file by name, without container and prefix."""
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # ULIP keeps its arguments beside
+        with torch.serialization.safe_globals([argparse.Namespace]):  # ULIP stores its arguments as well
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"no file at {path}; download a release of Point-BERT or ULIP and name it") from None
@@ -87,12 +87,12 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 def _differences(
     wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], inside: Mapping[str, Tensor]
 ) -> str:
-    """What does not fit, in words; empty where all does.
+    """What does not match, in words; empty if everything does.
 
     Args:
         wanted: the model's tensors.
-        given: those of the file that bear a name of the model.
-        inside: all that lie where the encoder does in the file: also heads, which are left, and blocks that
+        given: the file's tensors with names of the model.
+        inside: all tensors under the encoder's prefix, including heads, which are ignored, and blocks that
             the model does not have.
     """
     missing = [name for name in wanted if name not in given and name != "projection"]

@@ -1,10 +1,10 @@
-"""Point clouds come in; indices of far-apart points, of neighbours and of balls, and voxel numbers, go out.
+"""Point-cloud operations on batched clouds: farthest-point sampling, k nearest neighbours, balls, voxel grids.
 
-The conventions are those of torch-geometric: the points of all clouds lie one after the other in one tensor, a
-batch vector says of each point which cloud it is of (0, 0, 0, 1, 1, ...; none at all is one cloud), and results
-are indices into that tensor, without a gradient. Where `pyg-lib` is installed its compiled operations are
-called; without it the same results come from plain torch. Only ties may be told apart differently. Shapes: P
-points of B clouds, Q query points, D axes.
+Conventions are those of torch-geometric: the points of all clouds are concatenated in one tensor, a batch
+vector holds the cloud of each point (0, 0, 0, 1, 1, ...; None for a single cloud), and results are indices
+into that tensor, without gradient. If `pyg-lib` is installed its compiled operations are used; otherwise
+plain torch gives the same results, except for the choice among ties. Shapes: P points of B clouds, Q query
+points, D axes.
 """
 
 import math
@@ -21,24 +21,27 @@ from torch_geometric.utils import to_dense_batch
 from octavius.encoders.clouds import cloud_sizes, query_sizes
 
 DISTANCES = 2**24
-"""How many distances are held at once."""
+"""Distances held in memory at a time."""
 LIBRARY_NEIGHBOURS = 100
-"""The largest k of the library's `knn` on a GPU."""
+"""Largest k of the library's `knn` on a GPU."""
 
 
 def farthest_points(points: Tensor, count: int, batch: Tensor | None = None) -> Tensor:
-    """Picks points of each cloud one by one, always the one farthest from all that are picked already.
+    """Farthest-point sampling: repeatedly picks the point of a cloud that is farthest from all picked ones.
 
-    The first of a cloud is its first point, so that the choice is the same each time; among equally far points
-    the first is taken. When a cloud has fewer than `count` distinct positions, its first point is repeated.
+    Starts at the first point of each cloud, so that the result is deterministic; among ties the first point
+    is taken. If a cloud has fewer than `count` distinct positions, its first point is repeated.
 
     Args:
-        points: positions (P, D).
-        count: how many points to pick of each cloud.
-        batch: cloud of each point (P,).
+        points: (P, D) positions.
+        count: number of points to pick per cloud.
+        batch: (P,) cloud of each point.
 
     Returns:
         Indices (B * count,), cloud after cloud, in the order in which they were picked.
+
+    Raises:
+        ValueError: the smallest cloud has fewer than `count` points.
     """
     sizes = cloud_sizes(points, batch)
     if not 1 <= count <= min(sizes):
@@ -50,7 +53,7 @@ def farthest_points(points: Tensor, count: int, batch: Tensor | None = None) -> 
     if typing.WITH_FPS:
         return _farthest_by_library(points, sizes, count)
     dense, real = to_dense_batch(points, batch)
-    planes = dense.permute(2, 0, 1).contiguous()  # (D, B, N): sums over axes run along memory
+    planes = dense.permute(2, 0, 1).contiguous()  # (D, B, N): sums over axes are contiguous in memory
     clouds = torch.arange(len(sizes), device=points.device)
     chosen = clouds.new_zeros(len(sizes), count)
     distances = torch.where(real, math.inf, -math.inf).to(points.dtype)  # padding is never the farthest
@@ -67,14 +70,18 @@ def k_nearest(
     """Finds the k points nearest to each query, within the query's cloud.
 
     Args:
-        points: positions (P, D).
-        queries: positions (Q, D).
-        k: how many neighbours each query gets.
-        batch: cloud of each point (P,).
-        query_batch: cloud of each query (Q,); a cloud may have none.
+        points: (P, D) positions.
+        queries: (Q, D) positions.
+        k: number of neighbours per query.
+        batch: (P,) cloud of each point.
+        query_batch: (Q,) cloud of each query; a cloud may have none.
 
     Returns:
-        Pairs (2, Q * k): the query's index above, the point's below; query after query, nearest first.
+        (2, Q * k) query indices in the first row, point indices in the second; query after query, nearest
+        first.
+
+    Raises:
+        ValueError: the smallest cloud has fewer than k points.
     """
     sizes = cloud_sizes(points, batch)
     asked = query_sizes(points, queries, query_batch, len(sizes))
@@ -102,26 +109,26 @@ def ball_crop(
     batch: Tensor | None = None,
     centre_batch: Tensor | None = None,
 ) -> Tensor:
-    """Finds all points that lie closer to a centre than a radius, within the centre's cloud.
+    """Finds all points closer to a centre than a radius, within the centre's cloud.
 
     Args:
-        points: positions (P, D).
-        centres: positions (Q, D).
-        radius: the radius of each ball; a point at this very distance is outside.
-        batch: cloud of each point (P,).
-        centre_batch: cloud of each centre (Q,); a cloud may have none.
+        points: (P, D) positions.
+        centres: (Q, D) positions.
+        radius: radius of the balls; a point at exactly this distance is outside.
+        batch: (P,) cloud of each point.
+        centre_batch: (Q,) cloud of each centre; a cloud may have none.
 
     Returns:
-        Pairs (2, number found): the centre's index above, the point's below, in the order of both.
+        (2, number of pairs) centre indices in the first row, point indices in the second, sorted.
     """
     sizes = cloud_sizes(points, batch)
     asked = query_sizes(points, centres, centre_batch, len(sizes))
     if not 0 < radius < math.inf:
         raise ValueError(f"expected a radius above 0, found {radius}; give it in the unit of the points")
     points, centres = _computable(points, centres)
-    if typing.WITH_RADIUS and not points.is_cuda:  # on a GPU the library holds Q x P pairs at once
+    if typing.WITH_RADIUS and not points.is_cuda:  # on a GPU the library allocates Q x P pairs
         batches = _numbers(sizes, points), _numbers(asked, points)
-        most = max(sizes)  # the library stops at a number of points, and not at the nearest ones
+        most = max(sizes)  # with a limit the library keeps the first points that it finds, not the nearest
         pairs = pool.radius(points, centres, radius, *batches, max_num_neighbors=most, batch_size=len(sizes))
         return pairs[:, (pairs[0] * len(points) + pairs[1]).argsort()]
     inside = [
@@ -137,20 +144,23 @@ def voxel_grid(
     batch: Tensor | None = None,
     start: float | Sequence[float] | None = None,
 ) -> Tensor:
-    """Numbers the cells of a regular grid, and says of each point in which cell it lies.
+    """Index of the cell of a regular grid that each point lies in.
 
-    Cells are counted along the first axis first and along the clouds last; empty cells are counted, too, so
-    the numbers have gaps (`torch_geometric.nn.pool.consecutive.consecutive_cluster` closes them).
+    Cells are numbered along the first axis first and along the clouds last. Empty cells are numbered too, so
+    indices have gaps (`torch_geometric.nn.pool.consecutive.consecutive_cluster` closes them).
 
     Args:
-        points: positions (P, D).
-        size: edge of a cell, one for all axes or one for each.
-        batch: cloud of each point (P,).
-        start: lower corner of the grid, one number for all axes or one for each; by default the smallest
-            coordinates of all points together.
+        points: (P, D) positions.
+        size: edge of a cell, one for all axes or one per axis.
+        batch: (P,) cloud of each point.
+        start: lower corner of the grid, one number for all axes or one per axis; by default the smallest
+            coordinates of all points.
 
     Returns:
-        The number of each point's cell (P,); two points have the same one if they share cloud and cell.
+        (P,) cell index of each point; equal for points of one cloud in one cell.
+
+    Raises:
+        ValueError: the size is not positive, points lie below `start`, or there are too many cells to number.
     """
     sizes = cloud_sizes(points, batch)
     (points,) = _computable(points)
@@ -180,29 +190,29 @@ def voxel_grid(
 def _distances(
     points: Tensor, queries: Tensor, sizes: list[int], asked: list[int]
 ) -> Iterator[tuple[Tensor, int, int]]:
-    """Distances of some queries (rows) to all points of their cloud, with the first index of either axis."""
+    """Distances of chunks of queries (rows) to all points of their cloud, with the first index of either axis."""
     row = 0
     for cloud, start, own in zip(points.split(sizes), _starts(sizes), queries.split(asked), strict=True):
         for part in own.split(max(1, DISTANCES // len(cloud))) if len(own) else ():
-            # The shortcut by matrix products would lose small distances far from the origin.
+            # Distances via matrix products would lose small values far from the origin.
             distances = torch.cdist(part, cloud, compute_mode="donot_use_mm_for_euclid_dist")
             yield distances, start, row
             row += len(part)
 
 
 def _farthest_by_library(points: Tensor, sizes: list[int], count: int) -> Tensor:
-    """The library's farthest points; it takes a share of each cloud instead of a count."""
+    """The library's farthest-point sampling, which takes a ratio instead of a count."""
     if len(set(sizes)) > 1:
         clouds = zip(points.split(sizes), _starts(sizes), strict=True)
         return torch.cat(
             [_farthest_by_library(cloud, [len(cloud)], count) + start for cloud, start in clouds]
         )
-    ratio = (count - 0.5) / sizes[0]  # it rounds up, so half a point less leaves room for rounding errors
+    ratio = (count - 0.5) / sizes[0]  # it rounds up: half a point less allows for rounding errors
     return pool.fps(points, _numbers(sizes, points), ratio, random_start=False, batch_size=len(sizes))
 
 
 def _computable(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The same without gradients, all in the finest of their types and in single precision at least."""
+    """Detached, contiguous tensors in their widest dtype, at least single precision."""
     dtype = reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
     return tuple(tensor.detach().to(dtype).contiguous() for tensor in tensors)
 

@@ -1,4 +1,4 @@
-"""Features that are in memory already come in, the same features go out, noisy while training."""
+"""Pass-through encoder for precomputed features, with optional noise in training."""
 
 import torch
 from torch import Tensor
@@ -9,16 +9,16 @@ from octavius.limits import NOT_NEGATIVE, PROBABILITY, SIZE
 
 
 class PrecomputedFeatures(Encoder):
-    """An encoder without an eye: takes arrays (N, width), such as a symbolic grid of a drawn scene."""
+    """Pass-through encoder for arrays (N, width), such as a symbolic grid of a drawn scene."""
 
     def __init__(self, num_tokens: int, width: int, noise: float = 0.0, drop: float = 0.0) -> None:
         """Sets the shape and the training noise.
 
         Args:
-            num_tokens: vectors per medium.
-            width: numbers per vector.
-            noise: standard deviation of the noise added to every number while training.
-            drop: share of vectors that are zeroed while training.
+            num_tokens: number of vectors per medium.
+            width: length of a vector.
+            noise: standard deviation of the Gaussian noise added in training.
+            drop: probability of zeroing a vector in training.
         """
         SIZE.check(num_tokens=num_tokens, width=width)
         NOT_NEGATIVE.check(noise=noise)
@@ -28,7 +28,7 @@ class PrecomputedFeatures(Encoder):
         self.noise, self.drop = noise, drop
 
     def loader(self) -> Loader:
-        """Arrays of exactly (num_tokens, width)."""
+        """Loads arrays of exactly (num_tokens, width)."""
         return ArrayLoader((self.num_tokens, self.width))
 
     def blank(self) -> Tensor:
@@ -36,7 +36,7 @@ class PrecomputedFeatures(Encoder):
         return torch.zeros(1, self.num_tokens, self.width)
 
     def forward(self, media: Tensor) -> Tensor:
-        """Features (M, N, width) as they are, or with noise while training."""
+        """Features (M, N, width) unchanged, or with noise in training."""
         if not self.training:
             return media
         kept = torch.rand(media.shape[:2], device=media.device) >= self.drop

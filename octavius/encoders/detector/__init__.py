@@ -1,1 +1,1 @@
-"""The points of a scene come in, boxes with a class and a score each go out: FCAF3D and TR3D."""
+"""3D object detectors FCAF3D and TR3D, on sparse convolutions."""

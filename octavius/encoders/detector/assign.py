@@ -1,4 +1,4 @@
-"""Locations and true boxes of one scene come in; which location is to find which box goes out."""
+"""Assignment of ground-truth boxes to locations, in FCAF3D's and in TR3D's way."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,13 +8,13 @@ from torch import Tensor
 from octavius.boxes3d import edges
 
 NOBODY = -1
-"""Stands for a location that is to find no box."""
+"""Index of the box of an unassigned location."""
 
 INSIDE, BEST = 27, 18
-"""FCAF3D: how many locations a level needs inside a box to be chosen, and how many of them are to find it."""
+"""FCAF3D: locations that a level needs inside a box, and locations assigned to a box."""
 
 NEAREST = 6
-"""TR3D: how many locations are to find a box."""
+"""TR3D: locations assigned to a box."""
 
 SCANNET_LEVELS: Mapping[str, int] = {
     **dict.fromkeys(
@@ -23,37 +23,38 @@ SCANNET_LEVELS: Mapping[str, int] = {
     **dict.fromkeys(("cabinet", "chair", "door", "picture", "refrigerator", "shower curtain", "toilet"), 0),
     **dict.fromkeys(("sink", "garbage bin"), 0),
 }
-"""TR3D's published choice of level for the 18 classes of ScanNet's benchmark, of 16 cm (0) and 32 cm (1)."""
+"""TR3D's published level of each of ScanNet's 18 classes: 0 has voxels of 16 cm, 1 of 32 cm."""
 
 CELLS = 3
-"""A level is coarse enough for a class that is so many of its voxels across."""
+"""A class is assigned to a level if its objects are at least so many of the level's voxels across."""
 
 
 def assign_fcaf3d(
     places: Tensor, levels: Tensor, boxes: Tensor, count: int, inside: int = INSIDE, best: int = BEST
 ) -> tuple[Tensor, Tensor]:
-    """FCAF3D's choice (section 3.3 of the paper; the published code's order of steps).
+    """FCAF3D's assignment (section 3.3 of the paper, with the published code's order of steps).
 
-    A box is found at the coarsest level up to which every level has enough locations inside of it, at the finest
-    if none has, by those of the highest centre-ness there. A location that several boxes want goes to the one
-    of the smallest volume.
+    A box is assigned to the coarsest level up to which all levels have enough locations inside the box (the
+    finest if none has), and there to the locations with the highest centre-ness. A location assigned to
+    several boxes keeps the one with the smallest volume.
 
     Args:
-        places: locations (N, 3).
-        levels: their levels (N,), 0 the finest.
-        boxes: true boxes (M, 6).
+        places: (N, 3) locations.
+        levels: (N,) level of each location, 0 for the finest.
+        boxes: (M, 6) ground-truth boxes.
         count: number of levels.
-        inside: locations inside a box that make a level good enough.
-        best: most locations that are to find a box.
+        inside: locations inside a box that a level needs.
+        best: largest number of locations assigned to a box.
 
     Returns:
-        The box (N,) of each location, or `NOBODY`; and its centre-ness (N,) in that box, 0 of nobody's.
+        The box of each location (N,), or `NOBODY`; and its centre-ness in that box (N,), 0 if unassigned.
     """
     if not len(boxes) or not len(places):
         return torch.full_like(levels, NOBODY), places.new_zeros(len(places))
     inner = centreness(places, boxes)  # (N, M), negative outside
     within = inner >= 0
     enough = torch.stack([within[levels == number].sum(0) >= inside for number in range(count)])
+    # cumprod: a level counts only if all finer ones have enough locations as well.
     chosen = (enough.int().cumprod(0).sum(0) - 1).clamp(min=0)  # (M,)
     wanted = inner.masked_fill(levels[:, None] != chosen, -1)
     top = wanted.topk(min(best, len(places)), dim=0)
@@ -65,10 +66,10 @@ def assign_fcaf3d(
 
 
 def centreness(places: Tensor, boxes: Tensor) -> Tensor:
-    """How near places (N, 3) are to the centres of boxes (M, 6): (N, M), 1 there, 0 at a face, -1 outside.
+    """Centre-ness (N, M) of locations (N, 3) in boxes (M, 6): 1 at the centre, 0 at a face, -1 outside.
 
-    Source: FCAF3D, equation 5: the root of the product, over the axes, of the smaller over the larger
-    distance to the two faces.
+    FCAF3D, equation 5: the square root of the product over the axes of the smaller over the larger distance
+    to the two faces.
     """
     low, high = (side[None] for side in edges(boxes).chunk(2, dim=1))
     below, above = places[:, None] - low, high - places[:, None]  # (N, M, 3)
@@ -80,19 +81,19 @@ def centreness(places: Tensor, boxes: Tensor) -> Tensor:
 def assign_tr3d(
     places: Tensor, levels: Tensor, boxes: Tensor, box_levels: Tensor, nearest: int = NEAREST
 ) -> Tensor:
-    """TR3D's choice (section 3.2 of the paper): the locations of a box's level that are nearest to its centre.
+    """TR3D's assignment (section 3.2 of the paper): the locations of the box's level nearest to its centre.
 
-    A location that is among the nearest of several boxes goes to that whose centre it is nearest to.
+    A location assigned to several boxes keeps the one whose centre is nearest.
 
     Args:
-        places: locations (N, 3).
-        levels: their levels (N,).
-        boxes: true boxes (M, 6).
-        box_levels: the level (M,) of each box, which its class tells.
-        nearest: locations that are to find a box.
+        places: (N, 3) locations.
+        levels: (N,) level of each location.
+        boxes: (M, 6) ground-truth boxes.
+        box_levels: (M,) level of each box, by its class.
+        nearest: number of locations assigned to a box.
 
     Returns:
-        The box (N,) of each location, or `NOBODY`.
+        The box of each location (N,), or `NOBODY`.
     """
     if not len(boxes) or not len(places):
         return torch.full_like(levels, NOBODY)
@@ -105,14 +106,15 @@ def assign_tr3d(
 
 
 def class_levels(classes: Sequence[str], sizes: Tensor, spacings: Sequence[float]) -> tuple[int, ...]:
-    """The level at which TR3D finds each class: the coarsest whose voxels are fine enough for things of its size.
+    """TR3D's level for each class: the coarsest whose voxels are small enough for objects of its size.
 
-    A thing's size is the longer of its horizontal sides. ScanNet's 18 classes have the published table.
+    The size of an object is the longer of its horizontal sides. ScanNet's 18 classes have the published
+    levels.
 
     Args:
-        classes: their names.
-        sizes: the mean size (C, 3) of each class's true boxes.
-        spacings: edge of a voxel of each level, the finest first, in the unit of the sizes.
+        classes: class names.
+        sizes: (C, 3) mean size of each class's ground-truth boxes.
+        spacings: voxel edge of each level, the finest first, in the unit of the sizes.
     """
     if {*classes} == {*SCANNET_LEVELS} and len(spacings) == 2:
         return tuple(SCANNET_LEVELS[name] for name in classes)

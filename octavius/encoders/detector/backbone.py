@@ -1,6 +1,6 @@
-"""Features on voxels come in, features on coarser and coarser voxels go out: the residual network of detectors.
+"""Sparse residual backbone of the detectors (`MinkResNet`).
 
-Parts are named as in MMDetection3D's `MinkResNet`, so that published weights can be taken by name.
+Submodules are named as in MMDetection3D, so that published weights load by name.
 """
 
 import math
@@ -24,12 +24,12 @@ Norm: TypeAlias = Literal["instance", "batch"]
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions and what came in, which is brought to their size where that changes.
+    """Residual block of two convolutions, with a projected shortcut if the shape changes.
 
     Args:
-        width_in: channels that come in.
-        width: channels that go out.
-        stride: by how much voxels grow.
+        width_in: input channels.
+        width: output channels.
+        stride: factor by which voxels grow.
     """
 
     def __init__(self, width_in: int, width: int, stride: int = 1) -> None:
@@ -43,7 +43,7 @@ class BasicBlock(nn.Module):
         )
 
     def forward(self, tensor: SparseTensor) -> SparseTensor:
-        """Features (N, width_in) become features (N_out, width)."""
+        """Features (N, width_in) to (N_out, width)."""
         inner = self.norm1(self.conv1(tensor))
         inner = inner.with_features(functional.relu(inner.features))
         inner = self.norm2(self.conv2(inner))
@@ -52,20 +52,22 @@ class BasicBlock(nn.Module):
 
 
 class MinkResNet(nn.Module):
-    """A stem that makes voxels larger by 2, or 4 with pooling, then stages that make them larger by 2 each.
+    """A stem with a stride of 2 (4 with pooling), followed by stages with a stride of 2 each.
 
-    Source: FCAF3D (arXiv 2112.00322), section 3.2, and its published code; the sizes of a 34-layer ResNet.
+    Source: FCAF3D (arXiv 2112.00322), section 3.2, and its published code; defaults are those of a 34-layer
+    ResNet.
 
     Args:
-        channels: features of a voxel that comes in.
+        channels: input features per voxel.
         widths: channels of each stage.
-        blocks: number of blocks of each stage.
+        blocks: number of residual blocks of each stage.
         stem: channels of the stem.
         pool: whether the stem pools.
-        norm: how the stem normalises: over the voxels of each cloud (FCAF3D), or over those of all (TR3D).
+        norm: normalization in the stem: over the voxels of each cloud (`instance`, FCAF3D) or of the batch
+            (`batch`, TR3D).
 
     Attributes:
-        strides: edge of a voxel after each stage, in finest voxels.
+        strides: voxel edge after each stage, in finest voxels.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class MinkResNet(nn.Module):
         kaiming(self)
 
     def forward(self, tensor: SparseTensor) -> list[SparseTensor]:
-        """What each stage says, the finest first."""
+        """The output of each stage, the finest first."""
         tensor = self.maxpool(self.relu(self.norm1(self.conv1(tensor))))
         found = []
         for stage in range(1, self.stages + 1):
@@ -108,7 +110,7 @@ class MinkResNet(nn.Module):
 
 
 def kaiming(module: nn.Module) -> None:
-    """Draws the kernels of a network whose layers end in a ReLU: normal, of variance 2 / (K^3 * C_out)."""
+    """Kaiming initialization for ReLU (fan-out): kernels are normal with variance 2 / (K^3 * C_out)."""
     for part in module.modules():
         if isinstance(part, SparseConv) and part.kernel.dim() == 3:
             with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Points of scenes come in, boxes with classes and scores go out; a detector is saved to a folder and loaded."""
+"""The detector as a whole: backbone, head, losses, proposals, and its files."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from octavius.limits import COUNT, POSITIVE, SIZE, WHOLE
 from octavius.presets import find_checkpoint
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-"""What the folder of a detector holds."""
+"""Files in the folder of a detector."""
 
 HeadName: TypeAlias = Literal["fcaf3d", "tr3d"]
 
@@ -35,20 +35,20 @@ PUBLISHED_WIDTHS: dict[HeadName, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Design:
-    """The sizes of a detector; the defaults are the published ones.
+    """Sizes of a detector; the defaults are the published ones.
 
     Attributes:
-        voxel_size: edge of a finest voxel, metres.
+        voxel_size: edge of the finest voxels in metres.
         widths: channels of each stage of the backbone; null takes the published ones of the head.
         blocks: number of residual blocks of each stage.
         stem: channels of the backbone's stem.
-        pool: whether the stem pools, which makes all levels coarser by 2.
-        channels: of the outputs from which all levels predict.
-        geometry: also tells the network where in its voxel a point lies and how high it is, which large voxels
-            hide; the published networks see colours alone.
-        keep: FCAF3D: most voxels of a scene that a level keeps.
-        skip: TR3D: how many of the finest stages predict nothing.
-        grown_from: TR3D: the finest level that gets voxels where no point lies.
+        pool: whether the stem pools, which makes all levels coarser by a factor of 2.
+        channels: channels of the features from which all levels predict.
+        geometry: also input a point's position in its voxel and its height, which large voxels hide; the
+            published networks have colours only.
+        keep: FCAF3D: largest number of voxels per scene that a level keeps.
+        skip: TR3D: number of the finest stages that do not predict.
+        grown_from: TR3D: finest level at which voxels are generated where there is no point.
     """
 
     voxel_size: float = 0.01
@@ -63,7 +63,7 @@ class Design:
     grown_from: int = 0
 
     def __post_init__(self) -> None:
-        """Refuses numbers that mean nothing."""
+        """Validates the numbers."""
         POSITIVE.check(voxel_size=self.voxel_size)
         SIZE.check(widths=self.widths, blocks=self.blocks, stem=self.stem, channels=self.channels)
         COUNT.check(keep=self.keep)
@@ -74,20 +74,20 @@ PUBLISHED = Design()
 
 
 class Detector(nn.Module):
-    """A backbone and a head that finds the things of a scene: where each is, how large, of which class.
+    """Backbone and head of a 3D object detector.
 
     Args:
-        classes: names of the classes.
-        detector: which head.
+        classes: class names.
+        detector: the head.
         design: its sizes.
-        class_levels: TR3D: the level at which each class is found, 0 the finest; `octavius.encoders.detector.
-            assign.class_levels` tells it. Needed for training alone.
+        class_levels: TR3D: level of each class, 0 for the finest, as
+            `octavius.encoders.detector.assign.class_levels` computes it; needed for training only.
 
     Attributes:
         classes: as given.
-        voxel_size: of the design.
-        nms: how two boxes are held to be the same.
-        level_spacings: distance of the locations of each level, the finest first, metres.
+        voxel_size: edge of the finest voxels in metres.
+        nms: overlap measure of non-maximum suppression.
+        level_spacings: spacing of each level's locations in metres, the finest first.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class Detector(nn.Module):
         self.nms: Suppression = "3d"
         widths = design.widths or PUBLISHED_WIDTHS[detector]
         norm: Literal["instance", "batch"] = "instance" if detector == "fcaf3d" else "batch"
+        # colours, and with `geometry` the position in the voxel (3) and the height (1)
         features = 7 if design.geometry else 3
         self.backbone = MinkResNet(features, widths, design.blocks, design.stem, design.pool, norm)
         strides = self.backbone.strides
@@ -121,12 +122,12 @@ class Detector(nn.Module):
         self.class_levels = None if class_levels is None else tuple(class_levels)
 
     def forward(self, points: Tensor, batch: Tensor, clouds: int | None = None) -> Predictions:
-        """What is said at all locations of all levels.
+        """Predictions at all locations of all levels.
 
         Args:
-            points: x, y, z in metres, red, green, blue in 0..1 (P, 6).
-            batch: the scene of each point (P,), ascending.
-            clouds: number of scenes, where it is known.
+            points: (P, 6) x, y, z in metres, then red, green, blue in 0..1.
+            batch: (P,) scene of each point, ascending.
+            clouds: number of scenes; by default taken from the batch vector.
         """
         if points.dim() != 2 or points.shape[1] != 6:
             raise ValueError(f"expected points with colours (P, 6), found {tuple(points.shape)}")
@@ -139,12 +140,15 @@ class Detector(nn.Module):
         return found
 
     def losses(self, points: Tensor, batch: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:
-        """The losses of a batch of scenes, by name; what is minimised is their sum.
+        """The losses of a batch of scenes by name, to be summed.
 
         Args:
-            points: (P, 6).
-            batch: (P,).
-            truths: of each scene the true boxes (M, 6) and the numbers (M,) of their classes.
+            points: (P, 6) x, y, z in metres, then red, green, blue in 0..1.
+            batch: (P,) scene of each point, ascending.
+            truths: per scene the ground-truth boxes (M, 6) and the indices of their classes (M,).
+
+        Raises:
+            ValueError: TR3D has no class levels.
         """
         predictions = self(points, batch, len(truths))
         if self.detector == "fcaf3d":
@@ -157,11 +161,11 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def propose(self, points: Tensor, batch: Tensor) -> list[Proposals]:
-        """The boxes of each scene, the surest first; always as in evaluation.
+        """The detected boxes of each scene by descending score, in evaluation mode.
 
         Args:
-            points: x, y, z in metres, red, green, blue in 0..1 (P, 6).
-            batch: the scene of each point (P,), ascending.
+            points: (P, 6) x, y, z in metres, then red, green, blue in 0..1.
+            batch: (P,) scene of each point, ascending.
         """
         training = self.training
         self.eval()
@@ -172,7 +176,7 @@ class Detector(nn.Module):
 
 
 def save_detector(model: Detector, folder: Path) -> None:
-    """Writes `config.json` and `model.safetensors` (half precision), as files that belong together."""
+    """Writes `config.json` and `model.safetensors` (half precision), with checksums that tie them together."""
     config = {
         "classes": model.classes,
         "detector": model.detector,
@@ -189,13 +193,13 @@ def save_detector(model: Detector, folder: Path) -> None:
 
 
 def load_detector(name: str | Path) -> Detector:
-    """The detector of a folder, in single precision and ready to propose.
+    """Loads a detector from a folder, in single precision and evaluation mode.
 
     Args:
-        name: the folder, looked for here and then among the shipped checkpoints.
+        name: path of the folder, or its name among the shipped checkpoints.
 
     Raises:
-        ValueError: there is none, or its files are missing, damaged, or do not fit each other.
+        ValueError: the folder or a file is missing, damaged, or the files do not match.
     """
     folder = find_checkpoint(name)
     for file in (CONFIG, WEIGHTS):

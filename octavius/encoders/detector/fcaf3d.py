@@ -1,4 +1,4 @@
-"""Features of a backbone's stages come in, boxes at all of their levels go out: the neck and head of FCAF3D."""
+"""Neck and head of FCAF3D: generative up-sampling with pruning, and predictions at all levels."""
 
 from collections.abc import Sequence
 
@@ -31,19 +31,21 @@ class Scale(nn.Module):
 
 
 class FCAF3DHead(nn.Module):
-    """Top-down through the stages; each level fills in voxels, keeps the most promising, and predicts.
+    """Runs top-down through the stages; each level generates voxels, keeps the most promising, and predicts.
 
-    Up-sampling makes all eight children of a voxel, so that there are locations inside of things, where no
-    point lies. What the coarser level says of the classes tells which of them stay. All levels predict with
-    the same layers, but for a factor of the boxes' sizes. Source: FCAF3D (arXiv 2112.00322), section 3, and its
-    published code; parts are named as in MMDetection3D.
+    Up-sampling generates all eight children of a voxel, so that there are locations inside objects, where no
+    point lies. The coarser level's class scores decide which of them are kept. All levels share their
+    prediction layers but for a scale of the box sizes.
+
+    Source: FCAF3D (arXiv 2112.00322), section 3, and its published code; submodules are named as in
+    MMDetection3D.
 
     Args:
-        classes: C.
+        classes: number C of classes.
         widths: channels of each stage of the backbone.
-        channels: of the outputs.
-        voxel_size: edge of a finest voxel, metres.
-        keep: most voxels of a scene that a level keeps.
+        channels: channels of the features from which all levels predict.
+        voxel_size: edge of the finest voxels in metres.
+        keep: largest number of voxels per scene that a level keeps.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class FCAF3DHead(nn.Module):
         start_head(self.conv_cls, self.conv_reg, self.conv_center)
 
     def forward(self, stages: list[SparseTensor]) -> Predictions:
-        """What is said at all levels, from the features of the backbone's stages, the finest first."""
+        """Predictions of all levels, from the outputs of the backbone's stages, the finest first."""
         tensor, found, promise = stages[-1], list[Predictions](), None
         for number in range(self.levels - 1, -1, -1):
             if promise is not None:
@@ -82,10 +84,10 @@ class FCAF3DHead(nn.Module):
         return joined(found[::-1])
 
     def pruned(self, tensor: SparseTensor, promise: SparseTensor) -> SparseTensor:
-        """The voxels of each scene for which the coarser level's best class logits (N, 1) promise most.
+        """Keeps the voxels of each scene with the highest class logits (N, 1) of the coarser level.
 
-        They are interpolated; a voxel beside which the coarser level has none counts as 0 there, as in the
-        published code, which is more than most logits.
+        Logits are interpolated. As in the published code, a neighbour missing at the coarser level counts as
+        a logit of 0, which is more than most.
         """
         if max(tensor.voxels.counts) <= self.keep:
             return tensor
@@ -94,7 +96,8 @@ class FCAF3DHead(nn.Module):
         return prune(tensor, highest(scores[:, 0], tensor.voxels, self.keep))
 
     def _predict(self, tensor: SparseTensor, number: int) -> Predictions:
-        """Boxes, classes and centre-ness at one level."""
+        """Boxes, class logits and centre-ness at one level."""
+        # In half precision boxes would be off by centimetres.
         with torch.autocast(tensor.features.device.type, enabled=False):
             exact = tensor.with_features(in_full(tensor.features))
             faces = self.scales[number](self.conv_reg(exact).features).exp()
@@ -105,7 +108,7 @@ class FCAF3DHead(nn.Module):
 
 
 def face_boxes(faces: Tensor) -> Tensor:
-    """Boxes relative to a location (N, 6) from its distances to their faces (N, 6): -x, +x, -y, +y, -z, +z."""
+    """Boxes (N, 6) relative to a location, from the distances (N, 6) to the faces: -x, +x, -y, +y, -z, +z."""
     below, above = faces[:, ::2], faces[:, 1::2]
     return torch.cat([(above - below) / 2, above + below], dim=1)
 

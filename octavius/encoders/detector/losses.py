@@ -1,4 +1,4 @@
-"""What a detector says and what is true come in; its losses, one number for each part, go out."""
+"""Losses of FCAF3D and TR3D."""
 
 from collections.abc import Sequence
 
@@ -11,21 +11,22 @@ from octavius.encoders.detector.assign import NOBODY, assign_fcaf3d, assign_tr3d
 from octavius.encoders.detector.predictions import Predictions
 
 ALPHA = 0.25
-"""Weight of a location's own class in the focal loss; the others weigh 1 - ALPHA. Its exponent is 2."""
+"""Weight of a location's own class in the focal loss; the others have 1 - ALPHA. Its exponent gamma is 2."""
 
 Truth = tuple[Tensor, Tensor]
-"""The true boxes (M, 6) of one scene and the numbers (M,) of their classes."""
+"""Ground-truth boxes (M, 6) of one scene and the indices of their classes (M,)."""
 
 
 def focal_loss(logits: Tensor, classes: Tensor, alpha: float = ALPHA) -> Tensor:
-    """The summed sigmoid focal loss (arXiv 1708.02002, equation 5, with an exponent of 2).
+    """The summed sigmoid focal loss (arXiv 1708.02002, equation 5, with gamma = 2).
 
     Args:
         logits: (N, C).
-        classes: the class (N,) of each row, or `NOBODY`.
+        classes: (N,) class of each row, or `NOBODY`.
         alpha: weight of a row's own class.
     """
     shares = logits.sigmoid()
+    # All entries as negatives first; then the positive ones are replaced, which avoids an (N, C) one-hot.
     total = (1 - alpha) * (shares.square() * functional.softplus(logits)).sum()
     rows = (classes != NOBODY).nonzero().squeeze(1)
     own, share = logits[rows, classes[rows]], shares[rows, classes[rows]]
@@ -34,9 +35,9 @@ def focal_loss(logits: Tensor, classes: Tensor, alpha: float = ALPHA) -> Tensor:
 
 
 def distance_iou(first: Tensor, second: Tensor) -> Tensor:
-    """IoU less the squared distance of the centres over that of the hull's corners: (N,), in -1..1.
+    """IoU minus the squared distance of the centres over that of the hull's corners: (N,), in -1..1.
 
-    Source: Distance-IoU (arXiv 1911.08287), equation 7, in three dimensions.
+    Distance-IoU (arXiv 1911.08287), equation 7, in three dimensions.
     """
     one, other = edges(first), edges(second)
     hull = torch.maximum(one, other)[:, 3:] - torch.minimum(one, other)[:, :3]
@@ -45,10 +46,10 @@ def distance_iou(first: Tensor, second: Tensor) -> Tensor:
 
 
 def fcaf3d_losses(predictions: Predictions, truths: Sequence[Truth], levels: int) -> dict[str, Tensor]:
-    """FCAF3D's losses `class`, `centre` and `box`: of each scene alone, then their mean over scenes.
+    """FCAF3D's losses `class`, `centre` and `box`, each computed per scene and averaged over scenes.
 
-    Source: FCAF3D, section 3.3; normalised as in the published code, by the number of locations that are to
-    find a box, and the IoU weighted by centre-ness, by the sum of these weights.
+    FCAF3D, section 3.3. As in the published code, sums are divided by the number of assigned locations; the
+    box loss is a mean of 1 - IoU weighted by centre-ness.
     """
     assert predictions.centreness is not None
     parts: dict[str, list[Tensor]] = {"class": [], "centre": [], "box": []}
@@ -61,6 +62,7 @@ def fcaf3d_losses(predictions: Predictions, truths: Sequence[Truth], levels: int
         count, weight = max(len(rows), 1), centre[rows]
         parts["class"].append(focal_loss(one.logits, _classes(box, labels)) / count)
         judged = functional.binary_cross_entropy_with_logits(one.centreness[rows], weight, reduction="sum")
+        # `* 0`: every prediction stays in the graph, also if no location is assigned.
         parts["centre"].append(judged / count + one.centreness.sum() * 0)
         missed = 1 - iou3d(one.boxes[rows], boxes[box[rows]])
         parts["box"].append((missed * weight).sum() / weight.sum().clamp(min=1e-6) + one.boxes.sum() * 0)
@@ -68,14 +70,14 @@ def fcaf3d_losses(predictions: Predictions, truths: Sequence[Truth], levels: int
 
 
 def tr3d_losses(predictions: Predictions, truths: Sequence[Truth], class_levels: Tensor) -> dict[str, Tensor]:
-    """TR3D's losses `class` and `box`, each a mean over all locations of the batch that are to find a box.
+    """TR3D's losses `class` and `box`, each divided by the number of assigned locations of the batch.
 
-    Source: TR3D, section 3.2, and its published code.
+    TR3D, section 3.2, and its published code.
 
     Args:
-        predictions: of a batch of scenes.
-        truths: of each of them.
-        class_levels: the level (C,) of each class.
+        predictions: predictions for a batch of scenes.
+        truths: per scene the ground-truth boxes (M, 6) and the indices of their classes (M,).
+        class_levels: (C,) level of each class.
     """
     total, found, meant = predictions.logits.sum() * 0, [], []
     for number, (boxes, labels) in enumerate(truths):
@@ -93,7 +95,7 @@ def tr3d_losses(predictions: Predictions, truths: Sequence[Truth], class_levels:
 
 
 def _classes(box: Tensor, labels: Tensor) -> Tensor:
-    """The class (N,) of the box of each location, `NOBODY` where it has none."""
+    """Class of the box of each location (N,), `NOBODY` if unassigned."""
     if not len(labels):
         return torch.full_like(box, NOBODY)
     return torch.where(box == NOBODY, NOBODY, labels[box.clamp(min=0)])

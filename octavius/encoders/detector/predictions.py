@@ -1,4 +1,4 @@
-"""What a head says at the voxels of one level comes in; what all levels say, in metres, goes out."""
+"""Raw predictions of a detector at all locations, in metres."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from octavius.encoders.sparse.voxels import Voxels
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a detector says of a batch of scenes, before anything is chosen; N locations, C classes.
+    """Predictions for a batch of scenes before any selection; N locations, C classes.
 
     A location is the lower corner of a voxel, as in the published detectors.
 
     Attributes:
-        places: where the locations are (N, 3), metres.
-        boxes: a box for each, centre and size (N, 6), metres.
-        logits: how much it looks like each class (N, C).
-        centreness: a logit (N,) of how near the location is to its box's centre; None of heads without it.
-        levels: the level (N,) of each location, 0 for the finest.
-        batch: the scene (N,) of each location.
+        places: (N, 3) locations in metres.
+        boxes: (N, 6) box of each location, centre and size in metres.
+        logits: (N, C) class logits.
+        centreness: (N,) logit of the location's centre-ness in its box; None for heads without it.
+        levels: (N,) level of each location, 0 for the finest.
+        batch: (N,) scene of each location.
         clouds: number of scenes.
     """
 
@@ -34,7 +34,7 @@ class Predictions:
     clouds: int
 
     def scene(self, number: int) -> "Predictions":
-        """What is said of one scene."""
+        """The predictions for one scene."""
         rows = (self.batch == number).nonzero().squeeze(1)
         centreness = None if self.centreness is None else self.centreness[rows]
         parts = (self.places, self.boxes, self.logits, self.levels, self.batch)
@@ -45,15 +45,15 @@ class Predictions:
 def level(
     voxels: Voxels, size: float, number: int, boxes: Tensor, logits: Tensor, centreness: Tensor | None = None
 ) -> Predictions:
-    """The predictions of one level, whose boxes (N, 6) are relative to its locations.
+    """The predictions of one level, from boxes relative to its locations.
 
     Args:
         voxels: the N voxels.
-        size: edge of a finest voxel, metres.
-        number: of the level.
-        boxes: centres less locations, and sizes (N, 6), metres.
-        logits: of the classes (N, C).
-        centreness: (N,), of heads that have it.
+        size: edge of the finest voxels in metres.
+        number: index of the level.
+        boxes: (N, 6) centres relative to the locations, and sizes, in metres.
+        logits: (N, C) class logits.
+        centreness: (N,) logits, for heads that have them.
     """
     places = voxels.coords[:, 1:].to(boxes.dtype) * size
     absolute = torch.cat([boxes[:, :3] + places, boxes[:, 3:]], dim=1)
@@ -62,7 +62,7 @@ def level(
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
-    """The predictions of several levels as one."""
+    """Concatenates the predictions of several levels."""
     centreness = [part.centreness for part in parts if part.centreness is not None]
     return Predictions(
         torch.cat([part.places for part in parts]),
@@ -76,5 +76,5 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
 
 
 def in_full(features: Tensor) -> Tensor:
-    """Features in single precision at least: half of it would move a box by centimetres."""
+    """Converts features to at least single precision: half precision would move a box by centimetres."""
     return features.to(torch.promote_types(features.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""What a detector says at all locations comes in; the boxes that are left after choosing go out."""
+"""Selection of a detector's boxes: top scores and non-maximum suppression."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -11,26 +11,27 @@ from octavius.boxes3d import iou3d, iou_bev
 from octavius.encoders.detector.predictions import Predictions
 
 Suppression: TypeAlias = Literal["3d", "bev"]
-"""How two boxes are held to be the same: by their volumes, or seen from above.
+"""Overlap measure of non-maximum suppression: IoU of volumes, or in bird's-eye view.
 
-The published detectors look from above, so that of two things of one class, one upon the other, one is lost.
+The published detectors use bird's-eye view, which loses one of two objects of a class that lie on top of each
+other.
 """
 
 FIRST, LEAST, OVERLAP = 1000, 0.01, 0.5
-"""Most locations that are looked at, the score that a box must pass, and the IoU above which the worse one goes."""
+"""Locations considered, smallest score, and IoU above which the lower-scored box is suppressed."""
 
 AT_ONCE = 64
-"""Boxes that are held to each other at a time: what they cover is never held to what is left."""
+"""Boxes compared at a time, so that no (K, K) matrix is built."""
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """The boxes of one scene, the surest first.
+    """The boxes detected in one scene, by descending score.
 
     Attributes:
-        boxes: centre and size (K, 6), metres.
-        scores: how sure each is (K,), in 0..1.
-        labels: numbers of their classes (K,).
+        boxes: (K, 6) centre and size in metres.
+        scores: (K,) in 0..1.
+        labels: (K,) indices of the classes.
     """
 
     boxes: Tensor
@@ -41,20 +42,26 @@ class Proposals:
 def chosen(
     predictions: Predictions, mode: Suppression = "3d", least: float = LEAST, overlap: float = OVERLAP
 ) -> list[Proposals]:
-    """The boxes of each scene: those of the surest locations, without what another box of the class covers.
+    """Selects the boxes of each scene: those with the highest scores, after suppression within each class.
 
-    A score is the sigmoid of the class's logit, times that of the centre-ness where there is one. As in the
-    published code, the surest `FIRST` locations are taken of each level with centre-ness (FCAF3D), of all
-    levels together without (TR3D), and one location may give a box to several classes.
+    A score is the sigmoid of the class logit, times that of the centre-ness if the head has one. As in the
+    published code, the best `FIRST` locations are taken per level with centre-ness (FCAF3D), over all levels
+    without (TR3D), and a location may yield a box for several classes.
     """
     return [_scene(predictions.scene(number), mode, least, overlap) for number in range(predictions.clouds)]
 
 
 def suppressed(boxes: Tensor, scores: Tensor, overlap: float = OVERLAP, mode: Suppression = "3d") -> Tensor:
-    """Goes through boxes (K, 6) by falling score, and drops all that overlap one that was kept by more.
+    """Non-maximum suppression: drops each box that overlaps a higher-scored kept one by more than `overlap`.
+
+    Args:
+        boxes: (K, 6) centre and size.
+        scores: (K,).
+        overlap: largest IoU between kept boxes.
+        mode: overlap measure.
 
     Returns:
-        Places of the boxes that are kept, by falling score; of equal scores the first comes first.
+        Indices of the kept boxes by descending score; ties keep their order.
     """
     shared = iou_bev if mode == "bev" else iou3d
     order = scores.argsort(descending=True, stable=True)
@@ -69,7 +76,7 @@ def suppressed(boxes: Tensor, scores: Tensor, overlap: float = OVERLAP, mode: Su
 
 
 def _first_of_all(covers: np.ndarray) -> list[int]:
-    """Which of some boxes are kept, the best first, where `covers` (K, K) tells which overlap by too much."""
+    """Greedy suppression of a few boxes, the best first; `covers` (K, K) says which pairs overlap too much."""
     gone, kept = np.zeros(len(covers), dtype=bool), list[int]()
     for place in range(len(covers)):
         if not gone[place]:
@@ -99,7 +106,7 @@ def _scene(one: Predictions, mode: Suppression, least: float, overlap: float) ->
 
 
 def _surest(one: Predictions, scores: Tensor) -> Tensor:
-    """The locations whose best class scores highest."""
+    """Indices of the locations whose best class scores highest."""
     best = scores.amax(1)
     everywhere = torch.arange(len(best), device=best.device)
     groups = [everywhere]

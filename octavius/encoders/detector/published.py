@@ -1,7 +1,7 @@
-"""A file of published weights and a detector of the same sizes come in; the detector goes out with these weights.
+"""Imports published weights of FCAF3D and TR3D.
 
-Two families of files exist for each detector, with other names for the same tensors: those of the authors
-(SamsungLabs/fcaf3d, SamsungLabs/tr3d) and those of MMDetection3D, whose names ours are but for the prefixes.
+Each detector has two families of files, with different names for the same tensors: those of the authors
+(SamsungLabs/fcaf3d, SamsungLabs/tr3d), and those of MMDetection3D, which differ from ours in prefixes only.
 """
 
 import pickle
@@ -23,19 +23,20 @@ RENAMED = (
     (r"^head\.(reg_conv|bbox_conv)\.", "head.conv_reg."),
     (r"^head\.cls_conv\.", "head.conv_cls."),
 )
-"""What published names become, one rule after the other."""
+"""Renaming rules, applied in order."""
 
 SHOWN = 5
 
 
 def import_published(path: Path, model: Detector) -> None:
-    """Gives a detector the weights of a published file.
+    """Loads the weights of a published file into a detector.
 
-    The detector must be made with the file's sizes, which are the defaults, and its classes in the file's order;
-    for ScanNet those of `datamodules.benchmarks.clouds.scannet.DETECTION_CLASSES`.
+    The detector must have the file's sizes, which are the defaults, and its classes in the file's order; for
+    ScanNet those of `datamodules.benchmarks.clouds.scannet.DETECTION_CLASSES`.
 
     Raises:
-        ValueError: no such file, no weights in it, or weights of other names or sizes; the message names some.
+        ValueError: the file does not exist, holds no weights, or weights with other names or shapes; the
+            message names some.
     """
     found = renamed(_tensors(path))
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
@@ -59,12 +60,12 @@ def import_published(path: Path, model: Detector) -> None:
 
 
 def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors under our names."""
+    """The tensors under our names."""
     return {our_name(name): value for name, value in tensors.items()}
 
 
 def our_name(name: str) -> str:
-    """What we call a tensor of either family.
+    """Our name of a tensor of either family.
 
     >>> our_name("neck_with_head.reg_conv.kernel")
     'head.conv_reg.kernel'
@@ -75,7 +76,7 @@ def our_name(name: str) -> str:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    """The weights of a file of mmcv or mmengine, or of a bare one."""
+    """The tensors of a checkpoint of mmcv or mmengine, or of a bare state dict."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

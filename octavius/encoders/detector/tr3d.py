@@ -1,4 +1,4 @@
-"""Features of a backbone's stages come in, boxes at two levels go out: the neck and head of TR3D."""
+"""Neck and head of TR3D: generative up-sampling without pruning, and predictions at two levels."""
 
 import math
 from collections.abc import Sequence
@@ -19,24 +19,26 @@ from octavius.encoders.sparse.layers import (
 from octavius.encoders.sparse.tensor import SparseTensor, add, prune
 
 PRIOR = 0.01
-"""How likely each class is held at each location before anything is learnt."""
+"""Initial probability of each class at each location."""
 
 
 class TR3DHead(nn.Module):
-    """Top-down through the stages; every level but the coarsest predicts, all of them with the same layers.
+    """Runs top-down through the stages; all levels but the coarsest predict, with shared layers.
 
-    Nothing is pruned, no level has a scale of its own, and there is no centre-ness. Source: TR3D (arXiv
-    2302.02858), section 3, and its published code; parts are named as in MMDetection3D, the neck's too.
+    Unlike FCAF3D, it has no pruning, no scale per level and no centre-ness.
+
+    Source: TR3D (arXiv 2302.02858), section 3, and its published code; submodules are named as in
+    MMDetection3D.
 
     Args:
-        classes: C.
+        classes: number C of classes.
         widths: channels of each stage of the backbone.
-        channels: of the outputs.
-        voxel_size: edge of a finest voxel, metres.
-        skip: how many of the finest stages are left out.
-        grown_from: the finest level that gets voxels which the backbone does not have there; finer ones keep
-            to the backbone's. The published 0 fills almost the whole room at the finest level, and that
-            level is most of the work.
+        channels: channels of the features from which all levels predict.
+        voxel_size: edge of the finest voxels in metres.
+        skip: number of the finest stages that do not predict.
+        grown_from: finest level at which voxels are generated that the backbone does not have; finer levels
+            have the backbone's voxels only. The published 0 fills almost the whole room at the finest level,
+            which makes up most of the computation.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class TR3DHead(nn.Module):
         start_head(self.conv_cls, self.conv_reg)
 
     def forward(self, stages: list[SparseTensor]) -> Predictions:
-        """What is said at all levels, from the features of the backbone's stages, the finest first."""
+        """Predictions of all levels, from the outputs of the backbone's stages, the finest first."""
         used = stages[self.skip :]
         tensor, found = used[-1], []
         for number in range(self.levels - 1, -1, -1):
@@ -80,7 +82,7 @@ class TR3DHead(nn.Module):
         return joined(found[::-1])
 
     def _up(self, number: int, coarse: SparseTensor, beside: SparseTensor) -> SparseTensor:
-        """A coarser level's features on the voxels of a finer one."""
+        """Up-samples a coarser level's features to a finer one."""
         made = self.get_submodule(f"up_block_{number + 1}.0")(coarse)
         if number < self.grown_from:
             made = prune(made, find(beside.voxels.keys, made.voxels.keys) >= 0)
@@ -90,7 +92,8 @@ class TR3DHead(nn.Module):
         return made
 
     def _predict(self, tensor: SparseTensor, number: int) -> Predictions:
-        """Boxes and classes at one level."""
+        """Boxes and class logits at one level."""
+        # In half precision boxes would be off by centimetres.
         with torch.autocast(tensor.features.device.type, enabled=False):
             exact = tensor.with_features(in_full(tensor.features))
             numbers = self.conv_reg(exact).features
@@ -100,7 +103,7 @@ class TR3DHead(nn.Module):
 
 
 def start_head(classes: SparseConv, *others: SparseConv) -> None:
-    """Starts the last layers small: boxes alike everywhere, each class as likely as `PRIOR`."""
+    """Initializes the prediction layers: nearly constant boxes, and probability `PRIOR` for each class."""
     for part in (classes, *others):
         nn.init.normal_(part.kernel, std=0.01)
         if part.bias is not None:

@@ -1,1 +1,1 @@
-"""Clouds come in, the features of the objects in them go out, read as one scene: Object-As-Scene."""
+"""Object-As-Scene: encodes the objects of a point cloud, and reads them with learned queries as one scene."""

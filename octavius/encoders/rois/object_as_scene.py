@@ -1,8 +1,8 @@
-"""Features and boxes of a scene's objects come in, a few vectors of the language model's width go out.
+"""Object-As-Scene reader: learned queries that attend to the objects of a scene.
 
-The paper's Object-As-Scene, step 3 (Section 3.2.2, equations 6 and 7): learned queries read the objects of a
-scene, each of them its feature plus a code of its box, and a linear layer takes what they read to the language
-model. Layers, sizes and their start are those of the published code, which adds a LayerNorm at the end.
+Step 3 of the paper's Object-As-Scene (section 3.2.2, equations 6 and 7): an object is its feature plus an
+embedding of its box; queries attend to the objects of a scene, and a linear layer maps them to the language
+model. Layers, sizes and initialization are those of the published code, which adds a LayerNorm at the end.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,26 +18,29 @@ from octavius.boxes3d import edges
 from octavius.limits import NOT_NEGATIVE, POSITIVE, PROBABILITY, SIZE
 
 QUERY_STD = 0.3
-"""Size of the queries at the start. Where they begin at the published 1, what they read of the objects is drowned
-in what they are: in the miniature, classes of single objects stayed at chance for 33,000 samples."""
+"""Standard deviation of the initial queries.
+
+With the published 1, what the queries read from the objects is drowned out by the queries themselves: in the
+miniature, classes of single objects stayed at chance for 33,000 samples.
+"""
 
 
 @dataclass(frozen=True)
 class ReaderSizes:
-    """The sizes of the trained part; those of the published model by default.
+    """Sizes of the trained reader; the defaults are those of the published model.
 
     Attributes:
-        width: of the queries and of the attention between them.
-        queries: how many vectors a scene gives the language model.
-        heads: of each attention.
-        layers: how many pairs of cross-attention and self-attention. The paper's "two stacked transformer
-            layers" are one pair in the published code.
-        dropout: on what an attention gives.
-        hidden: width of the hidden layer of the box code.
-        scale: the size of the vectors at the start, the gain of the last LayerNorm. The published 1 is some
+        width: width of the queries and of the attention.
+        queries: number of vectors that a scene has in the language model.
+        heads: heads of each attention.
+        layers: pairs of cross-attention and self-attention. The paper's "two stacked transformer layers" are
+            one pair in the published code.
+        dropout: dropout probability after each attention.
+        hidden: hidden width of the box embedding.
+        scale: initial size of the output vectors, the gain of the last LayerNorm. The published 1 is about
             fifty times the size of the word embeddings of many language models.
-        order: how much more query i looks at the i-th object along x than at others at the start, in logits; a
-            learned bias of each head. 0 is the published model, whose queries have no order to begin with.
+        order: initial bias, in logits, of query i towards the i-th object along x; learned per head. 0 is the
+            published model, without such a bias.
     """
 
     width: int = 768
@@ -50,7 +53,7 @@ class ReaderSizes:
     order: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuses numbers that mean nothing."""
+        """Validates the numbers."""
         SIZE.check(
             width=self.width, queries=self.queries, heads=self.heads, layers=self.layers, hidden=self.hidden
         )
@@ -60,9 +63,9 @@ class ReaderSizes:
 
 
 class ObjectAsScene(nn.Module):
-    """Any number of objects of each of M scenes in, `queries` vectors for each scene out.
+    """Maps any number of objects in each of M scenes to `queries` vectors per scene.
 
-    A scene without an object is read as one learned object, so that no attention looks at nothing.
+    A scene without objects is read as one learned object, so that no attention row is empty.
     """
 
     def __init__(
@@ -79,25 +82,24 @@ class ObjectAsScene(nn.Module):
         scale: float = 1.0,
         order: float = 0.0,
     ) -> None:
-        """Makes the layers.
+        """Creates the layers.
 
         Args:
-            width_in: of the objects' features. Where it is not `width` a linear layer comes first, which the
-                published model needs not.
-            width_out: of the language model.
-            width: as in `ReaderSizes`, like all that follow.
-            queries: vectors for each scene.
-            heads: of each attention.
+            width_in: width of the objects' features. If it differs from `width`, a linear layer comes first,
+                which the published model does not need.
+            width_out: hidden size of the language model.
+            width: width of the queries and of the attention, as all that follow see `ReaderSizes`.
+            queries: vectors per scene.
+            heads: heads of each attention.
             layers: pairs of cross-attention and self-attention.
-            dropout: on what an attention gives.
-            hidden: hidden width of the box code.
-            normalise: bring each feature vector to mean 0 and variance 1 first.
-            scale: size of the vectors at the start.
-            order: as in `ReaderSizes`; 0 makes no such bias.
+            dropout: dropout probability after each attention.
+            hidden: hidden width of the box embedding.
+            normalise: normalize each feature vector to mean 0 and variance 1 first.
+            scale: initial size of the output vectors.
+            order: initial bias towards objects in order along x; 0 has no such bias.
 
         Raises:
-            ValueError: the width cannot be shared out to the heads, there is no query, head or layer, or the
-                bias is negative.
+            ValueError: `heads` does not divide `width`, a number is below 1, or `order` is negative.
         """
         super().__init__()
         if min(queries, heads, layers) < 1 or width % heads:
@@ -136,11 +138,12 @@ class ObjectAsScene(nn.Module):
         dtype, scenes = self.queries.dtype, len(rois.ptr) - 1
         with torch.autocast(
             rois.boxes.device.type, enabled=False
-        ):  # half precision knows 3 m to a centimetre
+        ):  # at 3 m the steps of half precision are 2 mm (fp16) or 16 mm (bf16)
             placed = self.place(edges(rois.boxes.to(dtype)))
         objects = self.enter(self.norm(rois.x.to(dtype))) + placed
         objects, real = to_dense_batch(objects, rois.batch, batch_size=scenes)
-        # Every scene holds the learned object, hidden where there are others: it has a gradient in each batch.
+        # The learned object is part of every scene, masked if there are others: its parameter gets a gradient
+        # in each batch.
         objects = torch.cat([self.nothing.expand(scenes, 1, -1), objects], dim=1)
         real = torch.cat([~real.any(1, keepdim=True), real], dim=1)
         bias = torch.zeros_like(real, dtype=dtype).masked_fill(~real, -torch.inf)[:, None, None]
@@ -157,7 +160,7 @@ class ObjectAsScene(nn.Module):
 
 
 class Layer(nn.Module):
-    """Queries look at the objects, then at each other."""
+    """Cross-attention to the objects, then self-attention between the queries."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -165,14 +168,14 @@ class Layer(nn.Module):
         self.own = Attention(width, heads, dropout)
 
     def forward(self, vectors: Tensor, objects: Tensor, bias: Tensor) -> Tensor:
-        """New vectors (M, Q, D) from objects (M, O, D), with a bias on their logits as in `Attention`."""
+        """New vectors (M, Q, D) from objects (M, O, D), with a bias on the logits as in `Attention`."""
         vectors = self.cross(vectors, objects, bias)
         seen: Tensor = self.own(vectors, vectors)
         return seen
 
 
 class Attention(nn.Module):
-    """Multi-head attention, added to the queries and then normalised; no feed-forward network follows."""
+    """Multi-head attention with residual connection and post-norm; no feed-forward network follows."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -184,13 +187,16 @@ class Attention(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, asking: Tensor, asked: Tensor, bias: Tensor | None = None) -> Tensor:
-        """New vectors (M, Q, D) of the queries.
+        """Attends from queries to keys.
 
         Args:
-            asking: queries (M, Q, D).
-            asked: keys and values alike (M, K, D).
-            bias: added to the logits (M, heads or 1, Q or 1, K); minus infinity for what does not exist, which
-                is never all of a row.
+            asking: (M, Q, D) queries.
+            asked: (M, K, D) keys and values.
+            bias: (M, heads or 1, Q or 1, K) added to the logits; minus infinity masks a key, never a whole
+                row.
+
+        Returns:
+            (M, Q, D) new vectors of the queries.
         """
         query, key, value = (
             linear(vectors).unflatten(2, (self.heads, -1)).transpose(1, 2)
@@ -203,15 +209,15 @@ class Attention(nn.Module):
 
 
 def shared_places(boxes: Tensor, batch: Tensor, places: int) -> Tensor:
-    """The place of each object in its scene's order along x, 0 and up; neighbours share one where they are too many.
+    """Rank of each object along x within its scene, compressed to `places` values if there are more objects.
 
     Args:
-        boxes: centre and size (O, 6).
-        batch: the scene of each, ascending (O,).
-        places: how many there are.
+        boxes: (O, 6) centre and size.
+        batch: (O,) scene of each object, ascending.
+        places: number of distinct ranks.
 
     Returns:
-        (O,) below `places`.
+        (O,) ranks below `places`; neighbours share one if there are too many objects.
     """
     counts = batch.bincount()
     along = boxes[:, 0].argsort(stable=True)
@@ -223,17 +229,17 @@ def shared_places(boxes: Tensor, batch: Tensor, places: int) -> Tensor:
 
 
 def import_published(state: Mapping[str, Tensor], module: ObjectAsScene) -> None:
-    """Fills a reader with the point-cloud part of a released checkpoint of Octavius; other tensors are left out.
+    """Loads the point-cloud part of a released checkpoint of Octavius into a reader; other tensors are ignored.
 
-    The published model has no object for empty scenes: `nothing` stays as it is.
+    The published model has no learned object for empty scenes: `nothing` is unchanged.
 
     Args:
-        state: the tensors of the released file by name, as `torch.load` gives them.
-        module: a reader of the published sizes (`ReaderSizes`), 768 wide features and the width of its language
-            model (5120).
+        state: tensors of the released file by name, as returned by `torch.load`.
+        module: a reader of the published sizes (`ReaderSizes`), with features of width 768 and the hidden
+            size of its language model (5120).
 
     Raises:
-        ValueError: tensors are missing, are too many, or have other shapes than this reader's.
+        ValueError: tensors are missing or unknown, or have other shapes.
     """
     own = module.state_dict()
     names = {published: name for published, name in _published_names(len(module.layers))}
@@ -260,7 +266,7 @@ def import_published(state: Mapping[str, Tensor], module: ObjectAsScene) -> None
 
 
 def _published_names(layers: int) -> Iterator[tuple[str, str]]:
-    """The published name of each tensor, and ours."""
+    """Pairs of the published name and our name of each tensor."""
     yield "resampler_3d.query_embed.weight", "queries"
     ends = ("weight", "bias")
     linear = {"q": "query", "k": "key", "v": "value", "o": "out"}

@@ -1,4 +1,4 @@
-"""Features and boxes of objects that are in memory already come in, the same go out, noisy while training."""
+"""Pass-through encoder for precomputed RoIs, with optional noise in training."""
 
 import torch
 from torch_geometric.data import Batch
@@ -10,7 +10,7 @@ from octavius.limits import NOT_NEGATIVE, PROBABILITY, SIZE
 
 
 class PrecomputedRois(RoiEncoder):
-    """An encoder without an eye: takes arrays (O, width + 6), such as the symbols of a planned room's things."""
+    """Pass-through encoder for arrays (O, width + 6), such as symbolic features of a planned room's objects."""
 
     def __init__(
         self,
@@ -23,11 +23,12 @@ class PrecomputedRois(RoiEncoder):
         """Sets the sizes and the training noise.
 
         Args:
-            width: numbers of a RoI's feature vector; the 6 of its box (centre, size) stand behind them.
-            noise: standard deviation of the noise added to every number of a feature while training.
-            drop: share of RoIs that are left out while training; a medium that would lose all keeps all.
+            width: length of a RoI's feature vector; the 6 numbers of its box (centre, size) follow.
+            noise: standard deviation of the Gaussian noise added to features in training.
+            drop: probability of dropping a RoI in training; a scene that would lose all RoIs keeps all.
             reader: sizes of the trained reader; those of the published model by default.
-            use: what of a RoI reaches the reader; all but `all` are blind controls.
+            use: what of a RoI reaches the reader: `all`, or for blind controls `boxes`, `features` or
+                `nothing`.
         """
         SIZE.check(width=width)
         NOT_NEGATIVE.check(noise=noise)
@@ -36,11 +37,11 @@ class PrecomputedRois(RoiEncoder):
         self.noise, self.drop = noise, drop
 
     def loader(self) -> RoiArrayLoader:
-        """Arrays (O, width + 6) of any number of objects, none too."""
+        """Loads arrays (O, width + 6) with any number of objects, including 0."""
         return RoiArrayLoader(self.width)
 
     def forward(self, media: Batch) -> Batch:
-        """The RoIs as they are, or with noise and without some of them while training."""
+        """The RoIs unchanged, or with noise and dropped RoIs in training."""
         rois = super().forward(media)
         if not self.training:
             return rois

@@ -1,11 +1,11 @@
-"""A setting and a scene come in, the boxes of what may be objects in it go out, the best first.
+"""Sources of proposals: the boxes in a scene that may contain objects, best first.
 
-The setting names where boxes come from:
+The setting `proposals` names the source:
 
-- `gold`: the annotated objects that the scene's reader tells of (`Media.objects`), the largest first.
-- a folder of files, one a scene, of whatever detector, as in `octavius.instruction.proposals`. `<scan>` there is
-  the name of the cloud's file without its ending, or that of the folder which it lies in, as `scene0000_00`.
-- the folder of a detector of ours, such as `miniature/detector`.
+- `gold`: the annotated objects (`Media.objects`), largest first.
+- a folder of files from any detector, one file per scene, as in `octavius.instruction.proposals`. `<scan>` is
+  the name of the cloud's file without suffix, or of its folder, such as `scene0000_00`.
+- the folder of one of our detectors, such as `miniature/detector`.
 """
 
 from collections.abc import Callable
@@ -30,23 +30,23 @@ Kind: TypeAlias = Literal["gold", "files", "detector"]
 Finder: TypeAlias = Callable[[Media, Tensor], Tensor]
 
 OVERLAP = 0.25
-"""The IoU above which the worse of two proposals goes, whatever their classes."""
+"""IoU above which the lower-scored of two proposals is dropped, whatever their classes."""
 
 
 @dataclass(frozen=True)
 class ProposalSource:
-    """Where boxes come from.
+    """Source of boxes.
 
     Attributes:
         kind: which of the three.
-        folder: of the files, or of the detector; None for `gold`.
+        folder: folder of the files or of the detector; None for `gold`.
     """
 
     kind: Kind
     folder: Path | None = None
 
     def words(self) -> str:
-        """What boxes of this source depend on, whatever the scene."""
+        """What the boxes of this source depend on in every scene, for the cache key."""
         if self.kind == "gold":
             return "the annotated objects"
         if self.kind == "files":
@@ -55,15 +55,15 @@ class ProposalSource:
         return f"the detector whose files have the SHA-256 {content(self.folder, CONFIG, WEIGHTS)}"
 
     def told(self, media: Media) -> Any:
-        """What they depend on that is told with one scene; nothing where one object is meant."""
+        """What they depend on in one scene, for the cache key; None if a single object is meant."""
         if media.region is not None or self.kind == "detector":
             return None
         return media.objects if self.kind == "gold" else digest_of(self._file(media))
 
     def finder(self, device: torch.device | str) -> Finder:
-        """What gives the boxes (K, 6) of a scene from its reference and its points (P, 6), the best first.
+        """A function from a scene's reference and points (P, 6) to its boxes (K, 6), best first.
 
-        It raises a `ValueError` for a scene without boxes of this source, or whose file holds something else.
+        It raises `ValueError` for a scene without boxes of this source, or with a malformed file.
         """
         detector = None
         if self.kind == "detector":
@@ -83,7 +83,7 @@ class ProposalSource:
         return boxes[suppressed(boxes, scores, OVERLAP)].to(points)
 
     def _file(self, media: Media) -> Path:
-        """The file of a scene."""
+        """The proposal file of a scene."""
         if media.path is None:
             raise ValueError("proposals are files, one a scene, but this scene is an array without a name")
         assert self.folder is not None
@@ -91,10 +91,10 @@ class ProposalSource:
 
 
 def source_of(setting: str) -> ProposalSource:
-    """The source that a setting names.
+    """Parses the setting `proposals`.
 
     Raises:
-        ValueError: it is none of the three.
+        ValueError: it is none of the three sources.
     """
     if setting == "gold":
         return ProposalSource("gold")
@@ -114,7 +114,7 @@ def source_of(setting: str) -> ProposalSource:
 
 
 def _annotated(media: Media) -> Tensor:
-    """The boxes of the annotated objects, the largest first: no score says which of too many matter most."""
+    """The boxes of the annotated objects, largest first: there are no scores to select by if there are too many."""
     if media.objects is None:
         raise ValueError(
             f"proposals are 'gold', but nothing tells of the objects of {media.path or 'this array'}; set "

@@ -1,4 +1,4 @@
-"""A reference to a cloud comes in, the features and boxes of its objects go out, as they were computed before."""
+"""Loader of cached features and boxes of a cloud's objects."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ from octavius.instruction.rois import RoiLoader, rois_of
 from octavius.instruction.sample import Media
 
 BOX = 6
-"""Numbers of a box, centre and size, with which the row of an object ends."""
+"""Numbers of a box, centre and size, at the end of an object's row."""
 
 
 @dataclass(frozen=True)
 class CachedRoiLoader(RoiLoader):
-    """Reads what was computed of a medium.
+    """Loads cached features and boxes instead of the cloud.
 
     Attributes:
-        cache: where it is.
-        width: of the features of an object.
+        cache: the cache.
+        width: length of a feature vector.
     """
 
     cache: FeatureCache

@@ -1,4 +1,4 @@
-"""Features and boxes of objects come in, the same or a blinded part of them go out, to be read by Object-As-Scene."""
+"""Base class of RoI encoders, with the blind controls and the Object-As-Scene reader as projector."""
 
 from dataclasses import asdict
 from typing import Literal, TypeAlias
@@ -13,26 +13,26 @@ from octavius.encoders.rois.object_as_scene import ObjectAsScene, ReaderSizes
 Use: TypeAlias = Literal["all", "boxes", "features", "nothing"]
 
 MANY = 32
-"""Objects of a scene for which memory is planned."""
+"""Objects per scene assumed when memory is estimated."""
 
 
 class RoiEncoder(Encoder):
-    """What all encoders of RoIs share: the reader that is trained behind them, and what it may see.
+    """Base class of RoI encoders.
 
     Attributes:
-        width: numbers of a RoI's feature vector.
-        num_tokens: how many vectors the reader gives the language model.
+        width: length of a RoI's feature vector.
+        num_tokens: number of vectors that the reader outputs per scene.
     """
 
     def __init__(self, width: int, reader: ReaderSizes | None = None, use: Use = "all") -> None:
         """Sets the sizes.
 
         Args:
-            width: numbers of a RoI's feature vector.
+            width: length of a RoI's feature vector.
             reader: sizes of the trained reader; those of the published model by default.
-            use: what of a RoI reaches the reader, in training and in use: `all`, its `boxes` alone, its
-                `features` alone, or `nothing`, where each scene seems empty. All but the first are blind
-                controls: what a model reaches with them it has not seen in the cloud.
+            use: what of a RoI reaches the reader, in training and evaluation: `all`, its `boxes` only, its
+                `features` only, or `nothing`, as if each scene were empty. All but `all` are blind controls:
+                what a model scores with them does not come from the hidden part.
         """
         super().__init__()
         self.width, self.use = width, use
@@ -40,7 +40,7 @@ class RoiEncoder(Encoder):
         self.num_tokens = self.reader.queries
 
     def forward(self, media: Batch) -> Batch:
-        """The RoIs with what `use` hides set to zero, or without any for `nothing`."""
+        """The RoIs with what `use` hides set to zero, or without any RoI for `nothing`."""
         if self.use == "all":
             return media
         if self.use == "nothing":
@@ -51,16 +51,16 @@ class RoiEncoder(Encoder):
         return seen
 
     def blank(self) -> Batch:
-        """One scene of `MANY` objects. It has no batch vector: a number read from one would need its content."""
+        """One scene of `MANY` objects, without a batch vector: on the meta device its content could not be read."""
         return Batch(x=torch.zeros(MANY, self.width), boxes=torch.ones(MANY, 6), ptr=torch.tensor([0, MANY]))
 
     def projector(self, width: int, normalise: bool) -> ObjectAsScene:
-        """A new reader for a language model of that width."""
+        """A new reader for a language model of that hidden size."""
         return ObjectAsScene(self.width, width, normalise=normalise, **asdict(self.reader))
 
 
 def kept(rois: Batch, keep: Tensor) -> Batch:
-    """The RoIs that are marked in `keep` (O,), of as many scenes as before."""
+    """The RoIs selected by the mask `keep` (O,); the number of scenes is unchanged."""
     batch = rois.batch[keep]
     sizes = batch.bincount(minlength=len(rois.ptr) - 1)
     ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])

@@ -1,8 +1,8 @@
-"""Point clouds of scenes come in, features and boxes of the objects in them go out: steps 1 and 2 of Object-As-Scene.
+"""Steps 1 and 2 of Object-As-Scene: find the objects of a scene and encode each with Point-BERT.
 
-Section 3.2.2 of the paper: a detector finds regions that may be objects (RoIs), Point-BERT encodes the points in
-each; a question about one object takes that object's region alone. Both are frozen, so all this is done once for
-each scene, before training begins, and kept on disk; the published code likewise trains on stored features.
+Section 3.2.2 of the paper: a detector finds regions that may be objects (RoIs), Point-BERT encodes the points
+in each; for a question about one object only that object's region is used. Both are frozen, so this is
+computed once per scene before training, and cached; the published code likewise trains on stored features.
 """
 
 from collections.abc import Iterable
@@ -31,22 +31,22 @@ from octavius.presets import find_checkpoint
 Features: TypeAlias = Literal["projected", "encoded"]
 
 VERSION = 2
-"""Of what is computed from the same weights and settings."""
+"""Incremented when the same weights and settings yield other features; part of the cache key."""
 
 AT_ONCE = 16
-"""Objects that Point-BERT encodes together."""
+"""Objects per forward pass of Point-BERT."""
 
 
 class SceneEncoder(RoiEncoder):
-    """The modality `cloud`: frozen Point-BERT features of a scene's objects, and a trained reader behind them.
+    """Encoder of the modality `cloud`: cached Point-BERT features of a scene's objects, and a trained reader.
 
-    What a reference means:
+    A reference may be
 
-    - a scene: the objects that `proposals` finds in it. Those with fewer than 32 points are left out; of the
-      others the best `rois` are taken. There may be none, and the reader has a vector for that.
-    - a scene and a region: that one object, with its own box. Its points may be few, but not none.
-    - an object that is all of its cloud (a region without a box, as in ShapeNet): that object. Its box is that
-      of the cloud, in whatever unit the cloud comes: such sets tell no real size.
+    - a scene: the objects that `proposals` finds in it. Those with fewer than 32 points are dropped; of the
+      others the best `rois` are used. There may be none, for which the reader has a learned vector.
+    - a scene with a region: that object, with its own box. It needs at least one point.
+    - an object that is its whole cloud (a region without a box, as in ShapeNet). Its box is the cloud's
+      bounding box, in the cloud's own unit: such sets have no real sizes.
     """
 
     def __init__(
@@ -60,22 +60,23 @@ class SceneEncoder(RoiEncoder):
         reader: ReaderSizes | None = None,
         use: Use = "all",
     ) -> None:
-        """Loads the weights; no cloud is touched.
+        """Loads the weights; no cloud is read.
 
         Args:
-            points: folder of Point-BERT's weights, here or among the shipped checkpoints.
-            proposals: where the boxes of a scene come from: `gold` for its annotated objects, a folder of files
-                with any detector's boxes, or the folder of a detector; see `octavius.encoders.rois.proposals`.
-            rois: most objects of a scene.
-            features: `projected` into CLIP's space, or `encoded`, as they are before that; which of them the
-                published model stored cannot be told from its code.
-            margin: metres by which a box is enlarged on every side to cut its points out.
-            cache: folder in which features are kept; what does not fit the settings is computed anew.
+            points: folder of Point-BERT's weights: a path, or a name among the shipped checkpoints.
+            proposals: source of a scene's boxes: `gold` for its annotated objects, a folder of files with any
+                detector's boxes, or the folder of a detector; see `octavius.encoders.rois.proposals`.
+            rois: largest number of objects per scene.
+            features: `projected` into CLIP's space, or `encoded`, before the projection; the published code
+                does not reveal which of them were stored.
+            margin: metres added to a box on every side before it is cropped.
+            cache: folder of the cached features; they are computed anew if the settings change.
             reader: sizes of the trained reader; those of the published model by default.
-            use: what of an object reaches the reader; all but `all` are blind controls.
+            use: what of an object reaches the reader: `all`, or for blind controls `boxes`, `features` or
+                `nothing`.
 
         Raises:
-            ValueError: there are no such weights, or they have no projection.
+            ValueError: the weights do not exist, or have no projection.
         """
         SIZE.check(rois=rois)
         NOT_NEGATIVE.check(margin=margin)
@@ -108,23 +109,23 @@ class SceneEncoder(RoiEncoder):
         self.eval()
 
     def loader(self) -> CachedRoiLoader:
-        """Reads what `prepare` computed."""
+        """Loads what `prepare` computed."""
         return CachedRoiLoader(self.cache, self.width)
 
     def train(self, mode: bool = True) -> "SceneEncoder":  # noqa: ARG002 - the signature of nn.Module
-        """Stays in evaluation mode: the weights are frozen, their dropout too."""
+        """Stays in evaluation mode: the weights are frozen, including their dropout."""
         return super().train(False)
 
     def prepare(self, media: Iterable[Media], device: torch.device | str) -> None:
-        """Computes the features of all media that have none yet; what is done stays done when it is cut short.
+        """Computes the features of all media that are not cached; what is done survives an interruption.
 
         Args:
-            media: scenes, regions of them, or single objects.
-            device: where to compute.
+            media: scenes, regions of scenes, or single objects.
+            device: device to compute on.
 
         Raises:
-            UnreadableMediaError: clouds cannot be read, or objects have no points; told at the end, when all
-                others are done. Whether their samples are left out is for the data module to say.
+            UnreadableMediaError: clouds cannot be read, or objects have no points; raised after all others
+                are done. The data module decides whether their samples are left out.
         """
         problems: list[str] = []
         scenes = self._missing(media, problems)
@@ -139,7 +140,7 @@ class SceneEncoder(RoiEncoder):
             )
 
     def _missing(self, media: Iterable[Media], problems: list[str]) -> list[dict[Path, Media]]:
-        """The media without features, each once, by their files; those of one cloud together: it is read once."""
+        """The media without features, by feature file, grouped by cloud so that each cloud is read once."""
         scenes: dict[str, dict[Path, Media]] = {}
         for file, medium in self.cache.missing(media, (None, self.width + BOX), problems).items():
             scenes.setdefault(repr((identity(medium), medium.pose)), {})[file] = medium
@@ -147,7 +148,7 @@ class SceneEncoder(RoiEncoder):
 
     @torch.inference_mode()
     def _fill(self, scenes: list[dict[Path, Media]], device: torch.device | str, problems: list[str]) -> None:
-        """Computes the features of all media of some clouds; what fails is noted."""
+        """Computes the features of all media of some clouds; errors are appended to `problems`."""
         find = self.source.finder(device)
         waiting: list[tuple[Path, Tensor, Tensor]] = []
         caption = f"encoding the objects of {len(scenes)} {'scene' if len(scenes) == 1 else 'scenes'}"
@@ -169,7 +170,7 @@ class SceneEncoder(RoiEncoder):
         self._encode(waiting)
 
     def _cut(self, medium: Media, points: Tensor, find: Finder) -> tuple[Tensor, Tensor]:
-        """Boxes (O, 6) and points (O, N, 6) in the unit sphere of what a medium means."""
+        """Boxes (O, 6) and point crops (O, N, 6), scaled to the unit sphere, of the objects of a medium."""
         count, region = self.points.num_points, medium.region
         if region is None:
             pairs = self._held(find(medium, points), points)
@@ -184,7 +185,7 @@ class SceneEncoder(RoiEncoder):
         return torch.stack(boxes), unit_sphere(torch.stack(crops))
 
     def _held(self, boxes: Tensor, points: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The first boxes of a scene that hold enough points, with them."""
+        """The first `rois` boxes with enough points, and their crops."""
         pairs: list[tuple[Tensor, Tensor]] = []
         for box in boxes:
             held = inside(points, box, self.margin)
@@ -195,7 +196,7 @@ class SceneEncoder(RoiEncoder):
         return pairs
 
     def _encode(self, waiting: list[tuple[Path, Tensor, Tensor]]) -> None:
-        """Encodes what was cut out, and writes it down."""
+        """Encodes crops and writes their features to the cache."""
         if not waiting:
             return
         parts = torch.cat([crops for _, _, crops in waiting]).split(AT_ONCE)
@@ -207,7 +208,7 @@ class SceneEncoder(RoiEncoder):
             self.cache.write(file, torch.cat([mine, boxes], dim=1))
 
     def _features(self, crops: Tensor) -> Tensor:
-        """Features (O, width) of objects (O, N, 6)."""
+        """Features (O, width) of crops (O, N, 6)."""
         if not len(crops):
             return crops.new_zeros(0, self.width)
         encoded = self.points(crops)

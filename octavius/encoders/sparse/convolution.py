@@ -1,4 +1,4 @@
-"""Features and kernel maps come in; sums of products with a kernel, or largest values, go out."""
+"""Gather-multiply-scatter convolution and max pooling over kernel maps."""
 
 from typing import Any
 
@@ -10,17 +10,18 @@ from octavius.encoders.sparse.voxels import KernelMap
 
 
 def convolve(features: Tensor, kernel: Tensor, pairs: KernelMap) -> Tensor:
-    """For each pair of a map, adds the source's features times the offset's matrix to the target.
+    """For each pair of a kernel map, adds the source's features times the offset's matrix to the target.
 
-    Products are computed in the type of the features, or of autocast, and summed up in single precision at least.
+    Products are computed in the dtype of the features, or of autocast, and accumulated in at least single
+    precision.
 
     Args:
-        features: features of the input voxels (N_in, C_in).
-        kernel: a matrix for each offset (K^3, C_in, C_out).
-        pairs: who meets whom.
+        features: (N_in, C_in) features of the input voxels.
+        kernel: (K^3, C_in, C_out) a matrix per offset.
+        pairs: the kernel map.
 
     Returns:
-        Features of the output voxels (N_out, C_out); zero for a target without any source.
+        (N_out, C_out) features of the output voxels; zero for a target without sources.
     """
     device = features.device.type
     if torch.is_autocast_enabled(device) and features.dtype != torch.float64:
@@ -30,14 +31,14 @@ def convolve(features: Tensor, kernel: Tensor, pairs: KernelMap) -> Tensor:
 
 
 def largest(features: Tensor, pairs: KernelMap) -> Tensor:
-    """The largest value of each channel over a target's sources.
+    """The maximum of each channel over a target's sources.
 
     Args:
-        features: features of the input voxels (N_in, C).
-        pairs: who meets whom; each target has a source.
+        features: (N_in, C) features of the input voxels.
+        pairs: the kernel map; each target has a source.
 
     Returns:
-        Features of the output voxels (N_out, C).
+        (N_out, C) features of the output voxels.
     """
     places = pairs.targets[:, None].expand(-1, features.shape[1])
     start = features.new_zeros(pairs.size, features.shape[1])
@@ -46,15 +47,15 @@ def largest(features: Tensor, pairs: KernelMap) -> Tensor:
 
 
 class _Convolution(Function):
-    """`convolve` with a backward pass of its own.
+    """`convolve` with its own backward pass.
 
-    Autograd would keep the gathered rows of each offset, and make a gradient of full size for each. This keeps
-    the features, gathers once more, and adds in place.
+    Autograd would keep the gathered rows of each offset, and allocate a full-size gradient for each. This
+    keeps the features, gathers again, and accumulates in place.
     """
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, kernel: Tensor, pairs: KernelMap) -> Tensor:
-        """The sum (N_out, C_out), offset after offset."""
+        """The output (N_out, C_out), accumulated offset by offset."""
         ctx.save_for_backward(features, kernel, pairs.sources, pairs.targets)
         ctx.counts = pairs.counts
         total = _zeros(features, pairs.size, kernel.shape[2])
@@ -67,7 +68,7 @@ class _Convolution(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        """The gradients of the features and of the kernel, of those that are asked for."""
+        """The gradients of features and kernel, if needed."""
         features, kernel, sources, targets = ctx.saved_tensors
         of_features = _zeros(features, *features.shape) if ctx.needs_input_grad[0] else None
         of_kernel = torch.zeros_like(kernel) if ctx.needs_input_grad[1] else None
@@ -84,12 +85,12 @@ class _Convolution(Function):
 
 
 def _take(rows: Tensor, places: Tensor) -> Tensor:
-    """The rows at distinct, ascending places; as many places as rows are all rows in order."""
+    """Gathers rows at distinct, ascending indices; as many indices as rows are all rows in order."""
     return rows if len(places) == len(rows) else rows.index_select(0, places)
 
 
 def _give(total: Tensor, places: Tensor, rows: Tensor) -> None:
-    """Adds rows at distinct, ascending places."""
+    """Adds rows at distinct, ascending indices, in place."""
     if len(places) == len(total):
         total += rows.to(total.dtype)
     else:

@@ -1,4 +1,4 @@
-"""Features on voxels and positions between them come in; the features at the positions go out."""
+"""Interpolation of voxel features at arbitrary positions."""
 
 import torch
 from torch import Tensor
@@ -8,18 +8,18 @@ from octavius.encoders.sparse.tensor import SparseTensor
 
 
 def trilinear(tensor: SparseTensor, positions: Tensor, batch: Tensor) -> Tensor:
-    """Interpolates between the corners of the lattice cell in which a position lies.
+    """Interpolates trilinearly between the corners of the grid cell that contains a position.
 
-    A corner without a voxel counts as 0, and the weights of the others are not raised for it, as in
-    MinkowskiEngine's `features_at_coordinates`.
+    As in MinkowskiEngine's `features_at_coordinates`, a corner without a voxel counts as 0, and the weights
+    of the others are not renormalized.
 
     Args:
-        tensor: features (N, C) at the corners of their voxels.
-        positions: x, y, z (M, 3), in finest voxels.
-        batch: cloud of each position (M,).
+        tensor: features (N, C) at the lower corners of their voxels.
+        positions: (M, 3) x, y, z in units of the finest voxels.
+        batch: (M,) cloud of each position.
 
     Returns:
-        Features (M, C).
+        (M, C) features.
     """
     stride, dtype = tensor.voxels.stride, tensor.features.dtype
     scaled, below = _cells(tensor, positions, batch)
@@ -35,21 +35,21 @@ def trilinear(tensor: SparseTensor, positions: Tensor, batch: Tensor) -> Tensor:
 
 
 def nearest(tensor: SparseTensor, positions: Tensor, batch: Tensor) -> Tensor:
-    """Takes the features of the voxel in which a position lies; 0 where there is none.
+    """The features of the voxel that contains a position; 0 if there is none.
 
     Args:
         tensor: features (N, C).
-        positions: x, y, z (M, 3), in finest voxels.
-        batch: cloud of each position (M,).
+        positions: (M, 3) x, y, z in units of the finest voxels.
+        batch: (M,) cloud of each position.
 
     Returns:
-        Features (M, C).
+        (M, C) features.
     """
     return _at(tensor, pack(_cells(tensor, positions, batch)[1]))
 
 
 def _cells(tensor: SparseTensor, positions: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions in units of the stride (M, 3), and the cloud and corner of their cells (M, 4)."""
+    """Positions in units of the stride (M, 3), and cloud and lower corner of their cells (M, 4)."""
     if positions.dim() != 2 or positions.shape[1] != 3 or batch.shape != (len(positions),):
         raise ValueError(
             f"expected positions (M, 3) and a batch vector (M,), found {tuple(positions.shape)} and "
@@ -68,7 +68,7 @@ def _cells(tensor: SparseTensor, positions: Tensor, batch: Tensor) -> tuple[Tens
 
 
 def _at(tensor: SparseTensor, keys: Tensor) -> Tensor:
-    """The features of voxels by their keys; 0 where there is none."""
+    """The features of voxels by key; 0 if there is none."""
     places = find(tensor.voxels.keys, keys)
     if not len(tensor):
         return tensor.features.new_zeros(len(keys), tensor.features.shape[1])

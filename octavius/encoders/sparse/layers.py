@@ -1,7 +1,4 @@
-"""A sparse tensor comes in, a sparse tensor goes out: the layers that detectors are built of.
-
-Parameters are named and shaped as MinkowskiEngine's, see the package's own words.
-"""
+"""Layers on sparse tensors; parameters are named and shaped as in MinkowskiEngine (see the package)."""
 
 import math
 from collections.abc import Callable
@@ -14,17 +11,17 @@ from octavius.encoders.sparse.tensor import SparseTensor
 
 
 class SparseConv(nn.Module):
-    """A convolution: on the same voxels with a stride of 1, on coarser ones with more.
+    """A convolution: on the same voxels with a stride of 1, onto coarser ones with a larger stride.
 
     Args:
         in_channels: C_in.
         out_channels: C_out.
-        kernel_size: K, along each axis; a size of 1 and a stride of 1 make a linear map of each voxel.
-        stride: by how much voxels grow.
-        bias: whether something is added to each channel.
+        kernel_size: K, along each axis; with K = 1 and a stride of 1 it is a linear map per voxel.
+        stride: factor by which voxels grow.
+        bias: whether to add a learned bias.
 
     Attributes:
-        kernel: (K^3, C_in, C_out), or (C_in, C_out) of the linear map.
+        kernel: (K^3, C_in, C_out), or (C_in, C_out) for the linear map.
         bias: (1, C_out), or None.
     """
 
@@ -41,11 +38,11 @@ class SparseConv(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws all numbers evenly within 1 / sqrt(fan-in), as torch's convolutions."""
+        """Initializes uniformly in +-1 / sqrt(fan-in), like torch's convolutions."""
         _draw(self.in_channels * self.kernel_size**3, self.kernel, self.bias)
 
     def forward(self, tensor: SparseTensor) -> SparseTensor:
-        """Features (N, C_in) become features (N_out, C_out)."""
+        """Features (N, C_in) to (N_out, C_out)."""
         _check_channels(self, tensor, self.in_channels)
         if self.kernel.dim() == 2:
             return tensor.with_features(_plus(tensor.features @ self.kernel, self.bias))
@@ -61,15 +58,15 @@ class SparseConv(nn.Module):
 
 
 class GenerativeConvTranspose(nn.Module):
-    """A transposed convolution that makes finer voxels at every offset of the kernel, occupied before or not.
+    """A transposed convolution that generates finer voxels at every offset of the kernel, occupied or not.
 
     Args:
         in_channels: C_in.
         out_channels: C_out.
-        kernel_size: K, along each axis. A kernel as large as the stride fills each voxel with its children; a
-            larger one makes some that several voxels share, whose parts are summed.
-        stride: by how much voxels shrink.
-        bias: whether something is added to each channel.
+        kernel_size: K, along each axis. With K equal to the stride each voxel is filled with its children;
+            with a larger K several voxels share some, and their contributions are summed.
+        stride: factor by which voxels shrink.
+        bias: whether to add a learned bias.
 
     Attributes:
         kernel: (K^3, C_in, C_out).
@@ -87,12 +84,12 @@ class GenerativeConvTranspose(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws all numbers evenly within 1 / sqrt(fan-in), where the fan-in is that of one finer voxel."""
+        """Initializes uniformly in +-1 / sqrt(fan-in), with the fan-in of one finer voxel."""
         overlap = max(1.0, (self.kernel_size / self.stride) ** 3)
         _draw(self.in_channels * overlap, self.kernel, self.bias)
 
     def forward(self, tensor: SparseTensor) -> SparseTensor:
-        """Features (N, C_in) become features (N_out, C_out) on voxels of 1 / stride the size."""
+        """Features (N, C_in) to (N_out, C_out), on voxels of 1 / stride the size."""
         _check_channels(self, tensor, self.in_channels)
         voxels, pairs = tensor.voxels.finer(self.kernel_size, self.stride)
         return SparseTensor(_plus(convolve(tensor.features, self.kernel, pairs), self.bias), voxels)
@@ -105,11 +102,14 @@ class GenerativeConvTranspose(nn.Module):
 
 
 class SparseMaxPool(nn.Module):
-    """The largest value of each channel among the voxels under a kernel, on coarser voxels.
+    """Max pooling onto coarser voxels.
 
     Args:
         kernel_size: K, along each axis; it must reach all voxels in a coarser one.
-        stride: by how much voxels grow.
+        stride: factor by which voxels grow.
+
+    Raises:
+        ValueError: the kernel would miss voxels.
     """
 
     def __init__(self, kernel_size: int, stride: int) -> None:
@@ -123,7 +123,7 @@ class SparseMaxPool(nn.Module):
         self.kernel_size, self.stride = kernel_size, stride
 
     def forward(self, tensor: SparseTensor) -> SparseTensor:
-        """Features (N, C) become features (N_out, C)."""
+        """Features (N, C) to (N_out, C)."""
         pairs = tensor.voxels.kernel_map(self.kernel_size, self.stride)
         return SparseTensor(largest(tensor.features, pairs), tensor.voxels.coarser(self.stride))
 
@@ -133,10 +133,10 @@ class SparseMaxPool(nn.Module):
 
 
 class SparseBatchNorm(nn.Module):
-    """Batch normalisation over all voxels of all clouds; its parameters lie under `bn`.
+    """Batch normalization over the voxels of all clouds; its parameters are under `bn`.
 
-    While training with fewer than two voxels, of which no variance can be told, it normalises with what it has
-    gathered so far, and gathers nothing.
+    In training with fewer than two voxels, which have no variance, it uses the running statistics and does
+    not update them.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
@@ -144,7 +144,7 @@ class SparseBatchNorm(nn.Module):
         self.bn = nn.BatchNorm1d(channels, eps, momentum)
 
     def forward(self, tensor: SparseTensor) -> SparseTensor:
-        """Features (N, C) become features (N, C)."""
+        """Features (N, C) to (N, C)."""
         if self.training and len(tensor) < 2:
             bn, features = self.bn, tensor.features
             fixed = nn.functional.batch_norm(
@@ -155,7 +155,7 @@ class SparseBatchNorm(nn.Module):
 
 
 class SparseInstanceNorm(nn.Module):
-    """Normalises each channel over the voxels of each cloud alone.
+    """Normalizes each channel over the voxels of each cloud.
 
     Attributes:
         weight: (1, C).
@@ -169,7 +169,7 @@ class SparseInstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, channels))
 
     def forward(self, tensor: SparseTensor) -> SparseTensor:
-        """Features (N, C) become features (N, C)."""
+        """Features (N, C) to (N, C)."""
         _check_channels(self, tensor, self.weight.shape[1])
         clouds = tensor.features.split(tensor.voxels.counts)  # rows are sorted by cloud
         normal = torch.cat([_standardised(cloud, self.eps) for cloud in clouds])
@@ -177,19 +177,19 @@ class SparseInstanceNorm(nn.Module):
 
 
 class SparseActivation(nn.Module):
-    """A function of the features alone, such as `torch.nn.functional.elu`."""
+    """Applies a function to the features, such as `torch.nn.functional.elu`."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.function = function
 
     def forward(self, tensor: SparseTensor) -> SparseTensor:
-        """Features (N, C) become features (N, C)."""
+        """Features (N, C) to (N, C)."""
         return tensor.with_features(self.function(tensor.features))
 
 
 def _standardised(cloud: Tensor, eps: float) -> Tensor:
-    """The features of one cloud with mean 0 and variance 1, computed in single precision at least."""
+    """The features of one cloud with mean 0 and variance 1, computed in at least single precision."""
     if not len(cloud):
         return cloud
     exact = cloud.to(torch.promote_types(cloud.dtype, torch.float32))

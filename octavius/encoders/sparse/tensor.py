@@ -1,4 +1,4 @@
-"""Points with features come in; features on voxels, joined and pruned, go out."""
+"""Sparse tensors: features on occupied voxels, and functions that create, add and prune them."""
 
 import math
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class SparseTensor:
     """Features on the occupied voxels of a batch of clouds.
 
     Attributes:
-        features: one row for each voxel (N, C).
-        voxels: where they are.
+        features: (N, C) a row per voxel.
+        voxels: the N voxels.
     """
 
     features: Tensor
@@ -43,17 +43,22 @@ def voxelise(
     batch: Tensor | None = None,
     batch_size: int | None = None,
 ) -> SparseTensor:
-    """Puts the features of points onto the voxels in which they lie, at stride 1.
+    """Assigns the features of points to the voxels that contain them, at stride 1.
 
-    A voxel is the floor of position / size; its corner lies at coords * size. Of several points in one voxel the
-    first is kept, so shuffled points give a random choice, as MinkowskiEngine makes it.
+    A voxel is floor(position / size); its lower corner is at coords * size. Of several points in one voxel
+    the first is taken, so shuffled points give a random choice, as in MinkowskiEngine.
 
     Args:
-        points: positions (P, 3), finite.
-        features: features (P, C), such as colours; finite.
+        points: (P, 3) positions, finite.
+        features: (P, C) features, such as colours; finite.
         size: edge of a voxel, in the unit of the points.
-        batch: cloud of each point (P,), ascending; none for a single cloud.
-        batch_size: number of clouds, where it is known: one without points at the end is then found out.
+        batch: (P,) cloud of each point, ascending; None for a single cloud.
+        batch_size: number of clouds; by default taken from the batch vector. If given, empty clouds at the
+            end are detected.
+
+    Raises:
+        ValueError: the tensors are malformed, a cloud is empty, or points are too far away for the voxel
+            size.
     """
     clouds = len(cloud_sizes(points, batch, batch_size))
     if points.shape[1] != 3:
@@ -77,7 +82,11 @@ def voxelise(
 
 
 def add(first: SparseTensor, second: SparseTensor) -> SparseTensor:
-    """The union of two tensors' voxels with the sum of their features, where a missing voxel counts as 0."""
+    """Adds two tensors on the union of their voxels; missing voxels count as 0.
+
+    Raises:
+        ValueError: strides, batch sizes or channels differ.
+    """
     here, there = first.voxels, second.voxels
     if here is there:
         return first.with_features(first.features + second.features)
@@ -92,7 +101,7 @@ def add(first: SparseTensor, second: SparseTensor) -> SparseTensor:
             f"{second.features.shape[1]}"
         )
     keys, rows = torch.cat([here.keys, there.keys]).unique(return_inverse=True)
-    # If one holds all voxels of the other, it stays, and with it what is known about its neighbours.
+    # If one side has all voxels, its object is reused, and with it the cached kernel maps.
     joined = next((voxels for voxels in (here, there) if len(voxels) == len(keys)), None)
     if joined is None:
         joined = Voxels(keys, here.stride, here.batch_size)
@@ -104,7 +113,7 @@ def add(first: SparseTensor, second: SparseTensor) -> SparseTensor:
 
 
 def prune(tensor: SparseTensor, keep: Tensor) -> SparseTensor:
-    """Only those voxels of a tensor that a mask (N,) keeps; with all of them, the tensor itself."""
+    """Keeps the voxels selected by a mask (N,); if it selects all, returns the tensor itself."""
     if keep.shape != (len(tensor),) or keep.dtype != torch.bool:
         raise ValueError(
             f"expected a mask of {len(tensor)} booleans for as many voxels, found {keep.dtype} of shape "
@@ -117,16 +126,16 @@ def prune(tensor: SparseTensor, keep: Tensor) -> SparseTensor:
 
 
 def highest(scores: Tensor, voxels: Voxels, count: int) -> Tensor:
-    """A mask (N,) of the `count` voxels of each cloud that have the highest scores (N,); the first of equal ones.
+    """A mask (N,) of the `count` voxels of each cloud with the highest scores (N,); ties take the first.
 
-    A cloud with fewer voxels keeps them all.
+    A cloud with fewer voxels keeps all.
     """
     if scores.shape != (len(voxels),):
         raise ValueError(f"expected {len(voxels)} scores for as many voxels, found {tuple(scores.shape)}")
     if count < 1:
         raise ValueError(f"expected to keep at least 1 voxel of a cloud, found {count}")
     best = scores.detach().argsort(descending=True, stable=True)
-    best = best[voxels.batch[best].argsort(stable=True)]  # cloud after cloud, in each the highest first
+    best = best[voxels.batch[best].argsort(stable=True)]  # sorted by cloud, in each by descending score
     sizes = voxels.batch.bincount(minlength=voxels.batch_size)
     rank = torch.arange(len(voxels), device=best.device) - (sizes.cumsum(0) - sizes)[voxels.batch]
     return torch.zeros_like(best, dtype=torch.bool).index_put_((best,), rank < count)

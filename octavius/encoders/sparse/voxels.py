@@ -1,4 +1,4 @@
-"""Occupied voxels come in; the coarser and finer ones, and who is whose neighbour in a kernel, go out."""
+"""Occupied voxels, with their coarser and finer versions and kernel maps."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,16 +11,16 @@ from octavius.encoders.sparse.keys import AXIS, find, kernel_shifts, pack, unpac
 
 @dataclass(frozen=True)
 class KernelMap:
-    """Which row of the input meets which row of the output, for each offset of a kernel.
+    """The pairs of input and output rows for each offset of a kernel.
 
-    For one offset every row appears at most once on either side, and both sides ascend. So sums over a map's
-    pairs, offset after offset, are the same in each run, on a GPU as well.
+    For one offset every row occurs at most once on either side, and both sides ascend. Sums over the pairs,
+    offset by offset, are therefore deterministic, on GPUs as well.
 
     Attributes:
-        sources: rows of the input (P,), those of the first offset first.
-        targets: rows of the output (P,), beside them.
-        counts: number of pairs of each offset (K^3).
-        size: number of rows of the output.
+        sources: (P,) input rows, ordered by offset.
+        targets: (P,) output rows of the same pairs.
+        counts: K^3 numbers of pairs per offset.
+        size: number of output rows.
     """
 
     sources: Tensor
@@ -33,9 +33,9 @@ class Voxels:
     """The occupied voxels of a batch of clouds at one stride, sorted by cloud, x, y, z.
 
     Args:
-        keys: sorted, distinct keys (N,).
-        stride: edge of a voxel, in finest voxels; coordinates are multiples of it.
-        batch_size: number B of clouds, of which some may have no voxel.
+        keys: (N,) sorted, distinct keys.
+        stride: edge of a voxel in finest voxels; coordinates are multiples of it.
+        batch_size: number B of clouds, some of which may be empty.
 
     Attributes:
         keys: as given.
@@ -45,7 +45,8 @@ class Voxels:
 
     def __init__(self, keys: Tensor, stride: int, batch_size: int) -> None:
         self.keys, self.stride, self.batch_size = keys, stride, batch_size
-        # Only coarser voxels are kept, never finer ones, so that no circle keeps a finished pass in memory.
+        # Only coarser voxels are cached, never finer ones: without reference cycles, a finished pass is freed
+        # at once.
         self._coarser: dict[int, Voxels] = {}
         self._maps: dict[tuple[int, int], KernelMap] = {}
 
@@ -54,12 +55,12 @@ class Voxels:
 
     @cached_property
     def coords(self) -> Tensor:
-        """The cloud and the lower corner (x, y, z) of each voxel (N, 4), in finest voxels."""
+        """Cloud and lower corner (x, y, z) of each voxel, (N, 4), in finest voxels."""
         return unpack(self.keys)
 
     @cached_property
     def batch(self) -> Tensor:
-        """The cloud of each voxel (N,): a batch vector as torch-geometric has it."""
+        """The cloud of each voxel (N,), a batch vector as in torch-geometric."""
         return self.keys >> (3 * AXIS)
 
     @cached_property
@@ -68,7 +69,7 @@ class Voxels:
         return self.batch.bincount(minlength=self.batch_size).tolist()
 
     def coarser(self, factor: int) -> "Voxels":
-        """The voxels of `factor` times the stride in which these lie; the same object each time."""
+        """The voxels of `factor` times the stride that contain these; cached, so the same object each time."""
         if factor < 1:
             raise ValueError(f"expected a stride of 1 or more, found {factor}")
         if factor == 1:
@@ -82,7 +83,7 @@ class Voxels:
         return self._coarser[factor]
 
     def kernel_map(self, kernel_size: int, factor: int = 1) -> KernelMap:
-        """The neighbours, among these voxels, of each voxel of `coarser(factor)`; kept once made."""
+        """The neighbours, among these voxels, of each voxel of `coarser(factor)`; cached."""
         asked = kernel_size, factor
         if asked not in self._maps:
             centres = self.coarser(factor).keys
@@ -96,7 +97,7 @@ class Voxels:
         return self._maps[asked]
 
     def finer(self, kernel_size: int, factor: int) -> tuple["Voxels", KernelMap]:
-        """The voxels at all offsets of a kernel from these, at 1 / `factor` of the stride, and how they meet."""
+        """The voxels at all offsets of a kernel from these at 1 / `factor` of the stride, with their kernel map."""
         if factor < 1 or self.stride % factor:
             raise ValueError(
                 f"voxels of stride {self.stride} cannot be made finer by a factor of {factor}; a transposed "
