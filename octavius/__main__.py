@@ -43,7 +43,7 @@ def main() -> None:
     if status is not None and not isinstance(status, int):
         print(status, file=sys.stderr)
         status = 1
-    # After a signal the status is always STATUS, even if the interrupted code raised another error or returned.
+    # After a signal the status is STATUS, whether the interrupted code raised another error or returned.
     INTERRUPTS.leave(STATUS if INTERRUPTS.asked else int(status or 0))
 
 

@@ -352,7 +352,9 @@ def say_where(trainer: L.Trainer, checkpoint: Path | None) -> None:
             print(f"\nthe training so far is in {place}; go on with: octavius fit --ckpt {name}")
         return
     print()
-    folder = getattr(trainer.logger, "log_dir", None)  # the trainer's own is a broadcast
+    folder = getattr(
+        trainer.logger, "log_dir", None
+    )  # `trainer.log_dir` broadcasts, but this runs on rank 0 only
     if isinstance(folder, str):
         print(f"logs, predictions and tables: {shown(Path(folder))}")
     if checkpoint is not None:

@@ -196,8 +196,10 @@ class Decoder(nn.Module):
         """
         attend_by(self.lm, self.attention)
         settings = {"do_sample": False, "num_beams": 1, **options}
+        # `stop_strings` of transformers need the tokenizer to match strings across token boundaries.
         if stop:
             settings |= {"stop_strings": [stop], "tokenizer": self.tokenizer.backend}
+        # Lengths change with every token, and would be compiled again and again.
         with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
             return cast(
                 Tensor,
@@ -303,7 +305,9 @@ class Decoder(nn.Module):
             )
             wanted = torch.zeros_like(mask, dtype=torch.bool)
             for place, (row, _, ids) in enumerate(rows):
-                wanted[place, len(row) - len(ids) - 1 : len(row) - 1] = True
+                wanted[place, len(row) - len(ids) - 1 : len(row) - 1] = (
+                    True  # logits at t predict token t + 1
+                )
             owners = part[:, None].expand_as(mask)[wanted]
             with hold(part):
                 around = partial(hold, owners, True)

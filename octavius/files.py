@@ -148,7 +148,7 @@ def check_writable(folder: Path, needed: int = 0) -> None:
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}, so that nothing can be written", str(folder)) from None
     free = shutil.disk_usage(folder).free
-    if limit := resource.getrlimit(resource.RLIMIT_FSIZE)[0] + 1:  # -1 is none
+    if limit := resource.getrlimit(resource.RLIMIT_FSIZE)[0] + 1:  # -1 means unlimited
         free = min(free, limit - 1)
     if free < needed:
         said = f"{needed / 1e6:,.1f} MB are needed and {free / 1e6:,.1f} MB can be written"

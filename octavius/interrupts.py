@@ -111,7 +111,7 @@ class Interrupts:
         """The signal handler.
 
         Raises:
-            KeyboardInterrupt: the main thread shall be interrupted where it is.
+            KeyboardInterrupt: interrupts the main thread where it is.
             ConnectionError: another process of the run has ended.
         """
         if os.getpid() != self._owner:  # a forked child that has not installed its own handlers yet
@@ -161,7 +161,7 @@ class Interrupts:
         """Raises what the signal handler deferred, unless it still has to be deferred.
 
         Raises:
-            KeyboardInterrupt: the main thread shall be interrupted where it is.
+            KeyboardInterrupt: interrupts the main thread where it is.
             ConnectionError: another process of the run has ended.
         """
         if self.held or self._saving or self._ending:

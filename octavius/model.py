@@ -164,6 +164,7 @@ class Octavius(nn.Module):
         for column, name in enumerate(self.projectors):
             if name in batch.slots:
                 rows, places = batch.slots[name].unbind(1)
+                # The sample of each slot: its row, or in a packed row the segment at its position.
                 owners = rows if batch.segments is None else batch.segments[rows, places]
                 sums = sums.index_add(0, owners, embeddings[rows, places].float())
                 counts[:, column] = torch.bincount(owners, minlength=len(batch))

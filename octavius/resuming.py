@@ -23,7 +23,7 @@ OPTIMIZER = ("epoch_loop.automatic_optimization.optim_progress", "optimizer", "s
 def check_resumable(
     path: Path, checkpoint: Mapping[str, Any], trainer: L.Trainer, data: Any, fit: bool
 ) -> None:
-    """Checks a checkpoint against the run that shall resume from it.
+    """Checks a checkpoint against the run that is to resume from it.
 
     Args:
         path: path of the checkpoint.
@@ -58,7 +58,7 @@ def restoring(trainer: L.Trainer, path: Path | None) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:
-        # Lightning keeps the loaded content until everything is restored: without it the error came later.
+        # Lightning drops the loaded content once everything is restored: if it is gone, the error came later.
         if path is None or not trainer._checkpoint_connector._loaded_checkpoint or path.name in str(error):
             raise
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

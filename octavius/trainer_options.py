@@ -40,7 +40,7 @@ def check_trainer(options: Mapping[str, Any]) -> None:
     """
     for name, allowed in RANGES.items():
         value = options.get(name)
-        if isinstance(value, int | float):  # intervals may also be times, as text
+        if isinstance(value, int | float):  # val_check_interval may also be a duration as text
             allowed.check(**{f"trainer.{name}": value})
     if options.get("overfit_batches"):
         raise ValueError(

@@ -289,6 +289,7 @@ class OctaviusModule(L.LightningModule):
         rise = max(1, round(self.warmup * steps))
 
         def scale(step: int) -> float:
+            # step + 1, because the first step (0) should not have a learning rate of zero.
             return min((step + 1) / rise, max(0.0, (steps - step) / max(1, steps - rise)))
 
         return {

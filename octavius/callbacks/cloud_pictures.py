@@ -29,6 +29,7 @@ WALL = 0.2
 """Thickness in metres that is cut off the two walls facing the viewer."""
 AROUND = 0.6
 """Margin in metres around the object that the question is about."""
+# Indices of `boxes3d.corners`: edges of the bottom face (0 to 3), of the top face (4 to 7), and vertical ones.
 _EDGES = [*((i, (i + 1) % 4) for i in range(4)), *((4 + i, 4 + (i + 1) % 4) for i in range(4))]
 _EDGES += [(i, i + 4) for i in range(4)]
 

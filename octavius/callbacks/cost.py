@@ -92,7 +92,7 @@ def peak_memory() -> float:
     if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
         return int(found[1]) * 1024 / GIB
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, in KiB elsewhere
     return peak * (1 if sys.platform == "darwin" else 1024) / GIB
 
 

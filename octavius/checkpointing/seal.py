@@ -60,7 +60,8 @@ def _check(file: Path, size: int, *_: int) -> bool:
     with open_file(file) as stream:
         stream.seek(max(0, size - LENGTH - 22))
         tail = stream.read()
-        if tail[-22:].startswith(END) and tail.endswith(b"\0\0"):  # a comment of length zero: no checksum
+        # Without a comment the file ends with the record END of 22 bytes; sealed, LENGTH bytes follow it.
+        if tail[-22:].startswith(END) and tail.endswith(b"\0\0"):
             _check_parts(file)
             return False
         if not tail[22:].startswith(MARK) or len(tail) != LENGTH + 22:

@@ -115,7 +115,7 @@ def similarity(model: Octavius) -> pd.DataFrame:
             downs.expand(layer.experts, -1, -1) if layer.shared_a else downs.unflatten(0, (layer.experts, -1))
         )
         inner = torch.einsum("ior,jos,ird,jsd->ij", ups, ups, downs, downs).cpu()
-        norms = inner.diagonal().clamp(min=0).sqrt()
+        norms = inner.diagonal().clamp(min=0).sqrt()  # rounding may make a zero slightly negative
         for expert in range(layer.experts):
             for other in range(expert):
                 scale = float(norms[expert] * norms[other])

@@ -282,6 +282,7 @@ def _can_pack(
                 f"in {name} texts that share a row change each other, as in layers that carry a state: the loss of "
                 f"one is {-float(text.mean()):.3f} there, and {-float(own.mean()):.3f} alone"
             ), None
+    # The window that a layer passes on may differ by one from that in the configuration.
     unknown = [window for window in _windows(lm) if not windows & {window - 1, window, window + 1}]
     return None, min(unknown, default=None)
 

@@ -29,7 +29,7 @@ _SPELLINGS = {str(number): word for number, word in enumerate(_NUMBERS.split())}
     "rght": "right",
     "rigth": "right",
     "tehre": "there",
-    "tv": "TV",  # in capitals it is found inside no other word
+    "tv": "TV",  # upper case, so that em1_refined does not find it inside other words
     "wasing": "washing",
     "waslked": "walked",
 }

@@ -85,7 +85,7 @@ def standing(setup: Setup, model: Octavius, gpus: int) -> dict[str, float]:
         "frozen encoders": encoders,
         "trained weights": trained / share,
         "gradients": trained / share,
-        "optimizer states": 2 * trained / share,
+        "optimizer states": 2 * trained / share,  # the two moments of AdamW
         "gathered": gathered,
     }
 

@@ -121,6 +121,7 @@ def gather_once(mine: list[Answered]) -> list[Answered]:
     if distributed.is_available() and distributed.is_initialized():
         everyone = [[] for _ in range(distributed.get_world_size())]
         distributed.all_gather_object(everyone, mine)
+    # Reversed, because later keys override: of duplicates the first one of the lowest rank remains.
     unique = {item.place: item for answers in reversed(everyone) for item in reversed(answers)}
     return [unique[place] for place in sorted(unique)]
 

@@ -72,6 +72,7 @@ def ask_again(
         wanted = [name for name in found if clouds or name != "box"]
         mine: dict[Control, list[Answered]] = {name: [] for name in wanted}
         batches = dealt(items, loader.batch_size or 1)
+        # Surplus turns wrap around, so that all ranks run the same number; `gather_once` drops the duplicates.
         for turn in range(-(-len(batches) // world)):
             places = [item.place for item in batches[(rank + turn * world) % len(batches)]]
             assert loader.collate_fn is not None

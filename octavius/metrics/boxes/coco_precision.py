@@ -40,7 +40,7 @@ class CocoAP(BoxRecords):
         return self._scores(
             {
                 "map_coco": _known_mean(precision),
-                "map50_coco": _known_mean(precision[0]),
+                "map50_coco": _known_mean(precision[0]),  # indices of IOUS: 0.5 and 0.75
                 "map75_coco": _known_mean(precision[5]),
             }
         )
@@ -107,6 +107,7 @@ def coco_ranked(evaluation: COCOeval, count: int) -> list[list[Ranked]]:
     """For each class and threshold, the detections as matched by pycocotools; `count` is the number of images."""
     found = []
     for place in range(len(evaluation.params.catIds)):
+        # pycocotools lists its results by class, then area range (there is one), then image.
         rows = evaluation.evalImgs[place * count : (place + 1) * count]
         objects = np.array(
             [0 if row is None else int((np.asarray(row["gtIgnore"]) == 0).sum()) for row in rows]
