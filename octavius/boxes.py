@@ -1,22 +1,22 @@
-"""Axis-aligned 2D boxes as (x1, y1, x2, y2) fractions come in; checked, clipped, compared boxes go out."""
+"""Axis-aligned 2D boxes (x1, y1, x2, y2), as fractions of the image size."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
 
 Box: TypeAlias = tuple[float, float, float, float]
-"""Of an image: x1, y1, x2, y2 as fractions of its size."""
+"""Box of an image: x1, y1, x2, y2 as fractions of its size."""
 Box3D: TypeAlias = tuple[float, float, float, float, float, float]
-"""Of a point cloud: centre x, y, z and size along x, y, z, in metres, z up; `octavius.boxes3d` works on them."""
+"""Box of a point cloud: centre x, y, z and size along x, y, z in metres, z up; see `octavius.boxes3d`."""
 
 
 def area(box: Box) -> float:
-    """Area of a box; zero when it is empty or reversed."""
+    """Area of a box; 0 if it is empty or reversed."""
     x1, y1, x2, y2 = box
     return max(0.0, x2 - x1) * max(0.0, y2 - y1)
 
 
 def iou(first: Box, second: Box) -> float:
-    """Intersection over union of two boxes, in 0..1; zero when both are empty."""
+    """Intersection over union of two boxes, in 0..1; 0 if both are empty."""
     inner = (
         max(first[0], second[0]),
         max(first[1], second[1]),
@@ -29,7 +29,7 @@ def iou(first: Box, second: Box) -> float:
 
 
 def clip(box: Box) -> Box:
-    """The part of a box that lies inside the image.
+    """The part of a box inside the image.
 
     >>> clip((-0.1, 0.2, 0.5, 1.3))
     (0.0, 0.2, 0.5, 1.0)
@@ -39,13 +39,13 @@ def clip(box: Box) -> Box:
 
 
 def normalise(box: Sequence[float], width: float, height: float) -> Box:
-    """Pixel edges (x1, y1, x2, y2) of an image of the given size as fractions of it."""
+    """Converts pixel edges (x1, y1, x2, y2) to fractions of the image size."""
     x1, y1, x2, y2 = box
     return x1 / width, y1 / height, x2 / width, y2 / height
 
 
 def problem(box: Sequence[float], tolerance: float = 1e-3) -> str | None:
-    """What is wrong with a box of fractions, in words; None for a good one.
+    """Describes what is wrong with a box of fractions; None if it is valid.
 
     >>> problem((0.6, 0.1, 0.2, 0.5))
     'x1 = 0.6 is not left of x2 = 0.2'

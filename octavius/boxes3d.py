@@ -1,10 +1,9 @@
-"""3D boxes as rows (centre, size, yaw) come in; corners, edges, volumes and overlaps go out, with gradients.
+"""3D boxes as tensors: corners, edges, volumes and overlaps, all differentiable.
 
-A box is 6 numbers, its centre x, y, z and its size along x, y, z, in metres with z up. A seventh number turns
-it about the vertical through its centre, in radians, counter-clockwise seen from above. In shapes, `...` is any
-leading dimensions; those of two arguments broadcast, so `iou3d(first[:, None], second)` compares every box of
-one list with every box of the other, and `iou3d(first, second)` compares them one by one. Sizes below zero count
-as zero.
+A box is 6 numbers: centre x, y, z and size along x, y, z, in metres with z up. A seventh number is its yaw
+about the vertical axis through its centre, in radians, counter-clockwise seen from above. In shapes, `...`
+are any leading dimensions; those of two arguments broadcast: `iou3d(first[:, None], second)` compares all
+pairs, `iou3d(first, second)` row by row. Negative sizes count as 0.
 """
 
 import math
@@ -16,24 +15,25 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 PLAIN, TURNED = 6, 7
-"""How many numbers an axis-aligned and a turned box have."""
+"""Numbers of an axis-aligned and of a rotated box."""
 
-# Bottom face counter-clockwise seen from above, beginning at the lowest x and y; then the top face alike.
+# Bottom face counter-clockwise seen from above, starting at the smallest x and y; then the top face.
 _CORNERS = (
     *((-0.5, -0.5, -0.5), (0.5, -0.5, -0.5), (0.5, 0.5, -0.5), (-0.5, 0.5, -0.5)),
     *((-0.5, -0.5, 0.5), (0.5, -0.5, 0.5), (0.5, 0.5, 0.5), (-0.5, 0.5, 0.5)),
 )
 FARTHEST = 1e9
-"""Metres; numbers beyond it, up or down, are no places, and products of them leave single precision."""
+"""Largest coordinate in metres; products of larger ones would overflow single precision."""
 
-_PARALLEL = 1e-9  # a side whose ends differ by less, in metres, never crosses a line along that axis
+# in metres; a side shorter than this along an axis is treated as parallel to the lines across it
+_PARALLEL = 1e-9
 
 
 def stack(boxes: Sequence[Sequence[float]]) -> Tensor:
-    """Boxes of 6 or 7 numbers as one tensor in double precision.
+    """Boxes of 6 or 7 numbers as one tensor, double precision.
 
     Returns:
-        (N, 6), or (N, 7) when one of them is turned.
+        (N, 6), or (N, 7) if any of them is rotated.
     """
     if wrong := [box for box in boxes if len(box) not in (PLAIN, TURNED)]:
         raise ValueError(f"{len(wrong)} of {len(boxes)} boxes: {problem(wrong[0])}")
@@ -43,7 +43,7 @@ def stack(boxes: Sequence[Sequence[float]]) -> Tensor:
 
 
 def problem(box: Sequence[float]) -> str | None:
-    """What is wrong with a box, in words; None for a good one.
+    """Describes what is wrong with a box; None if it is valid.
 
     >>> problem((0.0, 0.0, 0.5, 1.0, -1.0, 1.0))
     'its size along y is -1, not above 0'
@@ -61,13 +61,13 @@ def problem(box: Sequence[float]) -> str | None:
 
 
 def edges(boxes: Tensor) -> Tensor:
-    """The smallest axis-aligned edges that hold each box.
+    """The axis-aligned bounds of each box.
 
     Args:
         boxes: (..., 6 or 7).
 
     Returns:
-        (..., 6): lowest x, y, z, then highest x, y, z.
+        (..., 6) lowest x, y, z, then highest x, y, z.
     """
     if _width(boxes) == TURNED:
         points = corners(boxes)
@@ -83,10 +83,10 @@ def from_edges(rows: Tensor) -> Tensor:
 
 
 def enclosing(points: Tensor) -> Tensor:
-    """The smallest axis-aligned box of some points, such as 8 corners in any order or all points of an object.
+    """The axis-aligned bounding box of points, such as 8 corners in any order or all points of an object.
 
     Args:
-        points: (..., P, 3) with at least one point.
+        points: (..., P, 3) with P >= 1.
 
     Returns:
         (..., 6).
@@ -101,8 +101,8 @@ def corners(boxes: Tensor) -> Tensor:
         boxes: (..., 6 or 7).
 
     Returns:
-        (..., 8, 3): the bottom face counter-clockwise seen from above, from the corner that is lowest in the
-        box's own x and y; then the top face in the same order.
+        (..., 8, 3) the bottom face counter-clockwise seen from above, starting at the smallest x and y in the
+        box's own frame; then the top face in the same order.
     """
     turned = _width(boxes) == TURNED
     points = boxes.new_tensor(_CORNERS) * boxes[..., None, 3:6].clamp(min=0)
@@ -112,13 +112,13 @@ def corners(boxes: Tensor) -> Tensor:
 
 
 def from_corners(points: Tensor) -> Tensor:
-    """Turned boxes from their corners, in the order that `corners` gives them.
+    """Rotated boxes from their corners, in the order of `corners`.
 
     Args:
         points: (..., 8, 3).
 
     Returns:
-        (..., 7), with a yaw in -pi..pi.
+        (..., 7), with yaw in -pi..pi.
     """
     first = points[..., 0, :]
     along, across, up = (points[..., corner, :] - first for corner in (1, 3, 4))
@@ -133,12 +133,13 @@ def volume(boxes: Tensor) -> Tensor:
 
 
 def overlap_bev(first: Tensor, second: Tensor) -> Tensor:
-    """The area that two boxes share seen from above.
+    """Intersection area of two boxes in bird's-eye view.
 
-    Both are seen in the frame of the second, where it is a rectangle about the origin. Each point of the first
-    one's outline is moved to the nearest point of that rectangle: no point of the rectangle's inside is crossed
-    on the way, so the moved outline goes round exactly what both share. Between the places where a side crosses
-    a line along the rectangle's sides the moved outline is straight, so its corners give its area.
+    In the frame of the second box, a rectangle about the origin, every point of the first one's outline is
+    projected to the nearest point of the rectangle. The projection crosses no interior point of the
+    rectangle, so the projected outline encloses exactly the intersection. It is straight between the points
+    where a side crosses a line through the rectangle's edges, so these points give its area (shoelace
+    formula).
 
     Args:
         first: (..., 6 or 7).
@@ -157,7 +158,8 @@ def overlap_bev(first: Tensor, second: Tensor) -> Tensor:
     parallel = side.abs() < _PARALLEL
     safe = side.where(~parallel, torch.ones_like(side))
     shares = torch.cat([((half * sign - outline) / safe).where(~parallel, 0) for sign in (-1, 1)], dim=-1)
-    shares = pad(shares.clamp(0, 1).sort(-1).values, (1, 0))  # 0, then the crossings: 5 of each side's points
+    # the start, then up to 4 crossings: 5 points per side
+    shares = pad(shares.clamp(0, 1).sort(-1).values, (1, 0))
     path = outline[..., None, :] + shares[..., None] * side[..., None, :]
     path = torch.minimum(torch.maximum(path.flatten(-3, -2), -half), half)
     ahead = path.roll(-1, -2)
@@ -165,20 +167,20 @@ def overlap_bev(first: Tensor, second: Tensor) -> Tensor:
 
 
 def iou_bev(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union (...) seen from above, in 0..1; zero when both are empty."""
+    """Intersection over union (...) in bird's-eye view, in 0..1; 0 if both are empty."""
     areas = [boxes[..., 3:5].clamp(min=0).prod(-1) for boxes in (first, second)]
     shared = overlap_bev(first, second)
     return _ratio(shared, areas[0] + areas[1] - shared)
 
 
 def iou3d(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union (...) of boxes (..., 6 or 7), in 0..1; zero when both are empty."""
+    """Intersection over union (...) of boxes (..., 6 or 7), in 0..1; 0 if both are empty."""
     shared = overlap_bev(first, second) * _span(first, second, 2)
     return _ratio(shared, volume(first) + volume(second) - shared)
 
 
 def giou3d(first: Tensor, second: Tensor) -> Tensor:
-    """Generalised IoU (...), in -1..1: IoU less the empty share of the axis-aligned box that holds both."""
+    """Generalized IoU (...), in -1..1: IoU minus the empty share of the axis-aligned hull of both."""
     shared = overlap_bev(first, second) * _span(first, second, 2)
     union = volume(first) + volume(second) - shared
     one, other = edges(first), edges(second)
@@ -188,7 +190,7 @@ def giou3d(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _width(boxes: Tensor) -> int:
-    """How many numbers each box has.
+    """Numbers per box.
 
     Raises:
         ValueError: neither 6 nor 7.
@@ -203,14 +205,14 @@ def _width(boxes: Tensor) -> int:
 
 
 def _turn(points: Tensor, yaw: Tensor) -> Tensor:
-    """Points (..., P, 2) turned about the origin by angles (...)."""
+    """Points (..., P, 2) rotated about the origin by angles (...)."""
     cos, sin = yaw.cos()[..., None], yaw.sin()[..., None]
     x, y = points.unbind(-1)
     return torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)
 
 
 def _span(first: Tensor, second: Tensor, axis: int) -> Tensor:
-    """The length that two boxes share along an axis about which neither is turned."""
+    """Length of the intersection along an axis about which neither box is rotated."""
     ends = [(boxes[..., axis], boxes[..., axis + 3].clamp(min=0) / 2) for boxes in (first, second)]
     low = torch.maximum(*(centre - half for centre, half in ends))
     high = torch.minimum(*(centre + half for centre, half in ends))
@@ -218,5 +220,5 @@ def _span(first: Tensor, second: Tensor, axis: int) -> Tensor:
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Shares in 0..1; zero of nothing."""
+    """Ratio part / whole, at most 1; 0 if both are 0."""
     return (part / whole.clamp(min=torch.finfo(whole.dtype).tiny)).clamp(max=1)

@@ -1,1 +1,1 @@
-"""Models that nobody else's weights exist for come in as shapes, trained ones go out: one module a kind."""
+"""Pre-training of the models for which there are no published weights, one module per kind."""

@@ -1,4 +1,4 @@
-"""A folder of an open_clip model comes in, trained weights go out into another: what all of them are trained by."""
+"""Base class for training open_clip models: optimizer, schedule, and the folder of the trained weights."""
 
 import json
 import math
@@ -21,24 +21,24 @@ from octavius.limits import NOT_NEGATIVE, POSITIVE, SHARE, WHOLE
 from octavius.presets import find_checkpoint
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
-"""What a folder with a tokenizer of its own holds too."""
+"""Further files of a folder that has its own tokenizer."""
 
 
 class ClipTraining(lightning.LightningModule):
-    """An open_clip model from a folder's configuration, with its optimiser, and a folder for what is learnt.
+    """Trains an open_clip model that a folder's configuration describes.
 
-    Fitting starts from random weights; validation alone scores the folder's.
+    Fitting starts from random weights; `validate` scores the weights in the folder.
 
     Args:
-        model: folder of the model, holding `open_clip_config.json` and, for validation, its weights; looked
-            for here and then among the shipped checkpoints.
-        save_to: folder that the trained model is written to.
-        save_every: steps after which the weights so far are written there as well; 0 for at the end only.
-        lr: highest learning rate.
-        warmup: share of the steps that warm up.
-        decay: share of the steps, the last ones, over which the learning rate falls to zero as a cosine.
-        weight_decay: decay of matrices; vectors have none.
-        preset: the preset that makes the weights, for the message when there are none.
+        model: folder of the model with `open_clip_config.json` and, for `validate`, its weights: a path, or a
+            name among the shipped checkpoints.
+        save_to: folder to which the trained model is written.
+        save_every: number of steps between intermediate saves; 0 saves at the end only.
+        lr: peak learning rate.
+        warmup: fraction of the steps for the linear warm-up.
+        decay: fraction of the steps, at the end, for the cosine decay to zero.
+        weight_decay: weight decay of matrices; vectors have none.
+        preset: preset that trains the weights, for the error if there are none.
     """
 
     mean: Tensor
@@ -71,7 +71,7 @@ class ClipTraining(lightning.LightningModule):
             self.register_buffer(name, torch.tensor(looks[name]).view(3, 1, 1), persistent=False)
 
     def setup(self, stage: str) -> None:
-        """Takes the folder's weights where nothing is to be fitted.
+        """Loads the folder's weights unless fitting.
 
         Raises:
             ValueError: there are none.
@@ -86,7 +86,7 @@ class ClipTraining(lightning.LightningModule):
             open_clip.load_checkpoint(self.clip, str(self.folder / WEIGHTS))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; a short warm-up, a plateau, and a cosine to zero over the last `decay` of the steps."""
+        """AdamW; linear warm-up, constant rate, and cosine decay to zero over the last `decay` of the steps."""
         groups: list[dict[str, Any]] = [
             {"params": [weight for weight in self.parameters() if weight.ndim > 1]},
             {"params": [weight for weight in self.parameters() if weight.ndim <= 1], "weight_decay": 0.0},
@@ -104,16 +104,16 @@ class ClipTraining(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_before_optimizer_step(self, _: torch.optim.Optimizer) -> None:
-        """Clips gradients here, since Lightning refuses to do it for a fused optimizer."""
+        """Clips gradients here, because Lightning refuses to do it for a fused optimizer."""
         nn.utils.clip_grad_norm_(self.parameters(), 1.0)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Writes the weights so far from time to time."""
+        """Saves the weights every `save_every` steps."""
         if self.save_every and self.global_step % self.save_every == 0:
             self.save()
 
     def on_fit_end(self) -> None:
-        """Writes the trained model."""
+        """Saves the trained model."""
         self.save()
 
     def save(self) -> None:
@@ -132,7 +132,7 @@ class ClipTraining(lightning.LightningModule):
 
 
 def place_patches(tower: VisionTransformer) -> None:
-    """Starts a vision tower's places as waves over rows and columns: its own start is noise near zero."""
+    """Initializes a vision tower's positional embedding with 2D sinusoids instead of noise near zero."""
     width = tower.positional_embedding.shape[1]
     waves = get_2d_sincos_pos_embed(width, tower.grid_size[0], cls_token=True)
     with torch.no_grad():

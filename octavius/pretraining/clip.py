@@ -1,4 +1,4 @@
-"""Pictures and captions come in, a contrastively trained open_clip model and its scores go out."""
+"""Contrastive training of a small CLIP on the miniature's images, with dense losses on its patch tokens."""
 
 import math
 from typing import Any
@@ -14,23 +14,23 @@ from octavius.pretraining.base import ClipTraining
 from octavius.probes import probe_scores, retrieval
 
 ANSWERS = {"class": 12, "colour": 8, "hair": 4, "smile": 2}
-"""What the dense terms ask of a patch, and how many answers there are."""
+"""Questions of the dense losses about a patch, with the number of answers."""
 
 BOX_CODE = 32
-"""Numbers that code the box of what a patch shows."""
+"""Length of the encoding of a patch's box."""
 
 VALIDATION = ("fit", "", "/pairs", "/style", "retrieval")
-"""What each validation loader is for: fitting probes, scoring them (suffix of the figures), retrieval."""
+"""Purpose of each validation loader: fitting probes, scoring them (suffix of the logged names), retrieval."""
 
 
 def contrastive_loss(first: Tensor, second: Tensor, scale: Tensor, same: Tensor | None = None) -> Tensor:
-    """The symmetric contrastive loss of two views (B, D) of the same B things; row i belongs to row i.
+    """Symmetric contrastive loss (InfoNCE) between two views (B, D); row i of both belongs together.
 
     Args:
-        first: features of one view, of any length.
-        second: features of the other view.
-        scale: factor of the cosines.
-        same: (B, B) true where two things cannot be told apart, which are then not asked to differ.
+        first: (B, D) features of one view, of any norm.
+        second: (B, D) features of the other view.
+        scale: factor of the cosines (inverse temperature).
+        same: (B, B) bool, true for pairs that cannot be told apart; they are not used as negatives.
     """
     logits = scale * functional.normalize(first, dim=-1) @ functional.normalize(second, dim=-1).T
     if same is not None:
@@ -41,19 +41,20 @@ def contrastive_loss(first: Tensor, second: Tensor, scale: Tensor, same: Tensor 
 
 
 def encode_text(tower: TextTransformer, ids: Tensor) -> Tensor:
-    """What open_clip's text tower says of ids (B, T), without padding them to its full context.
+    """Features (B, E) of open_clip's text tower for ids (B, T), without padding to its full context length.
 
     The tower's own `forward` adds a causal mask of fixed size, so it cannot take a shorter batch.
     """
     length = ids.shape[1]
     hidden = tower.token_embedding(ids) + tower.positional_embedding[:length]
     hidden = tower.ln_final(tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length]))
+    # argmax finds the first of equal values, hence the first end token.
     ends = (ids == tower.eos_id).int().argmax(-1)
     return hidden[torch.arange(len(ids), device=ids.device), ends] @ tower.text_projection
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Disturbs 60 % of the pictures (B, 3, H, W) in 0..1: paler, darker, tinted, blurred, grained."""
+    """Disturbs 60 % of the images (B, 3, H, W) in 0..1: saturation, contrast, brightness, tint, blur, noise."""
 
     def draw(low: float, high: float, *shape: int) -> Tensor:
         return (torch.rand(len(images), *shape, generator=generator) * (high - low) + low).to(images.device)
@@ -72,24 +73,24 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class AlignmentModule(ClipTraining):
-    """Contrastive training of an open_clip model, with dense terms that teach its patches what and where.
+    """Contrastive training of an open_clip model, with dense losses that teach its patches what is where.
 
-    A batch is a dictionary, as `datamodules.pretraining.alignment.MiniaturePairs` makes it.
+    A batch is a dictionary as from `datamodules.pretraining.alignment.MiniaturePairs`.
 
     Args:
-        model: see `ClipTraining` for this and the arguments down to `weight_decay`.
+        model: see `ClipTraining`, also for the following arguments up to `weight_decay`.
         save_to: folder of the trained model.
-        save_every: steps between copies.
-        lr: learning rate.
-        warmup: share of the steps.
-        decay: share of the steps.
-        weight_decay: of matrices.
+        save_every: steps between saves.
+        lr: peak learning rate.
+        warmup: fraction of the steps.
+        decay: fraction of the steps.
+        weight_decay: weight decay of matrices.
         contrastive: weight of the contrastive loss.
-        classes: weight of naming the patches' class; shape is what is learnt slowest.
-        attributes: weight of naming colour, hair and smile, each.
-        box: weight of the box code.
-        edges: weight of the four edges themselves, as fractions of the picture.
-        background: weight of a background patch in naming the class; one of the foreground weighs 1.
+        classes: weight of classifying the patches; the largest, because shapes are learned slowest.
+        attributes: weight of each of colour, hair and smile.
+        box: weight of the encoded box.
+        edges: weight of the four box edges, as fractions of the image.
+        background: weight of a background patch in the classification, relative to a foreground patch.
     """
 
     def __init__(
@@ -121,17 +122,18 @@ class AlignmentModule(ClipTraining):
         self.seen: list[dict[str, list[Tensor]]] = []
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, E) and last-block patch tokens (B, N, D) of pictures (B, 3, H, W) in 0..1."""
+        """Features (B, E) and last-block patch tokens (B, N, D) of images (B, 3, H, W) in 0..1."""
         images = (images - self.mean) / self.std
         out = self.clip.visual.forward_intermediates(images, indices=1, output_fmt="NLC")
         return out["image_features"], out["image_intermediates"][-1]
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
-        """The weighted sum of the contrastive loss and the dense terms."""
+        """The weighted sum of the contrastive loss and the dense losses."""
         self.noise.manual_seed(self.global_step)
         images, ids = augment(batch["image"].float() / 255, self.noise), batch["text"]
         plain = [SDPBackend.MATH] if images.device.type == "cpu" else list(SDPBackend.__members__.values())
-        with sdpa_kernel(plain):  # on a CPU the fused attention's bfloat16 backward takes half of the time
+        # on CPUs the bfloat16 backward of fused attention takes half of the time of a step
+        with sdpa_kernel(plain):
             features, patches = self.encode(images)
             texts = encode_text(self.clip.text, ids)
         same = (ids[:, None] == ids[None]).all(-1)
@@ -143,7 +145,7 @@ class AlignmentModule(ClipTraining):
         return total
 
     def _dense_losses(self, tokens: Tensor, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """How badly tokens (B, N, D) name their patch and place its box, one loss a question."""
+        """Losses of predicting class, attributes and box of each patch from tokens (B, N, D), by name."""
         foreground, losses = batch["foreground"], {}
         for question, head in self.heads.items():
             labels = batch["labels"][question]
@@ -162,7 +164,7 @@ class AlignmentModule(ClipTraining):
         return losses
 
     def validation_step(self, batch: dict[str, Any], _: int, dataloader_idx: int = 0) -> None:
-        """Keeps what the probes and the retrieval need of one batch."""
+        """Stores what the probes and the retrieval need."""
         features, patches = self.encode(batch["image"].float() / 255)
         if VALIDATION[dataloader_idx] == "retrieval":
             found = {"image": features, "text": encode_text(self.clip.text, batch["text"])}
@@ -174,11 +176,11 @@ class AlignmentModule(ClipTraining):
             self.seen[dataloader_idx].setdefault(name, []).append(rows.cpu())
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the last validation."""
+        """Clears the results of the last validation."""
         self.seen = [{} for _ in VALIDATION]
 
     def on_validation_epoch_end(self) -> None:
-        """Fits the probes on the first loader, scores them on the others, and logs all figures."""
+        """Fits the probes on the first loader, scores them on the others, and logs all results."""
         sets = {
             kind: {name: torch.cat(rows) for name, rows in kept.items()}
             for kind, kept in zip(VALIDATION, self.seen, strict=True)

@@ -1,4 +1,4 @@
-"""Features of things and of their targets come in, contrastive losses go out: of a batch, or against a memory."""
+"""Contrastive losses between objects and their targets, within a batch or against a memory bank."""
 
 import math
 from typing import Literal, TypeAlias
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Alike: TypeAlias = Literal["instance", "caption", "class"]
-"""Which things of a batch are not held against each other: the same one, those that a caption fits, a class."""
+"""Which targets of a batch are not negatives of an object: its own, those that fit as captions, its class's."""
 
 
 def symmetric_loss(
@@ -20,19 +20,19 @@ def symmetric_loss(
     same: Tensor,
     first: int = 0,
 ) -> Tensor:
-    """The mean loss of finding each thing's target among all, and each target's thing.
+    """Mean of the contrastive losses in both directions: object to target, and target to object.
 
-    On several processes each has its own rows and everybody's; the mean over processes of this loss is that of
-    one process with the whole batch, and of its gradient likewise, where the gathering passes gradients on.
+    With several processes each passes its own rows and those of all. The mean over processes of this loss,
+    and of its gradient if gathering is differentiable, equals that of one process with the whole batch.
 
     Args:
-        things: features (B, D) of unit length, of this process.
-        targets: features (B, D) of unit length; row i belongs to row i.
-        all_things: (A, D), those of all processes, one after the other.
+        things: (B, D) unit features of this process's objects.
+        targets: (B, D) unit features of their targets; row i belongs to row i.
+        all_things: (A, D) features of all processes, concatenated.
         all_targets: (A, D).
-        scale: factor of the cosines.
-        same: (A, A) true where target j fits thing i too, so that it is not asked to differ.
-        first: row of `all_things` with which `things` begins.
+        scale: factor of the cosines (inverse temperature).
+        same: (A, A) bool, true if target j also fits object i; such pairs are not used as negatives.
+        first: index in `all_things` of the first row of `things`.
     """
     own = torch.arange(first, first + len(things), device=things.device)
     total = things.new_zeros(())
@@ -47,18 +47,18 @@ def symmetric_loss(
 def alike(
     kind: Alike, objects: Tensor, labels: Tensor, colours: Tensor, told: Tensor | None = None
 ) -> Tensor:
-    """Where target j fits thing i.
+    """Mask of the pairs in which target j fits object i.
 
     Args:
-        kind: `instance` for a thing's own targets alone, as published; `class` for those of its class;
-            `caption` for those of its class that do not tell another colour.
-        objects: which thing each row is (A,); one may occur twice.
-        labels: its class (A,).
-        colours: its colour (A,), -1 for none that is known.
-        told: the colour that its target tells (A,), -1 for none; its own when not given.
+        kind: `instance` for an object's own targets, as published; `class` for those of its class; `caption`
+            for those of its class that do not mention another colour.
+        objects: (A,) index of each row's object; may repeat.
+        labels: (A,) its class.
+        colours: (A,) its colour, -1 if unknown.
+        told: (A,) colour that its target mentions, -1 for none; `colours` by default.
 
     Returns:
-        (A, A) bools.
+        (A, A) bool.
     """
     if kind == "instance":
         return objects[:, None] == objects[None]
@@ -72,14 +72,14 @@ def alike(
 
 
 def memory_loss(things: Tensor, targets: Tensor, negatives: Tensor, known: Tensor, scale: Tensor) -> Tensor:
-    """The mean loss of finding each thing's target among targets of other classes; one way only, as published.
+    """Contrastive loss against stored targets of other classes; in one direction only, as published.
 
     Args:
-        things: features (B, D) of unit length.
-        targets: features (B, D) of unit length; row i belongs to row i.
-        negatives: (B, K, D), from `MemoryBank.draw`.
-        known: (B,) false where there were none; such rows count nothing.
-        scale: factor of the cosines.
+        things: (B, D) unit features of the objects.
+        targets: (B, D) unit features of their targets; row i belongs to row i.
+        negatives: (B, K, D) from `MemoryBank.draw`.
+        known: (B,) false for rows without negatives, which are left out of the mean.
+        scale: factor of the cosines (inverse temperature).
     """
     right = (things * targets).sum(-1, keepdim=True)
     wrong = torch.einsum("bd,bkd->bk", things, negatives)
@@ -91,14 +91,14 @@ def memory_loss(things: Tensor, targets: Tensor, negatives: Tensor, known: Tenso
 
 
 class MemoryBank(nn.Module):
-    """Keeps the latest targets of every class, and offers those of other classes (Octavius' published ULIP).
+    """Stores the latest targets of every class, and samples those of other classes (Octavius' published ULIP).
 
-    It is not part of checkpoints: a resumed training fills it anew.
+    It is not saved in checkpoints: a resumed training fills it anew.
 
     Args:
-        classes: C, how many classes there are.
-        size: S, targets kept of each; the published code keeps 10,000.
-        width: D.
+        classes: number C of classes.
+        size: targets stored per class, a ring buffer; 10,000 in the published code.
+        width: length D of a target.
     """
 
     vectors: Tensor
@@ -118,7 +118,7 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def add(self, labels: Tensor, targets: Tensor) -> None:
-        """Keeps targets (B, D) of classes (B,); of a full class the oldest go."""
+        """Stores targets (B, D) of classes (B,); in a full class they replace the oldest."""
         for label in labels.unique().tolist():
             rows = targets[labels == label][-self.size :].to(self.vectors)
             start = int(self.places[label])
@@ -129,21 +129,22 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def draw(self, labels: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Targets of other classes than those asked for, any of the kept ones as likely as any other.
+        """Samples stored targets of other classes, uniformly with replacement.
 
         Args:
-            labels: (B,) the classes whose own targets are not offered.
-            count: K, how many for each; some may come twice.
-            generator: on the CPU.
+            labels: (B,) classes whose own targets are excluded.
+            count: number K of samples per row.
+            generator: random generator on the CPU.
 
         Returns:
-            The targets (B, K, D), and (B,) false where nothing is kept of any other class.
+            Targets (B, K, D), and (B,) false where no other class has a target.
         """
+        # Stored targets are numbered class after class; class c has the numbers starts[c] to ends[c].
         ends = self.counts.cumsum(0)
         starts, own = ends - self.counts, self.counts[labels]
         others = ends[-1] - own
         shares = torch.rand(len(labels), count, generator=generator, dtype=torch.float64).to(own.device)
         numbers = (shares * others[:, None]).long()
-        numbers = numbers + own[:, None] * (numbers >= starts[labels][:, None])  # steps over the own class
+        numbers = numbers + own[:, None] * (numbers >= starts[labels][:, None])  # skips the row's own class
         owners = torch.searchsorted(ends, numbers, right=True).clamp(max=len(ends) - 1)
         return self.vectors[owners, (numbers - starts[owners]).clamp(max=self.size - 1)], others > 0

@@ -1,4 +1,4 @@
-"""Scenes with boxes come in, a trained detector and its average precision go out."""
+"""Training and scoring of 3D object detectors."""
 
 import math
 from collections.abc import Sequence
@@ -31,20 +31,20 @@ from octavius.metrics.boxes.detection3d import THRESHOLDS, ClassScore, MeanAP3D,
 from octavius.metrics.records import mean
 
 GUESSES = 100
-"""Boxes that the baseline draws in a scene."""
+"""Boxes per scene of the random baseline."""
 
 MOST = 32
-"""Boxes of a scan that are left for others, the surest; as many as `SceneEncoder` reads."""
+"""Largest number of boxes per scan written to `boxes`; as many as `SceneEncoder` reads."""
 
 
 class SceneData(Protocol):
-    """What a data module tells of its training split; C classes.
+    """What a data module knows about its training split; C classes.
 
     Attributes:
-        classes: their names.
-        counts: how many objects of each there are (C,).
-        sizes: their mean size (C, 3): the longer side, the shorter one, the height; metres.
-        heights: the mean height (C,) of their centres, metres.
+        classes: class names.
+        counts: (C,) number of objects per class.
+        sizes: (C, 3) mean size in metres: longer side, shorter side, height.
+        heights: (C,) mean height of the centres in metres.
     """
 
     classes: tuple[str, ...]
@@ -54,24 +54,24 @@ class SceneData(Protocol):
 
 
 class DetectorModule(L.LightningModule):
-    """Training of a detector on scenes, and its score on new ones.
+    """Trains a detector on scenes and scores it on new ones.
 
-    A batch is as `datamodules.pretraining.scene_boxes.SceneBoxes` makes it. Fitting starts from random weights;
-    validation alone, and testing, score a folder's, if no checkpoint is named.
+    A batch is as from `datamodules.pretraining.scene_boxes.SceneBoxes`. Fitting starts from random weights;
+    `validate` and `test` score the detector in `weights` unless a checkpoint is given.
 
     Args:
-        detector: which head is built, `fcaf3d` or `tr3d`.
-        design: the sizes; by default the published ones.
-        weights: folder of the trained detector that validation alone scores; looked for here and then among
-            the shipped checkpoints.
-        save_to: folder that the trained detector is written to.
-        nms: how two boxes are held to be the same: `3d`, or `bev` as published.
-        boxes: folder in which a test leaves what was found in each scan, for `proposals` of an encoder or to be
-            captioned; null leaves nothing.
-        lr: highest learning rate.
-        weight_decay: decay of kernels; vectors have none.
-        warmup: share of the steps that warm up.
-        decay: share of the steps, the last ones, over which the learning rate falls to zero as a cosine.
+        detector: the head, `fcaf3d` or `tr3d`.
+        design: the sizes; the published ones by default.
+        weights: folder of the detector that `validate` and `test` score: a path, or a name among the shipped
+            checkpoints.
+        save_to: folder to which the trained detector is written.
+        nms: overlap measure of non-maximum suppression: `3d`, or `bev` (bird's-eye view) as published.
+        boxes: folder to which `test` writes the boxes found in each scan, for an encoder's `proposals` or for
+            captioning; null writes none.
+        lr: peak learning rate.
+        weight_decay: weight decay of kernels; vectors have none.
+        warmup: fraction of the steps for the linear warm-up.
+        decay: fraction of the steps, at the end, for the cosine decay to zero.
     """
 
     detector: Detector
@@ -108,16 +108,16 @@ class DetectorModule(L.LightningModule):
         self.detector.class_levels = class_levels(data.classes, data.sizes, self.detector.level_spacings)
         self.detector.nms = self.nms
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002 - that there is one is enough
-        """Remembers that the weights come from a checkpoint."""
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002 - only whether there is one matters
+        """Records that the weights come from a checkpoint."""
         self.trained = True
 
     def on_fit_start(self) -> None:
-        """Remembers that the weights come from a training."""
+        """Records that the weights come from this training."""
         self.trained = True
 
     def on_validation_start(self) -> None:
-        """Takes the folder's detector where neither a training nor a checkpoint made one."""
+        """Loads the folder's detector unless the weights come from training or a checkpoint."""
         if self.trained:
             return
         self.detector = load_detector(self.weights).to(self.device)
@@ -140,12 +140,12 @@ class DetectorModule(L.LightningModule):
         return total
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the last validation."""
+        """Clears the results of the last validation."""
         self.metric.reset()
         self.guessed.reset()
 
     def validation_step(self, batch: Batch, place: int) -> None:
-        """Proposes boxes and holds them against the true ones; the first time, guesses too."""
+        """Scores the detected boxes; in the first validation, those of the random baseline too."""
         golds = [_gold(self._data().classes, boxes, labels) for boxes, labels in truths(batch)]
         found = self.detector.propose(batch.x, batch.batch)
         if self.boxes is not None and self.trainer.testing:
@@ -166,11 +166,11 @@ class DetectorModule(L.LightningModule):
     test_step = validation_step
 
     def on_test_epoch_end(self) -> None:
-        """As after a validation."""
+        """Logs and prints as after a validation."""
         self._tell("test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; a short warm-up, a plateau, and a cosine to zero over the last `decay` of the steps."""
+        """AdamW; linear warm-up, constant rate, and cosine decay to zero over the last `decay` of the steps."""
         groups: list[dict[str, Any]] = [
             {"params": [weight for weight in self.parameters() if weight.ndim > 1]},
             {"params": [weight for weight in self.parameters() if weight.ndim <= 1], "weight_decay": 0.0},
@@ -191,7 +191,7 @@ class DetectorModule(L.LightningModule):
             save_detector(self.detector, self.save_to)
 
     def _tell(self, stage: str) -> None:
-        """Logs the figures of a stage, and prints its table."""
+        """Logs the results of a stage, and prints its table."""
         self.log_dict({f"{stage}/{name}": value for name, value in self.metric.compute().items()})
         with self.metric.sync_context():
             scenes = self.metric.kept()
@@ -217,7 +217,7 @@ class DetectorModule(L.LightningModule):
 
 
 def leave(folder: Path, scans: Sequence[str], found: Sequence[Proposals], clouds: Sequence[Tensor]) -> None:
-    """Writes the surest boxes of each scan that hold a point (of P, 6), without what a surer one covers."""
+    """Writes the best boxes of each scene that contain a point of its cloud (P, 6), after suppression."""
     for name, one, points in zip(scans, found, clouds, strict=True):
         best = suppressed(one.boxes, one.scores, OVERLAP)
         full = torch.tensor(
@@ -228,18 +228,18 @@ def leave(folder: Path, scans: Sequence[str], found: Sequence[Proposals], clouds
 
 
 def truths(batch: Batch) -> list[Truth]:
-    """The true boxes and classes of each scene of a batch."""
+    """Ground-truth boxes and classes of each scene of a batch."""
     counts = batch.boxes_batch.bincount(minlength=batch.num_graphs).tolist()
     return [*zip(batch.boxes.split(counts), batch.labels.split(counts), strict=True)]
 
 
 def guessed(points: Tensor, data: SceneData, rng: torch.Generator) -> Proposals:
-    """Boxes anywhere in a scene, with classes as frequent, as large and as high as in training.
+    """Random baseline: boxes anywhere in a scene, with the class frequencies, sizes and heights of training.
 
     Args:
-        points: of the scene (P, 6).
-        data: what training tells of the classes.
-        rng: decides everything.
+        points: (P, 6) points of the scene.
+        data: statistics of the training split.
+        rng: random generator.
     """
     labels = torch.multinomial(data.counts.float(), GUESSES, replacement=True, generator=rng)
     low, high = points[:, :2].amin(0), points[:, :2].amax(0)
@@ -252,9 +252,9 @@ def guessed(points: Tensor, data: SceneData, rng: torch.Generator) -> Proposals:
 
 
 def table(scores: list[dict[str, ClassScore]]) -> list[str]:
-    """Lines that tell of each class, the best first, its objects, AP at each threshold and recall at the first.
+    """Table lines per class, best first: number of objects, AP at each threshold, recall at the first threshold.
 
-    The last line holds all objects, and the means over classes.
+    The last line has the total of the objects and the means over classes.
     """
     names = sorted(scores[0], key=lambda name: -scores[0][name].precision)
     heads = "".join(f"{f'AP@{threshold}':>9}" for threshold in THRESHOLDS)

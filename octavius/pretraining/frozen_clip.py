@@ -1,4 +1,4 @@
-"""Sentences and pictures come in, what a frozen CLIP says of them goes out, as vectors of unit length."""
+"""Frozen CLIP towers: unit vectors of sentences and images."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,32 +14,32 @@ from octavius.encoders.image import open_model
 from octavius.presets import find_checkpoint
 
 TOKENIZER = "tokenizer.json"
-"""A folder's own tokenizer; without it open_clip's is taken."""
+"""A folder's own tokenizer; without it, open_clip's default is used."""
 
 MARKS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-"""Names of the marks of a tokenizer that does not tell them."""
+"""Default special tokens for a tokenizer that does not define them."""
 
 AT_ONCE = 256
-"""Sentences or pictures that are encoded together."""
+"""Sentences or images per forward pass."""
 
 Tokenize = Callable[[list[str]], Tensor]
 
 
 class FrozenCLIP(nn.Module):
-    """Both towers of an open_clip model, never trained.
+    """Both towers of an open_clip model, frozen.
 
     Args:
-        name: an open_clip model name such as `ViT-L-14`, or a folder of ours such as `miniature/clip_rooms`,
-            looked for here and then among the shipped checkpoints, with a `tokenizer.json` of its own.
-        pretrained: with a model name, the tag of its weights or a file of weights.
+        name: an open_clip model name such as `ViT-L-14`, or a folder with its own `tokenizer.json`: a path,
+            or a name among the shipped checkpoints such as `miniature/clip_rooms`.
+        pretrained: for a model name, the tag of its weights or a file of weights.
 
     Attributes:
-        width: E, of the space that pictures and sentences share.
+        width: width E of the space that images and sentences share.
     """
 
     def __init__(self, name: str, pretrained: str | None = None) -> None:
         super().__init__()
-        self.clip: Any = open_model(name, pretrained)  # its towers are of many classes
+        self.clip: Any = open_model(name, pretrained)  # `Any`: the classes of the towers vary
         self.requires_grad_(False)
         self.eval()
         self._tokenize = _tokenizer(name, self.clip)
@@ -51,7 +51,7 @@ class FrozenCLIP(nn.Module):
 
     @torch.no_grad()
     def texts(self, sentences: Sequence[str]) -> Tensor:
-        """Vectors (T, E) of sentences."""
+        """Unit vectors (T, E) of sentences."""
         device = next(self.clip.parameters()).device
         ids = self._tokenize(list(sentences))
         with torch.autocast(device.type, enabled=False):
@@ -60,7 +60,7 @@ class FrozenCLIP(nn.Module):
 
     @torch.no_grad()
     def images(self, pictures: Tensor) -> Tensor:
-        """Vectors (B, E) of pictures (B, H, W, 3), bytes; they are resized to what the tower takes."""
+        """Unit vectors (B, E) of images (B, H, W, 3), uint8; resized to the tower's input size."""
         tower = self.clip.visual
         device = next(self.clip.parameters()).device
         size = tower.image_size if isinstance(tower.image_size, tuple) else (tower.image_size,) * 2
@@ -79,7 +79,7 @@ class FrozenCLIP(nn.Module):
 
 
 def _tokenizer(name: str, clip: Any) -> Tokenize:
-    """What turns sentences into ids (T, context length) for a model."""
+    """The function from sentences to ids (T, context length) for a model."""
     if name in open_clip.list_models():
         return open_clip.get_tokenizer(name)
     folder = find_checkpoint(name)
@@ -89,7 +89,7 @@ def _tokenizer(name: str, clip: Any) -> Tokenize:
 
 
 def _own_tokenizer(folder: Path, length: int) -> Tokenize:
-    """The tokenizer of a folder: each sentence between its start and end marks, padded right."""
+    """The tokenizer of a folder: start token, sentence, end token, padded on the right."""
     try:
         words = PreTrainedTokenizerFast.from_pretrained(folder)
     except Exception as error:  # whatever json, tokenizers or transformers raise on a damaged file

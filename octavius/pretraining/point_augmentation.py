@@ -1,4 +1,4 @@
-"""Clouds of objects come in, the same ones seen otherwise go out: fewer points, other sizes, places and turns."""
+"""Augmentation of object point clouds, in ULIP's order."""
 
 import torch
 from torch import Tensor
@@ -6,10 +6,10 @@ from torch import Tensor
 from octavius.instruction.clouds import GREY
 
 SCALES, SHIFT = (0.8, 1.25), 0.1
-"""Factors of a cloud's size, and how far it may move along each axis."""
+"""Range of the scale, and largest shift along each axis."""
 
 LEAN, MOST_LEAN = 0.06, 0.18
-"""Spread and limit of the small turns about the three axes, radians."""
+"""Standard deviation and limit of the small rotations about the three axes, in radians."""
 
 
 def augment(
@@ -19,14 +19,14 @@ def augment(
     dropout: float = 0.875,
     colourless: float = 0.0,
 ) -> Tensor:
-    """Disturbs clouds in ULIP's order: drops points, scales, shifts, tilts a little, turns about the vertical.
+    """Drops points, scales, shifts, tilts slightly, rotates about the vertical, and removes colours.
 
     Args:
-        points: (B, N, 3 or 6), brought to the unit sphere.
-        generator: draws everything, on the CPU.
-        up_axis: the vertical, 0 to 2. Ours is 2; clouds that were left as ShapeNet has them have 1.
-        dropout: the largest share of points that is dropped; what is dropped lies on the first point then.
-        colourless: share of clouds whose colours all become the grey of sets without colours.
+        points: (B, N, 3 or 6) scaled to the unit sphere.
+        generator: random generator on the CPU.
+        up_axis: vertical axis, 0 to 2. It is 2 in our frame, 1 in ShapeNet's.
+        dropout: largest fraction of points to drop; dropped points are moved to the first point.
+        colourless: fraction of clouds that become grey, as clouds of sets without colours.
 
     Returns:
         (B, N, 3 or 6).
@@ -50,7 +50,7 @@ def augment(
 
 
 def turned(places: Tensor, angles: Tensor, axis: int) -> Tensor:
-    """Clouds (B, N, 3) turned by angles (B,) about an axis, counter-clockwise seen from its far end."""
+    """Rotates clouds (B, N, 3) by angles (B,) about an axis, counter-clockwise seen from its positive end."""
     first, second = ((axis + 1) % 3, (axis + 2) % 3)
     cos, sin = angles.cos()[:, None], angles.sin()[:, None]
     rows = list(places.unbind(-1))

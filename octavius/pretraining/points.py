@@ -1,4 +1,4 @@
-"""Clouds of objects with captions and views come in, a point encoder in the space of a frozen CLIP goes out."""
+"""Alignment of a point encoder with a frozen CLIP, as in ULIP."""
 
 import math
 from collections.abc import Sequence
@@ -28,53 +28,53 @@ from octavius.pretraining.zero_shot import (
 )
 
 TEMPLATES = ("a {}", "a photo of a {}.", "a point cloud model of a {}.")
-"""Sentences that name a class in zero-shot classification; their vectors are averaged."""
+"""Prompt templates for zero-shot classification; the vectors of a class are averaged."""
 
 FIRST_SCALE, LARGEST_SCALE = math.log(1 / 0.07), 4.6052
-"""Logarithm of the cosines' factor at the start, and the most that it may become."""
+"""Logarithm of the logit scale at the start, and its upper bound (a scale of 100), as in CLIP."""
 
 
 CLIP = "clip."
-"""How the names of the frozen part begin."""
+"""Prefix of the frozen part's parameters."""
 
 
 class PointAlignmentModule(L.LightningModule):
-    """Brings a point encoder into the space of a frozen CLIP, as ULIP does (Octavius, Section 3.2.2).
+    """Aligns a point encoder with the space of a frozen CLIP, as in ULIP (Octavius, section 3.2.2).
 
-    Batches are dictionaries. For training: `points` (B, N, 3 or 6), `label` (B,) with `classes`, all names that
-    a label can mean; `text`, B captions; `colour` and `told` (B,), the object's colour and that of its caption,
-    -1 for none; `object` (B,), numbers of the objects. For validation: `points`, `label`, `classes`, `index`
-    (B,) within its set, `set`, its name, and `size_baseline`, what boxes alone would reach there, or null.
-    The data module's `view_dataloader()` gives `object` (B,) and `images` (B, V, H, W, 3), views of every object
-    of the training set, bytes; each process is given its share.
+    Batches are dictionaries. For training: `points` (B, N, 3 or 6); `label` (B,) with `classes`, the names of
+    all labels; `text`, B captions; `colour` and `told` (B,), the object's colour and that of its caption, -1
+    for none; `object` (B,), indices of the objects. For validation: `points`, `label`, `classes`, `index`
+    (B,) within its set, `set`, its name, and `size_baseline`, the accuracy from box sizes alone, or None. The
+    data module's `view_dataloader()` yields `object` (B,) and `images` (B, V, H, W, 3), uint8, views of every
+    object of the training set, sharded over processes.
 
     Args:
-        encoder: the point encoder; its projection must lead to as many numbers as CLIP's space has.
-        clip: an open_clip model name, or a folder of ours such as `miniature/clip_rooms`.
-        pretrained: with a model name, the tag of CLIP's weights or a file of weights.
-        start: folder of a saved point encoder of these sizes to begin with; null begins at random. Scoring with
+        encoder: the point encoder; its `projection_width` must be the width of CLIP's space.
+        clip: an open_clip model name, or a folder such as `miniature/clip_rooms`.
+        pretrained: for a model name, the tag of CLIP's weights or a file of weights.
+        start: folder of a saved point encoder of the same sizes to start from; null starts at random.
             `validate` needs it, or a checkpoint.
-        save_to: folder that the encoder is written to after every epoch.
-        negatives: `batch` asks for the own caption and view among all of the batch, both ways (ULIP); `bank` for
-            the own among those kept of other classes, one way (the published code of Octavius).
-        alike: with `batch`, what is not held against an object: `instance`, nothing but its own targets, as
-            published, so that two chairs are asked to differ; `caption`, what its caption would fit as well;
-            `class`, all of its class.
-        bank_size: with `bank`, targets kept of each class; published are 10,000.
-        bank_draws: with `bank`, negatives for each object.
-        text_weight: of the captions' loss; 0 for none.
-        image_weight: of the views' loss; 0 for none.
-        up_axis: the vertical about which clouds are turned, 2 in our frame.
-        dropout: the largest share of a cloud's points that is dropped.
-        colourless: share of training clouds that lose their colours.
-        templates: sentences that name a class, `{}` for its name.
-        lr: peak learning rate of AdamW; published is 3e-3 for 512 objects in a step.
+        save_to: folder to which the encoder is written after every epoch.
+        negatives: `batch` contrasts with the captions and views of the batch, in both directions (ULIP);
+            `bank` with stored ones of other classes, in one direction (the published code of Octavius).
+        alike: with `batch`, which targets are not negatives of an object: `instance`, only its own, as
+            published, so that two chairs are pushed apart; `caption`, those that its caption would fit as
+            well; `class`, all of its class.
+        bank_size: with `bank`, targets stored per class; published are 10,000.
+        bank_draws: with `bank`, negatives per object.
+        text_weight: weight of the captions' loss; 0 disables it.
+        image_weight: weight of the views' loss; 0 disables it.
+        up_axis: vertical axis about which clouds are rotated, 2 in our frame.
+        dropout: largest fraction of a cloud's points that is dropped.
+        colourless: fraction of training clouds that become grey.
+        templates: prompts for zero-shot classification, with `{}` for the class name.
+        lr: peak learning rate of AdamW; published is 3e-3 for 512 objects per step.
         last_lr: learning rate at the end of the cosine.
-        warmup: share of the steps in which the learning rate rises.
-        weight_decay: of AdamW; vectors have none.
+        warmup: fraction of the steps for the linear warm-up.
+        weight_decay: weight decay of AdamW; vectors have none.
 
     Attributes:
-        figures: of the last validation, by set.
+        figures: results of the last validation, by set.
     """
 
     def __init__(
@@ -132,10 +132,10 @@ class PointAlignmentModule(L.LightningModule):
         self._sets: dict[str, tuple[int, float | None]] = {}
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - the signature of Lightning
-        """Takes the weights to begin with; a checkpoint's come later and count.
+        """Loads the initial weights; those of a checkpoint are loaded later and replace them.
 
         Raises:
-            ValueError: they are of an encoder of other sizes.
+            ValueError: they belong to an encoder of other sizes.
         """
         if self.start is not None:
             try:
@@ -147,12 +147,12 @@ class PointAlignmentModule(L.LightningModule):
                 ) from None
 
     def on_fit_start(self) -> None:
-        """Encodes the views of all training objects once; their vectors stay in memory."""
+        """Encodes the views of all training objects once; their vectors are kept in memory."""
         if self.weights["image"] > 0:
             self._views = self._encoded_views()
 
     def forward(self, points: Tensor) -> Tensor:
-        """Vectors (B, E) of unit length in CLIP's space, of clouds (B, N, 3 or 6) on the unit sphere."""
+        """Unit vectors (B, E) in CLIP's space, of clouds (B, N, 3 or 6) on the unit sphere."""
         return functional.normalize(self.encoder.project(self.encoder(points)).float(), dim=-1)
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
@@ -161,10 +161,12 @@ class PointAlignmentModule(L.LightningModule):
         points = unit_sphere(batch["points"])
         points = augment(points, self.noise, self.up_axis, self.dropout, self.colourless)
         plain = [SDPBackend.MATH] if points.device.type == "cpu" else list(SDPBackend.__members__.values())
-        with sdpa_kernel(plain):  # on a CPU the fused attention's bfloat16 backward takes half of the time
+        # on CPUs the bfloat16 backward of fused attention takes half of the time of a step
+        with sdpa_kernel(plain):
             things = self(points)
         loss = self._in_batch if self.negatives == "batch" else self._against_bank
-        with torch.autocast(points.device.type, enabled=False):  # cosines times a hundred need their digits
+        # cosines times a logit scale of up to 100 need full precision
+        with torch.autocast(points.device.type, enabled=False):
             losses = {
                 kind: loss(kind, things, targets, batch) for kind, targets in self._targets(batch).items()
             }
@@ -173,16 +175,16 @@ class PointAlignmentModule(L.LightningModule):
         return torch.stack([self.weights[kind] * value for kind, value in losses.items()]).sum()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Keeps the temperature in its limits."""
+        """Clamps the logit scale."""
         with torch.no_grad():
             self.logit_scale.clamp_(0, LARGEST_SCALE)
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the last validation."""
+        """Clears the results of the last validation."""
         self._ranks, self._sets = {}, {}
 
     def validation_step(self, batch: dict[str, Any], _: int, dataloader_idx: int = 0) -> None:  # noqa: ARG002
-        """Keeps how many class names lie nearer to each cloud than its own."""
+        """Stores the rank of each cloud's own class name."""
         things = self(unit_sphere(batch["points"]))
         with torch.autocast(things.device.type, enabled=False):
             classes = class_vectors(self.sentences, batch["classes"], self.templates)
@@ -191,10 +193,11 @@ class PointAlignmentModule(L.LightningModule):
         self._sets[batch["set"]] = len(batch["classes"]), batch["size_baseline"]
 
     def on_validation_epoch_end(self) -> None:
-        """Logs and prints how often the nearest name, and one of the five nearest, was right."""
+        """Logs and prints top-1 and top-5 accuracy."""
         self.figures = {}
         for name, parts in self._ranks.items():
-            rows = self._everyones(torch.cat(parts)).unique(dim=0)  # fill-ups of even shares count once
+            # drops samples that were repeated to shard evenly
+            rows = self._everyones(torch.cat(parts)).unique(dim=0)
             self.figures[name] = figures_of(rows[:, 1], *self._sets[name])
             self.log(f"val/top1/{name}", self.figures[name].top1)
             self.log(f"val/top5/{name}", self.figures[name].top5)
@@ -202,7 +205,7 @@ class PointAlignmentModule(L.LightningModule):
             print(f"\n{table(self.figures)}")
 
     def on_train_epoch_end(self) -> None:
-        """Writes the encoder so far."""
+        """Writes the encoder."""
         self.save()
 
     def on_fit_end(self) -> None:
@@ -210,19 +213,19 @@ class PointAlignmentModule(L.LightningModule):
         self.save()
 
     def save(self) -> None:
-        """Writes the encoder, in half precision; one process does."""
+        """Writes the encoder in half precision, on rank 0."""
         if self.trainer.is_global_zero:
             save_point_bert(self.encoder, self.save_to)
 
     def sentences(self, texts: Sequence[str]) -> Tensor:
-        """CLIP's vectors (T, E) of sentences; each is encoded once."""
+        """CLIP's vectors (T, E) of sentences; cached."""
         new = [text for text in dict.fromkeys(texts) if text not in self._sentences]
         if new:
             self._sentences |= dict(zip(new, self.clip.texts(new), strict=True))
         return torch.stack([self._sentences[text] for text in texts]).to(self.device)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; a linear warm-up, then a cosine down to the last learning rate."""
+        """AdamW; linear warm-up, then cosine decay to `last_lr`."""
         trained = [part for part in self.parameters() if part.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [part for part in trained if part.ndim > 1]},
@@ -246,17 +249,17 @@ class PointAlignmentModule(L.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves CLIP out, which is frozen and has files of its own."""
+        """Leaves out CLIP, which is frozen and has its own files."""
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: part for name, part in state.items() if not name.startswith(CLIP)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds CLIP as it was loaded here, so that the rest can be taken strictly."""
+        """Adds the CLIP loaded here, so that the state dict can be loaded strictly."""
         own = {name: part for name, part in self.state_dict().items() if name.startswith(CLIP)}
         checkpoint["state_dict"] = checkpoint["state_dict"] | own
 
     def _targets(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """What the clouds should lie near: vectors (B, E) of their captions, and of one view of each."""
+        """Vectors (B, E) that the clouds are aligned with: of their captions, and of a random view of each."""
         targets = {}
         if self.weights["text"] > 0:
             targets["text"] = self.sentences(batch["text"])
@@ -267,7 +270,7 @@ class PointAlignmentModule(L.LightningModule):
         return targets
 
     def _in_batch(self, kind: str, things: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
-        """The loss against all targets of the batches of all processes."""
+        """The loss against all targets of all processes' batches."""
         objects, labels, colours, told = (
             self._everyones(batch[name]) for name in ("object", "label", "colour", "told")
         )
@@ -277,7 +280,7 @@ class PointAlignmentModule(L.LightningModule):
         return symmetric_loss(things, targets, *everyone, self.logit_scale.exp(), same, first)
 
     def _against_bank(self, kind: str, things: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
-        """The loss against kept targets of other classes."""
+        """The loss against stored targets of other classes."""
         if kind not in self._banks:
             bank = MemoryBank(len(batch["classes"]), self.bank_size, targets.shape[1])
             self._banks[kind] = bank.to(self.device)
@@ -287,7 +290,7 @@ class PointAlignmentModule(L.LightningModule):
         return memory_loss(things, targets, *drawn, self.logit_scale.exp())
 
     def _everyones(self, rows: Tensor, sync_grads: bool = False) -> Tensor:
-        """The rows of all processes, one after the other."""
+        """The rows of all processes, concatenated."""
         if self.trainer.world_size == 1:
             return rows
         found = self.all_gather(rows, sync_grads=sync_grads)
@@ -314,4 +317,5 @@ class PointAlignmentModule(L.LightningModule):
             table[batch["object"]] = found
         if table is None:
             raise ValueError("the data module has no object to align; check its training sources")
+        # Each row is non-zero on one process only, so the sum gathers them.
         return self.trainer.strategy.reduce(table, reduce_op="sum") if self.trainer.world_size > 1 else table

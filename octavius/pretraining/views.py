@@ -1,4 +1,4 @@
-"""Views of things and their captions come in, a small CLIP that knows their classes and colours goes out."""
+"""Contrastive training of a small CLIP on rendered views of single objects."""
 
 import math
 from typing import Any
@@ -14,27 +14,27 @@ from octavius.pretraining.clip import contrastive_loss, encode_text
 from octavius.probes import retrieval
 
 ANSWERS = {"class": 31, "colour": 11}
-"""What the two heads ask of a picture, and how many answers there are."""
+"""Questions of the two heads about an image, with the number of answers."""
 
 VALIDATION = ("", "/scans", "/pairs", "/classes", "retrieval")
-"""What each validation loader is for: naming views (suffix of the figures), and retrieval."""
+"""Purpose of each validation loader: classifying views (suffix of the logged names), and retrieval."""
 
 
 class ViewAlignmentModule(ClipTraining):
-    """Contrastive training of an open_clip model on views of single things; two heads name class and colour.
+    """Contrastive training of an open_clip model on views of single objects, with heads for class and colour.
 
-    A batch is a dictionary, as `datamodules.pretraining.room_views.RoomViews` makes it. The heads read the picture's
-    feature and are not kept: they teach it early what captions teach it slowly.
+    A batch is a dictionary as from `datamodules.pretraining.room_views.RoomViews`. The heads read the image
+    feature and are discarded after training: they teach early what the captions teach slowly.
 
     Args:
-        model: see `ClipTraining` for this and the arguments down to `weight_decay`.
+        model: see `ClipTraining`, also for the following arguments up to `weight_decay`.
         save_to: folder of the trained model.
-        save_every: steps between copies.
-        lr: learning rate.
-        warmup: share of the steps.
-        decay: share of the steps.
-        weight_decay: of matrices.
-        heads: weight of naming class and colour, each; the contrastive loss weighs 1.
+        save_every: steps between saves.
+        lr: peak learning rate.
+        warmup: fraction of the steps.
+        decay: fraction of the steps.
+        weight_decay: weight decay of matrices.
+        heads: weight of each head's loss, relative to the contrastive loss.
     """
 
     def __init__(
@@ -58,13 +58,14 @@ class ViewAlignmentModule(ClipTraining):
         self.seen: list[dict[str, list[Tensor]]] = []
 
     def encode(self, images: Tensor) -> Tensor:
-        """Features (B, E) of pictures (B, 3, H, W), bytes."""
+        """Features (B, E) of images (B, 3, H, W), uint8."""
         return self.clip.visual((images.float() / 255 - self.mean) / self.std)
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
-        """The contrastive loss, and how badly the heads name what the pictures show."""
+        """The contrastive loss plus the weighted losses of the heads."""
         plain = [SDPBackend.MATH] if self.device.type == "cpu" else list(SDPBackend.__members__.values())
-        with sdpa_kernel(plain):  # on a CPU the fused attention's bfloat16 backward takes half of the time
+        # on CPUs the bfloat16 backward of fused attention takes half of the time of a step
+        with sdpa_kernel(plain):
             features = self.encode(batch["image"]).float()
             texts = encode_text(self.clip.text, batch["text"]).float()
         scale = self.clip.logit_scale.exp().clamp(max=100)
@@ -79,7 +80,7 @@ class ViewAlignmentModule(ClipTraining):
         return losses["contrastive"] + self.weight * sum(losses[question] for question in self.heads)
 
     def validation_step(self, batch: dict[str, Any], _: int, dataloader_idx: int = 0) -> None:
-        """Keeps what one batch shows, and which of the names its texts offer fits each picture best."""
+        """Stores features for the retrieval, or whether the nearest class name of each image is right."""
         features = self.encode(batch["image"])
         if VALIDATION[dataloader_idx] == "retrieval":
             found = {"image": features, "text": encode_text(self.clip.text, batch["text"])}
@@ -93,16 +94,16 @@ class ViewAlignmentModule(ClipTraining):
             self.seen[dataloader_idx].setdefault(name, []).append(rows.cpu())
 
     def names(self, prompts: Tensor) -> Tensor:
-        """One unit vector (C, E) for each of C names, from the ids (S, C, T) of S sentences about each."""
+        """A unit vector (C, E) for each of C names, from the ids (S, C, T) of S sentences about each."""
         sentences = torch.stack([encode_text(self.clip.text, ids) for ids in prompts])
         return functional.normalize(functional.normalize(sentences, dim=-1).mean(0), dim=-1)
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the last validation."""
+        """Clears the results of the last validation."""
         self.seen = [{} for _ in VALIDATION]
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the share of views that texts name rightly, and of pictures whose nearest caption is theirs."""
+        """Logs the accuracy of zero-shot classification, and that of retrieving each image's caption."""
         for kind, kept in zip(VALIDATION, self.seen, strict=True):
             rows = {name: torch.cat(batches) for name, batches in kept.items()}
             if kind == "retrieval":

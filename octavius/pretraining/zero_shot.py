@@ -1,4 +1,4 @@
-"""Features of things and of sentences that name classes come in; how often the nearest name is right goes out."""
+"""Zero-shot classification by the nearest class name: top-1 and top-5 accuracy with baselines."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ from torch import Tensor
 from torch.nn import functional
 
 FEW = 5
-"""Names among which the right one counts as found in the second figure."""
+"""k of the top-k accuracy besides top-1."""
 
 HEAD = ("set", "objects", "top-1", f"top-{FEW}", "chance", "size baseline")
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What came of naming the objects of one set.
+    """Zero-shot results on one set.
 
     Attributes:
-        objects: how many there are.
-        top1: share of them whose nearest name is right.
-        top5: share of them among whose five nearest names the right one is.
-        chance: the first share for blind guessing among the set's names.
-        size_baseline: the first share for guessing by the sizes of boxes; None where there are none to guess by.
+        objects: number of objects.
+        top1: top-1 accuracy.
+        top5: top-5 accuracy.
+        chance: top-1 accuracy of a uniform guess among the set's names.
+        size_baseline: top-1 accuracy of guessing by box size; None if the set has no boxes.
     """
 
     objects: int
@@ -32,7 +32,11 @@ class Figures:
 
 
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """The templates, when there is one and each has one place for a name."""
+    """Checks that there are templates, each with one `{}`, and returns them.
+
+    Raises:
+        ValueError: there are none, or one is malformed.
+    """
     wrong = [template for template in templates if template.count("{}") != 1]
     if wrong or not templates:
         found = repr(wrong[0]) if wrong else "no template"
@@ -43,11 +47,11 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
 def class_vectors(
     encode: Callable[[list[str]], Tensor], names: Sequence[str], templates: Sequence[str]
 ) -> Tensor:
-    """A vector of unit length for each class: the mean of the unit vectors of all sentences that name it.
+    """A unit vector for each class: the normalized mean of the unit vectors of all sentences that name it.
 
     Args:
-        encode: turns T sentences into vectors (T, E) of any length.
-        names: C names.
+        encode: maps T sentences to vectors (T, E) of any norm.
+        names: C class names.
         templates: sentences with `{}` for the name.
 
     Returns:
@@ -59,12 +63,12 @@ def class_vectors(
 
 
 def ranks_of(things: Tensor, classes: Tensor, labels: Tensor) -> Tensor:
-    """How many classes lie at least as near to each thing as its own: (B,), 0 where the own is nearest.
+    """Rank of each object's own class by cosine similarity, (B,); 0 is the nearest, ties count against it.
 
     Args:
-        things: (B, E) of unit length.
-        classes: (C, E) of unit length.
-        labels: (B,) places of the right classes.
+        things: (B, E) unit vectors.
+        classes: (C, E) unit vectors.
+        labels: (B,) indices of the right classes.
     """
     cosines = things @ classes.T
     own = cosines.gather(1, labels[:, None])
@@ -72,13 +76,13 @@ def ranks_of(things: Tensor, classes: Tensor, labels: Tensor) -> Tensor:
 
 
 def figures_of(ranks: Tensor, classes: int, size_baseline: float | None) -> Figures:
-    """The figures of a set of objects with these ranks (N,) among so many classes."""
+    """The results from the ranks (N,) of a set's objects among `classes` names."""
     shares = [(ranks < place).double().mean().item() for place in (1, FEW)]
     return Figures(len(ranks), shares[0], shares[1], 1 / classes, size_baseline)
 
 
 def table(figures: Mapping[str, Figures]) -> str:
-    """A line for each set under a head, as text."""
+    """The results as a text table, one line per set."""
     rows: list[tuple[str, ...]] = [HEAD]
     for name, found in figures.items():
         shares = (found.top1, found.top5, found.chance, found.size_baseline)
