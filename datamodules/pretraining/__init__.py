@@ -1,1 +1,1 @@
-"""Seeds and files come in, what detectors, encoders and language models are pre-trained on goes out."""
+"""Data for pre-training detectors, encoders and language models."""

@@ -1,4 +1,4 @@
-"""Facts of the miniature world come in, batches of pictures, captions and per-patch labels go out."""
+"""Image-caption pairs with patch labels from the miniature's world, to train its small CLIP."""
 
 from functools import partial
 from typing import Any, TypeAlias
@@ -31,26 +31,26 @@ from octavius.presets import find_checkpoint
 from octavius.processes import serve
 
 PairBatch: TypeAlias = dict[str, Any]
-"""One batch of pairs, as `MiniaturePairs` describes it."""
+"""A batch of pairs; see `MiniaturePairs`."""
 
 ABSENT = -100
-"""The label of a patch that a question does not apply to; what cross-entropy ignores."""
+"""Label of a patch to which a question does not apply; the `ignore_index` of cross-entropy."""
 
 ANSWERS = {"class": (*CLASSES, "background"), "colour": COLOURS, "hair": HAIR, "smile": ("no", "yes")}
-"""What each label of a patch means: classes apart from colours, so that no pair is ever a wrong answer."""
+"""Meaning of each patch label. Class and colour are separate, so that no unseen pair is ever a wrong answer."""
 
 
 class Pictures(Dataset[dict[str, Any]]):
-    """Pictures of the world with a caption each, drawn when asked for; item i is the same always.
+    """Images of the world with a caption each, drawn on demand; item i is always the same.
 
     Args:
-        place: which stream of the world, such as `clip/train`; streams share no scene.
-        size: how many items.
+        place: random stream of the world, such as `clip/train`; streams share no scene.
+        size: number of items.
         seed: seed of the world.
-        faces: share of faces.
-        singles: share of pictures of one large thing.
+        faces: fraction of faces.
+        singles: fraction of images of one large object.
         shift: how the scenes differ from the training scenes.
-        located: the share of captions of scenes that tell places.
+        located: fraction of scene captions that mention positions.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Pictures(Dataset[dict[str, Any]]):
         return self.size
 
     def facts(self, index: int) -> Scene | Face:
-        """The facts of one item."""
+        """The scene or face that an item shows."""
         return self._make(generator(self.seed, self.place, index))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Pictures(Dataset[dict[str, Any]]):
 
 
 def patch_labels(symbols: Tensor) -> dict[str, Tensor]:
-    """Turns symbolic grids (B, N, WIDTH) into one label a patch (B, N) for each entry of `ANSWERS`."""
+    """Converts symbolic grids (B, N, WIDTH) to patch labels (B, N) for each entry of `ANSWERS`."""
     labels = {"class": _named(symbols[..., PARTS["class"]], len(CLASSES))}
     for part in ("colour", "hair", "smile"):
         labels[part] = _named(symbols[..., PARTS[part]], ABSENT)
@@ -108,9 +108,9 @@ def patch_labels(symbols: Tensor) -> dict[str, Tensor]:
 
 
 def spared_classes(symbols: Tensor) -> Tensor:
-    """The class (B, N) that no training picture shows in a patch's colour, or -1.
+    """The class (B, N) that no training image shows in the colour of a patch, or -1.
 
-    Held against the patch, it would teach that a colour rules a shape out.
+    Used as a negative, it would teach that a colour rules out a shape.
     """
     unseen = torch.tensor([SHAPES.index(dict(HELD_OUT_PAIRS)[colour]) for colour in COLOURS])
     colours = _named(symbols[..., PARTS["colour"]], -1)
@@ -122,7 +122,7 @@ def _named(one_hot: Tensor, otherwise: int) -> Tensor:
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tensor:
-    """Token ids (B, T) of texts between their start and end marks, padded right to the longest."""
+    """Token ids (B, T) of texts between start and end token, right-padded to the longest."""
     assert tokenizer.bos_token is not None
     assert tokenizer.eos_token is not None
     marked = [f"{tokenizer.bos_token}{text}{tokenizer.eos_token}" for text in texts]
@@ -133,7 +133,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> Tensor:
 
 
 def collate(items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> PairBatch:
-    """Joins items to a batch; see `MiniaturePairs` for its entries."""
+    """Collates items into a batch; see `MiniaturePairs` for its entries."""
     grids = torch.stack([item["symbols"] for item in items])
     codes = grids[..., PARTS["box"]]
     return {
@@ -143,26 +143,28 @@ def collate(items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> 
         "spared": {"class": spared_classes(grids)},
         "foreground": grids[..., 0] > 0,
         "box_code": codes,
-        "boxes": torch.arccos(codes[..., ::WAVES].clamp(-1, 1)) / torch.pi,  # the first cosine of each edge
+        # the first cosine of each edge has half a period over the image, so it can be inverted
+        "boxes": torch.arccos(codes[..., ::WAVES].clamp(-1, 1)) / torch.pi,
     }
 
 
 class MiniaturePairs(lightning.LightningDataModule):
-    """Pictures of the miniature world and their captions, drawn on the fly.
+    """Images of the miniature's world with captions, drawn on the fly.
 
-    A batch is a dictionary: `image` (B, 3, H, W) bytes; `text` (B, T) token ids; `labels`, for each
-    question of `ANSWERS` a label (B, N) a patch, -100 where it does not apply; `spared`, answers (B, N) to
-    a question that are not held against a patch, or -1; `foreground` (B, N); `box_code` (B, N, 32) and
-    `boxes` (B, N, 4), of foreground patches.
-    Validation gives five loaders: pictures to fit the probes on, pictures to score them on, the same
-    with unseen colour and shape pairs, with the unseen drawing style, and scenes for retrieval.
+    A batch is a dictionary: `image` (B, 3, H, W) uint8; `text` (B, T) token ids; `labels`, for each question
+    of `ANSWERS` the patch labels (B, N), -100 where it does not apply; `spared`, for a question the answers
+    (B, N) that are not used as negatives, or -1; `foreground` (B, N); `box_code` (B, N, 32) and `boxes` (B,
+    N, 4) of foreground patches.
+
+    There are five validation loaders: images to fit the probes on, images to score them on, the same with
+    unseen pairs of colour and shape, and with an unseen drawing style, and scenes for retrieval.
 
     Args:
-        tokenizer: folder of the tokenizer, looked for here and then among the shipped checkpoints.
-        pictures: training pictures that make an epoch.
-        probe_pictures: pictures that the probes are fitted on; a quarter as many score them.
-        batch_size: pictures a batch.
-        workers: worker processes that draw.
+        tokenizer: folder of the tokenizer: a path, or a name among the shipped checkpoints.
+        pictures: training images per epoch.
+        probe_pictures: images to fit the probes on; a quarter as many score them.
+        batch_size: images per batch.
+        workers: worker processes, which draw the images.
         seed: seed of the world.
     """
 
@@ -184,7 +186,7 @@ class MiniaturePairs(lightning.LightningDataModule):
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
 
     def train_dataloader(self) -> DataLoader[PairBatch]:
-        """Pictures in the order of their index; a run that starts at picture n sees those that follow."""
+        """Training images in order of their index, so that a resumed run continues with new ones."""
         return self._loader(Pictures("clip/train", self.pictures, self.seed))
 
     def val_dataloader(self) -> list[DataLoader[PairBatch]]:

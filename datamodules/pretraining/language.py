@@ -1,7 +1,7 @@
-"""Seeds come in, questions about scenes that were never drawn go out: what the miniature's language model reads.
+"""Text and symbolic data about the miniature's world, to train its language model without images.
 
-Each scene is either written into the question, or given as a symbolic grid at the places where image slots will
-stand. No pixel is involved, and no scene, pair or wording of a zero-shot set.
+Each scene is either written into the question, or given as a symbolic grid in place of image features. No
+scene, pair or wording of a zero-shot set occurs.
 """
 
 import shutil
@@ -38,15 +38,15 @@ from octavius.tasks import TASKS
 Form = Literal["symbolic", "written"]
 
 EXERCISES = {"compare": text.compare, "attributes": text.attributes}
-"""Questions about all of a scene at once, which teach what the questions with options ask one thing of."""
+"""Questions about a whole scene, which practise what multiple-choice questions need for one object."""
 
 KINDS = ("detection", "look_up", *EXERCISES, "captioning", "vqa", "classification", "hair", "smile")
 
 IMAGE_TASKS = ("detection", "captioning", "vqa", "classification", "facial_attributes")
-"""Tasks that the miniature's pictures are asked; what other tasks ask is not in its vocabulary."""
+"""Tasks on the miniature's images; the questions of other tasks are not in its vocabulary."""
 
 TOPICS = ("count", *("colour", "object", "side", "level") * 3)
-"""Questions with options to draw from: counting is learnt at once, finding the thing that is meant is not."""
+"""Topics of multiple-choice questions to draw from: counting is learned quickly, finding the right object is not."""
 
 HIDING: dict[str, tuple[Literal["shape", "colour"], ...]] = {
     "detection": ("colour",),
@@ -55,31 +55,31 @@ HIDING: dict[str, tuple[Literal["shape", "colour"], ...]] = {
     **dict.fromkeys(("look_up", "compare", "side", "level"), ("colour",)),
     **dict.fromkeys(("captioning", "count"), ("shape", "colour")),
 }
-"""What may be hidden without making a kind of question senseless."""
+"""What may be hidden without making a kind of question unanswerable."""
 
 
 class WorldQuestions(Sequence[Sample]):
-    """An endless-looking list: item i is made from (seed, place, i) when it is asked for."""
+    """A virtual list of samples: item i is generated from (seed, place, i) on demand."""
 
     def __init__(
         self, seed: int, place: str, kind: str, form: Form, length: int, hidden: float = 0.0
     ) -> None:
-        """Chooses one kind of question in one form.
+        """Selects one kind of question in one form.
 
         Args:
-            seed: of everything.
-            place: keeps training and evaluation scenes apart.
+            seed: seed of all random choices.
+            place: random stream; keeps training and evaluation scenes apart.
             kind: one of `KINDS`.
-            form: where the scene is told.
-            length: how many items.
-            hidden: share of scenes in which nobody can see the shapes, or the colours, so that neither is
-                ever guessed from the other.
+            form: `symbolic` passes the scene as features, `written` as text in the question.
+            length: number of items.
+            hidden: fraction of scenes in which all shapes, or all colours, are hidden, so that the model
+                never guesses one from the other.
         """
         self.seed, self.place, self.kind, self.form, self.length = seed, place, kind, form, length
         self.hidden = hidden
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of items."""
         return self.length
 
     @overload
@@ -87,7 +87,7 @@ class WorldQuestions(Sequence[Sample]):
     @overload
     def __getitem__(self, index: slice) -> list[Sample]: ...
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        """One sample, made now."""
+        """One sample, or a list of samples for a slice."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(self.length))]
         rng = generator(self.seed, f"{self.place}/{self.kind}/{self.form}", index)
@@ -105,7 +105,7 @@ class WorldQuestions(Sequence[Sample]):
 def make_question(
     kind: str, rng: np.random.Generator, hidden: float = 0.0
 ) -> tuple[Scene | Face, str, str, Gold, str]:
-    """Draws facts and one question of a kind: (facts, task, question or empty, gold, group)."""
+    """Draws a scene and a question of a kind: (facts, task, question or empty, gold, group)."""
     if kind in ("hair", "smile"):
         face = make_face(rng)
         forms = text.HAIR_QUESTIONS if kind == "hair" else text.SMILE_QUESTIONS
@@ -119,6 +119,7 @@ def make_question(
         single = hide(make_single(rng), kind, hidden, rng)
         return single, kind, "", ClassName(single.things[0].shape, SHAPES), ""
     if kind in EXERCISES:
+        # Some scenes do not allow the exercise.
         while True:
             scene = hide(make_scene(rng), kind, hidden, rng)
             exercise = EXERCISES[kind](scene, rng)
@@ -142,7 +143,7 @@ def make_question(
 
 
 def hide(scene: Scene, kind: str, share: float, rng: np.random.Generator) -> Scene:
-    """Takes all shapes or all colours from `share` of the scenes, where names stay unlike one another."""
+    """Hides all shapes or all colours in `share` of the scenes, unless objects that the question needs get the same name."""
     parts = HIDING.get(kind, ())
     if not parts or rng.random() >= share:
         return scene
@@ -159,12 +160,12 @@ def hide(scene: Scene, kind: str, share: float, rng: np.random.Generator) -> Sce
 
 
 def vocabulary(folder: Path, seed: int = 0, scenes: int = 3000) -> None:
-    """Makes the tokenizer of the miniature's language model from the world's text.
+    """Builds the tokenizer of the miniature's language model from the world's text.
 
     Args:
-        folder: where its files go, beside the model's config.json.
-        seed: of the scenes that are told.
-        scenes: how many scenes and faces are told.
+        folder: folder to which its files are written, next to the model's config.json.
+        seed: seed of the scenes in the corpus.
+        scenes: number of scenes, and of faces, in the corpus.
     """
     questions = [question for name in IMAGE_TASKS for question in TASKS[name].questions]
     answers = ["no objects", "yes", "no", *HAIR, *SHAPES, *(f"({letter})" for letter in "ABCDEF")]
@@ -180,7 +181,7 @@ def vocabulary(folder: Path, seed: int = 0, scenes: int = 3000) -> None:
 
 
 def scene_boxes(scene: Scene) -> Boxes:
-    """The gold of detection: class names alone, as in the data sets."""
+    """Gold of detection, with class names only, as in the data sets."""
     return Boxes(tuple(LabelledBox(thing.shape, _rounded(thing.box)) for thing in scene.things))
 
 
@@ -194,7 +195,7 @@ def _rounded(box: Box) -> Box:
 
 
 class WorldLanguage(InstructionDataModule):
-    """What the miniature's language model is trained on: every task, symbolic and written."""
+    """Training data of the miniature's language model: every task, symbolic and written."""
 
     def __init__(
         self,
@@ -212,16 +213,16 @@ class WorldLanguage(InstructionDataModule):
         """Sets the mixture.
 
         Args:
-            weights: share of each kind of question.
-            written: share of scenes that are written into the question instead of given symbolically.
-            hidden: share of training scenes in which shapes or colours cannot be seen.
-            eval_count: scenes of each kind and form in the probes.
-            batch_size: instances in a step.
-            eval_batch_size: instances generated at once.
-            samples_per_epoch: instances between two probes.
-            workers: data worker processes.
-            seed: of everything.
-            processor: taken from the model.
+            weights: weight of each kind of question; all equal by default.
+            written: fraction of scenes that are written into the question instead of given symbolically.
+            hidden: fraction of training scenes in which shapes or colours are hidden.
+            eval_count: scenes per kind and form in the evaluation.
+            batch_size: instances per step.
+            eval_batch_size: instances per batch of generation.
+            samples_per_epoch: instances between two evaluations.
+            workers: worker processes of each loader.
+            seed: seed of all random choices.
+            processor: turns samples into examples for the model; the command line takes it from the model.
         """
         SHARE.check(written=written, hidden=hidden)
         COUNT.check(eval_count=eval_count)
@@ -243,7 +244,7 @@ class WorldLanguage(InstructionDataModule):
         ]
 
     def eval_sets(self, stage: str) -> list[EvalSet]:
-        """The probes: every kind in both forms, on scenes of their own."""
+        """Every kind in both forms, on scenes of their own."""
         forms: tuple[Form, Form] = ("symbolic", "written")
         counts = {"vqa": 3 * self.eval_count}
         return [

@@ -1,4 +1,4 @@
-"""Samples that name objects come in, the points of each object go out: cut from its scan once, kept in memory."""
+"""Points of single objects for classification samples, cropped from each scan once and kept in memory."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from octavius.instruction.crops import FEWEST, MARGIN, inside, resampled
 from octavius.instruction.sample import ClassName, Media, Sample
 
 FACTS = "objects.json"
-"""What is true of the objects of the miniature's scans, beside them; other sets have no such file."""
+"""File with facts about the objects in the miniature's scans; other data sets have none."""
 
 KEPT = 4096
 """Points kept of an object and its surroundings."""
@@ -30,11 +30,11 @@ KEPT = 4096
 
 @dataclass(frozen=True)
 class Facts:
-    """What annotations do not tell.
+    """Facts about an object that are not annotated.
 
     Attributes:
-        colour: its colour; empty when it is not known.
-        front: where its front looks, as the yaw from which a view shows it; None for no front.
+        colour: its colour; empty if unknown.
+        front: yaw from which a view shows its front; None if it has no front.
         held_out: whether training never shows such an object.
     """
 
@@ -45,14 +45,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class ObjectCloud:
-    """One object with what lies around it.
+    """An object with its surroundings.
 
     Attributes:
         key: its name within its set.
         name: its class.
-        names: the classes that were possible.
-        box: its box in the frame of the points; None when it is all of its cloud.
-        points: (K, 6) float32: x, y, z, red, green, blue.
+        names: the candidate classes.
+        box: its box in the frame of the points; None if it is its whole cloud.
+        points: (K, 6) float32, x, y, z, red, green, blue.
         facts: what else is known.
     """
 
@@ -64,25 +64,25 @@ class ObjectCloud:
     facts: Facts
 
     def own_points(self) -> Tensor:
-        """All points (K, 6) in the object's box and the margin around it."""
+        """All points (K, 6) in the object's box and its margin."""
         return self.points if self.box is None else self.points[inside(self.points, self.box)]
 
     def crop(self, count: int, jitter: float, generator: torch.Generator | None) -> Tensor:
-        """Points (count, 6) in the object's box, or in one that is as far off as a detector's may be.
+        """Points (count, 6) in the object's box, or in a box perturbed like a detector's.
 
-        They are those of `octavius.instruction.crops.crop`, which cuts objects out of whole scenes.
+        The same as `octavius.instruction.crops.crop` returns from the whole scene.
 
         Args:
-            count: how many.
-            jitter: how far off, as a share of the sides: the middle at most so much, a side from so much too
-                short to twice as much too long. 0 takes the box itself.
-            generator: decides; without it the choice is the same always.
+            count: number of points.
+            jitter: perturbation as a fraction of the sides: the centre moves by at most `jitter`, sides are
+                scaled by 1 - jitter to 1 + 2 * jitter. 0 takes the box itself.
+            generator: random generator; without it the result is deterministic.
         """
         if self.box is None:
             return resampled(self.points, count, generator)
         box = _jittered(self.box, jitter, generator) if jitter and generator is not None else self.box
         found = inside(self.points, box)
-        if len(found) < FEWEST:  # it moved off
+        if len(found) < FEWEST:  # the perturbed box misses the object
             found = inside(self.points, self.box)
         return resampled(self.points[found], count, generator)
 
@@ -94,14 +94,15 @@ def read_objects(
     bad: BadPolicy,
     source: Path,
 ) -> list[ObjectCloud]:
-    """The objects that samples of 3D classification name; each scan is read once.
+    """The objects of classification samples; each scan is read once.
 
     Args:
-        samples: from a reader of `datamodules.benchmarks`.
-        facts: by the ids of samples.
-        jitter: the largest share by which crops will be off, for which surroundings are kept.
-        bad: `error` stops at an object of too few points or a broken cloud, `skip` leaves them out and warns.
-        source: the folder that errors name.
+        samples: samples from a reader of `datamodules.benchmarks`.
+        facts: facts by sample id.
+        jitter: largest perturbation of crops, for which surroundings are kept.
+        bad: `error` stops at an object with too few points or a malformed cloud, `skip` leaves them out and
+            warns.
+        source: folder named in errors.
 
     Raises:
         ValueError: the samples are of another task.
@@ -116,12 +117,13 @@ def read_objects(
                 with items.guard(f"the object {sample.id}"):
                     found.append(_object(sample, whole, facts.get(sample.id, Facts()), jitter))
     items.report()
+    # back to the order of the samples, which were sorted by scan
     order = {sample.id: place for place, sample in enumerate(samples)}
     return sorted(found, key=lambda one: order[one.key])
 
 
 def read_facts(folder: Path) -> dict[str, Facts]:
-    """What the miniature's rooms tell of their objects, by the ids of samples; nothing for other data sets."""
+    """Facts about the objects of the miniature's rooms by sample id; empty for other data sets."""
     if not (folder / FACTS).is_file():
         return {}
     return dict(_facts(load_json(folder / FACTS, dict)))
@@ -145,7 +147,7 @@ def _read(media: Media) -> Tensor:
 
 
 def _object(sample: Sample, whole: Tensor, facts: Facts, jitter: float) -> ObjectCloud:
-    """One object with so much around it as crops may hold."""
+    """An object with as much of its surroundings as crops may contain."""
     region, gold = _media(sample).region, sample.gold
     assert isinstance(gold, ClassName)
     box = None if region is None else region.box

@@ -1,4 +1,4 @@
-"""Scans and sets of single objects come in, batches of clouds, captions and views go out: what aligns an encoder."""
+"""Data module of single objects with captions and views, to align a point encoder with CLIP."""
 
 import random
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, SIZE, WO
 from octavius.processes import serve
 
 ObjectBatch: TypeAlias = dict[str, Any]
-"""One batch of objects, as `Objects` describes it."""
+"""A batch of objects; see `Objects`."""
 
 CAPTIONS = (
     "{a} {thing}",
@@ -32,13 +32,13 @@ CAPTIONS = (
     "a point cloud model of a {thing}.",
     "this is {a} {thing}.",
 )
-"""Forms of captions; `{a}` heeds vowels. A thing is a class, or a colour and a class."""
+"""Caption templates. `{thing}` is a class, or a colour and a class; `{a}` is "a" or "an"."""
 
 UNKNOWN = -1
-"""The number of a colour that is not known, or not told."""
+"""Index of a colour that is unknown, or not mentioned."""
 
 ASIDE = 0.9
-"""Radians from a front to the outermost of its views."""
+"""Angle in radians between a front and the outermost of its views."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class ObjectSource:
     """One split of one set of objects.
 
     Attributes:
-        benchmark: a reader of `datamodules.benchmarks` that names the classes of clouds, such as
+        benchmark: a reader of `datamodules.benchmarks` for the classification of clouds, such as
             `scannet_classification` or `shapenet_classification`.
-        split: as the data set calls it.
-        folder: where it lies below the data module's root.
-        name: its name in logs and tables; empty takes the benchmark's.
-        weight: its share of the training mixture, in any scale.
-        limit: keeps so many objects, drawn by chance, the same ones in every run; null keeps all.
-        held_out: keeps only what the miniature's training never shows.
+        split: name of the split in the data set.
+        folder: folder of the data set, relative to the data module's root.
+        name: name in logs and tables; the benchmark's by default.
+        weight: relative weight in the training mixture.
+        limit: use only this many objects, a random subset that is the same in every run; null uses all.
+        held_out: use only objects that the miniature's training never shows.
     """
 
     benchmark: str
@@ -65,7 +65,7 @@ class ObjectSource:
     held_out: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses numbers that mean nothing."""
+        """Validates the numbers."""
         POSITIVE.check(weight=self.weight)
         COUNT.check(limit=self.limit)
 
@@ -76,17 +76,17 @@ class ObjectSource:
 
 
 class Objects(L.LightningDataModule):
-    """Clouds of single objects with captions and views, for `octavius.pretraining.points`.
+    """Point clouds of single objects with captions and views, for `octavius.pretraining.points`.
 
-    A training batch holds `points` (B, N, 6), raw as in their scans; `label` (B,) and `classes`, the names of
-    all labels; `text`, B captions; `colour` and `told` (B,), numbers of the object's colour and of the one that
-    its caption tells, -1 for none; `object` (B,), numbers of the objects. A validation batch holds `points`,
+    A training batch has `points` (B, N, 6), not normalized; `label` (B,) and `classes`, the names of all
+    labels; `text`, B captions; `colour` and `told` (B,), indices of the object's colour and of the one that
+    its caption mentions, -1 for none; `object` (B,), indices of the objects. A validation batch has `points`,
     `label`, `classes` (all names of the set), `index` (B,) within the set, `set`, its name, and
-    `size_baseline`, the accuracy of guessing from the sides of the boxes (`SizeBaseline`, learnt from the
-    training boxes), or None.
+    `size_baseline`, the accuracy of guessing from box sizes (`SizeBaseline`, fitted to the training boxes),
+    or None.
 
-    Every scan is read once, and the points in and around its objects' boxes stay in memory (about 0.1 MB an
-    object at most); crops are drawn in the workers.
+    Every scan is read once; the points in and around its objects' boxes stay in memory (at most about 0.1 MB
+    per object), and crops are drawn in the workers.
     """
 
     def __init__(
@@ -107,28 +107,29 @@ class Objects(L.LightningDataModule):
         workers: int = 1,
         seed: int = 0,
     ) -> None:
-        """Names the data; no file is touched.
+        """Stores the settings; no file is read.
 
         Args:
-            root: folder of the data; the folders of all sources are relative to it.
+            root: folder of the data; the sources' folders are relative to it.
             train: objects to align with.
-            validate: objects to name after each epoch.
-            miniature: writes the miniature's rooms to `root` first, when they are not there.
+            validate: objects to classify after each epoch.
+            miniature: write the miniature's rooms to `root` first if they do not exist.
             bad: `error` stops at a bad object, `skip` leaves bad ones out and warns.
-            points: N, points of a cloud; the encoder's `num_points`.
-            jitter: how far the boxes of training crops are off, as a share of their sides, so that a detector's
-                boxes will do as well.
-            colours: share of captions that tell the colour, where it is known.
-            captions: forms of captions, with `{thing}` and perhaps `{a}`.
-            views: V, views of each object.
-            batch_size: objects in a step on one process.
-            eval_batch_size: objects named at once on one process.
-            samples_per_epoch: objects in an epoch over all processes; null counts all training objects.
-            workers: data worker processes of each loader.
-            seed: of the order, the crops and the captions.
+            points: number N of points per cloud; the encoder's `num_points`.
+            jitter: perturbation of the boxes of training crops as a fraction of their sides, which makes the
+                encoder robust to a detector's boxes.
+            colours: fraction of captions that mention the colour, if it is known.
+            captions: caption templates with `{thing}` and optionally `{a}`.
+            views: number V of views per object.
+            batch_size: objects per step and process.
+            eval_batch_size: objects per evaluation batch and process.
+            samples_per_epoch: objects per epoch over all processes; null takes the number of training
+                objects.
+            workers: worker processes of each loader.
+            seed: seed of the shuffling, the crops and the captions.
 
         Raises:
-            ValueError: a share that is none, or two validation sets of one name.
+            ValueError: a number is out of range, or two validation sets share a name.
         """
         COUNT.check(points=points, views=views, samples_per_epoch=samples_per_epoch)
         NOT_NEGATIVE.check(jitter=jitter)
@@ -155,15 +156,15 @@ class Objects(L.LightningDataModule):
         self._sets: dict[ObjectSource, list[ObjectCloud]] = {}
 
     def prepare_data(self) -> None:
-        """Writes the miniature's rooms where they are asked for and missing; in one process."""
+        """Writes the miniature's rooms if asked for; Lightning calls it in one process."""
         if self.miniature:
             build(self.root)
 
     def objects(self, source: ObjectSource) -> list[ObjectCloud]:
-        """The objects of a source, from its files or from memory.
+        """The objects of a source; its files are read at the first call only.
 
         Raises:
-            ValueError: there is none, or its files are not as they should be.
+            ValueError: there is none, or its files are malformed.
         """
         if source not in self._sets:
             folder = self.root / source.folder
@@ -189,7 +190,7 @@ class Objects(L.LightningDataModule):
         return [self.objects(source) for source in self.train_sources]
 
     def train_dataloader(self) -> DataLoader[ObjectBatch]:
-        """Batches of the planned mixture."""
+        """The loader of this rank's share of the planned mixture."""
         sets = self.training_objects()
         sizes = [len(objects) for objects in sets]
         rank, world = self._place()
@@ -215,7 +216,7 @@ class Objects(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[ObjectBatch]]:
-        """A loader for each validation set; every process gets as many objects, the first ones twice if need be."""
+        """A loader for each validation set; all processes get equally many objects, so some may be repeated."""
         rank, world = self._place()
         loaders = []
         for source in self.validate_sources:
@@ -226,14 +227,14 @@ class Objects(L.LightningDataModule):
                     data,
                     self.eval_batch_size,
                     sampler=share,
-                    num_workers=0,  # crops of gold boxes take less time than starting workers for them
+                    num_workers=0,  # cropping takes less time than starting workers
                     collate_fn=data.collate,
                 )
             )
         return loaders
 
     def view_dataloader(self) -> DataLoader[ObjectBatch]:
-        """This process's share of the views of all training objects: `object` (B,), `images` (B, V, 64, 64, 3)."""
+        """This rank's share of the views of all training objects: `object` (B,) and `images` (B, V, 64, 64, 3)."""
         data = ObjectViews([one for objects in self.training_objects() for one in objects], self.views)
         rank, world = self._place()
         return DataLoader(
@@ -245,10 +246,11 @@ class Objects(L.LightningDataModule):
         )
 
     def size_baseline(self, source: ObjectSource) -> float | None:
-        """The share of a set's objects that the sides of their boxes name rightly.
+        """Accuracy of guessing a set's classes from the sides of the boxes.
 
         Returns:
-            None where there are no boxes, there or in training, or where training has none of the classes.
+            None if there are no boxes, in the set or in training, or if training has none of the set's
+            classes.
         """
         known = [one for objects in self.training_objects() for one in objects if one.box is not None]
         asked = [one for one in self.objects(source) if one.box is not None]
@@ -263,7 +265,7 @@ class Objects(L.LightningDataModule):
 
 
 class TrainingObjects(Dataset[ObjectBatch]):
-    """Training objects with captions; every random choice comes from (seed, epoch, source, place)."""
+    """Training objects with captions; every random choice is seeded by (seed, epoch, source, index)."""
 
     def __init__(
         self,
@@ -274,7 +276,7 @@ class TrainingObjects(Dataset[ObjectBatch]):
         captions: Sequence[str],
         seed: int,
     ) -> None:
-        """Numbers classes, colours and objects of all sources; for the arguments see `Objects`."""
+        """Indexes classes, colours and objects of all sources; for the arguments see `Objects`."""
         self.sets, self.points, self.jitter = sets, points, jitter
         self.share, self.captions, self.seed = colours, captions, seed
         everything = [one for objects in sets for one in objects]
@@ -284,7 +286,7 @@ class TrainingObjects(Dataset[ObjectBatch]):
         self.starts = [sum(sizes[:place]) for place in range(len(sizes))]
 
     def __getitem__(self, draw: Draw) -> ObjectBatch:
-        """The object of one draw, cropped and told anew in every epoch."""
+        """A planned object; crop and caption are drawn anew in every epoch."""
         one = self.sets[draw.source][draw.place]
         rng = random.Random(f"{self.seed}/{draw.epoch}/{draw.source}/{draw.place}")
         generator = torch.Generator().manual_seed(rng.getrandbits(63))
@@ -302,7 +304,7 @@ class TrainingObjects(Dataset[ObjectBatch]):
         }
 
     def collate(self, items: Sequence[ObjectBatch]) -> ObjectBatch:
-        """One batch; `points` first, since its length is the batch's."""
+        """Collates items into a batch; `points` first, as Lightning takes the batch size from the first tensor."""
         numbers = {
             name: torch.tensor([item[name] for item in items])
             for name in ("label", "colour", "told", "object")
@@ -317,12 +319,12 @@ class TrainingObjects(Dataset[ObjectBatch]):
 
 
 class NamedObjects(Dataset[ObjectBatch]):
-    """Objects of a validation set, each cropped by its own box, the same points always."""
+    """Objects of a validation set, cropped by their own boxes, deterministically."""
 
     def __init__(
         self, objects: Sequence[ObjectCloud], points: int, title: str, size_baseline: float | None
     ) -> None:
-        """Keeps the objects; all of a set have the same names to choose from."""
+        """Stores the objects; all objects of a set have the same candidate names."""
         self.objects, self.points = objects, points
         self.shared: ObjectBatch = {"classes": objects[0].names, "set": title, "size_baseline": size_baseline}
 
@@ -336,23 +338,23 @@ class NamedObjects(Dataset[ObjectBatch]):
         return {"points": one.crop(self.points, 0, None), "label": label, "index": index}
 
     def collate(self, items: Sequence[ObjectBatch]) -> ObjectBatch:
-        """One batch."""
+        """Collates items into a batch."""
         numbers = {name: torch.tensor([item[name] for item in items]) for name in ("label", "index")}
         return {"points": torch.stack([item["points"] for item in items]), **numbers, **self.shared}
 
 
 class ObjectViews(Dataset[ObjectBatch]):
-    """Views of objects, from about their fronts where they have one that is known, else from all around."""
+    """Views of objects, around their front if it is known, otherwise from all sides."""
 
     def __init__(self, objects: Sequence[ObjectCloud], views: int) -> None:
-        """Keeps the objects; nothing is drawn before a view is asked for."""
+        """Stores the objects; views are rendered on demand."""
         self.objects, self.views = objects, views
 
     def __len__(self) -> int:
         return len(self.objects)
 
     def __getitem__(self, index: int) -> ObjectBatch:
-        """Bytes (V, 64, 64, 3) of one object, and its number."""
+        """Views (V, 64, 64, 3), uint8, of one object, and its index."""
         one = self.objects[index]
         points = one.own_points().numpy()
         images = np.stack([render(points, yaw) for yaw in yaws(one.facts.front, self.views)])
@@ -360,7 +362,7 @@ class ObjectViews(Dataset[ObjectBatch]):
 
 
 def yaws(front: float | None, views: int) -> list[float]:
-    """Where the viewer stands: evenly spread to both sides of a front, or all around.
+    """Yaws of the viewer: evenly spaced around a front, or all around.
 
     >>> [round(yaw, 2) for yaw in yaws(1.0, 3)]
     [0.1, 1.0, 1.9]

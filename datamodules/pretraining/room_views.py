@@ -1,7 +1,7 @@
-"""Random streams come in, views of furniture and their captions go out: what the rooms' CLIP learns from.
+"""Rendered views of furniture with captions, to train the rooms' small CLIP.
 
-Nothing is read from disk. Half of the views are of things in scanned rooms, cut out as the language model's
-point encoder gets them; half are of whole things, each class as often as any other.
+Nothing is read from disk. Half of the views are of objects in scanned rooms, cropped as the point encoder
+gets them; the other half are of complete objects, all classes equally often.
 """
 
 from functools import partial
@@ -26,32 +26,32 @@ from octavius.presets import find_checkpoint
 from octavius.processes import serve
 
 ViewBatch: TypeAlias = dict[str, Any]
-"""One batch of views, as `RoomViews` describes it."""
+"""A batch of views; see `RoomViews`."""
 
 TOLD = (0.5, 0.25, 0.25)
-"""Shares of captions that tell class and colour, the class, the colour."""
+"""Fractions of captions that mention class and colour, only the class, only the colour."""
 
 TURNS = (8, 160)
-"""Rooms that items take turns with, and how many items share a room before the next ones are scanned."""
+"""Number of rooms that items rotate through, and number of items per room before new rooms are scanned."""
 
 AROUND, ASIDE, PITCH = 0.15, 1.3, (0.1, 0.7)
-"""Share of views from anywhere around; how far aside of the front the others are, and how high; radians."""
+"""Fraction of views from any direction; largest angle to the front of the others; range of the pitch (radians)."""
 
 COLOURLESS = 0.1
-"""Share of whole things without colour."""
+"""Fraction of complete objects without colour."""
 
 
 class Views(Dataset[dict[str, Any]]):
-    """Views of things with a caption each, drawn when asked for; item i is the same always.
+    """Views of objects with a caption each, rendered on demand; item i is always the same.
 
     Args:
-        place: which stream, such as `clip-rooms/train`; streams share no room and no thing.
-        size: how many items.
-        seed: of everything.
-        world: which things.
-        scans: share of views that are of things in scanned rooms.
-        turns: rooms that items take turns with, and how many items share a room.
-        distinct: colour and class of item i, all told by its caption; drawn when not given.
+        place: random stream, such as `clip-rooms/train`; streams share no room and no object.
+        size: number of items.
+        seed: seed of all random choices.
+        world: which objects occur.
+        scans: fraction of views of objects in scanned rooms.
+        turns: number of rooms that items rotate through, and number of items per room.
+        distinct: colour and class of each item, which its caption mentions; drawn by default.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Views(Dataset[dict[str, Any]]):
         return self.size
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Picture (3, 64, 64), caption, its class and colour, and those of them that the caption tells."""
+        """Image (3, 64, 64), caption, class and colour, and which of them the caption mentions."""
         if not 0 <= index < self.size:
             raise IndexError(index)
         rng = generator(self.seed, self.place, index)
@@ -92,11 +92,13 @@ class Views(Dataset[dict[str, Any]]):
         }
 
     def thing(self, index: int, rng: np.random.Generator) -> Shown:
-        """What an item shows: a piece of a scanned room, or a whole thing."""
+        """What an item shows: a crop from a scanned room, or a complete object."""
         if self.distinct:
             return whole(look_like(*self.distinct[index], rng), rng)
         if rng.random() < self.scans:
             rooms, items = self.turns
+            # Consecutive items rotate through `rooms` rooms, so that a batch is varied and each scan is
+            # reused.
             room = index // (rooms * items) * rooms + index % rooms
             shown = one_of(crops(self.seed, self.place, room, self.world), rng)
             if shown is not None:
@@ -105,22 +107,23 @@ class Views(Dataset[dict[str, Any]]):
 
 
 def spared(part: Literal["class", "colour"]) -> Tensor:
-    """Answers never held against a thing, as training never shows them with its other trait, as a table of bools.
+    """Answers that are not used as negatives because training never shows them together with the other trait.
+
+    As negatives they would teach that a colour rules out a class.
 
     Returns:
-        For `class` (11, 31), by the thing's colour; for `colour` (37, 11), by its class. Held against it, they
-        would teach that a colour rules a class out.
+        Bool tables: for `class` (11, 31), by the object's colour; for `colour` (37, 11), by its class.
     """
     table = torch.tensor([[(colour, name) in HELD_OUT_PAIRS for colour in COLOURS] for name in NAMES])
     return table[: len(CLASSES)].T if part == "class" else table
 
 
 def same(labels: dict[str, Tensor], told: Tensor) -> Tensor:
-    """Where caption j is true of picture i, or is untrue only as training has no such thing: (B, B) bools.
+    """Mask (B, B) of pairs that are not negatives: caption j fits image i, or fails only by a held-out pair.
 
     Args:
-        labels: class and colour (B,) of each picture.
-        told: (B, 2) class and colour that each caption tells, `ABSENT` for none.
+        labels: (B,) class and colour of each image.
+        told: (B, 2) class and colour that each caption mentions, `ABSENT` for none.
     """
     names, colours = told[None, :, 0], told[None, :, 1]
     name, colour = labels["class"][:, None], labels["colour"][:, None]
@@ -133,7 +136,7 @@ def same(labels: dict[str, Tensor], told: Tensor) -> Tensor:
 
 
 def collate(items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, asked: Any = None) -> ViewBatch:
-    """Joins items to a batch; see `RoomViews` for its entries."""
+    """Collates items into a batch; see `RoomViews` for its entries."""
     labels = {part: torch.tensor([item[part] for item in items]) for part in ("class", "colour")}
     told = torch.tensor([item["told"] for item in items])
     no_colour = (labels["colour"] == ABSENT)[:, None]
@@ -151,22 +154,23 @@ def collate(items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, ask
 
 
 class RoomViews(lightning.LightningDataModule):
-    """Views of furniture and their captions, drawn on the fly.
+    """Views of furniture with captions, rendered on the fly.
 
-    A batch is a dictionary: `image` (B, 3, 64, 64) bytes; `text` (B, T) token ids; `labels`, `class` and
-    `colour` (B,) of each view, -100 for a colourless one; `spared`, answers (B, C) to either that are not
-    held against a view; `same` (B, B), where caption j is not held against view i; in validation also
+    A batch is a dictionary: `image` (B, 3, 64, 64) uint8; `text` (B, T) token ids; `labels`, `class` and
+    `colour` (B,) of each view, -100 for a colourless one; `spared`, for either the answers (B, C) that are
+    not used as negatives; `same` (B, B), where caption j is not a negative of view i; in validation also
     `asked`, ids (S, C, T) of sentences that name each class and each colour.
-    Validation gives five loaders: fresh whole things, fresh things in scans, combinations and classes that
-    training never shows, and 100 different pairs of colour and class for retrieval.
+
+    There are five validation loaders: new complete objects, new objects in scans, combinations and classes
+    that training never shows, and 100 different pairs of colour and class for retrieval.
 
     Args:
-        tokenizer: folder of the tokenizer, looked for here and then among the shipped checkpoints.
-        views: training views that make an epoch.
-        probe_views: views of each validation loader.
-        batch_size: views a batch.
-        workers: worker processes that draw.
-        seed: of everything.
+        tokenizer: folder of the tokenizer: a path, or a name among the shipped checkpoints.
+        views: training views per epoch.
+        probe_views: views per validation loader.
+        batch_size: views per batch.
+        workers: worker processes, which render the views.
+        seed: seed of all random choices.
     """
 
     def __init__(
@@ -187,7 +191,7 @@ class RoomViews(lightning.LightningDataModule):
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
 
     def train_dataloader(self) -> DataLoader[ViewBatch]:
-        """Views in the order of their index."""
+        """Training views in order of their index."""
         return self._loader(Views("clip-rooms/train", self.views, self.seed), None)
 
     def val_dataloader(self) -> list[DataLoader[ViewBatch]]:
@@ -209,7 +213,7 @@ class RoomViews(lightning.LightningDataModule):
         ]
 
     def _loader(self, views: Views, asked: tuple[str, ...] | None) -> DataLoader[ViewBatch]:
-        """A loader; in validation, of batches that ask for one of those classes."""
+        """A loader; for validation, with the candidate classes."""
         tokenizer = AutoTokenizer.from_pretrained(find_checkpoint(self.tokenizer))
         texts = None if asked is None else prompts(partial(tokenize, tokenizer), asked)
         return DataLoader(

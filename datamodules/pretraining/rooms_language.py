@@ -1,7 +1,7 @@
-"""Seeds come in, questions about rooms that were never scanned go out, mixed with those about the drawn world.
+"""Symbolic data about the miniature's rooms, to teach its language model rooms without point clouds.
 
-What the miniature's language model reads of rooms before any cloud exists: symbolic rows, one for each thing that
-a detector would have found. No room, pair, class or relation of a zero-shot set is among them.
+Objects are given as symbolic features, one row per object that a detector would find; data about the drawn
+world are mixed in. No room, pair, class or relation of a zero-shot set occurs.
 """
 
 import json
@@ -32,30 +32,30 @@ from octavius.tasks import TASKS
 ROOM_TASKS = ("classification3d", "captioning3d", "vqa3d", "dense_captioning3d")
 
 POOL = 4000
-"""Plans of rooms that training turns, colours and empties anew for each question."""
+"""Number of room plans that training reuses, rotated, coloured and thinned out anew for each question."""
 
 
 class RoomQuestions(Sequence[Sample]):
-    """An endless-looking list: item i is made from (seed, place, i) when it is asked for."""
+    """A virtual list of samples: item i is generated from (seed, place, i) on demand."""
 
     def __init__(
         self, seed: int, place: str, kind: str, length: int, hidden: float = 0.0, few: float = 0.0
     ) -> None:
-        """Chooses one kind of question.
+        """Selects one kind of question.
 
         Args:
-            seed: of everything.
-            place: keeps training and evaluation rooms apart.
+            seed: seed of all random choices.
+            place: random stream; keeps training and evaluation rooms apart.
             kind: a key of `datamodules.miniature.rooms.telling.asked.KINDS`.
-            length: how many items.
-            hidden: share of questions in which nobody can see the classes, or the colours, where that is possible.
-            few: share of rooms in which few things are left.
+            length: number of items.
+            hidden: fraction of questions in which classes or colours are hidden, where possible.
+            few: fraction of rooms in which few objects are left.
         """
         self.seed, self.place, self.kind, self.length = seed, place, kind, length
         self.hidden, self.few = hidden, few
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of items."""
         return self.length
 
     @overload
@@ -63,7 +63,7 @@ class RoomQuestions(Sequence[Sample]):
     @overload
     def __getitem__(self, index: slice) -> list[Sample]: ...
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        """One sample, made now."""
+        """One sample, or a list of samples for a slice."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(self.length))]
         rng = generator(self.seed, f"{self.place}/{self.kind}", index)
@@ -78,7 +78,7 @@ class RoomQuestions(Sequence[Sample]):
 
 
 class RoomsLanguage(WorldLanguage):
-    """What the miniature's language model is trained on so that it knows rooms and forgets no picture."""
+    """Training data of the miniature's language model on rooms, with images mixed in against forgetting."""
 
     def __init__(
         self,
@@ -99,19 +99,19 @@ class RoomsLanguage(WorldLanguage):
         """Sets the mixture.
 
         Args:
-            weights: share of each kind of question about pictures.
-            room_weights: share of each kind of question about rooms.
-            rooms: share of all questions about rooms.
-            few: share of training rooms in which few things are left; the probes' rooms are whole.
-            written: share of pictures that are written into the question.
-            hidden: share of training questions in which classes or colours cannot be seen, where that is possible.
-            eval_count: questions of each kind in the probes.
-            batch_size: instances in a step.
-            eval_batch_size: instances generated at once.
-            samples_per_epoch: instances between two probes.
-            workers: data worker processes.
-            seed: of everything.
-            processor: taken from the model.
+            weights: weight of each kind of question about images; all equal by default.
+            room_weights: weight of each kind of question about rooms; all equal by default.
+            rooms: fraction of questions about rooms.
+            few: fraction of training rooms in which few objects are left; evaluation rooms are complete.
+            written: fraction of images that are written into the question.
+            hidden: fraction of training questions in which classes or colours are hidden, where possible.
+            eval_count: questions per kind in the evaluation.
+            batch_size: instances per step.
+            eval_batch_size: instances per batch of generation.
+            samples_per_epoch: instances between two evaluations.
+            workers: worker processes of each loader.
+            seed: seed of all random choices.
+            processor: turns samples into examples for the model; the command line takes it from the model.
         """
         SHARE.check(rooms=rooms, few=few, written=written, hidden=hidden)
         COUNT.check(eval_count=eval_count)
@@ -131,7 +131,7 @@ class RoomsLanguage(WorldLanguage):
         self.room_weights, self.rooms, self.few = room_weights or dict.fromkeys(KINDS, 1.0), rooms, few
 
     def train_sets(self) -> list[TrainSet]:
-        """Every kind about pictures, then every kind about rooms."""
+        """Every kind about images, then every kind about rooms."""
         pictures, all_rooms = sum(self.weights.values()), sum(self.room_weights.values())
         sets = [
             TrainSet(item.samples, item.weight / pictures * (1 - self.rooms)) for item in super().train_sets()
@@ -145,7 +145,7 @@ class RoomsLanguage(WorldLanguage):
         ]
 
     def eval_sets(self, stage: str) -> list[EvalSet]:
-        """The probes: every kind on pictures and rooms of its own, none of them written."""
+        """Every kind, on images and rooms of their own, all symbolic."""
         counts = {"vqa": 3 * self.eval_count, "vqa3d": 4 * self.eval_count}
         pictures = [
             EvalSet(
@@ -166,15 +166,16 @@ class RoomsLanguage(WorldLanguage):
 
 
 def grow(folder: Path, source: str = "miniature/language", seed: int = 0) -> None:
-    """Writes a language model that has a word for all that rooms are told with, before it is taught them.
+    """Adds the vocabulary of rooms to a language model, before it is trained on them.
 
-    All that it knew stays: tokens keep their numbers and rows. A new word starts at the mean of the known ones plus
-    noise; new coordinates start along a smooth curve, so that near ones are alike.
+    Existing tokens keep their ids and embeddings. A new word starts at the mean embedding plus noise; new
+    coordinates start along a smooth curve, so that close ones are similar.
 
     Args:
-        folder: where its files go.
-        source: a folder of a language model whose tokenizer `datamodules.pretraining.language.vocabulary` made.
-        seed: of the new rows.
+        folder: folder to which the model is written.
+        source: folder of a language model whose tokenizer was built by
+            `datamodules.pretraining.language.vocabulary`.
+        seed: seed of the new embeddings.
 
     Raises:
         ValueError: there is no such model.
@@ -185,7 +186,7 @@ def grow(folder: Path, source: str = "miniature/language", seed: int = 0) -> Non
         question for name in (*IMAGE_TASKS, *ROOM_TASKS, "conversation") for question in TASKS[name].questions
     ]
     asked += [*text.HAIR_QUESTIONS, *text.SMILE_QUESTIONS]
-    asked += [form for forms in text.WORDINGS.values() for form in forms[:-1]]  # the last is never told
+    asked += [form for forms in text.WORDINGS.values() for form in forms[:-1]]  # the last wording is held out
     asked += [*text.LOOK_UP_WORDINGS, "Compare the ball.", "Name the shape of each: ball.", "Answer: no"]
     forms = [FIELD.sub("ball", form) for form in asked]
     grown = grow_tokenizer(tokenizer, [*world_lines(seed, 300, forms), *room_lines()])
@@ -207,10 +208,10 @@ def grow(folder: Path, source: str = "miniature/language", seed: int = 0) -> Non
 
 
 def new_rows(pieces: Sequence[str], known: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """First embeddings (count, D) of new pieces, and of rows beyond them, beside the known ones (V, D)."""
+    """Initial embeddings (count, D) of new tokens and padding rows, given the existing ones (V, D)."""
     mean, spread = known.mean(0), known.std()
     rows = mean + rng.normal(0, spread / 4, (count, known.shape[1]))
-    waves = rng.normal(0, 1.5, 64)  # the finest of them change within half a metre
+    waves = rng.normal(0, 1.5, 64)  # the highest frequencies vary within half a metre
     phases, ways = rng.uniform(0, 2 * np.pi, 64), rng.normal(0, spread / np.sqrt(32), (64, known.shape[1]))
     for place, piece in enumerate(pieces):
         value = piece.lstrip("[,\u0120")

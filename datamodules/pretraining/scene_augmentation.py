@@ -1,4 +1,4 @@
-"""The points and boxes of a scene come in, the same scene turned, mirrored, scaled and thinned out goes out."""
+"""Augmentation of scenes with boxes: subsampling, flips, rotations, scaling and shifts."""
 
 import math
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from octavius.limits import COUNT, NOT_NEGATIVE, SHARE
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How a training scene is changed; the defaults are FCAF3D's.
+    """Augmentation of a training scene; the defaults are FCAF3D's.
 
     Attributes:
-        points: most points of a scene, drawn by chance; evaluation keeps to it as well.
-        share: the least share of its points that is drawn, at most all of them (TR3D: 0.33).
-        flip: how likely x, and y, are mirrored.
-        quarter_turns: also turns by 0, 90, 180 or 270 degrees, which changes no box's shape; the published
+        points: largest number of points per scene, a random subset; applies to evaluation as well.
+        share: smallest fraction of its points that is used, at most all of them (TR3D: 0.33).
+        flip: probability of mirroring x, and of mirroring y.
+        quarter_turns: also rotate by 0, 90, 180 or 270 degrees, which keeps boxes tight; the published
             recipes do not.
-        turn: largest turn about the vertical, degrees, either way (TR3D: 1.15). Boxes stay along the axes and
-            grow.
-        scale: least and largest factor.
-        shift: standard deviation of the shift along x, y and z, metres.
+        turn: largest rotation about the vertical in degrees, either way (TR3D: 1.15). Boxes stay axis-aligned
+            and grow.
+        scale: smallest and largest scale factor.
+        shift: standard deviation of the shift along x, y and z in metres.
     """
 
     points: int = 100_000
@@ -33,7 +33,7 @@ class Augmentation:
     shift: tuple[float, float, float] = (0.1, 0.1, 0.1)
 
     def __post_init__(self) -> None:
-        """Refuses what changes nothing into a scene."""
+        """Validates the numbers."""
         if self.points < 1 or not 0 < self.share <= 1 or not 0 <= self.flip <= 1 or not self.scale[0] > 0:
             raise ValueError(
                 "expected at least 1 point, a share above 0 and at most 1, a flip in 0..1 and scales above 0; "
@@ -47,13 +47,13 @@ class Augmentation:
 def augment(
     points: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, how: Augmentation
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Changes a scene by chance; what lay in a box lies in it afterwards.
+    """Augments a scene; what was in a box still is afterwards.
 
     Args:
-        points: x, y, z and colours (P, 6).
-        boxes: centre and size (M, 6).
-        rng: decides everything.
-        how: what is done.
+        points: (P, 6) x, y, z and colours.
+        boxes: (M, 6) centre and size.
+        rng: random generator.
+        how: the settings.
 
     Returns:
         Points (P', 6) in random order, and boxes (M, 6).
@@ -67,14 +67,14 @@ def augment(
     matrix = turn * rng.uniform(*how.scale)
     shift = rng.normal(size=3) * how.shift
     moved = np.concatenate([points[:, :3] @ matrix.T + shift, points[:, 3:]], axis=1, dtype=np.float32)
-    sizes = boxes[:, 3:] @ np.abs(matrix).T  # the axis-aligned hull of a turned box
+    sizes = boxes[:, 3:] @ np.abs(matrix).T  # the axis-aligned bounds of a rotated box
     return moved, np.concatenate([boxes[:, :3] @ matrix.T + shift, sizes], axis=1, dtype=np.float32)
 
 
 def fewer(points: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Points (P, ...) in random order, at most `count` of them.
+    """At most `count` of the points (P, ...), in random order.
 
-    Where several lie in one voxel the first is kept, so that their order decides which.
+    Random order matters: of the points in one voxel the first is used.
     """
     return points[rng.permutation(len(points))[:count]]
 

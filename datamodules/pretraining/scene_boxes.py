@@ -1,4 +1,4 @@
-"""Scans in ScanNet's layout come in, batches of their points with the boxes of their objects go out."""
+"""Data module of scans with boxes, to train detectors."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,13 +29,13 @@ Labels: TypeAlias = Literal["raw", "benchmark"]
 
 @dataclass(frozen=True)
 class Scene:
-    """A scan and what is to be found in it.
+    """A scan with its ground-truth boxes.
 
     Attributes:
-        name: of the scan.
-        cloud: where its points are.
-        boxes: of the objects of known classes (M, 6), centre and size.
-        labels: numbers of their classes (M,).
+        name: name of the scan.
+        cloud: reference to its points.
+        boxes: (M, 6) boxes of the objects of known classes, centre and size.
+        labels: (M,) indices of their classes.
     """
 
     name: str
@@ -45,21 +45,21 @@ class Scene:
 
 
 class TrainingScenes(Dataset[Data]):
-    """Scenes changed by chance; every choice comes from (seed, epoch, scan)."""
+    """Augmented scenes; every random choice is seeded by (seed, epoch, scan)."""
 
     def __init__(self, scenes: Sequence[Scene], augmentation: Augmentation, seed: int) -> None:
         self.scenes, self.augmentation, self.seed = scenes, augmentation, seed
         self._load = CloudLoader()
 
     def __getitem__(self, draw: Draw) -> Data:
-        """The scene of one draw."""
+        """A planned scene."""
         scene = self.scenes[draw.place]
         rng = np.random.default_rng([self.seed, draw.epoch, draw.place])
         return _item(scene, *augment(self._load(scene.cloud).numpy(), scene.boxes, rng, self.augmentation))
 
 
 class EvaluationScenes(Dataset[Data]):
-    """Scenes as they are; of one with too many points the same choice in every epoch."""
+    """Scenes without augmentation; if a scene has too many points, the subset is the same in every epoch."""
 
     def __init__(self, scenes: Sequence[Scene], points: int, seed: int) -> None:
         self.scenes, self.points, self.seed = scenes, points, seed
@@ -72,22 +72,22 @@ class EvaluationScenes(Dataset[Data]):
         return _item(scene, fewer(self._load(scene.cloud).numpy(), self.points, rng), scene.boxes)
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of scenes."""
         return len(self.scenes)
 
 
 class SceneBoxes(L.LightningDataModule):
-    """Scans with boxes, for a detector: a training split, changed by chance, and others as they are.
+    """Scans with boxes for a detector: an augmented training split, and splits for evaluation.
 
-    A batch is a `torch_geometric.data.Batch`: points `x` (P, 6), x, y, z in metres and colours in 0..1, and the
-    scene `batch` (P,) of each; `boxes` (M, 6), centre and size, their classes `labels` (M,), and the scene
-    `boxes_batch` (M,) of each; the scans' names `name`.
+    A batch is a `torch_geometric.data.Batch` with points `x` (P, 6), x, y, z in metres and colours in 0..1,
+    and the scene of each, `batch` (P,); `boxes` (M, 6), centre and size, their classes `labels` (M,), and the
+    scene of each, `boxes_batch` (M,); and the scans' names `name`.
 
     Attributes:
-        classes: names of the classes, once set up.
-        counts: how many objects of each class the training split has (C,).
-        sizes: their mean size (C, 3): the longer side, the shorter one, the height; metres.
-        heights: the mean height (C,) of their centres, metres.
+        classes: class names, after `setup`.
+        counts: (C,) number of objects per class in the training split.
+        sizes: (C, 3) their mean size in metres: longer side, shorter side, height.
+        heights: (C,) mean height of their centres in metres.
     """
 
     classes: tuple[str, ...]
@@ -113,26 +113,26 @@ class SceneBoxes(L.LightningDataModule):
         seed: int = 0,
         bad: BadPolicy = "error",
     ) -> None:
-        """Sets the loaders up.
+        """Configures the loaders.
 
         Args:
             root: folder of the data.
-            folder: where the scans lie below the root.
+            folder: folder of the scans, relative to the root.
             train: name of the training split, as in `scannetv2_<split>.txt`.
-            validate: name of the split that validation scores.
-            test: name of the split that testing scores.
-            miniature: writes the miniature's rooms to the root first, if they are not there.
-            labels: what an object's class is: its raw category, or its class of ScanNet's detection benchmark
-                (18 classes; what is none of them is left out).
-            classes: names of the classes, in order; null takes all labels of the training split. Objects of
-                other classes are left out.
-            augmentation: how training scenes are changed.
-            batch_size: scenes in a step on one process.
-            eval_batch_size: scenes scored at once on one process.
-            samples_per_epoch: scenes in an epoch over all processes; null is the size of the training split.
-            workers: data worker processes of each loader.
-            seed: of the order and of all changes.
-            bad: stops at the first broken scan or object (`error`), or leaves them out with a warning (`skip`).
+            validate: name of the split for `validate`.
+            test: name of the split for `test`.
+            miniature: write the miniature's rooms to the root first if they do not exist.
+            labels: what the classes are: raw categories (`raw`), or the 18 classes of ScanNet's detection
+                benchmark (`benchmark`; other objects are left out).
+            classes: class names, in order; null takes all labels of the training split. Objects of other
+                classes are left out.
+            augmentation: augmentation of training scenes.
+            batch_size: scenes per step and process.
+            eval_batch_size: scenes per evaluation batch and process.
+            samples_per_epoch: scenes per epoch over all processes; null takes the size of the training split.
+            workers: worker processes of each loader.
+            seed: seed of the shuffling and of the augmentation.
+            bad: `error` stops at the first malformed scan or object, `skip` leaves them out and warns.
         """
         SIZE.check(batch_size=batch_size, eval_batch_size=eval_batch_size)
         COUNT.check(samples_per_epoch=samples_per_epoch)
@@ -148,12 +148,12 @@ class SceneBoxes(L.LightningDataModule):
         self._scenes: dict[str, list[Scene]] = {}
 
     def prepare_data(self) -> None:
-        """Writes the miniature's rooms, where they are asked for."""
+        """Writes the miniature's rooms if asked for."""
         if self.miniature:
             build(self.root)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - the classes are those of training, whatever is run
-        """Reads the annotations of the training split, which tell the classes."""
+        """Reads the annotations of the training split, which define the classes."""
         if "train" in self._scenes:
             return
         names, scans = self._names(), self._read("train")
@@ -171,13 +171,14 @@ class SceneBoxes(L.LightningDataModule):
             torch.from_numpy(np.concatenate([getattr(scene, part) for scene in self._scenes["train"]]))
             for part in ("boxes", "labels")
         )
+        # Objects face any way, so sides are sorted before they are averaged.
         boxes[:, 3:5] = boxes[:, 3:5].sort(dim=1, descending=True).values
         self.counts = labels.bincount(minlength=len(self.classes))
         means = torch.stack([boxes[labels == number].mean(0) for number in range(len(self.classes))])
         self.sizes, self.heights = means[:, 3:], means[:, 2]
 
     def train_dataloader(self) -> DataLoader[Data]:
-        """Batches of changed scenes, in a planned order."""
+        """The loader of this rank's share of augmented scenes, in planned order."""
         scenes = self._scenes["train"]
         rank, world = self._process()
         length = self.samples_per_epoch or len(scenes)
@@ -198,18 +199,18 @@ class SceneBoxes(L.LightningDataModule):
             self._scenes[stage] = self._known(self._read(stage))
         data = EvaluationScenes(self._scenes[stage], self.augmentation.points, self.seed)
         rank, world = self._process()
-        mine = range(rank, len(data), world)  # each scene once: it is scored once
+        mine = range(rank, len(data), world)  # not padded to equal shares: a scene must be scored once
         return DataLoader(data, self.eval_batch_size, sampler=mine, **self._loading())
 
     def _read(self, stage: str) -> list[Scan]:
-        """The scans of a split; there is one at least."""
+        """The scans of a split, at least one."""
         scans = read_scenes(self.root / self.folder, self.splits[stage], self.bad)
         if not scans:
             raise ValueError(f"the split {self.splits[stage]} in {self.root / self.folder} has no scan")
         return scans
 
     def _names(self) -> Callable[[str], str]:
-        """What leads from a label to the name of its class, empty for none."""
+        """A function from an object's label to its class name, empty for none."""
         if self.label_kind == "raw":
             return str
         numbers = nyu40_ids(self.root / self.folder)
@@ -227,7 +228,7 @@ class SceneBoxes(L.LightningDataModule):
         return scenes
 
     def _process(self) -> tuple[int, int]:
-        """The number of this process, and how many there are."""
+        """Rank and world size."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loading(self) -> dict[str, Any]:
@@ -240,7 +241,7 @@ class SceneBoxes(L.LightningDataModule):
 
 
 def collate(items: list[Data]) -> Batch:
-    """One batch of scenes."""
+    """Collates scenes into a batch."""
     return Batch.from_data_list(items, follow_batch=["boxes"])
 
 
