@@ -143,7 +143,7 @@ def make_question(
 
 
 def hide(scene: Scene, kind: str, share: float, rng: np.random.Generator) -> Scene:
-    """Hides all shapes or all colours in `share` of the scenes, unless objects that the question needs get the same name."""
+    """Hides all shapes or all colours in `share` of the scenes, unless the question then becomes ambiguous."""
     parts = HIDING.get(kind, ())
     if not parts or rng.random() >= share:
         return scene
