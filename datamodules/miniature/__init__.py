@@ -1,1 +1,1 @@
-"""The miniature: a small seeded world, drawn, told, and written in the layouts of the real data sets."""
+"""The miniature: a small synthetic world, drawn and described, in the file layouts of the real data sets."""

@@ -1,4 +1,4 @@
-"""The data module of the conventions bench: contradictory conventions on symbolic scenes or on drawn pictures."""
+"""Data module of the conventions bench: contradictory conventions on symbolic scenes or drawn images."""
 
 import random
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from octavius.limits import COUNT, POSITIVE, WHOLE
 
 WORDINGS: tuple[Wording, ...] = ("seen", "unseen_wording", "unseen_frame")
 GRID = 3
-"""Patches along each side of a symbolic scene; one thing needs no more."""
+"""Patches along each side of a symbolic scene; enough for one object."""
 
 
 class Scenes(Sequence[Sample]):
-    """Samples of one convention, made when they are asked for, each from its index alone."""
+    """Samples of one convention, generated on demand from their index."""
 
     def __init__(
         self,
@@ -35,16 +35,17 @@ class Scenes(Sequence[Sample]):
         size: int,
         pictures: Sequence[Sample] = (),
     ) -> None:
-        """Keeps what the samples are made of.
+        """Stores what the samples are generated from.
 
         Args:
             convention: index of the convention.
-            words: the word that it has for each of `SHAPES`.
-            told: how questions tell it.
-            wording: of the questions.
+            words: its word for each of `SHAPES`.
+            told: how questions indicate the convention.
+            wording: wording of the questions.
             part: `train`, `validate` or `test`, which share no scene.
             size: number of samples.
-            pictures: samples of drawn classes to re-word; none makes symbolic scenes.
+            pictures: classification samples whose question and answer are replaced; empty uses symbolic
+                scenes.
         """
         self.convention, self.words, self.told, self.wording = convention, words, told, wording
         self.part, self.size, self.pictures = part, size, pictures
@@ -97,26 +98,29 @@ class Conventions(InstructionDataModule):
         processor: Processor | None = None,
         batching: Batching = "padded",
     ) -> None:
-        """Sets the bench up.
+        """Configures the bench.
 
         Args:
             conventions: number K of conventions, 1 to 16.
-            conflict: how many of the ten class names the conventions disagree about.
-            told: how a question tells its convention: `key`, `own` or `style`.
-            pictures: root of the miniature's pictures, which are written when it is new; null takes symbolic scenes.
-            weights: share of each convention in training; equal when null.
-            train_scenes: training samples of each convention.
-            eval_scenes: evaluation samples of each convention and wording.
-            batch_size: training instances in a step on one process.
-            eval_batch_size: instances generated at once on one process.
-            samples_per_epoch: instances in an epoch over all processes; null is the size of all training sets.
-            workers: data worker processes of each loader.
-            seed: of the order and the mixture.
-            processor: prepares samples for the model; the command line takes it from the model.
-            batching: how training instances share a batch.
+            conflict: number of the ten class names that the conventions disagree about.
+            told: how a question indicates its convention: `key`, `own` or `style`.
+            pictures: root of the miniature's images, which are written if it does not exist; null uses
+                symbolic scenes.
+            weights: weight of each convention in training; null weights them equally.
+            train_scenes: training samples per convention.
+            eval_scenes: evaluation samples per convention and wording.
+            batch_size: training instances per step and process.
+            eval_batch_size: instances per batch of generation and process.
+            samples_per_epoch: training instances per epoch over all processes; null takes the size of all
+                training sets.
+            workers: worker processes of each loader; 0 loads in the main process.
+            seed: seed of the shuffling and of the mixture.
+            processor: turns samples into examples for the model; the command line takes it from the model.
+            batching: layout of a training batch: `padded` (one row per instance), `grouped` (as `padded`,
+                regrouped by length) or `packed` (all instances in one row).
 
         Raises:
-            ValueError: there are no such conventions, or other than K weights.
+            ValueError: there are not that many conventions, or the weights are not K.
         """
         COUNT.check(conventions=conventions, train_scenes=train_scenes, eval_scenes=eval_scenes)
         WHOLE.check(conflict=conflict)
@@ -130,12 +134,12 @@ class Conventions(InstructionDataModule):
         self.train_scenes, self.eval_scenes = train_scenes, eval_scenes
 
     def prepare_data(self) -> None:
-        """Writes the pictures, once."""
+        """Writes the images unless they exist."""
         if self.pictures is not None:
             files.build(self.pictures)
 
     def train_sets(self) -> list[TrainSet]:
-        """A set for each convention."""
+        """One set per convention."""
         drawn = self._drawn("train")
         return [
             TrainSet(Scenes(index, words, self.told, "seen", "train", self.train_scenes, drawn), weight)
@@ -143,7 +147,7 @@ class Conventions(InstructionDataModule):
         ]
 
     def eval_sets(self, stage: str) -> list[EvalSet]:
-        """A set for each wording, with all conventions."""
+        """One set per wording, with all conventions."""
         ceiling = blind_ceiling(self.words)
         rank_zero_info(
             f"{len(self.words)} conventions: ignoring them, no model is right more often than {ceiling:.3f}"
@@ -162,7 +166,7 @@ class Conventions(InstructionDataModule):
         ]
 
     def _drawn(self, split: str) -> list[Sample]:
-        """The drawn pictures of a split, shuffled, so that the first ones are of all classes."""
+        """The images of a split, shuffled, so that any first few are of all classes."""
         if self.pictures is None:
             return []
         drawn = read("class_folder", self.pictures / "seen/classes", split)

@@ -1,10 +1,10 @@
-"""Annotation conventions that contradict each other: a positive control for task interference.
+"""Contradictory annotation conventions: a positive control for task interference.
 
-Data sets that are merged often name the same things differently. Here K conventions ask about the same scenes, and
-each answers with its own permutation of the class names, so that the same picture has K right answers; which one is
-wanted is said by the words of the question alone. A model that reads those words can answer all; one that ignores
-them is right no more often than `blind_ceiling` says. The miniature's ordinary tasks do not contradict each other and
-cannot show whether routing helps; these do.
+Merged data sets often name the same things differently. Here K conventions ask about the same scenes, and
+each answers with its own permutation of the class names: an image has K right answers, and only the wording
+of the question indicates which one is wanted. A model that uses the wording can answer all; one that ignores
+it is right no more often than `blind_ceiling`. The miniature's ordinary tasks do not contradict each other
+and cannot show whether routing helps; these do.
 """
 
 import random
@@ -17,17 +17,18 @@ from datamodules.miniature.world import SHAPES
 from octavius.tasks import TASKS
 
 Told: TypeAlias = Literal["key", "own", "style"]
-"""How a question tells its convention.
+"""How a question indicates its convention.
 
-`key`: by a word in front of it ("Like the piano: What is this?"). `own`: each convention has questions of its own,
-without a word that only serves to tell them apart. `style`: by spelling, politeness and length of the same question.
+- `key`: by a word in front of it ("Like the piano: What is this?").
+- `own`: each convention has its own questions, without a word that only serves as a key.
+- `style`: by spelling, politeness and length of the same question.
 """
 
 Wording: TypeAlias = Literal["seen", "unseen_wording", "unseen_frame"]
-"""As in training; paraphrases that training never has; training's questions with other words before and behind."""
+"""As in training; paraphrases that training does not have; training's questions in an unseen frame."""
 
 MOST = 16
-"""Conventions that there are words for."""
+"""Number of conventions for which there are words."""
 
 KEYS = (
     *("lamp", "sofa", "desk", "piano", "guitar", "ladder", "fan", "bench"),
@@ -44,17 +45,16 @@ OWN = ("{} the object.", "{} the thing in this picture.", "{} what you see here.
 UNSEEN_OWN = ("{} this object of the image.", "{} the thing that the picture shows.")
 
 FRAMES = ("Look at the picture. {}", "Well, {}", "{} Please say it.", "{} Thank you.", "Well, {} Thank you.")
-"""Neutral words around a question; none of them is used in training."""
+"""Neutral frames around a question, none of which is used in training."""
 
 
 def tables(conventions: int, conflict: int = len(SHAPES), seed: int = 0) -> list[tuple[str, ...]]:
-    """For each convention the word that it has for each of `SHAPES`.
+    """The word of each convention for each of `SHAPES`.
 
-    Each is a permutation that moves `conflict` of the names, the same ones in all, and that agrees with no other
-    permutation as a whole.
+    Each convention is a permutation that moves the same `conflict` names; all permutations differ.
 
     Raises:
-        ValueError: there are no words for so many conventions, or not so many permutations of so few names.
+        ValueError: there are no words for so many conventions, or not enough permutations of so few names.
     """
     if not 1 <= conventions <= MOST:
         raise ValueError(f"there are words for 1 to {MOST} conventions, found {conventions}")
@@ -84,13 +84,13 @@ def tables(conventions: int, conflict: int = len(SHAPES), seed: int = 0) -> list
 
 
 def blind_ceiling(words: Sequence[Sequence[str]], weights: Sequence[float] | None = None) -> float:
-    """The best accuracy of a model that sees the scene and ignores which convention is asked for.
+    """The best accuracy of a model that sees the scene but ignores the convention.
 
-    It says for each class the word that most questions want.
+    It answers each class with the word that most questions want.
 
     Args:
-        words: of each convention the word for each class.
-        weights: how often each convention is asked for; equally when not given.
+        words: for each convention its word for each class.
+        weights: weight of each convention among the questions; equal by default.
 
     >>> blind_ceiling([("a", "b"), ("b", "a")])
     0.5
@@ -106,7 +106,7 @@ def blind_ceiling(words: Sequence[Sequence[str]], weights: Sequence[float] | Non
 
 
 def question(told: Told, convention: int, wording: Wording, rng: random.Random) -> str:
-    """A question that asks for the class of the one thing in a picture, by one convention."""
+    """A question for the class of the single object in an image, in one convention."""
     frame = rng.choice(FRAMES) if wording == "unseen_frame" else "{}"
     unseen = wording == "unseen_wording"
     if told == "own":
@@ -124,7 +124,7 @@ def question(told: Told, convention: int, wording: Wording, rng: random.Random) 
 
 
 def styled(text: str, convention: int) -> str:
-    """The same question in one of sixteen styles: four ways that it may or may not be written in.
+    """The question in one of sixteen styles: each bit of the index switches one trait on.
 
     >>> styled("What is this?", 0), styled("What is this?", 15)
     ('What is this?', 'please, what is this? it is for a list. (one word)')

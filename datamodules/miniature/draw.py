@@ -1,4 +1,4 @@
-"""Facts of a scene or a face come in, its picture goes out (PIL, 112 x 112, RGB); the same facts, the same pixels."""
+"""Draws scenes and faces as images (PIL, 112 x 112, RGB), deterministically."""
 
 import math
 
@@ -8,10 +8,10 @@ from PIL import Image, ImageDraw
 from datamodules.miniature.world import SIZE, Face, Scene
 
 ZOOM = 3
-"""Everything is drawn this much larger and reduced, so that edges are smooth."""
+"""Supersampling factor, for smooth edges."""
 
 VERSION = 1
-"""Raised when the same facts give other pixels."""
+"""Incremented when the same facts yield other pixels."""
 
 INKS = {
     "red": (215, 40, 40),
@@ -36,7 +36,7 @@ Pixels = tuple[int, int, int, int]
 
 
 def draw_scene(scene: Scene) -> Image.Image:
-    """Draws a scene (1 to 4 things) on its background in its style."""
+    """Draws a scene (1 to 4 objects) in its style on its background."""
     rng = np.random.default_rng(scene.ink)
     canvas = _background(scene.background, rng)
     for thing in scene.things:
@@ -47,7 +47,7 @@ def draw_scene(scene: Scene) -> Image.Image:
 
 
 def draw_face(face: Face) -> Image.Image:
-    """Draws a face: hair behind and above, head, eyes, perhaps glasses, and a mouth that smiles or does not."""
+    """Draws a face: hair, head, fringe, eyes, mouth, and glasses if it has them."""
     rng = np.random.default_rng(face.ink)
     canvas = _background(face.background, rng)
     x1, y1, x2, y2 = (edge * ZOOM for edge in face.pixels)
@@ -72,7 +72,7 @@ def draw_face(face: Face) -> Image.Image:
 
 
 def _features(pen: ImageDraw.ImageDraw, face: Face, corner: tuple[int, int], size: tuple[int, int]) -> None:
-    """Eyes, glasses and mouth, placed by fractions of the face's box."""
+    """Eyes, glasses and mouth, at fractions of the face's box."""
 
     def at(x: float, y: float) -> tuple[float, float]:
         return corner[0] + x * size[0], corner[1] + y * size[1]
@@ -92,7 +92,7 @@ def _features(pen: ImageDraw.ImageDraw, face: Face, corner: tuple[int, int], siz
 
 
 def _background(kind: str, rng: np.random.Generator) -> Image.Image:
-    """A light canvas, computed at the picture's own size and enlarged: nothing in it is finer than a pixel."""
+    """A light canvas, computed at the final size and enlarged, so that no detail is finer than a pixel."""
     tone = np.array(rng.integers(185, 246)) + rng.integers(-8, 9, 3)
     if kind == "gradient":
         other = tone - rng.integers(25, 60)
@@ -135,7 +135,7 @@ def _paint(
     style: str,
     rng: np.random.Generator,
 ) -> None:
-    """Lays one coloured silhouette on the canvas in one of the four styles."""
+    """Pastes a coloured silhouette in one of the four styles."""
     size = mask.size
     if style == "shaded":
         ramp = np.clip(np.linspace(1.22, 0.68, size[1])[:, None, None] * np.array(ink), 0, 255)
@@ -169,7 +169,7 @@ def _edge(mask: Image.Image, width: int) -> Image.Image:
 
 
 def _mask(shape: str, size: tuple[int, int]) -> Image.Image:
-    """The silhouette of a shape that touches all four sides of its box."""
+    """The silhouette of a shape, which touches all four sides of its box."""
     mask = Image.new("L", size, 0)
     pen, (width, height) = ImageDraw.Draw(mask), size
     full = (0, 0, width - 1, height - 1)
@@ -188,7 +188,7 @@ def _mask(shape: str, size: tuple[int, int]) -> Image.Image:
 
 
 def _outline(shape: str) -> list[tuple[float, float]]:
-    """Corner points of a silhouette, in any scale; y grows downwards."""
+    """Corner points of a silhouette, in any scale; y points down."""
     turn = 2 * math.pi
     if shape == "cone":
         return [(0.5, 0), (1, 1), (0, 1)]
@@ -249,7 +249,7 @@ def _outline(shape: str) -> list[tuple[float, float]]:
 
 
 def _fit(points: list[tuple[float, float]], size: tuple[int, int]) -> list[tuple[float, float]]:
-    """Stretches points so that they touch all four sides of a box of `size` pixels."""
+    """Stretches points to touch all four sides of a box of `size` pixels."""
     array = np.array(points)
     low, high = array.min(0), array.max(0)
     scaled = (array - low) / (high - low) * (np.array(size) - 1)

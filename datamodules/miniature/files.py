@@ -1,4 +1,4 @@
-"""A seed and sizes come in, the miniature goes out: files on disk, in the official layouts of real data."""
+"""Writes the miniature's images and annotations, in the official layouts of real data sets."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,21 +13,21 @@ from datamodules.miniature.world import Face, Shift, generator
 from octavius.limits import COUNT, SEED
 
 VERSION = 3
-"""Raised when the same seed and sizes give other facts, texts or files."""
+"""Incremented when the same seed and sizes yield other facts, texts or files."""
 
 RECORD = "miniature.json"
-"""Written last: a folder that holds it is complete."""
+"""Written last: a folder that has it is complete."""
 
 WORLDS: dict[str, Shift] = {"seen": "none", "unseen_pairs": "pairs", "unseen_style": "style"}
-"""Folder of each world, and how it differs from the training scenes; only the first has a training split."""
+"""Folder of each world, and its shift from the training scenes; only the first has a training split."""
 
 FEW = 500
-"""Fewer pictures than this are drawn without a pool of processes."""
+"""Below this number of images, no process pool is started."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many items are written: for training of each layout, for evaluation of each layout and world."""
+    """Number of items: for training per layout, for evaluation per layout and world."""
 
     scenes: int = 8_000
     questions: int = 8_000
@@ -39,13 +39,13 @@ class Sizes:
     test_questions: int = 500
 
     def __post_init__(self) -> None:
-        """Refuses sets too small to hold every class and every kind of question."""
+        """Refuses sets too small to contain every class and every kind of question."""
         small = {name: size for name, size in asdict(self).items() if size < 10}
         if small:
             raise ValueError(f"every size should be at least 10, so that each class occurs; found {small}")
 
     def of(self, world: str, layout: str, split: str) -> int:
-        """Items in one split of one layout of one world; 0 where there is no such split."""
+        """Number of items in a split of a layout of a world; 0 if there is no such split."""
         if split == "train":
             train = {
                 "coco": self.scenes,
@@ -63,7 +63,7 @@ DEFAULT_SIZES = Sizes()
 
 @dataclass(frozen=True)
 class Job:
-    """One item to make and to draw."""
+    """One item to generate and draw."""
 
     world: str
     layout: str
@@ -79,17 +79,17 @@ def build(
     progress: bool = True,
     processes: int | None = None,
 ) -> Path:
-    """Writes the miniature once; a root that holds it already, with these settings, is left alone.
+    """Writes the miniature unless the root already contains it with the same settings.
 
     Args:
-        root: folder to make. It appears at the end and whole, or not at all.
-        seed: of everything in it.
-        sizes: items of each set.
-        progress: shows a progress bar.
-        processes: how many draw; null takes every core.
+        root: folder to create; it appears atomically when complete.
+        seed: seed of everything in it.
+        sizes: number of items per set.
+        progress: show a progress bar.
+        processes: number of processes that draw; None uses all cores.
 
     Raises:
-        ValueError: the root holds something else.
+        ValueError: the root contains something else.
     """
     SEED.check(seed=seed)
     COUNT.check(**asdict(sizes))
@@ -99,13 +99,13 @@ def build(
 
 
 def make_item(seed: int, world: str, layout: str, split: str, index: int) -> Item:
-    """The facts of one item; the same for the same arguments, always."""
+    """The facts of one item, a function of the arguments alone."""
     rng = generator(seed, f"files/{world}/{layout}/{split}", index)
     return LAYOUTS[layout].make(rng, WORLDS[world], index)
 
 
 def _write(root: Path, seed: int, sizes: Sizes, progress: bool, processes: int | None) -> None:
-    """Draws every picture, then writes every annotation file."""
+    """Draws all images, then writes all annotation files."""
     jobs = list(_plan(sizes))
     sets: dict[tuple[str, str], dict[str, dict[int, Item]]] = {}
     with mapping(processes, len(jobs), FEW) as run:
@@ -118,7 +118,7 @@ def _write(root: Path, seed: int, sizes: Sizes, progress: bool, processes: int |
 
 
 def _plan(sizes: Sizes) -> Iterator[Job]:
-    """Every item of the miniature; numbers run on through the splits of a layout."""
+    """All items of the miniature; numbers continue through the splits of a layout."""
     for world in WORLDS:
         for layout in LAYOUTS:
             number = 0
@@ -129,7 +129,7 @@ def _plan(sizes: Sizes) -> Iterator[Job]:
 
 
 def _draw(root: Path, seed: int, job: Job) -> Item:
-    """Makes one item and saves its picture."""
+    """Generates one item and saves its image."""
     item = make_item(seed, job.world, job.layout, job.split, job.index)
     layout = LAYOUTS[job.layout]
     path = root / job.world / layout.folder / layout.picture(job.split, job.number, item)
@@ -138,5 +138,5 @@ def _draw(root: Path, seed: int, job: Job) -> Item:
     if path.suffix == ".png":
         picture.save(path)
     else:
-        picture.save(path, quality=95, subsampling=0)  # colours as sharp as they were drawn
+        picture.save(path, quality=95, subsampling=0)  # no chroma subsampling, which would blur colours
     return item

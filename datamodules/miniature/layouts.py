@@ -1,4 +1,4 @@
-"""Facts of numbered items come in, picture paths and annotation files in the official layouts go out."""
+"""The official layouts in which the miniature is written: image paths and annotation files."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -30,25 +30,25 @@ FACE_ATTRIBUTES = (
     "Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat "
     "Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young"
 )
-"""CelebA's forty attributes, in its order; those that the world does not know are never true."""
+"""CelebA's forty attributes, in its order; those that the world does not have are never true."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """The facts of one picture, and the question about it where the layout asks one."""
+    """The facts of one image, and the question about it if the layout has questions."""
 
     facts: Scene | Face
     question: Question | None = None
 
     @property
     def scene(self) -> Scene:
-        """The facts, of an item that is not a face."""
+        """The facts of an item that is not a face."""
         assert isinstance(self.facts, Scene), self.facts
         return self.facts
 
 
 Splits: TypeAlias = Mapping[str, Mapping[int, Item]]
-"""The items of each split by their numbers, which run on through all splits of a data set, from 1."""
+"""Items by split and number; numbers start at 1 and continue through all splits of a data set."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Layout:
     """One official layout.
 
     Attributes:
-        folder: where it lies in its world.
-        make: facts of an item from its random stream, the shift of its world, and its index in its split.
-        picture: where the picture of an item lies in the folder, from its split and its number.
-        annotate: writes the annotation files of all splits into the folder.
+        folder: its folder in the world.
+        make: generates an item from its random stream, the world's shift, and its index in the split.
+        picture: path of an item's image in the folder, from its split and number.
+        annotate: writes the annotation files of all splits to the folder.
     """
 
     folder: str
@@ -73,7 +73,7 @@ def _make_scene(rng: np.random.Generator, shift: Shift, index: int) -> Item:  # 
 
 
 def _make_question(rng: np.random.Generator, shift: Shift, index: int) -> Item:
-    """A scene and a question about it; kinds take turns. Shifted worlds ask in unseen words."""
+    """A scene with a question; kinds alternate. Shifted worlds use unseen wordings."""
     kind = tuple(WORDINGS)[index % len(WORDINGS)]
     while True:
         scene = make_scene(rng, shift, int(rng.integers(2, 5)) if kind in ("side", "level") else None)
@@ -83,7 +83,7 @@ def _make_question(rng: np.random.Generator, shift: Shift, index: int) -> Item:
 
 
 def _make_single(rng: np.random.Generator, shift: Shift, index: int) -> Item:
-    """One large thing; classes take turns. Not every class has an unseen pair."""
+    """One large object; classes alternate. Not every class has a held-out pair."""
     unseen = {shape for _, shape in HELD_OUT_PAIRS}
     shapes = [shape for shape in SHAPES if shift != "pairs" or shape in unseen]
     return Item(make_single(rng, shift, shapes[index % len(shapes)]))
@@ -142,7 +142,7 @@ def _annotate_voc(folder: Path, splits: Splits) -> None:
 
 
 def _voc_document(name: str, scene: Scene) -> ElementTree:
-    """Pixels count from 1 and the last one is included, as in the official files."""
+    """As in the official files, pixels are 1-based and inclusive."""
     root = Element("annotation")
     for tag, value in (("folder", "VOC2012"), ("filename", f"{name}.jpg"), ("segmented", "0")):
         SubElement(root, tag).text = value
@@ -195,7 +195,7 @@ def _problem(split: str, question: Question) -> dict[str, Any]:
 
 
 def _annotate_classes(folder: Path, splits: Splits) -> None:
-    """The folders say it all."""
+    """Writes nothing: the folder names are the classes."""
 
 
 def _annotate_celeba(folder: Path, splits: Splits) -> None:
@@ -213,7 +213,7 @@ def _annotate_celeba(folder: Path, splits: Splits) -> None:
 
 
 def _attributes(face: Face) -> set[str]:
-    """The official names of what is true of a face."""
+    """CelebA's names of what is true of a face."""
     hair = dict(zip(HAIR, ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"), strict=True))
     true = {hair[face.hair], "No_Beard"}
     return true | ({"Smiling"} if face.smile else set()) | ({"Eyeglasses"} if face.glasses else set())
@@ -254,4 +254,4 @@ LAYOUTS = {
         "celeba", _make_face, lambda _, number, __: f"img_align_celeba/{number:06d}.jpg", _annotate_celeba
     ),
 }
-"""Every layout of a world by its name."""
+"""The layouts of a world by name."""

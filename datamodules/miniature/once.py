@@ -1,4 +1,4 @@
-"""A folder's name and what is to be in it come in, the folder goes out: written once and whole, or left alone."""
+"""Writes a generated folder atomically, and only once."""
 
 import json
 import os
@@ -13,22 +13,22 @@ from octavius.limits import Range
 from octavius.processes import worker_pool
 
 PROCESSES = Range(1, 1024, whole=True)
-"""That draw at once."""
+"""Allowed number of processes."""
 
 ADVICE = "Choose another root, or delete that folder if nothing in it is needed."
 
 
 def once(root: Path, record_name: str, record: dict[str, Any], write: Callable[[Path], None]) -> Path:
-    """Writes a folder that appears at the end and whole, or not at all.
+    """Writes a folder that appears atomically when complete.
 
     Args:
-        root: the folder; one that holds the same record already is left alone.
-        record_name: the file that tells what the folder holds.
-        record: what it holds: version, seed, sizes; plain values.
+        root: the folder; if it already has the same record, nothing is written.
+        record_name: name of the record file.
+        record: what the folder contains: version, seed, sizes; plain values.
         write: fills a folder that does not exist yet.
 
     Raises:
-        ValueError: the root holds something else.
+        ValueError: the root contains something else.
     """
     root = root.expanduser()
     home = root.resolve()
@@ -54,7 +54,7 @@ def once(root: Path, record_name: str, record: dict[str, Any], write: Callable[[
 
 @contextmanager
 def mapping(processes: int | None, count: int, few: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """A `map` over processes (null takes every core), or the plain one for fewer than `few` items."""
+    """A `map` over a process pool (None uses all cores), or the built-in one for fewer than `few` items."""
     processes = processes or _cores()
     if processes == 1 or count < few:
         yield map
@@ -68,7 +68,7 @@ def mapping(processes: int | None, count: int, few: int) -> Iterator[Callable[..
 
 
 def _check(root: Path, record_name: str, wanted: dict[str, Any]) -> None:
-    """Raises when a folder does not hold what is wanted."""
+    """Raises if a folder does not have the wanted record."""
     try:
         found = json.loads((root / record_name).read_text(encoding="utf-8"))
     except OSError:
@@ -84,5 +84,5 @@ def _check(root: Path, record_name: str, wanted: dict[str, Any]) -> None:
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

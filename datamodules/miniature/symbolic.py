@@ -1,7 +1,7 @@
-"""Facts of a scene or a face come in, one vector a patch goes out: what a perfect eye would put into the slots.
+"""Symbolic features of a scene or face: one vector per patch, as a perfect image encoder would output.
 
-Two stages read it: the image tower's dense terms take it as their target, and the language model is taught to
-read a grid of such vectors before any picture exists.
+They are the targets of the image tower's dense losses, and the language model is trained to read them before
+any image exists.
 """
 
 import numpy as np
@@ -9,14 +9,14 @@ import numpy as np
 from datamodules.miniature.world import COLOURS, HAIR, SHAPES, SIZE, Face, Scene
 
 GRID = 7
-"""Patches along each side of a picture."""
+"""Patches along each side of an image."""
 
 WAVES = 8
-"""Cosines that code one box edge; their sum can tell places about 1/16 apart by a linear read-out."""
+"""Cosines that encode a box edge; a linear read-out of them resolves about 1/16 of the image."""
 
 CLASSES = (*SHAPES, "face")
 WIDTH = 1 + len(CLASSES) + len(COLOURS) + 4 * WAVES + len(HAIR) + 2
-"""Numbers a patch: foreground, class, colour, box code, hair, smile."""
+"""Length of a patch's features: foreground, class, colour, box code, hair, smile."""
 
 PARTS = {}
 _start = 0
@@ -33,10 +33,10 @@ for _name, _size in (
 
 
 def owners(boxes: list[tuple[int, int, int, int]], grid: int = GRID, share: float = 0.25) -> np.ndarray:
-    """Which box owns each patch, by the largest overlap of at least `share` of the patch.
+    """Index of the box that covers most of each patch, if at least `share` of it.
 
     Returns:
-        (grid * grid,) indices into `boxes`, row by row; -1 is background.
+        (grid * grid,) indices into `boxes`, row-major; -1 is background.
     """
     side = SIZE / grid
     edges = np.arange(grid) * side
@@ -52,7 +52,7 @@ def owners(boxes: list[tuple[int, int, int, int]], grid: int = GRID, share: floa
 
 
 def box_code(boxes: np.ndarray) -> np.ndarray:
-    """Codes box edges (..., 4) in 0..1 as cosines cos(pi k x), k = 1..WAVES: (..., 4 * WAVES)."""
+    """Encodes box edges (..., 4) in 0..1 as cosines cos(pi k x), k = 1..WAVES: (..., 4 * WAVES)."""
     waves = np.cos(np.pi * boxes[..., None] * np.arange(1, WAVES + 1))
     return waves.reshape(*boxes.shape[:-1], 4 * WAVES)
 
@@ -60,7 +60,7 @@ def box_code(boxes: np.ndarray) -> np.ndarray:
 def symbols(facts: Scene | Face, grid: int = GRID) -> np.ndarray:
     """The symbolic grid of a scene or face: (grid * grid, WIDTH) float32, zeros on background patches.
 
-    A shape or colour that is hidden (empty) becomes random numbers, the same for the same scene.
+    A hidden (empty) shape or colour becomes random numbers, seeded by the scene.
     """
     patches = np.zeros((grid * grid, WIDTH), np.float32)
     if isinstance(facts, Face):

@@ -1,4 +1,4 @@
-"""Facts of a scene or a face come in, captions, questions and written scenes go out; grammar only, no pixels."""
+"""Grammar of captions, questions and written descriptions of scenes and faces."""
 
 from dataclasses import dataclass, replace
 
@@ -68,10 +68,10 @@ WORDINGS = {
         "Above or below the {second}, where is the {first}?",
     ),
 }
-"""Question forms by kind; the last of each is never used in training, nor by the language model's own."""
+"""Question templates by kind; the last of each is held out of all training."""
 
 SIDES = (("left", "right"), ("above", "below"))
-"""How one thing lies to another, by axis."""
+"""Relative positions of two objects, by axis."""
 
 LOOK_UP_WORDINGS = (
     "Where is the {what}?",
@@ -90,7 +90,7 @@ SMILE_QUESTIONS = ("Is this person smiling?", "Does this person smile?", "Can yo
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a scene: its kind, its text, its options, the right one's index, and why it is right."""
+    """A multiple-choice question: kind, text, options, index of the right one, and the reason."""
 
     kind: str
     text: str
@@ -100,12 +100,12 @@ class Question:
 
 
 def name(thing: Thing) -> str:
-    """`red ball`; `ball` of a thing whose colour is hidden, `red object` of one whose shape is."""
+    """Name of an object: `red ball`, `ball` if its colour is hidden, `red object` if its shape is."""
     return f"{thing.colour} {thing.shape or 'object'}".strip()
 
 
 def captions(scene: Scene) -> tuple[str, ...]:
-    """Five true captions of a scene, things named from left to right."""
+    """Five true captions of a scene, with objects named from left to right."""
     names = [_with_article(name(thing)) for thing in scene.things]
     row = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
     return (
@@ -132,7 +132,7 @@ def face_captions(face: Face) -> tuple[str, ...]:
 
 
 def positions(scene: Scene) -> str:
-    """One caption that says where each thing is, for the contrastive stage."""
+    """A caption with the position of each object, for contrastive training."""
     places = []
     for thing in scene.things:
         x, y = thing.centre
@@ -143,7 +143,7 @@ def positions(scene: Scene) -> str:
 
 
 def ask(scene: Scene, kind: str, rng: np.random.Generator, unseen: bool = False) -> Question | None:
-    """Asks one question of the given kind; None when this scene has no unambiguous one."""
+    """Draws a question of a kind; None if the scene has no unambiguous one."""
     forms = WORDINGS[kind]
     form = forms[-1] if unseen else forms[int(rng.integers(len(forms) - 1))]
     if kind == "count":
@@ -171,10 +171,10 @@ def ask(scene: Scene, kind: str, rng: np.random.Generator, unseen: bool = False)
 
 
 def look_up(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, Thing]]:
-    """Asks where one or two things are, each named by words that fit no other: (question, name to thing).
+    """Asks where one or two objects are, each with an unambiguous name: (question, name to object).
 
     Raises:
-        ValueError: no words fit one thing alone.
+        ValueError: no object has an unambiguous name.
     """
     fitting: dict[str, list[Thing]] = {}
     for thing in scene.things:
@@ -192,9 +192,9 @@ def look_up(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, Thin
 
 
 def compare(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
-    """Asks how each two of at most three things lie, in any order: `red ball, blue box left above; ..`.
+    """Asks for the relative positions of up to three objects, in random order: `red ball, blue box left above; ..`.
 
-    None when the names are not unlike one another, or no two things are far enough apart to tell.
+    None if names are not unique, or no two objects are far enough apart.
     """
     things = [scene.things[place] for place in rng.permutation(len(scene.things))[:3]]
     names = [name(thing) for thing in things]
@@ -211,9 +211,9 @@ def compare(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
 
 
 def attributes(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
-    """Asks for the colours of some shapes, or the shapes of some colours, in any order: `ball red; ..`.
+    """Asks for the colours of some shapes, or the shapes of some colours, in random order: `ball red; ..`.
 
-    None when no shape (or colour) is one thing's alone.
+    None if no shape (or colour) is unique.
     """
     known, wanted = ("shape", "colour") if rng.random() < 0.5 else ("colour", "shape")
     keys = [getattr(thing, known) for thing in scene.things]
@@ -228,7 +228,7 @@ def attributes(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None
 
 
 def write_scene(scene: Scene) -> str:
-    """A scene in words and boxes, as the language model reads it before it ever sees a picture."""
+    """A scene as text with boxes, which the language model reads before it ever sees an image."""
     rows = ", ".join(
         f"{name(thing)} [{', '.join(f'{edge:.2f}' for edge in thing.box)}]" for thing in scene.things
     )
@@ -236,7 +236,7 @@ def write_scene(scene: Scene) -> str:
 
 
 def write_face(face: Face) -> str:
-    """A face in words."""
+    """A face as text."""
     mood = "smiling" if face.smile else "serious"
     length = "long" if face.long_hair else "short"
     glasses = "glasses" if face.glasses else "no glasses"
@@ -244,7 +244,7 @@ def write_face(face: Face) -> str:
 
 
 def _relation(first: Thing, second: Thing, axis: int) -> str:
-    """How the first lies to the second along an axis; empty when they are too close to tell."""
+    """Relative position of the first to the second object along an axis; empty if too close."""
     gap = first.centre[axis] - second.centre[axis]
     return SIDES[axis][int(gap > 0)] if abs(gap) > 0.12 else ""
 
@@ -254,7 +254,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _stated(thing: Thing, known: str, wanted: str) -> str:
-    """`ball red`: what is known of a thing, then what is asked for."""
+    """`ball red`: the given attribute, then the one asked for."""
     return f"{getattr(thing, known)} {getattr(thing, wanted)}".strip()
 
 
@@ -271,7 +271,7 @@ def _lettered(
     size: int,
     near: list[str] | None = None,
 ) -> Question:
-    """Shuffles the right option among wrong ones, those that are in the scene (`near`) first."""
+    """Shuffles the right option among wrong ones; those in the scene (`near`) are preferred."""
     near_wrong = [option for option in dict.fromkeys(near or []) if option != right]
     far_wrong = [option for option in pool if option != right and option not in near_wrong]
     wrong = (near_wrong + [far_wrong[i] for i in rng.permutation(len(far_wrong))])[: size - 1]

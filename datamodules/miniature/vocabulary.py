@@ -1,4 +1,4 @@
-"""The world's grammar comes in, a small byte-level BPE tokenizer goes out: every word and coordinate one token."""
+"""Byte-level BPE tokenizer for the miniature's world: one token per word and per coordinate."""
 
 import json
 import re
@@ -13,21 +13,21 @@ from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.telling import captions, exercises, questions, relations
 
 PIECES = r" ?\[-?\d\.\d\d|, -?\d\.\d\d| ?\([A-Z]\)| ?[A-Za-z]+| ?\d+(?:\.\d+)?|\s+(?!\S)|\s+| ?[^\sA-Za-z\d]"
-"""What BPE never merges across: words with their blank, `[0.25`, `, -1.25`, `(A)`, numbers, single marks."""
+"""Pre-tokens, across which BPE never merges: words with their space, `[0.25`, `, -1.25`, `(A)`, numbers, marks."""
 
 TAGS = ("### Human:", "\n### Assistant:", "<Img>", "</Img>", "<Pcl>", "</Pcl>")
-"""The prompt's own marks, one token each; plain text, not special tokens."""
+"""Fixed texts of the prompt, one token each; ordinary, not special tokens."""
 
 
 REACH = 340
-"""Centimetres up to which coordinates of rooms are told, either way from their middle."""
+"""Largest coordinate of rooms in texts, in centimetres from the centre."""
 
 
 FIELD = re.compile(r"{\w+}")
 
 
 def build_tokenizer(lines: Iterable[str], size: int = 2048) -> PreTrainedTokenizerFast:
-    """Trains the tokenizer on lines of text; all 256 bytes are in it, so any text can be told and read back."""
+    """Trains the tokenizer on lines of text; it contains all 256 bytes, so that any text can be encoded."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -50,9 +50,9 @@ def build_tokenizer(lines: Iterable[str], size: int = 2048) -> PreTrainedTokeniz
 
 
 def world_lines(seed: int, count: int, questions: Iterable[str] = ()) -> Iterator[str]:
-    """Text of the world to train a tokenizer on: captions, questions, written scenes, and every coordinate.
+    """Training text of the tokenizer: captions, questions, written scenes, and every coordinate.
 
-    Captions and questions come with a leading blank too, since a prompt puts one before them.
+    Captions and questions also occur with a leading space, as in a prompt.
     """
     for value in range(101):
         yield from (f"a [{value / 100:.2f}, {value / 100:.2f}, {value / 100:.2f}]",) * 20
@@ -73,10 +73,10 @@ def world_lines(seed: int, count: int, questions: Iterable[str] = ()) -> Iterato
 
 
 def room_lines() -> Iterator[str]:
-    """Text with every word of the rooms' descriptions, questions and answers, and every coordinate, each once.
+    """Text with every word of the rooms' descriptions, questions and answers, and every coordinate, once.
 
-    Classes that training never shows are named too: a word by itself tells nothing of what it means. The wordings
-    of zero-shot sets are not.
+    It includes the names of held-out classes, since a word alone reveals nothing about its meaning, but not
+    the wordings of zero-shot sets.
     """
     for value in range(-REACH, REACH + 1):
         yield f" [{value / 100:.2f}, {value / 100:.2f}"
@@ -89,14 +89,14 @@ def room_lines() -> Iterator[str]:
 
 
 def grow_tokenizer(tokenizer: PreTrainedTokenizerFast, lines: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer that also has one token for each piece of these lines, and for each of `TAGS`.
+    """Adds a token for each piece of the lines, and for each of `TAGS`.
 
-    What it knows keeps its number, so that a model's embeddings only have to be made longer. New pieces are
-    looked up whole and not merged from parts; what is not looked up is merged as before.
+    Existing tokens keep their ids, so that a model's embeddings only have to be extended. New pieces are
+    looked up as a whole; everything else is merged as before.
 
     Args:
-        tokenizer: one that `build_tokenizer` made.
-        lines: text of what is new.
+        tokenizer: a tokenizer from `build_tokenizer`.
+        lines: text with the new pieces.
     """
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     known = {token["content"]: token["id"] for token in state["added_tokens"]} | state["model"]["vocab"]
@@ -116,7 +116,7 @@ def grow_tokenizer(tokenizer: PreTrainedTokenizerFast, lines: Iterable[str]) -> 
 
 
 def unmerged(tokenizer: PreTrainedTokenizerFast, lines: Iterable[str]) -> list[str]:
-    """Pieces of the lines that are not yet one token each, for a look at whether `size` was enough."""
+    """Pieces of the lines that are not single tokens, to check whether `size` was large enough."""
     backend, known = tokenizer.backend_tokenizer.pre_tokenizer, tokenizer.get_vocab()
     pieces = {piece for line in lines for piece, _ in backend.pre_tokenize_str(line)}
     return sorted(pieces - set(known))

@@ -1,4 +1,4 @@
-"""A seed comes in, the facts of a scene or a face go out: what is where, before anything is drawn or told."""
+"""Facts of the miniature's scenes and faces, from which images and texts are generated."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -8,7 +8,7 @@ import numpy as np
 from octavius.boxes import Box
 
 SIZE = 112
-"""Pixels along each side of every picture of the world."""
+"""Side of all images of the world in pixels."""
 
 SHAPES = ("ball", "box", "cone", "cross", "heart", "house", "moon", "ring", "star", "tree")
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
@@ -18,9 +18,9 @@ SKINS = ("light", "tan", "olive", "dark")
 HELD_OUT_PAIRS = frozenset(
     zip(COLOURS, ("cross", "moon", "house", "heart", "star", "cone", "tree", "ball"), strict=True)
 )
-"""Colour and shape never drawn or told together in training: one pair a colour, so no colour tells its shape."""
+"""Pairs of colour and shape that never occur in training: one per colour, so that no colour determines its shape."""
 HELD_OUT_FACES = frozenset(zip(HAIR, ("olive", "dark", "light", "tan"), strict=True))
-"""Hair and skin never drawn together in training."""
+"""Pairs of hair and skin that never occur in training."""
 
 STYLES = ("flat", "outlined", "shaded")
 UNSEEN_STYLE = "crayon"
@@ -28,14 +28,14 @@ BACKGROUNDS = ("plain", "gradient", "grain", "tiles")
 UNSEEN_BACKGROUND = "dots"
 
 Shift: TypeAlias = Literal["none", "pairs", "style"]
-"""How a set differs from the training scenes: not at all, by unseen pairs, or by the way it is drawn."""
+"""How a set differs from the training scenes: not at all, by held-out pairs, or by an unseen drawing style."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One object of a scene; its box is tight and in pixels (x1, y1, x2, y2).
+    """An object of a scene, with its tight box in pixels (x1, y1, x2, y2).
 
-    In a scene that is told but not drawn, an empty shape or colour is one that nobody can see.
+    In a scene that is described but not drawn, a hidden shape or colour is empty.
     """
 
     shape: str
@@ -44,22 +44,22 @@ class Thing:
 
     @property
     def box(self) -> Box:
-        """The box as fractions of the picture."""
+        """The box as fractions of the image."""
         x1, y1, x2, y2 = (edge / SIZE for edge in self.pixels)
         return x1, y1, x2, y2
 
     @property
     def centre(self) -> tuple[float, float]:
-        """Centre of the box as fractions of the picture."""
+        """Centre of the box as fractions of the image."""
         x1, y1, x2, y2 = self.box
         return (x1 + x2) / 2, (y1 + y2) / 2
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One to four things, left to right by their left edge, on a background.
+    """One to four objects, sorted by their left edge, on a background.
 
-    `ink` seeds how it looks, in a drawing or in symbols, and nothing else.
+    `ink` seeds the appearance, as an image or as symbols, and nothing else.
     """
 
     things: tuple[Thing, ...]
@@ -70,7 +70,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Face:
-    """One cartoon face; its box is in pixels."""
+    """A cartoon face, with its box in pixels."""
 
     hair: str
     skin: str
@@ -84,18 +84,18 @@ class Face:
 
     @property
     def box(self) -> Box:
-        """The box of head and hair as fractions of the picture."""
+        """The box of head and hair as fractions of the image."""
         x1, y1, x2, y2 = (edge / SIZE for edge in self.pixels)
         return x1, y1, x2, y2
 
 
 def generator(seed: int, place: str, index: int) -> np.random.Generator:
-    """The random stream of one item: the same for the same seed, place (`train/scene`) and index, always."""
+    """The random stream of one item, a function of seed, place (such as `train/scene`) and index."""
     return np.random.default_rng([seed, index, *place.encode()])
 
 
 def make_scene(rng: np.random.Generator, shift: Shift = "none", count: int | None = None) -> Scene:
-    """Draws the facts of a scene of `count` things (one to four when not given) with distinct pairs."""
+    """Draws the facts of a scene of `count` objects (one to four by default) with distinct pairs."""
     wanted = count if count is not None else int(rng.integers(1, 5))
     while True:
         boxes = _place(rng, wanted, 28, 46)
@@ -109,10 +109,10 @@ def make_scene(rng: np.random.Generator, shift: Shift = "none", count: int | Non
 
 
 def make_single(rng: np.random.Generator, shift: Shift = "none", shape: str | None = None) -> Scene:
-    """Draws the facts of a picture of one large thing, of the given shape if one is given.
+    """Draws the facts of an image of one large object, optionally of a given shape.
 
     Raises:
-        ValueError: an unknown shape, or one that has no pair under this shift.
+        ValueError: the shape is unknown, or has no held-out pair under the shift `pairs`.
     """
     if shape is not None and shape not in SHAPES:
         raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
@@ -131,7 +131,7 @@ def make_single(rng: np.random.Generator, shift: Shift = "none", shape: str | No
 
 
 def make_face(rng: np.random.Generator, shift: Shift = "none") -> Face:
-    """Draws the facts of a face; hair, smile, glasses and length are independent of one another."""
+    """Draws the facts of a face; hair, smile, glasses and length are independent."""
     while True:
         hair, skin = str(rng.choice(HAIR)), str(rng.choice(SKINS))
         if ((hair, skin) in HELD_OUT_FACES) == (shift == "pairs"):
@@ -153,7 +153,7 @@ def _look(rng: np.random.Generator, shift: Shift) -> tuple[str, str]:
 
 
 def _pairs(rng: np.random.Generator, count: int, shift: Shift) -> list[tuple[str, str]]:
-    """`count` distinct (colour, shape) pairs; all of them held out under the shift `pairs`, else none."""
+    """Draws `count` distinct (colour, shape) pairs; all of them held out under the shift `pairs`, otherwise none."""
     if shift == "pairs":
         held_out = sorted(HELD_OUT_PAIRS)
         return [held_out[i] for i in rng.choice(len(held_out), count, replace=False)]
@@ -168,7 +168,7 @@ def _pairs(rng: np.random.Generator, count: int, shift: Shift) -> list[tuple[str
 def _place(
     rng: np.random.Generator, count: int, smallest: int, largest: int
 ) -> list[tuple[int, int, int, int]] | None:
-    """`count` boxes that do not touch, in pixels; None when they did not fit within a few tries."""
+    """Draws `count` boxes in pixels that do not touch; None if they did not fit within some tries."""
     boxes: list[tuple[int, int, int, int]] = []
     for _ in range(40):
         if len(boxes) == count:

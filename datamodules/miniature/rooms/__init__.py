@@ -1,1 +1,1 @@
-"""The rooms: a small seeded world of furnished rooms, scanned, told, and written in real data sets' layouts."""
+"""The miniature's rooms: synthetic furnished rooms, scanned and described, in layouts of real data sets."""

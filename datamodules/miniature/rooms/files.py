@@ -1,4 +1,4 @@
-"""A seed and sizes come in, the rooms go out: files on disk, in the official layouts of real data."""
+"""Writes the rooms' scans and annotations, in the official layouts of real data sets."""
 
 import json
 from collections.abc import Iterator
@@ -28,21 +28,21 @@ from datamodules.miniature.world import generator
 from octavius.limits import COUNT, SEED
 
 VERSION = 1
-"""Raised when the same seed and sizes give other facts, texts or files."""
+"""Incremented when the same seed and sizes yield other facts, texts or files."""
 
 RECORD = "rooms.json"
-"""Written last: a folder that holds it is complete."""
+"""Written last: a folder that has it is complete."""
 
 FEW = 16
-"""Fewer rooms than this are scanned without a pool of processes."""
+"""Below this number of rooms, no process pool is started."""
 
 LIMITS = {"train": 5000, "val": 1000, "test": 1000, "unseen": 1000}
-"""Scans are numbered with four digits, so that there is no room for more rooms."""
+"""Largest number of rooms: scans have four-digit numbers."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many rooms are written for training and evaluation, and how many single things of each class."""
+    """Number of rooms for training and evaluation, and number of single objects per class."""
 
     train: int = 280
     val: int = 30
@@ -52,7 +52,7 @@ class Sizes:
     things_test: int = 5
 
     def __post_init__(self) -> None:
-        """Refuses empty sets, and more rooms than there are numbers for."""
+        """Refuses empty sets, and more rooms than there are numbers."""
         empty = {name: size for name, size in asdict(self).items() if size < 1}
         if empty:
             raise ValueError(f"every size should be at least 1; found {empty}")
@@ -61,7 +61,7 @@ class Sizes:
             raise ValueError(f"at most {LIMITS} rooms can be numbered; found {full}")
 
     def of(self, world: str, split: str) -> int:
-        """Rooms in one split of one world; 0 where there is no such split."""
+        """Number of rooms in a split of a world; 0 if there is no such split."""
         if split not in WORLDS[world].splits:
             return 0
         return (
@@ -76,7 +76,7 @@ DEFAULT_SIZES = Sizes()
 
 @dataclass(frozen=True)
 class Job:
-    """One room to make and to scan."""
+    """One room to generate and scan."""
 
     world: str
     split: str
@@ -91,17 +91,17 @@ def build(
     progress: bool = True,
     processes: int | None = None,
 ) -> Path:
-    """Writes the rooms once; a root that holds them already, with these settings, is left alone.
+    """Writes the rooms unless the root already contains them with the same settings.
 
     Args:
-        root: folder to make. It appears at the end and whole, or not at all.
-        seed: of everything in it.
-        sizes: rooms and things of each set.
-        progress: shows a progress bar.
-        processes: how many work; null takes every core.
+        root: folder to create; it appears atomically when complete.
+        seed: seed of everything in it.
+        sizes: number of rooms and objects per set.
+        progress: show a progress bar.
+        processes: number of worker processes; None uses all cores.
 
     Raises:
-        ValueError: the root holds something else.
+        ValueError: the root contains something else.
     """
     SEED.check(seed=seed)
     COUNT.check(**asdict(sizes))
@@ -111,17 +111,17 @@ def build(
 
 
 def room_of(seed: int, world: str, split: str, index: int) -> Room:
-    """The facts of one room, seen or not; the same for the same arguments, always."""
+    """The facts of one room, before it is scanned; a function of the arguments alone."""
     return make_room(generator(seed, f"rooms/{world}/{split}", index), WORLDS[world].change)
 
 
 def told_of(seed: int, world: str, split: str, index: int, room: Room) -> Told:
-    """What is told of a room, most often of its seen part; the same for the same arguments, always."""
+    """Texts and questions about a room, usually about its scanned part; a function of the arguments alone."""
     return tell(room, WORLDS[world], generator(seed, f"told/{world}/{split}", index), split == "train")
 
 
 def plan(sizes: Sizes) -> Iterator[Job]:
-    """Every room; scans are numbered on through the splits of a world."""
+    """All rooms; numbers of scans continue through the splits of a world."""
     for world, facts in WORLDS.items():
         number = facts.first
         for split in facts.splits:
@@ -131,7 +131,7 @@ def plan(sizes: Sizes) -> Iterator[Job]:
 
 
 def _write(root: Path, seed: int, sizes: Sizes, progress: bool, processes: int | None) -> None:
-    """Scans every room, then writes what is told, then single things."""
+    """Scans all rooms, then writes annotations, then single objects."""
     jobs = list(plan(sizes))
     told: dict[str, dict[str, dict[str, Told]]] = {}
     facts: dict[str, dict[str, Any]] = {world: {} for world in WORLDS}
@@ -152,7 +152,7 @@ def _write(root: Path, seed: int, sizes: Sizes, progress: bool, processes: int |
 
 
 def _make(root: Path, seed: int, job: Job) -> tuple[Told, dict[str, Any]]:
-    """Makes, scans and writes one room, and tells of what was seen in it."""
+    """Generates, scans and writes one room; returns the texts and facts about what was seen."""
     room = room_of(seed, job.world, job.split, job.index)
     scan = sensor.scan(room)
     write_scan(root / job.world / "scans" / job.scan, job.scan, room, scan)
@@ -173,7 +173,7 @@ def _annotate(folder: Path, seed: int, world: str, splits: dict[str, dict[str, T
 
 
 def _facts(room: Room, scan: Scan) -> dict[str, Any]:
-    """What is true of the seen pieces of a room, for `objects.json`."""
+    """Facts about the seen objects of a room, for `objects.json`."""
     return {
         "kind": room.kind,
         "size": [round(side, 6) for side in room.size],

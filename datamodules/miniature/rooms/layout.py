@@ -1,4 +1,4 @@
-"""A random stream comes in, the facts of a furnished room go out: by its use, in groups, with twins to tell apart."""
+"""Generates furnished rooms: furniture groups by room use, extras, and twins that must be told apart."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar
@@ -12,7 +12,7 @@ from datamodules.miniature.rooms.room import Piece, Room
 T = TypeVar("T")
 
 Change: TypeAlias = Literal["none", "pairs", "classes"]
-"""How the pieces differ from those of training: not at all, by pairs and styles, by classes that it never has."""
+"""How objects differ from those of training: not at all, held-out pairs and styles, or held-out classes."""
 
 AT_WALLS = frozenset(
     (
@@ -20,14 +20,14 @@ AT_WALLS = frozenset(
         *("sink", "sofa", "toilet", "tv stand", "wardrobe"),
     )
 )
-"""Classes that stand with their back to a wall, always; others do so half of the time."""
+"""Classes that always have their back to a wall; others do half of the time."""
 
 LONE = frozenset(("bathtub", "bed", "door", "toilet", "window"))
 """Classes that get no twin."""
 
 
 def make_room(rng: np.random.Generator, change: Change = "none") -> Room:
-    """Draws the facts of a room of up to twenty pieces."""
+    """Draws the facts of a room with up to twenty objects."""
     kind = _one(rng, tuple(USES))
     least, most = (2.8, 4.4) if kind == "bathroom" else (3.6, 6.6)
     size = (rng.uniform(least, most), rng.uniform(least, min(most, 6.0)), rng.uniform(2.4, 2.8))
@@ -50,7 +50,7 @@ def make_room(rng: np.random.Generator, change: Change = "none") -> Room:
 
 
 def _openings(plan: Plan) -> None:
-    """Perhaps a door, with free floor before it, windows and a curtain."""
+    """Optionally a door with free floor in front, windows and a curtain."""
     door = plan.hung(plan.look("door")) if plan.rng.random() < 0.5 else None
     if door is not None:
         plan.block(door, 0.6)
@@ -60,7 +60,7 @@ def _openings(plan: Plan) -> None:
 
 
 def _stand(plan: Plan, look: Look) -> Piece | None:
-    """Puts a piece where one of its kind belongs."""
+    """Places an object where its class belongs."""
     carriers = [piece for piece in plan.pieces if piece.look.way.top]
     if look.way.stands == "wall":
         return plan.hung(look)
@@ -76,7 +76,7 @@ def _stand(plan: Plan, look: Look) -> Piece | None:
 
 
 def _twin(plan: Plan) -> Piece | None:
-    """A second piece like one that is there, but for its colour, its size or its place."""
+    """Adds an object like an existing one except for its colour, its size or only its position."""
     models = [piece.look for piece in plan.pieces if piece.name not in LONE]
     if not models:
         return None
@@ -116,7 +116,7 @@ def _office(plan: Plan) -> None:
 
 
 def _desk(plan: Plan) -> None:
-    """A desk, its chair, and something upon it."""
+    """A desk, its chair, and something on it."""
     desk = plan.against(plan.look("desk"))
     if desk is None:
         return
@@ -176,4 +176,4 @@ USES: dict[str, tuple[Callable[[Plan], None], tuple[str, ...]]] = {
         (*ANYWHERE, "bench", "cabinet", "coffee table", "nightstand", "toilet", "wardrobe"),
     ),
 }
-"""How a room of each use is furnished, and what else it may hold."""
+"""For each room use, the function that furnishes it, and the classes of extras."""

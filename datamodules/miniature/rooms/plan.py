@@ -1,4 +1,4 @@
-"""A room's empty floor comes in, pieces are put against walls, beside, around, before and on others, and fit."""
+"""Places objects in a room without collisions: at walls, beside, around, in front of and on other objects."""
 
 import numpy as np
 
@@ -7,16 +7,16 @@ from datamodules.miniature.rooms.furniture.solids import Triple
 from datamodules.miniature.rooms.room import FRONTS, Edges, Piece, box_at
 
 MARGIN = 0.05
-"""Metres between pieces that share a height."""
+"""Metres between objects that overlap in height."""
 
 CARRIED = 0.6
-"""Share of its footprint that stands on the face of what carries a piece, at least."""
+"""Smallest fraction of an object's footprint on the face that carries it."""
 
 TRIES = 25
 
 
 class Plan:
-    """A room while it is furnished; every method gives the new piece, or None where it found no place."""
+    """A room that is being furnished; every method returns the new object, or None if it found no place."""
 
     def __init__(self, rng: np.random.Generator, size: Triple, shift: Shift) -> None:
         self.rng, self.size, self.shift = rng, size, shift
@@ -24,11 +24,11 @@ class Plan:
         self.blocked: list[Edges] = []
 
     def look(self, name: str, stands: str | None = None) -> Look:
-        """Draws the look of a new piece of a class."""
+        """Draws the look of a new object of a class."""
         return draw_look(self.rng, name, self.shift, stands)
 
     def against(self, look: Look, corner: float = 0.25) -> Piece | None:
-        """Its back against a wall, with some chance in a corner."""
+        """Places an object with its back to a wall, with some probability in a corner."""
         for _ in range(TRIES):
             quarter, gap = int(self.rng.integers(4)), self.rng.uniform(0.02, 0.08)
             along = self._room(quarter)[0] - built(look).half[0] - 0.02
@@ -43,7 +43,7 @@ class Plan:
         return None
 
     def free(self, look: Look) -> Piece | None:
-        """Anywhere on the floor."""
+        """Places an object anywhere on the floor."""
         for _ in range(TRIES):
             quarter = int(self.rng.integers(4))
             x, y = (half - built(look).half[0] for half in self._room(0))
@@ -56,21 +56,21 @@ class Plan:
         return None
 
     def beside(self, anchor: Piece, look: Look, side: int) -> Piece | None:
-        """Left (-1) or right (1) of a piece, their backs in line."""
+        """Places an object to the left (-1) or right (1) of another, with aligned backs."""
         gap = self.rng.uniform(MARGIN, 0.15)
         own, other = built(look).half, built(anchor.look).half
         spot = self._spot(anchor.at[:2], anchor.quarter, side * (own[0] + other[0] + gap), own[1] - other[1])
         return self._put(look, anchor.quarter, spot, anchor.at[2])
 
     def before(self, anchor: Piece, look: Look, gap: float, faces_it: bool) -> Piece | None:
-        """In front of a piece, and perhaps turned towards it."""
+        """Places an object in front of another, optionally facing it."""
         out = built(look).half[1] + built(anchor.look).half[1] + gap
         slack = built(anchor.look).half[0] * 0.4
         spot = self._spot(anchor.at[:2], anchor.quarter, float(self.rng.uniform(-slack, slack)), out)
         return self._put(look, anchor.quarter + (2 if faces_it else 0), spot, 0.0)
 
     def around(self, anchor: Piece, look: Look, side: int, along: float) -> Piece | None:
-        """At one of the four sides of a table, facing it; `along` is a share of half that side."""
+        """Places an object at one of the four sides of a table, facing it; `along` is in halves of that side."""
         gap = self.rng.uniform(MARGIN + 0.01, 0.2)
         width, depth = built(anchor.look).half[:2]
         reach, span = (depth, width) if side % 2 == 0 else (width, depth)
@@ -79,7 +79,7 @@ class Plan:
         return self._put(look, anchor.quarter + side + 2, spot, 0.0)
 
     def upon(self, anchor: Piece, look: Look) -> Piece | None:
-        """On top of a piece, where most of its footprint is carried."""
+        """Places an object on top of another that carries enough of its footprint."""
         top = built(anchor.look).top
         if top is None:
             return None
@@ -98,7 +98,7 @@ class Plan:
         return None
 
     def hung(self, look: Look) -> Piece | None:
-        """On a wall, at a height of its style."""
+        """Places an object on a wall, at a height of its style."""
         low, high = look.way.hangs
         depth, tall = built(look).half[1], built(look).half[2]
         z = min(float(self.rng.uniform(low, high)), self.size[2] - tall - 0.05)
@@ -117,7 +117,7 @@ class Plan:
         return None
 
     def block(self, anchor: Piece, reach: float) -> None:
-        """Keeps the floor before a piece, such as a door, free."""
+        """Keeps the floor in front of an object, such as a door, free."""
         x, y = FRONTS[anchor.quarter % 4]
         x1, y1, _, x2, y2, _ = anchor.box
         self.blocked.append(
@@ -132,11 +132,12 @@ class Plan:
         )
 
     def fits(self, box: Edges) -> bool:
-        """Whether a box lies in the room and keeps its distance from all others that share a height."""
+        """Whether a box is inside the room and keeps its distance from all others that overlap in height."""
         w, d, h = self.size
         if box[0] < -w / 2 or box[3] > w / 2 or box[1] < -d / 2 or box[4] > d / 2 or box[5] > h:
             return False
         x1, y1, x2, y2 = box[0] - MARGIN, box[1] - MARGIN, box[3] + MARGIN, box[4] + MARGIN
+        # shrunk a little, so that touching in height (one on the other) does not count
         z1, z2 = box[2] + 1e-6, box[5] - 1e-6
         return not any(
             other[0] < x2
@@ -158,13 +159,13 @@ class Plan:
         return piece
 
     def _room(self, quarter: int) -> tuple[float, float]:
-        """Half of the room along the back of a piece, and along its front."""
+        """Half the room's extent along the back of an object, and along its front."""
         w, d, _ = self.size
         return (d / 2, w / 2) if quarter % 2 else (w / 2, d / 2)
 
     def _spot(
         self, origin: tuple[float, float], quarter: int, right: float, forward: float
     ) -> tuple[float, float]:
-        """A place to the right and to the front of an origin, as a piece turned so sees it."""
+        """The position to the right and to the front of an origin, in the frame of a rotated object."""
         x, y = FRONTS[quarter % 4]
         return origin[0] + right * y + forward * x, origin[1] - right * x + forward * y

@@ -1,4 +1,4 @@
-"""A room and its scan come in, the files of one scan in ScanNet's layout go out, in a frame that must be aligned."""
+"""Writes one room's scan in ScanNet's layout, in a frame that needs axis alignment."""
 
 import json
 import math
@@ -18,7 +18,7 @@ SCENE_TYPES = {
     "dining room": "Kitchen",
     "bathroom": "Bathroom",
 }
-"""ScanNet's words for what a room is used for."""
+"""ScanNet's name of each room use."""
 
 NYU40 = (
     *("wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf"),
@@ -48,7 +48,7 @@ NYU40 = (
     *("whiteboard", "person", "night stand", "toilet", "sink", "lamp", "bathtub", "bag", "otherstructure"),
     *("otherfurniture", "otherprop"),
 )
-"""The names of the NYU set of forty, the first is number 1; one is misspelt officially."""
+"""Names of the NYU40 classes, starting with id 1; one is officially misspelt."""
 
 COLUMNS = (
     *(
@@ -87,12 +87,12 @@ end_header
 
 
 def write_scan(folder: Path, name: str, room: Room, scan: Scan) -> None:
-    """Writes `<name>_vh_clean_2.ply`, its segments, the aggregation of the seen pieces, and the alignment.
+    """Writes the mesh (points only), segments, aggregation of the seen objects, and alignment.
 
     Args:
-        folder: of this scan; it is made.
-        name: of the scan, `scene0000_00`.
-        room: the facts; pieces that the scan did not see are left without annotation.
+        folder: folder of this scan; it is created.
+        name: name of the scan, such as `scene0000_00`.
+        room: the facts; objects that the scan did not see are not annotated.
         scan: its points.
     """
     folder.mkdir(parents=True)
@@ -121,7 +121,7 @@ def write_scan(folder: Path, name: str, room: Room, scan: Scan) -> None:
 
 
 def write_labels(path: Path, names: tuple[str, ...]) -> None:
-    """Writes the table of labels for these classes, walls and floor, with ScanNet's columns."""
+    """Writes the label table for these classes, wall and floor, with ScanNet's columns."""
     rows = [("wall", 1), ("floor", 2), *[(name, KINDS[name].nyu40) for name in names]]
     lines = ["\t".join(COLUMNS)]
     for number, (name, nyu40) in enumerate(rows, 1):
@@ -132,7 +132,7 @@ def write_labels(path: Path, names: tuple[str, ...]) -> None:
 
 
 def _groups(room: Room, scan: Scan) -> list[dict[str, Any]]:
-    """The seen pieces under their numbers, then floor and walls under the next ones."""
+    """The seen objects with their numbers, then floor and walls with the next ones."""
     last = max((piece.number for piece in room.pieces), default=-1)
     owners = [(piece.number, piece.number, piece.name) for piece in room.pieces if piece.number in scan.seen]
     owners += [(FLOOR, last + 1, "floor"), (WALL, last + 2, "wall")]
@@ -145,10 +145,10 @@ def _groups(room: Room, scan: Scan) -> list[dict[str, Any]]:
 
 
 def _alignment(room: Room) -> np.ndarray:
-    """A turn about the vertical and a shift that bring the written points into the room's frame: (4, 4).
+    """A rotation about the vertical and a shift from the written points to the room's frame, (4, 4).
 
-    It is rounded as the file tells it, and the written points lie where all coordinates are positive, as if
-    the first camera had set the frame.
+    It is rounded as written to the file. The written points have positive coordinates, as if the first camera
+    had defined the frame.
     """
     rng = np.random.default_rng([room.ink, 2])
     angle = rng.uniform(-math.pi, math.pi)

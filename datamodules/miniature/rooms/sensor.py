@@ -1,4 +1,4 @@
-"""A room comes in, what a walk with a depth camera sees of it goes out: points, colours, segments, owners."""
+"""Simulated depth camera: which points of a room a walk through it sees, with noise, holes and colours."""
 
 import math
 from dataclasses import dataclass
@@ -11,34 +11,34 @@ from datamodules.miniature.rooms.furniture.solids import area, surface
 from datamodules.miniature.rooms.room import Room
 
 VERSION = 1
-"""Raised when the same facts give other points."""
+"""Incremented when the same facts yield other points."""
 
 FINE, COARSE, FLOOR_DENSITY, WALL_DENSITY = 1500, 600, 100, 60
-"""Points on a square metre of small pieces, of larger ones, of floor and walls, before anything is hidden."""
+"""Points per square metre of small objects, of larger ones, of floor and of walls, before occlusion."""
 
 SMALL = 0.8
-"""A piece whose longest side is below this, in metres, is a small one."""
+"""An object whose longest side is below this, in metres, is small."""
 
 EYE = (1.4, 2.3)
-"""Heights of the camera, metres: held before the eyes or lifted above what is high."""
+"""Range of camera heights in metres: held at eye level, or lifted above high furniture."""
 
 ROWS, COLUMNS = 128, 256
-"""The camera's depth image: elevation and azimuth, all around."""
+"""Size of the camera's panoramic depth image: elevation x azimuth."""
 
 SPAN = 3 * math.pi / ROWS
 """Radians from one side of a pixel to the far corner of its neighbour."""
 
 CLOSE = 1.3
-"""Below this distance in metres points lie several pixels apart, and hide what is two pixels beside them."""
+"""Below this distance in metres, points are several pixels apart and occlude within two pixels."""
 
 VOXEL = 0.02
-"""Side of the cells that keep one point each, metres."""
+"""Cell size in metres of the grid that keeps one point per cell."""
 
 FEWEST, LEAST_SHARE = 50, 0.1
-"""A piece of fewer points, or of which less was seen, counts as unseen."""
+"""Fewest points, and smallest seen fraction of the surface, of an object that counts as seen."""
 
 FLOOR, WALL, NOTHING = -1, -2, -3
-"""Owners of points that belong to no piece: floor, walls, and noise."""
+"""Owners of points that belong to no object: floor, walls, and noise."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Scan:
     Attributes:
         points: (N, 3) float32, metres.
         colours: (N, 3) uint8.
-        segments: (N,) numbers of small patches; a patch belongs to one owner.
-        owners: (N,) numbers of pieces; `FLOOR`, `WALL`, `NOTHING`.
-        shares: of each piece, by its number, the share of its surface that was seen.
+        segments: (N,) indices of small patches; a patch belongs to one owner.
+        owners: (N,) numbers of objects; `FLOOR`, `WALL`, `NOTHING`.
+        shares: fraction of each object's surface that was seen, by number.
     """
 
     points: np.ndarray
@@ -61,7 +61,7 @@ class Scan:
 
     @property
     def seen(self) -> tuple[int, ...]:
-        """Numbers of the pieces that were seen well enough to be annotated."""
+        """Numbers of the objects that were seen well enough to be annotated."""
         counts = np.bincount(self.owners[self.owners >= 0], minlength=len(self.shares))
         return tuple(
             number
@@ -72,7 +72,7 @@ class Scan:
 
 @dataclass
 class _Cloud:
-    """Points with all that is known of each, row by row."""
+    """Points with their attributes, row by row."""
 
     points: np.ndarray
     normals: np.ndarray
@@ -81,12 +81,12 @@ class _Cloud:
     owners: np.ndarray
 
     def only(self, kept: np.ndarray) -> "_Cloud":
-        """The rows of a mask or of indices."""
+        """The rows selected by a mask or indices."""
         return _Cloud(*[rows[kept] for rows in vars(self).values()])
 
 
 def scan(room: Room) -> Scan:
-    """Scans a room: always the same points for the same facts."""
+    """Scans a room, deterministically."""
     rng = np.random.default_rng(room.ink)
     whole = _joined([*_pieces(room, rng), *_shell(room, rng)])
     distance = nearest_view(whole.points, whole.normals, _cameras(room, rng))
@@ -115,7 +115,7 @@ def scan(room: Room) -> Scan:
 
 
 def paint(look: Look) -> dict[str, np.ndarray]:
-    """Red, green and blue in 0..1 of each role of a thing's parts."""
+    """Colour (red, green, blue in 0..1) of each role of an object's parts."""
     rng = np.random.default_rng([look.ink, 1])
     body, accent = tone(look.colour, rng), tone(look.accent, rng)
     named = {"body": body, "accent": accent, "trim": TRIMS[look.trim], "dark": DARK, "light": LIGHT}
@@ -123,7 +123,7 @@ def paint(look: Look) -> dict[str, np.ndarray]:
 
 
 def whole_thing(look: Look, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Points all over a thing that stands at the origin, hidden ones too: (count, 3) metres, and colours in 0..1."""
+    """Points (count, 3) in metres all over an object at the origin, also hidden ones, and colours in 0..1."""
     parts, colours = built(look).parts, paint(look)
     areas = np.array([area(part) for part in parts])
     counts = rng.multinomial(count, areas / areas.sum())
@@ -133,7 +133,7 @@ def whole_thing(look: Look, count: int, rng: np.random.Generator) -> tuple[np.nd
 
 
 def _pieces(room: Room, rng: np.random.Generator) -> list[_Cloud]:
-    """All surfaces of all pieces, a segment for each part."""
+    """All surfaces of all objects, one segment per part."""
     clouds, segment = [], 0
     for piece in room.pieces:
         colours = paint(piece.look)
@@ -158,7 +158,7 @@ def _pieces(room: Room, rng: np.random.Generator) -> list[_Cloud]:
 
 
 def _shell(room: Room, rng: np.random.Generator) -> list[_Cloud]:
-    """Floor and walls, but for the walls behind what hangs on them."""
+    """Floor and walls, without the walls behind what hangs on them."""
     w, d, h = room.size
     segment = sum(len(built(piece.look).parts) for piece in room.pieces)
     floor, wall = (np.array(pool[int(rng.integers(len(pool)))]) for pool in (FLOORS, WALLS))
@@ -195,11 +195,11 @@ def _shell(room: Room, rng: np.random.Generator) -> list[_Cloud]:
 
 
 def nearest_view(points: np.ndarray, normals: np.ndarray, cameras: np.ndarray) -> np.ndarray:
-    """Distance of each point from the nearest camera that sees it: (N,), infinite where none does.
+    """Distance of each point to the nearest camera that sees it, (N,); infinite if none does.
 
-    A camera sees what faces it and is not clearly behind other points of its pixel or of those around: the
-    points of a surface are sparse, the more so close by, and light must not pass between them. A surface seen
-    aslant spans more depth within a pixel than one seen from straight ahead, and may do so without hiding itself.
+    A camera sees what faces it and is not clearly behind other points of its pixel or the neighbours: sampled
+    surfaces are sparse, the more so at close range, and must still occlude. An oblique surface spans more
+    depth within a pixel than a frontal one, and must not occlude itself.
     """
     best = np.full(len(points), np.inf)
     for camera in cameras:
@@ -222,14 +222,14 @@ def nearest_view(points: np.ndarray, normals: np.ndarray, cameras: np.ndarray) -
 
 
 def _depth(pixel: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """The least distance in each pixel: (ROWS, COLUMNS), infinite where no point is."""
+    """Smallest distance per pixel, (ROWS, COLUMNS); infinite without points."""
     depth = np.full(ROWS * COLUMNS, np.inf)
     np.minimum.at(depth, pixel, distance)
     return depth.reshape(ROWS, COLUMNS)
 
 
 def _around(depth: np.ndarray) -> np.ndarray:
-    """The least of each pixel and its eight neighbours; columns go round."""
+    """Minimum over each pixel and its eight neighbours; columns wrap around."""
     sides = np.minimum(np.minimum(np.roll(depth, 1, 1), np.roll(depth, -1, 1)), depth)
     above = np.concatenate([sides[1:], sides[-1:]])
     below = np.concatenate([sides[:1], sides[:-1]])
@@ -237,7 +237,7 @@ def _around(depth: np.ndarray) -> np.ndarray:
 
 
 def _cameras(room: Room, rng: np.random.Generator) -> np.ndarray:
-    """Three to six places in different parts of the room, an arm's length from all pieces if possible: (n, 3)."""
+    """Three to six positions (n, 3) in different parts of the room, at arm's length from objects if possible."""
     w, d, _ = room.size
     boxes = np.array([piece.box for piece in room.pieces]).reshape(-1, 6)
     corners = ((-1, -1), (1, 1), (-1, 1), (1, -1), (0, 0), (0, 0))
@@ -253,7 +253,7 @@ def _cameras(room: Room, rng: np.random.Generator) -> np.ndarray:
 
 
 def _holes(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Points in up to three patches of 10 to 30 cm across that the scan missed: (n,) bools."""
+    """Mask (n,) of the points in up to three missing patches, 10 to 30 cm across."""
     missing = np.zeros(len(points), bool)
     for _ in range(int(rng.integers(4))):
         centre = points[int(rng.integers(len(points)))]
@@ -262,14 +262,14 @@ def _holes(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def thinned(points: np.ndarray) -> np.ndarray:
-    """Indices of one point in each cell of a grid."""
+    """Indices of one point per grid cell."""
     cell = np.floor(points / VOXEL).astype(np.int64) + 1024
     _, first = np.unique((cell[:, 0] * 4096 + cell[:, 1]) * 4096 + cell[:, 2], return_index=True)
     return np.sort(first)
 
 
 def _strays(room: Room, cloud: _Cloud, rng: np.random.Generator) -> _Cloud:
-    """One point in a hundred, anywhere in the room, of any colour that was seen."""
+    """Stray points, 1 % of the scan, anywhere in the room, in colours that occur."""
     count = len(cloud.points) // 100
     w, d, h = room.size
     points = rng.uniform((-w / 2, -d / 2, 0), (w / 2, d / 2, h), (count, 3))
@@ -279,7 +279,7 @@ def _strays(room: Room, cloud: _Cloud, rng: np.random.Generator) -> _Cloud:
 
 
 def _shade(normals: np.ndarray) -> np.ndarray:
-    """How bright a surface is: most from above; one seen from both sides is as bright as a wall."""
+    """Brightness by normal, largest for upward ones; a surface visible from both sides is as bright as a wall."""
     return 0.875 + 0.125 * normals @ np.array([0.18, 0.31, 0.93])
 
 

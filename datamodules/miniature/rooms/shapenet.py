@@ -1,4 +1,4 @@
-"""Looks of single things come in, colourless clouds in ShapeNet55's layout go out: whole, y up, of unit size."""
+"""Writes single objects as colourless clouds in ShapeNet55's layout: complete, y up, unit size."""
 
 import json
 from collections.abc import Sequence
@@ -20,18 +20,18 @@ from datamodules.miniature.world import generator
 POINTS = 8192
 
 SYNSETS = {name: f"{90_000_001 + place}" for place, name in enumerate(KINDS)}
-"""Numbers in the form of WordNet's, which has none so high."""
+"""Ids in WordNet's format, above its range."""
 
 SUBJECTS: dict[str, tuple[str, ...]] = {
     "seen": CLASSES,
     "unseen_pairs": tuple(sorted(name for _, name in HELD_OUT_STYLES)),
     "unseen_classes": UNSEEN_CLASSES,
 }
-"""Classes of the clouds of each world; those of `unseen_pairs` are of held-out styles, as clouds have no colour."""
+"""Classes of each world's clouds; in `unseen_pairs` those with held-out styles, as clouds have no colour."""
 
 
 def look_of(seed: int, world: str, split: str, name: str, index: int) -> Look:
-    """The look of one cloud's thing; the same for the same arguments, always."""
+    """The look of one cloud's object, a function of the arguments alone."""
     rng = generator(seed, f"shapes/{world}/{split}/{name}", index)
     while True:
         look = draw_look(rng, name, "pairs" if world == "unseen_pairs" else "none")
@@ -40,7 +40,7 @@ def look_of(seed: int, world: str, split: str, name: str, index: int) -> Look:
 
 
 def cloud(look: Look) -> np.ndarray:
-    """A thing's whole surface, its middle at the origin, the farthest point at 1, y up: (POINTS, 3) float32."""
+    """An object's whole surface, (POINTS, 3) float32, mean at the origin, farthest point at distance 1, y up."""
     points, _ = whole_thing(look, POINTS, np.random.default_rng([look.ink, 3]))
     points = points - points.mean(0)
     points = points / np.linalg.norm(points, axis=1).max()

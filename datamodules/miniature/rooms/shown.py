@@ -1,4 +1,4 @@
-"""Random streams come in, things to be shown go out: pieces as the scan of a room has them, or whole ones."""
+"""Objects to render views of: crops from scanned rooms, or complete objects."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -17,31 +17,31 @@ from datamodules.miniature.rooms.sensor import scan, whole_thing
 from datamodules.miniature.world import generator
 
 World: TypeAlias = Literal["seen", "unseen_pairs", "unseen_classes"]
-"""Which things are shown: those of training, only combinations or only classes that it never has."""
+"""Which objects: those of training, only held-out combinations, or only held-out classes."""
 
 CHANGES: dict[World, Change] = {"seen": "none", "unseen_pairs": "pairs", "unseen_classes": "classes"}
 
 REACH = 0.05
-"""A crop holds what lies within so many metres of the box."""
+"""Metres around the box that a crop includes."""
 
 FEW, MANY = 700, 2500
-"""Points of a whole thing."""
+"""Range of the number of points of a complete object."""
 
 GREY = 0.4
-"""What a cloud without colour is painted with."""
+"""Colour of a cloud without colours."""
 
 KEPT = 16
-"""Rooms whose crops are kept, for items that take turns with them."""
+"""Rooms whose crops are cached, for items that rotate through them."""
 
 
 class Shown(NamedTuple):
-    """A thing and its points.
+    """An object and its points.
 
     Attributes:
         look: what it is.
-        front: where its front is, radians counter-clockwise from +y.
-        points: (P, 6): x, y, z in metres, red, green, blue in 0..1.
-        colourless: whether its colour cannot be seen.
+        front: direction of its front, radians counter-clockwise from +y.
+        points: (P, 6) x, y, z in metres, red, green, blue in 0..1.
+        colourless: whether its colour is hidden.
     """
 
     look: Look
@@ -51,7 +51,7 @@ class Shown(NamedTuple):
 
 
 def belongs(look: Look, world: World) -> bool:
-    """Whether a zero-shot world is about such a thing; in that of training nothing is held out."""
+    """Whether an object belongs to a world; in the training world nothing is held out."""
     if world == "unseen_classes":
         return look.name in UNSEEN_CLASSES
     return look.held_out == (world == "unseen_pairs")
@@ -59,7 +59,7 @@ def belongs(look: Look, world: World) -> bool:
 
 @lru_cache(maxsize=KEPT)
 def crops(seed: int, place: str, number: int, world: World) -> tuple[Shown, ...]:
-    """The pieces of a room that belong to a world, as they were seen, with what is close by."""
+    """The seen objects of a room that belong to a world, as scanned, with their surroundings."""
     room = make_room(generator(seed, f"{place}/room", number), CHANGES[world])
     seen = scan(room)
     cloud = np.concatenate([seen.points, seen.colours.astype(np.float32) / 255], 1)
@@ -73,7 +73,7 @@ def crops(seed: int, place: str, number: int, world: World) -> tuple[Shown, ...]
 
 
 def one_of(found: tuple[Shown, ...], rng: np.random.Generator) -> Shown | None:
-    """One of some things, each class as often as the others; None of none."""
+    """A random object, all classes equally likely; None if there is none."""
     names = sorted({shown.look.name for shown in found})
     if not names:
         return None
@@ -83,7 +83,7 @@ def one_of(found: tuple[Shown, ...], rng: np.random.Generator) -> Shown | None:
 
 
 def look_in(world: World, rng: np.random.Generator) -> Look:
-    """The look of a thing that belongs to a world, each class as often as the others."""
+    """The look of a random object of a world, all classes equally likely."""
     pool = UNSEEN_CLASSES if world == "unseen_classes" else CLASSES
     name = pool[int(rng.integers(len(pool)))]
     while True:
@@ -93,7 +93,7 @@ def look_in(world: World, rng: np.random.Generator) -> Look:
 
 
 def look_like(colour: str, name: str, rng: np.random.Generator) -> Look:
-    """The look of a thing of that colour and class, in a style of training."""
+    """A look of that colour and class, in a style of training."""
     while True:
         look = draw_look(rng, name)
         if look.accent != colour:
@@ -101,7 +101,7 @@ def look_like(colour: str, name: str, rng: np.random.Generator) -> Look:
 
 
 def whole(look: Look, rng: np.random.Generator, colourless: float = 0.0) -> Shown:
-    """All of a thing, in the light of some room; without colour in a share of cases."""
+    """A complete object in a random light; without colour with probability `colourless`."""
     points, colours = whole_thing(look, int(rng.integers(FEW, MANY)), rng)
     light = rng.uniform(0.8, 1.1) * rng.uniform(0.95, 1.05, 3)
     colours = np.clip(colours * light + rng.normal(0, 0.03, colours.shape), 0, 1)

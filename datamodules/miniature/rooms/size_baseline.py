@@ -1,6 +1,6 @@
-"""Boxes with their classes come in, then boxes alone; the classes that their sizes suggest go out.
+"""Baseline that classifies boxes by their sizes alone.
 
-What can be told from a box needs no points: a model that does not beat this has learnt nothing of shape.
+It uses no points: a model that does not beat it has learned nothing about shape.
 """
 
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ Sides = tuple[float, float, float]
 
 
 class SizeBaseline:
-    """Names a box by the class whose mean size, as logarithms, is nearest, in units of the class's own spread."""
+    """Gaussian classifier on the logarithms of a box's sides, with diagonal covariance and class priors."""
 
     def __init__(self, names: Sequence[str], sides: Sequence[Sides]) -> None:
-        """Learns the sizes of every class.
+        """Fits the classifier.
 
         Args:
-            names: the classes of the boxes.
-            sides: their widths, depths and heights, metres, in the same order.
+            names: class of each box.
+            sides: width, depth and height of each box in metres.
 
         Raises:
-            ValueError: no box, or not a name for every box.
+            ValueError: there is no box, or not one name per box.
         """
         if not names or len(names) != len(sides):
             raise ValueError(
@@ -31,6 +31,7 @@ class SizeBaseline:
         logs, labels = _features(sides), np.array(names)
         groups = [logs[labels == name] for name in self.classes]
         self._means = np.array([group.mean(0) for group in groups])
+        # A class with few boxes gets a spread closer to that of all boxes.
         overall = logs.std(0) + 0.05
         self._spreads = np.array(
             [(group.std(0) * len(group) + overall) / (len(group) + 1) for group in groups]
@@ -38,13 +39,13 @@ class SizeBaseline:
         self._shares = np.log([len(group) / len(logs) for group in groups])
 
     def __call__(self, sides: Sequence[Sides]) -> list[str]:
-        """The likeliest class of each box."""
+        """The most likely class of each box."""
         away = (_features(sides)[:, None] - self._means) / self._spreads
         scores = self._shares - (away**2).sum(2) / 2 - np.log(self._spreads).sum(1)
         return [self.classes[place] for place in scores.argmax(1)]
 
 
 def _features(sides: Sequence[Sides]) -> np.ndarray:
-    """Logarithms of the longer and the shorter side of the footprint, and of the height; so a turn tells nothing."""
+    """Log of the longer and the shorter side of the footprint and of the height: invariant to quarter turns."""
     edges = np.maximum(np.array(sides, float).reshape(-1, 3), 1e-3)
     return np.log(np.stack([edges[:, :2].max(1), edges[:, :2].min(1), edges[:, 2]], 1))

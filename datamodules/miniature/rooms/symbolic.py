@@ -1,7 +1,7 @@
-"""Pieces of a room come in, one vector and one box a piece go out: what a perfect eye would tell of each RoI.
+"""Symbolic features of a room's objects: one vector and one box per object, as a perfect encoder would output.
 
-The language model is taught to read such rows before any point encoder exists. Their boxes lie in the room's own
-frame, the one that the alignment of a scan leads to.
+The language model is trained to read them before any point encoder exists. Boxes are in the room's own frame,
+to which a scan's alignment leads.
 """
 
 from collections.abc import Collection, Sequence
@@ -19,7 +19,7 @@ from datamodules.miniature.world import generator
 from octavius.boxes import Box3D
 
 Part: TypeAlias = Literal["class", "colour"]
-"""What of a piece may be hidden."""
+"""Attribute of an object that may be hidden."""
 
 NAMES = (*CLASSES, "unknown")
 SIZES = ("small", "", "large")
@@ -31,39 +31,39 @@ PARTS = {
     "front": slice(len(NAMES) + len(COLOURS) + len(SIZES), len(NAMES) + len(COLOURS) + len(SIZES) + 2),
 }
 WIDTH = PARTS["front"].stop
-"""Numbers a RoI: class, colour, size, and where its front looks; its box stands behind them."""
+"""Length of a RoI's features: class, colour, size, and direction of the front; its box follows."""
 
 STRENGTH = 4.0
-"""Factor of all features, so that their mean square is about one, as that of normalised features is."""
+"""Scale of all features, for a mean square of about 1, as of normalized features."""
 
 MISSED, DOUBLED, FALSE = 0.02, 0.15, 0.04
-"""Shares of the things of a room that a detector misses, finds twice, and makes up."""
+"""Simulated detector: fractions of objects that are missed, detected twice, and hallucinated."""
 
 BLUR = 0.025
-"""Metres by which the edges of a found box are wrong, one standard deviation."""
+"""Standard deviation in metres of the edges of a detected box."""
 
 FEW = 6
-"""Pieces of a small room, at most."""
+"""Largest number of objects in a small room."""
 
 UNSEEN = 0.08
-"""Share of the pieces of a room that a scan does not see."""
+"""Fraction of a room's objects that a scan does not see."""
 
 
 @lru_cache(maxsize=8192)
 def planned(seed: int, place: str, index: int) -> Room:
-    """A room of a stream of its own, kept: furnishing costs more than all that is done with a room later."""
+    """A room of a separate random stream; cached, as furnishing is slower than all that is done with it later."""
     return make_room(generator(seed, place, index))
 
 
 def imagined(room: Room, rng: np.random.Generator, few: float = 0.0) -> Room:
-    """A room like this one: turned, in other colours, and without some of its pieces.
+    """A variation of a room: rotated, recoloured, and with some objects removed.
 
-    Things of one class that shared a colour still do, and no pair of colour and class is one that is held out.
+    Objects of one class that shared a colour still do, and no pair of colour and class is held out.
 
     Args:
         room: the plan.
-        rng: of all that differs.
-        few: how often no more than `FEW` pieces are left, from which it is easier to learn to fetch one.
+        rng: random generator.
+        few: probability of leaving at most `FEW` objects, from which it is easier to learn to look one up.
     """
     quarters, colours = int(rng.integers(4)), dict[tuple[str, str], str]()
     for name in dict.fromkeys(piece.name for piece in room.pieces):
@@ -96,21 +96,21 @@ def turned(box: Edges, quarters: int) -> Edges:
 def symbols(
     pieces: Sequence[Piece], rng: np.random.Generator, hidden: Collection[Part] = (), found: bool = True
 ) -> np.ndarray:
-    """One row a RoI: (O, WIDTH + 6) float32, the box as centre and size.
+    """Features (O, WIDTH + 6) float32, one row per RoI; the box as centre and size.
 
     Args:
-        pieces: what is there.
-        rng: of the detector, and of what stands in the place of what is hidden.
-        hidden: what cannot be seen of any piece; random numbers stand there.
-        found: by a detector, which misses, doubles and makes up things, blurs boxes, and has no order; else the
-            true regions, as they are.
+        pieces: the objects.
+        rng: random generator of the simulated detector and of hidden values.
+        hidden: attributes replaced by random numbers in all rows.
+        found: simulate a detector, which misses, duplicates and hallucinates objects, blurs boxes and
+            shuffles them; otherwise the ground-truth regions in order.
     """
     rows = np.array([_row(piece, rng, hidden) for piece in pieces]).reshape(len(pieces), WIDTH + 6)
     if found:
         times = 1 + (rng.random(len(rows)) < DOUBLED) - (rng.random(len(rows)) < MISSED)
         made_up = rows[rng.random(len(rows)) < FALSE]
         made_up[:, : PARTS["class"].stop] = STRENGTH * (np.array(NAMES) == "unknown")
-        made_up[:, WIDTH : WIDTH + 2] *= -1  # across the room
+        made_up[:, WIDTH : WIDTH + 2] *= -1  # mirrored to the other side of the room
         rows = np.concatenate([rows.repeat(times, 0), made_up])
         rows = rows[rng.permutation(len(rows))]
         blur = rng.normal(0, BLUR, (len(rows), 2, 3))
@@ -120,7 +120,7 @@ def symbols(
 
 
 def alone(piece: Piece, rng: np.random.Generator, hidden: Collection[Part] = ()) -> np.ndarray:
-    """The row of a single thing without a room, as of an object set: at the origin, its farthest corner at 1."""
+    """The row of a single object outside a room, as of an object set: at the origin, scaled to unit distance."""
     row = symbols([piece], rng, hidden, found=False)
     sides = row[0, WIDTH + 3 :]
     row[0, WIDTH:] = [0, 0, 0, *(2 * sides / np.linalg.norm(sides))]
@@ -128,7 +128,7 @@ def alone(piece: Piece, rng: np.random.Generator, hidden: Collection[Part] = ())
 
 
 def centred(box: Edges) -> Box3D:
-    """A box by its centre and size, in whole millimetres."""
+    """A box as centre and size, rounded to millimetres."""
     x1, y1, z1, x2, y2, z2 = box
     x, y, z = (round((low + high) / 2, 3) for low, high in ((x1, x2), (y1, y2), (z1, z2)))
     return x, y, z, round(x2 - x1, 3), round(y2 - y1, 3), round(z2 - z1, 3)

@@ -1,4 +1,4 @@
-"""Clouds of coloured points come in, pictures go out: one view of a thing, or of a scene with its boxes."""
+"""Renders coloured point clouds: a view of a single object, or a scene with its boxes."""
 
 import math
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ from PIL import Image, ImageDraw, ImageFont
 from octavius.boxes3d import corners
 
 BACKGROUND = 0.72
-"""Grey of what no point covers; none of the furniture's colours."""
+"""Grey of the background; no furniture has this colour."""
 
 MARGIN = 0.05
-"""Share of the picture that stays free at each side."""
+"""Fraction of the image that stays free at each side."""
 
 CUT = 0.15
-"""A scene is cut open by so many metres at the sides where the viewer stands."""
+"""Metres cut off a scene on the sides that face the viewer."""
 
 LENS = 2.2
-"""How far the viewer stands from the middle of a scene, in halves of its diagonal."""
+"""Distance of the viewer from the centre of a scene, in halves of its diagonal."""
 
 EDGES = (*((i, (i + 1) % 4) for i in range(4)), *((4 + i, 4 + (i + 1) % 4) for i in range(4)))
 EDGES = (*EDGES, *((i, i + 4) for i in range(4)))
-"""Corners of a box that an edge joins, in the order of `octavius.boxes3d.corners`."""
+"""Pairs of corners that an edge joins, in the order of `octavius.boxes3d.corners`."""
 
 INKS = (
     (213, 94, 0),
@@ -34,21 +34,21 @@ INKS = (
     (90, 60, 160),
     (120, 70, 20),
 )
-"""Colours of boxes, told apart by readers who see fewer colours too."""
+"""Colours of boxes, distinguishable for colour-blind readers."""
 
 
 def render(points: np.ndarray, yaw: float, pitch: float = 0.35, size: int = 64) -> np.ndarray:
-    """One view of a thing, which fills the picture: parallel rays, splats, a depth buffer, light from above.
+    """Renders a view of an object that fills the image: parallel projection, splats, z-buffer, light from above.
 
     Args:
-        points: (P, 6): x, y, z (up) in any unit, then red, green, blue in 0..1.
-        yaw: where the viewer stands, radians counter-clockwise about the vertical; at 0 before a thing's
-            front, on the side of +y.
-        pitch: how high the viewer stands, radians above the horizon.
-        size: pixels along each side.
+        points: (P, 6) x, y, z (up) in any unit, then red, green, blue in 0..1.
+        yaw: direction of the viewer, radians counter-clockwise about the vertical; 0 is in front of an
+            object, on the side of +y.
+        pitch: elevation of the viewer in radians.
+        size: side of the image in pixels.
 
     Returns:
-        (size, size, 3) bytes.
+        (size, size, 3) uint8.
 
     Raises:
         ValueError: there are no points, or they have no colours.
@@ -69,21 +69,21 @@ def render_scene(
     pitch: float = 0.75,
     size: int = 480,
 ) -> np.ndarray:
-    """A scene from above and outside, cut open on the viewer's side, with the edges and names of its boxes.
+    """Renders a scene from above and outside, cut open on the viewer's side, with the edges and names of its boxes.
 
     Args:
-        points: (P, 6): x, y, z (up) in metres, then red, green, blue in 0..1.
-        boxes: (K, 6 or 7) centre, size and perhaps yaw; none when not given.
-        labels: a name for each box, written at its top; boxes of one name have one colour.
-        yaw: where the viewer stands, as in `render`.
-        pitch: how high the viewer stands.
-        size: pixels along each side.
+        points: (P, 6) x, y, z (up) in metres, then red, green, blue in 0..1.
+        boxes: (K, 6 or 7) centre, size and optionally yaw; none by default.
+        labels: a name for each box, written at its top; boxes of one name share a colour.
+        yaw: direction of the viewer, as in `render`.
+        pitch: elevation of the viewer in radians.
+        size: side of the image in pixels.
 
     Returns:
-        (size, size, 3) bytes.
+        (size, size, 3) uint8.
 
     Raises:
-        ValueError: there are no points, they have no colours, or there are more or fewer names than boxes.
+        ValueError: there are no points, they have no colours, or there is not one name per box.
     """
     _check(points)
     frames = torch.as_tensor(np.zeros((0, 6)) if boxes is None else np.asarray(boxes, float))
@@ -107,33 +107,34 @@ def render_scene(
 
 
 def nearest_points(pixels: np.ndarray, size: int, reach: int) -> np.ndarray:
-    """Which point each pixel shows when points are squares: the nearest of those that cover it.
+    """Index of the point that each pixel shows if points are squares: the nearest of those that cover it.
 
     Args:
         pixels: (P, 3) column, row and depth.
-        size: pixels along each side.
-        reach: pixels from the middle of a square to its sides, so that it is 2 * reach + 1 pixels wide.
+        size: side of the image in pixels.
+        reach: pixels from the centre of a square to its sides, so that it is 2 * reach + 1 pixels wide.
 
     Returns:
-        (size, size) numbers of points, -1 where there is none.
+        (size, size) indices of points, -1 for none.
     """
     count = len(pixels)
     ranks = np.empty(count, np.int64)
     order = np.argsort(pixels[:, 2], kind="stable")
     ranks[order] = np.arange(count)
     columns, rows = np.floor(pixels[:, :2]).astype(np.int64).T
-    wide = size + 2 * reach  # squares may stick out
+    wide = size + 2 * reach  # squares may extend beyond the image
     shown = (np.minimum(columns, rows) >= -reach) & (np.maximum(columns, rows) < size + reach)
     nearest = np.full(wide * wide, count)
     np.minimum.at(nearest, (rows[shown] + reach) * wide + columns[shown] + reach, ranks[shown])
     cover = nearest.reshape(wide, wide)
+    # A square splat is a minimum filter over the ranks of depth, separable by axis.
     cover = np.minimum.reduce([cover[step : step + size] for step in range(2 * reach + 1)])
     cover = np.minimum.reduce([cover[:, step : step + size] for step in range(2 * reach + 1)])
     return np.append(order, -1)[cover]
 
 
 def splat_reach(pixels: np.ndarray, size: int) -> int:
-    """The `reach` of squares with which points (P, 3) close a surface, if half of them lie on its far side."""
+    """The `reach` with which splats of points (P, 3) close a surface, assuming half of them on its far side."""
     cell = size / 16
     columns, rows = np.floor(np.clip(pixels[:, :2], 0, size - 1) / cell).astype(np.int64).T
     area = len(np.unique(rows * 16 + columns)) * cell**2
@@ -149,13 +150,13 @@ def _check(points: np.ndarray) -> None:
 
 
 def _axes(yaw: float, pitch: float) -> np.ndarray:
-    """The viewer's right, up and the way towards him, as rows."""
+    """The viewer's right, up and backward axis, as rows."""
     s, c, k, m = math.sin(yaw), math.cos(yaw), math.sin(pitch), math.cos(pitch)
     return np.array([[-c, -s, 0], [s * k, -c * k, m], [-s * m, c * m, k]])
 
 
 def _open(points: np.ndarray, towards: np.ndarray) -> np.ndarray:
-    """Which points stay when walls between viewer and scene are cut away: (P,) bools; all, if none would."""
+    """Mask (P,) of the points that stay when walls in front of the viewer are cut away; all, if none would."""
     kept = np.ones(len(points), bool)
     for axis in (0, 1):
         if abs(towards[axis]) > 0.15:
@@ -166,7 +167,7 @@ def _open(points: np.ndarray, towards: np.ndarray) -> np.ndarray:
 
 
 def _painted(pixels: np.ndarray, colours: np.ndarray, pitch: float, size: int) -> np.ndarray:
-    """A picture of points that are given as column, row and depth, all in pixels."""
+    """The image of points given as column, row and depth, all in pixels."""
     shown = nearest_points(pixels, size, splat_reach(pixels, size))
     light = _light(np.where(shown < 0, np.nan, pixels[shown, 2]), pitch)
     picture = np.where(shown[..., None] < 0, BACKGROUND, colours[shown] * light[..., None])
@@ -174,9 +175,9 @@ def _painted(pixels: np.ndarray, colours: np.ndarray, pitch: float, size: int) -
 
 
 def _light(depth: np.ndarray, pitch: float) -> np.ndarray:
-    """How bright each pixel is by the slope of the depths (H, W) around it; NaN marks the background.
+    """Brightness of each pixel from the gradient of the depths (H, W) around it; NaN is background.
 
-    Points have no normals, and a thing of one colour would be a flat patch; tops are brightest.
+    Points have no normals, and an object of one colour would be a flat patch; tops are brightest.
     """
     slopes = []
     smooth = _smooth(depth)
@@ -193,7 +194,7 @@ def _light(depth: np.ndarray, pitch: float) -> np.ndarray:
 
 
 def _smooth(depth: np.ndarray) -> np.ndarray:
-    """The mean depth of each pixel and its neighbours that show something."""
+    """The mean depth over each pixel and its neighbours, without the background."""
     for axis in (0, 1):
         stack = np.stack([np.roll(depth, 1, axis), depth, np.roll(depth, -1, axis)])
         known = ~np.isnan(stack)
@@ -203,7 +204,7 @@ def _smooth(depth: np.ndarray) -> np.ndarray:
 
 
 def _framed(picture: np.ndarray, ends: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """The picture with boxes, whose corners are pixels (K, 8, 2), and their names over them."""
+    """The image with boxes, whose corners are pixels (K, 8, 2), and their names."""
     image = Image.fromarray(picture)
     pen = ImageDraw.Draw(image)
     size = image.width

@@ -1,1 +1,1 @@
-"""The grammar of things: primitives, colours, and for each class a few styles built from parts."""
+"""Shape grammar of furniture: primitives, colours, and for each class a few styles built from parts."""

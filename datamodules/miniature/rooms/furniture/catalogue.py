@@ -1,4 +1,4 @@
-"""A look - class, style, colours, share of its size - comes in, a thing of parts goes out; and what is held out."""
+"""All furniture classes: draws looks (class, style, colours, size), builds them, and defines what is held out."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from datamodules.miniature.rooms.furniture.tables import TABLES
 
 SEEN = {**SEATS, **TABLES, **STORAGE, **FIXTURES, **HUNG}
 KINDS = {**SEEN, **NOVEL}
-"""Every class by its name; the first of them, `SEEN`, may occur in training."""
+"""All classes by name; only those in `SEEN` occur in training."""
 
 CLASSES = tuple(SEEN)
 UNSEEN_CLASSES = tuple(NOVEL)
@@ -31,32 +31,32 @@ HELD_OUT_PAIRS = frozenset(
     for j, colour in enumerate(COLOURS)
     if (i + 2 * j) % 7 == 0
 )
-"""Colour and class never together in training; every class and every colour still occurs there."""
+"""Pairs of colour and class that never occur in training; every class and every colour still does."""
 
 HELD_OUT_STYLES = frozenset(
     (tuple(kind.styles)[-1], name) for name, kind in SEEN.items() if len(kind.styles) > 2
 )
-"""Style and class never built in training."""
+"""Pairs of style and class that never occur in training."""
 
 SPREAD, VARIETY = (0.88, 1.12), 0.3
-"""How far things go beyond the usual sizes of their style, and each side alone beyond the share of the whole.
+"""Factors beyond the usual size range of a style, and random deviation of each side from the overall size.
 
-Classes overlap in size, so that what a thing is must be seen: a box alone names three things of ten.
+Sizes of classes overlap, so that shape must be seen: from the box alone, three of ten objects can be named.
 """
 
 SMALL, LARGE = 0.3, 0.7
-"""Shares of the way from the smallest to the largest below and above which a thing is called so."""
+"""Overall sizes (0 to 1) below and above which an object is called small or large."""
 
 TILT = math.radians(5)
-"""Things stand up to this much askew."""
+"""Largest deviation of an object's orientation from the axes."""
 
 Shift: TypeAlias = Literal["none", "pairs"]
-"""Whether things are as in training, or half of them of a pair or a style that training never shows."""
+"""Whether objects are as in training, or half of them of a held-out pair or style."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a thing is, wherever it stands; `ink` seeds the small choices of its recipe and its tones."""
+    """What an object is, independent of its position; `ink` seeds the small choices of its recipe and its tones."""
 
     name: str
     style: str
@@ -68,29 +68,31 @@ class Look:
 
     @property
     def size(self) -> str:
-        """`small`, `large`, or nothing for those between."""
+        """`small`, `large`, or empty in between."""
         return "small" if self.share < SMALL else "large" if self.share > LARGE else ""
 
     @property
     def held_out(self) -> bool:
-        """Whether training never shows such a thing."""
+        """Whether training never shows such an object."""
         pair, made = (self.colour, self.name), (self.style, self.name)
         return pair in HELD_OUT_PAIRS or made in HELD_OUT_STYLES or self.name in UNSEEN_CLASSES
 
     @property
     def way(self) -> Style:
-        """Its style's recipe and sizes."""
+        """The recipe and sizes of its style."""
         return KINDS[self.name].styles[self.style]
 
 
 @dataclass(frozen=True)
 class Thing:
-    """A built thing that stands upright at the origin, `tilt` radians askew.
+    """A built object, upright at the origin, rotated by `tilt` radians.
 
     Attributes:
-        parts: in its own frame; once askew, the middle of their extent lies above the origin, the lowest at 0.
-        half: half of its extent along x and y, and its height, once askew.
-        top: height and half width and depth of the face that can carry things, in its own frame; None for none.
+        parts: parts in its own frame; after the rotation, the centre of their extent is above the origin, the
+            lowest point at 0.
+        half: half extent along x and y, and the height, after the rotation.
+        top: height, half width and half depth of the face that can carry objects, in its own frame; None
+            without one.
     """
 
     look: Look
@@ -101,16 +103,16 @@ class Thing:
 
 
 def draw_look(rng: np.random.Generator, name: str, shift: Shift = "none", stands: str | None = None) -> Look:
-    """Draws the look of a thing of a class.
+    """Draws the look of an object of a class.
 
     Args:
-        rng: decides it.
+        rng: random generator.
         name: the class.
-        shift: `pairs` makes about half of the things unlike any of training; `none` makes none so.
-        stands: only styles that stand so (floor, top, wall).
+        shift: `pairs` makes about half of the objects held-out ones; `none` makes none.
+        stands: restricts the styles to those that stand there (floor, top, wall).
 
     Raises:
-        ValueError: no style of this class stands so.
+        ValueError: no style of this class stands there.
     """
 
     def pick(names: Sequence[str]) -> str:
@@ -134,7 +136,7 @@ def draw_look(rng: np.random.Generator, name: str, shift: Shift = "none", stands
 
 
 def other_than(look: Look, rng: np.random.Generator, attribute: str) -> Look:
-    """The look of a twin that differs in its `colour` or its `size` alone; its colour is never a held-out one."""
+    """The look of a twin that differs in `colour` or `size` only; its colour is never held out."""
     if attribute == "size":
         share = rng.uniform(0, SMALL) if look.share > 0.5 else rng.uniform(LARGE, 1)
         return replace(look, share=float(share))
@@ -145,7 +147,7 @@ def other_than(look: Look, rng: np.random.Generator, attribute: str) -> Look:
 
 @lru_cache(maxsize=256)
 def built(look: Look) -> Thing:
-    """The thing of a look; always the same for the same look."""
+    """Builds the object of a look, deterministically."""
     rng = np.random.default_rng(look.ink)
     near = np.clip(look.share + rng.uniform(-VARIETY, VARIETY, 3), 0, 1)
     limits = [(low * SPREAD[0], high * SPREAD[1]) for low, high in look.way.sizes]

@@ -1,4 +1,4 @@
-"""An order comes in, the parts of what stands about go out: baths, screens, lamps, plants."""
+"""Recipes of fixtures: toilets, sinks, bathtubs, screens, lamps, plants."""
 
 import math
 from functools import partial
@@ -60,7 +60,7 @@ def _bathtub(order: Order, feet: bool) -> list[Part]:
 
 
 def _screen(order: Order, hung: bool = False, block: bool = False) -> list[Part]:
-    """A wide panel whose picture has the colour that names it, on two feet, on a block, or on the wall."""
+    """A wide panel on two feet, on a block, or on the wall; the panel has the naming colour."""
     w, d, h, _ = order
     if hung:
         return [box((w, 0.03, h), (0, 0, 0)), box((w * 0.4, 0.03, h * 0.4), (0, -0.03, h * 0.3), "dark")]
@@ -104,7 +104,7 @@ def _table_lamp(order: Order) -> list[Part]:
 
 
 def _plant(order: Order, tall: bool) -> list[Part]:
-    """Leaves have the colour that names the plant."""
+    """A plant whose leaves have the naming colour."""
     w, d, h, rng = order
     pot = min(0.35, h * 0.3)
     wide = min(w, d) * 0.55

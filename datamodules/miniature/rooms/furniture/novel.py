@@ -1,4 +1,4 @@
-"""An order comes in, the parts of something of a class that no training ever shows or names go out."""
+"""Recipes of the classes that training never shows or mentions."""
 
 import math
 
@@ -56,7 +56,7 @@ def _guitar(order: Order) -> list[Part]:
         box((0.06, h * 0.55, 0.03), (0, h * 0.5, d * 0.2), "trim"),
         box((0.09, h * 0.1, 0.03), (0, h * 0.8, d * 0.2), "dark"),
     ]
-    # Built lying on its back, then stood up: y becomes up.
+    # built lying on its back, then rotated upright: y becomes up
     stood = [_stood(part, h * 0.15 + 0.05) for part in body]
     stand = box((w * 0.6, d, 0.05), (0, 0, 0), "dark")
     return [*stood, stand, tube((w * 0.2, w * 0.2, 0.01), (0, d * 0.26, h * 0.2), "dark")]

@@ -1,4 +1,4 @@
-"""The name of a colour comes in, one of its many tones goes out; the names keep a distance from one another."""
+"""Named colours as ranges of tones; the ranges of different names are well separated."""
 
 import colorsys
 
@@ -19,7 +19,7 @@ TONES: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, fl
     "grey": ((0.0, 1.0), (0.0, 0.06), (0.42, 0.54)),
     "white": ((0.0, 1.0), (0.0, 0.05), (0.92, 1.0)),
 }
-"""Ranges of hue, saturation and value of each colour that has a name."""
+"""Ranges of hue, saturation and value of each named colour."""
 
 COLOURS = tuple(TONES)
 
@@ -29,7 +29,7 @@ TRIMS: dict[str, Triple] = {
     "metal": (0.62, 0.64, 0.67),
     "paint": (0.84, 0.83, 0.8),
 }
-"""What legs, frames and handles are made of; no text names it."""
+"""Colours of legs, frames and handles, which no text mentions."""
 
 DARK: Triple = (0.09, 0.09, 0.1)
 LIGHT: Triple = (0.9, 0.89, 0.86)
@@ -38,6 +38,6 @@ WALLS: tuple[Triple, ...] = ((0.86, 0.85, 0.81), (0.8, 0.82, 0.84), (0.87, 0.82,
 
 
 def tone(colour: str, rng: np.random.Generator) -> Triple:
-    """One tone of a named colour: red, green, blue in 0..1."""
+    """A random tone of a named colour: red, green, blue in 0..1."""
     hue, saturation, value = (rng.uniform(*limits) for limits in TONES[colour])
     return colorsys.hsv_to_rgb(hue % 1.0, saturation, value)

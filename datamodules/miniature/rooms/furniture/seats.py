@@ -1,4 +1,4 @@
-"""An order comes in, the parts of something to sit or lie on go out: chairs, sofas, stools, benches, beds."""
+"""Recipes of seats and beds: chairs, armchairs, sofas, stools, benches, beds."""
 
 import math
 from functools import partial
@@ -114,7 +114,7 @@ def _backed_bench(order: Order) -> list[Part]:
 
 
 def _bed(order: Order, head: bool, posts: bool = False) -> list[Part]:
-    """The head is at the back; the blanket has the colour that names the bed."""
+    """The head is at the back; the blanket has the naming colour."""
     w, d, h, rng = order
     low, cover, double = h - 0.22, rng.uniform(0.62, 0.74) * d, w > 1.25
     parts = [
@@ -135,7 +135,7 @@ def _bed(order: Order, head: bool, posts: bool = False) -> list[Part]:
     return parts
 
 
-# Sizes overlap between classes on purpose: what a thing is must be seen, not measured.
+# Sizes overlap between classes on purpose: objects must be recognized by shape, not by size.
 CHAIR = ((0.42, 0.75), (0.42, 0.75), (0.75, 1.15))
 BED = ((0.85, 1.4), (1.5, 2.2), (0.45, 0.85))
 BENCH = ((0.8, 1.6), (0.35, 0.7), (0.36, 0.62))

@@ -1,6 +1,6 @@
-"""Parts of things come in - boxes, tubes, balls, sheets, each with a pose - extents and surface points go out.
+"""Primitives that objects are built from (boxes, tubes, balls, sheets): exact extents and surface sampling.
 
-A thing stands in a frame of its own: x to its right, y to its front, z up, metres.
+An object has its own frame: x to its right, y to its front, z up, in metres.
 """
 
 import math
@@ -12,11 +12,11 @@ import numpy as np
 
 Shape: TypeAlias = Literal["box", "tube", "ball", "sheet"]
 Role: TypeAlias = Literal["body", "accent", "trim", "dark", "light"]
-"""What a part is painted with: `body` is the colour that names the thing."""
+"""What a part is painted with; `body` is the colour by which texts name the object."""
 Triple: TypeAlias = tuple[float, float, float]
 
 WAVE = 0.12
-"""Length of one fold of a corrugated sheet, metres."""
+"""Wavelength of a corrugated sheet in metres."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Part:
     """One primitive.
 
     Attributes:
-        shape: a tube is an elliptic cylinder or frustum, a sheet a corrugated plane across y.
-        size: width (x), depth (y), height (z) before it is turned.
-        centre: where its middle is.
+        shape: a tube is an elliptic cylinder or frustum, a sheet is a corrugated plane across y.
+        size: width (x), depth (y), height (z) before rotation.
+        centre: its centre.
         role: what it is painted with.
-        turn: radians about the vertical, after the lean.
-        lean: radians about its own x axis.
-        taper: width at the top of a tube over the width at its bottom.
-        open: a tube without its lid, seen from inside too.
+        turn: rotation about the vertical in radians, applied after the lean.
+        lean: rotation about its own x axis in radians.
+        taper: width at the top of a tube over the width at the bottom.
+        open: a tube without lid, visible from inside too.
     """
 
     shape: Shape
@@ -45,14 +45,14 @@ class Part:
 
 
 def box(size: Triple, at: Triple, role: Role = "body", turn: float = 0.0, lean: float = 0.0) -> Part:
-    """A box; `at` is the middle of its underside before it leans."""
+    """A box; `at` is the centre of its underside before it leans."""
     return Part("box", size, _lifted(at, size), role, turn, lean)
 
 
 def tube(
     size: Triple, at: Triple, role: Role = "body", taper: float = 1.0, open: bool = False, lean: float = 0.0
 ) -> Part:
-    """An upright elliptic cylinder or frustum; `at` is the middle of its underside before it leans."""
+    """An upright elliptic cylinder or frustum; `at` is the centre of its underside before it leans."""
     return Part("tube", size, _lifted(at, size), role, 0.0, lean, taper, open)
 
 
@@ -62,12 +62,12 @@ def ball(size: Triple, at: Triple, role: Role = "body") -> Part:
 
 
 def sheet(size: Triple, at: Triple, role: Role = "body") -> Part:
-    """A thin corrugated sheet; `at` is the middle of its lower edge."""
+    """A thin corrugated sheet; `at` is the centre of its lower edge."""
     return Part("sheet", size, _lifted(at, size), role)
 
 
 def moved(parts: Sequence[Part], by: Triple) -> list[Part]:
-    """The parts, each somewhere else."""
+    """The parts, translated."""
     return [
         replace(part, centre=tuple(float(c + b) for c, b in zip(part.centre, by, strict=True)))  # type: ignore[arg-type]
         for part in parts
@@ -75,13 +75,13 @@ def moved(parts: Sequence[Part], by: Triple) -> list[Part]:
 
 
 def legs(w: float, d: float, h: float, thick: float, role: Role = "trim") -> list[Part]:
-    """Four posts under the corners of w x d."""
+    """Four posts under the corners of a w x d rectangle."""
     x, y = (w - thick) / 2, (d - thick) / 2
     return [box((thick, thick, h), (sx * x, sy * y, 0), role) for sx in (-1, 1) for sy in (-1, 1)]
 
 
 def fronts(w: float, d: float, z: float, h: float, rows: int, columns: int) -> list[Part]:
-    """Doors or drawers, raised from the front of a carcass of depth d, from z up to z + h, with handles."""
+    """Doors or drawers with handles on the front of a carcass of depth d, from z to z + h."""
     wide, high = w / columns, h / rows
     parts = []
     for row in range(rows):
@@ -94,7 +94,7 @@ def fronts(w: float, d: float, z: float, h: float, rows: int, columns: int) -> l
 
 
 def rotations(parts: Sequence[Part], turn: float = 0.0) -> np.ndarray:
-    """The rotation of each part, after everything is turned about the vertical: (n, 3, 3)."""
+    """Rotation matrix of each part, (n, 3, 3), after all parts are rotated by `turn` about the vertical."""
     turns, leans = (np.array([getattr(part, name) for part in parts]) for name in ("turn", "lean"))
     c, s, k, m = np.cos(turns + turn), np.sin(turns + turn), np.cos(leans), np.sin(leans)
     zero = np.zeros_like(c)
@@ -103,23 +103,25 @@ def rotations(parts: Sequence[Part], turn: float = 0.0) -> np.ndarray:
 
 
 def extent(parts: Sequence[Part], turn: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the greatest corner, exactly, of parts turned about the vertical: (3,) and (3,)."""
+    """Lowest and highest corner, (3,) and (3,), of parts rotated about the vertical; exact."""
     low, high = _extents(parts, turn)
     return low.min(0), high.max(0)
 
 
 def _extents(parts: Sequence[Part], turn: float) -> tuple[np.ndarray, np.ndarray]:
-    """The corners of each part: (n, 3) and (n, 3)."""
+    """Lowest and highest corner of each part: (n, 3) and (n, 3)."""
     around = rotations(parts, turn)
     half = np.array([part.size for part in parts]) / 2
     centres = np.array([part.centre for part in parts]) @ _upright(turn).T
     reach = np.einsum("nij,nj->ni", np.abs(around), half)
     low, high = centres - reach, centres + reach
+    # The support of a rotated ellipsoid along an axis is the norm of the scaled row, not the sum as of a box.
     round_ = np.array([part.shape == "ball" for part in parts])
     reach = np.sqrt(np.einsum("nij,nj->ni", around**2, half**2))
     low[round_], high[round_] = (centres - reach)[round_], (centres + reach)[round_]
     tubes = np.array([part.shape == "tube" for part in parts])
     taper = np.array([part.taper for part in parts])[:, None]
+    # A tube is the convex hull of its two rims.
     rim = np.sqrt(np.einsum("nij,nj->ni", around[:, :, :2] ** 2, half[:, :2] ** 2))
     axis = around[:, :, 2] * half[:, 2:]
     least = np.minimum(centres - axis - rim, centres + axis - rim * taper)
@@ -129,7 +131,7 @@ def _extents(parts: Sequence[Part], turn: float) -> tuple[np.ndarray, np.ndarray
 
 
 def area(part: Part) -> float:
-    """Surface of a part in square metres; nearly so for what is round."""
+    """Surface area of a part in square metres; approximate for round ones."""
     w, d, h = part.size
     if part.shape == "box":
         return 2 * (w * d + w * h + d * h)
@@ -143,9 +145,9 @@ def area(part: Part) -> float:
 
 
 def surface(part: Part, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Points spread over a part, and their outward normals: (count, 3) twice, in the thing's frame.
+    """Random points on a part's surface with outward normals, (count, 3) each, in the object's frame.
 
-    A normal of zeros marks a surface that is seen from both sides.
+    A zero normal marks a surface that is visible from both sides.
     """
     points, normals = SAMPLERS[part.shape](part, count, rng)
     around = rotations([part])[0]
@@ -197,7 +199,7 @@ SAMPLERS = {"box": _on_box, "ball": _on_ball, "tube": _on_tube, "sheet": _on_she
 
 
 def _side(part: Part) -> float:
-    """Mantle of a tube."""
+    """Lateral area of a tube (approximate)."""
     w, d, h = part.size
     a, b = w / 2, d / 2
     rim = math.pi * (1.5 * (a + b) - math.sqrt(a * b))
@@ -205,7 +207,7 @@ def _side(part: Part) -> float:
 
 
 def _height(taper: float, share: np.ndarray) -> np.ndarray:
-    """Heights in 0..1 on a mantle, so that its wider end gets more points."""
+    """Heights in 0..1 on a tube's side, with density proportional to its width."""
     if abs(taper - 1) < 1e-6:
         return share
     return (np.sqrt(1 + share * (taper**2 - 1)) - 1) / (taper - 1)
@@ -216,7 +218,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _upright(turn: float) -> np.ndarray:
-    """A turn about the vertical."""
+    """Rotation about the vertical."""
     c, s = math.cos(turn), math.sin(turn)
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 

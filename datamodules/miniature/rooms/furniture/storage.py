@@ -1,4 +1,4 @@
-"""An order comes in, the parts of something to keep things in go out: cupboards, shelves, boxes, bins."""
+"""Recipes of storage furniture: cupboards, shelves, refrigerators, boxes, bins."""
 
 from functools import partial
 
@@ -58,13 +58,13 @@ def _bookshelf(order: Order, books: bool) -> list[Part]:
 
 
 def _shares(rng: np.random.Generator, count: int, width: float) -> list[float]:
-    """Places in equal shares of a width, each a little off its middle."""
+    """Jittered centres of equal intervals of a width."""
     wide = width / count
     return [(place + rng.uniform(0.35, 0.65)) * wide - width / 2 for place in range(count)]
 
 
 def _refrigerator(order: Order, beside: bool) -> list[Part]:
-    """Two doors, one above or beside the other, with a seam between them."""
+    """Two doors, on top of each other or side by side, with a seam."""
     w, d, h, rng = order
     parts = [box((w, d - 0.06, h - 0.04), (0, -0.03, 0.04)), box((w * 0.9, d * 0.8, 0.04), (0, 0, 0), "dark")]
     y, low = d / 2 - 0.03, h * rng.uniform(0.55, 0.68)
@@ -89,7 +89,7 @@ def _carton(order: Order, closed: bool) -> list[Part]:
 
 
 def _square_bin(order: Order) -> list[Part]:
-    """Narrow below, with a broad rim."""
+    """Narrow at the bottom, with a broad rim."""
     w, d, h, _ = order
     rim = [box((w, 0.06, 0.05), (0, side * (d / 2 - 0.03), h - 0.05), "accent") for side in (-1, 1)]
     rim += [box((0.06, d - 0.12, 0.05), (side * (w / 2 - 0.03), 0, h - 0.05), "accent") for side in (-1, 1)]

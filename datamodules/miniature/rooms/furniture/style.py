@@ -1,4 +1,4 @@
-"""What a class of things is: its plural and label, and its styles with their sizes, parts and places."""
+"""Data types of furniture classes and their styles."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Range: TypeAlias = tuple[float, float]
 
 
 class Order(NamedTuple):
-    """What a recipe is asked for: width, depth and height in metres, and a source of its small choices."""
+    """Input of a recipe: width, depth and height in metres, and a random generator for small choices."""
 
     w: float
     d: float
@@ -25,14 +25,14 @@ Recipe: TypeAlias = Callable[[Order], list[Part]]
 
 @dataclass(frozen=True)
 class Style:
-    """One way of making a thing.
+    """One way of building an object.
 
     Attributes:
-        sizes: from the smallest to the largest width, depth and height, metres.
-        recipe: makes its parts.
-        stands: on the floor, on top of something, or hanging on a wall.
-        hangs: heights of the lower edge of a thing on a wall.
-        top: share of width and depth at the full height on which other things can stand; 0 for none.
+        sizes: ranges of width, depth and height in metres.
+        recipe: builds the parts.
+        stands: on the floor, on top of something, or on a wall.
+        hangs: range of heights of the lower edge of an object on a wall.
+        top: fraction of width and depth that can carry objects, at full height; 0 for none.
     """
 
     sizes: tuple[Range, Range, Range]
@@ -44,13 +44,13 @@ class Style:
 
 @dataclass(frozen=True)
 class Kind:
-    """A class of things.
+    """A class of furniture.
 
     Attributes:
-        styles: by name; of three or more the last is held out of all training.
-        nyu40: the label of the NYU set of forty that ScanNet's table gives it.
-        front: whether it has one, so that left and right of it mean something.
-        plural: as counted.
+        styles: styles by name; of three or more the last is held out of training.
+        nyu40: its NYU40 id in ScanNet's label table.
+        front: whether it has a front, so that left and right of it are defined.
+        plural: plural of the class name.
     """
 
     styles: Mapping[str, Style]

@@ -1,4 +1,4 @@
-"""An order comes in, the parts of something with a top to put things on go out: tables, desks, stands."""
+"""Recipes of tables: tables, desks, coffee tables, TV stands."""
 
 from functools import partial
 

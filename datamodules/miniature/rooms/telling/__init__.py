@@ -1,1 +1,1 @@
-"""Rooms come in; what is told of them, asked about them and answered goes out."""
+"""Texts about rooms: descriptions, questions and answers, and exercises."""

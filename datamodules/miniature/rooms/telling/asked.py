@@ -1,4 +1,4 @@
-"""A room comes in, one question of a task about it goes out: with the rows that are seen of it, and its gold."""
+"""Draws questions about a room for each task, with symbolic features as input and the gold."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,17 +20,17 @@ from octavius.instruction.sample import ClassName, DescribedObject, DescribedObj
 T = TypeVar("T")
 
 SINGLE = 0.25
-"""Share of things to name that stand in no room and have no colour, as those of object sets."""
+"""Fraction of objects to classify that are outside a room and without colour, as in object sets."""
 
 FEW = 6
-"""Things of a room that is described whole, at most."""
+"""Largest number of objects in a room to describe completely."""
 
 UNCOLOURED = ("object", "place", "larger", "count")
-"""Questions that make sense where nobody can see a colour."""
+"""Kinds of question that make sense without colours."""
 
 
 class Asked(NamedTuple):
-    """A question about a room: its task, the rows that are seen, and the rest of a sample."""
+    """A question about a room: its task, the input features, and the rest of a sample."""
 
     task: str
     rows: np.ndarray
@@ -40,7 +40,7 @@ class Asked(NamedTuple):
 
 
 def ask_class(room: Room, rng: np.random.Generator, hidden: float) -> Asked:
-    """What one thing is."""
+    """Classify one object."""
     names = list(dict.fromkeys(piece.name for piece in room.pieces))
     name = names[int(rng.integers(len(names)))]
     piece = _one([piece for piece in room.pieces if piece.name == name], rng)
@@ -51,7 +51,7 @@ def ask_class(room: Room, rng: np.random.Generator, hidden: float) -> Asked:
 
 
 def ask_description(room: Room, rng: np.random.Generator, hidden: float) -> Asked | None:
-    """What one thing is like; where it stands is told too, though one thing alone hardly tells it."""
+    """Describe one object; its location is described too, though its features alone hardly reveal it."""
     gone = _gone(("class", "colour"), rng, hidden)
     piece = _one(room.pieces, rng)
     texts: tuple[str, ...]
@@ -69,7 +69,7 @@ def ask_description(room: Room, rng: np.random.Generator, hidden: float) -> Aske
 
 
 def ask_question(room: Room, rng: np.random.Generator, hidden: float) -> Asked | None:
-    """One of ScanQA's kinds of question; rare answers of a room as often as usual ones."""
+    """One of ScanQA's kinds of question; rare answers are drawn as often as common ones."""
     gone = _gone(("colour",), rng, hidden)
     kinds = UNCOLOURED if gone else tuple(questions.WORDINGS)
     kind = kinds[int(rng.integers(len(kinds)))]
@@ -88,7 +88,7 @@ def ask_question(room: Room, rng: np.random.Generator, hidden: float) -> Asked |
 
 
 def ask_for_all(room: Room, rng: np.random.Generator, hidden: float) -> Asked | None:  # noqa: ARG001
-    """All things of a small room, each with its box."""
+    """Describe all objects of a small room, each with its box."""
     few = rng.permutation(len(room.pieces))[: int(rng.integers(1, FEW + 1))]
     room = room.only([room.pieces[place].number for place in few])
     told = [(piece, describe(room, piece, rng)) for piece in room.pieces]
@@ -102,7 +102,7 @@ def ask_for_all(room: Room, rng: np.random.Generator, hidden: float) -> Asked | 
 
 
 def ask_exercise(name: str, room: Room, rng: np.random.Generator, hidden: float) -> Asked | None:
-    """An exercise on several things of a room."""
+    """An exercise about several objects of a room."""
     parts: dict[str, tuple[Part, ...]] = {"at": ("class", "colour"), "colours": (), "listed": ()}
     gone = _gone(parts.get(name, ("colour",)), rng, hidden)
     asked = EXERCISES[name](uncoloured(room) if "colour" in gone else room, rng)
@@ -121,17 +121,17 @@ KINDS: dict[str, Callable[[Room, np.random.Generator, float], Asked | None]] = {
     "dense_captioning3d": ask_for_all,
     **{name: partial(ask_exercise, name) for name in EXERCISES},
 }
-"""The tasks, and the exercises beside them; the share is how often something is hidden that may be."""
+"""The tasks and the exercises; the third argument is the probability of hiding something that may be hidden."""
 
 
 def uncoloured(room: Room) -> Room:
-    """The room as one that sees no colours would tell of it."""
+    """The room with colours removed, as described by someone who does not see them."""
     pieces = [replace(piece, look=replace(piece.look, colour="")) for piece in room.pieces]
     return replace(room, pieces=tuple(pieces))
 
 
 def _gone(parts: tuple[Part, ...], rng: np.random.Generator, share: float) -> tuple[Part, ...]:
-    """One of these parts in `share` of the cases."""
+    """One of the parts, with probability `share`; otherwise none."""
     if not parts or rng.random() >= share:
         return ()
     return (parts[int(rng.integers(len(parts)))],)

@@ -1,4 +1,4 @@
-"""A room and one of its pieces come in, texts that fit this piece alone go out: descriptions, or short utterances."""
+"""Referring expressions: descriptions and short utterances that fit only one object of a room."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ DESCRIPTIONS = (
     "{Thing}. The {name} is {where}.",
     "It is {thing} and it is {where}.",
 )
-"""Families of descriptions, for training too."""
+"""Templates of descriptions, also for training."""
 
 UTTERANCES = (
     "choose the {colour} {name} that is {where}",
@@ -27,7 +27,7 @@ UTTERANCES = (
     "select the {sized}, the one {where}",
     "find the {sized} that is {where}",
 )
-"""Families of short utterances; never used in training."""
+"""Templates of short utterances; never used in training."""
 
 FIELDS = {
     "thing": ("size", "colour", "name"),
@@ -37,18 +37,18 @@ FIELDS = {
     "colour": ("colour",),
     "where": (),
 }
-"""What each field of a form tells of a piece."""
+"""Attributes of an object that each template field mentions."""
 
 Telling: TypeAlias = Literal["seen", "unseen", "any"]
-"""Which relations to which anchors are told: those of training, only those that it never tells, or all."""
+"""Which relations are used: those of training, only held-out ones, or all."""
 
 PLACE_FIRST = 0.5
-"""How often a place is told rather than a relation, where there is one."""
+"""Probability of preferring a location in the room to a relation."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text that one piece alone fits, the claim in it, and the family that it is of."""
+    """A text that fits only one object, the claim in it, and its template."""
 
     text: str
     claim: Claim
@@ -63,7 +63,7 @@ def describe(
     forms: Sequence[str] = DESCRIPTIONS,
     count: int = 3,
 ) -> list[Text]:
-    """Up to `count` texts of different families that no other piece of the room fits; fewer where there are none."""
+    """Up to `count` texts from different templates that fit no other object of the room."""
     known = [claim for claim in _all_claims(room, piece) if told(claim, telling)]
     texts: list[Text] = []
     for place in rng.permutation(len(forms)):
@@ -81,7 +81,7 @@ def describe(
 
 
 def fitting(room: Room, piece: Piece, form: str, claim: Claim) -> list[Piece]:
-    """The pieces that fit what a form would say of this piece; a superlative is one of its class, or its colour."""
+    """The objects that fit what a template says about this one; superlatives compare within its class or colour."""
     said_of = mentioned(form)
     first = "name" if "name" in said_of else "colour"
     pool = [other for other in room.pieces if getattr(other, first) == getattr(piece, first)]
@@ -94,7 +94,7 @@ def fitting(room: Room, piece: Piece, form: str, claim: Claim) -> list[Piece]:
 
 @cache
 def mentioned(form: str) -> frozenset[str]:
-    """The attributes of a piece that a form tells.
+    """The attributes that a template mentions.
 
     >>> sorted(mentioned("find the {sized} that is {where}"))
     ['name', 'size']
@@ -104,12 +104,12 @@ def mentioned(form: str) -> frozenset[str]:
 
 
 def told(claim: Claim, telling: Telling) -> bool:
-    """Whether a claim is one of those to tell."""
+    """Whether a claim may be used."""
     return telling == "any" or claim.held_out == (telling == "unseen")
 
 
 def label(room: Room, piece: Piece) -> str | None:
-    """What to call a piece so that no other is meant: its class, or colour and class; None where neither will do."""
+    """An unambiguous name: the class, or colour and class; None if neither is unique."""
     twins = [other for other in room.pieces if other.name == piece.name]
     if len(twins) == 1:
         return piece.name
@@ -119,24 +119,24 @@ def label(room: Room, piece: Piece) -> str | None:
 
 
 def said(room: Room, claim: Claim) -> str:
-    """A claim in words: `on the desk`."""
+    """A claim in words, such as `on the desk`."""
     names = [label(room, anchor) for anchor in claim.anchors]
     assert all(names), claim
     return PHRASES[claim.relation].format(*names)
 
 
 def with_article(words: str) -> str:
-    """`a red chair`, `an orange chair`."""
+    """Prepends the indefinite article."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def anchors_of(room: Room) -> list[Piece]:
-    """The pieces that can be named alone."""
+    """The objects that have an unambiguous name."""
     return [piece for piece in room.pieces if label(room, piece) is not None]
 
 
 def _all_claims(room: Room, piece: Piece) -> Iterator[Claim]:
-    """Everything that is true of where a piece stands, superlatives among its class included."""
+    """All true claims about an object's location, including superlatives within its class."""
     anchors = anchors_of(room)
     yield from claims(room, piece, anchors)
     twins = [other for other in room.pieces if other.name == piece.name]

@@ -1,7 +1,8 @@
-"""A room comes in, an exercise about several of its things goes out as (question, answer); None where it has none.
+"""Exercises about several objects of a room as (question, answer); None if the room does not allow one.
 
-They teach what questions and descriptions ask one thing of: to fetch what belongs to a name, or to a place.
-What training never tells is not told here either. A piece whose colour is hidden has an empty one.
+They practise what questions and descriptions need for one object: looking up what belongs to a name or a
+position. What is held out of training does not occur. The colour of an object whose colour is hidden is
+empty.
 """
 
 from collections.abc import Sequence
@@ -19,10 +20,10 @@ from datamodules.miniature.rooms.telling.relations import HELD_OUT_RELATIONS, HO
 Exercise: TypeAlias = tuple[str, str]
 
 MOST = 4
-"""Things that one exercise asks about."""
+"""Largest number of objects in one exercise."""
 
 ORDER = ("on", "carrying", "above", "below", "front", "behind", "left", "right", "next")
-"""Which relation is told where several hold, the first of them."""
+"""Priority of relations if several hold."""
 
 LOCATE = ("Give the box of the {what}.", "Find the box of the {what}.", "Where is the box of the {what}?")
 AT = ("What is at {where}?", "Which object is at {where}?", "What do you see at {where}?")
@@ -35,7 +36,7 @@ WORDINGS = (*LOCATE, *AT, *LIST, *ALL, EACH_COLOUR, EACH_PLACE, AROUND)
 
 
 def colours(room: Room, rng: np.random.Generator) -> Exercise | None:
-    """The colours of some things: `chair red; desk brown`."""
+    """Colours of some objects: `chair red; desk brown`."""
     names = [piece.name for piece in room.pieces]
     clear = _drawn([piece for piece in room.pieces if names.count(piece.name) == 1], rng)
     if not clear or not all(piece.colour for piece in clear):
@@ -45,7 +46,7 @@ def colours(room: Room, rng: np.random.Generator) -> Exercise | None:
 
 
 def standing(room: Room, rng: np.random.Generator) -> Exercise | None:
-    """Where some things stand: `lamp on the desk; bed against the wall`."""
+    """Locations of some objects: `lamp on the desk; bed against the wall`."""
     anchors, rows = anchors_of(room), dict[str, str]()
     for piece in _drawn([piece for piece in anchors if piece.look.way.stands != "wall"], rng):
         true = [claim for claim in claims(room, piece, anchors) if claim.relation in ("on", *PLACES)]
@@ -57,7 +58,7 @@ def standing(room: Room, rng: np.random.Generator) -> Exercise | None:
 
 
 def around(room: Room, rng: np.random.Generator) -> Exercise | None:
-    """How some things stand to one anchor: `monitor on; office chair in front of; bed apart`."""
+    """Relations of some objects to one anchor: `monitor on; office chair in front of; bed apart`."""
     anchors = anchors_of(room)
     if len(anchors) < 2:
         return None
@@ -80,7 +81,7 @@ def around(room: Room, rng: np.random.Generator) -> Exercise | None:
 
 
 def listed(room: Room, rng: np.random.Generator) -> Exercise | None:
-    """All things of a class by their colours: `red chair, blue chair`; `none` for a class that is not there."""
+    """All objects of a class by colour: `red chair, blue chair`; `none` for an absent class."""
     names = [piece.name for piece in room.pieces]
     counted = sorted(set(names), key=lambda name: -names.count(name) * rng.uniform(0.3, 1))
     absent = [name for name in CLASSES if name not in names]
@@ -94,13 +95,13 @@ def listed(room: Room, rng: np.random.Generator) -> Exercise | None:
 
 
 def inventory(room: Room, rng: np.random.Generator) -> Exercise:
-    """All things in their order along x, each with its colour: what is read before anything can be looked up."""
+    """All objects in order along x with colours: practises reading the input before looking anything up."""
     pieces = sorted(room.pieces, key=lambda piece: centred(piece.box)[0])
     return _form(ALL, rng), ", ".join(f"{piece.colour} {piece.name}".strip() for piece in pieces)
 
 
 def locate(room: Room, rng: np.random.Generator) -> Exercise | None:
-    """The box of a thing, written as dense captions write it."""
+    """The box of an object, written as in dense captions."""
     anchors = anchors_of(room)
     if not anchors:
         return None
@@ -109,7 +110,7 @@ def locate(room: Room, rng: np.random.Generator) -> Exercise | None:
 
 
 def at(room: Room, rng: np.random.Generator) -> Exercise:
-    """What stands at a place, which is the middle of its box: `red chair`."""
+    """The object at a position, the centre of its box: `red chair`."""
     piece = room.pieces[int(rng.integers(len(room.pieces)))]
     asked = _form(AT, rng).format(where=written(centred(piece.box)[:3]))
     return asked, f"{piece.colour} {piece.name}".strip()
@@ -125,7 +126,7 @@ def written(numbers: Sequence[float]) -> str:
 
 
 def _drawn(pieces: Sequence[Piece], rng: np.random.Generator) -> list[Piece]:
-    """Up to `MOST` of them, in any order."""
+    """Up to `MOST` of the objects, in random order."""
     return [pieces[place] for place in rng.permutation(len(pieces))[: int(rng.integers(1, MOST + 1))]]
 
 
@@ -148,4 +149,4 @@ EXERCISES = {
     "locate": locate,
     "at": at,
 }
-"""All of them by name."""
+"""All exercises by name."""

@@ -1,4 +1,4 @@
-"""A class and a colour come in, sentences that name them go out, and the tokenizer that reads them."""
+"""Captions that name class and colour of an object, and the tokenizer for them."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.vocabulary import build_tokenizer
 
 NAMES = (*CLASSES, *UNSEEN_CLASSES)
-"""All classes; the labels of views are places in this list."""
+"""All classes; the class labels of views are indices into this list."""
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "both": (
@@ -37,17 +37,17 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "it is {colour}",
     ),
 }
-"""What captions tell. `a photo of a {name}.` takes no heed of vowels, since zero-shot templates do not either."""
+"""Captions by what they mention. `a photo of a {name}.` ignores vowels, as zero-shot templates do."""
 
 PROMPTS = {
     "class": ("a photo of a {name}.", "a point cloud model of a {name}."),
     "colour": ("a photo of {a} {colour} object", "{a} {colour} thing"),
 }
-"""Sentences by which texts name a picture."""
+"""Prompts for zero-shot classification."""
 
 
 def sentence(form: str, name: str = "", colour: str = "") -> str:
-    """A template filled in, with `an` before a vowel where it asks for it.
+    """Fills in a template; `{a}` becomes "a" or "an".
 
     >>> sentence("{a} {colour} {name}", "chair", "orange")
     'an orange chair'
@@ -57,11 +57,11 @@ def sentence(form: str, name: str = "", colour: str = "") -> str:
 
 
 def prompts(tokenize: Callable[[list[str]], Tensor], names: Sequence[str]) -> dict[str, Tensor]:
-    """Ids (S, C, T) of the sentences that name each of some classes, and each colour.
+    """Ids (S, C, T) of the prompts for each class, and for each colour.
 
     Args:
-        tokenize: turns sentences into ids (N, T).
-        names: the classes to choose from.
+        tokenize: maps sentences to ids (N, T).
+        names: the candidate classes.
     """
 
     def ids(rows: list[list[str]]) -> Tensor:
@@ -75,7 +75,7 @@ def prompts(tokenize: Callable[[list[str]], Tensor], names: Sequence[str]) -> di
 
 
 def vocabulary() -> PreTrainedTokenizerFast:
-    """The tokenizer of the captions: every word one token, also the names of classes that no caption has."""
+    """The tokenizer of the captions: one token per word, including the names of held-out classes."""
     lines = [
         sentence(form, name, colour)
         for forms in TEMPLATES.values()

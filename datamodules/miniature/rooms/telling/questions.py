@@ -1,4 +1,4 @@
-"""A room comes in, questions about it go out with all accepted answers, then a balanced choice of them."""
+"""Questions about a room with all accepted answers, and balancing of their answers."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,14 +31,14 @@ WORDINGS = {
         "What is bigger, the {first} or the {second}?",
     ),
 }
-"""Question forms by kind."""
+"""Question templates by kind."""
 
 WORDS = ("zero", "one", "two", "three", "four", "five")
 MOST = 0.35
-"""Share of the questions of one kind that may have the same answer; yes and no are half each anyway."""
+"""Largest fraction of one kind's questions with the same answer; yes and no are balanced by construction."""
 
 BIGGER = 1.5
-"""Volume of the larger of two boxes over the other's, at least."""
+"""Smallest ratio of the volumes of two boxes in a comparison."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Question:
     Attributes:
         kind: a key of `WORDINGS`.
         text: the question.
-        answers: all that are right, the usual one first.
-        pieces: numbers of the pieces that it asks about.
-        claim: the relation that it speaks of, if there is one.
+        answers: all accepted answers, the most usual one first.
+        pieces: numbers of the objects that it is about.
+        claim: the relation in it, if any.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class Question:
 
 
 def questions(room: Room, rng: np.random.Generator, telling: Telling = "seen") -> list[Question]:
-    """Some fifteen questions of all kinds; of those that speak of a relation, the kind of `telling` alone."""
+    """About fifteen questions of all kinds; those with a relation use only relations of `telling`."""
     order = [room.pieces[i] for i in rng.permutation(len(room.pieces))]
     found: list[Question] = []
     for make, most in (
@@ -77,7 +77,7 @@ def questions(room: Room, rng: np.random.Generator, telling: Telling = "seen") -
 
 
 def balanced(found: Sequence[Question], rng: np.random.Generator) -> list[Question]:
-    """Leaves out questions until no usual answer has more than its share of its kind, in the order given."""
+    """Drops questions until no usual answer exceeds its share of its kind; keeps the order."""
     kept: set[int] = set()
     for kind in WORDINGS:
         places = [i for i, question in enumerate(found) if question.kind == kind]
@@ -98,7 +98,7 @@ def balanced(found: Sequence[Question], rng: np.random.Generator) -> list[Questi
 def _objects(
     room: Room, order: Sequence[Piece], rng: np.random.Generator, telling: Telling
 ) -> Iterator[Question]:
-    """What stands in a relation to an anchor, where only one thing does; each answer and each anchor once."""
+    """Which object is in a relation to an anchor, if only one is; each answer and each anchor occurs once."""
     named, done = {piece.number for piece in anchors_of(room)}, set[int]()
     tries = [(piece, relation) for piece in order if piece.number in named for relation in ANCHORED]
     for i in rng.permutation(len(tries)):
@@ -132,7 +132,7 @@ def _counts(
     rng: np.random.Generator,
     telling: Telling,
 ) -> Iterator[Question]:
-    """How many of a class there are, or of a colour of it; some of which there are none."""
+    """Number of objects of a class, or of a class and colour; some are absent."""
     names = list(dict.fromkeys(piece.name for piece in order))
     names.sort(key=lambda name: -sum(piece.name == name for piece in order) * rng.uniform(0.3, 1))
     absent = [name for name in CLASSES if name not in names]
@@ -153,7 +153,7 @@ def _counts(
 def _places(
     room: Room, order: Sequence[Piece], rng: np.random.Generator, telling: Telling
 ) -> Iterator[Question]:
-    """Where a piece stands that does not hang: on what, in which part of the room, next to what."""
+    """Location of an object that does not hang: on what, in which part of the room, next to what."""
     anchors = anchors_of(room)
     for piece in order:
         if piece.look.way.stands == "wall":
@@ -170,7 +170,7 @@ def _places(
 def _existences(
     room: Room, order: Sequence[Piece], rng: np.random.Generator, telling: Telling
 ) -> Iterator[Question]:
-    """A piece that is there, then the same with another colour or class, which is not."""
+    """An object that is there, then one with another colour or class, which is not."""
     there = {(piece.colour, piece.name) for piece in room.pieces}
     for piece in order:
         if rng.random() < 0.5:
@@ -192,7 +192,7 @@ def _larger(
     rng: np.random.Generator,
     telling: Telling,  # noqa: ARG001
 ) -> Iterator[Question]:
-    """Two pieces of one class first, since there a class says nothing about the size."""
+    """Pairs of one class first, because there the class says nothing about the size."""
     named = {piece.number: words for piece in order if (words := label(room, piece))}
     pairs = [
         (a, b) for a in order for b in order if a.number != b.number and {a.number, b.number} <= {*named}
@@ -215,7 +215,7 @@ def _larger(
 def _reference(
     room: Room, piece: Piece, rng: np.random.Generator, telling: Telling, coloured: bool
 ) -> tuple[str | None, Claim | None]:
-    """Words that mean a piece alone, and the claim in them: its class, perhaps its colour, or where it is."""
+    """A phrase that refers to only one object (by class, colour or location), and the claim in it."""
     twins = [other for other in room.pieces if other.name == piece.name]
     if len(twins) == 1 and telling != "unseen":
         return piece.name, None
@@ -229,7 +229,7 @@ def _reference(
 
 
 def _possible_colours(name: str, telling: Telling) -> list[str]:
-    """Colours in which a class may be spoken of; in training, none that is held out."""
+    """Colours that texts may combine with a class; none that is held out, unless `telling` is `any`."""
     return [colour for colour in COLOURS if telling == "any" or (colour, name) not in HELD_OUT_PAIRS]
 
 

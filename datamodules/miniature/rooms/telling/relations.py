@@ -1,7 +1,7 @@
-"""Pieces of a room come in, what is true of where they stand goes out; computed from boxes, never from the layout.
+"""Spatial relations between objects, computed from boxes and independent of the layout generator.
 
-`left`, `right`, `front` and `behind` are those of the anchor itself: of someone who sits in the chair, or who is
-the cupboard; so only pieces with a front are their anchors.
+`left`, `right`, `front` and `behind` are relative to the anchor's own front, as for someone sitting in the
+chair; anchors without a front do not have them.
 """
 
 import math
@@ -12,15 +12,15 @@ from datamodules.miniature.rooms.furniture.catalogue import CLASSES
 from datamodules.miniature.rooms.room import Edges, Piece, Room
 
 TOUCH, CARRIED, OVERSIZE = 0.15, 0.3, 1.5
-"""`on`: gap below at most, share of the smaller footprint at least, size of the footprint over the carrier's."""
+"""`on`: largest gap, smallest shared fraction of the smaller footprint, largest footprint over the carrier's."""
 APART, OVER = 0.06, 0.2
-"""`above`, `below`: gap at least, share of the smaller footprint at least."""
+"""`above`, `below`: smallest gap, smallest shared fraction of the smaller footprint."""
 LEAD = 0.2
-"""`closest`, `farthest`: metres to the runner-up at least."""
+"""`closest`, `farthest`: smallest lead over the runner-up in metres."""
 NEAR, REACH = 0.5, 1.5
-"""Metres between two boxes at most: `next`; `left`, `right`, `front`, `behind`."""
+"""Largest gap in metres: of `next`; of `left`, `right`, `front`, `behind`."""
 AT_WALL, BETWEEN, CENTRAL = 0.15, 0.51, 0.2
-"""Metres to a wall; share of a footprint in the anchors' hull; share of the room on each side of its middle."""
+"""Metres to a wall; fraction of a footprint between the anchors; fraction of the room around its centre."""
 
 PHRASES = {
     "on": "on the {0}",
@@ -39,7 +39,7 @@ PHRASES = {
     "wall": "against the wall",
     "middle": "in the middle of the room",
 }
-"""How each relation is said, with its anchors; the last three have none."""
+"""Phrase of each relation, with its anchors; the last three have none."""
 
 PLACES = ("corner", "wall", "middle")
 ANCHORED = tuple(relation for relation in PHRASES if relation not in PLACES)
@@ -50,24 +50,24 @@ HELD_OUT_RELATIONS = frozenset(
     for j, name in enumerate(CLASSES)
     if (i + 3 * j) % 7 == 0
 )
-"""Relation and anchor class never told together in training; each occurs there with others."""
+"""Pairs of relation and anchor class that never occur in training; both occur there with others."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One relation to no, one or two anchors."""
+    """A relation to zero, one or two anchors."""
 
     relation: str
     anchors: tuple[Piece, ...] = ()
 
     @property
     def held_out(self) -> bool:
-        """Whether training never tells of this relation to one of these anchors."""
+        """Whether training never uses this relation with one of these anchors."""
         return any((self.relation, anchor.name) in HELD_OUT_RELATIONS for anchor in self.anchors)
 
 
 def satisfying(room: Room, pool: Sequence[Piece], claim: Claim) -> list[Piece]:
-    """The pieces of a pool of which a claim is true; a superlative looks at this pool alone."""
+    """The objects of a pool for which a claim is true; superlatives compare within the pool."""
     pool = [piece for piece in pool if piece not in claim.anchors]
     if claim.relation in PLACES:
         return [piece for piece in pool if claim.relation in places(room, piece)]
@@ -80,7 +80,7 @@ def satisfying(room: Room, pool: Sequence[Piece], claim: Claim) -> list[Piece]:
 
 
 def claims(room: Room, piece: Piece, anchors: Sequence[Piece]) -> Iterator[Claim]:
-    """Everything that is true of where a piece stands, but for superlatives."""
+    """All true claims about an object's location, except superlatives."""
     others = [anchor for anchor in anchors if anchor != piece]
     yield from (Claim(place) for place in PLACES if place in places(room, piece))
     for anchor in others:
@@ -92,7 +92,7 @@ def claims(room: Room, piece: Piece, anchors: Sequence[Piece]) -> Iterator[Claim
 
 
 def places(room: Room, piece: Piece) -> tuple[str, ...]:
-    """Which of corner, wall and middle is true; what is in a corner is also against a wall."""
+    """Which of corner, wall and middle are true; what is in a corner is also at a wall."""
     w, d, _ = room.size
     x1, y1, _, x2, y2, _ = piece.box
     at_x = min(x1 + w / 2, w / 2 - x2) < AT_WALL
@@ -103,7 +103,7 @@ def places(room: Room, piece: Piece) -> tuple[str, ...]:
 
 
 def gap(first: Edges, second: Edges) -> float:
-    """Metres between two boxes; zero when they touch."""
+    """Distance of two boxes in metres; 0 if they touch."""
     sides = (max(first[i] - second[i + 3], second[i] - first[i + 3], 0.0) for i in range(3))
     return math.hypot(*sides)
 
@@ -116,7 +116,7 @@ def footprint_shared(first: Edges, second: Edges) -> float:
 
 
 def on(piece: Piece, anchor: Piece) -> bool:
-    """Whether a piece rests on the anchor."""
+    """Whether an object rests on the anchor."""
     return (
         abs(piece.box[2] - anchor.box[5]) <= TOUCH
         and footprint_shared(piece.box, anchor.box) >= CARRIED
@@ -125,14 +125,14 @@ def on(piece: Piece, anchor: Piece) -> bool:
 
 
 def above(piece: Piece, anchor: Piece) -> bool:
-    """Whether a piece is over the anchor and apart from it."""
+    """Whether an object is above the anchor without touching it."""
     return piece.box[2] - anchor.box[5] >= APART and footprint_shared(piece.box, anchor.box) >= OVER
 
 
 def between(box: Edges, first: Edges, second: Edges) -> bool:
-    """Whether a box shares a height with two others, and most of its footprint lies in the space between.
+    """Whether a box overlaps two others in height, and most of its footprint lies between them.
 
-    That space is the part of their common hull that is neither of them: along one axis from the one to the
+    The space between is the part of the common hull that belongs to neither: along one axis from one to the
     other, along the other axis where both are.
     """
     if any(min(box[5], other[5]) <= max(box[2], other[2]) for other in (first, second)):
@@ -148,7 +148,7 @@ def between(box: Edges, first: Edges, second: Edges) -> bool:
 
 
 def _toward(right: int, forward: int) -> Callable[[Piece, Piece], bool]:
-    """Whether a piece lies on one side of an anchor: beyond its face, within a right angle, at its height, near."""
+    """A predicate: beyond one face of the anchor, within 45 degrees of its direction, overlapping in height, near."""
 
     def holds(piece: Piece, anchor: Piece) -> bool:
         if anchor.front is None or gap(piece.box, anchor.box) > REACH:
@@ -178,11 +178,11 @@ HOLDS: dict[str, Callable[[Piece, Piece], bool]] = {
     "front": _toward(0, 1),
     "behind": _toward(0, -1),
 }
-"""The relations to one anchor that are true of a piece whatever else is in the room."""
+"""Relations to one anchor whose truth depends on the two objects only."""
 
 
 def _extreme(pool: Sequence[Piece], anchor: Piece, nearest: bool) -> list[Piece]:
-    """The one of at least two that is nearest or farthest by a clear lead, or none."""
+    """The nearest or farthest of at least two objects, if by a clear lead; otherwise none."""
     ranked = sorted((gap(piece.box, anchor.box) * (1 if nearest else -1), piece.number) for piece in pool)
     if len(ranked) < 2 or ranked[1][0] - ranked[0][0] < LEAD:
         return []

@@ -1,4 +1,4 @@
-"""The rooms of a set come in, what is told of them goes out: in the layouts of ScanRefer, ScanQA and Nr3D."""
+"""Writes texts about rooms in the layouts of ScanRefer, ScanQA and Nr3D."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ from datamodules.miniature.rooms.telling.captions import (
 from datamodules.miniature.rooms.telling.questions import Question, balanced, questions
 
 QA_SPLITS = {"train": "train", "val": "val", "test": "test_w_obj"}
-"""ScanQA's names of the splits; its official test file holds no answers, ours does."""
+"""ScanQA's split names; unlike its official test file, ours has answers."""
 
 NR3D = (
     *("assignmentid", "stimulus_id", "utterance", "correct_guess", "speaker_id", "listener_id", "scan_id"),
@@ -37,14 +37,14 @@ NR3D = (
 
 @dataclass(frozen=True)
 class World:
-    """How the rooms of a folder differ from the training rooms, and what is told of them.
+    """How the rooms of a folder differ from the training rooms, and which texts they get.
 
     Attributes:
-        change: of what stands in them.
-        telling: which relations are told.
-        meant: the pieces that are told of.
-        splits: those that there are.
-        first: number of its first scan.
+        change: change of the objects.
+        telling: relations that texts use.
+        meant: selects the objects that texts are about.
+        splits: the splits.
+        first: number of the first scan.
     """
 
     change: Change
@@ -60,12 +60,12 @@ WORLDS = {
     "unseen_relations": World("none", "unseen", lambda piece: True, ("test",), 8000),  # noqa: ARG005
     "unseen_classes": World("classes", "any", lambda piece: piece.name in UNSEEN_CLASSES, ("test",), 9000),
 }
-"""The folders: new rooms as in training, then three kinds of what training never shows or tells."""
+"""The folders: new rooms as in training, then three kinds of held-out content."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """All that is told of one room: descriptions and utterances by the pieces' numbers, and questions."""
+    """All texts about a room: descriptions and utterances by object number, and questions."""
 
     room: Room
     descriptions: Mapping[int, Sequence[Text]]
@@ -74,7 +74,7 @@ class Told:
 
 
 def tell(room: Room, world: World, rng: np.random.Generator, train: bool) -> Told:
-    """Tells of the pieces of a room that this world means; utterances never in training."""
+    """Generates the texts about the objects that the world selects; utterances not for training."""
     meant = [piece for piece in room.pieces if world.meant(piece)]
 
     def texts(forms: Sequence[str]) -> dict[int, list[Text]]:
@@ -89,7 +89,7 @@ def tell(room: Room, world: World, rng: np.random.Generator, train: bool) -> Tol
 
 
 def _of_all(world: World) -> bool:
-    """Whether questions that are about no piece, such as of which there are none, belong to the world."""
+    """Whether the world includes questions that are about none of the selected objects."""
     return world.change == "none"
 
 
@@ -112,7 +112,7 @@ def write_scanrefer(folder: Path, split: str, rooms: Mapping[str, Told]) -> None
 
 
 def write_scanqa(folder: Path, split: str, rooms: Mapping[str, Told], rng: np.random.Generator) -> None:
-    """Writes `ScanQA_v1.0_<split>.json`: questions of each kind, without a favourite answer."""
+    """Writes `ScanQA_v1.0_<split>.json`, with balanced answers."""
     asked = [(scan, question) for scan, told in rooms.items() for question in told.questions]
     kept = {id(question) for question in balanced([question for _, question in asked], rng)}
     rows: list[dict[str, Any]] = []
@@ -134,7 +134,7 @@ def write_scanqa(folder: Path, split: str, rooms: Mapping[str, Told], rng: np.ra
 
 
 def write_nr3d(folder: Path, rooms: Mapping[str, Told]) -> None:
-    """Writes `nr3d.csv`, all splits in one."""
+    """Writes `nr3d.csv`, with all splits."""
     text = io.StringIO()
     table = csv.DictWriter(text, NR3D, lineterminator="\n")
     table.writeheader()
@@ -172,7 +172,7 @@ def _utterance(number: int, scan: str, room: Room, target: int, said: Text) -> d
 
 
 def tokens(text: str) -> list[str]:
-    """Words and marks, in lower case.
+    """Words and punctuation, in lower case.
 
     >>> tokens("It is red.")
     ['it', 'is', 'red', '.']
