@@ -78,9 +78,9 @@ class Octavius(nn.Module):
         self.gate: Gate | None = None
         self.lora = lora
         if lora is not None:
-            # On the meta device (`octavius plan`) the LM cannot run the probe that finds its layers' layouts.
-            layouts = None if decoder.lm.device.type == "meta" else decoder.layouts
-            self.gate = attach(decoder, lora, decoder.width, self.routing, len(self.projectors), layouts)
+            self.gate = attach(
+                decoder, lora, decoder.width, self.routing, len(self.projectors), decoder.layouts
+            )
             names = () if self.gate is None else self.gate.task_names
             if unknown := sorted({name.partition("/")[0] for name in names} - set(TASKS)):
                 raise ValueError(f"the gate's `tasks` name {unknown}; tasks are {', '.join(TASKS)}")

@@ -17,6 +17,7 @@ from octavius.decoder import Decoder
 from octavius.encoders.base import Encoder
 from octavius.encoders.open_clip_weights import check_weights
 from octavius.language.check import Soundness
+from octavius.language.reach import Layout
 from octavius.lora_moe import LoRAMoE
 from octavius.model import Octavius
 from octavius.plan.architectures import architecture
@@ -111,6 +112,10 @@ class DecoderOutline(Decoder):
         self.lm = AutoModelForCausalLM.from_config(config, **options)
         self.attention = self.lm.config._attn_implementation
         self.width = config.hidden_size
+
+    def layouts(self, modules: Mapping[str, nn.Module]) -> dict[str, Layout]:
+        """Every layer takes (B, T, D): without a tokenizer, or on the meta device, there is nothing to probe."""
+        return dict.fromkeys(modules, "samples")
 
 
 def depth(setup: Setup) -> int:

