@@ -136,7 +136,7 @@ def _fact(item: EvalSet, sample: Sample) -> dict[str, Any]:
     rng = random.Random(f"{item.name}/{sample.id}")
     media = {}
     for name, one in sample.media.items():
-        # The size stands for the content: hashing every file would take as long as reading it.
+        # The size stands in for the content: hashing means reading every file.
         size = one.path.stat().st_size if one.path is not None and one.path.is_file() else None
         region = None if one.region is None else [one.region.object, one.region.box]
         media[name] = [None if one.path is None else one.path.name, size, one.pose, region]

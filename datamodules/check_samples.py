@@ -224,8 +224,7 @@ def tasks_of(title: str, samples: Sequence[Sample], answered: bool) -> Iterator[
     for sample in samples:
         yield Task(title, sample, answered)
         for modality, medium in sample.media.items():
-            # All objects of a scene share one file; without region and objects its checks are equal and
-            # `once` merges them.
+            # All objects of a scene are in one file, which is opened as a whole.
             whole = replace(medium, region=None, objects=None) if medium.path else medium
             yield Task(title, sample, answered, modality, whole)
 

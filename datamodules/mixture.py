@@ -148,6 +148,7 @@ class MixtureSampler(Sampler[Draw]):
         """Items `first` to `first + count` of the endless concatenation of the set's shuffled passes."""
         size = self.sizes[place]
         for cycle in range(first // size, (first + count - 1) // size + 1):
+            # Multiplied by primes, so that sets, cycles and neighbouring seeds do not share an order.
             seed = (self.seed * 7919 + self.orders[place]) * 1_000_003 + cycle
             order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
             begin = max(0, first - cycle * size)

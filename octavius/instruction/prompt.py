@@ -121,7 +121,7 @@ class PromptBuilder:
         ids = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
         ids += self._fixed(first) + self._fixed(words.human.replace("{system}", system))
         slots, hidden, tag = self._write_slots(ids, sample, words)
-        begin = len(ids)
+        begin = len(ids)  # the closing tag counts towards `longest`, the slots do not
         ids += tag
         opening = words.opening.replace("{system}", system)
         for asked, answered in sample.history:

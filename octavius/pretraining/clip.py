@@ -129,7 +129,7 @@ class AlignmentModule(ClipTraining):
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         """The weighted sum of the contrastive loss and the dense losses."""
-        self.noise.manual_seed(self.global_step)
+        self.noise.manual_seed(self.global_step)  # the same again in a resumed run
         images, ids = augment(batch["image"].float() / 255, self.noise), batch["text"]
         plain = [SDPBackend.MATH] if images.device.type == "cpu" else list(SDPBackend.__members__.values())
         # on CPUs the bfloat16 backward of fused attention takes half of the time of a step

@@ -157,6 +157,7 @@ class PointAlignmentModule(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         """The weighted sum of the losses against captions and against views."""
+        # Another augmentation on each rank and step, and the same again in a resumed run.
         self.noise.manual_seed(self.global_step * self.trainer.world_size + self.global_rank)
         points = unit_sphere(batch["points"])
         points = augment(points, self.noise, self.up_axis, self.dropout, self.colourless)

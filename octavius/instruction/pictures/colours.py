@@ -122,7 +122,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         return None
     if mode == "CMYK":
         return transform
-    # Compares before and after on a coarse grid of colours: most profiles are sRGB under another name.
+    # A profile that hardly changes a coarse grid of colours is sRGB under another name.
     steps = range(0, 256, 15)
     if mode == "L":
         before = Image.frombytes("L", (len(steps), 1), bytes(steps))
