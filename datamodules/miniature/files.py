@@ -86,7 +86,7 @@ def build(
         seed: seed of everything in it.
         sizes: number of items per set.
         progress: show a progress bar.
-        processes: number of processes that draw; None uses all cores.
+        processes: number of processes that draw; null uses all cores.
 
     Raises:
         ValueError: the root contains something else.

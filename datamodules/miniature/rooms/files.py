@@ -98,7 +98,7 @@ def build(
         seed: seed of everything in it.
         sizes: number of rooms and objects per set.
         progress: show a progress bar.
-        processes: number of worker processes; None uses all cores.
+        processes: number of worker processes; null uses all cores.
 
     Raises:
         ValueError: the root contains something else.
