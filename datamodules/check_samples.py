@@ -42,7 +42,7 @@ KINDS = {
     "source": "sources that cannot be read at all",
     "annotation": "items of annotation files",
     "prompt": "samples of which no prompt can be made",
-    "medium": "pictures, clouds or features that cannot be opened",
+    "medium": "media that cannot be opened",
 }
 
 
@@ -177,7 +177,7 @@ def parts(data: L.LightningDataModule) -> list[SourceInstructions]:
     if isinstance(data, SourceInstructions):
         return [data]
     if isinstance(data, MixedInstructions):
-        return [one for part in (data.images, data.clouds) for one in parts(part)]
+        return [one for part in data.parts.values() for one in parts(part)]
     kind = "no instruction data" if not isinstance(data, InstructionDataModule) else "data without sources"
     raise ValueError(
         f"check-data reads configurations of instruction data, found {kind}: {type(data).__name__}"

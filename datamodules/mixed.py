@@ -1,8 +1,8 @@
-"""Data module that mixes images and point clouds within each batch."""
+"""Data module that mixes modalities within each batch."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from inspect import signature
 
 from datamodules.base import Batching, InstructionDataModule
@@ -22,36 +22,47 @@ class Passes:
     Attributes:
         images: passes through the image sets.
         clouds: passes through the point-cloud sets; in the paper, twice those through the images.
+        others: passes through the sets of other modalities by name; 1 if not given.
     """
 
     images: float = 1.0
     clouds: float = 2.0
+    others: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuses passes that are not positive: to leave a modality out, use the other's data module alone."""
-        if not (self.images > 0 and self.clouds > 0):
+        """Refuses passes that are not positive: to leave a modality out, leave out its data module."""
+        if not min(self.images, self.clouds, *self.others.values()) > 0:
             raise ValueError(
-                f"the passes through both modalities should be positive, found images {self.images} and clouds "
-                f"{self.clouds}; to train on one modality alone, take its own data module"
+                f"the passes through all modalities should be positive, found images {self.images} and clouds "
+                f"{self.clouds}{''.join(f', {name} {value}' for name, value in self.others.items())}; to train on "
+                "one modality alone, take its own data module"
             )
-        POSITIVE.check(images=self.images, clouds=self.clouds)
+        POSITIVE.check(images=self.images, clouds=self.clouds, others=self.others)
+
+    def of(self, name: str) -> float:
+        """The passes through the sets of a modality."""
+        named = {"images": self.images, "clouds": self.clouds}
+        return named[name] if name in named else self.others.get(name, 1.0)
 
 
 DEFAULT_PASSES = Passes()
 
 
 class MixedInstructions(InstructionDataModule):
-    """Images and point clouds in one mixture, so that a batch holds both, on any number of processes.
+    """Several modalities in one mixture, so that a batch holds all of them, on any number of processes.
 
-    All sets of both modalities form one list with one plan. A modality's weight is its number of samples
-    times its passes, and is divided among its sets by their own weights. Evaluation runs the image sets, then
-    the point-cloud sets.
+    All sets of all modalities form one list with one plan. A modality's weight is its number of samples times
+    its passes, and is divided among its sets by their own weights. Evaluation runs the image sets, then the
+    point-cloud sets, then the others.
+
+    Attributes:
+        parts: name in the configuration to data module.
     """
 
     def __init__(
         self,
-        images: InstructionDataModule,
-        clouds: InstructionDataModule,
+        images: InstructionDataModule | None = None,
+        clouds: InstructionDataModule | None = None,
         passes: Passes = DEFAULT_PASSES,
         batch_size: int = 16,
         eval_batch_size: int = 64,
@@ -60,8 +71,9 @@ class MixedInstructions(InstructionDataModule):
         seed: int = 0,
         processor: Processor | None = None,
         batching: Batching = "padded",
+        others: dict[str, InstructionDataModule] | None = None,
     ) -> None:
-        """Joins two data modules: they provide the sets, the loaders are configured here.
+        """Joins several data modules: they provide the sets, the loaders are configured here.
 
         Args:
             images: data module of images, with its sources.
@@ -77,52 +89,66 @@ class MixedInstructions(InstructionDataModule):
             processor: turns samples into examples for the model; the command line takes it from the model.
             batching: layout of a training batch: `padded` (one row per instance), `grouped` (as `padded`,
                 regrouped by length) or `packed` (all instances in one row).
+            others: data modules of other modalities by name.
 
         Raises:
-            ValueError: a part sets one of the loaders' settings.
+            ValueError: there are fewer than two data modules, or one sets one of the loaders' settings.
         """
         super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor, batching)
-        self.images, self.clouds, self.passes = images, clouds, passes
-        for name, part in (("images", images), ("clouds", clouds)):
+        given = {"images": images, "clouds": clouds, **(others or {})}
+        self.parts = {name: part for name, part in given.items() if part is not None}
+        self.passes = passes
+        if len(self.parts) < 2:
+            raise ValueError(
+                f"a mixture has two data modules or more, found {', '.join(self.parts) or 'none'}; give it images, "
+                "clouds or others, or take the data module itself"
+            )
+        if unknown := sorted(set(passes.others) - set(others or {})):
+            raise ValueError(
+                f"passes.others names {', '.join(unknown)}, of which there is no data module in others"
+            )
+        for name, part in self.parts.items():
+            key = name if name in ("images", "clouds") else f"others.{name}"
             own = signature(type(part)).parameters
             if changed := [key for key in LOADING if key in own and getattr(part, key) != own[key].default]:
                 raise ValueError(
-                    f"data.init_args.{name} sets {', '.join(changed)}, which a mixture does not read there; set "
-                    "that under data.init_args, for both modalities"
+                    f"data.init_args.{key} sets {', '.join(changed)}, which a mixture does not read there; set "
+                    "that under data.init_args, for all modalities"
                 )
             if isinstance(part, SourceInstructions):
-                part.option = f"data.init_args.{name}.init_args"
+                part.option = f"data.init_args.{key}.init_args"
 
     def prepare_data(self) -> None:
-        """Lets both parts write their miniature; Lightning calls it in one process."""
-        self.images.prepare_data()
-        self.clouds.prepare_data()
+        """Lets the parts write their miniature; Lightning calls it in one process."""
+        for part in self.parts.values():
+            part.prepare_data()
 
     def train_sets(self) -> list[TrainSet]:
-        """The sets of both modalities, weighted so that each modality has its share."""
+        """The sets of all modalities, weighted so that each modality has its share."""
         return [
-            *_shared_out(self.images.train_sets(), self.passes.images),
-            *_shared_out(self.clouds.train_sets(), self.passes.clouds),
+            item
+            for name, part in self.parts.items()
+            for item in _shared_out(part.train_sets(), self.passes.of(name))
         ]
 
     def eval_sets(self, stage: str) -> list[EvalSet]:
-        """The sets of both modalities.
+        """The sets of all modalities.
 
         Raises:
             ValueError: two of them share a name in the tables.
         """
-        sets = [*self.images.eval_sets(stage), *self.clouds.eval_sets(stage)]
+        sets = [item for part in self.parts.values() for item in part.eval_sets(stage)]
         if repeated := [name for name, count in Counter(item.name for item in sets).items() if count > 1]:
             raise ValueError(
-                f"images and clouds both have {stage} sources named {', '.join(repeated)}; set `name` to tell "
-                "them apart"
+                f"{' and '.join(self.parts)} have {stage} sources of the same name {', '.join(repeated)}; set `name` "
+                "to tell them apart"
             )
         return sets
 
     @property
     def skips(self) -> bool:
-        """Whether either modality leaves out unreadable samples."""
-        return any(getattr(part, "skips", False) for part in (self.images, self.clouds))
+        """Whether any modality leaves out unreadable samples."""
+        return any(getattr(part, "skips", False) for part in self.parts.values())
 
     def whole_epoch(self, sets: Sequence[TrainSet]) -> int:
         """All training sets, each modality as often as its passes."""

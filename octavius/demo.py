@@ -20,6 +20,7 @@ def predict(
     image: Path | None = None,
     cloud: Path | None = None,
     box: str | None = None,
+    media: dict[str, Path] | None = None,
     ckpt: str = "last.ckpt",
     max_new_tokens: int = 128,
     num_beams: int = 1,
@@ -35,6 +36,7 @@ def predict(
         box: the object of the cloud that the question is about: centre and size of its box as "x y z dx dy
             dz" in the aligned cloud, or "all" if the cloud is one object. Without it the question is about
             the scene.
+        media: files of any modality that the model has an encoder for, as --media.NAME FILE.
         ckpt: a checkpoint of `octavius fit` with its configuration next to it, or a folder of `octavius
             export`.
         max_new_tokens: maximum length of the answer.
@@ -44,10 +46,13 @@ def predict(
     SIZE.check(max_new_tokens=max_new_tokens, num_beams=num_beams)
     if not question.strip():
         raise ValueError('the question is empty; ask something, such as --question "Describe the picture."')
-    media = media_of(image, cloud, box)
+    found = media_of(image, cloud, box, media)
     module = load(find_checkpoint(ckpt), trust)
+    if unknown := sorted(set(media or {}) - set(module.model.encoders)):
+        known = ", ".join(module.model.encoders) or "none"
+        raise ValueError(f"this model has no encoder for {', '.join(unknown)}; it takes {known}")
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    text, gate = ask(module.to(device or "cpu"), question, media, max_new_tokens, num_beams)
+    text, gate = ask(module.to(device or "cpu"), question, found, max_new_tokens, num_beams)
     print(visible(text, len(text), breaks=True))
     if gate is not None and len(gate) > 1:
         used = (f"{place} ({weight:.2f})" for place, weight in enumerate(gate) if weight > 0)
@@ -55,20 +60,30 @@ def predict(
 
 
 def media_of(
-    image: Path | None = None, cloud: Path | None = None, box: str | None = None
+    image: Path | None = None,
+    cloud: Path | None = None,
+    box: str | None = None,
+    others: Mapping[str, Path] | None = None,
 ) -> dict[str, Media]:
     """The media of a question, by modality.
+
+    Args:
+        image: image file.
+        cloud: point cloud.
+        box: object of the cloud.
+        others: modality to its file.
 
     Raises:
         ValueError: a file does not exist, the box is malformed, or there is a box without a cloud.
     """
+    named = {name: path for name, path in (("image", image), ("cloud", cloud)) if path is not None}
     media = {}
-    for name, path in (("image", image), ("cloud", cloud)):
-        if path is None:
-            continue
+    for name, path in {**(others or {}), **named}.items():
         if not path.is_file():
-            raise ValueError(f"there is no {name} file at {path.absolute()}; check --{name}")
+            option = name if name in named else f"media.{name}"
+            raise ValueError(f"there is no {name} file at {path.absolute()}; check --{option}")
         media[name] = Media(path=path)
+    cloud = cloud or (others or {}).get("cloud")
     if cloud is None and box is not None:
         raise ValueError("--box means an object of a point cloud; name that with --cloud")
     if cloud is not None:

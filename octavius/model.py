@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from octavius.decoder import Decoder
-from octavius.encoders.base import Encoder
+from octavius.encoders.base import Encoder, tags_of
 from octavius.instruction.batch import IGNORE, Batch, Processor
 from octavius.instruction.chat import chat_template
 from octavius.instruction.prompt import PromptBuilder, Template
@@ -101,7 +101,9 @@ class Octavius(nn.Module):
         template = chat_template(self.decoder.tokenizer) if template == "chat" else template
         encoders: dict[str, Encoder] = {name: module for name, module in self.encoders.items()}  # type: ignore[misc]
         slots = {name: encoder.num_tokens for name, encoder in encoders.items()}
-        prompts = PromptBuilder(self.decoder.tokenizer, slots, template, max_tokens, asking)
+        prompts = PromptBuilder(
+            self.decoder.tokenizer, slots, template, max_tokens, asking, tags_of(encoders)
+        )
         return Processor(prompts, {name: encoder.loader() for name, encoder in encoders.items()})
 
     def prepare(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from octavius.decoder import Decoder
-from octavius.encoders.base import Encoder, UnreadableMediaError
+from octavius.encoders.base import Encoder, UnreadableMediaError, tags_of
 from octavius.folders import saving_folder
 from octavius.gate_fitting import fit_gate
 from octavius.instruction.batch import Batch, Processor
@@ -111,7 +111,8 @@ class OctaviusModule(L.LightningModule):
                     "lora.targets, or set tag_tokens to false"
                 )
             words = template if isinstance(template, Template) else Template()
-            tags = (tag for modality in encoders for tag in words.tags.get(modality, ()))
+            known = {**tags_of(encoders), **words.tags}
+            tags = (tag for modality in encoders for tag in known.get(modality, ()))
             decoder.add_tokens([SPARE, *dict.fromkeys(tags)])
         self.processor: Processor = self.model.processor(template, max_tokens, test_template)
         self._chat = template == "chat"

@@ -1,8 +1,9 @@
-"""A new task, metric or gate is one file: a toy of each goes through all commands, from `fit` to `predict`."""
+"""A new task, metric, gate or modality is one file: a toy of each goes through all commands."""
 
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -18,7 +20,9 @@ from octavius.callbacks.scoring.answers import Answered
 from octavius.callbacks.scoring.blind import headline_of
 from octavius.callbacks.scoring.scores import score, set_intervals, tabulate
 from octavius.cli import main
-from octavius.instruction.sample import References, Sample
+from octavius.encoders.base import Encoder
+from octavius.instruction.media import Loader
+from octavius.instruction.sample import Media, References, Sample
 from octavius.loading import load
 from octavius.lora_moe.gates.base import Asked, Choice, Gate, GateSize
 from octavius.tasks import TASKS
@@ -81,6 +85,50 @@ class LengthGate(Gate):
         return [Choice(weights, weights)]
 
 
+@dataclass(frozen=True)
+class SignalLoader(Loader):
+    """Reads a signal of a fixed length."""
+
+    length: int
+
+    def __call__(self, media: Media) -> Tensor:
+        array = media.array if media.path is None else np.load(media.path)
+        if array.shape != (self.length,):
+            raise ValueError(
+                f"expected a signal of {self.length} numbers, found {array.shape} at {media.path}"
+            )
+        return torch.from_numpy(array).float()
+
+
+class SignalEncoder(Encoder):
+    """Pieces of a signal, as they are."""
+
+    tags = ("<Sig>", "</Sig>")
+
+    def __init__(self, length: int = 32, num_tokens: int = 4) -> None:
+        super().__init__()
+        self.length, self.num_tokens, self.width = length, num_tokens, length // num_tokens
+
+    def loader(self) -> Loader:
+        return SignalLoader(self.length)
+
+    def blank(self) -> Tensor:
+        return torch.zeros(1, self.length)
+
+    def forward(self, media: Tensor) -> Tensor:
+        return media.view(len(media), self.num_tokens, self.width)
+
+
+def read_signals(root: Path, split: str, bad: str = "error") -> list[Sample]:  # noqa: ARG001
+    """A question about each signal in a folder, which has so many peaks as its name says."""
+    return [
+        Sample(
+            path.stem, "counting", "signals", {"signal": Media(path=path)}, "", References((path.stem[-1],))
+        )
+        for path in sorted(root.glob(f"{split}?.npy"))
+    ]
+
+
 def read_counts(root: Path, split: str, bad: str = "error") -> list[Sample]:  # noqa: ARG001
     """Four questions without a picture."""
     return [Sample(f"{split}{n}", "counting", "counts", {}, "", References((str(n),))) for n in range(4)]
@@ -93,6 +141,7 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(TASKS, "counting", Counting())
     monkeypatch.setitem(BENCHMARKS, "counts", read_counts)
+    monkeypatch.setitem(BENCHMARKS, "signals", read_signals)
 
 
 def answers(values: Sequence[int | None]) -> list[Answered]:
@@ -179,3 +228,75 @@ def test_a_task_a_metric_and_a_gate_go_through_all_commands(
     assert isinstance(module.model.gate, LengthGate)
     assert module.model.gate.longest == 4
     assert not torch.equal(module.model.gate.weight, torch.linspace(-1.0, 1.0, 3))  # it has learned
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("toys")
+def test_a_modality_goes_through_all_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = write_models(tmp_path / "models")
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "validate", "test"):
+        for peaks in range(1, 5):
+            np.save(f"{split}{peaks}.npy", np.sin(np.linspace(0, 2 * np.pi * peaks, 32)))
+    parts = {
+        name: {
+            "class_path": "ImageInstructions",
+            "init_args": {
+                "root": ".",
+                **{part: [{"benchmark": name, "split": part}] for part in ("train", "validate", "test")},
+            },
+        }
+        for name in ("counts", "signals")
+    }
+    encoder = {"class_path": f"{__name__}.SignalEncoder", "init_args": {"num_tokens": 8}}
+    decoder = {"class_path": "Decoder", "init_args": {"name": str(models / "language")}}
+    lora = {"experts": 2, "rank": 2}
+    config = {
+        "model": {
+            "class_path": "OctaviusModule",
+            "init_args": {"decoder": decoder, "encoders": {"signal": encoder}, "lora": lora},
+        },
+        "data": {
+            "class_path": "datamodules.mixed.MixedInstructions",
+            "init_args": {
+                "images": parts["counts"],
+                "others": {"signals": parts["signals"]},
+                "passes": {"others": {"signals": 2}},
+                "batch_size": 2,
+                "workers": 0,
+            },
+        },
+        "trainer": {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False},
+    }
+    Path("signal.yaml").write_text(yaml.safe_dump(config))
+    main(["check-data", "--config", "signal.yaml", "--jobs", "1"])
+    said = capsys.readouterr().out
+    assert "signals, split train: 4 samples" in said
+    assert "nothing is wrong" in said
+    main(["fit", "--config", "signal.yaml"])
+    main(["test", "--ckpt", "last.ckpt", "--trust"])
+    assert "mean_error" in capsys.readouterr().out
+    runs = sorted(Path("runs/octavius").iterdir(), key=lambda path: int(path.name.rpartition("_")[2]))
+    table = pd.read_csv(runs[-1] / "metrics_test.csv", index_col=0)
+    assert np.isfinite(float(table["mean_error"]["signals"].split()[0]))
+    assert "answers/test/signals/text_summary" in EventAccumulator(str(runs[-1])).Reload().Tags()["tensors"]
+    asked = ["predict", "--question", "How many are there?", "--trust"]
+    main([*asked, "--media.signal", "test1.npy"])
+    assert "experts: " in capsys.readouterr().out
+    assert "there is no signal file" in refused([*asked, "--media.signal", "none.npy"], capsys)
+    assert "no encoder for sound; it takes signal" in refused([*asked, "--media.sound", "test1.npy"], capsys)
+    module = load(Path("checkpoints/last.ckpt"), trust=True)
+    builder = module.processor.prompts
+    prompt = builder.build(read_signals(Path(), "test")[0], "How many?", None)
+    assert len(prompt.slots["signal"]) == 8
+    assert "<Sig>" in builder.tokenizer.decode(prompt.ids)
+    about = ["--question", "How many are there?", "--trust"]
+    main(["export", *about, "--format", "peft", "--out", "adapter"])
+    main(["predict", "--ckpt", "adapter", *about, "--media.signal", "test1.npy"])
+    Path("train1.npy").write_bytes(Path("train1.npy").read_bytes()[:200])
+    with pytest.raises(SystemExit) as end:
+        main(["check-data", "--config", "signal.yaml", "--jobs", "1"])
+    assert end.value.code == 2
+    assert "1 media that cannot be opened" in capsys.readouterr().out

@@ -1,8 +1,8 @@
 """Base class of encoders: a frozen feature extractor for one modality, with its loader and its projector."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import distributed, nn
@@ -27,6 +27,9 @@ class Encoder(nn.Module, ABC):
 
     width: int
     num_tokens: int
+
+    tags: ClassVar[tuple[str, str] | None] = None
+    """Text before and after the slots of a medium, where the prompt's template has none for the modality."""
 
     @abstractmethod
     def loader(self) -> Loader:
@@ -64,3 +67,8 @@ class Encoder(nn.Module, ABC):
 def silent() -> bool:
     """Whether this is not the process that shows progress (rank 0)."""
     return distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0
+
+
+def tags_of(encoders: Mapping[str, Encoder]) -> dict[str, tuple[str, str]]:
+    """The tags of those modalities whose encoder has some."""
+    return {name: encoder.tags for name, encoder in encoders.items() if encoder.tags is not None}

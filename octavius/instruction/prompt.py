@@ -1,5 +1,6 @@
 """Prompts as token ids, with slots for media, answer positions and the tokens that the gate reads."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -88,6 +89,7 @@ class PromptBuilder:
         template: Template | None = None,
         max_tokens: int = 2048,
         asking: Template | None = None,
+        tags: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
         """Stores the parts.
 
@@ -97,12 +99,14 @@ class PromptBuilder:
             template: fixed text; by default the paper's Human / Assistant dialogue.
             max_tokens: largest length of a prompt with its answer.
             asking: template for generation; `template` by default.
+            tags: modality to the texts before and after its slots, where the template has none.
         """
         self.tokenizer = tokenizer
         self.slots = slots
         self.template = template or Template()
         self.asking = asking or self.template
         self.max_tokens = max_tokens
+        self.tags = tags or {}
 
     def build(self, sample: Sample, question: str, answer: str | None) -> Prompt:
         """Builds one prompt; without an answer it ends where generation starts.
@@ -194,7 +198,7 @@ class PromptBuilder:
                     f"sample {sample.id} brings the modality {modality!r}, but this model takes "
                     f"{', '.join(sorted(self.slots)) or 'none'}; add an encoder or leave the data set out"
                 )
-            before, behind = words.tags.get(modality, ("", ""))
+            before, behind = words.tags.get(modality, self.tags.get(modality, ("", "")))
             ids += after + self._fixed(before)
             end = len(ids) + self.slots[modality]
             padded = max(end, len(ids) + words.padded.get(modality, 0))

@@ -6,7 +6,7 @@ from typing import Literal
 import lightning as L
 from jsonargparse import Namespace
 
-from octavius.encoders.base import Encoder
+from octavius.encoders.base import Encoder, tags_of
 from octavius.encoders.image_cache import CachedImageLoader
 from octavius.encoders.rois.roi_cache import CachedRoiLoader
 from octavius.instruction.batch import Processor
@@ -56,6 +56,7 @@ def processor_outline(model: Namespace) -> Processor:
         chat_template(tokenizer) if template == "chat" else template,
         options["max_tokens"],
         asking,
+        tags_of(encoders),
     )
     loaders = {name: encoder.loader() for name, encoder in encoders.items()}
     return Processor(

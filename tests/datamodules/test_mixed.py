@@ -110,7 +110,7 @@ def test_a_configuration_becomes_batches_of_both(
     data = parser.instantiate(parser.parse_object({"data": yaml.safe_load(text)})).data
     assert data.passes == Passes(1.0, 2.0), "the paper's"
     data.processor = cloud_processor
-    asked = len(data.clouds.train_sets()[0].samples)
+    asked = len(data.parts["clouds"].train_sets()[0].samples)
     batches = list(data.train_dataloader())
     assert len(batches) == (2 * 20 + 2 * asked) // 8
     trained = Counter(sample.benchmark for batch in batches for sample in batch.samples)
@@ -277,14 +277,31 @@ def test_what_has_no_effect_is_refused() -> None:
         MixedInstructions(good, CloudInstructions("root", batch_size=4, seed=1))
     for wrong in (0.0, -1.0, float("nan")):
         with pytest.raises(
-            ValueError, match="passes through both modalities should be positive, found images"
+            ValueError, match="passes through all modalities should be positive, found images"
         ):
             Passes(images=wrong)
 
 
+def test_any_modalities_are_mixed_by_their_passes() -> None:
+    one, two, three = (Part(name, [count], [1.0]) for name, count in (("a", 4), ("b", 6), ("c", 5)))
+    data = MixedInstructions(one, two, Passes(1, 2, {"sounds": 3}), others={"sounds": three})
+    assert [item.weight for item in data.train_sets()] == [4, 12, 15]
+    assert data.whole_epoch(data.train_sets()) == 31
+    data = MixedInstructions(others={"sounds": three, "signals": two})
+    assert [item.weight for item in data.train_sets()] == [5, 6]
+    with pytest.raises(ValueError, match="two data modules or more, found images"):
+        MixedInstructions(one)
+    with pytest.raises(ValueError, match=r"passes\.others names smells"):
+        MixedInstructions(one, two, Passes(others={"smells": 1.0}))
+    with pytest.raises(ValueError, match=r"data\.init_args\.others\.rooms sets seed"):
+        MixedInstructions(one, others={"rooms": CloudInstructions("root", seed=1)})
+    with pytest.raises(ValueError, match=r"positive, found images 1\.0 and clouds 2\.0, sounds 0\.0"):
+        Passes(others={"sounds": 0.0})
+
+
 def test_sets_of_one_name_are_refused() -> None:
     with pytest.raises(
-        ValueError, match="both have test sources named test-one; set `name` to tell them apart"
+        ValueError, match="images and clouds have test sources of the same name test-one; set `name`"
     ):
         MixedInstructions(Part("one", [1], [1.0]), Part("one", [1], [1.0])).eval_sets("test")
 
@@ -296,7 +313,7 @@ def test_missing_data_is_told_by_its_place_in_the_configuration(tmp_path: Path) 
     with pytest.raises(ValueError, match=r"Set --data\.init_args\.images\.init_args\.root to the folder"):
         data.train_sets()
     with pytest.raises(ValueError, match=r"list sources under data\.init_args\.clouds\.init_args\.train"):
-        data.clouds.train_sets()
+        data.parts["clouds"].train_sets()
     alone = CloudInstructions(str(tmp_path), [source])
     with pytest.raises(ValueError, match=r"Set --data\.init_args\.root to the folder"):
         alone.train_sets()
