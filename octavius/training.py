@@ -92,8 +92,8 @@ class OctaviusModule(L.LightningModule):
             activation_checkpointing: recompute the decoder's layers in the backward pass to save memory.
             save_decoder: folder for the trained decoder, written at the end of training without experts,
                 along with the projectors as projectors.safetensors.
-            projectors: such a projectors file to start from instead of random weights; tensors that are
-                missing in it or differ in shape start at random and are reported.
+            projectors: a file of projectors, as `save_decoder` writes it, to start from instead of random
+                weights; tensors that are missing in it or differ in shape start at random and are reported.
         """
         COUNT.check(max_tokens=max_tokens)
         POSITIVE.check(lr=lr)
