@@ -352,9 +352,8 @@ def say_where(trainer: L.Trainer, checkpoint: Path | None) -> None:
             print(f"\nthe training so far is in {place}; go on with: octavius fit --ckpt {name}")
         return
     print()
-    folder = getattr(
-        trainer.logger, "log_dir", None
-    )  # `trainer.log_dir` broadcasts, but this runs on rank 0 only
+    # Not `trainer.log_dir`, which broadcasts: this runs on rank 0 only.
+    folder = getattr(trainer.logger, "log_dir", None)
     if isinstance(folder, str):
         print(f"logs, predictions and tables: {shown(Path(folder))}")
     if checkpoint is not None:

@@ -270,9 +270,8 @@ class Decoder(nn.Module):
         def score(part: Tensor, said: list[Tensor]) -> Tensor:
             padded, real = self._padded(said, device)
             mask = torch.cat([attention_mask[part], real.to(attention_mask)], 1)
-            wanted = torch.ones_like(
-                real
-            )  # padding as well: a fixed number of positions per row can be unflattened
+            # Padding as well: with a fixed number of positions per row, the logits can be unflattened below.
+            wanted = torch.ones_like(real)
             owners = part[:, None].expand_as(real)[wanted]
             with hold(part):
                 options = cached_options(self.lm, mask, padded.shape[1], rows_of(cache, part))

@@ -57,9 +57,8 @@ def saving_folder(path: Path, new: bool = False) -> Iterator[Path]:
             yield partial
             files = sorted(file for file in partial.rglob("*") if file.is_file() and file.name != LIST)
             for file in files:
-                file.chmod(
-                    file.stat().st_mode | 0o044
-                )  # safetensors makes files that only their owner may read
+                # safetensors creates files that only their owner may read.
+                file.chmod(file.stat().st_mode | 0o044)
                 flush(file)
             found = {file.relative_to(partial).as_posix(): _digest(file) for file in files}
             write_text(partial / LIST, json.dumps(found, indent=1) + "\n")

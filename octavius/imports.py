@@ -141,9 +141,8 @@ def fill_language_model(module: OctaviusModule, tensors: Mapping[str, Tensor]) -
     state = {}
     for name, tensor in tensors.items():
         layer, moe, half = name.removesuffix(".default").rpartition(".lora_moe_")
-        scale = (
-            layers[layer].scale if layer in layers else 1.0
-        )  # the published code scales by 1, ignoring alpha
+        # The published code scales by 1, ignoring alpha; dividing B by our scale below makes up for it.
+        scale = layers[layer].scale if layer in layers else 1.0
         if not moe:
             state[name] = tensor
         elif half == "A":  # (E, D, R)

@@ -84,9 +84,8 @@ def end_workers() -> None:
     """
     children = [child for child in multiprocessing.active_children() if child.daemon]
     if children and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
-        signal.signal(
-            signal.SIGCHLD, signal.SIG_DFL
-        )  # torch's handler raises for each data worker that was killed
+        # torch's handler raises an exception for each data worker that was killed.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for child in children:
         child.kill()
 

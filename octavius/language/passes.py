@@ -121,9 +121,8 @@ def rows_of(cache: Any, rows: Tensor) -> Any:
     """
     found = copy(cache)
     found.layers = [_copied(layer) for layer in cache.layers]
-    found.reorder_cache(
-        rows
-    )  # selects rows, with repetition; unlike batch_select_indices, every layer implements it
+    # Selects rows, with repetition; unlike batch_select_indices, every layer implements it.
+    found.reorder_cache(rows)
     return found
 
 

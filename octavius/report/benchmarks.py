@@ -90,9 +90,8 @@ def run_benchmarks(
     answers = answered(out, facts)
     data.done = {(name, key) for name, items in answers.items() for key in items}
     blinded = BlindControls(out, evaluation, partial(in_order, out, facts))
-    if (
-        not data.left() and blinded.wanted()
-    ):  # interrupted during the controls: answers one sample again, since they run at the end of a test epoch
+    # Interrupted during the controls: answers one sample again, since they run at the end of a test epoch.
+    if not data.left() and blinded.wanted():
         data.done = set(data.done) - {next(iter(data.done))}
     if data.left():
         say_what_is_left(facts, data, trainer)

@@ -268,9 +268,8 @@ class Reader:
             found, end = found | token.found, token.end
             joint = forms.ALTERNATIVE.match(self.said, end)
             token = self._token(joint.end()) if joint else None
-            if (
-                joint and token is None and (other := forms.OR_LETTER.match(self.said, end))
-            ):  # `B or C the red one`
+            # `B or C the red one`
+            if joint and token is None and (other := forms.OR_LETTER.match(self.said, end)):
                 token = Token(self._letter(other[1]), other.end(), True)
         return found, end
 
@@ -307,9 +306,8 @@ class Reader:
             after = self.said[match.end() :].lstrip(" \t")[:1]
             if after in self.meanings and self.meanings[after] != found:  # `a red one` is the article
                 return None
-            if (
-                match[0] == "a" and after == "" and self.said[:start].rstrip().endswith((" is", " was"))
-            ):  # `... is a` at the end of a truncated text
+            # `... is a` at the end of a truncated text
+            if match[0] == "a" and after == "" and self.said[:start].rstrip().endswith((" is", " was")):
                 return None
         return Token(found, match.end(), True)
 
