@@ -1,4 +1,4 @@
-"""LoRA experts in a frozen language model, chosen for each instance by a gate that reads the question."""
+"""LoRA-MoE: LoRA experts in a frozen language model, routed per sample by a gate that reads the question."""
 
 from octavius.lora_moe.attach import LoRAMoE, attach
 from octavius.lora_moe.gates.instance import InstanceGate

@@ -1,4 +1,4 @@
-"""The settings of LoRA-MoE, and `attach`, which puts experts into a language model and makes the gate."""
+"""Configuration of LoRA-MoE, and `attach`, which adds experts to a language model and builds their gate."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -18,26 +18,25 @@ from octavius.lora_moe.routing import Routing
 
 @dataclass(frozen=True)
 class LoRAMoE:
-    """The settings of the adapters; the defaults are the paper's, and one expert is the plain LoRA baseline.
+    """Configuration of the LoRA experts and their gate. Defaults are the paper's; one expert is plain LoRA.
 
     Attributes:
-        experts: LoRA experts in each group; a list gives numbers by depth: one for each layer of the language
-            model, or for each of so many equal ranges of layers.
-        rank: of one expert.
-        alpha: the update is scaled by alpha / rank.
-        dropout: on the experts' inputs.
-        targets: names of the linear layers that get a group.
-        gate: what chooses the experts: a class of gates with its options, by `class_path` and `init_args`, or the
-            short name of a class for its defaults: `source`, `instance`, `dense`, `token`, `individual`, `uniform`,
-            `cluster` or `published` (see docs/gates.md).
-        shared_a: the experts of a layer share one A and have a B each.
-        scale: of the update: `peft`, alpha / rank; `published`, 1 whatever alpha says.
-        init: how A is drawn: `peft`, or `published`, which is smaller by the root of the rank.
-        backend: how the experts' sum is computed, equal in its values: `concatenated`, one low-rank pair with the
-            gate between; `gathered`, only the experts that a sample uses; `merged`, one matrix for each sample;
-            `auto` takes the fastest for the sizes at hand.
-        losses: auxiliary losses of the gate by name, `cv`, `switch` or `certainty_balance`, and what each is
-            multiplied by.
+        experts: number of LoRA experts in each adapted layer. A list varies it by depth: one number for each layer
+            of the language model, or for each of as many equal ranges of layers.
+        rank: rank of one expert.
+        alpha: numerator of the scale alpha / rank of the update.
+        dropout: dropout probability on the experts' inputs.
+        targets: names of the linear layers that get experts, or their last parts, such as `q_proj`.
+        gate: how experts are chosen: a gate class by `class_path` and `init_args`, or the short name of a class
+            with its default options: `source`, `instance`, `dense`, `token`, `individual`, `uniform`, `cluster` or
+            `published` (see docs/gates.md).
+        shared_a: whether the experts of a layer share one A and differ in B alone (HydraLoRA).
+        scale: scale of the update: `peft` is alpha / rank, `published` is 1 whatever alpha is.
+        init: initialisation of A: `peft`, or `published`, which is smaller by the square root of the rank.
+        backend: how the weighted sum of the experts is computed; all give the same values. `concatenated` is one
+            low-rank pair with the gate weights in between, `gathered` computes only the experts that a sample
+            uses, `merged` builds one matrix per sample, `auto` picks the fastest for the sizes at hand.
+        losses: auxiliary losses of the gate, `cv`, `switch` or `certainty_balance`, with the factor of each.
     """
 
     experts: int | list[int] = 4
@@ -53,16 +52,17 @@ class LoRAMoE:
     losses: dict[LossName, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuses numbers that mean nothing."""
+        """Validates the numbers and turns `gate` into a `GateFactory`."""
         SIZE.check(experts=self.experts, rank=self.rank)
         POSITIVE.check(alpha=self.alpha)
         PROBABILITY.check(dropout=self.dropout)
         NOT_NEGATIVE.check(losses=self.losses)
+        # The dataclass is frozen, so plain assignment would raise.
         object.__setattr__(self, "gate", factory_of(self.gate))
 
     @property
     def gate_factory(self) -> GateFactory:
-        """The class of the gate and its options."""
+        """`gate` with its type after `__post_init__`: the gate class and its options."""
         return cast(GateFactory, self.gate)
 
 
@@ -75,23 +75,23 @@ def attach(
     layouts: Layouts | None = None,
     given: Collection[Reading] = get_args(Reading),
 ) -> Gate | None:
-    """Puts experts into a language model in place, freezes all else of it, and makes the gate.
+    """Adds LoRA experts to a language model in place, freezes its other parameters, and builds the gate.
 
     Args:
         model: the language model.
-        settings: see there.
-        width: size of its word embeddings.
-        routing: the holder that its layers will read.
-        modalities: how many modalities there are, for a gate that tells them apart.
-        layouts: as of `inject`.
-        given: what the gate is going to be given of a batch.
+        settings: experts and gate.
+        width: size D of its word embeddings.
+        routing: holder from which its layers will read the gate weights.
+        modalities: number M of modalities, for gates that read which ones a sample has.
+        layouts: see `inject`.
+        given: the inputs that the caller will pass to the gate.
 
     Returns:
-        The gate that chooses for each sample; None with one expert, whose weight is 1, and for gates that each
-        layer has itself.
+        The gate that routes each sample. None with a single expert, whose weight is always 1, and for gates that
+        live in the layers.
 
     Raises:
-        ValueError: settings contradict each other, or do not fit the model, which stays as it was.
+        ValueError: settings contradict each other or do not fit the model, which is then left unchanged.
     """
     experts: int | Sequence[int] = settings.experts
     check_losses(settings)
@@ -100,7 +100,9 @@ def attach(
     size, make = GateSize(width, experts, longest_list(model), modalities), settings.gate_factory
     gate = None if experts == 1 or make.kind.in_layers else make(size)
     if gate is not None:
+        # Before `inject`: an error must leave the model unchanged.
         check_gate(gate, settings, given)
+        # A gate per layer needs a part of the routing per layer, which `inject` makes for a list of counts.
         experts = gate.counts if gate.by_depth else experts
     inject(
         model,
@@ -121,10 +123,10 @@ def attach(
 
 
 def check_losses(settings: LoRAMoE) -> None:
-    """Refuses auxiliary losses that there are not, and any where there is no gate.
+    """Checks that the auxiliary losses exist and that there is a gate to train.
 
     Raises:
-        ValueError: see above.
+        ValueError: a loss is unknown, or there is a single expert.
     """
     if unknown := sorted(set(settings.losses) - set(LOSSES)):
         raise ValueError(f"there are no auxiliary losses {unknown}; they are {', '.join(LOSSES)}")
@@ -133,10 +135,10 @@ def check_losses(settings: LoRAMoE) -> None:
 
 
 def check_gate(gate: Gate, settings: LoRAMoE, given: Collection[Reading]) -> None:
-    """Refuses a gate that cannot be trained as asked, or reads what it is not given.
+    """Checks a gate against the auxiliary losses and the inputs that it will get.
 
     Raises:
-        ValueError: see above.
+        ValueError: losses are set but the gate has no parameters, or it reads an input that is not given.
     """
     if settings.losses and not any(True for _ in gate.parameters()):
         raise ValueError(
@@ -150,5 +152,5 @@ def check_gate(gate: Gate, settings: LoRAMoE, given: Collection[Reading]) -> Non
 
 
 def _layer_gate(make: GateFactory) -> LayerGates:
-    """Makes the gate of a layer, of its input's width and its number of experts."""
+    """Adapts a gate factory to `inject`, which knows only input width and number of experts of a layer."""
     return lambda width, experts: cast(LayerGate, make(GateSize(width, experts)))

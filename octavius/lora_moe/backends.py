@@ -1,12 +1,12 @@
-"""Inputs, experts and gate weights come in, the experts' weighed sum goes out: one sum, three ways to compute it.
+"""Three equivalent ways to compute the weighted sum of LoRA experts, and the cost model that picks one.
 
     y = sum over e of g_e B_e A_e (x * mask)
 
-`down` holds the A of all experts under each other, (E * R, D), or one A that all share, (R, D); `up` holds the B of
-all experts beside each other, (D_out, E * R). `gate` has a row for each sample, (B, E), for each token, (B, T, E), or
-one for all, (1, E); its weights are scaled already. `mask` is dropout's: true where an input stays. Every way gives
-the same values and gradients, in the type of x (or of autocast); products with a weight are made and summed up in the
-gate's type. None makes a tensor of experts by width for every token.
+E is the number of experts, R their rank. `down` stacks the A of all experts, (E * R, D), or is one A that all share,
+(R, D); `up` holds their B side by side, (D_out, E * R). `gate` has weights per sample, (B, E), per token, (B, T, E),
+or for all samples, (1, E), with the LoRA scale already multiplied in. `mask` is the dropout mask, true where an input
+is kept. All backends return the same values and gradients, in the dtype of x (or of autocast); products with a gate
+weight are computed and accumulated in the dtype of the gate. None builds an (E, D) tensor per token.
 """
 
 from collections.abc import Callable
@@ -26,20 +26,21 @@ def concatenated(
     kept: int = 0,  # noqa: ARG001
     mask: Tensor | None = None,
 ) -> Tensor:
-    """All experts as one low-rank pair of width E * R, with the gate between its halves.
+    """Computes all experts as one LoRA of rank E * R with the gate weights between A and B.
 
     Args:
         x: inputs (B, ..., D).
         down: A of all experts, (E * R, D), or of all together, (R, D).
         up: B of all experts, (D_out, E * R).
         gate: weights (B, E), (B, T, E) or (1, E).
-        kept: of no use here.
-        mask: where x is not dropped, (B, ..., D).
+        kept: ignored; part of the common signature of backends.
+        mask: true where x is not dropped, (B, ..., D).
 
     Returns:
         (B, ..., D_out).
     """
     a, b = _split(down, up, gate.shape[-1])
+    # Weights per sample become (B, 1, E) and broadcast over the tokens.
     weights = gate if gate.dim() == 3 else gate.unsqueeze(1)
     shape = len(x), -1, x.shape[-1]
     mask = None if mask is None else mask.reshape(shape)
@@ -49,22 +50,23 @@ def concatenated(
 def gathered(
     x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int, mask: Tensor | None = None
 ) -> Tensor:
-    """Only the matrices of the experts that a row uses, copied out for it, in batched products.
+    """Copies the matrices of the experts that each row uses, and computes those alone in batched products.
 
     Args:
         x: inputs (B, ..., D).
         down: A of all experts, (E * R, D), or of all together, (R, D).
         up: B of all experts, (D_out, E * R).
-        gate: weights (B, E), (B, T, E) or (1, E), at most `kept` of a row not zero. Those that are left out get
-            the gradient 0: a gate that cuts to its largest weights passes none to the others anyway.
-        kept: how many experts of a row are computed, 1..E.
-        mask: where x is not dropped, (B, ..., D).
+        gate: weights (B, E), (B, T, E) or (1, E), at most `kept` of a row non-zero. The others get a gradient of 0,
+            which loses nothing for top-k gates, since these do not backpropagate through the weights they zero.
+        kept: number K of experts that are computed per row, 1..E.
+        mask: true where x is not dropped, (B, ..., D).
 
     Returns:
         (B, ..., D_out).
     """
     a, b = _split(down, up, gate.shape[-1])
     gate, rows, mask = _groups(x, gate, mask)
+    # By magnitude, so that negative weights, which callers may set, are not skipped.
     chosen = gate.detach().abs().topk(kept, dim=-1).indices
     weights = gate.gather(1, chosen).unsqueeze(1)
     return low_rank(rows, a, b, weights, chosen, mask).reshape(*x.shape[:-1], -1)
@@ -78,26 +80,25 @@ def merged(
     kept: int = 0,  # noqa: ARG001
     mask: Tensor | None = None,
 ) -> Tensor:
-    """The matrix that the experts add up to, made for each row of the gate, then applied.
+    """Adds the experts up to one (D_out, D) matrix per row of the gate, then applies it.
 
-    Of experts that share A only the halves B are added up, to the B of one plain LoRA.
+    Experts that share A are added up in B alone, which gives one plain LoRA per row.
 
     Args:
         x: inputs (B, ..., D).
         down: A of all experts, (E * R, D), or of all together, (R, D).
         up: B of all experts, (D_out, E * R).
         gate: weights (B, E), (B, T, E) or (1, E).
-        kept: of no use here.
-        mask: where x is not dropped, (B, ..., D).
+        kept: ignored; part of the common signature of backends.
+        mask: true where x is not dropped, (B, ..., D).
 
     Returns:
         (B, ..., D_out).
     """
     a, b = _split(down, up, gate.shape[-1])
     gate, rows, mask = _groups(x, gate, mask)
-    if (
-        len(a) == 1
-    ):  # one B for each row of the gate, as if these were the experts, each chosen by its own rows
+    if len(a) == 1:
+        # Treat the mixed B of the G gate rows as G experts of weight 1, of which each row uses its own.
         mixed = torch.einsum("ge,oer->ogr", gate, b.to(gate.dtype))
         own = None if len(gate) == 1 else torch.arange(len(gate), device=gate.device).unsqueeze(1)
         y = low_rank(rows, a, mixed, gate.new_ones(1, 1, 1), own, mask)
@@ -108,18 +109,19 @@ def merged(
 
 
 def fold(down: Tensor, up: Tensor, gate: Tensor) -> Tensor:
-    """What the experts add to the frozen matrix: sum over e of g_e B_e A_e.
+    """Computes the update of the frozen weight: sum over e of g_e B_e A_e.
 
     Args:
         down: A of all experts, (E * R, D), or of all together, (R, D).
         up: B of all experts, (D_out, E * R).
-        gate: weights (..., E), scaled already.
+        gate: weights (..., E) with the LoRA scale multiplied in.
 
     Returns:
-        Matrices (..., D_out, D), in the type of the gate (or of autocast).
+        Matrices (..., D_out, D), in the dtype of the gate (or of autocast).
     """
     a, b = _split(down, up, gate.shape[-1])
     weighed = b * gate[..., None, :, None]  # (..., D_out, E, R)
+    # With a shared A the experts add up in B; otherwise the product with the stacked A sums over them.
     weighed = weighed.sum(-2) if len(a) == 1 else weighed.flatten(-2)
     return weighed @ down.to(weighed.dtype)
 
@@ -127,53 +129,58 @@ def fold(down: Tensor, up: Tensor, gate: Tensor) -> Tensor:
 Backend = Callable[[Tensor, Tensor, Tensor, Tensor, int, Tensor | None], Tensor]
 
 BackendName: TypeAlias = Literal["auto", "concatenated", "gathered", "merged"]
-"""A way to compute the sum, or `auto`, the fastest for the sizes at hand: see `choose`."""
+"""A backend, or `auto` for the fastest at the sizes at hand (see `choose`)."""
 
 BACKENDS: dict[str, Backend] = {"concatenated": concatenated, "gathered": gathered, "merged": merged}
-"""The ways to compute the sum, by name."""
+"""Backends by name."""
 
 
 def choose(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int) -> str:
-    """The name of the backend that is the fastest for inputs of these sizes.
+    """Returns the name of the fastest backend for these sizes, by a cost model fitted on CPUs.
 
-    A rule fitted to times on a CPU (`bench/routed_layer.py`). In tokens that one expert is applied to, copying
-    its matrices for one row costs as much as 80 tokens, in half precision, whose products are faster, as much as
-    250; reading them in place costs as much as 8. Experts of one A are
-    added up when there are more than some 300 tokens by experts in a row, others only without autograd, where the
-    matrix of full width is not kept, and where adding up takes fewer multiplications.
+    Only shapes are read, and the dtype of x (or of autocast). Times are from `bench/routed_layer.py`; see
+    docs/benchmarks.md.
 
     Args:
-        x: inputs (B, ..., D); of all arguments only the sizes count, and of this one the type (or autocast's).
+        x: inputs (B, ..., D).
         down: A of all experts, (E * R, D), or of all together, (R, D).
         up: B of all experts, (D_out, E * R).
         gate: weights (B, E), (B, T, E) or (1, E).
-        kept: how many experts a row uses at most.
+        kept: upper bound on the experts with non-zero weight in a row.
     """
+    # Costs are in multiplications. Memory traffic is expressed in tokens to which one expert could be applied in
+    # the same time: reading an expert's matrices in place costs as much as 8 tokens; copying them for one row 80,
+    # and 250 in half precision, which multiplies faster while copying does not gain as much.
     experts, rows, width = gate.shape[-1], len(gate), x.shape[-1]
+    # With weights per token the other backends would build matrices for every token; of a single expert there is
+    # nothing to skip or to add up.
     if gate.dim() == 3 or experts == 1:
         return "concatenated"
     tokens = x.numel() // (rows * width)
-    if len(down) < up.shape[1]:
+    if (
+        len(down) < up.shape[1]
+    ):  # shared A: adding up the B of all experts pays from about 300 tokens x experts
         return "merged" if tokens * experts >= 300 else "concatenated"
     applied = len(down) // experts * (width + len(up))  # multiplications of one expert on one token
     name, least = "concatenated", applied * experts * (rows * tokens + 8)
     gathering = applied * kept * rows * (tokens + (80 if computing_type(x).itemsize >= 4 else 250))
     if gathering < least:
         name, least = "gathered", gathering
+    # Building (D_out, D) matrices, then applying them. Never with autograd, which would save them for backward.
     if not torch.is_grad_enabled() and rows * width * len(up) * (len(down) + tokens) < least:
         name = "merged"
     return name
 
 
 def _split(down: Tensor, up: Tensor, experts: int) -> tuple[Tensor, Tensor]:
-    """The experts apart: A (E, R, D), or (1, R, D) when it is shared, and B (D_out, E, R)."""
+    """Views with an axis for experts: A (E, R, D), or (1, R, D) when shared, and B (D_out, E, R)."""
     b = up.unflatten(1, (experts, -1))
     return down.unflatten(0, (-1, b.shape[-1])), b
 
 
 def _groups(x: Tensor, gate: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A gate (G, E), and the inputs of each of its rows with their mask, (G, T, D)."""
-    if gate.dim() == 3:
+    """Groups inputs by the gate row that they share: gate (G, E), inputs and mask (G, T, D)."""
+    if gate.dim() == 3:  # each token is a group of its own, T = 1
         gate = gate.expand(*x.shape[:-1], -1).flatten(0, 1)
     shape = len(gate), -1, x.shape[-1]
     return gate, x.reshape(shape), None if mask is None else mask.reshape(shape)

@@ -1,4 +1,4 @@
-"""A language model comes in, the same model with LoRA-MoE layers and all else frozen goes out."""
+"""Injection of LoRA-MoE layers into a language model, whose other parameters are frozen."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
@@ -12,10 +12,10 @@ from octavius.lora_moe.layer import LoRAMoELinear, Origin, check_backend, linear
 from octavius.lora_moe.routing import Routing
 
 Layouts: TypeAlias = Callable[[Mapping[str, nn.Module]], Mapping[str, str]]
-"""Tells what layers of a model, by name, are run on."""
+"""Maps layers by name to what each is called on (see `inject`)."""
 
 LayerGates: TypeAlias = Callable[[int, int], LayerGate]
-"""Makes the gate of a layer, of its input's width and its number of experts."""
+"""Builds the gate of one layer from its input width and its number of experts."""
 
 
 def inject(
@@ -35,33 +35,34 @@ def inject(
     dtype: torch.dtype = torch.float32,
     layouts: Layouts | None = None,
 ) -> list[str]:
-    """Swaps the linear layers that `targets` name for LoRA-MoE layers, and freezes everything else in place.
+    """Replaces the linear layers that `targets` name by LoRA-MoE layers in place, and freezes everything else.
 
-    A model that an error is raised for stays as it was.
+    If an error is raised, the model is left unchanged.
 
     Args:
-        model: the model to change.
-        targets: last parts of module names: `q_proj`, or longer, `self_attn.q_proj`.
-        experts: number E of experts; of each depth when it is a sequence (see `by_depth`), and the layers of a
-            depth then read a part of the routing that is theirs.
+        model: the language model.
+        targets: module names, or their last parts: `q_proj`, or longer, `self_attn.q_proj`.
+        experts: number E of experts. A sequence varies it by depth (see `by_depth`); the layers of each depth then
+            read a part of the routing of their own.
         rank: rank R of one expert.
         alpha: numerator of the scale alpha / R.
-        dropout: dropout on the experts' inputs.
-        routing: the holder that all layers read.
-        layer_gate: makes a gate for each layer, of its input's width and its number of experts.
-        shared_a: whether the experts of a layer share A.
+        dropout: dropout probability on the experts' inputs.
+        routing: holder of the gate weights, read by all layers.
+        layer_gate: builds a gate inside each layer; None routes all layers by `routing`.
+        shared_a: whether the experts of a layer share one A.
         scale: see `LoRAMoELinear`.
         init: see `LoRAMoELinear`.
         backend: see `LoRAMoELinear`.
-        dtype: type in which the experts are kept.
-        layouts: tells what layers of the model are run on: `samples` (B, T, D), `tokens` (B * T, D), `head` (gathered
-            positions of the output layer), `none`, or something `other`. None takes them all for samples.
+        dtype: dtype of the experts' parameters.
+        layouts: tells what each layer is called on: `samples` (B, T, D), `tokens` (B * T, D), `head` (positions that
+            the output layer gathers), `none` (never called), or `other`. None assumes `samples` for all.
 
     Returns:
-        The names of the swapped layers, in the model's order.
+        Names of the replaced layers, in the order of the model.
 
     Raises:
-        ValueError: a target matches nothing, or layers in which several experts cannot be told from sample to sample.
+        ValueError: a target matches no layer, or layers whose input rows cannot be assigned to samples, so that it
+            is unknown which gate weights apply.
     """
     bases = _matches(model, targets)
     if layouts is not None:
@@ -86,6 +87,7 @@ def inject(
         parts = [routing.part() for _ in range(depths(model))]
         for name, layer in layers.items():
             layer.routing = parts[depth_of[name]]
+    # Nothing raises from here on. Freeze before the swap, since the experts are to stay trainable.
     model.requires_grad_(False)
     for name, layer in layers.items():
         parent, _, child = name.rpartition(".")
@@ -100,7 +102,7 @@ def _usable(
     single: bool,
     by_token: bool,
 ) -> dict[str, nn.Module]:
-    """The layers that are run at all, checked to be run on what the experts' weights are chosen for."""
+    """The layers that are called at all, checked to be called on rows that gate weights can be assigned to."""
     used = {name: base for name, base in bases.items() if layouts[name] != "none"}
     for target in targets:
         if not any(_means(target, name) for name in used):
@@ -108,6 +110,8 @@ def _usable(
                 f"the target {target!r} names only layers that no text runs through, such as "
                 f"{next(name for name in bases if _means(target, name))!r}: they would never be trained; leave it out"
             )
+    # A gate per token needs (B, T, D). Weights per sample also serve flattened tokens, in order of samples. A single
+    # expert has the weight 1 anywhere.
     right = ("samples",) if by_token else ("samples", "tokens", "head")
     if wrong := [name for name in used if layouts[name] not in right and not single]:
         why = (
@@ -123,26 +127,26 @@ def _usable(
 
 
 def depths(model: nn.Module) -> int:
-    """How many layers a language model is deep: the length of its longest list of modules."""
+    """Number of layers of a language model, taken as the length of its longest `nn.ModuleList`."""
     return len(_blocks(model)[1])
 
 
 def longest_list(model: nn.Module) -> int:
-    """The length of a model's longest list of modules; 0 without any."""
+    """Length of the longest `nn.ModuleList` of a model; 0 if it has none."""
     return max((len(part) for part in model.modules() if isinstance(part, nn.ModuleList)), default=0)
 
 
 def by_depth(experts: Sequence[int], count: int) -> list[int]:
-    """The number of experts of each depth.
+    """Expands numbers of experts to one per layer.
 
-    A list of as many numbers as there are depths says each; a shorter one says as many ranges of equal length,
-    from the first depth to the last, as MoLA-2468 (Gao et al., 2024) has it.
+    With fewer numbers than layers, each holds for one of as many equal ranges of layers, first to last, as in
+    MoLA-2468 (Gao et al., 2024).
 
     >>> by_depth([2, 4, 8], 6)
     [2, 2, 4, 4, 8, 8]
 
     Raises:
-        ValueError: the depths cannot be divided so.
+        ValueError: the number of layers is not a multiple of the length of the list.
     """
     if not experts or count % len(experts) != 0:
         raise ValueError(
@@ -153,7 +157,7 @@ def by_depth(experts: Sequence[int], count: int) -> list[int]:
 
 
 def _blocks(model: nn.Module) -> tuple[str, list[nn.Module]]:
-    """Name and modules of a model's longest list of modules."""
+    """Name and modules of the longest `nn.ModuleList` of a model, which are its decoder layers."""
     lists = {name: list(found) for name, found in model.named_modules() if isinstance(found, nn.ModuleList)}
     if not lists:
         raise ValueError(
@@ -165,7 +169,7 @@ def _blocks(model: nn.Module) -> tuple[str, list[nn.Module]]:
 
 
 def _depth(model: nn.Module, name: str) -> int:
-    """Which of the blocks a module lies in."""
+    """Index of the decoder layer that a module lies in."""
     blocks = _blocks(model)[0]
     if not name.startswith(f"{blocks}."):
         raise ValueError(
@@ -176,7 +180,7 @@ def _depth(model: nn.Module, name: str) -> int:
 
 
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters of a model's LoRA-MoE layers by full names, with gates of their own: what they train."""
+    """Trainable parameters of all LoRA-MoE layers by full name, including the gates inside layers."""
     return {
         f"{name}.{part}" if name else part: parameter
         for name, layer in model.named_modules()
@@ -187,7 +191,7 @@ def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _matches(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
-    """The linear modules by name that the targets mean, or an error that says what there is."""
+    """Linear modules that the targets match, by name; an error lists the names that there are."""
     if isinstance(targets, str) or not targets:
         raise ValueError(f"targets must be a list of layer names, like ['q_proj'], found {targets!r}")
     for name, module in model.named_modules():
@@ -207,5 +211,5 @@ def _matches(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
 
 
 def _means(target: str, name: str) -> bool:
-    """Whether a target names this module: its whole name, or whole last parts of it."""
+    """Whether a target is the name of a module or its last dotted parts: `proj` does not match `q_proj`."""
     return name == target or name.endswith(f".{target}")

@@ -1,4 +1,4 @@
-"""LoRA-MoE layers and fixed gate weights come in; one plain LoRA, or a plain linear layer, goes out for each."""
+"""Exact merging of LoRA-MoE layers under fixed gate weights, into one plain LoRA or one linear layer each."""
 
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
@@ -10,14 +10,14 @@ from transformers.pytorch_utils import Conv1D
 from octavius.lora_moe.layer import LoRAMoELinear
 
 FixedGate: TypeAlias = Tensor | Mapping[str, Tensor]
-"""Weights (E,) that hold for every layer, or such weights by layer name."""
+"""Gate weights (E,) for all layers, or by layer name."""
 
 
 def layers_of(model: nn.Module) -> dict[str, LoRAMoELinear]:
-    """The LoRA-MoE layers of a model by name, in its order.
+    """LoRA-MoE layers of a model by name, in the order of its modules.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the model has none.
     """
     found = {name: layer for name, layer in model.named_modules() if isinstance(layer, LoRAMoELinear)}
     if not found:
@@ -29,15 +29,14 @@ def layers_of(model: nn.Module) -> dict[str, LoRAMoELinear]:
 
 
 def fold(model: nn.Module, gate: FixedGate) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """What the experts of each layer are together under a fixed gate: one LoRA of scale 1.
+    """Merges the experts of each layer into one LoRA of scale 1 under fixed gate weights.
 
-    The experts lie one below the other in A and one beside the other in B, which takes gate weight and scale;
-    those of weight 0 are left out. So k experts of rank R are one LoRA of rank k * R, exactly; of rank R where they
-    share A.
+    A is stacked, B is concatenated and takes gate weight and scale; experts of weight 0 are left out. The k
+    others, of rank R, are exactly one LoRA of rank k * R, or of rank R where they share A.
 
     Args:
-        model: with LoRA-MoE layers.
-        gate: the weights.
+        model: a model with LoRA-MoE layers.
+        gate: the gate weights.
 
     Yields:
         Name of a layer, A (k * R, D) and B (D_out, k * R), both in fp32.
@@ -47,21 +46,21 @@ def fold(model: nn.Module, gate: FixedGate) -> Iterator[tuple[str, Tensor, Tenso
 
 
 def merge(model: nn.Module, gate: FixedGate) -> dict[str, LoRAMoELinear]:
-    """Puts plain linear layers in the place of LoRA-MoE layers: W + alpha / R * sum over e of g_e B_e A_e.
+    """Replaces LoRA-MoE layers by linear layers with the weight W + alpha / R * sum over e of g_e B_e A_e.
 
-    The sum is made in fp32 and rounded once to the type of W. Nothing is written into the layers that are taken
-    out, so that `unmerge` is exact; who does not keep them frees their memory.
+    The sum is computed in fp32 and rounded once to the dtype of W. The replaced layers are returned unchanged, so
+    that `unmerge` is exact; drop them to free their memory.
 
     Args:
-        model: with LoRA-MoE layers; changed in place. One that an error is raised for stays as it was.
-        gate: the weights.
+        model: a model with LoRA-MoE layers, changed in place; left unchanged if an error is raised.
+        gate: the gate weights.
 
     Returns:
-        The layers that were taken out, by name.
+        The replaced layers by name.
 
     Raises:
-        ValueError: a base is quantised or of a kind unknown here, the weights do not fit the experts, or a layer
-            chooses for each token anew.
+        ValueError: a base is quantised or of an unsupported class, the weights do not fit the experts, or a layer
+            routes each token by a gate of its own.
     """
     layers = layers_of(model)
     for name, layer in layers.items():
@@ -79,14 +78,14 @@ def merge(model: nn.Module, gate: FixedGate) -> dict[str, LoRAMoELinear]:
 
 
 def unmerge(model: nn.Module, layers: Mapping[str, LoRAMoELinear]) -> None:
-    """Puts the layers back that `merge` took out: the model is what it was, to the last bit."""
+    """Puts back the layers that `merge` returned, which restores the model bit for bit."""
     for name, layer in layers.items():
         put(model, name, layer.train(model.training))
 
 
 @torch.no_grad()
 def _folded(layer: LoRAMoELinear, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """A (k * R, D) and B (D_out, k * R) of one layer in fp32, gate and scale in B; a shared A stays one."""
+    """A (k * R, D) and B (D_out, k * R) of one layer in fp32, gate weights and scale in B; or a shared A (R, D)."""
     used = weights.nonzero().flatten()
     up = layer.lora_B.unflatten(1, (layer.experts, -1))[:, used].float()
     scaled = up * (weights[used] * layer.scale)[:, None]
@@ -97,7 +96,7 @@ def _folded(layer: LoRAMoELinear, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _weights(gate: FixedGate, name: str, layer: LoRAMoELinear) -> Tensor:
-    """The weights (E,) of one layer in fp32, where it lies."""
+    """Gate weights (E,) of one layer in fp32, on its device."""
     if isinstance(gate, Mapping) and name not in gate:
         raise ValueError(f"no gate weights are given for the layer {name}; give (experts,) for each layer")
     weights = gate[name] if isinstance(gate, Mapping) else gate
@@ -113,8 +112,9 @@ def _weights(gate: FixedGate, name: str, layer: LoRAMoELinear) -> Tensor:
 
 
 def _check_base(name: str, base: nn.Module) -> None:
-    """Refuses to add to a weight that is no matrix of floating-point numbers."""
+    """Checks that the weight of a base is a floating-point matrix to which an update can be added."""
     weight = getattr(base, "weight", None)
+    # Exact types: subclasses, such as quantised layers, may store or apply their weight otherwise.
     plain = type(base) in (nn.Linear, Conv1D) and type(weight) is nn.Parameter
     if not plain or not weight.is_floating_point():  # type: ignore[union-attr]
         raise ValueError(
@@ -126,15 +126,16 @@ def _check_base(name: str, base: nn.Module) -> None:
 
 @torch.no_grad()
 def _plain(base: nn.Module, delta: Tensor) -> nn.Module:
-    """A new layer of the base's kind with the change (D_out, D) added."""
+    """Builds a layer of the class of the base with the update (D_out, D) added to its weight."""
     old, bias = base.weight, base.bias
     assert isinstance(old, Tensor)
     assert bias is None or isinstance(bias, Tensor)
     if isinstance(base, Conv1D):
         new: nn.Module = Conv1D(base.nf, base.nx)
-        delta = delta.T
+        delta = delta.T  # Conv1D stores its weight as (D, D_out)
     else:
         rows, columns = old.shape
+        # On the meta device, since its weights are replaced right away.
         new = nn.Linear(columns, rows, bias=bias is not None, device="meta")
     new.weight = nn.Parameter((old.float() + delta.to(old.device)).to(old.dtype), requires_grad=False)
     if bias is not None:

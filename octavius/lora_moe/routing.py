@@ -1,4 +1,7 @@
-"""The gate weights of one pass come in once, every LoRA-MoE layer of the model reads them out."""
+"""The holder through which the LoRA-MoE layers of a model get the gate weights of the current pass.
+
+The language model has no argument for gate weights, so they cannot be handed down to its linear layers as inputs.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,78 +14,79 @@ from torch import Tensor, nn
 from octavius.lora_moe.gates.base import Choice
 
 Weights: TypeAlias = Tensor | Sequence[Tensor]
-"""Gate weights of a pass: (B, E), or (B, T, E) when each token has its own; or such a tensor for each part."""
+"""Gate weights of a pass: (B, E), or (B, T, E) where each token has its own; or one such tensor per part."""
 
 
 class _Table(NamedTuple):
-    """Weights of a pass, and how many of a row are not zero at most."""
+    """Gate weights of a pass, and an upper bound on the non-zero ones per row."""
 
     weights: Tensor
     kept: int
 
 
 class Routing:
-    """The holder of this pass's gate weights, (B, E) or (B, T, E), that all layers share.
+    """Gate weights of the current pass, (B, E) or (B, T, E), shared by all LoRA-MoE layers of a model.
 
-    A model whose layers do not all take the same weights has parts: each is a `Routing` that some of its layers
-    read (those of one depth, or a single one), and that is set, restored and cleared together with the whole. A
-    layer with a gate of its own needs nothing to be set; it notes in its part what that gate chose.
-
-    A plain attribute, not a thread-local one: on a GPU the backward pass, and with it the recomputation of
-    checkpointed layers, runs in a thread of autograd.
+    If layers take different weights, the routing has parts: each is a `Routing` that some layers read (those of one
+    depth, or a single one), and is set, restored and cleared together with the whole. A layer with a gate of its own
+    needs no weights to be set; it records the decision of its gate in its part.
     """
 
     def __init__(self) -> None:
-        """Starts unset and without parts."""
+        """Starts without weights and without parts."""
+        # A plain attribute, not a thread-local one: on a GPU, backward, and with it the recomputation of checkpointed
+        # layers, runs in a thread of autograd.
         self._table: _Table | None = None
         self._parts: list[Routing] = []
         self._noted: Choice | None = None
         self._keeps = False
 
     def __repr__(self) -> str:
-        """`Routing(unset)`, or the shapes that are held."""
+        """`Routing(unset)`, or the shapes of the weights."""
         held = [tuple(table.weights.shape) for table in self._state() if table is not None]
         return f"Routing({', '.join(map(str, held)) or 'unset'})"
 
     def __getstate__(self) -> dict[str, object]:
-        """Copies and pickles are unset: weights belong to one pass, and their graph cannot be copied."""
+        """Drops the weights from copies and pickles: they belong to one pass, and their graph cannot be copied."""
         return {"_table": None, "_parts": self._parts, "_noted": None, "_keeps": False}
 
     def part(self) -> "Routing":
-        """A new part, for layers that take weights of their own."""
+        """Adds and returns a part, for layers with weights of their own."""
         self._parts.append(Routing())
         return self._parts[-1]
 
     @property
     def parts(self) -> "list[Routing]":
-        """The parts, in the order in which they were made."""
+        """The parts, in the order in which they were added."""
         return list(self._parts)
 
     @property
     def weights(self) -> Tensor:
-        """The weights of this pass, (B, E) or (B, T, E).
+        """The gate weights of the current pass, (B, E) or (B, T, E).
 
         Raises:
-            RuntimeError: when no weights are set.
+            RuntimeError: no weights are set.
         """
         return self._now().weights
 
     @property
     def is_set(self) -> bool:
-        """Whether any weights are held, here or in a part."""
+        """Whether weights are set, here or in a part."""
         return any(table is not None for table in self._state())
 
     @property
     def kept(self) -> int:
-        """How many weights of a row are not zero at most, and want a gradient where they ask for one.
+        """Upper bound on the experts that have to be computed for a row: backends may skip the others.
+
+        Skipped experts have weights of exactly zero, and these weights need no gradient.
 
         Raises:
-            RuntimeError: when no weights are set.
+            RuntimeError: no weights are set.
         """
         return self._now().kept
 
     def _now(self) -> _Table:
-        """What is held, or an error that says how to set it."""
+        """The current weights and bound, or an error that says how to set them."""
         if self._table is None:
             raise RuntimeError(
                 "a LoRA-MoE layer was called while no gate weights are set: expected weights of shape "
@@ -93,50 +97,49 @@ class Routing:
         return self._table
 
     def set(self, weights: Weights, kept: int | None = None) -> None:
-        """Holds weights until they are replaced or cleared.
+        """Sets the weights until they are replaced or cleared.
 
         Args:
-            weights: one tensor for all parts, or one for each.
-            kept: how many weights of a row are not zero at most, as `Gate.kept` has it, where the zeros want no
-                gradient: layers may then leave those experts out. Not told, weights that ask for no gradient are
-                counted (set them again when they were changed in place), and of others each is taken to want its
-                own.
+            weights: one tensor for all parts, or one per part.
+            kept: upper bound on the non-zero weights of a row, such as `Gate.kept`, if the zeros need no gradient:
+                layers may then skip those experts. Without it, weights that require no gradient are counted (set
+                them again after changing them in place); of weights that require one, no expert is skipped.
 
         Raises:
-            ValueError: the weights are no table of samples by experts, or are more than `kept` (looked at on the
-                CPU alone, where it need not wait).
+            ValueError: the weights have a wrong shape or dtype, or more than `kept` of a row are non-zero (checked
+                on the CPU alone, since reading values from a GPU would synchronise).
         """
         self._restore(self._checked(weights, kept))
 
     def clear(self) -> None:
-        """Forgets the weights."""
+        """Removes the weights, here and in all parts."""
         self._restore([None] * (1 + len(self._parts)))
 
     def use(self, weights: Weights, kept: int | None = None) -> AbstractContextManager[None]:
-        """A context in which weights are held, as by `set`; on leaving, what was held before comes back."""
+        """Context manager that sets weights, as `set` does, and restores the previous ones on exit."""
         return _Held(self, self._checked(weights, kept))
 
     def for_rows(self, rows: int, tokens: int | None = None) -> Tensor:
-        """The weights for a layer's input of so many rows and tokens, (rows, E) or (rows, tokens, E).
+        """The weights for an input of a layer, (rows, E) or (rows, tokens, E).
 
-        As many rows as samples take the weights as they are. A multiple of them repeats each sample's weights
-        in place, the order in which beam search expands a batch. Weights (B, E) fit any number of tokens, as in
-        generation with a cache; weights of each token fit only their own.
+        If the input has a multiple of the samples' rows, each sample's weights are repeated consecutively, the order
+        in which beam search expands a batch. Weights (B, E) fit any number of tokens, as in generation with a KV
+        cache; weights per token fit only the tokens that they were set for.
 
         Args:
-            rows: length of the first dimension of a layer's input.
-            tokens: length of its second dimension; None when it has none.
+            rows: size of the first dimension of the input.
+            tokens: size of its second dimension; None if it has only one beside the features.
 
         Raises:
-            RuntimeError: when no weights are set.
-            ValueError: they are set for other rows or tokens.
+            RuntimeError: no weights are set.
+            ValueError: they are set for another number of rows or tokens.
         """
         weights = self.weights
         if weights.dim() == 3 and tokens is None and rows == weights.shape[0] * weights.shape[1]:
-            return weights.flatten(0, 1)  # some layers are run on all tokens in one dimension, row by row
+            return weights.flatten(0, 1)  # the layer is called on flattened tokens (B * T, D)
         samples = weights.shape[0]
         if weights.shape[-1] == 1 and (rows, tokens) != weights.shape[:-1] and rows % samples != 0:
-            return weights.flatten(0, -2)[:1]  # a single expert has the weight 1 everywhere
+            return weights.flatten(0, -2)[:1]  # one expert has the same weight everywhere, so any row serves
         if weights.dim() == 3 and weights.shape[1] != tokens:
             raise ValueError(
                 f"gate weights are set for {weights.shape[1]} tokens of each row, but a LoRA-MoE layer got "
@@ -153,17 +156,17 @@ class Routing:
         return weights.repeat_interleave(rows // samples, dim=0)
 
     def note(self, choice: Choice) -> None:
-        """Notes what a layer's own gate chose in this pass."""
+        """Records the decision of a gate inside a layer, for reports and auxiliary losses."""
         if self._noted is None or not self._keeps:
             self._noted = choice
 
     def noted(self) -> list[Choice]:
-        """What the gates of single layers chose in the last pass, in the order of the layers."""
+        """Decisions of the gates inside layers in the last pass, in the order of the layers."""
         return [part._noted for part in self._parts if part._noted is not None]
 
     @contextmanager
     def first_pass(self) -> Iterator[None]:
-        """A context in which only the first pass is noted: in generation, the one over the prompt."""
+        """Context manager in which only the first pass is recorded: in generation, the one over the prompt."""
         for part in self._parts:
             part._noted, part._keeps = None, True
         try:
@@ -175,27 +178,28 @@ class Routing:
     def checkpoint_context(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """A `context_fn` for `torch.utils.checkpoint(..., use_reentrant=False)`.
 
-        It is called when a checkpointed layer runs forward. The second context brings the weights of that
-        moment back whenever backward re-runs the layer, however many passes with other weights came between.
-        Leave it out under `torch.compile`, which refuses it and keeps the weights in its graph by itself.
+        Backward runs a checkpointed layer again, possibly after passes with other weights. The second context
+        restores the weights of its forward pass for that. Leave it out under `torch.compile`, which refuses it and
+        keeps the weights in its graph by itself.
 
         Returns:
             The contexts of the forward pass and of the recomputation.
         """
+        # torch calls this when the layer runs forward, so `_state` is that of its pass.
         return nullcontext(), _Held(self, self._state())
 
     def _state(self) -> list[_Table | None]:
-        """What is held here and in each part."""
+        """Weights of the whole and of each part."""
         return [self._table, *(part._table for part in self._parts)]
 
     def _restore(self, state: Sequence[_Table | None]) -> None:
-        """Holds what a `_state` said."""
+        """Sets the whole and the parts to a `_state`."""
         self._table = state[0]
         for part, table in zip(self._parts, state[1:], strict=True):
             part._table = table
 
     def _checked(self, weights: Weights, kept: int | None) -> list[_Table | None]:
-        """The state that weights mean, refused when they are not of samples by experts, or not one a part."""
+        """Checks weights and turns them into a state: one tensor goes to all parts, a sequence to one each."""
         if isinstance(weights, Tensor):
             return [_table(weights, kept)] * (1 + len(self._parts))
         if not self._parts or len(weights) != len(self._parts):
@@ -207,11 +211,15 @@ class Routing:
 
 
 class _Held:
-    """A context with given weights in a routing; may be entered again, as a second backward does."""
+    """Context manager that sets a state in a routing; it can be entered again.
+
+    A second backward over the same graph recomputes a checkpointed layer again in the same context object.
+    """
 
     def __init__(self, routing: Routing, state: Sequence[_Table | None]) -> None:
         self._routing = routing
         self._state = state
+        # A stack, for nested entries.
         self._previous: list[Sequence[_Table | None]] = []
 
     def __enter__(self) -> None:
@@ -225,7 +233,7 @@ class _Held:
 
 
 def _table(weights: Tensor, kept: int | None) -> _Table:
-    """The weights and how many count, refused when they are not of samples (and tokens) by experts."""
+    """Checks that weights are floating point of shape (B, E) or (B, T, E), and bounds the non-zero ones."""
     if weights.dim() not in (2, 3) or 0 in weights.shape or not weights.is_floating_point():
         raise ValueError(
             f"gate weights must be floating point of shape (samples, experts), found {weights.dtype} "
@@ -235,17 +243,21 @@ def _table(weights: Tensor, kept: int | None) -> _Table:
 
 
 def _kept(weights: Tensor, told: int | None) -> int:
-    """How many weights of a row count: as told; else as counted, or all where zeros may want a gradient."""
+    """Upper bound on the experts to compute per row: the given one, else the count of non-zero weights.
+
+    Without a given bound all experts count if the weights require a gradient, since zeros may need theirs.
+    """
     experts = weights.shape[-1]
     if told is not None and told < 1:
         raise ValueError(f"at least 1 expert is kept for each sample, found kept = {told}")
     most = experts if told is None else min(told, experts)
+    # Values can be read from plain tensors only: not from tensor subclasses (such as those of tracing), not on the
+    # meta device, and under torch.compile the read would break the graph.
     real = (
         type(weights) in (Tensor, nn.Parameter) and not weights.is_meta and not torch.compiler.is_compiling()
     )
-    unread = (
-        weights.requires_grad if told is None else weights.device.type != "cpu"
-    )  # a GPU would be waited for
+    # A given bound is only checked, which is not worth synchronising with a GPU.
+    unread = weights.requires_grad if told is None else weights.device.type != "cpu"
     if experts == 1 or not real or unread:
         return most
     counted = max(1, int((weights != 0).sum(-1).max()))
