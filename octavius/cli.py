@@ -78,6 +78,16 @@ from octavius.words import called, named, resolve, shown
 STAGES = ("fit", "validate", "test")
 """Commands that run a trainer."""
 
+DESCRIPTIONS = {
+    "fit": "Train a model, evaluate it after each epoch and keep a checkpoint. Name a configuration and change what "
+    "you like: octavius fit --config 2d.yaml --trainer.max_epochs 2. Options of a class are listed by, for "
+    "instance, --model.help OctaviusModule or --config 2d.yaml --data.help.",
+    "validate": "Evaluate a checkpoint on its validation sets: octavius validate --ckpt last.ckpt",
+    "test": "Evaluate a checkpoint on its test sets, octavius test --ckpt last.ckpt; or answer benchmarks, as in the "
+    "paper's tables, octavius test --ckpt last.ckpt --benchmarks 2d",
+}
+"""What their --help begins with."""
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "predict": predict,
     "export": export,
@@ -276,7 +286,11 @@ def parse(kind: type[OctaviusCLI], command: str, words: Sequence[str]) -> Octavi
             save_config_callback=None,
             seed_everything_default=0,
             trainer_defaults=DEFAULTS,
-            parser_kwargs={**parser_settings(command), "untrusted": found.untrusted},
+            parser_kwargs={
+                **parser_settings(command),
+                "untrusted": found.untrusted,
+                "description": DESCRIPTIONS.get(command),
+            },
             parser_class=LightningParser,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,

@@ -156,7 +156,7 @@ def answered(
 def routing_table(weights: Mapping[str, Tensor], paraphrased: Mapping[str, Tensor]) -> pd.DataFrame:
     """By task: mean weights, mean entropy, margin, and how often a paraphrase keeps the top expert.
 
-    The column `told_by_task` holds in each row the mutual information of task and expert in nats, with all
+    The column `mutual_information` holds in each row the mutual information of task and expert in nats, with all
     tasks weighted equally: the entropy of the mean weights minus the mean of the tasks' entropies.
     """
     rows = {}
@@ -171,8 +171,8 @@ def routing_table(weights: Mapping[str, Tensor], paraphrased: Mapping[str, Tenso
             "stable_under_paraphrase": float((table.argmax(1) == paraphrased[task].argmax(1)).float().mean()),
         }
     means = torch.stack([table.mean(0) for table in weights.values()])
-    told = float(entropy(means.mean(0)) - entropy(means).mean())
-    return pd.DataFrame.from_dict(rows, orient="index").assign(told_by_task=told).rename_axis("task")
+    shared = float(entropy(means.mean(0)) - entropy(means).mean())
+    return pd.DataFrame.from_dict(rows, orient="index").assign(mutual_information=shared).rename_axis("task")
 
 
 def entropy(weights: Tensor) -> Tensor:
@@ -226,7 +226,8 @@ def summary(lab: Lab) -> str:
         idle = [name.removeprefix("expert_") for name in columns if (lab.routing[name] < 0.01).all()]
         most = np.log(min(len(columns), len(lab.routing)))
         lines.append(
-            f"routing told by the task: {lab.routing['told_by_task'].iloc[0]:.2f} of at most {most:.2f} nats; "
+            f"mutual information of task and expert: {lab.routing['mutual_information'].iloc[0]:.2f} of at most "
+            f"{most:.2f} nats; "
             f"idle experts: {', '.join(idle) or 'none'}"
         )
     return "\n".join(lines)

@@ -102,11 +102,11 @@ def test_similarity_is_that_of_the_products(make_model: MakeModel, shared_a: boo
 def test_what_the_routing_tells_of_the_task() -> None:
     a, b = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, 1.0]])
     apart = routing_table({"a": a, "b": b}, {"a": a, "b": torch.tensor([[0.0, 1.0], [1.0, 0.0]])})
-    assert apart["told_by_task"].tolist() == pytest.approx([np.log(2)] * 2)
+    assert apart["mutual_information"].tolist() == pytest.approx([np.log(2)] * 2)
     assert apart["stable_under_paraphrase"].tolist() == [1.0, 0.5]
     assert apart["margin"].tolist() == [1.0, 1.0]
     assert apart["entropy"].tolist() == [0.0, 0.0]
-    assert routing_table({"a": a, "b": a}, {"a": a, "b": a})["told_by_task"].tolist() == [0.0, 0.0]
+    assert routing_table({"a": a, "b": a}, {"a": a, "b": a})["mutual_information"].tolist() == [0.0, 0.0]
 
 
 def test_weights_are_those_of_the_gate(make_model: MakeModel, make_sample: MakeSample, write: Write) -> None:
