@@ -1,7 +1,7 @@
-"""LoRA adapters in PEFT's file format, written and read.
+"""Reading and writing of LoRA adapters in PEFT's file format, without PEFT itself.
 
-What is read must be a plain LoRA of linear layers, y = W x + scale * B A x over the unchanged weights W of the base.
-PEFT has many options beside that; every one is known here as one that changes nothing, or is refused with its reason.
+Adapters that are read must be plain LoRAs of linear layers, y = W x + scale * B A x with unchanged base weights W.
+Every other option of PEFT is either known to have no effect on that, or refused with the reason.
 """
 
 import json
@@ -20,7 +20,7 @@ from octavius.files import replacing, write_text
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
-"""What PEFT writes before the name that a layer has in the model that it wraps."""
+"""Prefix of layer names in PEFT's files, from the two modules that PEFT wraps around a model."""
 
 REFUSED = {
     "alora_invocation_tokens": "aLoRA, which acts only on tokens after its invocation",
@@ -39,7 +39,7 @@ REFUSED = {
     "velora_config": "VeLoRA, which keeps projections of its backward pass beside A and B",
     "use_qalora": "QALoRA, which averages groups of inputs",
 }
-"""Settings of PEFT that are more than B A over the base, and what they are."""
+"""Settings of PEFT by which an adapter is more than B A over its base, described for error messages."""
 
 READ = (
     *(
@@ -53,7 +53,7 @@ READ = (
     ),
     *("bias", "init_lora_weights"),
 )
-"""Settings that are read; which layers have an adapter is told by the tensors."""
+"""Settings that are read here. Which layers have an adapter follows from the tensors, not from `target_modules`."""
 
 WITHOUT_EFFECT = (
     *(
@@ -75,21 +75,21 @@ WITHOUT_EFFECT = (
     ),
     *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size"),
 )
-"""Settings that change nothing of what a trained adapter adds: where it lies, how it was begun and trained."""
+"""Settings without effect on the output of a trained adapter: its targets, initialisation and training."""
 
 BEGINNINGS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
-"""Values of init_lora_weights that leave the base as it is. PiSSA, OLoRA, CorDA, LoRA-GA and LoftQ take a part out of
-its weights, so that the adapter alone is not what was learnt."""
+"""Values of init_lora_weights that leave the base unchanged. PiSSA, OLoRA, CorDA, LoRA-GA and LoftQ subtract a part
+from its weights, so the adapter alone is not what was learnt."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter as its folder says it.
+    """A LoRA adapter as read from its folder.
 
     Attributes:
-        base: what its language model was called where it was trained; empty when it does not say.
+        base: name of the language model that it was trained on; empty if not recorded.
         pairs: layer name to A (r, D) and B (D_out, r), as stored.
-        scales: layer name to what B A x is multiplied by: alpha / r, unless the settings say otherwise.
+        scales: layer name to the factor of B A x: alpha / r, or alpha / sqrt(r) with rsLoRA.
     """
 
     base: str
@@ -104,22 +104,20 @@ def write_adapter(
     scale: float = 1.0,
     turned: bool = False,
 ) -> int:
-    """Writes an adapter that `peft.PeftModel.from_pretrained` reads, and PEFT itself is not needed for it.
-
-    All layers get the same rank, the largest, filled up with zeros: not every program that reads adapters knows
-    ranks that differ (vLLM does not).
+    """Writes an adapter that `peft.PeftModel.from_pretrained` can load.
 
     Args:
-        folder: where to; made when it is not there.
-        base: what the language model is called: a hub id or a folder.
-        pairs: name of a layer, A (r, D) and B (D_out, r).
-        scale: what PEFT multiplies by; it becomes lora_alpha / r.
+        folder: folder to write to; created if missing.
+        base: name of the language model: a hub id or a folder.
+        pairs: layer name, A (r, D) and B (D_out, r); ranks may differ between layers.
+        scale: factor of B A x, stored as lora_alpha / r.
         turned: whether the layers are `Conv1D`, as in GPT-2, whose weights are stored transposed.
 
     Returns:
-        The rank.
+        The rank of the adapter, the largest of its layers.
     """
     kept = {name: (down, up) for name, down, up in pairs}
+    # All layers get the largest rank, padded with zeros: not every program supports `rank_pattern` (vLLM does not).
     rank = max(1, *(len(down) for down, _ in kept.values()))
     tensors = {}
     for name, (down, up) in kept.items():
@@ -150,7 +148,7 @@ def read_adapter(folder: Path) -> Adapter:
     """Reads a plain LoRA adapter as PEFT saves it.
 
     Raises:
-        ValueError: files are missing or damaged, or it is more than a plain LoRA of linear layers.
+        ValueError: files are missing or damaged, or the adapter is not a plain LoRA of linear layers.
     """
     settings, state = _read(folder)
     _check_settings(folder, settings)
@@ -178,7 +176,7 @@ def read_adapter(folder: Path) -> Adapter:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-    """Settings and tensors of a folder, checked to be of LoRA."""
+    """Reads settings and tensors, and checks that they are of a LoRA."""
     if missing := [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]:
         raise ValueError(f"{folder} has no {' and no '.join(missing)}; a LoRA that PEFT saved has both")
     try:
@@ -195,8 +193,9 @@ def _read(folder: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
 
 
 def _check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuses settings that make more of an adapter than B A over its base."""
+    """Refuses settings by which an adapter is more than B A over its base."""
     for key, value in settings.items():
+        # PEFT writes all its settings, those that are switched off as null, false or empty.
         if key in REFUSED and value not in (None, False, [], {}):
             raise ValueError(
                 f"the adapter in {folder} uses {REFUSED[key]}; only a plain LoRA can become an expert"
@@ -216,10 +215,10 @@ def _check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _scale(folder: Path, name: str, settings: Mapping[str, Any], parts: Mapping[str, Tensor]) -> float:
-    """Alpha / r of one layer, or alpha / sqrt(r) for a rank-stabilised LoRA.
+    """Scale of one layer: alpha / r, or alpha / sqrt(r) for a rank-stabilised LoRA (rsLoRA).
 
     Raises:
-        ValueError: the settings are none of these, or mean another rank than the tensors have.
+        ValueError: alpha or rank is not a positive number, or the tensors have another rank.
     """
     alpha = _of_layer(folder, name, settings, "alpha_pattern", "lora_alpha")
     rank = _of_layer(folder, name, settings, "rank_pattern", "r")
@@ -233,7 +232,7 @@ def _scale(folder: Path, name: str, settings: Mapping[str, Any], parts: Mapping[
 
 
 def _of_layer(folder: Path, name: str, settings: Mapping[str, Any], pattern: str, default: str) -> float:
-    """A number of one layer: of the first pattern that its name ends with, as PEFT reads them, or the default."""
+    """A setting of one layer: that of the first pattern matching the end of its name, as in PEFT, or the default."""
     patterns = settings.get(pattern) or {}
     try:
         own = [value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", name)]

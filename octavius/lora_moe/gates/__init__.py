@@ -1,6 +1,6 @@
-"""Gates: what chooses the experts of a sample or a token.
+"""Gates, which map a sample or a token to weights over the experts, one file per gate.
 
-A new gate is a subclass of `Gate` in a file here, and a line in `GATES` if it is to have a short name.
+A new gate is a subclass of `Gate` in a file here, plus an entry in `GATES` if it should have a short name.
 """
 
 from octavius.lora_moe.gates.base import Gate
@@ -23,4 +23,4 @@ GATES: dict[str, type[Gate]] = {
     "cluster": ClusterGate,
     "published": PublishedGate,
 }
-"""Short names: `gate: instance` in a configuration is that class with its default options."""
+"""Gate classes by short name: `gate: instance` in a configuration is that class with its default options."""

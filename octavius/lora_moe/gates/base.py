@@ -1,4 +1,4 @@
-"""The base class of gates, what they may read and what they return; and top-k selection, which most of them use."""
+"""The base classes of gates, their inputs and outputs, and the top-k selection that most gates share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -11,17 +11,16 @@ from torch import Tensor, nn
 from octavius.limits import POSITIVE, PROBABILITY, SIZE
 
 Reading: TypeAlias = Literal["question", "padding", "modality", "media", "task", "token"]
-"""What a choice may depend on: the question, the padding of its batch, which modalities a sample has, the mean of its
-media vectors, the name of its task, and the inputs of a layer."""
+"""Inputs that a gate may depend on: the question, the padding of its batch, which modalities a sample has, the mean
+of its media vectors, the name of its task, and (in layers) the input of the layer at each token."""
 
 
 class Choice(NamedTuple):
-    """What a gate decided.
+    """Output of a gate: its routing decision.
 
     Attributes:
-        weights: what the experts' outputs are multiplied by, (..., E), in fp32.
-        probabilities: the full softmax over the experts that are chosen between, before the cut, (..., E), or
-            (..., E - 1) beside an always-on expert.
+        weights: factors of the experts' outputs, (..., E), in fp32; zero for experts that are not used.
+        probabilities: full softmax before top-k, (..., E), or (..., E - 1) without the always-on universal expert.
     """
 
     weights: Tensor
@@ -29,14 +28,14 @@ class Choice(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What a gate may read of a batch.
+    """Inputs of a gate for one batch.
 
     Attributes:
         embeddings: word embeddings of the questions, (B, Q, D).
         mask: true (or 1) at real question tokens, (B, Q).
-        tasks: name of each sample's task, or `task/group`; only the individual gate reads it.
-        modalities: 1 where a sample brings a modality, (B, M).
-        media: mean of a sample's projected media vectors, (B, D); zeros without media.
+        tasks: task name of each sample, or `task/group`; only the individual gate reads it.
+        modalities: 1 where a sample has a modality, (B, M).
+        media: mean of each sample's projected media vectors, (B, D); zeros without media.
     """
 
     embeddings: Tensor
@@ -47,12 +46,12 @@ class Asked(NamedTuple):
 
 
 class GateSize(NamedTuple):
-    """The model that a gate is made for, as far as a gate has to know it.
+    """Sizes of the model that a gate is built for.
 
     Attributes:
-        width: size D of a word embedding; for a gate in a layer, of the layer's input.
-        experts: number E of experts; a sequence gives one number for each layer of the language model.
-        layers: layers of the language model; 0 where there is no list of equal ones.
+        width: size D of a word embedding, or of the layer's input for a gate inside a layer.
+        experts: number E of experts; a sequence has one number per layer of the language model.
+        layers: number of layers of the language model; 0 if it has no list of equal ones.
         modalities: number M of modalities.
     """
 
@@ -63,30 +62,31 @@ class GateSize(NamedTuple):
 
 
 class Gate(nn.Module, ABC):
-    """What chooses the experts: once for each sample, for all layers or for each layer of the language model.
+    """Base class of gates, which route each sample once, for all layers or for each layer of the language model.
 
-    A subclass is all that a new gate needs: `lora.gate` names it by `class_path`, and the keyword arguments of its
-    constructor are its options there.
+    A new gate is a subclass: `lora.gate` names it by `class_path`, and the keyword-only arguments of its constructor
+    are its options there.
 
     Args:
-        size: the model that it is for.
-        per_layer: make a choice for each layer of the language model, also where all have the same number of experts.
+        size: sizes of the model that the gate is for.
+        per_layer: whether each layer of the language model gets a routing decision of its own. With numbers of
+            experts that vary by layer it always does.
 
     Raises:
-        ValueError: a number of experts is below 1, or the model has no layers to tell apart.
+        ValueError: a number of experts is below 1, or `per_layer` is set and the model has no list of layers.
     """
 
     reads: tuple[Reading, ...] = ("question",)
-    """What the choice depends on. One that depends on the question alone can be exported for a fixed question."""
+    """Inputs that the gate depends on. One that reads the question alone can be exported for a fixed question."""
 
     in_layers: ClassVar[bool] = False
-    """Whether each LoRA-MoE layer has a gate of its own (see `LayerGate`)."""
+    """Whether there is one gate inside each LoRA-MoE layer (see `LayerGate`)."""
 
     fitted_buffers: ClassVar[tuple[str, ...]] = ()
-    """Buffers that `fit_questions` makes, so that a checkpoint must hold them; `fitted` is one of them."""
+    """Buffers that `fit_questions` fills, so that checkpoints must hold them; `fitted` must be among them."""
 
     task_names: Sequence[str] = ()
-    """Tasks that have experts of their own, as `task` or `task/group`; of gates that read the task."""
+    """Tasks with experts of their own, as `task` or `task/group`; for gates that read the task."""
 
     def __init__(self, size: GateSize, /, per_layer: bool = False) -> None:
         super().__init__()
@@ -106,12 +106,12 @@ class Gate(nn.Module, ABC):
 
     @property
     def kept(self) -> int | None:
-        """How many weights of a row are not zero at most, the others wanting no gradient; None: not known."""
+        """Upper bound on the non-zero weights of a row, if the zeros need no gradient; None if there is none."""
         return None
 
     @property
     def lr_factor(self) -> float:
-        """What the learning rate is multiplied by for the gate's parameters."""
+        """Factor of the learning rate for the parameters of the gate."""
         return 1.0
 
     def fit_questions(
@@ -121,19 +121,19 @@ class Gate(nn.Module, ABC):
 
         Args:
             questions: N training questions.
-            sources: index of the training set that each is of.
-            pool: makes pooled questions (n, D) of n texts.
+            sources: index of the training set of each question.
+            pool: maps n texts to their mean embeddings (n, D), as `pooled` computes them.
 
         Returns:
-            What was done, in a line.
+            One line for the log that says what was done.
         """
         raise NotImplementedError(f"{type(self).__name__} has nothing to fit")
 
     def fill_published(self, weight: Tensor) -> None:  # noqa: ARG002
-        """Takes the weight (D, E) of the gate in a published checkpoint.
+        """Loads the weight (D, E) of the gate of a published checkpoint.
 
         Raises:
-            ValueError: this gate computes something else.
+            ValueError: this gate computes something else from it than the published one.
         """
         raise ValueError(
             f"the gate of the file scores plain means of word embeddings, which {type(self).__name__} does not; set "
@@ -142,7 +142,7 @@ class Gate(nn.Module, ABC):
 
     @abstractmethod
     def choices(self, asked: Asked) -> list[Choice]:
-        """The choice (B, E) for each layer of the language model, or the one that all layers share."""
+        """Routes a batch: one decision (B, E) for all layers, or a list with one per layer of the language model."""
 
     def forward(
         self,
@@ -152,23 +152,23 @@ class Gate(nn.Module, ABC):
         modalities: Tensor | None = None,
         media: Tensor | None = None,
     ) -> Tensor | list[Tensor]:
-        """The weights of the experts in fp32, (B, E); of a gate for each layer a list of them.
+        """Computes the expert weights in fp32, (B, E), or a list with one such tensor per layer.
 
         Args:
             question_embeddings: word embeddings of the questions, (B, Q, D).
             question_mask: true (or 1) at real question tokens, (B, Q).
-            tasks: see `Asked`, as for what follows.
-            modalities: (B, M).
-            media: (B, D).
+            tasks: task name of each sample (see `Asked`).
+            modalities: 1 where a sample has a modality, (B, M).
+            media: mean of each sample's projected media vectors, (B, D).
         """
         found = self.choices(Asked(question_embeddings, question_mask, tasks, modalities, media))
         return [choice.weights for choice in found] if self.by_depth else found[0].weights
 
 
 class LayerGate(Gate):
-    """A gate of a single LoRA-MoE layer, which chooses for each token by the input of that layer.
+    """Base class of gates inside a LoRA-MoE layer, which route each token by the input of that layer.
 
-    `size.width` is the width of that input, and `size.experts` the number of the layer's experts.
+    `size.width` is the width of that input, `size.experts` the number of experts of the layer.
     """
 
     reads: tuple[Reading, ...] = ("token",)
@@ -176,10 +176,10 @@ class LayerGate(Gate):
 
     @abstractmethod
     def choose(self, x: Tensor) -> Choice:
-        """The choice for each token of inputs (B, T, D) or (B, D): weights (B, T, E) or (B, E)."""
+        """Routes each token of inputs (B, T, D) or (B, D): weights (B, T, E) or (B, E)."""
 
     def choices(self, asked: Asked) -> list[Choice]:
-        """The choice for inputs of the layer that stand in `embeddings`."""
+        """Routes inputs of the layer, given as `asked.embeddings`."""
         return [self.choose(asked.embeddings)]
 
     def forward(self, x: Tensor) -> Choice:  # type: ignore[override]
@@ -189,24 +189,23 @@ class LayerGate(Gate):
 
 @dataclass(frozen=True)
 class Cut:
-    """The way from logits to weights of every gate with a softmax.
+    """Top-k selection: from gate logits to expert weights.
 
-    The softmax over the experts (divided by a temperature before) is cut to its `top_k` largest entries. What is
-    kept is brought to a sum of 1, as in the paper, unless `top_k` is 1: a lone weight of 1 would give the gate no
-    gradient, so that the weight is the probability itself, as in Switch Transformers (Fedus et al., 2022,
-    equation 2).
+    The softmax over the experts, at a temperature, is cut to its `top_k` largest entries, which are renormalised to a
+    sum of 1 as in the paper. With a `top_k` of 1 that would be a constant 1 without a gradient for the gate, so the
+    weight is then the probability itself, as in Switch Transformers (Fedus et al., 2022, equation 2).
 
-    With `universal` the last of the E experts is always on and the gate chooses between the others: the kept
-    probabilities stay as they are, and the universal expert gets what is left to 1 (MoCLE, Gou et al., 2023).
-    With `top_k` 1 that is weight p for the best expert and 1 - p for the universal one.
+    With `universal` the last of the E experts is always on and the gate routes between the others: the top-k
+    probabilities are not renormalised, and the universal expert gets the remainder to 1 (MoCLE, Gou et al., 2023).
+    With a `top_k` of 1 that is p for the best expert and 1 - p for the universal one.
 
     Attributes:
-        top_k: how many experts are kept, 1..E; 1..E - 2 beside a universal one, which would have no weight else.
-            None keeps all, however many.
+        top_k: number of experts that are used, 1..E, or 1..E - 2 beside a universal expert, which would get no
+            weight otherwise. None uses all.
         universal: whether the last expert is always on.
-        temperature: logits are divided by it; below 1 a gate is more decided.
-        jitter: while training, the gate's input is multiplied by uniform noise in 1 - jitter..1 + jitter
-            (Switch Transformers), drawn from torch's generator.
+        temperature: divisor of the logits; below 1 the softmax is sharper.
+        jitter: in training the gate's input is multiplied by uniform noise in 1 - jitter..1 + jitter
+            (Switch Transformers).
     """
 
     top_k: int | None
@@ -216,14 +215,14 @@ class Cut:
 
     @property
     def kept(self) -> int | None:
-        """How many experts have a weight at most; None is all."""
+        """Upper bound on the non-zero weights of a row; None if all experts are used."""
         return None if self.top_k is None else self.top_k + self.universal
 
     def routed(self, experts: int) -> int:
-        """How many of E experts there are to choose between.
+        """Number of experts that the gate has logits for: all of E, or E - 1 beside a universal expert.
 
         Raises:
-            ValueError: the settings do not fit so many experts.
+            ValueError: the settings do not fit E experts.
         """
         if experts < 1:
             raise ValueError(f"a gate needs at least 1 expert, found experts = {experts}; 1 is plain LoRA")
@@ -244,27 +243,28 @@ class Cut:
         return experts - self.universal
 
     def choose(self, logits: Tensor) -> Choice:
-        """The choice by logits (..., E), or (..., E - 1) beside a universal expert."""
+        """Routes by logits (..., E), or (..., E - 1) beside a universal expert."""
         logits = logits / self.temperature
         kept = logits.topk(self.top_k or logits.shape[-1], dim=-1)
         probabilities = logits.softmax(dim=-1)
         if self.top_k != 1 and not self.universal:
-            values = kept.values.softmax(dim=-1)  # the full softmax, cut and renormalised
+            values = kept.values.softmax(dim=-1)  # equals the full softmax cut to top-k and renormalised
         else:
             values = probabilities.gather(-1, kept.indices)
+        # The others get exact zeros, by which backends can skip them, and pass no gradient to their logits.
         weights = torch.zeros_like(logits).scatter(-1, kept.indices, values)
         if self.universal:
             weights = torch.cat([weights, 1 - values.sum(dim=-1, keepdim=True)], dim=-1)
         return Choice(weights, probabilities)
 
     def noisy(self, inputs: Tensor) -> Tensor:
-        """Inputs of a gate with the noise of training."""
+        """Multiplies the inputs of a gate by noise (see `jitter`); to be called in training alone."""
         if not self.jitter:
             return inputs
         return inputs * torch.empty_like(inputs).uniform_(1 - self.jitter, 1 + self.jitter)
 
     def __str__(self) -> str:
-        """The settings, for printing the model."""
+        """Settings shown when the model is printed."""
         text = f"top_k={self.top_k or 'all'}" + (", universal=True" if self.universal else "")
         text += f", temperature={self.temperature:g}" if self.temperature != 1 else ""
         return text + (f", jitter={self.jitter:g}" if self.jitter else "")

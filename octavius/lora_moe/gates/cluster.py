@@ -1,4 +1,4 @@
-"""A gate that chooses by clusters of the training questions (MoCLE)."""
+"""A gate that routes by k-means clusters of the training questions (MoCLE)."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -12,19 +12,19 @@ from octavius.lora_moe.gates.question import pooled
 
 
 class ClusterGate(Gate):
-    """Chooses by the cluster of the question, as MoCLE does (Gou et al., 2023): near questions share their experts.
+    """Routes by the cluster of the question, as MoCLE (Gou et al., 2023): similar questions share their experts.
 
-    A question is its mean word embedding of unit scale, as the instance gate reads it, and belongs to the nearest of
-    K centroids. Each cluster has learned logits over the experts, from which the weights follow as in every gate
-    with a softmax. The centroids are fitted once, before training, and are part of the state.
+    A question is represented by its mean word embedding at unit RMS, as in the instance gate, and assigned to the
+    nearest of K centroids. Each cluster has learned logits over the experts, followed by top-k selection. The
+    centroids are fitted once, before training, and saved with the model.
 
     Args:
-        size: the model that it is for.
-        top_k: how many experts an instance uses, 1..E; None is all.
+        size: sizes of the model that the gate is for.
+        top_k: number of experts that a sample uses, 1..E; None uses all.
         clusters: number K of clusters.
-        per_layer: make a choice for each layer of the language model.
+        per_layer: whether each layer of the language model gets a routing decision of its own.
         universal: whether the last expert is always on (see `Cut`).
-        temperature: the logits are divided by it.
+        temperature: divisor of the logits.
     """
 
     fitted_buffers: ClassVar[tuple[str, ...]] = ("centroids", "fitted")
@@ -51,7 +51,7 @@ class ClusterGate(Gate):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws logits of standard deviation 1, as the instance gate's are."""
+        """Draws logits with a standard deviation of 1, that of a new instance gate."""
         nn.init.normal_(self.weight)
 
     def fit_questions(
@@ -60,32 +60,33 @@ class ClusterGate(Gate):
         sources: Sequence[int],  # noqa: ARG002
         pool: Callable[[Sequence[str]], Tensor],
     ) -> str:
-        """Fits the clusters to the questions, whatever source they are of."""
+        """Fits the clusters to the questions of all sources together."""
         self.fit(pool(questions))
         return f"the gate has {self.clusters} clusters of {len(questions)} questions"
 
     @torch.no_grad()
     def fit(self, questions: Tensor) -> None:
-        """Fits the centroids to questions; the same questions give the same centroids, to the last bit.
+        """Fits the centroids; the same questions give the same centroids, bit for bit.
 
         Args:
-            questions: what `pooled` makes of N questions, (N, D).
+            questions: mean embeddings of N questions from `pooled`, (N, D).
 
         Raises:
-            ValueError: there are fewer different questions than clusters.
+            ValueError: there are fewer distinct questions than clusters.
         """
+        # In fp64 on the CPU: every process, on any device, must come to the same centroids.
         self.get_buffer("centroids").copy_(centroids_of(questions.double().cpu(), self.clusters))
         self.get_buffer("fitted").fill_(True)
 
     def cluster_of(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """The cluster of each question, (B,).
+        """Index of the cluster of each question, (B,).
 
         Args:
-            embeddings: (B, Q, D).
-            mask: (B, Q).
+            embeddings: word embeddings of the questions, (B, Q, D).
+            mask: true (or 1) at real question tokens, (B, Q).
 
         Raises:
-            ValueError: no clusters are fitted.
+            ValueError: the clusters are not fitted.
         """
         if not bool(self.get_buffer("fitted")):
             raise ValueError(
@@ -96,29 +97,29 @@ class ClusterGate(Gate):
 
     @property
     def kept(self) -> int | None:
-        """As many as the cut leaves."""
+        """See `Cut`."""
         return self.cut.kept
 
     def choices(self, asked: Asked) -> list[Choice]:
-        """Reads the question."""
+        """Routes by the question alone."""
+        # Distances and logits in fp32, whatever the precision of training.
         with torch.autocast(asked.embeddings.device.type, enabled=False):
             logits = self.weight.float().T[self.cluster_of(asked.embeddings, asked.mask)]
             return [self.cut.choose(own) for own in logits.split(self.routed, dim=-1)]
 
     def extra_repr(self) -> str:
-        """The settings, for printing the model."""
+        """Settings shown when the model is printed."""
         return f"width={self.width}, clusters={self.clusters}, experts={self.experts}, {self.cut}"
 
 
 def centroids_of(points: Tensor, clusters: int, rounds: int = 100) -> Tensor:
-    """Centroids (K, D) of points (N, D) by Lloyd's k-means, without chance.
+    """Centroids (K, D) of points (N, D) by Lloyd's k-means, deterministically.
 
-    The first centroid is the point nearest to the mean, each further one the point that is farthest from those
-    before it. Then points go to their nearest centroid and centroids to the mean of their points, until no point
-    changes its place. A point that is there twice counts twice.
+    The first centroid is the point nearest to the mean, each further one the point farthest from those before it.
+    Lloyd's iterations run until the assignment no longer changes, at most `rounds` times. Duplicate points count.
 
     Raises:
-        ValueError: there are fewer different points than clusters.
+        ValueError: there are fewer distinct points than clusters.
     """
     different = len(points.unique(dim=0))
     if different < clusters:
@@ -135,6 +136,7 @@ def centroids_of(points: Tensor, clusters: int, rounds: int = 100) -> Tensor:
     for _ in range(rounds):
         sums = torch.zeros_like(centroids).index_add(0, places, points)
         counts = torch.bincount(places, minlength=clusters).unsqueeze(1)
+        # A cluster that has lost all its points keeps its centroid.
         centroids = torch.where(counts > 0, sums / counts.clamp(min=1), centroids)
         before, places = places, nearest(points, centroids)
         if torch.equal(before, places):
@@ -143,5 +145,6 @@ def centroids_of(points: Tensor, clusters: int, rounds: int = 100) -> Tensor:
 
 
 def nearest(points: Tensor, centroids: Tensor) -> Tensor:
-    """The nearest centroid of each point, (N,); the first of equally near ones."""
+    """Index of the nearest centroid of each point, (N,); the first of equally near ones."""
+    # By default cdist uses a matrix product for larger inputs: less exact, and dependent on the batch size.
     return torch.cdist(points, centroids, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)

@@ -1,4 +1,4 @@
-"""The instance gate without selection: all experts, weighted by the softmax."""
+"""The instance gate without top-k selection: all experts, weighted by the softmax."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,14 +8,15 @@ from octavius.lora_moe.gates.instance import InstanceGate
 
 
 class DenseGate(InstanceGate):
-    """Uses all experts by their softmax, as LoRAMoE (Dou et al., 2024) and HydraLoRA (Tian et al., 2024) do.
+    """Weights all experts by the softmax, as LoRAMoE (Dou et al., 2024) and HydraLoRA (Tian et al., 2024) do.
 
     Args:
-        size: the model that it is for.
-        inputs: as of `InstanceGate`, like all that follow.
-        per_layer: make a choice for each layer of the language model.
-        temperature: the logits are divided by it.
-        jitter: noise on the inputs while training.
+        size: sizes of the model that the gate is for.
+        inputs: inputs beside the question: which modalities a sample has (`modality`), a summary of its media
+            (`media`), or both (see `InstanceGate`).
+        per_layer: whether each layer of the language model gets a routing decision of its own.
+        temperature: divisor of the logits.
+        jitter: in training the inputs are multiplied by uniform noise in 1 - jitter..1 + jitter.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Settings that were saved before each gate had options of its own, brought into the present form."""
+"""Conversion of configurations that were saved when the options of gates were keys of `lora` itself."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,13 +16,13 @@ MOVED = {
     "tasks": "tasks",
     "clusters": "clusters",
 }
-"""Keys of `lora` that are options of its gate now, by their earlier names."""
+"""Former keys of `lora` to the names of the gate options that they became."""
 
 
 def with_gate_options(lora: Any) -> Any:
-    """The `lora` section of a saved configuration, with the gate's options where they are now.
+    """Moves former keys of a saved `lora` section to the options of its gate.
 
-    A configuration was saved whole, so options that the gate does not have stand there too, with their defaults.
+    Configurations were saved with all defaults, so keys for options that the gate does not have are dropped.
 
     >>> with_gate_options({"experts": 2, "gate": "uniform", "top_k": 2})
     {'experts': 2, 'gate': {'class_path': 'octavius.lora_moe.gates.uniform.UniformGate', 'init_args': {}}}
@@ -39,10 +39,10 @@ def with_gate_options(lora: Any) -> Any:
 
 
 def refuse_earlier_keys(lora: Mapping[str, Any]) -> None:
-    """Refuses options of the gate among the keys of `lora`, where people have written them.
+    """Rejects former keys in a `lora` section that a user wrote.
 
     Raises:
-        ValueError: the message gives the present keys with the same values.
+        ValueError: the message gives the current keys with the same values.
     """
     if old := [key for key in lora if key in MOVED]:
         options = ", ".join(f"{MOVED[key]}: {lora[key]}" for key in old)

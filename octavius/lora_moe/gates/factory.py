@@ -1,4 +1,4 @@
-"""The gate in the settings: a class and its options, from which gates are made once the model is known."""
+"""Gate classes with their options as they stand in a configuration, to be built once the model is known."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -13,30 +13,35 @@ from octavius.lora_moe.gates.base import Gate, GateSize
 if TYPE_CHECKING:
     GateLike: TypeAlias = Callable[[GateSize], Gate] | str
 else:
-    # The parser of configurations resolves short names itself; with `str` here it would take any text for a name.
+    # jsonargparse reads this type at runtime. It resolves short names by `configuration.rules`; with `str` in the
+    # union it would accept any text.
     GateLike: TypeAlias = Callable[[GateSize], Gate]
 
 
 @dataclass(frozen=True)
 class GateFactory:
-    """Makes gates of one class with the same options.
+    """Builds gates of one class with the same options.
 
     Attributes:
-        kind: the class.
-        options: all its options by name; those that are not given have the defaults of the class.
+        kind: the gate class.
+        options: all its options by name; missing ones are set to the defaults of the class.
+
+    Raises:
+        ValueError: the class has no such option.
     """
 
     kind: type[Gate]
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Adds the defaults, so that a saved model keeps them when they change."""
+        """Adds the defaults, so that a saved model keeps them if a later version changes them."""
         known = option_defaults(self.kind)
         if unknown := sorted(set(self.options) - set(known)):
             raise ValueError(
                 f"{self.kind.__name__} has no option {unknown[0]!r}{nearest(unknown[0], known)}; it has "
                 f"{', '.join(known) or 'none'}"
             )
+        # A configuration has lists only, the defaults of options are tuples.
         given = {
             name: tuple(value) if isinstance(value, list) else value for name, value in self.options.items()
         }
@@ -44,26 +49,26 @@ class GateFactory:
         object.__setattr__(self, "options", {**defaults, **given})
 
     def __call__(self, size: GateSize) -> Gate:
-        """A new gate."""
+        """Builds a gate."""
         return self.kind(size, **self.options)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a configuration says for it."""
+        """The factory in the form of a configuration."""
         return {"class_path": class_path(self.kind), "init_args": dict(self.options)}
 
 
 def option_defaults(kind: type[Gate]) -> dict[str, Any]:
-    """The options of a gate class, with their defaults; `inspect.Parameter.empty` where one has to be given."""
+    """Options of a gate class with their defaults, or `inspect.Parameter.empty` for a required one."""
     parameters = inspect.signature(kind).parameters.values()
     return {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
 
 
 def factory_of(gate: Any) -> GateFactory:
-    """The factory for what stands in the settings.
+    """Makes a factory from the value of `LoRAMoE.gate`.
 
     Args:
-        gate: a short name of `GATES`, a class of gates, or `functools.partial` of one with options.
+        gate: a short name from `GATES`, a gate class, `functools.partial` of one with options, or a factory.
 
     Raises:
         ValueError: it is none of these.
@@ -76,7 +81,7 @@ def factory_of(gate: Any) -> GateFactory:
         return GateFactory(GATES[gate])
     kind, options = gate, {}
     if isinstance(gate, partial):
-        # Of a class; or, as jsonargparse makes it, of a function that takes the class as its last argument.
+        # Users wrap the class; jsonargparse wraps a function of its own, with the class as last positional argument.
         kind, options = (gate.args[-1] if gate.args else gate.func), gate.keywords
     if not (isinstance(kind, type) and issubclass(kind, Gate)):
         raise ValueError(
@@ -87,7 +92,7 @@ def factory_of(gate: Any) -> GateFactory:
 
 
 def no_gate(name: str) -> str:
-    """What to say where a name is that of no gate."""
+    """Error message for a name that no gate has."""
     return (
         f"there is no gate {name!r}{nearest(name, GATES)}; gates are {', '.join(GATES)}, or a class of yours by its "
         "class_path, such as my_module.MyGate"
@@ -95,12 +100,12 @@ def no_gate(name: str) -> str:
 
 
 def class_path(kind: type) -> str:
-    """The dotted name of a class."""
+    """Dotted import path of a class."""
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def imported_gates() -> dict[str, type[Gate]]:
-    """All gate classes that are imported, by their dotted names."""
+    """All gate classes imported so far, by dotted path."""
     return {class_path(kind): kind for kind in _subclasses(Gate)}
 
 

@@ -1,4 +1,4 @@
-"""A gate that has an expert for each task, and reads nothing but the task's name."""
+"""A gate with one expert per task, chosen by the name of the task."""
 
 from collections.abc import Sequence
 
@@ -8,18 +8,18 @@ from octavius.lora_moe.gates.base import Asked, Choice, Gate, GateSize, Reading
 
 
 class IndividualGate(Gate):
-    """An expert of its own for each task: the individual LoRAs of the paper's Table 4.
+    """One expert per task: the individual LoRAs of the paper's Table 4.
 
-    A task that no expert is named for is an error while training. In use it takes the mean of all experts, the
-    weight 1 / E for each, since nothing is known that speaks for one of them.
+    In training a task without an expert is an error. In evaluation it gets the mean of all experts (weights 1 / E),
+    since nothing favours any of them.
 
     Args:
-        size: the model that it is for, which has as many experts as there are tasks.
-        tasks: names of the tasks, in the order of the experts; `task/group` is a part of a task, such as the
-            questions of one topic, and goes before the task as a whole.
+        size: sizes of the model that the gate is for, with as many experts as tasks.
+        tasks: names of the tasks in the order of the experts. `task/group` names a part of a task, such as the
+            questions of one topic, and takes precedence over the whole task.
 
     Raises:
-        ValueError: there is not one name for each expert.
+        ValueError: there is not exactly one name per expert.
     """
 
     reads: tuple[Reading, ...] = ("task",)
@@ -34,10 +34,10 @@ class IndividualGate(Gate):
         self.task_names = list(tasks)
 
     def choices(self, asked: Asked) -> list[Choice]:
-        """Reads the names of the tasks.
+        """Routes by the names of the tasks, with weights (B, E) that need no gradient.
 
         Raises:
-            ValueError: no names are given, or while training one has no expert.
+            ValueError: names are missing, or in training a task has no expert.
         """
         if asked.tasks is None or len(asked.tasks) != len(asked.mask):
             raise ValueError(
@@ -62,5 +62,5 @@ class IndividualGate(Gate):
         return [Choice(weights, weights)]
 
     def extra_repr(self) -> str:
-        """The settings, for printing the model."""
+        """Settings shown when the model is printed."""
         return f"tasks={self.task_names}"

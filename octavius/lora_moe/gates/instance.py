@@ -1,4 +1,4 @@
-"""The instance gate of the paper: one choice of experts for each sample, by its question."""
+"""The instance gate of the paper: one routing decision per sample, made from its question."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -12,31 +12,31 @@ from octavius.lora_moe.gates.question import pooled
 
 
 class InstanceGate(Gate):
-    """G(z^qu) of the paper's equation (3): scores the experts once for each instance, from its question.
+    """The gate G(z^qu) of the paper's equation (3), which routes each sample once, by its question.
 
-    The embeddings of the real question tokens are averaged and brought to a root mean square of 1, a linear
-    map without bias gives one logit per expert, and the softmax over the experts is cut to its `top_k` largest
-    entries. All of it in fp32, whatever autocast or the type of the parameters says.
+    The word embeddings of the real question tokens are averaged and scaled to a root mean square (RMS) of 1, a linear
+    layer without bias gives one logit per expert, and the softmax is cut to its `top_k` largest entries. All of it
+    is computed in fp32, under autocast and with half-precision parameters too.
 
-    The scaling is not in the paper. Word embeddings are small (a standard deviation of 0.02 is usual), so that
-    without it all logits of a fresh gate are nearly equal and the same experts win for every question.
+    The scaling is not in the paper. Word embeddings are small (a standard deviation of 0.02 is usual); without it all
+    logits of a new gate are nearly equal, and the same experts win for every question.
 
-    Two more inputs may add to the logits: an embedding of each modality that the sample brings, learned from
-    zero and added to the question's, and a summary of its media (the mean of its projected vectors, scaled
-    likewise) through a map of its own. A sample without media has none of either.
+    Two more inputs may contribute to the logits: a learned embedding of each modality of the sample, initialised to
+    zero and added to the question's, and the mean of the projected media vectors, scaled likewise, through a linear
+    layer of its own. A sample without media has neither.
 
     Args:
-        size: the model that it is for.
-        top_k: how many experts an instance uses, 1..E; None is all.
-        inputs: what it reads beside the question: which modalities the sample brings (`modality`), a summary of its
-            media (`media`), or both.
-        per_layer: make a choice for each layer of the language model.
+        size: sizes of the model that the gate is for.
+        top_k: number of experts that a sample uses, 1..E; None uses all.
+        inputs: inputs beside the question: which modalities the sample has (`modality`), a summary of its media
+            (`media`), or both.
+        per_layer: whether each layer of the language model gets a routing decision of its own.
         universal: whether the last expert is always on (see `Cut`).
-        temperature: the logits are divided by it.
-        jitter: while training, the inputs are multiplied by uniform noise in 1 - jitter..1 + jitter.
+        temperature: divisor of the logits.
+        jitter: in training the inputs are multiplied by uniform noise in 1 - jitter..1 + jitter.
 
     Raises:
-        ValueError: options contradict each other, or do not fit the number of experts.
+        ValueError: options contradict each other or do not fit the number of experts.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class InstanceGate(Gate):
                 "the gate cannot read which modalities a sample brings: the model has none; leave `modality` out of "
                 "its inputs"
             )
+        # One linear layer for all depths: (sum of their experts, D).
         self.weight = nn.Parameter(torch.empty(sum(self.routed), self.width))
         names = size.modalities if "modality" in inputs else 0
         self.modality_embeddings = nn.Parameter(torch.empty(names, self.width)) if names else None
@@ -68,31 +69,33 @@ class InstanceGate(Gate):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws small weights: logits start with a standard deviation of 1."""
+        """Draws the weights such that logits start with a standard deviation of 1."""
+        # The D inputs have an RMS of 1, so the variances of the weights must sum to 1.
         nn.init.normal_(self.weight, std=self.width**-0.5)
         if self.modality_embeddings is not None:
-            nn.init.zeros_(self.modality_embeddings)
+            nn.init.zeros_(self.modality_embeddings)  # the question alone decides at first
         if self.media_weight is not None:
             nn.init.normal_(self.media_weight, std=self.width**-0.5)
 
     @property
     def kept(self) -> int | None:
-        """As many as the cut leaves."""
+        """See `Cut`."""
         return self.cut.kept
 
     def choices(self, asked: Asked) -> list[Choice]:
-        """Reads the question, and modalities and media where the gate was made to."""
+        """Routes by the question, and by modalities and media if they are among the inputs."""
+        # Autocast would compute the logits in half precision in spite of `.float()`.
         with torch.autocast(asked.embeddings.device.type, enabled=False):
             question = self.read_question(asked)
             logits = self._logits(question, asked.modalities, asked.media)
             return [self.cut.choose(own) for own in logits.split(self.routed, dim=-1)]
 
     def read_question(self, asked: Asked) -> Tensor:
-        """The question as the gate reads it, (B, D) in fp32."""
+        """Represents the questions as vectors (B, D) in fp32."""
         return pooled(asked.embeddings, asked.mask, self.width)
 
     def probabilities(self, question_embeddings: Tensor, question_mask: Tensor) -> Tensor:
-        """The full softmax over the experts, before the cut to `top_k`, in fp32, (B, E); for analysis.
+        """The full softmax over the experts before top-k, in fp32, (B, E); for analysis.
 
         Args:
             question_embeddings: word embeddings of the questions, (B, Q, D).
@@ -102,11 +105,11 @@ class InstanceGate(Gate):
         return self.choices(Asked(question_embeddings, question_mask))[0].probabilities
 
     def extra_repr(self) -> str:
-        """The settings, for printing the model."""
+        """Settings shown when the model is printed."""
         return f"width={self.width}, experts={self.experts}, {self.cut}"
 
     def _logits(self, question: Tensor, modalities: Tensor | None, media: Tensor | None) -> Tensor:
-        """Logits of all depths side by side, in fp32, of the pooled question (B, D) and what is beside it."""
+        """Logits of all depths side by side in fp32, from the pooled question (B, D) and the further inputs."""
         if self.modality_embeddings is not None:
             if modalities is None:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""The gate of the published code, to go on from its checkpoints."""
+"""The gate of the published code, for continuing from its checkpoints."""
 
 from pathlib import Path
 
@@ -11,24 +11,24 @@ from octavius.weights import load_exactly
 
 
 class PublishedGate(InstanceGate):
-    """The instance gate as the published code computes it, to go on from its checkpoints.
+    """The instance gate as the published code computes it, for continuing from its checkpoints.
 
-    The mean is over all columns of the batch, padding as well, so that what shares the batch changes a sample's
-    routing; it is not scaled; and the map begins at N(0, 1). Use `InstanceGate` for anything else.
+    The mean includes padding, so the routing of a sample depends on the batch it is in; the mean is not scaled; and
+    the weight is drawn from N(0, 1). Use `InstanceGate` for anything else.
 
     Args:
-        size: the model that it is for.
-        top_k: how many experts an instance uses, 1..E; None is all.
+        size: sizes of the model that the gate is for.
+        top_k: number of experts that a sample uses, 1..E; None uses all.
     """
 
     reads: tuple[Reading, ...] = ("question", "padding")
 
     def __init__(self, size: GateSize, /, *, top_k: int | None = 2) -> None:
         super().__init__(size, top_k=top_k)
-        self.reads = PublishedGate.reads
+        self.reads = PublishedGate.reads  # the parent has set it from its inputs
 
     def fill_published(self, weight: Tensor) -> None:
-        """Takes the weight (D, E) of the gate in a published checkpoint.
+        """Loads the weight (D, E) of the gate of a published checkpoint.
 
         Raises:
             ValueError: it has another shape.
@@ -36,12 +36,12 @@ class PublishedGate(InstanceGate):
         load_exactly(self, {"weight": weight.T}, {"weight"}, Path("the gate of the file"))
 
     def reset_parameters(self) -> None:
-        """Draws from N(0, 1)."""
+        """Draws the weight from N(0, 1)."""
         super().reset_parameters()
         nn.init.normal_(self.weight)
 
     def choices(self, asked: Asked) -> list[Choice]:
-        """Reads the question, whatever its mask says."""
+        """Routes by the mean over all tokens; the mask is ignored on purpose, as in the published code."""
         mean = asked.embeddings.float().mean(dim=1)
         logits = F.linear(mean, self.weight.float())
         return [self.cut.choose(own) for own in logits.split(self.routed, dim=-1)]

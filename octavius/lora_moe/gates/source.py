@@ -1,14 +1,14 @@
-"""An instance gate that begins as a linear classifier of the training sources.
+"""An instance gate that is initialised as a linear classifier of the training sources.
 
-The gate of the paper is drawn at random and learns with the experts. It collapses: nearly all of a pooled question
-is common to all questions, the experts begin alike (B = 0) so that its first gradients are tiny, and Adam, which
-divides them by their own size, moves the logits along the common direction. One expert then gets every question. A
-gate has to part the sources *before* the experts differ, and has to be slow afterwards. This one does both:
+The gate of the paper is initialised at random and learns together with the experts. It collapses: nearly all of a
+pooled question is common to all questions; the experts start out equal (B = 0), so the first gradients of the gate
+are tiny; and Adam, which normalises their size, moves the logits along the common direction, until one expert gets
+every question. A gate has to separate the sources *before* the experts differ, and to change slowly afterwards. So
 
-- its input is centred: the mean of the training questions is subtracted;
-- its weights begin as a ridge regression of the training source (the data set that a question is of) on that input.
-  The names of the sources are read in training alone; in use the question decides;
-- its learning rate is smaller by the root of the width, since Adam moves a logit by up to D times the learning rate.
+- the input is centred: the mean of the training questions is subtracted;
+- the weights start as a ridge regression of the source (the data set that a question is from) on that input. Sources
+  are read when the gate is fitted, never in use;
+- the learning rate is divided by sqrt(D), since a step of Adam moves a logit by up to D times the learning rate.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +23,13 @@ from octavius.lora_moe.gates.cluster import centroids_of, nearest
 from octavius.lora_moe.gates.instance import InstanceGate
 
 RIDGE = 0.02
-"""Of the regression, beside an input of mean square 1."""
+"""Penalty of the regression, relative to an input with a mean square of 1."""
 
 MARGIN = 8.0
-"""Logits between the expert of a training question's source and the next one, on average, when training begins."""
+"""Mean margin, in logits, between the expert of a training question's source and the runner-up after fitting."""
 
 MOST = 20_000
-"""Texts that the classifier is fitted to at most: each question in all frames, or in as many as there is room for."""
+"""Upper bound on the texts that the classifier is fitted to: each question in all frames, or in as many as fit."""
 
 FRAMES = (
     "{}",
@@ -42,61 +42,63 @@ FRAMES = (
     "{} Say what you think.",
     "Hello. {} Please.",
 )
-"""Neutral words around a question, so that the classifier does not go by how a question begins or ends."""
+"""Neutral words around a question, as augmentation: the classifier must not rely on how a question starts or ends."""
 
 
 class SourceGate(InstanceGate):
-    """Chooses by the question, as the instance gate does, and begins as a classifier of the training sources.
+    """The instance gate, initialised as a classifier of the training sources (see the module).
 
-    With fewer experts than sources those of the most similar questions share an expert; with more, the sources with
-    the most different questions are divided. Without `fit_questions` it begins at random, as the instance gate.
+    With fewer experts than sources, sources with similar questions share an expert; with more, the sources with the
+    most diverse questions are split. Until `fit_questions` is called the weights are random, as in the instance gate.
 
     Attributes:
-        centre: mean of the training questions that is subtracted from the input, (D,).
-        fitted: whether the gate was fitted.
+        centre: mean of the training questions, subtracted from the input, (D,).
+        fitted: whether `fit_questions` was called.
     """
 
     fitted_buffers: ClassVar[tuple[str, ...]] = ("centre", "fitted")
 
     def reset_parameters(self) -> None:
-        """Begins as the instance gate does, with an input that is not yet centred."""
+        """Draws the weights of an instance gate; the input is not centred until the gate is fitted."""
         super().reset_parameters()
         self.register_buffer("centre", torch.zeros(self.width))
         self.register_buffer("fitted", torch.tensor(False))
 
     @property
     def lr_factor(self) -> float:
-        """One over the root of the width: a step of Adam then moves a logit as far at any width."""
+        """1 / sqrt(D) (see the module)."""
         return self.width**-0.5
 
     @torch.no_grad()
     def fit_questions(
         self, questions: Sequence[str], sources: Sequence[int], pool: Callable[[Sequence[str]], Tensor]
     ) -> str:
-        """Makes the weights a classifier of the sources; the same questions give the same weights.
+        """Sets the weights to a classifier of the sources; the same questions give the same weights.
 
         Args:
-            questions: N training questions; those of several sources may be the same.
-            sources: the source of each, 0..S - 1.
-            pool: makes pooled questions (n, D) of n texts.
+            questions: N training questions; a question may occur in several sources.
+            sources: source of each, 0..S - 1.
+            pool: maps n texts to their mean embeddings (n, D), as `pooled` computes them.
 
         Returns:
-            What was done, in a line.
+            One line for the log that says what was done.
         """
+        # Each pair once, in order of first occurrence: questions that a data set repeats would dominate the fit.
         pairs = list(dict.fromkeys(zip(questions, sources, strict=True)))
         turns = min(len(FRAMES), max(1, MOST // len(pairs)))
+        # Shifted by `index`, so that frames are spread evenly over the questions even if only some turns fit.
         framed = [
             FRAMES[(index + turn) % len(FRAMES)].format(question)
             for turn in range(turns)
             for index, (question, _) in enumerate(pairs)
         ]
         owners = torch.tensor([source for _, source in pairs] * turns)
-        inputs = pool(framed).double().cpu()
-        # Each source counts as one, however many questions it has.
+        inputs = pool(framed).double().cpu()  # fp64 on the CPU: all processes must get the same weights
+        # All sources have the same total weight, however many questions each has.
         share = 1.0 / torch.bincount(owners).double()[owners] / len(owners.unique())
         centre = share @ inputs
         inputs = F.rms_norm(inputs - centre, (self.width,))
-        # Grouped by questions, not by texts: the words around a question must not decide about its expert.
+        # Grouped by the mean over frames: the words around a question must not decide on its expert.
         means = inputs.view(turns, len(pairs), self.width).mean(0)
         weights, right = [], 1.0
         for experts in self.routed:
@@ -113,18 +115,21 @@ class SourceGate(InstanceGate):
         )
 
     def read_question(self, asked: Asked) -> Tensor:
-        """The centred question at unit root mean square, (B, D)."""
+        """Represents the questions by their centred mean embeddings at unit RMS, (B, D)."""
         return F.rms_norm(super().read_question(asked) - self.get_buffer("centre"), (self.width,))
 
 
 def classifier(inputs: Tensor, groups: Tensor, share: Tensor, experts: int) -> Tensor:
-    """Weights (E, D) of a ridge regression of each input's group, scaled to a mean margin of `MARGIN` logits.
+    """Fits a ridge regression of one-hot groups, scaled to a mean margin of `MARGIN` logits.
 
     Args:
-        inputs: of unit root mean square, (N, D).
-        groups: 0..E - 1 for each, (N,).
-        share: how much each input counts, (N,), of sum 1.
-        experts: number E.
+        inputs: vectors of unit RMS, (N, D).
+        groups: group of each, 0..E - 1, (N,).
+        share: weight of each input in the fit, (N,), summing to 1.
+        experts: number E of groups.
+
+    Returns:
+        Weights (E, D).
     """
     wanted = F.one_hot(groups, experts).to(inputs)
     weighed = inputs * share[:, None]
@@ -132,22 +137,26 @@ def classifier(inputs: Tensor, groups: Tensor, share: Tensor, experts: int) -> T
     weights = torch.linalg.solve(square, weighed.T @ (wanted - share @ wanted))
     scores = inputs @ weights
     best_other = scores.masked_fill(wanted.bool(), -torch.inf).amax(1)
-    # Sources that ask the same questions cannot be told apart: their margin of 0 must not blow the others up.
+    # Sources with the same questions cannot be separated. Their margin of 0 lowers the mean, which must not scale the
+    # weights up without bound.
     margin = float(share @ ((scores * wanted).sum(1) - best_other)) if experts > 1 else 1.0
     return weights.T * (MARGIN / max(margin, 0.25))
 
 
 def group(inputs: Tensor, sources: Tensor, experts: int) -> Tensor:
-    """Groups of inputs, one for each expert, that keep sources together, (N,).
+    """Assigns inputs to one group per expert, keeping sources together where possible.
 
-    Sources with the most similar mean inputs are joined until there are E groups (agglomerative clustering with
-    average linkage); of too few sources the group with the largest spread is divided in two by k-means until there
-    are enough, or none can be divided.
+    With more sources than experts, sources are merged by agglomerative clustering of their mean inputs (average
+    linkage). With fewer, the group with the largest variance is split in two by k-means until there are enough, or
+    none can be split.
 
     Args:
         inputs: (N, D).
-        sources: of each input, (N,).
+        sources: source of each input, (N,).
         experts: number E of groups.
+
+    Returns:
+        Group of each input, (N,).
     """
     means = {int(source): inputs[sources == source].mean(0) for source in sources.unique()}
     members = [[source] for source in means]

@@ -1,4 +1,4 @@
-"""The token-based gate of the paper: each layer chooses experts for each token."""
+"""The token-based gate of the paper: each layer routes each token."""
 
 import torch
 from torch import Tensor, nn
@@ -8,17 +8,17 @@ from octavius.lora_moe.gates.base import Choice, Cut, GateSize, LayerGate
 
 
 class TokenGate(LayerGate):
-    """The token-based gate of the paper's equation (1), one in each LoRA-MoE layer, on that layer's own input.
+    """The token-based gate of the paper's equation (1), one inside each LoRA-MoE layer, on the input of that layer.
 
-    Each token's input is brought to a root mean square of 1 and gets its logits by a linear map without bias, in
-    fp32. A token is routed by itself alone, so that padding, beams and a cache change nothing.
+    Each token is scaled to an RMS of 1 and mapped to logits by a linear layer without bias, in fp32. Tokens are
+    routed independently, so padding, beam search and a KV cache do not change the routing.
 
     Args:
-        size: the layer that it is for.
-        top_k: how many experts a token uses, 1..E.
+        size: sizes of the layer that the gate is for.
+        top_k: number of experts that a token uses, 1..E; None uses all.
         universal: whether the last expert is always on (see `Cut`).
-        temperature: the logits are divided by it.
-        jitter: while training, the input is multiplied by uniform noise in 1 - jitter..1 + jitter.
+        temperature: divisor of the logits.
+        jitter: in training the input is multiplied by uniform noise in 1 - jitter..1 + jitter.
     """
 
     def __init__(
@@ -38,18 +38,20 @@ class TokenGate(LayerGate):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws small weights: logits start with a standard deviation of 1."""
+        """Draws the weights such that logits start with a standard deviation of 1."""
         nn.init.normal_(self.weight, std=self.width**-0.5)
 
     def choose(self, x: Tensor) -> Choice:
-        """The choice for each token of inputs (B, T, D) or (B, D), in fp32: (B, T, E) or (B, E)."""
+        """Routes each token of inputs (B, T, D) or (B, D), in fp32: weights (B, T, E) or (B, E)."""
+        # Autocast would compute the logits in half precision in spite of `.float()`.
         with torch.autocast(x.device.type, enabled=False):
             inputs = x.float()
-            # The scale of a token leaves the product, so that no second copy of x is kept for backward.
+            # The RMS is divided out of the logits, not of x, which is equal since the layer is linear: autograd then
+            # saves no normalised copy of x.
             scale = inputs.square().mean(dim=-1, keepdim=True).add(torch.finfo(torch.float32).eps).rsqrt()
             noisy = self.cut.noisy(inputs) if self.training else inputs
             return self.cut.choose(F.linear(noisy, self.weight.float()) * scale)
 
     def extra_repr(self) -> str:
-        """The settings, for printing the model."""
+        """Settings shown when the model is printed."""
         return f"width={self.width}, experts={self.experts}, {self.cut}"

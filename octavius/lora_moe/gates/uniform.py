@@ -1,4 +1,4 @@
-"""No routing: all experts with the same weight."""
+"""The baseline without routing: all experts with equal weights."""
 
 import torch
 
@@ -6,16 +6,16 @@ from octavius.lora_moe.gates.base import Asked, Choice, Gate, Reading
 
 
 class UniformGate(Gate):
-    """No routing: every expert has the weight 1 / E for every sample."""
+    """Gives every expert the weight 1 / E for every sample."""
 
     reads: tuple[Reading, ...] = ()
 
     def choices(self, asked: Asked) -> list[Choice]:
-        """Reads nothing but how many samples there are."""
+        """Returns constant weights (B, E); only the batch size is read."""
         samples, device = len(asked.mask), asked.mask.device
         equal = [torch.full((samples, count), 1.0 / count, device=device) for count in self.counts]
         return [Choice(weights, weights) for weights in equal]
 
     def extra_repr(self) -> str:
-        """The settings, for printing the model."""
+        """Settings shown when the model is printed."""
         return f"experts={self.experts}"

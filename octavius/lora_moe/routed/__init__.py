@@ -1,1 +1,1 @@
-"""LoRA-MoE as a library: models that route themselves, with files of their own."""
+"""LoRA-MoE as a library: transformers models that run their own gate, with PEFT-like methods and files."""

@@ -1,4 +1,4 @@
-"""Calls of a routed model: who asks, what the gate chooses, and the pass with the weights that follow.
+"""Forward and generate of a routed model: find the question, run the gate, run the model with its weights.
 
 Routing happens in `__call__`, outside of `forward`, because accelerate and TRL replace the latter.
 """
@@ -24,10 +24,10 @@ ASK = (
 
 
 class RoutedCalls(nn.Module):
-    """The calls of a `RoutedModel`, which see for arguments and attributes."""
+    """Mixin with the calls of a `RoutedModel`, which documents arguments and attributes."""
 
     arguments: ClassVar[list[str]]
-    """Names of the arguments of `forward`, without `self`."""
+    """Names of the positional arguments of `forward`, without `self`."""
 
     lora_moe: LoRAMoE
     gate: Gate | None
@@ -43,13 +43,14 @@ class RoutedCalls(nn.Module):
         tasks: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Calls the model with the experts that the gate chooses for each sample."""
+        """Runs the gate, then the model with the gate's weights for each sample."""
         named = {**dict(zip(type(self).arguments, args, strict=False)), **kwargs}
         choices = []
         if self._is_open(question_ids, tasks):
             if question_ids is None and self._asks and named.get("labels") is None:
                 raise ValueError(ASK)
             choices = self._choices(named, question_ids, question_mask, tasks)
+        # For this pass alone: where backward recomputes layers, `checkpoint_context` restores the weights.
         with self._use(choices):
             out = super().__call__(*args, **kwargs)
         if self.lora_moe.losses and self.training and self.experts_enabled:
@@ -65,7 +66,7 @@ class RoutedCalls(nn.Module):
         tasks: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Generates as the model does, with the experts that the gate chooses for each prompt, once."""
+        """Generates as the base does; each prompt is routed once, before its first token."""
         named = kwargs if inputs is None else {"input_ids": inputs, **kwargs}
         choices = []
         if self._is_open(question_ids, tasks):
@@ -79,12 +80,18 @@ class RoutedCalls(nn.Module):
         question_mask: Tensor | None = None,
         tasks: Sequence[str] | None = None,
     ) -> Weights | None:
-        """Gate weights (B, E) of questions; a list of them where layers differ, None where tokens choose.
+        """Gate weights (B, E) of questions, to be set by `routing.use`.
 
         Args:
-            question_ids: (B, Q) or (Q,).
-            question_mask: 1 at real tokens.
-            tasks: see above.
+            question_ids: token ids of the questions, (B, Q) or (Q,).
+            question_mask: 1 at real tokens, of the same shape.
+            tasks: task name of each sample, for the gate `individual`.
+
+        Returns:
+            (B, E), a list with one such tensor per layer, or None if gates inside the layers route tokens.
+
+        Raises:
+            ValueError: the gate reads the question and none is given.
         """
         if question_ids is None and self._asks:
             raise ValueError(ASK)
@@ -96,7 +103,7 @@ class RoutedCalls(nn.Module):
         return self.gate is not None and "question" in self.gate.reads
 
     def _is_open(self, question_ids: Tensor | None, tasks: Sequence[str] | None) -> bool:
-        """Whether this pass has to be routed: unless the experts are off, or weights are set already."""
+        """Whether this pass has to be routed: experts are enabled, and weights are not set already by the caller."""
         return self.experts_enabled and (
             not self.routing.is_set or question_ids is not None or tasks is not None
         )
@@ -108,23 +115,25 @@ class RoutedCalls(nn.Module):
         question_mask: Tensor | None,
         tasks: Sequence[str] | None,
     ) -> list[Choice]:
-        """What the gate chooses for a batch; nothing where each layer has a gate of its own."""
+        """Runs the gate on a batch; an empty list if the gates are inside the layers."""
         if self.gate is None:
+            # A single expert has the weight 1, and one row serves any batch.
             ones = torch.ones(1, 1, device=next(self.parameters()).device)
             return [Choice(ones, ones)] if self.lora_moe.experts == 1 else []
-        if not self._asks:  # one row of weights serves any batch
+        if not self._asks:  # only the batch size and tasks matter; without tasks one row serves any batch
             mask = torch.ones(1 if tasks is None else len(tasks), 1, device=next(self.parameters()).device)
             return self.gate.choices(Asked(mask[..., None], mask, tasks))
         question = self._question(named, question_ids, question_mask)
         embed = embeddings_of(self, self.embeddings)
         weight = cast(Tensor, embed.weight)
+        # Embeddings may be on another device than the batch, as under `device_map`.
         ids, mask = (part.to(weight.device) for part in question)
         return self.gate.choices(Asked(embed(ids), mask, tasks))
 
     def _question(
         self, named: Mapping[str, Any], question_ids: Tensor | None, question_mask: Tensor | None
     ) -> Question:
-        """The question of a batch: the one that is given, else its prompts."""
+        """The questions of a batch: those given, else its prompts."""
         pad = self._pad(named.get("generation_config"))
         if question_ids is None:
             if self.gate is not None and "padding" in self.gate.reads:
@@ -137,7 +146,7 @@ class RoutedCalls(nn.Module):
         return given(question_ids, question_mask, pad, len(batch) if isinstance(batch, Tensor) else None)
 
     def _pad(self, *configs: Any) -> int | None:
-        """The id of padding; None where it is also that of the end, as without padding of its own."""
+        """The pad token id; None if it is also an end token, which is then a real token of the text."""
         for config in (*configs, getattr(self, "generation_config", None), getattr(self, "config", None)):
             pad, end = (getattr(config, f"{name}_token_id", None) for name in ("pad", "eos"))
             if pad is not None:
@@ -145,7 +154,7 @@ class RoutedCalls(nn.Module):
         return None
 
     def _weights(self, choices: Sequence[Choice]) -> Weights | None:
-        """What the routing is set to; None when there is nothing to set."""
+        """The value for `routing.use`; None if there is nothing to set."""
         if not choices:
             return None
         by_depth = self.gate is not None and self.gate.by_depth
@@ -157,7 +166,7 @@ class RoutedCalls(nn.Module):
         return nullcontext() if weights is None else self.routing.use(weights, kept)
 
     def _add_losses(self, out: Any, choices: Sequence[Choice], named: Mapping[str, Any]) -> None:
-        """Adds the gate's auxiliary losses to the loss in an output, by this micro-batch's share of the step."""
+        """Adds the gate's auxiliary losses to the loss of an output, in place."""
         loss, labels = out.get("loss") if isinstance(out, dict) else None, named.get("labels")
         if loss is None or labels is None or named.get("fused_lm_head"):
             raise ValueError(
@@ -169,6 +178,8 @@ class RoutedCalls(nn.Module):
         real = real_tokens(labels if ids is None else ids, mask, self._pad())
         values = auxiliary(self.lora_moe.losses, choices, real)
         factors = values.new_tensor(list(self.lora_moe.losses.values()))
+        # Trainers that pass `num_items_in_batch` sum losses over micro-batches instead of averaging them, so the
+        # auxiliary loss is scaled by this micro-batch's share of the label tokens (shifted by one) of the step.
         step = named.get("num_items_in_batch")
         share = 1.0 if step is None else (labels[:, 1:] != IGNORED).sum() / step
         out["loss"] = loss + share * (factors * values).sum()
@@ -179,10 +190,10 @@ class RoutedCalls(nn.Module):
         gradient_checkpointing_func: Callable[..., Any] = checkpoint,
         **options: Any,
     ) -> None:
-        """Of transformers: lets backward recompute each layer with the gate weights of its own pass.
+        """Overrides the hook of transformers so that layers are recomputed with the gate weights of their own pass.
 
         Raises:
-            ValueError: the reentrant form is asked for, which cannot be told these weights.
+            ValueError: reentrant checkpointing is requested, which takes no `context_fn`.
         """
         if enable and getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant"):
             raise ValueError(
@@ -191,7 +202,9 @@ class RoutedCalls(nn.Module):
             )
 
         def routed(*args: Any, **kwargs: Any) -> Any:
-            if not torch.compiler.is_compiling():  # which keeps the weights in its graph
+            if (
+                not torch.compiler.is_compiling()
+            ):  # torch.compile refuses a context_fn, and keeps the weights in its graph
                 kwargs["context_fn"] = self.routing.checkpoint_context
             return gradient_checkpointing_func(*args, **kwargs)
 
@@ -206,7 +219,11 @@ class RoutedCalls(nn.Module):
 
 
 def embeddings_of(model: nn.Module, name: str | None) -> nn.Module:
-    """The module that embeds question ids."""
+    """The module that embeds question ids: the one named, else the input embeddings of the model.
+
+    Raises:
+        ValueError: there is no such module.
+    """
     if name is not None:
         modules = dict(model.named_modules())
         if not hasattr(modules.get(name), "weight"):

@@ -1,7 +1,8 @@
 """The folder of a routed model: settings in JSON and the trained tensors in safetensors, never a pickle.
 
-`model.safetensors` is the name under which trainers of transformers look for weights to resume from; a folder without
-`config.json` is no model of its own to transformers. Either file is replaced atomically, settings last.
+`model.safetensors` is the name under which the Trainer of transformers looks for weights to resume from. Without a
+`config.json` transformers does not take the folder for a complete model. Both files are replaced atomically, settings
+last.
 """
 
 import json
@@ -27,13 +28,13 @@ SETTINGS, TENSORS = "routed_config.json", "model.safetensors"
 
 @dataclass(frozen=True)
 class Saved:
-    """What a folder says of itself.
+    """Settings of a saved routed model.
 
     Attributes:
-        lora_moe: the settings of experts and gate.
+        lora_moe: configuration of experts and gate.
         base: name, class and fingerprint of the base model.
-        embeddings: name of the module that embeds the question; None is the model's own input embeddings.
-        also_trained: tensors of the base that were trained too, such as an output layer.
+        embeddings: name of the module that embeds the question; None means the model's input embeddings.
+        also_trained: names of base parameters that were trained too, such as those of an output layer.
     """
 
     lora_moe: LoRAMoE
@@ -43,7 +44,7 @@ class Saved:
 
 
 def write(folder: Path, saved: Saved, tensors: Mapping[str, Tensor]) -> None:
-    """Writes a folder, or replaces what an earlier save left there.
+    """Writes a folder, or replaces an earlier save in it.
 
     Raises:
         ValueError: the folder holds a whole model, whose weights would be lost.
@@ -58,7 +59,8 @@ def write(folder: Path, saved: Saved, tensors: Mapping[str, Tensor]) -> None:
     text = dumps(said, indent=2, ensure_ascii=False) + "\n"
     settings = folder / SETTINGS
     if settings.is_file() and settings.read_bytes() != text.encode():
-        settings.unlink()  # a kill in between must not leave the tensors of one save beside settings of another
+        # If killed in between, the folder must not pair the tensors of one save with the settings of another.
+        settings.unlink()
     with replacing(folder / TENSORS) as partial:
         save_file(
             {name: part.contiguous().cpu() for name, part in tensors.items()}, partial, {"format": "pt"}
@@ -67,7 +69,7 @@ def write(folder: Path, saved: Saved, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read(folder: Path) -> Saved:
-    """What a folder says of itself.
+    """Reads the settings of a folder.
 
     Raises:
         ValueError: files are missing or damaged, or settings are unknown or of another type.
@@ -102,14 +104,14 @@ def read(folder: Path) -> Saved:
 
 
 def _check_gate(gate: Any) -> None:
-    """Refuses a gate whose class is not imported: a folder that comes from elsewhere must not import code."""
+    """Refuses a gate whose class is not imported yet: loading a folder must not run code that it names."""
     name = gate.get("class_path") if isinstance(gate, Mapping) else gate
     if name is not None and name not in imported_gates():
         raise ValueError(f"lora_moe.gate: there is no gate {name!r}; import the module that defines it first")
 
 
 def _check_keys(path: Path, prefix: str, said: Any, needed: Sequence[str], known: Sequence[str]) -> None:
-    """Refuses what is no table, lacks a key, or has one that nothing would read."""
+    """Checks that a value is a mapping with all needed keys and no unknown ones."""
     if not isinstance(said, dict):
         raise ValueError(f"{path}: expected keys and values at {prefix or 'the top'}, found {said!r:.60}")
     if missing := [key for key in needed if key not in said]:

@@ -1,8 +1,8 @@
-"""Routed LoRA for any causal language model of transformers, with the methods that users of PEFT know.
+"""Routed LoRA for any causal language model of transformers, with an API like that of PEFT.
 
-`get_routed_model` changes a model in place. Its class becomes a subclass of its own class and of `RoutedModel`, as
-FSDP2 does it, instead of a wrapper around it: to trainers, generation and all else that asks for the class or the
-signature of a model it is what it was, and it keeps the names of its parameters.
+`get_routed_model` changes a model in place. Instead of being wrapped, the model gets a class derived from its own
+class and `RoutedModel`, as FSDP2 does: trainers, generation and other code that checks the class or the signature of
+a model see no difference, and parameter names stay the same.
 """
 
 import copy
@@ -29,22 +29,22 @@ from octavius.lora_moe.routing import Routing
 from octavius.weights import check_names, fingerprint, read_tensors, trainable_names
 
 GIVEN: tuple[Reading, ...] = ("question", "padding", "task")
-"""What a gate is given here; trainers pass no media."""
+"""Inputs that gates get here; trainers pass no media."""
 
 
 def get_routed_model(model: nn.Module, config: LoRAMoE, embeddings: str | None = None) -> "RoutedModel":
-    """Puts experts and a gate into a model in place, and freezes all else of it.
+    """Adds experts and a gate to a model in place, and freezes its other parameters.
 
     Args:
         model: a causal language model of transformers, or any module with linear layers.
-        config: of experts and gate.
+        config: configuration of experts and gate.
         embeddings: name of the submodule that embeds question ids, for modules without `get_input_embeddings`.
 
     Returns:
         The same object, which is a `RoutedModel` now.
 
     Raises:
-        ValueError: settings do not fit the model, which stays as it was.
+        ValueError: the configuration does not fit the model, which is then left unchanged.
     """
     _check(model, config)
     asks = config.experts != 1 and "question" in config.gate_factory.kind.reads
@@ -64,24 +64,24 @@ def get_routed_model(model: nn.Module, config: LoRAMoE, embeddings: str | None =
 
 
 class RoutedModel(RoutedCalls):
-    """What `get_routed_model` adds to the class of a model; made by it alone.
+    """Methods that `get_routed_model` adds to the class of a model; not to be instantiated directly.
 
-    Every call, and `generate`, takes three more arguments:
+    Calls and `generate` take three additional arguments:
 
-        question_ids: tokens that the gate reads, (B, Q) or (1, Q) for all samples. When not given they are the
-            prompt: in a call the tokens before the first label that is not -100, in `generate` all tokens.
-        question_mask: 1 at real ones; without it padding is told by the pad token of the model's configuration.
-        tasks: name of each sample's task, for the gate `individual`.
+        question_ids: tokens that the gate reads, (B, Q), or (1, Q) for all samples. By default the prompt: in a call
+            the tokens before the first label that is not -100, in `generate` all tokens.
+        question_mask: 1 at real tokens; by default all but the pad token of the model's configuration.
+        tasks: task name of each sample, for the gate `individual`.
 
-    Inside `with model.routing.use(weights)` the weights that are set count, and neither is needed.
+    Inside `with model.routing.use(weights)` the given weights are used, and none of these is needed.
 
     Attributes:
-        lora_moe: settings of experts and gate.
-        gate: chooses the experts; None with a single expert, and where each layer has a gate of its own.
-        routing: holds the gate weights of a pass.
-        embeddings: see `get_routed_model`.
-        base_fingerprint: tells the frozen weights from others.
-        experts_enabled: whether the experts take part; see `disable`.
+        lora_moe: configuration of experts and gate.
+        gate: the gate; None with a single expert, and for gates inside the layers.
+        routing: holder of the gate weights of the current pass.
+        embeddings: name of the submodule that embeds the question (see `get_routed_model`).
+        base_fingerprint: hash of the frozen weights, by which a saved folder recognises its base.
+        experts_enabled: whether the experts are added (see `disable`).
     """
 
     plain_class: ClassVar[type[nn.Module]]
@@ -91,7 +91,7 @@ class RoutedModel(RoutedCalls):
 
     @contextmanager
     def disable(self) -> Iterator[None]:
-        """A context in which the model is its base: the experts take no part, and no question is needed."""
+        """Context manager in which the experts are not added, so the model is its base and needs no question."""
         before = self.experts_enabled
         self._enable(False)
         try:
@@ -106,10 +106,10 @@ class RoutedModel(RoutedCalls):
         question_mask: Tensor | None = None,
         tasks: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
-        """Gate weights (E,) by layer for one question: what `octavius.lora_moe.merge` wants.
+        """Gate weights (E,) of each layer for one question, as `octavius.lora_moe.merge` takes them.
 
         Raises:
-            ValueError: there is not one question, or no question fixes the weights.
+            ValueError: there is more than one question, or gates inside the layers route tokens.
         """
         weights, layers = self.route(question_ids, question_mask, tasks), layers_of(self)
         if weights is None:
@@ -128,7 +128,7 @@ class RoutedModel(RoutedCalls):
         question_mask: Tensor | None = None,
         tasks: Sequence[str] | None = None,
     ) -> nn.Module:
-        """A plain model with the experts of one question added into its weights; this one stays as it is.
+        """Returns a plain model with the experts merged for one question; this model is not changed.
 
         Only the layers with experts are new; all other tensors are shared with this model.
 
@@ -152,7 +152,7 @@ class RoutedModel(RoutedCalls):
         return _plain(self)
 
     def print_trainable_parameters(self) -> None:
-        """Prints how many parameters are trained, as PEFT does."""
+        """Prints the number of trainable parameters, as PEFT does."""
         counts = [(part.numel(), part.requires_grad) for part in self.parameters()]
         total, trained = sum(size for size, _ in counts), sum(size for size, wanted in counts if wanted)
         print(
@@ -166,13 +166,17 @@ class RoutedModel(RoutedCalls):
         state_dict: Mapping[str, Tensor] | None = None,
         **options: Any,
     ) -> None:
-        """Writes experts, gate, settings and all else that is trained, but not the base.
+        """Saves experts, gate, settings and other trained parameters, but not the base.
 
         Args:
-            save_directory: folder to write; what an earlier save left there is replaced.
-            is_main_process: whether this process is the one that writes.
-            state_dict: tensors to take instead of the model's own, as trainers of sharded models give them.
-            options: others of transformers; of them `safe_serialization=False` and `push_to_hub=True` are refused.
+            save_directory: folder to write to; an earlier save in it is replaced.
+            is_main_process: whether this process writes.
+            state_dict: tensors that replace the model's own, as trainers pass them for sharded models.
+            options: further options of transformers; ignored, but `safe_serialization=False` and
+                `push_to_hub=True` are refused.
+
+        Raises:
+            ValueError: a refused option, or the folder holds a complete model.
         """
         if options.get("safe_serialization") is False or options.get("push_to_hub"):
             raise ValueError(
@@ -198,15 +202,16 @@ class RoutedModel(RoutedCalls):
     def from_pretrained(
         cls, model: nn.Module, folder: str | Path, *, check_base: bool = True
     ) -> "RoutedModel":
-        """Puts the experts and the gate of a folder into their base model, in place.
+        """Loads saved experts and gate into their base model, in place.
 
         Args:
-            model: the base, loaded as it was when they were trained.
-            folder: what `save_pretrained` wrote, also as a checkpoint of a trainer.
-            check_base: False takes other weights of the same shapes, such as those of a base that is quantised now.
+            model: the base, loaded in the same dtype as when the experts were trained.
+            folder: folder that `save_pretrained` wrote, or a checkpoint of a trainer.
+            check_base: whether the frozen weights must be those of training. False accepts others of the same
+                shapes, such as a base that is quantised now.
 
         Raises:
-            ValueError: the folder is not whole, or of another base; the model stays as it was.
+            ValueError: files are missing or damaged, or of another base; the model is then left unchanged.
         """
         if not isinstance(model, nn.Module):
             raise ValueError(
@@ -215,7 +220,7 @@ class RoutedModel(RoutedCalls):
             )
         folder = Path(folder)
         saved, tensors = files.read(folder), read_tensors(folder / files.TENSORS)
-        trained = [part for part in model.parameters() if part.requires_grad]
+        trained = [part for part in model.parameters() if part.requires_grad]  # to be restored after an error
         try:
             routed = get_routed_model(model, saved.lora_moe, saved.embeddings)
         except ValueError as error:
@@ -242,10 +247,10 @@ class RoutedModel(RoutedCalls):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> _IncompatibleKeys:
-        """As of any module; or all trained tensors and no other, as `save_pretrained` and trainers write them.
+        """Loads either a full state dict, or exactly the trained tensors that `save_pretrained` and trainers save.
 
         Raises:
-            ValueError: trained tensors are missing, of other shapes, or of another model, whatever `strict` says.
+            ValueError: of the trained tensors some are missing, unknown or of another shape, even if not `strict`.
         """
         own = self.state_dict()
         wanted = {name: own[name].shape for name in self._saved_names()}
@@ -261,19 +266,19 @@ class RoutedModel(RoutedCalls):
             layer.enabled = whether
 
     def _saved_names(self) -> set[str]:
-        """Names of experts, gate, and all else that is trained."""
+        """Names of the parameters and buffers to save: experts, gate, and other trained parameters."""
         gate = {f"gate.{name}" for name in ({} if self.gate is None else self.gate.state_dict())}
         return {*adapter_parameters(self), *gate, *trainable_names(self)}
 
 
 def _routed_class(plain: type[nn.Module], quantised: bool) -> type[RoutedModel]:
-    """The class of a routed model, under the name of its plain class, by which transformers tells some models."""
+    """Derives the class of a routed model, under the name of its base, which transformers checks in places."""
 
     @functools.wraps(plain.forward)
     def forward(self: RoutedModel, *args: Any, **kwargs: Any) -> Any:
         return plain.forward(self, *args, **kwargs)
 
-    # Trainers keep the columns of a dataset that this signature names.
+    # Trainers drop the columns of a dataset that this signature does not name.
     signature = inspect.signature(plain.forward)
     own = [*signature.parameters.values()]
     rest = own.pop() if own[-1].kind is inspect.Parameter.VAR_KEYWORD else None
@@ -291,13 +296,13 @@ def _routed_class(plain: type[nn.Module], quantised: bool) -> type[RoutedModel]:
         "__qualname__": plain.__qualname__,
         "__doc__": plain.__doc__,
     }
-    if quantised:  # the sign of adapters, without which trainers refuse to train a quantised model
+    if quantised:  # marks adapters; without it trainers refuse to train a quantised model
         members["_hf_peft_config_loaded"] = True
     return type(plain.__name__, (RoutedModel, plain), members)
 
 
 def _check(model: nn.Module, config: LoRAMoE) -> None:
-    """Refuses models and settings that would fail later, or be silently of no use."""
+    """Refuses models and settings that would fail later or silently have no effect."""
     if not isinstance(config, LoRAMoE):
         raise ValueError(f"expected the settings LoRAMoE(...), found a {type(config).__name__}")
     if isinstance(model, RoutedModel):
@@ -321,7 +326,7 @@ def _check(model: nn.Module, config: LoRAMoE) -> None:
 
 
 def _plain(model: RoutedModel) -> nn.Module:
-    """A routed model whose layers have been replaced, without all else that made it one."""
+    """Restores the class and removes the attributes of a routed model whose layers have been replaced."""
     for name in ("lora_moe", "gate", "routing", "embeddings", "base_fingerprint", "experts_enabled"):
         delattr(model, name)
     model.__class__ = model.plain_class  # type: ignore[assignment]
@@ -329,5 +334,5 @@ def _plain(model: RoutedModel) -> nn.Module:
 
 
 def _called(saved: files.Saved) -> str:
-    """How a folder calls its base."""
+    """Class and name of the base of a folder, for messages."""
     return f"{saved.base.get('class', 'a model')} {saved.base.get('name', '')!r}"

@@ -1,8 +1,8 @@
-"""Where a batch's question is, for models that are called by trainers which know nothing of gates.
+"""Locates the question in a batch, for models called by trainers that know nothing of gates.
 
-The question is the part of a prompt that a gate reads. Callers that know it give its tokens; else it is taken from
-what every trainer gives: the tokens before the first labelled one, since labels of a prompt are -100 by convention.
-Nothing behind the first answer token is read, so that a gate never sees what the model has to predict.
+The question is the part of a prompt that a gate reads. Callers that know it pass its tokens. Otherwise it is the
+tokens before the first labelled one, since labels of prompts are -100 by convention. Tokens from the first answer
+token on are never read, so a gate does not see what the model has to predict.
 """
 
 from collections.abc import Mapping
@@ -12,24 +12,24 @@ import torch
 from torch import Tensor
 
 IGNORED = -100
-"""The label of tokens that are not learned, in PyTorch's cross-entropy and all of transformers."""
+"""Label of tokens without a loss, the `ignore_index` of PyTorch's cross-entropy."""
 
 
 class Question(NamedTuple):
-    """Token ids (B, Q), and which of them are real, (B, Q)."""
+    """Token ids of questions, (B, Q), and true at real tokens, (B, Q)."""
 
     ids: Tensor
     mask: Tensor
 
 
 def given(ids: Tensor, mask: Tensor | None, pad: int | None, rows: int | None) -> Question:
-    """A question that the caller names, checked against the batch that it is for.
+    """Checks questions that the caller passed.
 
     Args:
-        ids: (B, Q), or (Q,) for one.
-        mask: 1 at real tokens, of the same shape; None takes all tokens but padding.
-        pad: the id of padding.
-        rows: samples of the batch; None when they are not known.
+        ids: token ids, (B, Q), or (Q,) for a single question.
+        mask: 1 at real tokens, of the same shape; None treats all but pad tokens as real.
+        pad: the pad token id, if there is one.
+        rows: number of samples in the batch; None if unknown.
 
     Raises:
         ValueError: there is neither one question for all samples nor one for each.
@@ -45,18 +45,18 @@ def given(ids: Tensor, mask: Tensor | None, pad: int | None, rows: int | None) -
 
 
 def of_prompt(inputs: Mapping[str, Any], pad: int | None) -> Question:
-    """The question of a batch that is to be answered or learned: its prompts.
+    """Takes the prompts of a batch as its questions.
 
-    With `labels` the prompt of a row is what stands before the first token whose label is not -100; without, all of
-    the row. Padding on either side is left out by `attention_mask`.
+    With `labels` the prompt of a row is everything before the first token whose label is not -100; without labels it
+    is the whole row. Padding on either side is excluded by `attention_mask`.
 
     Args:
-        inputs: what the model is called with, by name.
-        pad: the id of padding, for batches without an attention mask.
+        inputs: arguments of the model's call, by name.
+        pad: the pad token id, for batches without an attention mask.
 
     Raises:
-        ValueError: there are no token ids, labels are of other tokens, a row has no prompt, or rows hold several
-            sequences without padding between.
+        ValueError: there are no token ids, shapes do not match, a row has no prompt, or rows are packed with several
+            sequences.
     """
     ids, labels, mask = (inputs.get(name) for name in ("input_ids", "labels", "attention_mask"))
     if not isinstance(ids, Tensor) or ids.dim() != 2:
@@ -79,6 +79,7 @@ def of_prompt(inputs: Mapping[str, Any], pad: int | None) -> Question:
             f"the question cannot be told from labels {tuple(labels.shape)} of input_ids {tuple(ids.shape)}: "
             "expected a label for each token; pass question_ids"
         )
+    # The running count of labelled tokens is 0 up to the first one.
     prompt = real & ((labels != IGNORED).cumsum(1) == 0)
     if not bool(prompt.any(1).all()):
         rows = (~prompt.any(1)).nonzero().flatten().tolist()
@@ -91,14 +92,14 @@ def of_prompt(inputs: Mapping[str, Any], pad: int | None) -> Question:
 
 
 def real_tokens(ids: Tensor, mask: Tensor | None, pad: int | None) -> Tensor:
-    """True at tokens that are no padding, (B, T): by the mask, else by the id of padding if there is one."""
+    """True at tokens that are not padding, (B, T): by the mask, else by the pad token id if there is one."""
     if mask is not None:
         return mask.bool()
     return torch.ones_like(ids, dtype=torch.bool) if pad is None else ids != pad
 
 
 def _of_all_tokens(labels: Tensor, ids: Tensor, kept: int | Tensor | None) -> Tensor:
-    """Labels of all tokens (B, T), where a trainer has cut them to the logits that `logits_to_keep` asks for."""
+    """Restores labels (B, T) that a trainer has cut to the positions in `logits_to_keep`."""
     if labels.shape == ids.shape or kept is None:
         return labels
     places = torch.arange(ids.shape[1], device=ids.device)
@@ -106,16 +107,18 @@ def _of_all_tokens(labels: Tensor, ids: Tensor, kept: int | Tensor | None) -> Te
     if labels.shape != (len(ids), len(places)):
         return labels
     found = torch.full_like(ids, IGNORED).index_copy(1, places, labels)
-    if isinstance(kept, Tensor):  # single logits are kept for the tokens behind them: these are answers
+    if isinstance(kept, Tensor):
+        # Selected logits predict the next tokens, which are thus answers: 0 stands for any label.
         found[:, (places + 1).clamp(max=ids.shape[1] - 1)] = 0
     return found
 
 
 def _refuse_packed(inputs: Mapping[str, Any], real: Tensor) -> None:
-    """Rows of several sequences have several questions, which one row of gate weights cannot serve."""
+    """Refuses packed rows: several sequences have several questions, but a row has one set of gate weights."""
     positions = inputs.get("position_ids")
     packed = inputs.get("cu_seq_lens_q") is not None
     if not packed and isinstance(positions, Tensor) and positions.shape == real.shape:
+        # Within a sequence positions only increase.
         restarts = positions[:, 1:] <= positions[:, :-1]
         packed = bool((restarts & real[:, 1:] & real[:, :-1]).any())
     if packed:
