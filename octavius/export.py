@@ -1,4 +1,4 @@
-"""A checkpoint and a question or a task come in; its experts go out as plain weights that others can load."""
+"""`octavius export`: converts the experts of a checkpoint to Hugging Face or PEFT weights that others can load."""
 
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -28,7 +28,7 @@ from octavius.training import PROJECTORS, OctaviusModule
 from octavius.weights import fingerprint, trainable_names
 
 GATE = "gate.safetensors"
-"""The gate beside experts that are exported one by one."""
+"""File of the gate, beside the experts of `--format experts`."""
 
 WHAT = {
     "hf": "a Hugging Face folder of the language model, with the experts of one routing added into its weights",
@@ -45,21 +45,21 @@ def export(
     ckpt: str = "last.ckpt",
     trust: bool = False,
 ) -> None:
-    """Writes what a checkpoint has learnt for one routing, in forms that other programs load.
+    """Exports a checkpoint to formats that other programs load.
 
-    A gate chooses the experts by the question. Fixed for one question or one task, they are a plain LoRA, and can be
-    added into the weights. Projectors and readers of media go along, and `octavius predict --ckpt FOLDER` answers
-    from the folder.
+    The gate chooses the experts by the question. With the gate weights fixed for one question or one task, the
+    experts are one plain LoRA, which can be merged into the language model. Projectors and encoder settings are
+    exported too, so `octavius predict --ckpt FOLDER` works on the result.
 
     Args:
-        out: folder to write, which is new or empty.
-        format: hf: the whole language model, merged. peft: a LoRA adapter of rank k x r. experts: each expert as an
-            adapter of rank r, and the gate; no question is needed.
-        question: the question whose routing is taken.
-        task: the task whose routing is taken, the mean over its forms of questions; with a question, the task that
-            the question is of, which gates by task name read.
-        ckpt: a checkpoint of `octavius fit`, with its configuration beside it.
-        trust: let that configuration name any class, which runs its code.
+        out: folder to write to, new or empty.
+        format: hf: the merged language model. peft: a LoRA adapter of rank k x r, with k experts in use. experts:
+            each expert as an adapter of rank r, and the gate; no question is needed.
+        question: question for which the gate weights are fixed.
+        task: task for which the gate weights are fixed, averaged over the forms of its question; beside a question,
+            the task of that question, for gates that read the task.
+        ckpt: checkpoint of `octavius fit`, with its configuration beside it.
+        trust: allow that configuration to name any class, which runs its code.
     """
     path = find_checkpoint(ckpt)
     remove_partials(out)
@@ -79,6 +79,7 @@ def export(
         "checkpoint": str(path),
         "versions": {"octavius": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     }
+    # The folder has projectors of its own: what training started from, and what it saves, is not repeated.
     model = configuration(path)["model"]
     model["init_args"] |= {"projectors": None, "save_decoder": None}
     prompts = module.processor.prompts
@@ -106,10 +107,10 @@ def export(
 
 
 def experts_of(path: Path, trust: bool = False) -> OctaviusModule:
-    """The model of a checkpoint, which has experts.
+    """Loads a checkpoint that has experts.
 
     Raises:
-        ValueError: it has none, or is an export itself.
+        ValueError: it has none, or is an exported folder itself.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; export from a checkpoint of `octavius fit`, such as last.ckpt")
@@ -124,10 +125,10 @@ def experts_of(path: Path, trust: bool = False) -> OctaviusModule:
 
 @torch.no_grad()
 def fixed_gate(module: OctaviusModule, question: str | None, task: str | None) -> dict[str, Tensor]:
-    """The weights (E,) of each layer for one question, or their mean over all forms of a task's questions.
+    """Gate weights (E,) of each layer for one question, or averaged over the forms of a task's question.
 
     Raises:
-        ValueError: neither says which routing is meant, or the gate reads more than that.
+        ValueError: neither is given though the gate reads it, or the gate reads other inputs too.
     """
     model, layers = module.model, layers_of(module.model.decoder.lm)
     refuse_other_inputs(module, task)
@@ -152,7 +153,7 @@ def fixed_gate(module: OctaviusModule, question: str | None, task: str | None) -
 
 
 def read_by_gate(module: OctaviusModule, question: str, task: str | None) -> Batch:
-    """A batch of one question without its medium, of which only the tag may matter to the gate."""
+    """Builds a batch of one question without media, of which only the tags in the prompt can matter to the gate."""
     prompts = module.processor.prompts
     media = {name: Media(array=np.empty(0)) for name in prompts.slots if prompts.asking.gate == "prompt"}
     sample = Sample("export", task or "conversation", "export", media, question, References(("",)))
@@ -161,7 +162,7 @@ def read_by_gate(module: OctaviusModule, question: str, task: str | None) -> Bat
 
 
 def refuse_other_inputs(module: OctaviusModule, task: str | None) -> None:
-    """A question or a task fixes the routing only of gates that read nothing else."""
+    """Refuses gates that read more than question and task, since these alone do not determine the gate weights."""
     gate = module.model.gate
     if any(layer.gate is not None for layer in layers_of(module.model.decoder.lm).values()):
         raise ValueError(
@@ -186,14 +187,14 @@ def refuse_other_inputs(module: OctaviusModule, task: str | None) -> None:
 
 
 def told(gate: dict[str, Tensor]) -> list[float] | dict[str, list[float]]:
-    """Weights as the manifest tells them: once, where all layers have the same."""
+    """Gate weights for the manifest: one list if all layers share it, else one per layer."""
     rounded = {name: [round(weight, 6) for weight in weights.tolist()] for name, weights in gate.items()}
     first = next(iter(rounded.values()))
     return first if all(weights == first for weights in rounded.values()) else rounded
 
 
 def write_merged(module: OctaviusModule, gate: FixedGate, out: Path) -> None:
-    """Adds the experts into the language model and writes it in its own type, with its tokenizer."""
+    """Merges the experts into the language model and saves it in its own dtype, with its tokenizer."""
     decoder = module.model.decoder
     merge(decoder.lm, gate)
     _untie(decoder.lm)
@@ -203,13 +204,15 @@ def write_merged(module: OctaviusModule, gate: FixedGate, out: Path) -> None:
     )
     decoder.lm.save_pretrained(out)
     tokens.backend.save_pretrained(str(out))
-    decoder.requires_grad_(True)  # to whoever loads it, it is a decoder without experts
+    decoder.requires_grad_(
+        True
+    )  # as when the folder is loaded: without experts a decoder counts as trained, not as frozen
 
 
 def _untie(lm: PreTrainedModel) -> None:
-    """Says in the configuration that the output layer has weights of its own, where experts were added into it.
+    """Switches `tie_word_embeddings` off if experts were merged into the output layer.
 
-    Otherwise whoever loads the folder takes the word embeddings for it.
+    Otherwise transformers would load the word embeddings in its place.
     """
     head: Any = lm.get_output_embeddings()
     if head is not None and head.weight is not cast(Any, lm.get_input_embeddings()).weight:
@@ -218,10 +221,10 @@ def _untie(lm: PreTrainedModel) -> None:
 
 
 def write_peft(module: OctaviusModule, gate: FixedGate, out: Path) -> dict[str, Any]:
-    """Writes one LoRA for the routing; gives the settings of `lora` with which this program reads it.
+    """Writes one LoRA for fixed gate weights; returns the `lora` section with which Octavius loads it.
 
     Raises:
-        ValueError: more of the language model is trained than an adapter holds.
+        ValueError: other parameters of the language model are trained too, which an adapter cannot hold.
     """
     lm = module.model.decoder.lm
     refuse_more_than_experts(module)
@@ -231,11 +234,12 @@ def write_peft(module: OctaviusModule, gate: FixedGate, out: Path) -> dict[str, 
 
 
 def write_experts(module: OctaviusModule, out: Path) -> None:
-    """Writes each expert as an adapter of its own rank and scale, and the gate's tensors."""
+    """Writes each expert as an adapter of rank r, and the tensors of all gates."""
     lm, base = module.model.decoder.lm, module.model.decoder.name
     refuse_more_than_experts(module)
     layers = layers_of(lm)
     for place in range(max(layer.experts for layer in layers.values())):
+        # One-hot gate weights pick an expert; layers with fewer experts get all zeros, an empty LoRA.
         alone = {name: (torch.arange(layer.experts) == place).float() for name, layer in layers.items()}
         write_adapter(out / f"expert{place}", base, fold(lm, alone), turned=turned(module))
     state = {} if module.model.gate is None else module.model.gate.state_dict()
@@ -247,7 +251,7 @@ def write_experts(module: OctaviusModule, out: Path) -> None:
 
 
 def refuse_more_than_experts(module: OctaviusModule) -> None:
-    """An adapter holds LoRA of linear layers and nothing else of the language model."""
+    """Refuses models with other trained parameters: an adapter holds LoRA of linear layers alone."""
     lm = module.model.decoder.lm
     if more := sorted(trainable_names(lm) - adapter_parameters(lm).keys()):
         raise ValueError(
@@ -257,5 +261,5 @@ def refuse_more_than_experts(module: OctaviusModule) -> None:
 
 
 def turned(module: OctaviusModule) -> bool:
-    """Whether the layers store their weights transposed, as GPT-2 does."""
+    """Whether layers with experts are `Conv1D`, which stores its weights transposed (GPT-2)."""
     return any(isinstance(layer.base, Conv1D) for layer in layers_of(module.model.decoder.lm).values())

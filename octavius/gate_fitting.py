@@ -1,4 +1,4 @@
-"""Fits a gate to the training questions before training: clusters of questions, or a classifier of their sources."""
+"""Fitting of gates to the training questions, once before training (cluster and source gates)."""
 
 import random
 from collections.abc import Sequence
@@ -24,14 +24,16 @@ def fit_gate(
     most: int = 20_000,
     at_once: int = 256,
 ) -> None:
-    """Fits a gate that asks for it and is not fitted yet; every process does the same and comes to the same gate.
+    """Fits a gate that has `fitted_buffers` and is not fitted yet; does nothing for others.
+
+    Every process computes the same fit, so nothing has to be broadcast.
 
     Args:
-        gate: of the model.
+        gate: the gate of the model, if it has one.
         decoder: its language model, not yet sharded.
         sources: the samples of each training set.
-        most: how many questions are taken in all, as many of each set and evenly spaced in it.
-        at_once: questions that are embedded at once.
+        most: upper bound on the questions in all, the same number from each set, evenly spaced in it.
+        at_once: batch size for embedding questions.
 
     Raises:
         ValueError: the gate cannot be fitted to these questions.
@@ -44,6 +46,7 @@ def fit_gate(
         count = min(len(samples), max(1, most // len(sources)))
         for index in range(count):
             sample = samples[index * len(samples) // count]
+            # Seeded by the sample: some tasks draw one of several forms of their question.
             rng = random.Random(f"{sample.benchmark}/{sample.id}")
             questions.append(TASKS[sample.task].question(sample, rng))
             owners.append(source)
@@ -52,6 +55,7 @@ def fit_gate(
         device, width = cast(Tensor, decoder.lm.get_input_embeddings().weight).device, decoder.width
         means = [torch.zeros(0, width)]
         for start in range(0, len(texts), at_once):
+            # With the space that prompts have before the question (`Template.space`): tokens may depend on it.
             ids = [
                 torch.tensor(decoder.tokenizer.encode(f" {text}")) for text in texts[start : start + at_once]
             ]

@@ -1,4 +1,4 @@
-"""A model and a checkpoint come in; its trainable tensors are kept, its frozen ones checked by a hash."""
+"""Checkpoint contents: trainable tensors are saved, frozen ones only fingerprinted; and strict loading of both."""
 
 import hashlib
 import pickle
@@ -17,7 +17,7 @@ from octavius.folders import check_listed
 
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:
-    """All tensors that training changes: parameters that it tunes, and buffers that it fits (clusters of a gate)."""
+    """All tensors that training changes: trainable parameters, and fitted buffers (such as centroids of a gate)."""
     tuned = {name: part for name, part in module.named_parameters() if part.requires_grad}
     fitted = {
         f"{name}.{buffer}".lstrip("."): part.get_buffer(buffer)
@@ -33,24 +33,24 @@ def trainable_names(module: nn.Module) -> set[str]:
 
 
 def keep_trainable(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The part of a state dict that training changes."""
+    """The entries of a state dict that training changes."""
     wanted = trainable_names(module)
     return {name: tensor for name, tensor in state.items() if name in wanted}
 
 
 def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors below a prefix, by the rest of their names."""
+    """The entries of a state dict whose names start with a prefix, without that prefix."""
     return {name.removeprefix(prefix): part for name, part in state.items() if name.startswith(prefix)}
 
 
 def load_fitting(module: nn.Module, path: Path) -> set[str]:
-    """Fills a module with those tensors of a safetensors file that have its names and shapes.
+    """Loads the tensors of a safetensors file whose names and shapes match the module.
 
     Returns:
-        Names of the tensors that were filled; all others stay as they are.
+        Names of the loaded tensors; the others are left unchanged.
 
     Raises:
-        ValueError: nothing of the file fits, or it cannot be read.
+        ValueError: no tensor matches, or the file cannot be read.
     """
     check_listed(path)
     found = read_tensors(path)
@@ -68,10 +68,10 @@ def load_fitting(module: nn.Module, path: Path) -> set[str]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
+    """Reads a safetensors file.
 
     Raises:
-        ValueError: it is not there, cut short, or of another kind.
+        ValueError: it is missing, truncated, or of another format.
     """
     try:
         return load_file(path)
@@ -80,7 +80,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], wanted: Collection[str], path: Path) -> None:
-    """Fills tensors of a module, all of those that are wanted and no other.
+    """Loads a state dict that must hold exactly the wanted tensors.
+
+    Args:
+        module: module to load into; its other tensors are left unchanged.
+        state: the tensors.
+        wanted: names of the tensors to load.
+        path: where they are from, for messages.
 
     Raises:
         ValueError: names or shapes differ; the message lists the first of each.
@@ -96,26 +102,37 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], wanted: Collect
 
 
 def fingerprint(module: nn.Module, samples: int = 256) -> str:
-    """A short hash of the frozen tensors: names, shapes, and values of each, spread over all of it."""
+    """Hashes names, shapes and evenly spaced values of the frozen parameters.
+
+    Args:
+        module: the model.
+        samples: upper bound on the values per tensor; reading all of a large model would take too long.
+    """
     digest = hashlib.sha256()
     for name, parameter in sorted(module.named_parameters()):
         if parameter.requires_grad:
             continue
         flat = parameter.detach().reshape(-1)
-        if flat.is_meta:
+        if flat.is_meta:  # without values; names and shapes still count
             values = b""
         else:
             step = -(-flat.numel() // samples) or 1
+            # NumPy has no bfloat16. Besides, a model widened to fp32 keeps its fingerprint this way.
             values = flat[::step].to("cpu", torch.float32).numpy().tobytes()
         digest.update(f"{name}{tuple(parameter.shape)}".encode() + values)
     return digest.hexdigest()[:16]
 
 
 def check_fingerprint(module: nn.Module, checkpoint: Mapping[str, Any], expected: str) -> None:
-    """Refuses a checkpoint whose trainable tensors or frozen weights are not this model's.
+    """Checks that a checkpoint fits a model.
+
+    Args:
+        module: the model.
+        checkpoint: content of the checkpoint.
+        expected: fingerprint of the frozen weights of the model.
 
     Raises:
-        ValueError: names or shapes differ (the message lists the first), or the frozen weights do.
+        ValueError: names, shapes or dtypes of trainable tensors differ, or the frozen weights do.
     """
     saved: Mapping[str, Tensor] = checkpoint["state_dict"]
     wanted = {name: part.shape for name, part in trainable(module).items()}
@@ -124,7 +141,7 @@ def check_fingerprint(module: nn.Module, checkpoint: Mapping[str, Any], expected
     )
     for name, part in trainable(module).items():
         found = saved[name].dtype
-        # Wider floats are taken: where bfloat16 is slow, the decoder is trained and saved in float32.
+        # Wider floats are accepted: where bfloat16 is slow, the decoder is trained and saved in float32.
         if found.is_floating_point != part.is_floating_point() or found.itemsize < part.dtype.itemsize:
             raise ValueError(
                 f"{name} holds {found}, expected {part.dtype}: it was converted since it was saved"
@@ -140,10 +157,10 @@ def check_fingerprint(module: nn.Module, checkpoint: Mapping[str, Any], expected
 def check_names(
     saved: Mapping[str, Tensor], wanted: Mapping[str, torch.Size], whose: str, advice: str
 ) -> None:
-    """Refuses tensors whose names or shapes are not those that are wanted.
+    """Checks that tensors have exactly the wanted names and shapes.
 
     Raises:
-        ValueError: the message lists the first names of each kind.
+        ValueError: they differ; the message lists the first missing, unknown and reshaped ones.
     """
     missing, extra = sorted(set(wanted) - set(saved)), sorted(set(saved) - set(wanted))
     reshaped = [
@@ -164,10 +181,10 @@ def _first(names: list[str], count: int = 3) -> str:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a checkpoint of ours, tensors and plain types only.
+    """Reads a checkpoint of `octavius fit`; only tensors and plain Python values are unpickled.
 
     Raises:
-        ValueError: it is cut short or changed, not a checkpoint at all, or holds things of other kinds.
+        ValueError: it is truncated or changed, not a checkpoint, or holds objects of other types.
     """
     if path.is_dir():
         raise ValueError(
@@ -177,9 +194,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         sealed = check_seal(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a damaged pickle raises nearly anything
+    except Exception as error:  # a damaged pickle raises nearly any exception
         size = path.stat().st_size if path.is_file() else 0
-        objects = isinstance(error, pickle.UnpicklingError)  # whose text tells how to load it all the same
+        objects = isinstance(error, pickle.UnpicklingError)  # its message recommends loading it unsafely
         said = "it holds more than tensors and plain values" if objects else str(error)
         reason = (said or type(error).__name__).splitlines()[0][:200]
         raise ValueError(

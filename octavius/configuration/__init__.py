@@ -1,1 +1,1 @@
-"""Reading, merging and trusting configurations, on top of jsonargparse."""
+"""Configuration files on top of jsonargparse: strict reading, merging rules, and limits for untrusted ones."""

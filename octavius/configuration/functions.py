@@ -1,4 +1,4 @@
-"""Commands that are plain functions: their parameters are the options, their docstring is the help."""
+"""Command lines for plain functions: parameters are the options, the docstring is the help."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,24 +12,29 @@ from octavius.configuration.trust import TRUST
 
 
 def call(function: Callable[..., Any], command: str, options: Sequence[str], positional: bool) -> None:
-    """Calls a function with what the words of a command line say.
+    """Parses a command line and calls a function with it.
 
     Args:
-        function: what the command does.
-        command: its name.
-        options: the words after that.
-        positional: whether parameters without a default are given without a flag.
+        function: the function behind the command.
+        command: name of the command.
+        options: arguments after the name.
+        positional: whether parameters without a default are positional arguments.
     """
+    # jsonargparse reads a bool option with a value only.
     words = [f"{TRUST}=true" if word == TRUST else word for word in underscored(options)]
     with merging_rules():
         auto_cli(function, words, as_positional=positional, parser_class=Parser, **parser_settings(command))
 
 
 def underscored(options: Sequence[str]) -> list[str]:
-    """Flags as parameters of functions are named: `--data-root=a-b` is `--data_root=a-b`."""
+    """Writes flags as parameters are named: `--data-root=a-b` becomes `--data_root=a-b`."""
     return [re.sub(r"^--[\w-]+", lambda flag: "--" + flag[0][2:].replace("-", "_"), word) for word in options]
 
 
 def parser_settings(command: str) -> dict[str, Any]:
-    """Errors are raised, not printed below the usage; a name is the whole name, so that look-up sees it."""
+    """Settings of all parsers.
+
+    Errors are raised instead of printed below the usage. Flags cannot be abbreviated, so that code which looks for a
+    flag in the arguments finds it.
+    """
     return {"prog": f"octavius {command}", "exit_on_error": False, "allow_abbrev": False}

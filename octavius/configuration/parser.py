@@ -1,4 +1,4 @@
-"""The parser of all commands: jsonargparse's, with strict reading of configurations."""
+"""The argument parser of all commands: jsonargparse's, with strict and optionally limited configurations."""
 
 from argparse import ArgumentError
 from contextlib import nullcontext
@@ -14,11 +14,11 @@ from octavius.configuration.trust import only_listed
 
 
 class Parser(ArgumentParser):
-    """Reads configurations from regular files in strict YAML; one that is not trusted under limits.
+    """An `ArgumentParser` that reads configurations from regular files in strict YAML.
 
     Args:
-        untrusted: a configuration that came with a checkpoint, which may name listed classes only.
-        options: of the parent.
+        untrusted: a configuration that came with a checkpoint, which may name listed classes only (see `trust`).
+        options: arguments of the parent class.
     """
 
     def __init__(self, *args: Any, untrusted: Configuration | None = None, **options: Any) -> None:
@@ -32,6 +32,7 @@ class Parser(ArgumentParser):
     def parse_string(self, content: str, path: Any = "", *args: Any, **options: Any) -> Namespace:
         """Parses the text of a configuration."""
         untrusted = self.untrusted
+        # jsonargparse passes text only, so an untrusted configuration is recognised by its content.
         limited = untrusted is not None and content == untrusted.text
         source = untrusted.source if untrusted is not None and limited else str(path) or "the configuration"
         try:
@@ -40,9 +41,9 @@ class Parser(ArgumentParser):
                 raise ValueError(f"{source} names another configuration; give each with --config")
             with only_listed(source, said) if limited else nullcontext():
                 return super().parse_string(content, path, *args, **options)
-        except ValueError as error:  # which jsonargparse would take for a value of the wrong type
+        except ValueError as error:  # jsonargparse would treat a ValueError as a value of the wrong type
             raise ArgumentError(None, str(error)) from None
 
 
 class LightningParser(Parser, LightningArgumentParser):
-    """The same for commands that build a trainer."""
+    """The same for commands that build a Lightning trainer."""

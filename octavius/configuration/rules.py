@@ -2,16 +2,16 @@
 
 - A list replaces what was there before, whatever its length. jsonargparse lets items of two lists of equal length,
   and the items of a list over a single value, inherit the settings of the earlier ones.
-- Another `class_path` begins with the defaults of its class. jsonargparse keeps the earlier `init_args` that the new
-  class would accept too, which may mean something else there.
+- A new `class_path` starts from the defaults of its class. jsonargparse keeps the earlier `init_args` that the new
+  class accepts too, which may mean something else there.
 - A value is what is written, never the name of a file to read it from.
 - Numbers are finite, and integers fit into 64 bits.
 - YAML is read strictly (`octavius.configuration.text`).
-- A gate may be called by its short name; its options under earlier keys are refused, and the present keys given.
+- A gate may be given by its short name; former keys of its options are refused with a hint to the current ones.
 
-All else is as jsonargparse documents: the same class keeps what is not set again, `--trainer.callbacks+` appends, and
-`--trainer.callbacks.init_args.patience` changes the last item. There are no settings for these rules, so functions of
-its private modules are replaced while a command line is parsed.
+Everything else is as jsonargparse documents: the same class keeps what is not set again, `--trainer.callbacks+`
+appends, and `--trainer.callbacks.init_args.patience` changes the last item. jsonargparse has no settings for these
+rules, so functions of its private modules are patched while a command line is parsed.
 """
 
 import math
@@ -32,6 +32,7 @@ from octavius.lora_moe.gates.earlier import refuse_earlier_keys
 from octavius.lora_moe.gates.factory import class_path, no_gate
 
 LARGEST = 2**63
+"""Bound on the absolute value of integers, which have to fit into 64 bits."""
 _private: Any = _typehints
 _adapt: Any = _typehints.adapt_typehints
 _parse_value: Any = _util.parse_value_or_config
@@ -40,8 +41,8 @@ _resolve: Any = _typehints.resolve_class_path_by_name
 
 @contextmanager
 def merging_rules() -> Iterator[None]:
-    """Octavius' rules hold for everything that jsonargparse parses in this block."""
-    set_parsing_settings(config_read_mode_fsspec_enabled=False)  # Lightning allows reading from the network
+    """Context manager in which jsonargparse follows the rules of this module."""
+    set_parsing_settings(config_read_mode_fsspec_enabled=False)  # Lightning switches reading from URLs on
     replaced = (
         (_typehints, "resolve_class_path_by_name", resolve),
         (_typehints, "adapt_typehints", adapt),
@@ -58,18 +59,18 @@ def merging_rules() -> Iterator[None]:
 
 
 def adapt(val: Any, typehint: Any, **options: Any) -> Any:
-    """Converts a value to a type, as jsonargparse does; `prev_val` is what an earlier source said."""
+    """Converts a value to a type, as jsonargparse does; `options["prev_val"]` is the value of an earlier source."""
     parsing = not (options.get("serialize") or options.get("instantiate_classes"))
     if parsing and typehint is LoRAMoE:
         refuse_earlier_keys(as_mapping(val))
     options["enable_path"] = False
     if parsing and isinstance(val, list) and not options.get("append"):
-        options["prev_val"] = None
+        options["prev_val"] = None  # so that items inherit nothing
         if not isinstance(options.get("orig_val"), str):
             options["orig_val"] = None  # it is copied for each item, which takes long for a long list
     makes_gates = _private.get_callable_return_type(typehint) is Gate
     if makes_gates and not isinstance(options.get("prev_val"), Namespace | dict):
-        # Options without a class are those of the default.
+        # Options without a class_path belong to the default gate.
         before = options.get("prev_val")
         options["prev_val"] = _private.Namespace(
             {"class_path": before if isinstance(before, str) else LoRAMoE.gate}
@@ -88,7 +89,7 @@ def adapt(val: Any, typehint: Any, **options: Any) -> Any:
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
-    """The settings, or the one of them, that a value gives to a class."""
+    """The keys and values that a value sets of a class; a dotted option sets a single one."""
     if isinstance(value, _private.NestedArg):
         return {value.key: value.val}
     if isinstance(value, Namespace):
@@ -97,7 +98,7 @@ def as_mapping(value: Any) -> Mapping[str, Any]:
 
 
 def gate_error(value: Any, before: Any, error: ValueError) -> ValueError:
-    """The parser's error about a gate, with the class that it is about."""
+    """Rewrites jsonargparse's error about a gate to name the class that it is about."""
     spec = _private.subclass_spec_as_namespace(value, before)
     if spec is None or "class_path" not in spec:
         return ValueError(f"expected a gate by its short name or its class_path, found {value!r:.100}")
@@ -111,14 +112,14 @@ def gate_error(value: Any, before: Any, error: ValueError) -> ValueError:
 
 
 def resolve(cls: Any, name: str) -> str:
-    """The dotted name of a class that is called by its own name, or as a gate by its short name."""
+    """Resolves a class name, or the short name of a gate, to a dotted path."""
     if name in GATES and isinstance(cls, type) and issubclass(cls, Gate):
         return class_path(GATES[name])
     return _resolve(cls, name)
 
 
 def begin_anew(parser_or_action: Any, prev_val: Any, value: Any) -> None:  # noqa: ARG001
-    """Drops the settings of the earlier class, when a value names another one."""
+    """Drops the arguments of the earlier class if a value names another one."""
     before = prev_val["class_path"] if prev_val and "init_args" in prev_val else None
     if before is not None and not same_class(before, value["class_path"]):
         prev_val.pop("init_args", None)
@@ -126,11 +127,11 @@ def begin_anew(parser_or_action: Any, prev_val: Any, value: Any) -> None:  # noq
 
 
 def same_class(one: str, other: str) -> bool:
-    """Whether two dotted names are of one class; of a module that is not imported, equal names are."""
+    """Whether two dotted paths are of one class; paths of modules not imported are compared as text."""
     found = imported(one)
     return one == other or (found is not None and found is imported(other))
 
 
 def parse_value(value: Any, enable_path: bool = True, simple_types: bool = False) -> Any:  # noqa: ARG001
-    """Parses YAML in a string; unlike jsonargparse's, it never takes the string for a file's name."""
+    """Parses YAML in a string; unlike the original, never takes the string for the name of a file."""
     return _parse_value(value, enable_path=False, simple_types=simple_types)

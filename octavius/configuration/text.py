@@ -1,8 +1,8 @@
 """Strict reading of YAML, for configuration files and for values on the command line.
 
-PyYAML accepts more than a configuration means: the last of two equal keys wins silently, an alias may contain
-itself, a few lines of nested aliases expand to gigabytes, and deep nesting takes libyaml quadratic time. A first pass
-over the events of its parser, which builds nothing, refuses these before anything is constructed.
+PyYAML accepts more than a configuration needs: the last of two equal keys wins silently, an alias may contain itself,
+a few lines of nested aliases expand to gigabytes, and deep nesting takes libyaml quadratic time. A first pass over the
+parser events refuses these before any object is constructed.
 """
 
 import re
@@ -16,8 +16,8 @@ from jsonargparse import get_loader
 
 LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 BYTES, DEPTH, NODES, DIGITS = 2**20, 50, 20_000, 100
-"""Limits of one configuration: file size, nesting, nodes with aliases expanded, and digits of a number. The largest
-shipped one has 6 kB, 7 levels and 700 nodes."""
+"""Limits of a configuration: file size, nesting depth, nodes after alias expansion, and digits of a number. The
+largest preset has 6 kB, 7 levels and 700 nodes."""
 
 NUMBER = re.compile(rf"[-+.]*\d[-+.:\w]{{{DIGITS},}}")
 _parse = get_loader("yaml")
@@ -25,34 +25,34 @@ _parse = get_loader("yaml")
 
 @dataclass
 class _Collection:
-    """A mapping or list whose end has not been reached."""
+    """A mapping or list whose end event has not been seen yet."""
 
     anchor: str | None
-    keys: set[str] | None  # of a mapping
+    keys: set[str] | None  # keys seen so far; None for a list
     nodes: int = 1
     key_is_next: bool = field(default=True)
 
 
 def load(text: str) -> Any:
-    """Parses YAML as jsonargparse does, in which `1e-3` is a number and a date is text.
+    """Checks and parses YAML as jsonargparse does: `1e-3` is a number and a date is text.
 
     Raises:
-        ValueError: it is YAML that no configuration means.
+        ValueError: `check` refuses it, or a key is not text.
         yaml.YAMLError: it is not YAML.
     """
     check(text)
     try:
         value = _parse(text)
-    except TypeError as error:  # jsonargparse's own look at a key that is a number
+    except TypeError as error:  # from jsonargparse, for a key that is a number
         raise ValueError(f"a key should be text: {error}") from None
     return with_text_keys(value)
 
 
 def check(text: str) -> None:
-    """Refuses equal keys, tags, and what would take long or much memory.
+    """Refuses duplicate keys, tags, and input that would take long to parse or much memory.
 
     Raises:
-        ValueError: see above.
+        ValueError: the text has any of these.
         yaml.YAMLError: it is not YAML.
     """
     if len(text) > BYTES:
@@ -81,8 +81,9 @@ def check(text: str) -> None:
 
 
 def _size(event: yaml.NodeEvent, around: list[_Collection], sizes: dict[str, int], line: int) -> int:
-    """Nodes that an event stands for so far."""
+    """Number of nodes that an event adds; of a collection, only itself, since its items follow."""
     if isinstance(event, yaml.AliasEvent):
+        # An anchor that is still open contains this alias.
         if any(one.anchor == event.anchor for one in around):
             raise ValueError(f"line {line}: the alias *{event.anchor} is part of what it stands for")
         return sizes.get(event.anchor or "", 1)
@@ -91,13 +92,14 @@ def _size(event: yaml.NodeEvent, around: list[_Collection], sizes: dict[str, int
         raise ValueError(
             f"line {line}: the tag {tag} means nothing in a configuration; leave it out, or quote the text"
         )
+    # Only plain (unquoted) scalars become numbers; converting huge ones takes quadratic time.
     if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and NUMBER.fullmatch(event.value):
         raise ValueError(f"line {line}: a number of {len(event.value)} digits; quote it if it is text")
     return 1
 
 
 def _put(event: yaml.NodeEvent, parent: _Collection, size: int, line: int) -> None:
-    """Counts a node in its parent, and keeps the key if it is one."""
+    """Counts a node in its parent, and records it if it is a key."""
     parent.nodes += size
     if parent.nodes > NODES:
         raise ValueError(f"expected at most {NODES:,} keys and values, found more at line {line}")
@@ -113,7 +115,7 @@ def _put(event: yaml.NodeEvent, parent: _Collection, size: int, line: int) -> No
 
 
 def with_text_keys(value: Any) -> Any:
-    """The value itself, all keys of which are text.
+    """Returns a value unchanged after checking that all its keys are text.
 
     Raises:
         ValueError: a key is a number, true, false or null.
@@ -128,13 +130,13 @@ def with_text_keys(value: Any) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """The text of a configuration file.
+    """Reads the text of a configuration file.
 
     Raises:
-        ValueError: it is no regular file, too large or not UTF-8.
+        ValueError: it is not a regular file, too large, or not UTF-8.
     """
     found = path.stat()
-    if not stat.S_ISREG(found.st_mode):  # a pipe would keep the run waiting
+    if not stat.S_ISREG(found.st_mode):  # reading a pipe could block forever
         raise ValueError(f"{path} is not a regular file; a configuration is read from a file on the disk")
     if found.st_size > BYTES:
         raise ValueError(f"{path} has {found.st_size:,} bytes, a configuration at most {BYTES:,}")
@@ -145,23 +147,23 @@ def read_text(path: Path) -> str:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What a YAML file of settings says.
+    """Reads a YAML file with a mapping at the top.
 
     Raises:
-        ValueError: it cannot be read, is not YAML, or not a list of keys with their values.
+        ValueError: it cannot be read, is not YAML, or not a mapping.
     """
     return parse_config(read_text(path), str(path))
 
 
 def parse_config(text: str, source: str) -> dict[str, Any]:
-    """What a YAML text of settings says.
+    """Parses YAML with a mapping at the top.
 
     Args:
         text: the YAML.
-        source: where it stands, for messages.
+        source: where it is from, for messages.
 
     Raises:
-        ValueError: it is not YAML, or not a list of keys with their values.
+        ValueError: it is not YAML, or not a mapping.
     """
     try:
         content = load(text)

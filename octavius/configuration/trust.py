@@ -1,14 +1,13 @@
-"""What a configuration that came with a checkpoint or an export may name, unless the user says `--trust`.
+"""Allow-list of classes for configurations that came with a checkpoint or an export, unless `--trust` is given.
 
-A `class_path` runs code: its module is imported and the class is called with the arguments that stand beside it, and
-parameters that are functions take dotted names too. What users write themselves may name anything. A configuration
-that lies beside a checkpoint was written by whoever made the checkpoint, so it may name only the classes listed here:
-those of Octavius, and those of Lightning that call no function of the configuration's choice and use no network.
-Encoders and gates of Octavius need no listing, since their base class tells what they are. The check comes before
-anything is imported but modules of Octavius.
+A `class_path` runs code: its module is imported and the class is called with the given `init_args`; parameters that
+take functions accept dotted names too. Configurations that users write may name anything. One beside a checkpoint was
+written by whoever made the checkpoint, so it may name only the classes listed here: those of Octavius, and those of
+Lightning that call no function chosen by the configuration and use no network. Encoders and gates of Octavius are
+allowed by their base class. The check comes before any import but those of Octavius modules.
 
-Beyond that, such a configuration decides what any configuration does: which folders of this machine are read as data
-and weights, and where logs, checkpoints and decoders are written. It cannot name an address on the network.
+Otherwise such a configuration can do what any can: choose which local folders are read as data and weights, and where
+logs, checkpoints and decoders are written. It cannot name a network address.
 """
 
 import re
@@ -85,13 +84,13 @@ LISTED = {
         "SingleDeviceStrategy",
     ),
 }
-"""Module to the classes in it; not what lies below or beside them."""
+"""Allowed classes by module; nothing else of these modules."""
 
 KINDS: tuple[type, ...] = (Encoder, Gate)
-"""Classes of Octavius' own that a configuration may name for what they are: whatever is derived from one of these."""
+"""Base classes whose subclasses inside Octavius are all allowed."""
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
-"""How an address begins that Lightning or fsspec would connect to; `C:` and `a: b` are none."""
+"""Start of an address that Lightning or fsspec would connect to (`scheme://` or chained `scheme::`); not `C:`."""
 
 
 ADVICE = "read it, and add --trust if you trust who wrote it, since what it names can run any code"
@@ -99,7 +98,7 @@ ADVICE = "read it, and add --trust if you trust who wrote it, since what it name
 
 @cache
 def names() -> frozenset[str]:
-    """Dotted names of the listed classes: as listed, and of the module that defines each."""
+    """Dotted paths of the listed classes, as listed and as defined (a class may be re-exported)."""
     known = set()
     for module, classes in LISTED.items():
         for name in classes:
@@ -110,9 +109,9 @@ def names() -> frozenset[str]:
 
 @cache
 def is_ours(path: str) -> bool:
-    """Whether a dotted name is that of a class of Octavius' own of one of the `KINDS`.
+    """Whether a dotted path is a class defined in Octavius and derived from one of `KINDS`.
 
-    Only modules of Octavius are imported to find out.
+    Imports modules of Octavius alone.
     """
     module, _, name = path.rpartition(".")
     if not module.startswith("octavius.") or find_module(module) is None:
@@ -122,23 +121,23 @@ def is_ours(path: str) -> bool:
 
 
 def find_module(name: str) -> ModuleSpec | None:
-    """Where a module lies; None if there is none."""
+    """Spec of a module; None if there is none."""
     try:
         return find_spec(name)
-    except ModuleNotFoundError:  # what stands before the last dot is no package
+    except ModuleNotFoundError:  # its parent is not a package
         return None
 
 
 @contextmanager
 def only_listed(source: str, content: Any) -> Iterator[None]:
-    """In this block jsonargparse imports listed classes only.
+    """Context manager in which jsonargparse imports allowed classes only.
 
     Args:
-        source: where it stands, for messages.
-        content: what it says.
+        source: where the configuration is from, for messages.
+        content: the parsed configuration.
 
     Raises:
-        ValueError: it names anything else.
+        ValueError: it names another class or a network address.
     """
     if address := first_address(content):
         raise ValueError(f"{source} names the address {address!r:.80}, and came with a checkpoint; {ADVICE}")
@@ -159,7 +158,7 @@ def only_listed(source: str, content: Any) -> Iterator[None]:
     except Exception:
         if not denied:
             raise
-    if denied:  # also where the parser went on with another type that the value may have
+    if denied:  # also if the parser fell back to another type of a union
         raise ValueError(
             f"{source} names {denied[0]}, and came with a checkpoint, whose configuration may name listed classes "
             f"only; {ADVICE}"
@@ -167,7 +166,7 @@ def only_listed(source: str, content: Any) -> Iterator[None]:
 
 
 def first_address(content: Any) -> str | None:
-    """An address on the network that stands anywhere in a configuration."""
+    """The first network address anywhere in a configuration, if there is one."""
     if isinstance(content, str):
         return content if ADDRESS.match(content.strip()) else None
     parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
