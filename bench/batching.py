@@ -1,13 +1,13 @@
-"""A joint set-up comes in; tokens in a second go out, for padded, grouped and packed batches of the same data.
+"""Benchmark of training throughput with padded, length-grouped and packed batches of the same data.
 
     python bench/batching.py --images data/miniature --clouds data/rooms    # the joint miniature
     python bench/batching.py --mix                                          # lengths like the paper's
 
-Training steps of the three take turns, so that what else the machine does falls on all alike; packed and padded
-batches hold the same instances. Batches are made beforehand. Objects of clouds are blanks, which takes the step as
-long as their stored features do. With `--mix` texts have lengths like those of the paper's joint set-up: 36 % are
-short (a scene's 16 vectors, about 80 tokens in all), the others long (256 patches, about 400 tokens), and no encoder
-runs. Tokens are those of samples, media slots included and padding not. On a CPU, time is that of the process.
+Steps of the three kinds are interleaved, so that other load on the machine affects all alike; packed and padded
+batches hold the same samples. Batches are built beforehand. Objects of clouds have zero features, which take a step
+as long as stored ones. With `--mix` text lengths resemble the paper's joint training: 36 % are short (16 vectors per
+scene, about 80 tokens in all), the others long (256 patches, about 400 tokens), and no encoder runs. Tokens per
+second count media slots but not padding. On a CPU, time is process time.
 """
 
 import argparse
@@ -32,12 +32,12 @@ from octavius.training import OctaviusModule
 
 KINDS = ("padded", "grouped", "packed")
 SHORT, LONG, SHORT_SHARE = (80, 16), (400, 40), 0.36
-"""Tokens of 3D and of 2D samples, mean and standard deviation, and the share of the first in the paper's epoch."""
+"""Mean and standard deviation of the tokens of 3D and of 2D samples, and the share of 3D in an epoch of the paper."""
 
 
 @dataclass(frozen=True)
 class BlankRois(RoiLoader):
-    """Twenty objects without content for every cloud."""
+    """Loads twenty objects with zero features for every cloud."""
 
     width: int
 
@@ -47,7 +47,7 @@ class BlankRois(RoiLoader):
 
 
 def make_step(module: OctaviusModule, device: str) -> Callable[[Batch], None]:
-    """A training step, in autocast to bfloat16 where that is fast, with AdamW."""
+    """Builds a training step with AdamW, under bfloat16 autocast where that is fast."""
     optimizer = torch.optim.AdamW([part for part in module.parameters() if part.requires_grad], 1e-4)
 
     def step(batch: Batch) -> None:
@@ -63,7 +63,7 @@ def make_step(module: OctaviusModule, device: str) -> Callable[[Batch], None]:
 
 
 def of_mix(processor: Processor, count: int, size: int) -> dict[str, list[Batch]]:
-    """Batches of made-up texts; grouped ones are sorted by length over 32 steps, as the sampler does."""
+    """Builds batches of random tokens; grouped ones are sorted by length within 32 steps, as the sampler does."""
     rng = random.Random(0)
     examples = []
     for number in range(max(count, 32) * size):
@@ -87,11 +87,11 @@ def of_mix(processor: Processor, count: int, size: int) -> dict[str, list[Batch]
 
 
 def of_data(cli: Any, module: OctaviusModule, count: int) -> dict[str, list[Batch]]:
-    """The first batches of a data module, in each way."""
+    """Takes the first batches of a data module, of each kind."""
     data = cast(Any, cli.datamodule)
     module.processor.loaders["cloud"] = BlankRois(cast(Encoder, module.model.encoders["cloud"]).width)
     data.processor = module.processor
-    for part in (data.images, data.clouds):  # annotations of some hundreds are as good as all
+    for part in (data.images, data.clouds):  # a few hundred samples suffice, and load faster
         part.train = [replace(source, limit=500) for source in part.train]
     batches = {}
     for kind in KINDS:
@@ -101,7 +101,7 @@ def of_data(cli: Any, module: OctaviusModule, count: int) -> dict[str, list[Batc
 
 
 def main() -> None:
-    """Prints a line for each kind of batch."""
+    """Prints one line per kind of batch."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="2d_3d.yaml")
     parser.add_argument("--images", default="data/miniature")
@@ -118,7 +118,7 @@ def main() -> None:
     cli = prepare("fit", words + further)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     module = cast(OctaviusModule, cli.model).to(device)
-    if not has_bfloat16(device):  # as a training does
+    if not has_bfloat16(device):  # as training does
         module.model.decoder.lm.float()
     count = options.rounds + 1
     made = of_mix(module.processor, count, options.batch) if options.mix else of_data(cli, module, count)

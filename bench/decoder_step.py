@@ -1,13 +1,13 @@
-"""A decoder with routed LoRA experts comes in, time and memory of a training step against other ways go out.
+"""Benchmark of a training step of a whole decoder with LoRA-MoE: time and memory beside other adapters.
 
     python bench/decoder_step.py --shape smollm2-135m --experts 4
 
-A step is forward, backward down to the gate's weights and, as with projectors in front, to the input embeddings, and
-AdamW. The decoder is the body of a LLaMA without its head, with experts in q, k, v and o, all weights random; the
-frozen ones are shared between the variants. Every round runs all of them after another, the ratios are medians over
-the rounds, the spread is their middle half. Kept for backward is what autograd keeps besides parameters and inputs,
-and the adapters' share of it is what the frozen decoder does not keep. The peak is that of a process of its own, of
-one step, above what it held before the model.
+A step is forward, backward to the gate weights and the input embeddings (as projectors need it), and AdamW. The
+decoder is a LLaMA without its head, with experts in q, k, v and o and random weights; the frozen ones are shared by
+all variants. Each round runs every variant once; ratios are medians over rounds, the spread is their interquartile
+range. "Kept for backward" is what autograd saves besides parameters and inputs; the adapters' share is what the
+frozen decoder does not save. Peak memory is that of one step in a process of its own, above what it held before the
+model was built.
 """
 
 import argparse
@@ -35,17 +35,17 @@ from variants import VARIANTS, Settings, make
 
 
 def decoder(options: argparse.Namespace) -> LlamaModel:
-    """The frozen decoder."""
+    """Builds the frozen decoder."""
     torch.manual_seed(0)
     config = configuration(options.shape)
-    config.use_cache, config.vocab_size = False, 16  # the step has no words
+    config.use_cache, config.vocab_size = False, 16  # inputs are embeddings
     return LlamaModel(config).to(options.device, getattr(torch, options.dtype))
 
 
 def prepare(
     name: str, base: LlamaModel, options: argparse.Namespace, experts: int
 ) -> tuple[nn.Module, Callable[[], Tensor], Callable[[], Any], list[Tensor]]:
-    """A variant, its forward pass, its whole step, and the inputs."""
+    """Builds a variant: the model, its forward pass, its whole step, and the input tensors."""
     settings = Settings(experts, options.rank, options.top_k, options.dropout)
     model, routing = make(name, base, TARGETS, settings)
     width = SHAPES[options.shape]["hidden_size"]
@@ -66,7 +66,7 @@ def prepare(
 
     def step() -> None:
         forward().backward()
-        x.grad = gate.grad = None  # what the weights come from is not a part of the decoder
+        x.grad = gate.grad = None  # gate and projectors are not part of this decoder
         optimizer.step()
         optimizer.zero_grad()
 
@@ -74,7 +74,7 @@ def prepare(
 
 
 def measure(options: argparse.Namespace, experts: int) -> list[list[str]]:
-    """The rows of all variants with so many experts."""
+    """Measures all variants with a number of experts; returns rows of the table."""
     base = decoder(options)
     made = {name: prepare(name, base, options, experts) for name in options.variants}
     taken = in_turns({name: step for name, (_, _, step, _) in made.items()}, options.rounds, 2)
@@ -100,7 +100,7 @@ def measure(options: argparse.Namespace, experts: int) -> list[list[str]]:
 
 
 def peak(name: str, options: argparse.Namespace, experts: int) -> float:
-    """The peak memory in MiB of a step of a variant, when nothing else ran in this process."""
+    """Peak memory in MiB of one step of a variant; for a fresh process."""
     start = held_megabytes()
     _, _, step, _ = prepare(name, decoder(options), options, experts)
     return peak_megabytes(step, start)
@@ -126,7 +126,7 @@ def main() -> None:
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """The options, with the device."""
+    """Parses the arguments, and adds the device."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--shape", choices=list(SHAPES), default="llama-7b-layer")

@@ -1,10 +1,10 @@
-"""Detectors come in, the time of one forward and backward pass over a scene, on a CPU and on a GPU, goes out.
+"""Benchmark of 3D detectors: time of a forward and backward pass over one scene, on CPU and GPU.
 
     python bench/detector.py --rounds 3
 
-A made-up room of 20 000 points in voxels of 4 cm, with ten boxes; losses and assignment are part of the passes. The
-detectors take turns, so that what else the machine does falls on all alike; a ratio, to the first, is the median
-over the rounds.
+The scene is a synthetic room of 20 000 points in voxels of 4 cm with ten boxes; losses and target assignment are
+included. Detectors are interleaved, so that other load on the machine affects all alike; ratios, to the first
+detector, are medians over rounds.
 """
 
 import argparse
@@ -29,11 +29,11 @@ DETECTORS: dict[str, tuple[HeadName, Design]] = {
     "TR3D, published": ("tr3d", PUBLISHED),
     "FCAF3D, published": ("fcaf3d", PUBLISHED),
 }
-"""By name. The published sizes have no pooling here, so that of 4 cm voxels the finest locations are 16 cm apart."""
+"""Detectors by name. Published sizes run without pooling here: with 4 cm voxels, finest locations are 16 cm apart."""
 
 
 def room(count: int) -> tuple[Tensor, Tensor]:
-    """Points (count, 6) of a room of 6 x 5 m, half on its floor and walls, half on ten boxes; and these (10, 6)."""
+    """Makes a room of 6 x 5 m: points (count, 6), half on floor and walls, half on ten boxes; and boxes (10, 6)."""
     rng = torch.Generator().manual_seed(0)
     centres = torch.rand(10, 3, generator=rng) * torch.tensor([5.0, 4.0, 0.6]) + torch.tensor([0.5, 0.5, 0.3])
     boxes = torch.cat([centres, torch.rand(10, 3, generator=rng) + 0.4], dim=1)
@@ -41,6 +41,7 @@ def room(count: int) -> tuple[Tensor, Tensor]:
     owner, side = (torch.randint(0, top, (count,), generator=rng) for top in (20, 3))
     unit = torch.rand(count, 3, generator=rng) - 0.5
     rows = torch.arange(count)
+    # Moves each point of a unit cube to one of its faces.
     unit[rows, side] = unit[rows, side].sign() / 2
     points = unit * everything[owner, 3:] + everything[owner, :3]
     return torch.cat([points, torch.rand(count, 3, generator=rng)], dim=1), boxes
@@ -59,14 +60,14 @@ def passes(model: Detector, points: Tensor, boxes: Tensor) -> tuple[float, float
 
 
 def now(tensor: Tensor) -> float:
-    """The time when all that was asked of a device is done."""
+    """Time in seconds after waiting for the device."""
     if tensor.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def measure(device: str, points: Tensor, boxes: Tensor, rounds: int) -> None:
-    """Prints a line for each detector."""
+    """Prints one line per detector."""
     torch.manual_seed(0)
     halves = [0, 1] * 9
     made = {
@@ -89,7 +90,7 @@ def measure(device: str, points: Tensor, boxes: Tensor, rounds: int) -> None:
 
 
 def main() -> None:
-    """Measures on the CPU, then on a GPU where there is one."""
+    """Measures on the CPU, then on a GPU if there is one."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

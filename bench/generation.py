@@ -1,12 +1,11 @@
-"""A decoder with routed LoRA experts comes in, the speed of its generation against merged weights goes out.
+"""Benchmark of generation with routed LoRA experts against merged weights.
 
     python bench/generation.py --shape smollm2-135m --samples 1 8
 
-Greedy generation with a cache of keys and values, of prompts and answers of given lengths; weights are random, the
-frozen ones shared. Every row of a batch is routed by a gate of its own, which merged weights cannot be: they hold for
-one gate. Before anything is timed, the program sees that under that one gate routed and merged experts give the same
-tokens, and others than the bare base. Every round runs all variants after another, the ratios are medians over the
-rounds; the spread is their middle half.
+Greedy generation with a KV cache, for prompts and answers of fixed lengths; weights are random, the frozen ones
+shared. Every row of a batch has its own gate weights, while merged weights hold for a single choice of them. A check
+before timing asserts that with those gate weights routed and merged experts generate the same tokens, and others than
+the base. Each round runs every variant once; ratios are medians over rounds, the spread is their interquartile range.
 """
 
 import argparse
@@ -37,26 +36,28 @@ def prepare(
     options: argparse.Namespace,
     samples: int,
 ) -> Generate:
-    """What generates ids (B, N) with a variant, under gate weights (B, E).
+    """Builds a function that generates token ids (B, N) with a variant, given gate weights (B, E).
 
     Args:
         name: one of `COMPARED`.
         base: the frozen model.
-        settings: of the experts.
-        merged_for: weights (E,).
-        options: of the program.
-        samples: the size B of the batch.
+        settings: settings of the experts.
+        merged_for: gate weights (E,) for which experts are merged.
+        options: command line options.
+        samples: batch size B.
     """
     model, routing = make(ROUTED if name == MERGED else name, base, TARGETS, settings)
     for layer in model.modules():
-        if isinstance(layer, LoRAMoELinear):  # of zeros, with which training starts, all mixtures are alike
+        if isinstance(layer, LoRAMoELinear):  # B starts as zeros, with which experts change nothing
             nn.init.normal_(layer.lora_B, std=0.1)
     if name == MERGED:
         merge(model, merged_for)
     model.eval()
     torch.manual_seed(1)
     width = SHAPES[options.shape]["hidden_size"]
-    prompts = torch.randn(samples, options.prompt, width, device=options.device) / 50  # as words are
+    prompts = (
+        torch.randn(samples, options.prompt, width, device=options.device) / 50
+    )  # about the size of word embeddings
     seen = torch.ones(prompts.shape[:2], dtype=torch.long, device=options.device)
 
     @torch.no_grad()
@@ -71,7 +72,7 @@ def prepare(
 
 
 def measure(options: argparse.Namespace, experts: int, samples: int) -> list[list[str]]:
-    """The rows of all variants with so many experts and samples."""
+    """Measures all variants with a number of experts and a batch size; returns rows of the table."""
     torch.manual_seed(0)
     base = LlamaForCausalLM(configuration(options.shape)).to(options.device)
     settings = Settings(experts, options.rank, options.top_k, 0.0)
@@ -96,7 +97,7 @@ def measure(options: argparse.Namespace, experts: int, samples: int) -> list[lis
 
 
 def check(made: dict[str, Generate], gate: Tensor) -> None:
-    """Sees that experts under one gate (B, E) for all rows say what their sum in the weights says."""
+    """Asserts that with equal gate weights (B, E) in all rows, routed and merged experts generate the same tokens."""
     said = {name: made[name](gate) for name in (MERGED, ROUTED, BARE)}
     assert torch.equal(said[ROUTED], said[MERGED]), "routed and merged experts give different tokens"
     assert not torch.equal(said[ROUTED], said[BARE]), (

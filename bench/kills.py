@@ -2,16 +2,16 @@
 
     python bench/kills.py --moments 40 --out runs/kills -- --config 2d.yaml --data.init_args.samples_per_epoch 160
 
-All words after `--` are those of `octavius fit`. The training is run once to its end. Then, for each moment, it is
-started anew and sent SIGINT, SIGTERM, SIGHUP or SIGKILL in turn, to the process alone or to its whole group (as a
-terminal's Ctrl-C and a scheduler do), at a random moment between its start and its end; some get the signal a second
-time two seconds later. What is measured: the exit status, the seconds until the process had ended, and the processes
-of the run that were left then and five seconds later. Then it goes on from its checkpoint, or from the beginning if
-there was none yet, and every loss that both runs logged, the trained tensors, and the scores of the evaluations are
-compared to the last bit. The table is written to `<out>/kills.md` as well.
+Arguments after `--` go to `octavius fit`. The training first runs once to its end. Then it is started again for each
+moment and sent SIGINT, SIGTERM, SIGHUP or SIGKILL in turn, to the process alone or to its whole group (as Ctrl-C in a
+terminal and schedulers do), at a random moment between start and end; some get the signal again two seconds later.
+Measured are the exit status, the seconds until the process ended, and the processes of the run that were left then
+and five seconds later. The run is then resumed from its checkpoint, or started over if there was none yet; every loss
+that both runs logged, the trained tensors, and the evaluation scores are compared bit for bit. The table is also
+written to `<out>/kills.md`.
 
-Most of a short run is spent on importing libraries. With --warm they are imported once, and each run is a fork of the
-process that has them; moments then lie after the imports, and further processes of a run still import by themselves.
+Most of a short run is spent on imports. With --warm libraries are imported once and each run is a fork of that
+process; moments then lie after the imports, and worker processes of a run still import by themselves.
 """
 
 import argparse
@@ -33,17 +33,17 @@ from pathlib import Path
 import torch
 
 WARM = False
-"""Whether runs are forks of this process."""
+"""Whether runs are forks of this process (`--warm`)."""
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL")
 MARK = "OCTAVIUS_KILLS"
-"""Environment variable by which the processes of a run are found, whatever group they are in."""
+"""Environment variable that identifies the processes of a run in any process group."""
 
 LOGGED = ("train/", "val/", "lr")
-"""What is compared: losses, scores and the learning rate."""
+"""Prefixes of the logged values to compare: losses, scores and the learning rate."""
 
 PATIENCE = 90.0
-"""Seconds after which a run that was told to end counts as hanging."""
+"""Seconds after which a run that was sent a signal counts as hanging."""
 
 
 @dataclass
@@ -51,11 +51,17 @@ class Kill:
     """One killed run.
 
     Attributes:
-        number: of the run.
-        name: of the signal.
-        group: whether the whole process group gets it.
+        number: number of the run.
+        name: name of the signal.
+        group: whether it is sent to the whole process group.
         twice: whether it is sent again.
-        moment: seconds after the start.
+        moment: seconds from the start to the signal.
+        status: exit status; None if the run hung.
+        seconds: seconds from the signal to the end.
+        left: processes left at the end, and five seconds later.
+        kept: step of the last checkpoint; None if there was none.
+        compared: number of logged values that were compared.
+        faults: differences and failures found, for the table.
     """
 
     number: int
@@ -72,11 +78,11 @@ class Kill:
 
     @property
     def expected(self) -> bool:
-        """Whether the exit status is the right one; 0 if the run had ended before."""
+        """Whether the exit status is right; 0 is, since the run may have ended before the signal."""
         return self.status in ((-9, 0) if self.name == "SIGKILL" else (130, 0))
 
     def row(self) -> list[str]:
-        """Its line of the table."""
+        """Its row of the table."""
         whom = ("group" if self.group else "process") + (", twice" if self.twice else "")
         kept = "none" if self.kept is None else str(self.kept)
         said = f"{self.compared} equal" if not self.faults else "; ".join(self.faults)
@@ -119,7 +125,7 @@ def main() -> None:
 
 
 def split(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Our options, and the words of `octavius fit`."""
+    """Splits the arguments at `--` into own options and those of `octavius fit`."""
     parser = argparse.ArgumentParser(description="Kills trainings at random moments and resumes them.")
     parser.add_argument("--moments", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
@@ -131,7 +137,7 @@ def split(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def start(folder: Path, words: Sequence[str], logs: str, mark: str) -> "subprocess.Popen[bytes] | Fork":
-    """Starts `octavius fit` in a process group of its own; what it prints goes into a file."""
+    """Starts `octavius fit` in its own process group, with its output in a file."""
     folder.mkdir(parents=True, exist_ok=True)
     own = {
         "checkpoint.dirpath": folder,
@@ -158,16 +164,16 @@ def start(folder: Path, words: Sequence[str], logs: str, mark: str) -> "subproce
 
 
 def listen() -> None:
-    """Switches on signals that a shell may have switched off, as for jobs in the background and under nohup."""
+    """Restores default handlers; children inherit that a shell ignores SIGINT in the background, or nohup SIGHUP."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class Fork:
-    """A run in a fork of this process, with what is used here of `Popen`."""
+    """A run in a fork of this process, with the part of the `Popen` interface that is used here."""
 
     def __init__(self, words: list[str], said: int, mark: str) -> None:
-        """Starts it."""
+        """Forks; the child runs the command and never returns from here."""
         self.returncode: int | None = None
         sys.stdout.flush()
         self.pid = os.fork()
@@ -179,30 +185,30 @@ class Fork:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.environ[MARK] = mark
         listen()
-        # What Lightning starts further processes with, as for `python -m octavius`.
+        # Lightning starts the processes of further ranks from these, as under `python -m octavius`.
         entry = importlib.import_module("octavius.__main__")
         sys.argv = [str(entry.__file__), *words]
         sys.modules["__main__"] = entry
         try:
             entry.main()
-        finally:  # this fork must not go on with what its parent does
+        finally:  # the fork must not return into its parent's code
             with suppress(BaseException):
                 atexit._run_exitfuncs()
             sys.stdout.flush()
-            os._exit(0)  # any other status has ended the process before
+            os._exit(0)  # an error exits with its own status before this line
 
     def poll(self) -> int | None:
-        """The exit status, None while it runs."""
+        """The exit status; None while it runs."""
         if self.returncode is None:
             process, status = os.waitpid(self.pid, os.WNOHANG)
             self.returncode = os.waitstatus_to_exitcode(status) if process else None
         return self.returncode
 
     def wait(self, limit: float) -> int:
-        """The exit status, when there is one.
+        """Waits for the exit status.
 
         Raises:
-            subprocess.TimeoutExpired: it still runs.
+            subprocess.TimeoutExpired: it still runs after `limit` seconds.
         """
         end = time.monotonic() + limit
         while self.poll() is None:
@@ -214,7 +220,7 @@ class Fork:
 
 
 def run_to_the_end(folder: Path, words: Sequence[str], logs: str) -> float:
-    """Trains to the end; gives the seconds until the first loss was logged.
+    """Trains to the end; returns the seconds until the first loss was logged.
 
     Raises:
         RuntimeError: the training failed.
@@ -267,7 +273,7 @@ def carry_out(kill: Kill, out: Path, words: Sequence[str]) -> Kill:
 
 
 def marked(mark: str) -> list[int]:
-    """Living processes of a run."""
+    """Ids of the living processes of a run, without zombies."""
     found, wanted = [], f"{MARK}={mark}".encode()
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
@@ -281,7 +287,7 @@ def marked(mark: str) -> list[int]:
 
 
 def losses(folder: Path) -> dict[tuple[str, str], str]:
-    """What a run logged, by step and name, as it was written; times and speeds are left out."""
+    """Logged values of a run as text, by step and name, without times and speeds."""
     found: dict[tuple[str, str], str] = {}
     for file in sorted(folder.glob("version_*/metrics.csv")):
         with file.open(newline="") as lines:
@@ -293,14 +299,15 @@ def losses(folder: Path) -> dict[tuple[str, str], str]:
 
 
 def compare(kill: Kill, whole: Path, folder: Path) -> None:
-    """Compares both parts of a killed run with the one that went through."""
+    """Compares both parts of a killed run with the uninterrupted one, and adds differences to `kill.faults`."""
     expected, cut, rest = losses(whole / "whole"), losses(folder / "cut"), losses(folder / "rest")
     for part, name in ((cut, "cut"), (rest, "resumed")):
         wrong = [key for key, value in part.items() if expected.get(key) != value]
         if wrong:
             kill.faults.append(f"{name}: {len(wrong)} of {len(part)} differ, first {wrong[0]}")
     kill.compared = len(cut) + len(rest)
-    # Of a task that a step lacks, Lightning logs the last loss again, once there was one: those need not be there.
+    # For a task without samples in a step, Lightning logs its last loss again if there was one; a resumed run may
+    # have none yet.
     wanted = {key for key in expected if not key[1].startswith("train/loss/")}
     if missing := wanted - set(cut) - set(rest):
         kill.faults.append(f"{len(missing)} never logged, first {min(missing)}")
@@ -313,7 +320,7 @@ def compare(kill: Kill, whole: Path, folder: Path) -> None:
 
 
 def report(kills: Sequence[Kill], file: Path, words: Sequence[str], whole: float) -> None:
-    """Prints and writes the table and what it comes to."""
+    """Prints and writes the table and a summary."""
     head = ["", "signal", "to", "at / s", "status", "ended in / s", "left at once / after 5 s"]
     head += ["checkpoint of step", "losses and scores"]
     lines = [

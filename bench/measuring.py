@@ -1,4 +1,4 @@
-"""Steps to compare come in, their times taken in turns, their memory and a Markdown table go out."""
+"""Helpers of the benchmarks: interleaved timing, memory saved by autograd, peak memory, and Markdown tables."""
 
 import multiprocessing
 import resource
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 
 def in_turns(steps: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Seconds of every step in each of the rounds, in which the steps take turns.
+    """Times steps in interleaved rounds, so that other load on the machine affects all alike.
 
-    What else the machine does falls on all alike that way. On a CPU it is the processor time of all threads, to
-    which other work adds little, on CUDA the clock until the device is done.
+    Returns:
+        Seconds of each step in each round: on a CPU the process time of all threads, which other processes affect
+        little; on CUDA the wall-clock time until the device is done.
     """
     taken: dict[str, list[float]] = {name: [] for name in steps}
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
@@ -33,12 +34,12 @@ def in_turns(steps: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int =
 
 
 def ratio(taken: Sequence[float], others: Sequence[float]) -> float:
-    """The median over rounds of one step's time by another's."""
+    """Median over rounds of the ratio of one step's time to another's."""
     return statistics.median(one / other for one, other in zip(taken, others, strict=True))
 
 
 def spread(taken: Sequence[float], others: Sequence[float]) -> str:
-    """Between which values the middle half of these ratios lies, for a table."""
+    """Interquartile range of these ratios, as text for a table."""
     low, _, high = statistics.quantiles(
         [one / other for one, other in zip(taken, others, strict=True)], method="inclusive"
     )
@@ -46,14 +47,14 @@ def spread(taken: Sequence[float], others: Sequence[float]) -> str:
 
 
 def kept_bytes(run: Callable[[], Tensor], model: nn.Module, inputs: Sequence[Tensor]) -> int:
-    """Bytes that autograd keeps for the backward pass of `run`, other than parameters, buffers and inputs."""
+    """Bytes that autograd saves for the backward pass of `run`, except parameters, buffers and inputs."""
     known = {part.untyped_storage().data_ptr() for part in (*model.parameters(), *model.buffers(), *inputs)}
     kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # else the address of one that is gone could be given to another
+    alive: list[Tensor] = []  # a freed tensor's address could be reused by another
 
     def keep(tensor: Tensor) -> Tensor:
         alive.append(tensor)
-        storage = tensor.untyped_storage()
+        storage = tensor.untyped_storage()  # views of one tensor count once
         if storage.data_ptr() not in known:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
@@ -64,7 +65,7 @@ def kept_bytes(run: Callable[[], Tensor], model: nn.Module, inputs: Sequence[Ten
 
 
 def peak_megabytes(step: Callable[[], Any], at_start: float) -> float:
-    """The most memory that this process ever held once the step has run, without what it held at the start."""
+    """Peak memory of this process in MiB after running the step, minus what it held at the start."""
     step()
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
@@ -72,12 +73,12 @@ def peak_megabytes(step: Callable[[], Any], at_start: float) -> float:
 
 
 def held_megabytes() -> float:
-    """What this process holds by now, to call before anything is made."""
+    """Memory in MiB that this process holds; to be called before anything is built."""
     return 0.0 if torch.cuda.is_available() else _highest()
 
 
 def in_new_process(run: Callable[..., float], *arguments: Any) -> float:
-    """What a script's function returns in a process of its own, that comes with nothing but imports."""
+    """Runs a function of a script in a fresh process that has only done its imports."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["octavius.lora_moe", "peft"]
@@ -87,13 +88,13 @@ def in_new_process(run: Callable[..., float], *arguments: Any) -> float:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Formats a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def machine() -> str:
-    """What the figures were taken on."""
+    """Device, threads and PyTorch version, for the heading of a table."""
     kind = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return f"{kind}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
@@ -104,8 +105,8 @@ def _wait() -> None:
 
 
 def _highest() -> float:
-    """The highest resident set of this process so far."""
-    try:  # unlike getrusage, this does not count what the parent held before the process became its own
+    """Highest resident set size of this process so far, in MiB."""
+    try:  # unlike getrusage, VmHWM excludes what the parent held at the fork
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
     except (OSError, IndexError):

@@ -1,9 +1,9 @@
-"""Small models come in, the peak memory of their training steps goes out, planned and measured, on this CPU.
+"""Compares the peak memory that `octavius plan` predicts for training steps with measurements on this CPU.
 
     python bench/plan_memory.py
 
-Each size is measured in a process of its own: two steps of AdamW on a padded batch, and the most memory that the
-process held beyond what it held before the model was made. The plan is made without running anything.
+Each size is measured in a process of its own: the peak over two steps of AdamW on a padded batch, above what the
+process held before the model was built. The prediction runs nothing.
 """
 
 import argparse
@@ -76,14 +76,14 @@ def setup_of(name: str, folder: Path) -> tuple[Setup, Step]:
 
 
 def planned(name: str, folder: Path) -> float:
-    """Bytes of a step by the plan."""
+    """Predicted peak of a step, in bytes."""
     setup, step = setup_of(name, folder)
     needs = rehearse(setup, step, setup.checkpointing)
     return needs.peak + sum(standing(setup, made(setup, "meta"), 1).values())
 
 
 def made(setup: Setup, device: str) -> Octavius:
-    """The model with random weights, or its outline."""
+    """Builds the model with random weights, or on the meta device."""
     with torch.device(device):
         decoder: Decoder = DecoderOutline(setup.decoder["name"], "float32", "sdpa", None)
         lora = None if setup.lora is None else LoRAMoE(EXPERTS, RANK)
@@ -91,17 +91,17 @@ def made(setup: Setup, device: str) -> Octavius:
 
 
 def measured(name: str, folder: Path) -> float:
-    """Bytes that two steps really took, in this process."""
-    train(*setup_of("warm-up", folder))  # loads the code that a step runs through
+    """Measured peak of two steps in this process, in bytes."""
+    train(*setup_of("warm-up", folder))  # loads code and buffers that any step needs
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to the current size
     before = memory("VmRSS")
     train(*setup_of(name, folder))
     return memory("VmHWM") - before
 
 
 def train(setup: Setup, step: Step) -> None:
-    """Makes the model and takes two steps."""
+    """Builds the model and takes two training steps."""
     model = made(setup, "cpu")
     model.train()
     if setup.checkpointing:
@@ -116,13 +116,13 @@ def train(setup: Setup, step: Step) -> None:
 
 
 def batch_of(step: Step) -> Batch:
-    """A batch in which every sample is as long as the longest."""
+    """Builds a batch in which all samples have the maximum length."""
     ids = torch.zeros(step.batch, step.tokens, dtype=torch.long)
     labels = torch.full_like(ids, IGNORE)
     labels[:, -step.answer :] = 1
     rows, columns = torch.arange(step.batch).repeat_interleave(SLOTS), torch.arange(SLOTS).repeat(step.batch)
     mask = torch.ones_like(ids)
-    mask[0, -1] = 0  # a batch without any padding takes a path without a mask
+    mask[0, -1] = 0  # without any padding, attention would take a path without a mask
     sample = Sample("a", "captioning", "none", {}, "", References(("a",)))
     return Batch(
         ids, mask, labels, ids[:, :8], torch.ones_like(ids[:, :8]), {"image": torch.stack([rows, columns], 1)},
@@ -131,14 +131,14 @@ def batch_of(step: Step) -> Batch:
 
 
 def memory(key: str) -> float:
-    """A number of bytes that the system tells of this process."""
+    """Reads a field of /proc/self/status, in bytes."""
     found = re.search(rf"^{key}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert found
     return 1024.0 * int(found[1])
 
 
 def main() -> None:
-    """Prints a line a size; with --measure, the bytes of one."""
+    """Prints one line per size; with --measure, the bytes of one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--measure", choices=SIZES)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES)[1:])
@@ -148,7 +148,7 @@ def main() -> None:
         if options.measure:
             print(measured(options.measure, folder))
             return
-        # Small blocks go back to the system at once, so that what a process holds is what its tensors hold.
+        # malloc then returns freed blocks to the system at once, so that resident memory follows the live tensors.
         environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
         for size in options.sizes:
             words = [sys.executable, "-W", "ignore", __file__, "--measure", size]

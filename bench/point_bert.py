@@ -1,11 +1,10 @@
-"""Sizes of Point-BERT come in, the time of encoding the objects of a scene goes out.
+"""Benchmark of Point-BERT: time to encode the objects of one scene, for several model sizes.
 
     python bench/point_bert.py --rois 32 --rounds 5
 
-One scene's regions at once, in evaluation mode, without a gradient; medians over the rounds after one to warm up.
-The tokeniser's share (farthest points and neighbours) is a column of its own, and so is the processor time of all
-threads, which other work on the machine adds little to. On CUDA where there is one as well, there also under
-bfloat16 autocast.
+All regions of a scene in one batch, in inference mode; medians over rounds after one warm-up. Further columns are the
+tokenizer's share (farthest point sampling and neighbours) and the process time of all threads, which other processes
+affect little. Runs on CUDA too if available, there also under bfloat16 autocast.
 """
 
 import argparse
@@ -32,11 +31,11 @@ SIZES: dict[str, dict[str, Any]] = {
     "Octavius (2,048 points, 512 x 32, 12 x 384)": {"num_points": 2048},
     "ULIP-2 (10,000 points, 512 x 32, 18 x 384)": {"depth": 18, "num_points": 10000},
 }
-"""The arguments of each size."""
+"""Arguments of `PointBERT` by size."""
 
 
 def median_times(run: Callable[[], Any], rounds: int, device: str) -> tuple[float, float]:
-    """Milliseconds of one call by the clock, and of processor time."""
+    """Median milliseconds of one call: wall-clock time, and process time of all threads."""
     taken = []
     for _ in range(rounds + 1):
         start, busy = time.perf_counter(), time.process_time()
@@ -50,7 +49,7 @@ def median_times(run: Callable[[], Any], rounds: int, device: str) -> tuple[floa
 
 @torch.inference_mode()
 def measure(name: str, rois: int, rounds: int, device: str, half: bool) -> str:
-    """One line of the table."""
+    """Measures one size; returns its line of the table."""
     torch.manual_seed(0)
     model = PointBERT(**SIZES[name]).eval().to(device)
     points = unit_sphere(torch.rand(rois, model.num_points, 6, device=device))
@@ -62,7 +61,7 @@ def measure(name: str, rois: int, rounds: int, device: str, half: bool) -> str:
 
 
 def main() -> None:
-    """Prints one line for each size and device."""
+    """Prints one line per size and device."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rois", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,12 +1,12 @@
-"""A frozen linear layer with routed LoRA experts comes in, its time and memory against other ways go out.
+"""Benchmark of a single LoRA-MoE layer: time and memory beside PEFT, a loop over experts and the published einsum.
 
     python bench/routed_layer.py --width 4096 --experts 1 4 8 32
 
-Forward and backward of one layer, as in training: the input asks for a gradient too. Every round runs all variants
-after another, the ratios are medians over the rounds, the spread is their middle half. How much faster than the
-published einsum a variant is, is told of the whole layer, and of the adapter alone: of the time that comes on top of
-the frozen layer's. The columns of memory are what autograd keeps of the adapter for the backward pass, besides
-parameters and the layer's input and what it keeps of the frozen layer, and how much less that is than the einsum's.
+Forward and backward of one layer as in training: the input requires a gradient too. Each round runs every variant
+once; ratios are medians over rounds, the spread is their interquartile range. The speed-up over the published einsum
+is given for the whole layer and for the adapter alone, which is the time on top of the frozen layer's. The columns of
+memory are what autograd saves for the backward pass of the adapter (without parameters, the layer's input, and what
+the frozen layer saves), and how much less that is than for the einsum.
 """
 
 import argparse
@@ -22,7 +22,7 @@ FROZEN, EINSUM = "frozen, no adapter", "published einsum"
 
 
 class Single(nn.Module):
-    """A model of one linear layer."""
+    """A model with a single linear layer, as adapters are injected into models."""
 
     def __init__(self, width: int, device: str) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Single(nn.Module):
 
 
 def measure(options: argparse.Namespace, experts: int) -> list[list[str]]:
-    """The rows of all variants with so many experts."""
+    """Measures all variants with a number of experts; returns rows of the table."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = Settings(experts, options.rank, options.top_k, options.dropout)
     base = Single(options.width, device)
@@ -59,7 +59,7 @@ def measure(options: argparse.Namespace, experts: int) -> list[list[str]]:
 
 
 def rows_of(taken: dict[str, list[float]], kept: dict[str, int], experts: int) -> list[list[str]]:
-    """The lines of the table, of seconds in each round and of bytes."""
+    """Formats rows of the table from seconds per round and bytes saved."""
     frozen, einsum = taken[FROZEN], taken[EINSUM]
     adapter = {
         name: statistics.median(one - bare for one, bare in zip(times, frozen, strict=True))

@@ -1,4 +1,4 @@
-"""The name of a decoder's shape comes in, its LLaMA configuration goes out."""
+"""Decoder shapes for the benchmarks, as LLaMA configurations."""
 
 from transformers import LlamaConfig
 
@@ -36,12 +36,12 @@ SHAPES: dict[str, dict[str, int]] = {
         "vocab_size": 64,
     },
 }
-"""Decoders by name; the last one is to try the programs."""
+"""Sizes by name; `tiny` is for trying the benchmarks out."""
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
-"""The layers that get adapters."""
+"""Names of the layers that get adapters."""
 
 
 def configuration(shape: str) -> LlamaConfig:
-    """A decoder of this shape, in which no word ends a text."""
+    """Configuration of this shape, without an end token, so that generation runs to the full length."""
     return LlamaConfig(eos_token_id=None, **SHAPES[shape])

@@ -1,4 +1,4 @@
-"""A frozen model comes in, the same model with one kind of adapter goes out: ours, PEFT's, and what others do."""
+"""Adapter variants that the benchmarks compare: LoRA-MoE, PEFT's LoRA, a loop over experts, the published einsum."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -14,7 +14,7 @@ from octavius.lora_moe.backends import BackendName
 
 @dataclass(frozen=True)
 class Settings:
-    """What all variants of one table have in common."""
+    """Settings shared by all variants of a table."""
 
     experts: int
     rank: int
@@ -23,11 +23,11 @@ class Settings:
 
     @property
     def kept(self) -> int:
-        """How many experts a sample uses, of those that there are."""
+        """Number of experts that a sample uses."""
         return min(self.top_k, self.experts)
 
     def gate(self, samples: int, device: str) -> Tensor:
-        """Weights (B, E) of `top_k` experts a sample, drawn at random, that ask for a gradient."""
+        """Draws gate weights (B, E) with `top_k` non-zero ones per sample; they require a gradient."""
         weights = torch.zeros(samples, self.experts)
         for row in weights:
             row[torch.randperm(self.experts)[: self.kept]] = torch.rand(self.kept).softmax(0)
@@ -35,7 +35,7 @@ class Settings:
 
 
 class ExpertLoop(nn.Module):
-    """Every expert a LoRA of its own, one after another: what most implementations of LoRA experts do."""
+    """Experts as separate LoRAs, applied one after another, as most implementations of LoRA-MoE do."""
 
     def __init__(self, base: nn.Linear, settings: Settings, routing: Routing) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class ExpertLoop(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The base plus each expert by its weight."""
+        """Adds each expert, times its weight, to the base."""
         out, dropped, gate = self.base(x), self.dropout(x), self.routing.for_rows(len(x))
         for expert, (down, up) in enumerate(zip(self.down, self.up, strict=True)):
             out = out + gate[:, expert, None, None].to(out.dtype) * up(down(dropped))
@@ -57,7 +57,7 @@ class ExpertLoop(nn.Module):
 
 
 class PublishedEinsum(nn.Module):
-    """All experts in full width for every token, (B, T, E, D_out), then their weighed sum."""
+    """Computes all experts for every token, (B, T, E, D_out), then their weighted sum, as the published code does."""
 
     def __init__(self, base: nn.Linear, settings: Settings, routing: Routing) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class PublishedEinsum(nn.Module):
         self.up = nn.Parameter(torch.zeros(experts, rank, base.out_features, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The base plus the experts."""
+        """Adds the weighted sum of the experts to the base."""
         out, dropped, gate = self.base(x), self.dropout(x), self.routing.for_rows(len(x))
         hidden = torch.einsum("btd,edr->bter", dropped, self.down.to(x.dtype))
         full = torch.einsum("bter,ero->bteo", hidden, self.up.to(hidden.dtype))
@@ -78,12 +78,12 @@ Adapt = Callable[[nn.Module, list[str], Settings, Routing], nn.Module]
 
 
 def frozen(model: nn.Module, targets: list[str], settings: Settings, routing: Routing) -> nn.Module:  # noqa: ARG001
-    """No adapter."""
+    """Freezes the model and adds no adapter."""
     return model.requires_grad_(False)
 
 
 def peft(times: Callable[[Settings], int]) -> Adapt:
-    """PEFT's LoRA of so many times the rank."""
+    """PEFT's LoRA of a multiple of the rank."""
 
     def adapt(model: nn.Module, targets: list[str], settings: Settings, routing: Routing) -> nn.Module:  # noqa: ARG001
         rank = settings.rank * times(settings)
@@ -94,7 +94,7 @@ def peft(times: Callable[[Settings], int]) -> Adapt:
 
 
 def ours(backend: BackendName) -> Adapt:
-    """LoRA-MoE, its sum computed so."""
+    """LoRA-MoE with a backend."""
 
     def adapt(model: nn.Module, targets: list[str], settings: Settings, routing: Routing) -> nn.Module:
         rank = settings.rank
@@ -105,7 +105,7 @@ def ours(backend: BackendName) -> Adapt:
 
 
 def swapped(kind: type[ExpertLoop] | type[PublishedEinsum]) -> Adapt:
-    """Each target in a module of this kind."""
+    """Replaces each target by a module of this class."""
 
     def adapt(model: nn.Module, targets: list[str], settings: Settings, routing: Routing) -> nn.Module:
         model.requires_grad_(False)
@@ -132,8 +132,9 @@ VARIANTS: dict[str, Adapt] = {
 
 
 def make(name: str, model: nn.Module, targets: list[str], settings: Settings) -> tuple[nn.Module, Routing]:
-    """A copy of the model that shares its frozen weights, with adapters, and the routing they read."""
+    """Copies a model, sharing its frozen weights, and adds adapters; returns the routing that they read too."""
     torch.manual_seed(0)
+    # With parameters as memo, deepcopy takes them over instead of copying them.
     copy = deepcopy(model, {id(tensor): tensor for tensor in model.parameters()})
     routing = Routing()
     return VARIANTS[name](copy, targets, settings, routing).train(), routing

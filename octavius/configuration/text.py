@@ -1,8 +1,8 @@
 """Strict reading of YAML, for configuration files and for values on the command line.
 
 PyYAML accepts more than a configuration needs: the last of two equal keys wins silently, an alias may contain itself,
-a few lines of nested aliases expand to gigabytes, and deep nesting takes libyaml quadratic time. A first pass over the
-parser events refuses these before any object is constructed.
+a few lines of nested aliases expand to gigabytes, and deep nesting takes libyaml quadratic time. A first pass over
+the parser events refuses these before any object is constructed.
 """
 
 import re
