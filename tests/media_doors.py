@@ -1,9 +1,9 @@
-"""Damaged media files, one after another in one process: a reader may fail in words, and in no other way.
+"""Reads damaged media files one after another in a process of its own, which errors alone may end.
 
     python -m tests.media_doors DOOR FOLDER COUNT SEED
 
-Good files of a kind are changed by chance and given to the function that reads them. The one that is being read lies
-in the folder, so that it is there when the process does not come back. Prints the largest memory and longest time.
+Valid files of a kind are changed at random and passed to the function that reads them. The current file is written to
+the folder first, so that it is there if the process crashes. Prints the largest memory and the longest time.
 """
 
 import faulthandler

@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, changed or of another make: each is read right, or refused in one message."""
+"""Damaged, changed or foreign checkpoints are read correctly, or refused with one message."""
 
 import errno
 import random

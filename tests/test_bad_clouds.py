@@ -1,4 +1,4 @@
-"""Every kind of broken scan or cloud comes in; a message that says it all, or a count of those left out, goes out."""
+"""Broken scans and clouds of every kind give one complete message, or are skipped and counted."""
 
 import json
 from collections.abc import Callable

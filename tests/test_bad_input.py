@@ -1,4 +1,4 @@
-"""Every kind of bad input comes in; one message says what was expected, what was found, where, what to do."""
+"""Bad input of every kind gives one message: what was expected, what was found, where, and what to do."""
 
 import copy
 import json

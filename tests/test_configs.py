@@ -1,4 +1,4 @@
-"""Every preset comes in; its first line is its command, which parses, trains a step and scores a batch."""
+"""Every preset: the command on its first line parses, trains a step, and scores a batch."""
 
 import shlex
 from itertools import pairwise

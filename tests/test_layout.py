@@ -1,4 +1,4 @@
-"""The source files come in; the tests see that rooms, import levels and sizes are as planned."""
+"""Layout of the source tree: levels of imports, no cycles, file sizes, module docstrings."""
 
 import ast
 from collections.abc import Iterator

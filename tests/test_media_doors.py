@@ -1,4 +1,4 @@
-"""Thousands of damaged media files end in words: no crash, no hang, no other exception, no more than 2 GB.
+"""Thousands of damaged media files: errors alone, no crash, no hang, at most 2 GB of memory.
 
 The files that take the most memory for their size are made on purpose: those at the limits of a picture.
 """

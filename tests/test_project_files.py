@@ -1,4 +1,4 @@
-"""The files about the project come in; the tests see that what two of them say is the same."""
+"""The project's files agree with each other."""
 
 import re
 import subprocess

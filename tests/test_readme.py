@@ -1,4 +1,4 @@
-"""The README's commands come in; the tests see that each is understood by the program it is typed for."""
+"""The commands of the README are accepted by the programs that they are for."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""A folder comes in; tiny models in it, settings for them, and what a refused command says go out."""
+"""Tiny models on disk, settings for them, and helpers for the output of failing commands."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A folder comes in; a tiny point encoder and a tiny detector in it, with weights at random, go out."""
+"""A tiny point encoder and a tiny detector with random weights, for tests of point clouds."""
 
 from pathlib import Path
 

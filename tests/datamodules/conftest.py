@@ -1,4 +1,4 @@
-"""What tests of the data modules get: processors with the miniature's own tokenizer."""
+"""Fixtures for tests of data modules: processors with the tokenizer of the miniature."""
 
 import pytest
 

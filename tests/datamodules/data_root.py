@@ -1,4 +1,4 @@
-"""A folder comes in, a data root with a few items of every benchmark, in their exact layouts, goes out."""
+"""Builds a data root with a few items of every benchmark, in their exact layouts."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""A cloud comes in, a few of its points go out: all clouds of one size, for tests without an encoder."""
+"""Reduces clouds to a fixed number of points, for tests without an encoder."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Loaders serve any number of ranks, each sample scored once, and go on where a killed run stopped."""
+"""Loaders serve any number of ranks, score each sample once, and resume where a killed run stopped."""
 
 from collections.abc import Iterator
 from itertools import chain

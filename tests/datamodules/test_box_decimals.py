@@ -1,4 +1,4 @@
-"""How many decimals the boxes of answers have is a setting of the data, the same for training and evaluation."""
+"""The number of decimals in box answers is a setting of the data, the same for training and evaluation."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""What is there of every benchmark is told, and what is missing, file by file, without reading all of it."""
+"""`check_data` lists what is present and what is missing of every benchmark, file by file, without reading all of it."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Everything that could end a run, or be left out of it, is listed before it, with its file and its place."""
+"""Everything that could end a run, or be left out of it, is listed in advance with its file and position."""
 
 import json
 from argparse import Namespace

@@ -1,4 +1,4 @@
-"""The rooms of the miniature become batches of clouds, told apart by set, each set with its protocol."""
+"""The miniature's rooms become batches of clouds, kept apart by set, each with its protocol."""
 
 from pathlib import Path
 

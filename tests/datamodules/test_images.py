@@ -1,4 +1,4 @@
-"""Image sources are read lazily, once, and told apart; missing data is one clear message."""
+"""Image sources are read lazily, once, and kept apart; missing data gives one clear message."""
 
 import shutil
 from pathlib import Path

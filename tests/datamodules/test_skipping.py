@@ -1,4 +1,4 @@
-"""With `bad: skip` another sample stands in for one that cannot be read: the same one, however the run is cut up."""
+"""With `bad: skip` an unreadable sample is replaced by another, the same one however the run is interrupted."""
 
 from collections.abc import Sequence
 from pathlib import Path

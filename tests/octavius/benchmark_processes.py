@@ -1,6 +1,6 @@
-"""A folder with a decoder comes in; journals of answers and likelihoods go out, on one process or two.
+"""Evaluates benchmarks and likelihoods on one process or two, for `test_processes_benchmarks.py`.
 
-Run as a script by every one of two processes, it does all that `test_processes_benchmarks.py` looks at.
+Run as a script by each of two processes, it does everything that `test_processes_benchmarks.py` looks at.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""A folder comes in; notes of short runs on pictures, rooms and texts go out, on one process or two.
+"""Short runs on images, rooms and texts, on one process or two, for `test_processes_modalities.py`.
 
-Run as a script by every one of two processes, it does all that the tests of `test_processes_modalities.py` look at.
+Run as a script by each of two processes, it does everything that the tests of `test_processes_modalities.py` look at.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What the published code computes, said again in the slowest and plainest way from facts about it: an oracle.
+"""An oracle for the published code: slow, plain computations, written from facts about it.
 
 Tensors have the names, shapes and orientations of its checkpoints: experts (E, in, R) and (E, R, out), a gate (D, E).
 """

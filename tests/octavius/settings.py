@@ -1,4 +1,4 @@
-"""Settings of experts for tests, with the options of the gate beside those of the experts."""
+"""Settings of experts for tests, with options of the gate beside those of the experts."""
 
 from dataclasses import fields
 from typing import Any

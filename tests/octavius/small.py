@@ -1,6 +1,6 @@
-"""A folder comes in; notes of short runs of a tiny model and their checkpoints go out, on one process or two.
+"""Short runs of a tiny model and their checkpoints, on one process or two, for `test_processes.py`.
 
-Run as a script by every one of two processes, it does all that the tests of `test_processes.py` look at.
+Run as a script by each of two processes, it does everything that the tests of `test_processes.py` look at.
 """
 
 import sys

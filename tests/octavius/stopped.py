@@ -1,4 +1,4 @@
-"""Short trainings of a tiny model that end at a chosen place, and what they logged: for tests of exact resumption."""
+"""Short trainings of a tiny model that stop at a chosen point, and their logs, for tests of exact resumption."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Boxes come in; areas and overlaps equal to counted cells, and words for what is wrong, go out."""
+"""Areas and overlaps equal counted cells, and invalid boxes are refused with a message."""
 
 import pytest
 from hypothesis import given

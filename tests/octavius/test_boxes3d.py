@@ -1,4 +1,4 @@
-"""3D boxes come in; overlaps equal to polygons cut by hand, to counted cells and to thrown points go out."""
+"""Overlaps of 3D boxes equal clipped polygons, counted cells, and Monte Carlo points."""
 
 import math
 from collections.abc import Callable

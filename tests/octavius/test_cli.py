@@ -1,4 +1,4 @@
-"""Command lines come in; the tests see which settings win, what a run leaves behind, and how it goes on."""
+"""The command line: which settings win, what a run leaves behind, and how it resumes."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""A decoder comes from a folder or a GGUF file, whole or not at all, without its authors' chat settings."""
+"""A decoder is loaded whole or not at all, from a folder or a GGUF file, without its authors' generation settings."""
 
 import json
 import shutil

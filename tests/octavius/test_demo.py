@@ -1,4 +1,4 @@
-"""A trained checkpoint comes in; the tests see that a question is answered as the evaluation answers it."""
+"""A question to a trained checkpoint is answered as the evaluation answers it."""
 
 import contextlib
 import json

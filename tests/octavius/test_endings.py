@@ -1,4 +1,4 @@
-"""Commands that are asked to end, or whose parts are killed: in time, with the right status, and nothing is left."""
+"""Commands that are interrupted, or whose processes are killed, end in time, with the right status, and leave nothing."""
 
 import csv
 import os

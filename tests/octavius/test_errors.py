@@ -1,4 +1,4 @@
-"""Errors come in; the tests see which words of them are left."""
+"""Formatting of exceptions for users."""
 
 from multiprocessing import get_context
 

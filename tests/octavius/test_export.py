@@ -1,4 +1,4 @@
-"""A trained checkpoint comes in; exported folders answer alike, load elsewhere, or say what is wrong."""
+"""Exported folders answer as the checkpoint does and load in other programs, or the export is refused with a reason."""
 
 import contextlib
 import json

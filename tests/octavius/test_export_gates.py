@@ -1,4 +1,4 @@
-"""Gates and layouts of every kind come in; their fixed routing leaves exactly, or the reason why not."""
+"""Export with every gate and layout: fixed gate weights are exact, or the export is refused with a reason."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Files of other programs come in through the command; fit, test and predict start from what goes out."""
+"""Imported files of other programs are the start of fit, test and predict."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""A routed model in `transformers.Trainer` learns what it learns in our own loop, step for step."""
+"""A routed model in `transformers.Trainer` learns what it learns in a plain loop, step for step."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Prompts and candidates come in; likelihoods equal to those of training, one by one, go out."""
+"""Likelihoods of candidates equal those of training, one by one."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Every numeric setting of every class that a configuration can name; numbers that mean nothing are refused."""
+"""Bounds of every numeric setting of every class that a configuration can name."""
 
 import inspect
 import math

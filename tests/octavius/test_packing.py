@@ -1,4 +1,4 @@
-"""Packed and padded batches of the same instances come in; losses and gradients of both are equal."""
+"""Packed and padded batches of the same samples have equal losses and gradients."""
 
 from pathlib import Path
 from typing import Any, Literal

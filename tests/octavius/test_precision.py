@@ -1,4 +1,4 @@
-"""Where bfloat16 is slow, float32 is computed with, and the language model keeps the values of its own type."""
+"""Where bfloat16 is slow, training computes in float32, and the language model keeps the values of its own dtype."""
 
 import warnings
 

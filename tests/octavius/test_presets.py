@@ -1,4 +1,4 @@
-"""Names of presets come in; the tests see them found from any folder, from a checkout and once installed."""
+"""Presets are found by name from any folder, in a checkout and once installed."""
 
 import os
 import shutil

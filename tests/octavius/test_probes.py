@@ -1,4 +1,4 @@
-"""Made-up tokens come in; the tests see that the probes find what is linearly there, and nothing else."""
+"""Linear probes find what is linearly decodable in synthetic tokens, and nothing else."""
 
 import pytest
 import torch

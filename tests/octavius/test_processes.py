@@ -1,4 +1,4 @@
-"""The same run on one process and on two, DDP and FSDP2; they lose, learn, score and resume alike."""
+"""The same run on one process and on two, by DDP and FSDP2: losses, training, scores and resumption are equal."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Benchmarks on one process and on two, DDP and FSDP2; each sample is answered, and equally likely, on all."""
+"""Benchmarks on one process and on two, by DDP and FSDP2: each sample is answered once, with equal likelihoods."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The command line starts the second process itself; a run is trained, resumed, scored, ended by error or signal."""
+"""The command line starts the second process itself; runs train, resume, score, and end by error or signal."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Workers end with the process that started them, and a process that is asked to end does, however it is stuck."""
+"""Workers end with their parent process, and a process that is asked to end does, however it is stuck."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A fabricated published checkpoint comes in; with the shipped switches this program computes what that code does."""
+"""With the switches of the published code, a checkpoint in its format computes what that code does."""
 
 from pathlib import Path
 from typing import Any

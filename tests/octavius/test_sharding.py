@@ -1,4 +1,4 @@
-"""A model is sharded over a mesh of one process; it loses, learns and answers as before."""
+"""A model sharded over a mesh of one process has the same losses, training and answers."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Options of Lightning's Trainer; each works, or ends a run in one message."""
+"""Every option of Lightning's Trainer works, or is refused with one message."""
 
 import contextlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The loss is exact over a whole step, a resumed run goes on as if never stopped, checkpoints are strict."""
+"""The loss is exact over a whole step, a resumed run equals one that never stopped, and checkpoints are strict."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The words of a chat template with a date are those of the day on which training began, wherever a model goes on."""
+"""Dates in a chat template are those of the day on which training began, also after resuming and loading."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Parts of a state dict come in; the tests see that what fits goes into a module, and that the rest is told."""
+"""Loading parts of a state dict: matching tensors are loaded, others are reported."""
 
 import logging
 from pathlib import Path

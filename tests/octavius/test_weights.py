@@ -1,4 +1,4 @@
-"""What is trained is kept, what is frozen is recognised, and a damaged file is told in one line."""
+"""Trained tensors are saved, frozen ones are recognised, and a damaged file is reported in one line."""
 
 from pathlib import Path
 from typing import Any

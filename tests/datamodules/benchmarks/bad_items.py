@@ -1,4 +1,4 @@
-"""A reader and a folder with one bad item come in; that it is told is asserted, and the good samples go out."""
+"""Asserts that a reader reports the single bad item of a folder, and returns the good samples."""
 
 from collections.abc import Callable
 from pathlib import Path

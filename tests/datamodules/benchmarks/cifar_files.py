@@ -1,4 +1,4 @@
-"""Pictures and labels come in, CIFAR-10's files go out: the pickles of Python 2's numpy, written byte by byte."""
+"""Writes CIFAR-10's files, which are pickles of Python 2's NumPy, byte by byte."""
 
 import struct
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What stands in a room comes in, a scan's files in ScanNet's layout go out, made by other code than the readers'."""
+"""Writes scans in ScanNet's layout, by code that is independent of the readers."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Every file of every benchmark is damaged in turn; readers name it, or are right all the same, and lose nothing."""
+"""Every file of every benchmark is damaged in turn: readers name it, or are right nevertheless and lose no sample."""
 
 import random
 import shutil

@@ -1,4 +1,4 @@
-"""What an item of a conversation brings is read, or the item is refused: no medium is lost without a word."""
+"""Items of a conversation are read whole or refused: no medium is dropped silently."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whatever the bytes, a document is read as it says, or refused with its name; reading always ends."""
+"""Documents of arbitrary bytes are parsed, or refused by name; parsing always ends."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Whatever stands in an annotation file, reading it ends soon: with samples that can be written, or one message."""
+"""Random annotation files are read quickly, into samples that can be saved or one error message."""
 
 import gzip
 import json

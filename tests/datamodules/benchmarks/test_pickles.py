@@ -1,4 +1,4 @@
-"""Pickles of plain data are read; those that would run something, lie or are damaged are refused in words."""
+"""Pickles of plain data are read; malicious and damaged ones are refused with a message."""
 
 import collections
 import datetime

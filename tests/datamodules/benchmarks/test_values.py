@@ -1,4 +1,4 @@
-"""Each value is of its kind, or refused with what was found; nothing is taken for what it looks like."""
+"""Values are checked for their type, never coerced, and refused with what was found."""
 
 from collections.abc import Callable
 from typing import Any

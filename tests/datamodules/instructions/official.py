@@ -1,4 +1,4 @@
-"""What a picture or a room holds comes in, annotation files in the layouts of COCO and ScanNet go out."""
+"""Writes annotation files in the layouts of COCO and ScanNet from a description of images and rooms."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a language model would say comes in; a real server on this machine that says it, faults included, goes out."""
+"""A real local server that plays a language model with given answers and faults."""
 
 import json
 import re

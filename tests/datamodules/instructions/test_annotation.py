@@ -1,4 +1,4 @@
-"""What COCO and ScanNet tell of pictures and scans, in one form."""
+"""COCO and ScanNet annotations, converted to one form."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The cache of answers: kept at once, found again, and not lost with a last line that was cut."""
+"""The cache of answers: written at once, found again, and robust to a truncated last line."""
 
 from pathlib import Path
 

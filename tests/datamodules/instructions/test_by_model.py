@@ -1,4 +1,4 @@
-"""The whole command against a real server on this machine: asked, checked, paid, cached, resumed, read back."""
+"""The whole command against a local server: requests, validation, cost, cache, resumption, and reading back."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Asking a real server on this machine: many at a time, through every fault, and never twice for one answer."""
+"""Requests to a local server: concurrent, through every fault, and never twice for one answer."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Whatever a server on this machine answers: it ends, within memory, is kept, is asked once, and tells no secret."""
+"""Hostile responses of a server: requests end, stay within memory, are cached, are sent once, and leak no secret."""
 
 import base64
 import gzip

@@ -1,4 +1,4 @@
-"""Pairs that the annotation proves are taken, all others rejected with their reason."""
+"""Pairs that the annotation proves are accepted, all others are rejected with the reason."""
 
 import json
 from pathlib import Path

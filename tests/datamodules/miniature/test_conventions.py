@@ -1,4 +1,4 @@
-"""Conventions contradict each other, are told apart by their questions alone, and share no scene between splits."""
+"""Conventions contradict each other, are identified by their questions alone, and share no scene between splits."""
 
 import random
 from itertools import product

@@ -1,4 +1,4 @@
-"""Nothing of a zero-shot set is ever told or drawn in training, of the model or of its foundation."""
+"""Nothing of a zero-shot set occurs in training, of the model or of the encoders and language model below it."""
 
 import random
 import re

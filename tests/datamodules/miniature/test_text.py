@@ -1,4 +1,4 @@
-"""What is told of a scene is true of its facts, checked by reading the words back."""
+"""Texts about a scene are true of its facts, checked by parsing them again."""
 
 import itertools
 import re

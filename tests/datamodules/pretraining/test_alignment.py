@@ -1,4 +1,4 @@
-"""Seeds come in; the tests see pairs that are true, repeatable, and without what is held out."""
+"""Image-text pairs are true, reproducible from their seed, and free of held-out content."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A few rooms come in; the tests see objects with their true names, colours, crops and views."""
+"""Objects of rooms have true names, colours, crops and views."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Seeds come in; the tests see views that repeat, captions that are true, and nothing that is held out."""
+"""Views of rooms are reproducible, their captions true, and nothing is held-out content."""
 
 import re
 from itertools import product

@@ -1,4 +1,4 @@
-"""Questions about rooms that were never scanned: answers read back, nothing held out is told, words are known."""
+"""Questions about rooms without scans: answers parse back, nothing held out occurs, all words are in the vocabulary."""
 
 import json
 import random

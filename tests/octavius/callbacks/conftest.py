@@ -1,4 +1,4 @@
-"""A callback and answers come in; a real trainer takes three steps, evaluates, and hands the answers over."""
+"""Runs a callback in a real trainer for three steps and an evaluation, and returns the answers."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

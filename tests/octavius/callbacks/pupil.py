@@ -1,4 +1,4 @@
-"""Samples, answers and a model that knows the truth come out: what the tests of evaluations are made of."""
+"""Samples, answers, and a model that knows the right answers, for tests of evaluations."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

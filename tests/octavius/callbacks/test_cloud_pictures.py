@@ -1,4 +1,4 @@
-"""Made-up rooms and answers come in; what is painted, cut away, framed and written below is read back."""
+"""Pictures of rooms with answers: what is drawn, clipped, framed and captioned is read back."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a training took is measured, goes on after a pause, and is written when it is done, not before."""
+"""The cost of a training is measured, continues after a pause, and is written once it is complete."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Prompts come in, files and a table go out; every sample is answered, scored and written down once."""
+"""Evaluation answers, scores and records every sample once, in files and a table."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Made-up answers over drawn scenes come in; tables and pictures are read back."""
+"""Tables and pictures of answers over synthetic scenes are read back."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""A training that was stopped anywhere goes on as if it had not been: losses, rates, scores, weights to the last bit.
+"""A training that stops anywhere resumes exactly: losses, learning rates, scores and weights are equal bit for bit.
 
-Everywhere with dropout, a gate with jitter, and accumulated gradients.
+Always with dropout, a gate with jitter, and accumulated gradients.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Gate weights written by hand come in; event files, table and figure are read back and compared."""
+"""Reports of hand-made gate weights: event files, table and figure are read back."""
 
 import csv
 import math

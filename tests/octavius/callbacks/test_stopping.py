@@ -1,4 +1,4 @@
-"""Signals in a training: noted until nothing is half done, agreed on by all processes, impatient the second time."""
+"""Signals during training: deferred to the end of a step, agreed on by all processes, immediate the second time."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A checkpoint's configuration is its own, or what people made of the file beside it; never that of another."""
+"""A checkpoint is loaded with its own configuration, or with the edited file beside it; never with another's."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a checkpoint holds is of the right kind, or told before anything is put in place."""
+"""Contents of a checkpoint are checked for their types before anything is restored."""
 
 import struct
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Any change of a checkpoint's file is seen, and other programs read it as before."""
+"""Any change of a checkpoint file is detected, and other programs can still read it."""
 
 import zipfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How a gate spread its answers is read right from the report of a test."""
+"""Routing statistics are read correctly from the report of a test."""
 
 import math
 

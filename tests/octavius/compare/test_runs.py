@@ -1,4 +1,4 @@
-"""A comparison makes equal runs, keeps those that are done, goes on with one that was stopped, says who failed."""
+"""A comparison makes equal runs, keeps finished ones, resumes stopped ones, and names those that failed."""
 
 import json
 import shlex

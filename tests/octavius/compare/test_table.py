@@ -1,4 +1,4 @@
-"""Summaries are what the statistics module and the paper's own tables say."""
+"""Summaries agree with the `statistics` module and the tables of the paper."""
 
 import math
 import statistics

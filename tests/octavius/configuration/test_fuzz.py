@@ -1,4 +1,4 @@
-"""Configurations that were changed at random, and hostile ones; each is read or refused in words, soon."""
+"""Randomly changed and hostile configurations are read or refused with a message, quickly."""
 
 import copy
 import os

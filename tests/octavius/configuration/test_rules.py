@@ -1,4 +1,4 @@
-"""Several sources of one setting; what is set later wins, and nothing of another list or class stays behind."""
+"""Merging of several sources of a setting: later ones win, and nothing of another list or class is left over."""
 
 import copy
 from dataclasses import dataclass

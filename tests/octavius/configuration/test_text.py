@@ -1,4 +1,4 @@
-"""YAML that no configuration means: each is refused in words, soon, and without much memory."""
+"""YAML beyond what configurations need is refused with a message, quickly, and without much memory."""
 
 import os
 import string

@@ -1,4 +1,4 @@
-"""Configurations that came with a checkpoint; none makes this process import or call what it names."""
+"""Configurations that came with a checkpoint cannot make the process import or call what they name."""
 
 import json
 import sys

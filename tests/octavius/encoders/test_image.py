@@ -1,4 +1,4 @@
-"""Pictures come in; the tests see that the encoder gives the last block's patches, frozen and not normed."""
+"""The image encoder returns the last block's patches, frozen and not normalised."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Pictures come in; the tests see that kept tokens are those of the tower, and never those of something else."""
+"""Cached tokens are those of the vision tower, and never those of another image or model."""
 
 import os
 import zlib

@@ -1,4 +1,4 @@
-"""What was read of a file is remembered as long as it cannot have changed, and no longer."""
+"""Facts about a file are cached as long as it cannot have changed, and no longer."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""An open_clip model and weights of another activation or normalisation are refused, or told apart."""
+"""open_clip models with another activation or normalisation are distinguished, or refused."""
 
 import json
 import warnings

@@ -1,4 +1,4 @@
-"""Clouds come in; the tests see Point-BERT's layers against slow ones, and what must not change its features."""
+"""Point-BERT's layers against slow references, and invariances of its features."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files of published names and shapes come in; the tests see them in the encoder, and wrong ones refused."""
+"""Files with the published names and shapes are loaded into Point-BERT; wrong ones are refused."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Clouds come in; the indices equal to those of naive loops, on either way to compute them, go out."""
+"""Point operations return the indices of naive loops, in either implementation."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Arrays pass as they are; noise and drops are of training alone."""
+"""Precomputed features pass unchanged; noise and dropping are for training alone."""
 
 import numpy as np
 import pytest

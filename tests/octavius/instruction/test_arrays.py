@@ -1,4 +1,4 @@
-"""Arrays come back as numpy wrote them; files that promise more than they hold are told, and take no memory."""
+"""Arrays are read as NumPy wrote them; files that announce more than they hold are refused without using memory."""
 
 import os
 import struct

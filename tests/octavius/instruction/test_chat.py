@@ -1,4 +1,4 @@
-"""Chat templates of known families come in; prompts that follow them have the very tokens that the template gives."""
+"""Prompts for known families of chat templates have exactly the tokens of the template."""
 
 from dataclasses import asdict
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Clouds come as points and colours in the frame of their pose, from files or arrays; bad ones are told."""
+"""Clouds are read as points and colours in the frame of their pose, from files or arrays; bad ones are refused."""
 
 import math
 from pathlib import Path

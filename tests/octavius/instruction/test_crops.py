@@ -1,4 +1,4 @@
-"""Boxes in clouds come in; the tests see which points are cut out, and how many are given."""
+"""Crops of boxes from clouds: which points are taken, and how many."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Every kind of picture becomes the same kind of tensor; what is no picture is told in one line."""
+"""Pictures of every format become equal tensors; anything else is refused in one line."""
 
 from io import BytesIO
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""PLY files of any number format give their vertices back; broken ones are told in one message."""
+"""PLY files of any number format are read; broken ones are refused with one message."""
 
 import os
 import struct

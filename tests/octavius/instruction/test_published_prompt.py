@@ -1,4 +1,4 @@
-"""The shipped templates of the published code come in; token for token they write its sequences."""
+"""The templates of the published code reproduce its token sequences exactly."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stored features and corners become features and boxes, in ragged batches; what does not fit is told."""
+"""Stored features and corners become ragged batches of features and boxes; mismatches are reported."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Settings and a language model of Hugging Face come in; gates, layers and trained parameters are as asked."""
+"""`attach` on language models of Hugging Face: gates, layers and trained parameters are as configured."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""Which inputs of the experts stay: as many as the probability says, none by another, one seed the same."""
+"""Dropout masks have the right rate, are independent between elements, and are reproducible from a seed."""
 
 import pytest
 import torch

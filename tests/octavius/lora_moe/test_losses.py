@@ -1,4 +1,4 @@
-"""Auxiliary losses against loops over samples and experts, and where each is least."""
+"""Auxiliary losses against loops over samples and experts, and where each has its minimum."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Experts under a fixed gate come in; merged weights, adapters of PEFT, and what cannot be merged go out."""
+"""Merging under fixed gate weights: merged weights, PEFT adapters, and what cannot be merged."""
 
 import copy
 import json

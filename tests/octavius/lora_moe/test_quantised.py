@@ -1,4 +1,4 @@
-"""Experts beside bases of 8 and 4 bits: nothing of a base is read but its output, and it is never merged into."""
+"""Experts on bases of 8 and 4 bits: only the base's output is used, and merging is refused."""
 
 import warnings
 from collections.abc import Callable

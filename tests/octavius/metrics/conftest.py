@@ -1,4 +1,4 @@
-"""The caption scorer's files come in; its texts and its own scores go out, for every test of this folder."""
+"""Texts and scores from the files of the reference caption scorer."""
 
 import json
 from pathlib import Path

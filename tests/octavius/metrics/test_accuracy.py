@@ -1,4 +1,4 @@
-"""Choices and names come in; the share of right ones goes out."""
+"""Accuracy of choices and class names."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Answers come in; the shares that are right exactly, normalised and refined go out."""
+"""Exact match: shares of answers that are equal as they are, normalised, and refined."""
 
 import pytest
 from hypothesis import given

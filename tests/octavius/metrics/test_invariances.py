@@ -1,4 +1,4 @@
-"""What every metric keeps to: the same scores in any order, batches and processes; errors for ill-matched pairs."""
+"""Invariants of every metric: order, batches and processes do not matter; mismatched pairs are errors."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta

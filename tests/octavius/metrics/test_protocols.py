@@ -1,4 +1,4 @@
-"""Answers about scenes come in; what each protocol makes of them goes out."""
+"""Answers about scenes under each evaluation protocol."""
 
 import pytest
 from torchmetrics import MetricCollection

@@ -1,4 +1,4 @@
-"""Weights of samples come in; the metric of as many copies of each goes out, and intervals as theory has them."""
+"""Weighted metrics equal those of repeated samples, and confidence intervals are as wide as theory says."""
 
 import math
 import random

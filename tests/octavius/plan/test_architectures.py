@@ -1,4 +1,4 @@
-"""Names of language models come in; their shapes add up to the published numbers of parameters."""
+"""Shapes of known language models add up to their published numbers of parameters."""
 
 import json
 from pathlib import Path

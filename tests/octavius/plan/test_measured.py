@@ -1,4 +1,4 @@
-"""Small models train in processes of their own; the memory that they take is what the plan says, within 15 %."""
+"""Measured memory of small trainings is within 15 % of the plan."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Small models come in; the rehearsal of a training step counts what the real step keeps and computes."""
+"""The rehearsal of a training step counts what the real step saves and computes."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A small configuration and a machine come in; the plan says what fits, what would make it fit, and the time."""
+"""The plan for a configuration and a machine: what fits, what would make it fit, and the time."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A folder and a rank come in; one step of an alignment on this process is trained, its gradients kept there."""
+"""Trains one step of an alignment on this process and saves its gradients."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tiny models and made-up pairs come in; the tests see the losses, the training and the saved folder."""
+"""CLIP alignment of tiny models: losses, training, and the saved folder."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Made-up features come in; the tests see contrastive losses against naive loops, and what is never a negative."""
+"""Contrastive losses against naive loops, and which pairs are never negatives."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Toy scenes come in; the tests see what is trained, scored, told and saved."""
+"""Training of detectors on toy scenes: parameters, scores, logs and saved files."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Clouds come in; the tests see that they are disturbed as said, and not otherwise."""
+"""Augmentations of point clouds do what they are configured to, and nothing else."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The same step of an alignment on one process and on two; gradients, views and scores are alike."""
+"""The same step of an alignment on one process and on two: gradients, views and scores are equal."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A tiny CLIP and made-up objects come in; the tests see the alignment, its scores and what it writes."""
+"""Alignment of a point encoder with a tiny CLIP: losses, scores and saved files."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A tiny model and made-up views come in; the tests see losses, figures and the folder that is written."""
+"""Alignment of room views with a tiny CLIP: losses, figures and the saved folder."""
 
 import math
 from pathlib import Path

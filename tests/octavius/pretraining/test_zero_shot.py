@@ -1,4 +1,4 @@
-"""Hand-made features come in; the tests see ranks, shares and tables that can be counted."""
+"""Zero-shot ranks, shares and tables against hand-made features."""
 
 import pytest
 import torch

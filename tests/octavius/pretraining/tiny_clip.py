@@ -1,4 +1,4 @@
-"""Sizes come in, a folder with the configuration of a tiny CLIP goes out."""
+"""Writes the configuration of a tiny CLIP to a folder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Names of benchmarks come in; predictions and tables go out once, however often a run was cut off."""
+"""Benchmarks write predictions and tables once, however often a run is interrupted."""
 
 import contextlib
 import json

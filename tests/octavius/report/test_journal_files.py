@@ -1,4 +1,4 @@
-"""Answers of a run that was cut off are kept line by line, whatever else stands in their file."""
+"""Answers of an interrupted run are recovered line by line, whatever else is in their file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Any line of JSON in a file of predictions is scored or refused in words, in little time and memory."""
+"""Arbitrary JSON lines in a file of predictions are scored or refused with a message, in little time and memory."""
 
 import json
 import resource

@@ -1,4 +1,4 @@
-"""Lines of predictions come in; the scores of the metrics themselves, in files and in the paper's tables, go out."""
+"""`octavius score` gives the scores of the metrics themselves, in files and in the paper's tables."""
 
 import csv
 import json

@@ -1,6 +1,6 @@
-"""Every form of an answer is read as the option that it states; no form is read as one that it does not state.
+"""Every form of an answer is parsed as the option that it states, and never as another.
 
-The forms are those of `docs/evaluation.md`; which program reads each is noted there.
+The forms are listed in `docs/evaluation.md`, with the program that reads each.
 """
 
 # ruff: noqa: RUF001 - letters of other scripts are what is tested

@@ -1,4 +1,4 @@
-"""Described objects stand in an answer from one end of the room to the other, each with a text and a box."""
+"""Dense captions list objects from one end of the room to the other, each with a text and a box."""
 
 import random
 

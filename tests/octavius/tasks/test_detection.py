@@ -1,4 +1,4 @@
-"""Boxes in an answer are read as a person would read them."""
+"""Boxes in an answer are parsed as a person would read them."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Sentences come in; the boxes and options that the published evaluation finds in them go out."""
+"""Boxes and options that the published evaluation finds in sentences."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a task answers reads back as the gold; whatever else a model says never raises and scores nothing."""
+"""The gold answer of a task parses back to the gold; any other text never raises, and scores nothing."""
 
 import random
 from collections.abc import Callable

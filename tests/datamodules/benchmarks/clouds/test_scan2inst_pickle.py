@@ -1,4 +1,4 @@
-"""The published pickles state the same as the folders of features; what does not fit its JSON is told."""
+"""The published pickles give the same samples as folders of features; mismatches with the JSON are reported."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A scan's objects get the boxes of their own vertices, aligned; files that miss, break or do not fit are told."""
+"""Objects of a scan get the aligned boxes of their vertices; missing, broken and mismatched files are reported."""
 
 import json
 from collections.abc import Callable

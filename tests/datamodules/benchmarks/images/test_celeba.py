@@ -1,4 +1,4 @@
-"""CelebA's lists, in the variants that are about, become questions on faces."""
+"""CelebA's lists, in all variants in circulation, become questions about faces."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A few rooms on disk, and their facts as their own file tells them."""
+"""A few rooms on disk, with the facts that they were made from."""
 
 import json
 from pathlib import Path

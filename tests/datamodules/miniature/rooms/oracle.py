@@ -1,6 +1,6 @@
-"""The facts of a room and a text about it come in; what the text means goes out, read with regular expressions.
+"""An oracle for texts about rooms, which interprets them with regular expressions and the facts of the room.
 
-Nothing here is shared with the code that makes the texts but the names of classes and colours.
+It shares nothing with the code that makes the texts but the names of classes and colours.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Nothing of a zero-shot set is ever shown or told in training, nor in the test set of the same distribution."""
+"""Nothing of a zero-shot set occurs in training, nor in the test set of the same distribution."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Every text on disk is read back: it fits one object alone, and every answer is what the facts say."""
+"""Every text on disk is parsed again: it refers to exactly one object, and answers agree with the facts."""
 
 import ast
 import csv

@@ -1,4 +1,4 @@
-"""Points come in; the tests see that pictures show the nearest of them, fill their frame, and name their boxes."""
+"""Views of point clouds show the nearest points, fill the frame, and name their boxes."""
 
 import math
 

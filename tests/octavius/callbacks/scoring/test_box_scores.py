@@ -1,4 +1,4 @@
-"""Scores of tokens come in; the mean log-probability of each box, and of nothing else, goes out."""
+"""The score of a box is the mean log-probability of its tokens, and of no others."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Batches come in whole and go out blinded: what is hidden is hidden, and nothing else has changed."""
+"""Blinded batches: media are removed or shuffled as specified, and nothing else changes."""
 
 from collections import Counter
 from collections.abc import Callable

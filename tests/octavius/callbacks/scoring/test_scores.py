@@ -1,4 +1,4 @@
-"""True answers score one, silence nothing, and the table says what chance would reach."""
+"""Right answers score 1, empty ones 0, and the table gives the chance level."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Random locations and boxes come in; the same choice as by plain loops goes out."""
+"""Assignment of targets equals plain loops over random locations and boxes."""
 
 import math
 

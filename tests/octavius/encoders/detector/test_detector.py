@@ -1,4 +1,4 @@
-"""Toy scenes come in; the tests see that both detectors learn them, and are saved and loaded as they are."""
+"""Both detectors learn toy scenes, and are saved and loaded unchanged."""
 
 import json
 from pathlib import Path

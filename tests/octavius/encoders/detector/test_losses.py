@@ -1,4 +1,4 @@
-"""Random predictions come in; losses equal to plain loops, and finite ones for empty scenes, go out."""
+"""Detection losses equal plain loops, and are finite for empty scenes."""
 
 import math
 

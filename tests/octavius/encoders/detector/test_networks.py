@@ -1,4 +1,4 @@
-"""Voxels come in; the tests see the sizes of the published networks, what is pruned, and what is grown."""
+"""The sparse networks have the published sizes, and prune and grow voxels as specified."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Scored boxes come in; those that plain loops keep go out."""
+"""Selection of proposals equals plain loops over scored boxes."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Files of the published names and shapes, filled by chance, come in; detectors with their weights go out."""
+"""Files with the names and shapes of published detectors are loaded into detectors of ours."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Boxes come in; clouds of their surfaces with a floor, and small detectors for them, go out."""
+"""Toy scenes (surfaces of boxes and a floor) and small detectors for them."""
 
 import torch
 from torch import Tensor

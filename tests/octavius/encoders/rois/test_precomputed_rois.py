@@ -1,4 +1,4 @@
-"""Arrays of objects pass as they are; noise and losses are of training alone, and blind controls see no more."""
+"""Precomputed features of objects pass unchanged; noise and dropping are for training, and blind controls see no more."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Boxes of any detector's files are read, chosen and checked; what they cannot be is told."""
+"""Box files of any detector are read, filtered and checked; invalid boxes are reported."""
 
 import json
 import math

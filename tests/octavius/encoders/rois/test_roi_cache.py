@@ -1,4 +1,4 @@
-"""A file of features has another name as soon as anything changes that they depend on, and is whole or not there."""
+"""A feature file gets another name if any of its inputs changes, and is complete or absent."""
 
 import os
 from collections.abc import Callable

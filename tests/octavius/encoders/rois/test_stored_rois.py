@@ -1,4 +1,4 @@
-"""Stored features are read by the same reader, whatever stored them."""
+"""Stored features are read by one reader, whatever program stored them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Sets of voxels come in; the same as sparse tensors and as dense volumes, on which torch is the oracle, go out."""
+"""Converts sets of voxels to sparse tensors and to dense volumes, on which PyTorch is the oracle."""
 
 import torch
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Sparse convolutions and pooling come in; what torch and torch-geometric compute the plain way goes out."""
+"""Sparse convolution and pooling equal the dense operations of PyTorch and those of torch-geometric."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Voxels and positions come in; the same values as torch interpolates on a dense grid go out."""
+"""Interpolation on voxels equals that of PyTorch on a dense grid."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Coordinates come in; keys that sort, shift and are found like them go out."""
+"""Voxel keys sort, shift and are looked up like the coordinates that they encode."""
 
 import math
 

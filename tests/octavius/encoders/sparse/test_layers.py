@@ -1,4 +1,4 @@
-"""Layers come in; names and shapes of MinkowskiEngine, and what dense layers compute, go out."""
+"""Sparse layers have MinkowskiEngine's names and shapes, and compute what dense layers do."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Points come in; features on voxels equal to those of dictionaries go out."""
+"""Sparse tensors against an oracle made of dictionaries: voxelisation, unions, pruning, and their gradients."""
 
 import math
 from collections.abc import Callable

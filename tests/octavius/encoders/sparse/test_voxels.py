@@ -1,4 +1,4 @@
-"""Voxels come in; coarser and finer ones and neighbours equal to those of sets and loops go out."""
+"""Coarser and finer voxels and neighbours equal those of sets and loops."""
 
 import gc
 import weakref

@@ -1,4 +1,4 @@
-"""Pictures are turned as a viewer turns them, show their first frame, and keep within limits."""
+"""Pictures are rotated by their EXIF orientation, reduced to their first frame, and limited in size."""
 
 import os
 import struct

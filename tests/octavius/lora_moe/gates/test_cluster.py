@@ -1,4 +1,4 @@
-"""k-means without chance against Lloyd's words, and the gate that goes by its clusters."""
+"""Deterministic k-means against a plain implementation of Lloyd's algorithm, and the cluster gate."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The source gate begins as a classifier of the training sources, whatever their number, and stays a gate."""
+"""The source gate starts as a classifier of the training sources, whatever their number, and remains trainable."""
 
 from collections.abc import Sequence
 

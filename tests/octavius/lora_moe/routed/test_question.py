@@ -1,4 +1,4 @@
-"""Which tokens of a batch are its question, and batches of which that cannot be said."""
+"""Location of the question in a batch, and batches in which it is undefined."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Tables of values come in; assignments as good as the best of all go out."""
+"""Assignments are as good as the best of all, found by exhaustive search."""
 
 from itertools import permutations
 

@@ -1,4 +1,4 @@
-"""Scored boxes come in; AP equal to the devkit's loop, to pycocotools and to sums by hand goes out."""
+"""AP equals the devkit's loop, pycocotools, and sums by hand."""
 
 import contextlib
 import io

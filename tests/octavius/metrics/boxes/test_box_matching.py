@@ -1,4 +1,4 @@
-"""Boxes come in; recall and precision equal to a search of all ways to pair them go out."""
+"""Recall and precision equal an exhaustive search over all matchings of boxes."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""3D boxes come in; average precision equal to counts over every score and every recall goes out."""
+"""AP of 3D boxes equals counts over every score and every recall."""
 
 import math
 from collections.abc import Sequence

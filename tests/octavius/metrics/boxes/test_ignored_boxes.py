@@ -1,4 +1,4 @@
-"""True boxes that are ignored come in; they are neither missed nor found."""
+"""Ignored ground-truth boxes are neither missed nor found."""
 
 from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.metrics import BoxRecallPrecision

@@ -1,4 +1,4 @@
-"""Captions come in; BLEU equal to the reference scorer, to torchmetrics and to sums by hand goes out."""
+"""BLEU equals the reference scorer, torchmetrics, and sums by hand."""
 
 import math
 from typing import Any

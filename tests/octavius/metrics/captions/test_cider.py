@@ -1,4 +1,4 @@
-"""Captions come in; CIDEr equal to the reference scorer, image by image, and to sums by hand goes out."""
+"""CIDEr equals the reference scorer, image by image, and sums by hand."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Boxes with texts come in; caption scores equal to those of a search through all ways to pair go out."""
+"""Scores of dense captions equal an exhaustive search over all matchings."""
 
 import math
 import random

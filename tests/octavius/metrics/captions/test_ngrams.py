@@ -1,4 +1,4 @@
-"""Texts come in; tokens equal to the reference tokenizer's, and n-gram counts equal to a search, go out."""
+"""Tokens equal those of the reference tokenizer, and n-gram counts a plain search."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Texts come in; ROUGE-L equal to the reference scorer and to a search by recursion goes out."""
+"""ROUGE-L equals the reference scorer and a recursive search."""
 
 from functools import cache
 from typing import Any

@@ -1,4 +1,4 @@
-"""Texts come in; what the published evaluation of images takes for a mention goes out."""
+"""Mentions of a class as the published evaluation of images finds them."""
 
 import pytest
 
