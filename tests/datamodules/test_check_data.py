@@ -1,4 +1,4 @@
-"""`check_data` lists what is present and what is missing of every benchmark, file by file, without reading all of it."""
+"""`check_data` lists what is present and missing of every benchmark, file by file, without reading all of it."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Commands that are interrupted, or whose processes are killed, end in time, with the right status, and leave nothing."""
+"""Commands that are interrupted or lose a process end in time, with the right status, and leave nothing behind."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""Exported folders answer as the checkpoint does and load in other programs, or the export is refused with a reason."""
+"""Exported folders answer like the checkpoint and load in other programs; other exports are refused."""
 
 import contextlib
 import json

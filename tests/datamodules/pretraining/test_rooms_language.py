@@ -1,4 +1,4 @@
-"""Questions about rooms without scans: answers parse back, nothing held out occurs, all words are in the vocabulary."""
+"""Questions about rooms without scans: answers parse back, nothing held out is in them, all words are known."""
 
 import json
 import random

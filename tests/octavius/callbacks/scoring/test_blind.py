@@ -1,4 +1,4 @@
-"""Blind controls: samples are spread, shuffled and asked again, equally on one process and two; the table is read back."""
+"""Blind controls: samples are spread, shuffled and asked again, the same on one process and two."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Precomputed features of objects pass unchanged; noise and dropping are for training, and blind controls see no more."""
+"""Precomputed features of objects: noise and losses in training alone, and blind controls see no more."""
 
 import numpy as np
 import pytest
