@@ -54,6 +54,12 @@ def check_trainer(options: Mapping[str, Any]) -> None:
                 f"{type(callback).__name__} makes trial steps, for which the planned order of the data has no place; "
                 "set batch_size (`octavius plan` says which fits) and lr, and try values with `octavius compare`"
             )
+    strategy = options.get("strategy")
+    if isinstance(strategy, str) and strategy != strategy.lower():  # Lightning's own names are in lower case
+        raise ValueError(
+            f"trainer.strategy is {strategy!r}; a class is named by its class_path, as in --trainer.strategy "
+            f"'{{class_path: {strategy}}}'; for FSDP2 add --config fsdp.yaml"
+        )
     check_devices(options.get("devices"), options.get("accelerator"))
     nodes = options.get("num_nodes") or 1
     if nodes > 1 and not any(name in os.environ for name in LAUNCHERS):

@@ -48,6 +48,8 @@ def fit(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str
         ({"devices": "x", "accelerator": "cpu"}, "devices should be a number of processes"),
         ({"devices": -1, "accelerator": "cpu"}, "devices should be a number of processes"),
         ({"devices": 0, "accelerator": "cpu"}, "devices should be a number of processes"),
+        ({"strategy": "FSDP2"}, "a class is named by its class_path, .* add --config fsdp.yaml"),
+        ({"strategy": "octavius.strategies.FSDP2"}, "{class_path: octavius.strategies.FSDP2}"),
         ({"devices": [0, 1], "accelerator": "cpu"}, "devices should be a number of processes"),
     ],
 )
@@ -67,6 +69,7 @@ def test_what_lightning_does_not_refuse_in_words(
         {"devices": "auto", "accelerator": "cpu"},
         {"devices": "2", "accelerator": "cpu"},
         {"devices": 1, "accelerator": "auto"},
+        {"strategy": "ddp_find_unused_parameters_false"},
         {"devices": "0,1", "accelerator": "gpu"},
         {"val_check_interval": 0.25, "check_val_every_n_epoch": None, "gradient_clip_val": None},
         {"val_check_interval": "00:01:00:00", "num_sanity_val_steps": -1, "overfit_batches": 0.0},
