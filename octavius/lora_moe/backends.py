@@ -157,9 +157,8 @@ def choose(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int) -> str:
     if gate.dim() == 3 or experts == 1:
         return "concatenated"
     tokens = x.numel() // (rows * width)
-    if (
-        len(down) < up.shape[1]
-    ):  # shared A: adding up the B of all experts pays from about 300 tokens x experts
+    # Shared A: adding up the B of all experts once per row pays from about 300 tokens x experts on (fitted likewise).
+    if len(down) < up.shape[1]:
         return "merged" if tokens * experts >= 300 else "concatenated"
     applied = len(down) // experts * (width + len(up))  # multiplications of one expert on one token
     name, least = "concatenated", applied * experts * (rows * tokens + 8)

@@ -23,7 +23,7 @@ class ClusterGate(Gate):
         top_k: number of experts that a sample uses, 1..E; None uses all.
         clusters: number K of clusters.
         per_layer: whether each layer of the language model gets a routing decision of its own.
-        universal: whether the last expert is always on (see `Cut`).
+        universal: whether the last expert is always on, with the weight that the others leave to 1 (MoCLE).
         temperature: divisor of the logits.
     """
 

@@ -31,7 +31,7 @@ class InstanceGate(Gate):
         inputs: inputs beside the question: which modalities the sample has (`modality`), a summary of its media
             (`media`), or both.
         per_layer: whether each layer of the language model gets a routing decision of its own.
-        universal: whether the last expert is always on (see `Cut`).
+        universal: whether the last expert is always on, with the weight that the others leave to 1 (MoCLE).
         temperature: divisor of the logits.
         jitter: in training the inputs are multiplied by uniform noise in 1 - jitter..1 + jitter.
 

@@ -16,7 +16,7 @@ class TokenGate(LayerGate):
     Args:
         size: sizes of the layer that the gate is for.
         top_k: number of experts that a token uses, 1..E; None uses all.
-        universal: whether the last expert is always on (see `Cut`).
+        universal: whether the last expert is always on, with the weight that the others leave to 1 (MoCLE).
         temperature: divisor of the logits.
         jitter: in training the input is multiplied by uniform noise in 1 - jitter..1 + jitter.
     """
