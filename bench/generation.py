@@ -55,9 +55,8 @@ def prepare(
     model.eval()
     torch.manual_seed(1)
     width = SHAPES[options.shape]["hidden_size"]
-    prompts = (
-        torch.randn(samples, options.prompt, width, device=options.device) / 50
-    )  # about the size of word embeddings
+    # About the size of word embeddings.
+    prompts = torch.randn(samples, options.prompt, width, device=options.device) / 50
     seen = torch.ones(prompts.shape[:2], dtype=torch.long, device=options.device)
 
     @torch.no_grad()

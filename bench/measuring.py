@@ -80,9 +80,8 @@ def held_megabytes() -> float:
 def in_new_process(run: Callable[..., float], *arguments: Any) -> float:
     """Runs a function of a script in a fresh process that has only done its imports."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["octavius.lora_moe", "peft"]
-    )  # as these take longer than what is measured
+    # Imported once in the server, since that takes longer than what is measured.
+    context.set_forkserver_preload(["octavius.lora_moe", "peft"])
     with context.Pool(1) as pool:
         return pool.apply(run, arguments)
 
