@@ -101,7 +101,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 TAKERS: dict[str, Callable[[Sequence[str]], None]] = {"compare": compare, "score": score}
 """Commands that parse their own arguments."""
 
-TOLD = (ArgumentError, ImportError, OSError, ValueError, MisconfigurationException, torch.OutOfMemoryError)
+USER_ERRORS = (
+    ArgumentError,
+    ImportError,
+    OSError,
+    ValueError,
+    MisconfigurationException,
+    torch.OutOfMemoryError,
+)
 """Errors that are reported as one line. Any other error is a bug and keeps its traceback."""
 
 DEFAULTS = {
@@ -188,7 +195,7 @@ class OctaviusCLI(LightningCLI):
         return built
 
 
-class Parsed(OctaviusCLI):
+class ConfigOnlyCLI(OctaviusCLI):
     """The same command line, but it only parses the configuration and instantiates nothing."""
 
     def instantiate_classes(self) -> None:
@@ -221,10 +228,10 @@ def main(args: Sequence[str] | None = None) -> None:
             INTERRUPTS.ends(STATUS)
             print("octavius: stopped", file=sys.stderr)
             raise SystemExit(STATUS) from None
-        except (*TOLD, RuntimeError, TypeError) as error:
+        except (*USER_ERRORS, RuntimeError, TypeError) as error:
             INTERRUPTS.ends(2)
             if os.environ.get("OCTAVIUS_DEBUG") or not (
-                isinstance(error, TOLD) or refused_by_lightning(error)
+                isinstance(error, USER_ERRORS) or refused_by_lightning(error)
             ):
                 raise
             print(f"octavius: error: {message(error)}", file=sys.stderr)
@@ -239,7 +246,7 @@ def run(words: list[str]) -> None:
     command, options = words[0], words[1:]
     if command == "check-data" and any(word.partition("=")[0] == "--config" for word in options):
         own, rest = options_parser().parse_known_args(options)
-        check_configuration(parse(Parsed, command, rest).config, partial(check_samples, options=own))
+        check_configuration(parse(ConfigOnlyCLI, command, rest).config, partial(check_samples, options=own))
     elif command in FUNCTIONS:
         call(FUNCTIONS[command], command, options, command in ("miniature", "rooms"))
     elif command == "test" and asks_for_benchmarks(options):
@@ -254,7 +261,7 @@ def run(words: list[str]) -> None:
         TAKERS[command](options)
     elif command == "plan":
         own, rest = split_words(options)
-        print(report(parse(Parsed, "plan", rest).config, own))
+        print(report(parse(ConfigOnlyCLI, "plan", rest).config, own))
     else:
         known = (*STAGES, *FUNCTIONS, "import", "interference", *TAKERS, "plan")
         raise ValueError(

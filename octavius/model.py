@@ -22,7 +22,7 @@ from octavius.instruction.chat import chat_template
 from octavius.instruction.prompt import PromptBuilder, Template
 from octavius.instruction.sample import Sample
 from octavius.lora_moe import LoRAMoE, Routing, attach
-from octavius.lora_moe.gates.base import Asked, Choice, Gate
+from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput
 from octavius.lora_moe.losses import auxiliary
 from octavius.lora_moe.routing import Weights
 from octavius.tasks import TASKS
@@ -138,28 +138,28 @@ class Octavius(nn.Module):
         """
         return self._weights(self._choices(batch, embeddings))
 
-    def _choices(self, batch: Batch, embeddings: Tensor | None) -> list[Choice]:
+    def _choices(self, batch: Batch, embeddings: Tensor | None) -> list[GateOutput]:
         """The gate's decisions before the decoder runs, or constant ones for a single expert."""
         if self.gate is not None:
             return self.gate.choices(self._asked(batch, embeddings))
         if self.lora is None or self.lora.experts != 1:
             return []
         ones = torch.ones(len(batch), 1, device=batch.question_ids.device)
-        return [Choice(ones, ones)]
+        return [GateOutput(ones, ones)]
 
-    def _weights(self, choices: Sequence[Choice]) -> Weights | None:
+    def _weights(self, choices: Sequence[GateOutput]) -> Weights | None:
         """The weights in the form that `Routing.set` takes; None if there are none to set."""
         weights = [choice.weights for choice in choices]
         if self.gate is not None and self.gate.by_depth:
             return weights
         return weights[0] if weights else None
 
-    def _asked(self, batch: Batch, embeddings: Tensor | None) -> Asked:
+    def _asked(self, batch: Batch, embeddings: Tensor | None) -> GateInputs:
         """The inputs of the gate: questions, tasks and, if the gate reads them, the media."""
         question = self.decoder.embed(batch.question_ids)
         tasks = [f"{sample.task}/{sample.group}" for sample in batch.samples]
         if self.gate is None or not {"modality", "media"} & {*self.gate.reads}:
-            return Asked(question, batch.question_mask, tasks)
+            return GateInputs(question, batch.question_mask, tasks)
         embeddings = self.embed(batch) if embeddings is None else embeddings
         sums = embeddings.new_zeros(len(batch), self.decoder.width, dtype=torch.float32)
         counts = sums.new_zeros(len(batch), max(1, len(self.projectors)))
@@ -171,7 +171,7 @@ class Octavius(nn.Module):
                 sums = sums.index_add(0, owners, embeddings[rows, places].float())
                 counts[:, column] = torch.bincount(owners, minlength=len(batch))
         means = sums / counts.sum(1, keepdim=True).clamp(min=1)
-        return Asked(question, batch.question_mask, tasks, (counts > 0).float(), means)
+        return GateInputs(question, batch.question_mask, tasks, (counts > 0).float(), means)
 
     def embed(self, batch: Batch) -> Tensor:
         """Embeddings (B, T, D) of the prompts with the projected media in their slots.
@@ -289,7 +289,7 @@ def spread(weights: Weights, segments: Tensor | None) -> Weights:
     return weights[segments] if isinstance(weights, Tensor) else [part[segments] for part in weights]
 
 
-def mean_gate(choices: Sequence[Choice], mask: Tensor, segments: Tensor | None = None) -> Tensor | None:
+def mean_gate(choices: Sequence[GateOutput], mask: Tensor, segments: Tensor | None = None) -> Tensor | None:
     """Gate weights (B, E) for reports: the mean over gates, and over tokens if each has its own weights.
 
     A layer with fewer experts than others counts as giving the missing ones zero.
@@ -303,7 +303,7 @@ def mean_gate(choices: Sequence[Choice], mask: Tensor, segments: Tensor | None =
         None if there are no decisions.
     """
     if segments is not None:
-        choices = [Choice(*(_by_sample(part, mask, segments) for part in choice)) for choice in choices]
+        choices = [GateOutput(*(_by_sample(part, mask, segments) for part in choice)) for choice in choices]
         mask = mask[:1].new_ones(int(segments.max()) + 1, 1)
     share = (mask / mask.sum(1, keepdim=True)).unsqueeze(-1)
     # Beam search repeats each sample for its beams, adjacent in the batch: every n-th row is one per sample.

@@ -30,7 +30,7 @@ def recorded_windows() -> Iterator[set[int]]:
         _recorded.pop()
 
 
-def note_of(segments: Tensor, real: Tensor) -> Tensor:
+def packed_mask(segments: Tensor, real: Tensor) -> Tensor:
     """Packs segment ids and the padding mask into one tensor that reaches `attend` through transformers.
 
     transformers passes a 4-D attention mask through unchanged, so a (1, 1, 2, N) tensor is used to carry both
@@ -66,7 +66,7 @@ def attend(
         query: (1, H, N, d).
         key: (1, H or fewer, N, d).
         value: like `key`.
-        note: (1, 1, 2, N), see `note_of`.
+        note: (1, 1, 2, N), see `packed_mask`.
         options: passed to `sdpa_attention_forward`; a `sliding_window` is applied.
 
     Returns:

@@ -27,7 +27,7 @@ from PIL import Image
 from datamodules.benchmarks.clouds.scan2inst_pickle import TENSORS
 from datamodules.benchmarks.images import cifar10
 from datamodules.benchmarks.pickles import load_pickle
-from octavius.cli import TOLD
+from octavius.cli import USER_ERRORS
 from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.media import ImageLoader
 from octavius.instruction.proposals import read_proposals
@@ -189,7 +189,7 @@ def read_rois(file: Path) -> object:
             place = file.parent / "set" / kind / "scene" / "1-chair.npy"
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(file.read_bytes() if kind == damaged else content)
-        with suppress(TOLD):
+        with suppress(USER_ERRORS):
             LOAD_ROIS(Media(path=file.parent / "set" / "ins_pc_feat" / "scene"))
     return None
 
@@ -254,7 +254,7 @@ def main(door: str, folder: Path, count: int, seed: int) -> None:
         file.write_bytes(changed(files[name], files[other], rng))
         faulthandler.dump_traceback_later(STUCK, exit=True)
         start = time.monotonic()
-        with suppress(TOLD):
+        with suppress(USER_ERRORS):
             read(file)
         longest = max(longest, time.monotonic() - start)
         faulthandler.cancel_dump_traceback_later()

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from octavius.cli import Parsed, main, parse
+from octavius.cli import ConfigOnlyCLI, main, parse
 from octavius.instruction.proposals import write_proposals
 from octavius.plan.memory import parts
 from octavius.plan.outline import outline, setup_of
@@ -136,7 +136,7 @@ def test_its_command_parses(name: str, capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize("name", PAPER)
 def test_a_set_up_of_the_paper_parses_and_has_its_shape(name: str) -> None:
-    setup = setup_of(parse(Parsed, "plan", command(name)[1:]).config)
+    setup = setup_of(parse(ConfigOnlyCLI, "plan", command(name)[1:]).config)
     model = outline(setup)
     assert model.lora is not None
     experts, width = model.lora.experts, model.decoder.width

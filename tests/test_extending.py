@@ -24,7 +24,7 @@ from octavius.encoders.base import Encoder
 from octavius.instruction.media import Loader
 from octavius.instruction.sample import Media, References, Sample
 from octavius.loading import load
-from octavius.lora_moe.gates.base import Asked, Choice, Gate, GateSize
+from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, GateSize
 from octavius.tasks import TASKS
 from octavius.tasks.base import Task, gold_of
 from tests.tiny import refused, write_models
@@ -79,10 +79,10 @@ class LengthGate(Gate):
         self.longest = longest
         self.weight = nn.Parameter(torch.linspace(-1.0, 1.0, self.counts[0]))
 
-    def choices(self, asked: Asked) -> list[Choice]:
+    def choices(self, asked: GateInputs) -> list[GateOutput]:
         lengths = asked.mask.sum(1, keepdim=True) / self.longest
         weights = (lengths * self.weight).softmax(-1)
-        return [Choice(weights, weights)]
+        return [GateOutput(weights, weights)]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from octavius.instruction.batch import Batch
-from octavius.lora_moe.gates.base import Asked, Choice, Gate
+from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput
 from octavius.lora_moe.layer import LoRAMoELinear
 from octavius.model import Octavius
 
@@ -52,7 +52,7 @@ class ChangedGate(Gate):
         super().__init__(gate.size)
         self.gate, self.change, self.reads = gate, change, gate.reads
 
-    def choices(self, asked: Asked) -> list[Choice]:
+    def choices(self, asked: GateInputs) -> list[GateOutput]:
         """The decisions of the wrapped gate, with changed weights."""
         return [one._replace(weights=self.change(one.weights)) for one in self.gate.choices(asked)]
 

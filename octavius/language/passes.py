@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from octavius.packed_attention import note_of, positions_in
+from octavius.packed_attention import packed_mask, positions_in
 
 Around = Callable[[], AbstractContextManager[None]]
 """Makes the context in which the output layer runs on the selected positions."""
@@ -30,7 +30,7 @@ def attend_by(lm: PreTrainedModel, kind: str) -> None:
 
 def packed_options(segments: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
     """Attention mask and position ids of several texts in one row, (1, N), for the attention `PACKED`."""
-    return {"attention_mask": note_of(segments, attention_mask), "position_ids": positions_in(segments)}
+    return {"attention_mask": packed_mask(segments, attention_mask), "position_ids": positions_in(segments)}
 
 
 def logits_at(

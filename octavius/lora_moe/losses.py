@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from octavius.lora_moe.gates.base import Choice
+from octavius.lora_moe.gates.base import GateOutput
 
 LossName: TypeAlias = Literal["cv", "switch", "certainty_balance"]
 
@@ -66,7 +66,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """Auxiliary losses by their name in a configuration."""
 
 
-def auxiliary(names: Iterable[str], choices: Sequence[Choice], mask: Tensor) -> Tensor:
+def auxiliary(names: Iterable[str], choices: Sequence[GateOutput], mask: Tensor) -> Tensor:
     """Computes the losses of a batch, each averaged over gates; an always-on universal expert is left out.
 
     Args:

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from octavius.lora_moe.gates.base import Choice
+from octavius.lora_moe.gates.base import GateOutput
 
 Weights: TypeAlias = Tensor | Sequence[Tensor]
 """Gate weights of a pass: (B, E), or (B, T, E) where each token has its own; or one such tensor per part."""
@@ -38,7 +38,7 @@ class Routing:
         # layers, runs in a thread of autograd.
         self._table: _Table | None = None
         self._parts: list[Routing] = []
-        self._noted: Choice | None = None
+        self._noted: GateOutput | None = None
         self._keeps = False
 
     def __repr__(self) -> str:
@@ -155,12 +155,12 @@ class Routing:
             )
         return weights.repeat_interleave(rows // samples, dim=0)
 
-    def note(self, choice: Choice) -> None:
+    def note(self, choice: GateOutput) -> None:
         """Records the decision of a gate inside a layer, for reports and auxiliary losses."""
         if self._noted is None or not self._keeps:
             self._noted = choice
 
-    def noted(self) -> list[Choice]:
+    def noted(self) -> list[GateOutput]:
         """Decisions of the gates inside layers in the last pass, in the order of the layers."""
         return [part._noted for part in self._parts if part._noted is not None]
 

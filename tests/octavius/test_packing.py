@@ -16,7 +16,7 @@ from octavius.encoders.rois.precomputed_rois import PrecomputedRois
 from octavius.instruction.batch import IGNORE, Batch, Example, Processor
 from octavius.instruction.sample import Media, References, Sample
 from octavius.model import Octavius
-from octavius.packed_attention import PACKED, note_of, positions_in
+from octavius.packed_attention import PACKED, packed_mask, positions_in
 from tests.octavius.settings import lora_moe
 from tests.tiny import write_models
 
@@ -195,7 +195,7 @@ def _band(mask: Tensor, window: int) -> Tensor:
 def test_a_packed_batch_by_hand() -> None:
     segments = torch.tensor([[1, 1, 1, 0, 0]])
     assert positions_in(segments).tolist() == [[0, 1, 2, 0, 1]]
-    assert note_of(segments, torch.tensor([[1, 0, 1, 1, 1]])).tolist() == [
+    assert packed_mask(segments, torch.tensor([[1, 0, 1, 1, 1]])).tolist() == [
         [[[1, 1, 1, 0, 0], [1, 0, 1, 1, 1]]]
     ]
 

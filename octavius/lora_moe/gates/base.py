@@ -15,7 +15,7 @@ Reading: TypeAlias = Literal["question", "padding", "modality", "media", "task",
 of its media vectors, the name of its task, and (in layers) the input of the layer at each token."""
 
 
-class Choice(NamedTuple):
+class GateOutput(NamedTuple):
     """Output of a gate: its routing decision.
 
     Attributes:
@@ -27,7 +27,7 @@ class Choice(NamedTuple):
     probabilities: Tensor
 
 
-class Asked(NamedTuple):
+class GateInputs(NamedTuple):
     """Inputs of a gate for one batch.
 
     Attributes:
@@ -141,7 +141,7 @@ class Gate(nn.Module, ABC):
         )
 
     @abstractmethod
-    def choices(self, asked: Asked) -> list[Choice]:
+    def choices(self, asked: GateInputs) -> list[GateOutput]:
         """Routes a batch: one decision (B, E) for all layers, or a list with one per layer of the language model."""
 
     def forward(
@@ -157,11 +157,11 @@ class Gate(nn.Module, ABC):
         Args:
             question_embeddings: word embeddings of the questions, (B, Q, D).
             question_mask: true (or 1) at real question tokens, (B, Q).
-            tasks: task name of each sample (see `Asked`).
+            tasks: task name of each sample (see `GateInputs`).
             modalities: 1 where a sample has a modality, (B, M).
             media: mean of each sample's projected media vectors, (B, D).
         """
-        found = self.choices(Asked(question_embeddings, question_mask, tasks, modalities, media))
+        found = self.choices(GateInputs(question_embeddings, question_mask, tasks, modalities, media))
         return [choice.weights for choice in found] if self.by_depth else found[0].weights
 
 
@@ -175,20 +175,20 @@ class LayerGate(Gate):
     in_layers: ClassVar[bool] = True
 
     @abstractmethod
-    def choose(self, x: Tensor) -> Choice:
+    def choose(self, x: Tensor) -> GateOutput:
         """Routes each token of inputs (B, T, D) or (B, D): weights (B, T, E) or (B, E)."""
 
-    def choices(self, asked: Asked) -> list[Choice]:
+    def choices(self, asked: GateInputs) -> list[GateOutput]:
         """Routes inputs of the layer, given as `asked.embeddings`."""
         return [self.choose(asked.embeddings)]
 
-    def forward(self, x: Tensor) -> Choice:  # type: ignore[override]
+    def forward(self, x: Tensor) -> GateOutput:  # type: ignore[override]
         """See `choose`."""
         return self.choose(x)
 
 
 @dataclass(frozen=True)
-class Cut:
+class TopKRouter:
     """Top-k selection: from gate logits to expert weights.
 
     The softmax over the experts, at a temperature, is cut to its `top_k` largest entries, which are renormalised to a
@@ -242,7 +242,7 @@ class Cut:
             )
         return experts - self.universal
 
-    def choose(self, logits: Tensor) -> Choice:
+    def choose(self, logits: Tensor) -> GateOutput:
         """Routes by logits (..., E), or (..., E - 1) beside a universal expert."""
         logits = logits / self.temperature
         kept = logits.topk(self.top_k or logits.shape[-1], dim=-1)
@@ -255,7 +255,7 @@ class Cut:
         weights = torch.zeros_like(logits).scatter(-1, kept.indices, values)
         if self.universal:
             weights = torch.cat([weights, 1 - values.sum(dim=-1, keepdim=True)], dim=-1)
-        return Choice(weights, probabilities)
+        return GateOutput(weights, probabilities)
 
     def noisy(self, inputs: Tensor) -> Tensor:
         """Multiplies the inputs of a gate by noise (see `jitter`); to be called in training alone."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from octavius.limits import SIZE
-from octavius.lora_moe.gates.base import Asked, Choice, Cut, Gate, GateSize
+from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, GateSize, TopKRouter
 from octavius.lora_moe.gates.question import pooled
 
 
@@ -42,7 +42,7 @@ class ClusterGate(Gate):
     ) -> None:
         super().__init__(size, per_layer)
         SIZE.check(clusters=clusters)
-        self.cut = Cut(top_k, universal, temperature)
+        self.cut = TopKRouter(top_k, universal, temperature)
         self.routed = [self.cut.routed(count) for count in self.counts]
         self.top_k, self.clusters = top_k, clusters
         self.weight = nn.Parameter(torch.empty(sum(self.routed), clusters))
@@ -97,10 +97,10 @@ class ClusterGate(Gate):
 
     @property
     def kept(self) -> int | None:
-        """See `Cut`."""
+        """See `TopKRouter`."""
         return self.cut.kept
 
-    def choices(self, asked: Asked) -> list[Choice]:
+    def choices(self, asked: GateInputs) -> list[GateOutput]:
         """Routes by the question alone."""
         # Distances and logits in fp32, whatever the precision of training.
         with torch.autocast(asked.embeddings.device.type, enabled=False):

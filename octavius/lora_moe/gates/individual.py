@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from octavius.lora_moe.gates.base import Asked, Choice, Gate, GateSize, Reading
+from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, GateSize, Reading
 
 
 class IndividualGate(Gate):
@@ -33,7 +33,7 @@ class IndividualGate(Gate):
         super().__init__(size)
         self.task_names = list(tasks)
 
-    def choices(self, asked: Asked) -> list[Choice]:
+    def choices(self, asked: GateInputs) -> list[GateOutput]:
         """Routes by the names of the tasks, with weights (B, E) that need no gradient.
 
         Raises:
@@ -59,7 +59,7 @@ class IndividualGate(Gate):
             for task in tasks
         ]
         weights = torch.tensor(rows, device=asked.mask.device)
-        return [Choice(weights, weights)]
+        return [GateOutput(weights, weights)]
 
     def extra_repr(self) -> str:
         """Settings shown when the model is printed."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from octavius.lora_moe.gates.base import Asked, Choice, Cut, Gate, GateSize
+from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, GateSize, TopKRouter
 from octavius.lora_moe.gates.question import pooled
 
 
@@ -52,7 +52,7 @@ class InstanceGate(Gate):
         jitter: float = 0.0,
     ) -> None:
         super().__init__(size, per_layer)
-        self.cut = Cut(top_k, universal, temperature, jitter)
+        self.cut = TopKRouter(top_k, universal, temperature, jitter)
         self.routed = [self.cut.routed(count) for count in self.counts]
         self.top_k, self.reads = top_k, ("question", *inputs)
         if "modality" in inputs and not size.modalities:
@@ -79,10 +79,10 @@ class InstanceGate(Gate):
 
     @property
     def kept(self) -> int | None:
-        """See `Cut`."""
+        """See `TopKRouter`."""
         return self.cut.kept
 
-    def choices(self, asked: Asked) -> list[Choice]:
+    def choices(self, asked: GateInputs) -> list[GateOutput]:
         """Routes by the question, and by modalities and media if they are among the inputs."""
         # Autocast would compute the logits in half precision in spite of `.float()`.
         with torch.autocast(asked.embeddings.device.type, enabled=False):
@@ -90,7 +90,7 @@ class InstanceGate(Gate):
             logits = self._logits(question, asked.modalities, asked.media)
             return [self.cut.choose(own) for own in logits.split(self.routed, dim=-1)]
 
-    def read_question(self, asked: Asked) -> Tensor:
+    def read_question(self, asked: GateInputs) -> Tensor:
         """Represents the questions as vectors (B, D) in fp32."""
         return pooled(asked.embeddings, asked.mask, self.width)
 
@@ -102,7 +102,7 @@ class InstanceGate(Gate):
             question_mask: true (or 1) at real question tokens, (B, Q).
         """
         assert not self.by_depth, "a gate for each depth has several: see choices"
-        return self.choices(Asked(question_embeddings, question_mask))[0].probabilities
+        return self.choices(GateInputs(question_embeddings, question_mask))[0].probabilities
 
     def extra_repr(self) -> str:
         """Settings shown when the model is printed."""

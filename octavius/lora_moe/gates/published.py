@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from octavius.lora_moe.gates.base import Asked, Choice, GateSize, Reading
+from octavius.lora_moe.gates.base import GateInputs, GateOutput, GateSize, Reading
 from octavius.lora_moe.gates.instance import InstanceGate
 from octavius.weights import load_exactly
 
@@ -40,7 +40,7 @@ class PublishedGate(InstanceGate):
         super().reset_parameters()
         nn.init.normal_(self.weight)
 
-    def choices(self, asked: Asked) -> list[Choice]:
+    def choices(self, asked: GateInputs) -> list[GateOutput]:
         """Routes by the mean over all tokens; the mask is ignored on purpose, as in the published code."""
         mean = asked.embeddings.float().mean(dim=1)
         logits = F.linear(mean, self.weight.float())

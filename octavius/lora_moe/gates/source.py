@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from octavius.lora_moe.gates.base import Asked
+from octavius.lora_moe.gates.base import GateInputs
 from octavius.lora_moe.gates.cluster import centroids_of, nearest
 from octavius.lora_moe.gates.instance import InstanceGate
 
@@ -114,7 +114,7 @@ class SourceGate(InstanceGate):
             f"{right:.0%} of them are told apart"
         )
 
-    def read_question(self, asked: Asked) -> Tensor:
+    def read_question(self, asked: GateInputs) -> Tensor:
         """Represents the questions by their centred mean embeddings at unit RMS, (B, D)."""
         return F.rms_norm(super().read_question(asked) - self.get_buffer("centre"), (self.width,))
 

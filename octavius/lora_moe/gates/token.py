@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from octavius.lora_moe.gates.base import Choice, Cut, GateSize, LayerGate
+from octavius.lora_moe.gates.base import GateOutput, GateSize, LayerGate, TopKRouter
 
 
 class TokenGate(LayerGate):
@@ -32,7 +32,7 @@ class TokenGate(LayerGate):
         jitter: float = 0.0,
     ) -> None:
         super().__init__(size)
-        self.cut = Cut(top_k, universal, temperature, jitter)
+        self.cut = TopKRouter(top_k, universal, temperature, jitter)
         self.top_k = top_k
         self.weight = nn.Parameter(torch.empty(self.cut.routed(*self.counts), self.width))
         self.reset_parameters()
@@ -41,7 +41,7 @@ class TokenGate(LayerGate):
         """Draws the weights such that logits start with a standard deviation of 1."""
         nn.init.normal_(self.weight, std=self.width**-0.5)
 
-    def choose(self, x: Tensor) -> Choice:
+    def choose(self, x: Tensor) -> GateOutput:
         """Routes each token of inputs (B, T, D) or (B, D), in fp32: weights (B, T, E) or (B, E)."""
         # Autocast would compute the logits in half precision in spite of `.float()`.
         with torch.autocast(x.device.type, enabled=False):

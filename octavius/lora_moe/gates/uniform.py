@@ -2,7 +2,7 @@
 
 import torch
 
-from octavius.lora_moe.gates.base import Asked, Choice, Gate, Reading
+from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, Reading
 
 
 class UniformGate(Gate):
@@ -10,11 +10,11 @@ class UniformGate(Gate):
 
     reads: tuple[Reading, ...] = ()
 
-    def choices(self, asked: Asked) -> list[Choice]:
+    def choices(self, asked: GateInputs) -> list[GateOutput]:
         """Returns constant weights (B, E); only the batch size is read."""
         samples, device = len(asked.mask), asked.mask.device
         equal = [torch.full((samples, count), 1.0 / count, device=device) for count in self.counts]
-        return [Choice(weights, weights) for weights in equal]
+        return [GateOutput(weights, weights) for weights in equal]
 
     def extra_repr(self) -> str:
         """Settings shown when the model is printed."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from octavius.lora_moe.attach import LoRAMoE
-from octavius.lora_moe.gates.base import Asked, Choice, Gate
+from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput
 from octavius.lora_moe.losses import auxiliary
 from octavius.lora_moe.routed.question import IGNORED, Question, given, of_prompt, real_tokens
 from octavius.lora_moe.routing import Routing, Weights
@@ -114,21 +114,21 @@ class RoutedCalls(nn.Module):
         question_ids: Tensor | None,
         question_mask: Tensor | None,
         tasks: Sequence[str] | None,
-    ) -> list[Choice]:
+    ) -> list[GateOutput]:
         """Runs the gate on a batch; an empty list if the gates are inside the layers."""
         if self.gate is None:
             # A single expert has the weight 1, and one row serves any batch.
             ones = torch.ones(1, 1, device=next(self.parameters()).device)
-            return [Choice(ones, ones)] if self.lora_moe.experts == 1 else []
+            return [GateOutput(ones, ones)] if self.lora_moe.experts == 1 else []
         if not self._asks:  # only the batch size and tasks matter; without tasks one row serves any batch
             mask = torch.ones(1 if tasks is None else len(tasks), 1, device=next(self.parameters()).device)
-            return self.gate.choices(Asked(mask[..., None], mask, tasks))
+            return self.gate.choices(GateInputs(mask[..., None], mask, tasks))
         question = self._question(named, question_ids, question_mask)
         embed = embeddings_of(self, self.embeddings)
         weight = cast(Tensor, embed.weight)
         # Embeddings may be on another device than the batch, as under `device_map`.
         ids, mask = (part.to(weight.device) for part in question)
-        return self.gate.choices(Asked(embed(ids), mask, tasks))
+        return self.gate.choices(GateInputs(embed(ids), mask, tasks))
 
     def _question(
         self, named: Mapping[str, Any], question_ids: Tensor | None, question_mask: Tensor | None
@@ -153,19 +153,19 @@ class RoutedCalls(nn.Module):
                 return None if pad in (end if isinstance(end, list) else [end]) else int(pad)
         return None
 
-    def _weights(self, choices: Sequence[Choice]) -> Weights | None:
+    def _weights(self, choices: Sequence[GateOutput]) -> Weights | None:
         """The value for `routing.use`; None if there is nothing to set."""
         if not choices:
             return None
         by_depth = self.gate is not None and self.gate.by_depth
         return [choice.weights for choice in choices] if by_depth else choices[0].weights
 
-    def _use(self, choices: Sequence[Choice]) -> AbstractContextManager[None]:
+    def _use(self, choices: Sequence[GateOutput]) -> AbstractContextManager[None]:
         weights = self._weights(choices)
         kept = None if self.gate is None else self.gate.kept
         return nullcontext() if weights is None else self.routing.use(weights, kept)
 
-    def _add_losses(self, out: Any, choices: Sequence[Choice], named: Mapping[str, Any]) -> None:
+    def _add_losses(self, out: Any, choices: Sequence[GateOutput], named: Mapping[str, Any]) -> None:
         """Adds the gate's auxiliary losses to the loss of an output, in place."""
         loss, labels = out.get("loss") if isinstance(out, dict) else None, named.get("labels")
         if loss is None or labels is None or named.get("fused_lm_head"):

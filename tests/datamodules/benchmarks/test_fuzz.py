@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from datamodules.benchmarks import read
 from datamodules.benchmarks.suite import SUITE
 from datamodules.sources import Source
-from octavius.cli import TOLD
+from octavius.cli import USER_ERRORS
 from octavius.errors import message
 from octavius.instruction.golds import to_json
 from octavius.instruction.sample import Sample
@@ -94,7 +94,7 @@ def outcome(source: Source, root: Path) -> None:
             said = ""
             try:
                 samples = read(source.benchmark, root, source.split, policy)  # type: ignore[arg-type]
-            except TOLD as error:
+            except USER_ERRORS as error:
                 samples, said = [], message(error)
             assert len(said.encode("utf-8", "backslashreplace")) < 5000
             for one in samples:

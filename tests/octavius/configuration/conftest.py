@@ -6,10 +6,10 @@ from unittest.mock import MagicMock
 import pytest
 from jsonargparse import Namespace
 
-from octavius.cli import LightningParser, Parsed, parse
+from octavius.cli import ConfigOnlyCLI, LightningParser, parse
 
 
-def parse_nothing(cli: Parsed, *_: Any) -> None:
+def parse_nothing(cli: ConfigOnlyCLI, *_: Any) -> None:
     cli.config = Namespace()
 
 
@@ -17,7 +17,7 @@ def parse_nothing(cli: Parsed, *_: Any) -> None:
 def parser() -> LightningParser:
     """The parser of `octavius fit`, which takes a second to build."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Parsed, "parse_arguments", parse_nothing)
-        patch.setattr(Parsed, "_set_seed", MagicMock())
-        made: LightningParser = parse(Parsed, "fit", []).parser
+        patch.setattr(ConfigOnlyCLI, "parse_arguments", parse_nothing)
+        patch.setattr(ConfigOnlyCLI, "_set_seed", MagicMock())
+        made: LightningParser = parse(ConfigOnlyCLI, "fit", []).parser
     return made

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from octavius.cli import TOLD, LightningParser
+from octavius.cli import USER_ERRORS, LightningParser
 from octavius.configuration.rules import merging_rules
 from octavius.words import resolve
 from tests.tiny import refused
@@ -81,7 +81,7 @@ def parsed(parser: LightningParser, text: str) -> None:
         words = resolve(["--config", "fuzz.yaml"])
         with merging_rules():
             parser.parse_args(words.resolved)
-    except TOLD:
+    except USER_ERRORS:
         return
 
 

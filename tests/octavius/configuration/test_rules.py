@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonargparse import ActionConfigFile, ArgumentError, Namespace
 
-from octavius.cli import Parsed, parse
+from octavius.cli import ConfigOnlyCLI, parse
 from octavius.configuration.parser import Parser
 from octavius.configuration.rules import merging_rules, same_class
 
@@ -251,7 +251,7 @@ def test_no_value_is_read_from_a_file(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     Path("trainer.yaml").write_text("max_epochs: 3")
     with pytest.raises(ValueError, match="trainer"):
-        parse(Parsed, "fit", ["--trainer", "trainer.yaml"])
+        parse(ConfigOnlyCLI, "fit", ["--trainer", "trainer.yaml"])
 
 
 def test_the_rules_hold_for_every_list_of_a_run(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_the_rules_hold_for_every_list_of_a_run(tmp_path: Path) -> None:
         [*begin, "--config", str(tmp_path / "second.yaml")],
         [*begin, *on_the_line, f"--trainer={second['trainer']}"],
     ):
-        found = parse(Parsed, "fit", words).config
+        found = parse(ConfigOnlyCLI, "fit", words).config
         for stage in stages:
             (source,) = found[f"data.init_args.{stage}"]
             assert (source.benchmark, source.folder, source.limit, source.name) == (

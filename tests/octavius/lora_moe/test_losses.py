@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavius.lora_moe.gates.base import Choice, Cut
+from octavius.lora_moe.gates.base import GateOutput, TopKRouter
 from octavius.lora_moe.losses import LOSSES, auxiliary, certainty_balance, squared_cv, switch
 
 Rows = list[list[float]]
@@ -44,7 +44,7 @@ SLOW = {"cv": slow_cv, "switch": slow_switch, "certainty_balance": slow_certaint
 @given(seed=st.integers(0, 9999), samples=st.integers(1, 6), experts=st.integers(2, 5))
 def test_losses_equal_loops(name: str, seed: int, samples: int, experts: int) -> None:
     torch.manual_seed(seed)
-    choice = Cut(2).choose(3 * torch.randn(samples, experts, dtype=torch.float64))
+    choice = TopKRouter(2).choose(3 * torch.randn(samples, experts, dtype=torch.float64))
     expected = SLOW[name](choice.weights.tolist(), choice.probabilities.tolist())
     assert LOSSES[name](*choice).item() == pytest.approx(expected, rel=1e-6, abs=1e-9)
     twice = [torch.cat([part, part]) for part in choice]
@@ -70,11 +70,11 @@ def test_following_the_gradient_lowers_the_loss_even_from_certainty(name: str) -
     logits = torch.randn(6, 4)
     logits[0, 0] = 300.0  # its softmax is exactly 1 and 0
     logits.requires_grad_()
-    before = LOSSES[name](*Cut(None).choose(logits))
+    before = LOSSES[name](*TopKRouter(None).choose(logits))
     (grad,) = torch.autograd.grad(before, logits)
     assert grad.isfinite().all()
     assert grad.abs().max() > 0
-    after = LOSSES[name](*Cut(None).choose(logits - 0.1 * grad))
+    after = LOSSES[name](*TopKRouter(None).choose(logits - 0.1 * grad))
     # The share of choices counts all experts of a dense gate alike: nothing to gain there.
     assert after < before or name == "switch"
 
@@ -82,7 +82,7 @@ def test_following_the_gradient_lowers_the_loss_even_from_certainty(name: str) -
 def test_gates_are_averaged_padding_and_the_universal_expert_left_out() -> None:
     torch.manual_seed(0)
     mask = torch.tensor([[1, 1, 0], [0, 1, 1]])
-    layers = [Cut(1, universal=True).choose(torch.randn(2, 3, 4)) for _ in range(2)]
+    layers = [TopKRouter(1, universal=True).choose(torch.randn(2, 3, 4)) for _ in range(2)]
     values = auxiliary(["cv", "switch"], layers, mask)
     for place, name in enumerate(["cv", "switch"]):
         each = [
@@ -90,5 +90,5 @@ def test_gates_are_averaged_padding_and_the_universal_expert_left_out() -> None:
             for c in layers
         ]
         assert values[place].item() == pytest.approx(sum(each) / 2, rel=1e-5)
-    instance = Choice(torch.eye(2), torch.eye(2))
+    instance = GateOutput(torch.eye(2), torch.eye(2))
     assert auxiliary(["cv"], [instance], mask).item() == 0.0

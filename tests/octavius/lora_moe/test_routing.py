@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.checkpoint import checkpoint
 
 from octavius.lora_moe import Routing
-from octavius.lora_moe.gates.base import Choice
+from octavius.lora_moe.gates.base import GateOutput
 
 
 def test_reading_unset_weights_says_what_to_do() -> None:
@@ -141,7 +141,7 @@ def test_weights_for_another_number_of_parts_are_refused(count: int) -> None:
 def test_copies_keep_their_own_parts_and_forget_what_was_noted() -> None:
     routing = Routing()
     part = routing.part()
-    part.note(Choice(torch.rand(2, 3, requires_grad=True) * 2, torch.rand(2, 3)))
+    part.note(GateOutput(torch.rand(2, 3, requires_grad=True) * 2, torch.rand(2, 3)))
     copied, copied_part = copy.deepcopy((routing, part))
     assert copied.parts == [copied_part]
     assert copied_part is not part
@@ -151,7 +151,7 @@ def test_copies_keep_their_own_parts_and_forget_what_was_noted() -> None:
 
 def test_the_first_pass_stays_noted_inside_its_context_and_the_last_outside() -> None:
     routing = Routing()
-    part, choices = routing.part(), [Choice(torch.rand(1, 2), torch.rand(1, 2)) for _ in range(3)]
+    part, choices = routing.part(), [GateOutput(torch.rand(1, 2), torch.rand(1, 2)) for _ in range(3)]
     part.note(choices[0])
     with routing.first_pass():
         assert routing.noted() == []

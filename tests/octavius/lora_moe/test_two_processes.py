@@ -21,7 +21,7 @@ LIMIT = 120
 """Seconds after which processes are taken to hang."""
 
 
-class Asked(nn.Module):
+class GateInputs(nn.Module):
     """Two layers and the gate that reads a question."""
 
     def __init__(self, backend: Any) -> None:
@@ -37,10 +37,10 @@ class Asked(nn.Module):
             return torch.as_tensor(self.layers(x))
 
 
-def make(backend: str) -> tuple[Asked, Tensor, Tensor]:
+def make(backend: str) -> tuple[GateInputs, Tensor, Tensor]:
     """The same model, questions and inputs of four samples at each call."""
     torch.manual_seed(0)
-    model = Asked(backend)
+    model = GateInputs(backend)
     for layer in model.layers:
         nn.init.normal_(layer.get_parameter("lora_B"))
     return model, torch.randn(4, 3, 6), torch.randn(4, 90, 6)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from octavius.cli import TOLD
+from octavius.cli import USER_ERRORS
 from octavius.report.predictions import read_predictions
 from octavius.report.score import scores_of
 from octavius.tasks import TASKS
@@ -40,7 +40,7 @@ def scored(path: Path, *rows: Any) -> None:
     path.write_bytes(
         b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows)
     )
-    with suppress(*TOLD):
+    with suppress(*USER_ERRORS):
         scores_of([path])
 
 
@@ -96,7 +96,7 @@ def test_what_is_wrong_is_refused_with_its_line(tmp_path: Path, case: str) -> No
     row = WRONG[case]
     body = row if isinstance(row, bytes) else json.dumps(row).encode()
     (tmp_path / "a.jsonl").write_bytes(json.dumps(line(id="0")).encode() + b"\n" + body + b"\n")
-    with pytest.raises(TOLD, match=r"a\.jsonl"):
+    with pytest.raises(USER_ERRORS, match=r"a\.jsonl"):
         scores_of([tmp_path / "a.jsonl"])
 
 

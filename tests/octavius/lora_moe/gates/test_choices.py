@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavius.lora_moe import InstanceGate, LoRAMoELinear, Routing
-from octavius.lora_moe.gates.base import Asked, Choice, Cut, GateSize
+from octavius.lora_moe.gates.base import GateInputs, GateOutput, GateSize, TopKRouter
 from octavius.lora_moe.gates.individual import IndividualGate
 from octavius.lora_moe.gates.token import TokenGate
 from octavius.lora_moe.gates.uniform import UniformGate
 
 
-def slow_choice(logits: list[float], cut: Cut) -> list[float]:
-    """The weights of one sample's or token's logits, by the words of `Cut`."""
+def slow_choice(logits: list[float], cut: TopKRouter) -> list[float]:
+    """The weights of one sample's or token's logits, by the words of `TopKRouter`."""
     powers = [math.exp(logit / cut.temperature) for logit in logits]
     full = [power / sum(powers) for power in powers]
     top_k = len(logits) if cut.top_k is None else cut.top_k
@@ -27,17 +27,17 @@ def slow_choice(logits: list[float], cut: Cut) -> list[float]:
 
 
 @st.composite
-def cuts(draw: st.DrawFn) -> tuple[Cut, int]:
+def cuts(draw: st.DrawFn) -> tuple[TopKRouter, int]:
     """A cut and a number of experts that it fits."""
     universal = draw(st.booleans())
     experts = draw(st.integers(3 if universal else 1, 6))
     top_k = draw(st.integers(1, experts - 2 * universal))
-    return Cut(top_k, universal, draw(st.sampled_from([0.5, 1.0, 3.0]))), experts
+    return TopKRouter(top_k, universal, draw(st.sampled_from([0.5, 1.0, 3.0]))), experts
 
 
 @settings(max_examples=40, deadline=None)
 @given(chosen=cuts(), seed=st.integers(0, 999), tokens=st.integers(0, 3))
-def test_token_gate_equals_its_definition(chosen: tuple[Cut, int], seed: int, tokens: int) -> None:
+def test_token_gate_equals_its_definition(chosen: tuple[TopKRouter, int], seed: int, tokens: int) -> None:
     cut, experts = chosen
     torch.manual_seed(seed)
     gate = TokenGate(
@@ -113,7 +113,7 @@ def test_a_lone_expert_still_teaches_its_gate() -> None:
 def test_noise_is_of_training_alone_bounded_and_seeded() -> None:
     torch.manual_seed(0)
     inputs = torch.ones(50, 40)
-    noisy = Cut(1, jitter=0.1).noisy(inputs)
+    noisy = TopKRouter(1, jitter=0.1).noisy(inputs)
     assert 0.9 <= noisy.min() < 0.91
     assert 1.09 < noisy.max() <= 1.1
     for gate, x in (
@@ -126,7 +126,7 @@ def test_noise_is_of_training_alone_bounded_and_seeded() -> None:
         assert torch.equal(gate(*x), first)
         gate.eval()
         still = copy.deepcopy(gate)
-        still.cut = Cut(2)
+        still.cut = TopKRouter(2)
         assert torch.equal(gate(*x), still.train()(*x))
     token, x3 = TokenGate(GateSize(8, 4), top_k=2, jitter=0.3), torch.randn(2, 3, 8)
     assert not torch.equal(token(x3).weights, token(x3).weights)
@@ -136,7 +136,7 @@ def test_noise_is_of_training_alone_bounded_and_seeded() -> None:
 
 def test_individual_gate_goes_by_name_and_unseen_tasks_take_all() -> None:
     gate = IndividualGate(GateSize(8, 3), tasks=["vqa", "detection", "captioning"])
-    asked = Asked(torch.randn(2, 1, 4), torch.ones(2, 1), ["captioning", "vqa"])
+    asked = GateInputs(torch.randn(2, 1, 4), torch.ones(2, 1), ["captioning", "vqa"])
     expected = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
     assert torch.equal(gate.choices(asked)[0].weights, expected)
     unseen = asked._replace(tasks=["vqa", "rhyming"])
@@ -166,14 +166,14 @@ def test_uniform_gate_gives_all_the_same() -> None:
 @pytest.mark.parametrize(
     ("cut", "experts", "message"),
     [
-        (Cut(3, universal=True), 4, "expected at least top_k [+] 2 experts"),
-        (Cut(None, universal=True), 4, "and a gate that cuts"),
-        (Cut(1, temperature=0), 4, "temperature should be a number above 0 .*, found 0"),
-        (Cut(1, jitter=1.0), 4, "jitter should be a number of at least 0 and below 1, found 1"),
-        (Cut(5), 4, "more experts than there are: top_k = 5, experts = 4"),
+        (TopKRouter(3, universal=True), 4, "expected at least top_k [+] 2 experts"),
+        (TopKRouter(None, universal=True), 4, "and a gate that cuts"),
+        (TopKRouter(1, temperature=0), 4, "temperature should be a number above 0 .*, found 0"),
+        (TopKRouter(1, jitter=1.0), 4, "jitter should be a number of at least 0 and below 1, found 1"),
+        (TopKRouter(5), 4, "more experts than there are: top_k = 5, experts = 4"),
     ],
 )
-def test_impossible_cuts_are_refused(cut: Cut, experts: int, message: str) -> None:
+def test_impossible_cuts_are_refused(cut: TopKRouter, experts: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         cut.routed(experts)
 
@@ -222,7 +222,7 @@ def test_a_layers_own_gate_routes_each_token_and_notes_it() -> None:
     torch.manual_seed(0)
     layer, x = token_layer(), torch.randn(2, 4, 6)
     choice = layer.gate(x) if layer.gate is not None else None
-    assert isinstance(choice, Choice)
+    assert isinstance(choice, GateOutput)
     torch.testing.assert_close(layer(x), slow_tokens(layer, x, choice.weights))
     for place in range(4):  # as with a cache, one token at a time
         torch.testing.assert_close(layer(x[:, place : place + 1]), layer(x)[:, place : place + 1])
