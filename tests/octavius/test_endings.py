@@ -241,7 +241,7 @@ def test_the_workers_of_a_killed_miniature_end_and_the_next_one_clears_up(tmp_pa
         run.kill()
         end_of(run)
     assert [*tmp_path.glob(f"{PREFIX}*")]
-    sizes = Sizes(2, 2, 2, 2, val=1, test=1, val_questions=1, test_questions=1)
+    sizes = Sizes(10, 10, 10, 10, val=10, test=10, val_questions=10, test_questions=10)
     build(tmp_path / "other", sizes=sizes, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
@@ -250,7 +250,7 @@ def test_the_workers_of_a_killed_miniature_end_and_the_next_one_clears_up(tmp_pa
 def test_the_runs_of_a_comparison_end_with_it(here: Path, tmp_path: Path, number: int) -> None:
     (tmp_path / "other.yaml").write_text("{}")
     arms = ["--config", "small.yaml", "--arms", str(tmp_path / "other.yaml"), "--seeds", "1", "--jobs", "2"]
-    more = [*tell(tmp_path, "on_train_batch_start"), "--trainer.max_epochs", "500"]
+    more = [*tell(tmp_path, "on_validation_batch_start"), "--trainer.max_epochs", "500"]
     with started(here, "compare", *arms, "--out", str(tmp_path / "out"), *more) as run:
         wait_for(tmp_path / "there", run)
         os.kill(run.pid, number)
