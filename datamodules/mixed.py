@@ -33,9 +33,8 @@ class Passes:
         """Refuses passes that are not positive: to leave a modality out, leave out its data module."""
         if not min(self.images, self.clouds, *self.others.values()) > 0:
             raise ValueError(
-                f"the passes through all modalities should be positive, found images {self.images} and clouds "
-                f"{self.clouds}{''.join(f', {name} {value}' for name, value in self.others.items())}; to train on "
-                "one modality alone, take its own data module"
+                f"the passes through all modalities should be positive, found images {self.images}, clouds "
+                f"{self.clouds} and others {self.others}; to train on one modality alone, take its own data module"
             )
         POSITIVE.check(images=self.images, clouds=self.clouds, others=self.others)
 

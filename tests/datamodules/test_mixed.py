@@ -295,7 +295,9 @@ def test_any_modalities_are_mixed_by_their_passes() -> None:
         MixedInstructions(one, two, Passes(others={"smells": 1.0}))
     with pytest.raises(ValueError, match=r"data\.init_args\.others\.rooms sets seed"):
         MixedInstructions(one, others={"rooms": CloudInstructions("root", seed=1)})
-    with pytest.raises(ValueError, match=r"positive, found images 1\.0 and clouds 2\.0, sounds 0\.0"):
+    with pytest.raises(
+        ValueError, match=r"positive, found images 1\.0, clouds 2\.0 and others .'sounds': 0\.0"
+    ):
         Passes(others={"sounds": 0.0})
 
 

@@ -88,7 +88,7 @@ class Gate(nn.Module, ABC):
     task_names: Sequence[str] = ()
     """Tasks with experts of their own, as `task` or `task/group`; for gates that read the task."""
 
-    def __init__(self, size: GateSize, /, per_layer: bool = False) -> None:
+    def __init__(self, size: GateSize, /, *, per_layer: bool = False) -> None:
         super().__init__()
         experts = size.experts
         if isinstance(experts, int) and per_layer:

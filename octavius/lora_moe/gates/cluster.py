@@ -40,7 +40,7 @@ class ClusterGate(Gate):
         universal: bool = False,
         temperature: float = 1.0,
     ) -> None:
-        super().__init__(size, per_layer)
+        super().__init__(size, per_layer=per_layer)
         SIZE.check(clusters=clusters)
         self.cut = TopKRouter(top_k, universal, temperature)
         self.routed = [self.cut.routed(count) for count in self.counts]

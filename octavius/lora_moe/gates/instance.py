@@ -51,7 +51,7 @@ class InstanceGate(Gate):
         temperature: float = 1.0,
         jitter: float = 0.0,
     ) -> None:
-        super().__init__(size, per_layer)
+        super().__init__(size, per_layer=per_layer)
         self.cut = TopKRouter(top_k, universal, temperature, jitter)
         self.routed = [self.cut.routed(count) for count in self.counts]
         self.top_k, self.reads = top_k, ("question", *inputs)

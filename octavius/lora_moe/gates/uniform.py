@@ -2,13 +2,16 @@
 
 import torch
 
-from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, Reading
+from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, GateSize, Reading
 
 
 class UniformGate(Gate):
     """Gives every expert the weight 1 / E for every sample."""
 
     reads: tuple[Reading, ...] = ()
+
+    def __init__(self, size: GateSize, /) -> None:
+        super().__init__(size)  # no `per_layer`: all layers have the same weights anyway
 
     def choices(self, asked: GateInputs) -> list[GateOutput]:
         """Returns constant weights (B, E); only the batch size is read."""

@@ -55,7 +55,7 @@ def gate_of(parser: LightningParser, *words: str) -> tuple[str, dict[str, Any]]:
     with merging_rules():  # what is printed and saved means the same
         second = parser.parse_args(["--config", text])
     assert second.model.init_args.lora == found.model.init_args.lora
-    return again["class_path"].rpartition(".")[2], again["init_args"]
+    return again["class_path"].rpartition(".")[2], again.get("init_args", {})
 
 
 @pytest.mark.parametrize("name", GATES)
