@@ -156,9 +156,13 @@ def test_a_set_up_of_the_paper_parses_and_has_its_shape(name: str) -> None:
 
 
 def takes_long(name: str) -> bool:
-    """Whether a preset is over clouds, which take long to parse, and another one over them is tested anyway."""
+    """Whether a preset is over clouds, which take long to parse; 2d_3d.yaml is tested anyway."""
     names = [word for word in command(name) if word.endswith(".yaml")]
-    return (len(names) > 1 and "3d.yaml" in names[0]) or name.endswith("_rooms.yaml")
+    return (
+        (len(names) > 1 and "3d.yaml" in names[0])
+        or name.endswith("_rooms.yaml")
+        or name in ("3d.yaml", "pretrain/points.yaml")
+    )
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,10 @@ class Broken(Dataset[int]):
 )
 def test_an_error_of_a_data_worker_is_told_in_its_own_words(words: str) -> None:
     loader = DataLoader(Broken(words), num_workers=1, multiprocessing_context=get_context("fork"))
+    samples = iter(loader)
     with pytest.raises(ValueError, match="Original Traceback") as caught:
-        next(iter(loader))
+        next(samples)
+    samples._shutdown_workers()  # type: ignore[attr-defined] - the garbage collector would wait for it
     assert message(caught.value) == words
 
 

@@ -19,6 +19,8 @@ from octavius.weights import read_checkpoint
 from tests.octavius import small
 
 ROOT = Path(small.__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow  # the gradients of two processes are in lora_moe/test_two_processes.py as well
+
 KINDS = ("ddp", "fsdp")
 LIMIT = 500
 """Seconds after which two processes count as hanging."""

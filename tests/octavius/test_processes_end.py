@@ -107,7 +107,10 @@ STUCK = {
 
 
 @pytest.mark.parametrize("stuck", STUCK)
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(one, marks=[] if one == signal.SIGTERM else [pytest.mark.slow]) for one in SIGNALS],
+)
 def test_a_process_that_is_asked_to_end_does(tmp_path: Path, number: int, stuck: str) -> None:
     code = f"""
 status = 0

@@ -150,11 +150,7 @@ def test_dropout_keeps_one_byte_a_number_for_backward() -> None:
 
 @pytest.mark.parametrize(
     ("dropout", "backend"),
-    [
-        (0.0, "gathered"),
-        *(pytest.param(0.0, name, marks=pytest.mark.slow) for name in NAMES if name != "gathered"),
-        *(pytest.param(0.2, name, marks=pytest.mark.slow) for name in NAMES),
-    ],
+    [pytest.param(dropout, name, marks=pytest.mark.slow) for dropout in (0.0, 0.2) for name in NAMES],
 )
 def test_the_layer_compiles_without_a_graph_break(backend: str, dropout: float) -> None:
     torch.compiler.reset()  # what other tests compiled counts against the limit of recompilations

@@ -66,16 +66,9 @@ def test_a_product_counts_two_operations_a_number() -> None:
     assert live.operations == 2 * 3 * 5 * 7
 
 
-@pytest.mark.parametrize(
-    ("precision", "checkpointing"),
-    [
-        ("bf16-mixed", True),
-        *(
-            pytest.param(*pair, marks=pytest.mark.slow)
-            for pair in (("bf16-mixed", False), ("32-true", True), ("32-true", False))
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_few_layers_tell_of_all(setup: Setup, checkpointing: bool, precision: str) -> None:
     found = rehearse(replace(setup, precision=precision), STEP, checkpointing)
     whole = rehearse_model(outline(setup), precision, STEP, checkpointing)

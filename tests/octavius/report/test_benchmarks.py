@@ -127,6 +127,7 @@ def test_a_run_that_was_cut_off_goes_on(here: Path, tested: Path, asked: list[st
         assert (here / "out" / name).read_bytes() == (tested / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_blind_controls_are_those_of_a_test_without_benchmarks(
     here: Path, tested: Path, asked: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
