@@ -1,28 +1,17 @@
-"""The README's example of LoRA-MoE in one's own code runs as it stands there."""
+"""The README's example of LoRA-MoE as a library runs as it is printed."""
 
-import textwrap
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-
-
-def example() -> str:
-    """The block of Python in the README."""
-    text = README.read_text(encoding="utf-8")
-    start = text.index("    import torch\n")
-    lines = text[start:].splitlines()
-    end = next(place for place, line in enumerate(lines) if line and not line.startswith("    "))
-    return textwrap.dedent("\n".join(lines[:end]))
+from tests.pages import README, blocks
 
 
 def test_the_example_trains_saves_loads_and_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code = example()
-    assert "get_routed_model" in code
+    (code,) = (text for text in blocks(README, "python") if "get_routed_model" in text)
     exec(compile(code, "README.md", "exec"), {})
     assert {path.name for path in Path("routed").iterdir()} == {"routed_config.json", "model.safetensors"}
     assert (

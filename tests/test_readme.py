@@ -1,4 +1,4 @@
-"""The commands of the README are accepted by the programs that they are for."""
+"""Commands, configurations and links in the README and in `docs/` are valid."""
 
 import re
 import shlex
@@ -8,53 +8,81 @@ from pathlib import Path
 import pytest
 
 from octavius.cli import main
+from tests.pages import PAGES, README, ROOT, anchors, blocks, commands, lines, links
 
-ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-LINES = [line.strip().split("  #")[0].strip() for line in README.splitlines() if line.startswith("    ")]
-CELLS = re.findall(r"^\| `(octavius [^`]+)`", README, flags=re.MULTILINE)
-COMMANDS = sorted({line for line in [*LINES, *CELLS] if line.startswith("octavius ")})
-TARGETS = sorted({line.split()[1] for line in LINES if line.startswith("make ")})
+COMMANDS = sorted({tuple(words) for page in PAGES for words in commands(page)})
+TARGETS = sorted({line.split()[-1] for line in lines(README) if line.startswith("make ")})
+PRESETS = {
+    tuple(shlex.split(path.read_text().splitlines()[0])[2:])
+    for path in (ROOT / "configs").rglob("*.yaml")
+    if path.read_text().startswith("# octavius ")
+}
+"""Commands of the presets themselves, which test_configs.py tests."""
+
+FITS = [words for words in COMMANDS if words[0] == "fit" and "--config" in words and words not in PRESETS]
+OPTIONS = ["predict", "export", "import", "score", "compare", "check-data", "build-instructions"]
+"""Commands whose help lists all of their own options."""
 
 
 def test_there_are_commands_to_check() -> None:
-    """An edit that hides the commands from this test must not make it pass."""
-    assert {"fit", "test", "predict", "miniature"} <= {command.split()[1] for command in COMMANDS}
-    assert {"fit"} <= set(TARGETS)
-    assert len(README.splitlines()) < 300
+    """An edit that hides the commands from these tests must not make them pass."""
+    assert {"fit", "test", "predict", "miniature", *OPTIONS} <= {words[0] for words in COMMANDS}
+    assert {"fit", "install"} <= set(TARGETS)
 
 
-@pytest.mark.parametrize("command", [item for item in COMMANDS if item.split()[1] == "fit"])
-def test_fit_commands_parse(
-    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) < 200
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Linked files exist, and so do the headings that are named behind a #."""
+    for link in links(page):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), f"{page.name} links to {link}"
+        assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
+
+
+def test_the_index_lists_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    assert {page.name for page in PAGES if page.parent == index.parent} - {"README.md"} <= set(links(index))
+
+
+@pytest.mark.parametrize("words", FITS, ids=" ".join)
+def test_training_commands_parse(
+    words: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Every option and preset of a training command exists."""
-    monkeypatch.chdir(ROOT)
-    words = shlex.split(command)[1:]
-    if "--ckpt" in words:  # needs a run before it; test_cli resumes one
-        place = words.index("--ckpt")
-        words = words[:place] + words[place + 2 :]
+    """All options and presets of a training command exist, some of them printed in a page under their name."""
+    for text in (text for page in PAGES for text in blocks(page, "yaml") if text.startswith("# ")):
+        (tmp_path / re.split(r"[ ;\n]", text)[1]).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    options = list(words)
+    if "--ckpt" in options:  # needs a checkpoint; test_cli resumes one
+        index = options.index("--ckpt")
+        del options[index : index + 2]
     with pytest.raises(SystemExit) as end:
-        main([*words, "--help" if words[-1] == "--help" else "--print_config"])
+        main([*options, "--print_config"])
     assert end.value.code in (0, None), capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "command", [item for item in COMMANDS if item.split()[1] in ("predict", "export", "compare", "miniature")]
-)
-def test_options_of_the_other_commands_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every option that the README types is in the command's help."""
-    words = shlex.split(command)[1:]
+@pytest.mark.parametrize("command", OPTIONS)
+def test_options_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every option of a command in the pages is in the command's help; those with a dot are options of `fit`."""
     with pytest.raises(SystemExit):
-        main([words[0], "--help"])
+        main([command, "--help"])
     text = capsys.readouterr().out
-    for word in words:
-        if word.startswith("--"):
-            assert word in text, word
+    used = {word for words in COMMANDS if words[0] == command for word in words if word.startswith("--")}
+    own = {word[2:] for word in used if "." not in word}
+    assert [name for name in own if name not in text and name.replace("-", "_") not in text] == []
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_make_targets_exist(target: str) -> None:
-    """Every target that the README types can be planned."""
-    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+def test_make_targets_exist() -> None:
+    """All targets of make in the README can be planned."""
+    done = subprocess.run(["make", "-n", *TARGETS], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -78,7 +78,7 @@ def routing(table: pd.DataFrame) -> dict[str, float]:
 
     - idle experts: number of experts that no answer used.
     - entropy: of the mean weights, in nats; log E if all experts are used equally.
-    - told by the task: mutual information of task and expert, in nats; 0 if all tasks are routed alike, equal
+    - mutual information of task and expert, in nats: 0 if all tasks are routed alike, equal
       to the entropy if the task determines the expert.
     """
     table = table.assign(weight=table["mean_weight"] * table["instances"])
@@ -89,7 +89,7 @@ def routing(table: pd.DataFrame) -> dict[str, float]:
     return {
         "idle experts": float(np.sum(table.groupby("expert")["usage"].max() == 0)),
         "routing entropy / nats": total,
-        "routing told by the task / nats": max(0.0, total - within),
+        "mutual information of task and expert / nats": max(0.0, total - within),
     }
 
 

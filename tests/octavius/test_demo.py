@@ -14,6 +14,7 @@ from datamodules.benchmarks import read
 from octavius.cli import main
 from octavius.demo import ask, load, media_of, region_of
 from octavius.instruction.sample import Media, Region
+from tests.pages import README, blocks
 from tests.tiny import settings, write_models
 
 
@@ -47,6 +48,22 @@ def test_it_answers_as_the_evaluation_did(run: Path, asked: list[dict[str, Any]]
         text, gate = ask(module, line["question"], media, max_new_tokens=4)
         assert text == line["prediction"]
         assert gate == pytest.approx(line["gate"], abs=1e-4)
+
+
+def test_the_readme_example_answers(
+    run: Path,
+    asked: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (code,) = (text for text in blocks(README, "python") if "last.ckpt" in text)
+    monkeypatch.chdir(run)
+    image = "data/miniature/seen/coco/val2017/000000008001.jpg"
+    assert image in code
+    Path(image).parent.mkdir(parents=True)
+    Path(image).symlink_to(asked[0]["media"]["image"])
+    exec(compile(code, "README.md", "exec"), {})
+    assert "weights of the experts: [" in capsys.readouterr().out
 
 
 def test_it_holds_what_was_trained(run: Path) -> None:

@@ -31,14 +31,14 @@ def test_a_gate_that_is_a_classifier_of_tasks() -> None:
     found = routing(report(("a", "x", 30, [1.0, 0.0, 0.0]), ("b", "y", 30, [0.0, 1.0, 0.0])))
     assert found["idle experts"] == 1
     assert found["routing entropy / nats"] == pytest.approx(math.log(2))
-    assert found["routing told by the task / nats"] == pytest.approx(math.log(2))
+    assert found["mutual information of task and expert / nats"] == pytest.approx(math.log(2))
 
 
 def test_a_gate_that_tells_no_task_from_another() -> None:
     found = routing(report(("a", "x", 10, [0.25, 0.75]), ("b", "y", 50, [0.25, 0.75])))
     assert found["idle experts"] == 0
     assert found["routing entropy / nats"] == pytest.approx(-(0.25 * math.log(0.25) + 0.75 * math.log(0.75)))
-    assert found["routing told by the task / nats"] == pytest.approx(0.0)
+    assert found["mutual information of task and expert / nats"] == pytest.approx(0.0)
 
 
 def test_sets_count_by_their_instances() -> None:
@@ -46,4 +46,4 @@ def test_sets_count_by_their_instances() -> None:
     found = routing(table)
     within = (40 * -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) + 40 * math.log(2)) / 80
     total = -(0.625 * math.log(0.625) + 0.375 * math.log(0.375))
-    assert found["routing told by the task / nats"] == pytest.approx(total - within)
+    assert found["mutual information of task and expert / nats"] == pytest.approx(total - within)
