@@ -169,8 +169,6 @@ def check_settings(source: Source, kinds: Sequence[str], limit: int | None) -> N
     if unknown or not kinds:
         found = f"found {unknown[0]!r}" if unknown else "found none"
         raise ValueError(f"--kinds of {source} are {', '.join(KINDS[source])}; {found}")
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit should be at least 1, found {limit}")
     COUNT.check(limit=limit)
 
 

@@ -42,7 +42,7 @@ class Outcome:
         spent = self.spent
         text = (
             f"asked {spent.requests} requests, {self.cached} more came from the cache ({spent.retried} faults were "
-            f"tried again, {spent.again} answers were no JSON): {spent.tokens_in:,} tokens in, "
+            f"retried, {spent.malformed} answers were malformed): {spent.tokens_in:,} tokens in, "
             f"{spent.tokens_out:,} out"
         )
         if prices is None:

@@ -23,12 +23,6 @@ from octavius.limits import POSITIVE, Range
 
 OPENAI = "https://api.openai.com/v1"
 
-TRIES = 3
-"""Attempts at a request whose answer is not the JSON asked for."""
-
-PAUSE = 0.5
-"""Seconds before the second attempt; doubled before each further one."""
-
 IN_A_ROW = 5
 """Consecutive requests without an answer after which the endpoint is considered down."""
 
@@ -78,11 +72,11 @@ class Endpoint:
 
 @dataclass
 class Spent:
-    """Usage of a run: requests answered, faults retried, answers that were not JSON, tokens in and out."""
+    """Usage of a run: requests answered, faults retried, malformed answers, tokens in and out."""
 
     requests: int = 0
     retried: int = 0
-    again: int = 0
+    malformed: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
 
@@ -113,11 +107,6 @@ def connect(
     """
     if not model.strip():
         raise ValueError("--model is empty; name a model of the endpoint")
-    if concurrency < 1 or retries < 0 or timeout <= 0:
-        raise ValueError(
-            f"--concurrency should be at least 1, --retries 0, --timeout above 0; found {concurrency}, {retries}, "
-            f"{timeout:g}"
-        )
     CONCURRENCY.check(concurrency=concurrency)
     RETRIES.check(retries=retries)
     POSITIVE.check(timeout=timeout)
@@ -195,7 +184,7 @@ def ask_all(
         endpoint: the endpoint to ask.
         bodies: requests by key.
         answers: the cache.
-        fault: returns what is malformed in an answer, which is then asked for again; None if nothing.
+        fault: returns what is malformed in an answer, None if nothing; malformed answers are counted.
         progress: show a progress bar.
 
     Returns:
@@ -266,27 +255,16 @@ async def _ask(
     fault: Callable[[str], str | None],
     spent: Spent,
 ) -> None:
-    """Asks up to `TRIES` times until an answer is well-formed; each answer replaces the one before.
+    """Sends one request and caches its answer, also a malformed one: no answer is paid for twice.
 
     Raises:
         UnansweredError: this request got no answer.
         ValueError: no request will be answered.
     """
-    for number in range(TRIES):
-        if number:
-            spent.again += 1
-            await asyncio.sleep(PAUSE * 2 ** (number - 1))
-        try:
-            answer = await _once(asking, endpoint, body, spent)
-        except UnansweredError:
-            if not number:
-                raise
-            break
-        wrong = answer.fault or fault(answer.text)
-        answers.add(key, answer)
-        if not wrong:
-            break
+    answer = await _once(asking, endpoint, body, spent)
+    answers.add(key, answer)
     spent.requests += 1
+    spent.malformed += bool(answer.fault or fault(answer.text))
 
 
 async def _once(asking: Any, endpoint: Endpoint, body: Mapping[str, Any], spent: Spent) -> Answer:

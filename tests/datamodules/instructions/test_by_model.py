@@ -33,9 +33,7 @@ def test_pictures_in_a_models_words(
     with serving(truth) as server:
         out = build(monkeypatch, server, "coco", root, prices=(10.0, 30.0))
         said = capsys.readouterr().out
-        assert (
-            "asked 3 requests, 0 more came from the cache (0 faults were tried again, 0 answers were" in said
-        )
+        assert "asked 3 requests, 0 more came from the cache (0 faults were retried, 0 answers were" in said
         assert "): 300 tokens in, 30 out; " in said
         assert "cost 0.0039 at 10 and 30 a million" in said
         content = out.read_bytes()

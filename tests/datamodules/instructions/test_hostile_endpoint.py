@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.instructions import endpoint as module
 from datamodules.instructions.answers import Answers
 from datamodules.instructions.build import build_instructions
 from datamodules.instructions.by_model import fault
@@ -35,7 +34,6 @@ PASSWORD = "p@ss:w/rd-92"
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr(module, "PAUSE", 0.01)
 
 
 def ask(url: str, file: Path, count: int = 1, **options: Any) -> tuple[dict[str, str], Answers]:
