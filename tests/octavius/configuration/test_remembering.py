@@ -8,7 +8,12 @@ from octavius.configuration import rules
 COMMANDS = {
     "merged": ["--config", "2d.yaml", "--model.lora.rank", "7", "--trainer.callbacks+", "EarlyStopping"],
     "another gate": ["--config", "2d.yaml", "--model.init_args.lora.gate", "token"],
-    "another encoder": ["--config", "2d.yaml", "--model.init_args.encoders", "{image: {class_path: Precomputed}}"],
+    "another encoder": [
+        "--config",
+        "2d.yaml",
+        "--model.init_args.encoders",
+        "{image: {class_path: Precomputed}}",
+    ],
 }
 
 
