@@ -21,13 +21,13 @@ from typing import Any, cast
 import torch
 from torch_geometric.data import Data
 
-from octavius.cli import prepare
+from octavius.cli.main import prepare
+from octavius.distributed.precision import has_bfloat16
 from octavius.encoders.base import Encoder
 from octavius.instruction.batch import Batch, Example, Processor
 from octavius.instruction.prompt import Prompt
-from octavius.instruction.rois import RoiLoader, rois_of
 from octavius.instruction.sample import Media, References, Sample
-from octavius.precision import has_bfloat16
+from octavius.media.rois import RoiLoader, rois_of
 from octavius.training import OctaviusModule
 
 KINDS = ("padded", "grouped", "packed")
@@ -114,7 +114,7 @@ def main() -> None:
     words += ["--data.init_args.batch_size", str(options.batch)]
     for part in ("images", "clouds"):
         own = f"--data.init_args.{part}.init_args"
-        words += [f"{own}.root", getattr(options, part), f"{own}.miniature", "false"]
+        words += [f"{own}.root", getattr(options, part)]
     cli = prepare("fit", words + further)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     module = cast(OctaviusModule, cli.model).to(device)

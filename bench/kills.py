@@ -99,7 +99,7 @@ def main() -> None:
     if own.warm:
         global WARM
         WARM = True
-        importlib.import_module("octavius.cli")
+        importlib.import_module("octavius.cli.main")
     begin = time.monotonic()
     began = run_to_the_end(out / "whole", words, "whole")
     whole = time.monotonic() - begin

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig
 
-from octavius.decoder import Decoder
+from octavius.decoder.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.instruction.batch import IGNORE, Batch
 from octavius.instruction.sample import References, Sample

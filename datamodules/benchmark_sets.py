@@ -1,6 +1,6 @@
 """Data module of benchmark test sets, for a model that was configured with other data.
 
-Used by `octavius benchmark`: a run that was stopped resumes with the samples that have no answer yet.
+Used by `octavius test --benchmarks`: a run that was stopped resumes with the samples that have no answer yet.
 """
 
 import random
@@ -12,9 +12,9 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from datamodules.base import InstructionDataModule, even_share
-from datamodules.benchmarks.suite import SUITE, sources
 from datamodules.instances import EvalSet, EvaluationInstances, TrainSet, find_task
 from datamodules.sources import Source, SourceInstructions
+from datamodules.suite import SUITE, sources
 from octavius.instruction.batch import Example
 from octavius.instruction.golds import to_json
 from octavius.instruction.sample import Sample
@@ -27,9 +27,6 @@ class _Files(SourceInstructions):
     """The benchmarks of the suite, read from folders under one root."""
 
     option = "data_root"
-
-    def write_miniature(self) -> None:
-        """Does nothing: benchmarks have no miniature."""
 
     def _folder(self, source: Source) -> Path:
         folder = self.root / source.folder
@@ -54,7 +51,7 @@ class BenchmarkSets(InstructionDataModule):
         Args:
             configured: the data module of the model's configuration: gives the processor, the batch size and
                 the number of workers, and its own test sets for the name `miniature`.
-            names: comma-separated keys of `datamodules.benchmarks.suite.SUITE`, or `miniature`.
+            names: comma-separated keys of `datamodules.suite.SUITE`, or `miniature`.
             root: folder that holds the benchmarks.
 
         Raises:

@@ -12,13 +12,14 @@ from datamodules.benchmarks.base import BadItemError, DatasetNotFoundError, Left
 from datamodules.benchmarks.clouds import nr3d, scannet, scanqa, scanrefer
 from datamodules.benchmarks.clouds.scans import Scans
 from datamodules.benchmarks.documents import load_json
-from datamodules.benchmarks.suite import sources
 from datamodules.benchmarks.values import take_text
 from datamodules.sources import Source
-from octavius.instruction.clouds import CloudLoader
-from octavius.instruction.media import ImageLoader, Loader
-from octavius.instruction.rois import StoredRoiLoader
+from datamodules.suite import sources
+from octavius.instruction.batch import Loader
 from octavius.instruction.sample import Media
+from octavius.media.clouds import CloudLoader
+from octavius.media.images import ImageLoader
+from octavius.media.rois import StoredRoiLoader
 
 NAMED = 3
 """How many missing files are listed per benchmark."""

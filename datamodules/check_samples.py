@@ -27,8 +27,7 @@ from datamodules.instances import find_task
 from datamodules.mixed import MixedInstructions
 from datamodules.sources import Source, SourceInstructions
 from octavius.files import write_text
-from octavius.instruction.batch import Processor
-from octavius.instruction.media import Loader
+from octavius.instruction.batch import Loader, Processor
 from octavius.instruction.sample import Media, References, Sample
 from octavius.processes import serve
 

@@ -83,7 +83,7 @@ class MixedInstructions(InstructionDataModule):
             samples_per_epoch: training instances per epoch over all processes; null takes all training sets,
                 each modality as often as its passes.
             workers: worker processes of each loader; 0 loads in the main process.
-            seed: seed of the shuffling, of the mixture and of the tasks' random choices; each miniature has
+            seed: seed of the shuffling, of the mixture and of the tasks' random choices; a miniature has
                 its own seed.
             processor: turns samples into examples for the model; the command line takes it from the model.
             batching: layout of a training batch: `padded` (one row per instance), `grouped` (as `padded`,
@@ -118,7 +118,7 @@ class MixedInstructions(InstructionDataModule):
                 part.option = f"data.init_args.{key}.init_args"
 
     def prepare_data(self) -> None:
-        """Lets the parts write their miniature; Lightning calls it in one process."""
+        """Lets the parts write their files, if they do; Lightning calls it in one process."""
         for part in self.parts.values():
             part.prepare_data()
 

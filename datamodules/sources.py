@@ -1,7 +1,6 @@
 """Base class of the data modules whose sets are benchmarks read from annotation files."""
 
 import random
-from abc import abstractmethod
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,7 +79,6 @@ class SourceInstructions(InstructionDataModule):
         train: list[Source] | None = None,
         validate: list[Source] | None = None,
         test: list[Source] | None = None,
-        miniature: bool = False,
         bad: Literal["error", "skip"] = "error",
         batch_size: int = 16,
         eval_batch_size: int = 64,
@@ -98,7 +96,6 @@ class SourceInstructions(InstructionDataModule):
             train: sources to train on.
             validate: sources to evaluate after each epoch.
             test: sources to test on.
-            miniature: write the miniature to `root` first if it does not exist.
             bad: `error` stops at a bad item of an annotation file, and at an unreadable sample when it is
                 loaded; `skip` warns and leaves bad items out, replaces an unreadable training sample by
                 another, and leaves an unreadable evaluation sample out of the scores.
@@ -121,7 +118,7 @@ class SourceInstructions(InstructionDataModule):
         super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor, batching)
         self.root = Path(root).expanduser()
         self.train, self.validate, self.test = train or [], validate or [], test or []
-        self.miniature, self.bad, self.box_decimals = miniature, bad, box_decimals
+        self.bad, self.box_decimals = bad, box_decimals
         Range(1, MOST_DECIMALS, whole=True).check(box_decimals=box_decimals)
         self._read: dict[Source, list[Sample]] = {}
         for stage, sources in (("validate", self.validate), ("test", self.test)):
@@ -135,15 +132,6 @@ class SourceInstructions(InstructionDataModule):
     def skips(self) -> bool:
         """Whether unreadable samples are left out."""
         return self.bad == "skip"
-
-    @abstractmethod
-    def write_miniature(self) -> None:
-        """Writes the miniature to the root unless it exists."""
-
-    def prepare_data(self) -> None:
-        """Writes the miniature if asked for; Lightning calls it in one process."""
-        if self.miniature:
-            self.write_miniature()
 
     def train_sets(self) -> list[TrainSet]:
         """The training sets, with their weights in the mixture."""
@@ -185,5 +173,5 @@ class SourceInstructions(InstructionDataModule):
         raise ValueError(
             f"{missing} does not exist; {source.title} (split {source.split}) should be read from {folder}. "
             f"Set --{self.option}.root to the folder that holds the data, correct the source's `folder`, "
-            f"or set --{self.option}.miniature to true to have the miniature written to a new root."
+            "or set class_path to MiniatureImages or MiniatureClouds, which write the miniature to a new root."
         )

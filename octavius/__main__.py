@@ -4,9 +4,9 @@ import sys
 import warnings
 from pathlib import Path
 
+from octavius.cli.usage import overview
 from octavius.interrupts import INTERRUPTS, STATUS
 from octavius.processes import end_with_starter
-from octavius.usage import overview
 
 # Before the imports below: they take seconds, during which a signal must end the process too.
 INTERRUPTS.start(starting=True)
@@ -20,7 +20,7 @@ QUICK = overview(sys.argv[1:]) if Path(sys.argv[0]).parts[-len(OWN) :] == OWN el
 """Text that needs none of the slow imports below (ten seconds). Only if this program itself was started."""
 
 if QUICK is None:
-    from octavius import cli
+    from octavius.cli.main import main as cli
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from octavius.checkpoint_format.earlier import option_hint
+
 FRAME = (
     "Parser key",
     "Problem with",
@@ -74,7 +76,8 @@ def imported(name: str) -> Any:
 def _unknown_option(text: str, options: Sequence[str]) -> str:
     """The message for an unknown option with a suggestion; empty if the text is about something else."""
     if found := re.search(r"unrecognized arguments: (\S+)", text):
-        return f"there is no option '{found[1]}'{nearest(found[1], options) or '; --help lists them'}"
+        hint = option_hint("", found[1]) or nearest(found[1], options) or "; --help lists them"
+        return f"there is no option '{found[1]}'{hint}"
     if found := re.search(r"Group '(\S+)' does not accept option '(\S+)'", text):
         owner, name = found[1], found[2]
         known = [option.removeprefix(f"--{owner}.") for option in options if option.startswith(f"--{owner}.")]
@@ -89,7 +92,8 @@ def _unknown_option(text: str, options: Sequence[str]) -> str:
             known = sorted({option.removeprefix("--").split(".")[0] for option in options})
     else:
         return ""
-    return f"{owner} has no option '{name}'{nearest(name, known) or '; it has ' + ', '.join(known)}"
+    hint = option_hint(owner, name) or nearest(name, known) or f"; it has {', '.join(known)}"
+    return f"{owner} has no option '{name}'{hint}"
 
 
 def _wrong_value(text: str) -> str:

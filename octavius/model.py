@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from octavius.decoder import Decoder
+from octavius.decoder.decoder import Decoder
 from octavius.encoders.base import Encoder, tags_of
 from octavius.instruction.batch import IGNORE, Batch, Processor
 from octavius.instruction.chat import chat_template

@@ -19,23 +19,29 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from octavius.decoder import Decoder
+from octavius.checkpoint_format.weights import (
+    check_fingerprint,
+    fingerprint,
+    keep_trainable,
+    load_fitting,
+    part_of,
+)
+from octavius.decoder.decoder import Decoder
+from octavius.decoder.loading import widen
+from octavius.distributed.precision import has_bfloat16
+from octavius.distributed.sharding import shard
 from octavius.encoders.base import Encoder, UnreadableMediaError, tags_of
 from octavius.folders import saving_folder
-from octavius.gate_fitting import fit_gate
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.chat import depends_on_moment, template_of
 from octavius.instruction.prompt import Template
-from octavius.language.loading import widen
 from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE
 from octavius.lora_moe import LoRAMoE
+from octavius.lora_moe.gates.fitting import fit_gate
 from octavius.lora_moe.layer import LoRAMoELinear
 from octavius.model import AnswerLosses, Octavius
-from octavius.precision import has_bfloat16
 from octavius.presets import find_checkpoint
-from octavius.sharding import shard
 from octavius.tasks import TASKS
-from octavius.weights import check_fingerprint, fingerprint, keep_trainable, load_fitting, part_of
 
 SPARE = "<XSFQ/>"
 """An unused token. The published code adds it before the tags, so the ids of the tags depend on it."""

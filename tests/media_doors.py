@@ -27,12 +27,12 @@ from PIL import Image
 from datamodules.benchmarks.clouds.scan2inst_pickle import TENSORS
 from datamodules.benchmarks.images import cifar10
 from datamodules.benchmarks.pickles import load_pickle
-from octavius.cli import USER_ERRORS
-from octavius.instruction.clouds import CloudLoader
-from octavius.instruction.media import ImageLoader
-from octavius.instruction.proposals import read_proposals
-from octavius.instruction.rois import StoredRoiLoader
+from octavius.cli.main import USER_ERRORS
 from octavius.instruction.sample import Media
+from octavius.media.clouds import CloudLoader
+from octavius.media.images import ImageLoader
+from octavius.media.proposals import read_proposals
+from octavius.media.rois import StoredRoiLoader
 from tests.datamodules.benchmarks import cifar_files
 
 LARGEST = 1_000_000

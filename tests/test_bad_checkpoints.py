@@ -15,8 +15,8 @@ import pytest
 import torch
 import yaml
 
-from octavius.checkpointing.content import FORMAT_KEY
-from octavius.cli import main
+from octavius.checkpoint_format.content import FORMAT_KEY
+from octavius.cli.main import main
 from tests.tiny import options, refused, settings, write_models
 
 TEST = ["test", "--ckpt", "last.ckpt"]
@@ -336,7 +336,7 @@ def test_an_error_while_saving_at_the_end_is_told_with_what_stands(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("octavius.callbacks.checkpoint.seal", full)
+    monkeypatch.setattr("octavius.checkpoint.saving.seal", full)
     words = [
         "fit",
         "--ckpt",

@@ -14,9 +14,9 @@ from datamodules.instances import EvaluationInstances
 from datamodules.sources import Source
 from octavius.errors import message
 from octavius.instruction.batch import Processor
-from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.prompt import PromptBuilder
 from octavius.instruction.tokenizer import load_tokenizer
+from octavius.media.clouds import CloudLoader
 from tests.datamodules.benchmarks.scan_files import (
     AGGREGATION,
     INFO,

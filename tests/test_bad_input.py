@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from datamodules.instances import find_task
-from octavius.cli import main
+from octavius.cli.main import main
 from tests.tiny import options, refused, settings, write_models
 
 FIT = ["fit", "--config", "small.yaml"]

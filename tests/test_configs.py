@@ -9,8 +9,11 @@ import pytest
 import torch
 import yaml
 
-from octavius.cli import ConfigOnlyCLI, main, parse
-from octavius.instruction.proposals import write_proposals
+from datamodules.miniature.data import MiniatureClouds, MiniatureImages
+from datamodules.miniature.pretraining.objects import MiniatureObjects
+from datamodules.miniature.pretraining.scene_boxes import MiniatureSceneBoxes
+from octavius.cli.main import ConfigOnlyCLI, main, parse
+from octavius.media.proposals import write_proposals
 from octavius.plan.memory import parts
 from octavius.plan.outline import outline, setup_of
 from tests.tiny import ROOT, write_models
@@ -67,17 +70,17 @@ def overlay(name: str, models: Path, data: Path, rooms: Path) -> dict[str, Any]:
     image = {"class_path": "ImageEncoder", "init_args": {"name": str(models / "clip"), "pretrained": None}}
     few = {"workers": 0, "batch_size": 4}
     asked = few | {"eval_batch_size": 4}
-    miniature = asked | {"root": str(data), "miniature": False}
+    miniature = asked | {"root": str(data)}
     one = {"benchmark": "scienceqa", "folder": "seen/scienceqa"}
     # A preset on top of 2d.yaml has its sources; reading them once is enough.
     one_each = {"train": [{**one, "split": "train"}], "validate": [{**one, "split": "val"}]}
     one_each["test"] = [{**one, "split": "test"}]
-    clouds = {"root": str(rooms), "miniature": False}
+    clouds = {"root": str(rooms)}
     cloud = {"points": str(models / "points"), "cache": "roi-features"}
     if name != "ablations/true_boxes_3d.yaml":
         cloud["proposals"] = str(models / "detector")
     scene = {"decoder": decoder, "encoders": {"cloud": {"init_args": cloud}}, "projectors": None}
-    both = {"images": {"init_args": {"root": str(data), "miniature": False}}, "clouds": {"init_args": clouds}}
+    both = {"images": {"init_args": {"root": str(data)}}, "clouds": {"init_args": clouds}}
     parts = {
         "3d.yaml": (scene, asked | clouds),
         "2d_3d.yaml": (scene | {"encoders": scene["encoders"] | {"image": image}}, asked | both),
@@ -113,6 +116,13 @@ def overlay(name: str, models: Path, data: Path, rooms: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cloud_models(write_models(tmp_path_factory.mktemp("models")))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fixtures' small miniature is read as it is, where a preset would write a whole one."""
+    for kind in (MiniatureImages, MiniatureClouds, MiniatureObjects, MiniatureSceneBoxes):
+        monkeypatch.setattr(kind, "prepare_data", lambda self: None)  # noqa: ARG005
 
 
 def test_there_are_presets() -> None:

@@ -19,11 +19,11 @@ from torchmetrics import Metric
 from octavius.callbacks.scoring.answers import Answered
 from octavius.callbacks.scoring.blind import headline_of
 from octavius.callbacks.scoring.scores import score, set_intervals, tabulate
-from octavius.cli import main
+from octavius.checkpoint.load import load
+from octavius.cli.main import main
 from octavius.encoders.base import Encoder
-from octavius.instruction.media import Loader
+from octavius.instruction.batch import Loader
 from octavius.instruction.sample import Media, References, Sample
-from octavius.loading import load
 from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, GateSize
 from octavius.tasks import TASKS
 from octavius.tasks.base import Task, gold_of

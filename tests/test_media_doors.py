@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from octavius.instruction.pictures import LONGEST_SIDE, MOST_PIXELS
+from octavius.media.pictures import LONGEST_SIDE, MOST_PIXELS
 from tests.media_doors import DOORS
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 READ = """
 import json, resource, sys
 from pathlib import Path
-from octavius.instruction.media import ImageLoader
+from octavius.media.images import ImageLoader
 from octavius.instruction.sample import Media
 ImageLoader(224, (0, 0, 0), (1, 1, 1))(Media(path=Path(sys.argv[1])))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

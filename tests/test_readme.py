@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from octavius.cli import main
+from octavius.cli.main import main
 from tests.pages import PAGES, README, ROOT, anchors, blocks, commands, lines, links
 
 COMMANDS = sorted({tuple(words) for page in PAGES for words in commands(page)})

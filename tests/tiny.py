@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 
-from octavius.cli import main
+from octavius.cli.main import main
 from octavius.encoders.image import CONFIG, WEIGHTS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from datamodules.instructions.annotation import Annotation, Thing
 from datamodules.instructions.pictures import Item, Talk, conversation, presence, said
+from datamodules.instructions.relations import CARRIED, LEAD, NEAR, TOUCH, Edges, footprint_shared, gap
 from datamodules.instructions.wordings import (
     CLOSEST,
     COUNT,
@@ -15,8 +16,6 @@ from datamodules.instructions.wordings import (
     plural,
     with_article,
 )
-from datamodules.miniature.rooms.room import Edges
-from datamodules.miniature.rooms.telling.relations import CARRIED, LEAD, NEAR, TOUCH, footprint_shared, gap
 from octavius.tasks import TASKS
 
 About: TypeAlias = Iterator[tuple[Thing | None, Talk]]

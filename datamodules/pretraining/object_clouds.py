@@ -1,7 +1,6 @@
 """Points of single objects for classification samples, cropped from each scan once and kept in memory."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -10,19 +9,10 @@ import torch
 from torch import Tensor
 
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy
-from datamodules.benchmarks.documents import load_json
-from datamodules.miniature.rooms.furniture.catalogue import (
-    HELD_OUT_PAIRS,
-    HELD_OUT_STYLES,
-    UNSEEN_CLASSES,
-)
 from octavius.boxes import Box3D
-from octavius.instruction.clouds import read_points
-from octavius.instruction.crops import FEWEST, MARGIN, inside, resampled
 from octavius.instruction.sample import ClassName, Media, Sample
-
-FACTS = "objects.json"
-"""File with facts about the objects in the miniature's scans; other data sets have none."""
+from octavius.media.clouds import read_points
+from octavius.media.crops import FEWEST, MARGIN, inside, resampled
 
 KEPT = 4096
 """Points kept of an object and its surroundings."""
@@ -70,7 +60,7 @@ class ObjectCloud:
     def crop(self, count: int, jitter: float, generator: torch.Generator | None) -> Tensor:
         """Points (count, 6) in the object's box, or in a box perturbed like a detector's.
 
-        The same as `octavius.instruction.crops.crop` returns from the whole scene.
+        The same as `octavius.media.crops.crop` returns from the whole scene.
 
         Args:
             count: number of points.
@@ -120,23 +110,6 @@ def read_objects(
     # back to the order of the samples, which were sorted by scan
     order = {sample.id: place for place, sample in enumerate(samples)}
     return sorted(found, key=lambda one: order[one.key])
-
-
-def read_facts(folder: Path) -> dict[str, Facts]:
-    """Facts about the objects of the miniature's rooms by sample id; empty for other data sets."""
-    if not (folder / FACTS).is_file():
-        return {}
-    return dict(_facts(load_json(folder / FACTS, dict)))
-
-
-def _facts(rooms: Mapping[str, Mapping[str, list[dict[str, object]]]]) -> Iterator[tuple[str, Facts]]:
-    for scan, room in rooms.items():
-        for one in room["objects"]:
-            name, front = one["name"], one["front"]
-            pair, made = (one["colour"], name), (one["style"], name)
-            held_out = pair in HELD_OUT_PAIRS or made in HELD_OUT_STYLES or name in UNSEEN_CLASSES
-            yaw = math.atan2(-front[0], front[1]) if isinstance(front, list) else None
-            yield f"{scan}-{one['id']}", Facts(str(one["colour"]), yaw, held_out)
 
 
 def _read(media: Media) -> Tensor:

@@ -1,7 +1,7 @@
 """Data module of single objects with captions and views, to align a point encoder with CLIP."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,11 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.base import even_share
 from datamodules.benchmarks import read
 from datamodules.benchmarks.base import BadPolicy
-from datamodules.miniature.rooms.files import build
-from datamodules.miniature.rooms.size_baseline import SizeBaseline
-from datamodules.miniature.rooms.views import render
 from datamodules.mixture import Draw, MixtureSampler
-from datamodules.pretraining.object_clouds import ObjectCloud, read_facts, read_objects
+from datamodules.pretraining.object_clouds import Facts, ObjectCloud, read_objects
+from datamodules.pretraining.render import render
+from datamodules.pretraining.size_baseline import SizeBaseline
 from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, SIZE, WORKERS
 from octavius.processes import serve
 
@@ -53,7 +52,7 @@ class ObjectSource:
         name: name in logs and tables; the benchmark's by default.
         weight: relative weight in the training mixture.
         limit: use only this many objects, a random subset that is the same in every run; null uses all.
-        held_out: use only objects that the miniature's training never shows.
+        held_out: use only objects that training never shows, by what is known of them (`Objects.facts`).
     """
 
     benchmark: str
@@ -94,7 +93,6 @@ class Objects(L.LightningDataModule):
         root: str,
         train: list[ObjectSource] | None = None,
         validate: list[ObjectSource] | None = None,
-        miniature: bool = False,
         bad: BadPolicy = "error",
         points: int = 512,
         jitter: float = 0.1,
@@ -113,7 +111,6 @@ class Objects(L.LightningDataModule):
             root: folder of the data; the sources' folders are relative to it.
             train: objects to align with.
             validate: objects to classify after each epoch.
-            miniature: write the miniature's rooms to `root` first if they do not exist.
             bad: `error` stops at a bad object, `skip` leaves bad ones out and warns.
             points: number N of points per cloud; the encoder's `num_points`.
             jitter: perturbation of the boxes of training crops as a fraction of their sides, which makes the
@@ -140,7 +137,7 @@ class Objects(L.LightningDataModule):
         super().__init__()
         self.root = Path(root).expanduser()
         self.train_sources, self.validate_sources = train or [], validate or []
-        self.miniature, self.bad = miniature, bad
+        self.bad = bad
         self.points, self.jitter, self.colours, self.captions = points, jitter, colours, tuple(captions)
         self.views, self.batch_size, self.eval_batch_size = views, batch_size, eval_batch_size
         self.samples_per_epoch, self.workers, self.seed = samples_per_epoch, workers, seed
@@ -155,10 +152,9 @@ class Objects(L.LightningDataModule):
             )
         self._sets: dict[ObjectSource, list[ObjectCloud]] = {}
 
-    def prepare_data(self) -> None:
-        """Writes the miniature's rooms if asked for; Lightning calls it in one process."""
-        if self.miniature:
-            build(self.root)
+    def facts(self, folder: Path) -> Mapping[str, Facts]:  # noqa: ARG002 - for subclasses
+        """Facts about objects by sample id; none, unless a subclass knows some."""
+        return {}
 
     def objects(self, source: ObjectSource) -> list[ObjectCloud]:
         """The objects of a source; its files are read at the first call only.
@@ -168,7 +164,7 @@ class Objects(L.LightningDataModule):
         """
         if source not in self._sets:
             folder = self.root / source.folder
-            samples, facts = read(source.benchmark, folder, source.split, self.bad), read_facts(folder)
+            samples, facts = read(source.benchmark, folder, source.split, self.bad), self.facts(folder)
             if source.held_out:
                 samples = [sample for sample in samples if sample.id in facts and facts[sample.id].held_out]
             if source.limit is not None and source.limit < len(samples):

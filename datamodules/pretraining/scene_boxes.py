@@ -16,12 +16,11 @@ from torch_geometric.data import Batch, Data
 from datamodules.benchmarks.base import BadPolicy
 from datamodules.benchmarks.clouds.scannet import DETECTION_CLASSES, nyu40_ids, read_scenes
 from datamodules.benchmarks.clouds.scans import Scan
-from datamodules.miniature.rooms.files import build
 from datamodules.mixture import Draw, MixtureSampler
 from datamodules.pretraining.scene_augmentation import Augmentation, augment, fewer
-from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.sample import Media
 from octavius.limits import COUNT, SEED, SIZE, WORKERS
+from octavius.media.clouds import CloudLoader
 from octavius.processes import serve
 
 Labels: TypeAlias = Literal["raw", "benchmark"]
@@ -102,7 +101,6 @@ class SceneBoxes(L.LightningDataModule):
         train: str = "train",
         validate: str = "val",
         test: str = "test",
-        miniature: bool = False,
         labels: Labels = "raw",
         classes: list[str] | None = None,
         augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen, as the command line needs it
@@ -121,7 +119,6 @@ class SceneBoxes(L.LightningDataModule):
             train: name of the training split, as in `scannetv2_<split>.txt`.
             validate: name of the split for `validate`.
             test: name of the split for `test`.
-            miniature: write the miniature's rooms to the root first if they do not exist.
             labels: what the classes are: raw categories (`raw`), or the 18 classes of ScanNet's detection
                 benchmark (`benchmark`; other objects are left out).
             classes: class names, in order; null takes all labels of the training split. Objects of other
@@ -139,18 +136,13 @@ class SceneBoxes(L.LightningDataModule):
         WORKERS.check(workers=workers)
         SEED.check(seed=seed)
         super().__init__()
-        self.root, self.folder, self.miniature = Path(root), folder, miniature
+        self.root, self.folder = Path(root), folder
         self.splits = {"train": train, "validate": validate, "test": test}
         self.label_kind, self.asked = labels, classes
         self.augmentation, self.seed, self.bad = augmentation, seed, bad
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.samples_per_epoch, self.workers = samples_per_epoch, workers
         self._scenes: dict[str, list[Scene]] = {}
-
-    def prepare_data(self) -> None:
-        """Writes the miniature's rooms if asked for."""
-        if self.miniature:
-            build(self.root)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - the classes are those of training, whatever is run
         """Reads the annotations of the training split, which define the classes."""

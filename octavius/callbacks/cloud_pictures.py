@@ -15,8 +15,8 @@ from octavius.boxes import Box3D
 from octavius.boxes3d import corners
 from octavius.callbacks.board import PREDICTED, TRUE
 from octavius.callbacks.scoring.answers import Answered
-from octavius.instruction.clouds import read_points
 from octavius.instruction.sample import DescribedObject, DescribedObjects, Media
+from octavius.media.clouds import read_points
 from octavius.tasks import TASKS
 
 SIZE = 320

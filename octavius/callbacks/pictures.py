@@ -18,9 +18,9 @@ from octavius.callbacks.board import PREDICTED, TRUE, log_folder, show, writers
 from octavius.callbacks.cloud_pictures import cloud_of, cloud_panel
 from octavius.callbacks.scoring.answers import Answered
 from octavius.display import markdown_cell, visible
-from octavius.instruction.pictures import open_picture
 from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.limits import COUNT
+from octavius.media.pictures import open_picture
 from octavius.tasks import TASKS
 
 PANEL = 3.4

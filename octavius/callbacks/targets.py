@@ -6,9 +6,9 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
+from octavius.checkpoint_format.weights import trainable
 from octavius.files import check_replaceable, check_writable
 from octavius.training import OctaviusModule
-from octavius.weights import trainable
 
 STATES = 2
 """Number of tensors in AdamW's state per trained tensor."""

@@ -8,9 +8,9 @@ import pandas as pd
 
 from octavius.callbacks.cost import COST
 from octavius.callbacks.routing import entropy
+from octavius.checkpoint_format.weights import read_checkpoint
 from octavius.compare.table import Result
 from octavius.files import read_json
-from octavius.weights import read_checkpoint
 
 SCORES, ROUTING = "metrics_test.json", "routing_test.csv"
 

@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from octavius.checkpointing.configuration import Configuration
+from octavius.checkpoint_format.configuration import Configuration
 from octavius.configuration.text import parse_config, read_text
 from octavius.configuration.trust import only_listed
 

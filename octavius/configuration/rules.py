@@ -32,6 +32,7 @@ from jsonargparse import (
     set_parsing_settings,
 )
 
+from octavius.checkpoint_format.earlier import MOVED
 from octavius.configuration.text import load
 from octavius.errors import imported
 from octavius.lora_moe import LoRAMoE
@@ -160,10 +161,10 @@ def gate_error(value: Any, before: Any, error: ValueError) -> ValueError:
 
 
 def resolve(cls: Any, name: str) -> str:
-    """Resolves a class name, or the short name of a gate, to a dotted path."""
+    """Resolves a class name, a former dotted path, or the short name of a gate to a dotted path."""
     if name in GATES and isinstance(cls, type) and issubclass(cls, Gate):
         return class_path(GATES[name])
-    return _resolve(cls, name)
+    return _resolve(cls, MOVED.get(name, name))
 
 
 def begin_anew(parser_or_action: Any, prev_val: Any, value: Any) -> None:  # noqa: ARG001

@@ -8,7 +8,7 @@ import torch
 from torch import distributed, nn
 
 from octavius.encoders.projector import LinearProjector
-from octavius.instruction.media import Loader
+from octavius.instruction.batch import Loader
 from octavius.instruction.sample import Media
 
 

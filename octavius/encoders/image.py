@@ -15,9 +15,10 @@ from octavius.encoders.feature_cache import FeatureCache, hash_of, key_of
 from octavius.encoders.image_cache import CachedImageLoader, fill
 from octavius.encoders.open_clip_weights import check_weights
 from octavius.folders import check_folder
-from octavius.instruction.media import ImageLoader, Loader
-from octavius.instruction.pictures import VERSION as PICTURES
+from octavius.instruction.batch import Loader
 from octavius.instruction.sample import Media
+from octavius.media.images import ImageLoader
+from octavius.media.pictures import VERSION as PICTURES
 from octavius.presets import find_checkpoint
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"

@@ -19,8 +19,8 @@ from torchvision.ops import StochasticDepth
 
 from octavius.encoders.point_ops import farthest_points, k_nearest
 from octavius.folders import check_folder, saving_folder
-from octavius.instruction.clouds import GREY
 from octavius.limits import COUNT, PROBABILITY, SIZE
+from octavius.media.clouds import GREY
 from octavius.presets import find_checkpoint
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -176,7 +176,7 @@ class PointBERT(nn.Module):
         if points.ndim != 3 or points.shape[-1] not in (3, 6) or points.shape[1] < least:
             raise ValueError(
                 f"expected clouds (B, N, 3 or 6) of at least N = {least} points, found {tuple(points.shape)}; "
-                "`octavius.instruction.crops.resampled` repeats the points of small ones"
+                "`octavius.media.crops.resampled` repeats the points of small ones"
             )
         if points.shape[-1] < self.channels:
             return functional.pad(points, (0, 3), value=GREY)

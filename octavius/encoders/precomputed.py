@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from octavius.encoders.base import Encoder
-from octavius.instruction.media import ArrayLoader, Loader
+from octavius.instruction.batch import Loader
 from octavius.limits import NOT_NEGATIVE, PROBABILITY, SIZE
+from octavius.media.images import ArrayLoader
 
 
 class PrecomputedFeatures(Encoder):

@@ -1,5 +1,6 @@
 """Collates prompts with their media into a `Batch` of tensors: padded, or packed into one row."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
@@ -8,15 +9,26 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from octavius.instruction.media import Loader
 from octavius.instruction.prompt import Prompt, PromptBuilder
-from octavius.instruction.sample import Sample
+from octavius.instruction.sample import Media, Sample
 
 Side: TypeAlias = Literal["left", "right", "packed"]
 """Side on which rows are padded; `packed` concatenates all examples in one row without padding."""
 
 IGNORE = -100
 """Label of positions that are not part of an answer; the default `ignore_index` of PyTorch's cross-entropy."""
+
+
+class Loader(ABC):
+    """Loads one reference, and collates loaded items into a batch; runs in the data workers."""
+
+    @abstractmethod
+    def __call__(self, media: Media) -> Any:
+        """Loads a reference: a tensor, or `torch_geometric.data.Data` if sizes differ."""
+
+    def collate(self, items: Sequence[Any]) -> Any:
+        """Batches loaded items; by default stacks tensors of equal shape to (M, ...)."""
+        return torch.stack(list(items))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from octavius.instruction.chat_rendering import Rendering, render
 from octavius.instruction.prompt import Template
 from octavius.instruction.tokenizer import Tokenizer
 
-ASKED, ANSWERED = "@@question@@", "@@answer@@"
+ASKED, ANSWERED = "question@@", "answer@@"
 """Markers in place of a question and an answer."""
 
 LATER = timedelta(days=400, hours=13, minutes=7, seconds=11)

@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from octavius.language.loading import locate
+from octavius.decoder.loading import locate
 
 LLAMA_7B = {
     "model_type": "llama",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from octavius.language.loading import layers
+from octavius.decoder.loading import layers
 from octavius.model import Octavius
 from octavius.plan.outline import Setup
 from octavius.plan.rehearsal import Rehearsal, Step, rehearse

@@ -13,11 +13,11 @@ from jsonargparse import ArgumentParser, Namespace
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from octavius.decoder import Decoder
+from octavius.decoder.check import Soundness
+from octavius.decoder.decoder import Decoder
+from octavius.decoder.reach import Layout
 from octavius.encoders.base import Encoder
 from octavius.encoders.open_clip_weights import check_weights
-from octavius.language.check import Soundness
-from octavius.language.reach import Layout
 from octavius.lora_moe import LoRAMoE
 from octavius.model import Octavius
 from octavius.plan.architectures import architecture

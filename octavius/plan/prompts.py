@@ -6,6 +6,7 @@ from typing import Literal
 import lightning as L
 from jsonargparse import Namespace
 
+from octavius.decoder.loading import locate
 from octavius.encoders.base import Encoder, tags_of
 from octavius.encoders.image_cache import CachedImageLoader
 from octavius.encoders.rois.roi_cache import CachedRoiLoader
@@ -13,7 +14,6 @@ from octavius.instruction.batch import Processor
 from octavius.instruction.chat import chat_template
 from octavius.instruction.prompt import PromptBuilder, Template
 from octavius.instruction.tokenizer import load_tokenizer
-from octavius.language.loading import locate
 from octavius.plan.outline import encoder_outline, parsed
 
 

@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
+from octavius.decoder.passes import Around
 from octavius.encoders.base import Encoder
-from octavius.language.passes import Around
 from octavius.model import Octavius
 from octavius.plan.outline import Setup, depth, outline
 

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from octavius.limits import NOT_NEGATIVE
 from octavius.pretraining.base import ClipTraining
-from octavius.probes import probe_scores, retrieval
+from octavius.pretraining.probes import probe_scores, retrieval
 
 ANSWERS = {"class": 12, "colour": 8, "hair": 4, "smile": 2}
 """Questions of the dense losses about a patch, with the number of answers."""
@@ -75,7 +75,7 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 class AlignmentModule(ClipTraining):
     """Contrastive training of an open_clip model, with dense losses that teach its patches what is where.
 
-    A batch is a dictionary as from `datamodules.pretraining.alignment.MiniaturePairs`.
+    A batch is a dictionary as from `datamodules.miniature.pretraining.alignment.MiniaturePairs`.
 
     Args:
         model: see `ClipTraining`, also for the following arguments up to `weight_decay`.

@@ -23,10 +23,10 @@ from octavius.encoders.detector.detector import (
 from octavius.encoders.detector.losses import Truth
 from octavius.encoders.detector.proposals import Proposals, Suppression, suppressed
 from octavius.encoders.rois.proposals import OVERLAP
-from octavius.instruction.crops import inside
-from octavius.instruction.proposals import write_proposals
 from octavius.instruction.sample import Boxes3D, LabelledBox3D
 from octavius.limits import NOT_NEGATIVE, POSITIVE, SHARE
+from octavius.media.crops import inside
+from octavius.media.proposals import write_proposals
 from octavius.metrics.boxes.detection3d import THRESHOLDS, ClassScore, MeanAP3D, class_scores
 from octavius.metrics.records import mean
 

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from octavius.limits import NOT_NEGATIVE
 from octavius.pretraining.base import ClipTraining
 from octavius.pretraining.clip import contrastive_loss, encode_text
-from octavius.probes import retrieval
+from octavius.pretraining.probes import retrieval
 
 ANSWERS = {"class": 31, "colour": 11}
 """Questions of the two heads about an image, with the number of answers."""
@@ -23,7 +23,7 @@ VALIDATION = ("", "/scans", "/pairs", "/classes", "retrieval")
 class ViewAlignmentModule(ClipTraining):
     """Contrastive training of an open_clip model on views of single objects, with heads for class and colour.
 
-    A batch is a dictionary as from `datamodules.pretraining.room_views.RoomViews`. The heads read the image
+    A batch is a dictionary as from `datamodules.miniature.pretraining.room_views.RoomViews`. The heads read the image
     feature and are discarded after training: they teach early what the captions teach slowly.
 
     Args:

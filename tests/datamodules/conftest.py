@@ -5,9 +5,9 @@ import pytest
 from datamodules.miniature.symbolic import GRID, WIDTH
 from datamodules.miniature.vocabulary import build_tokenizer, world_lines
 from octavius.instruction.batch import Processor
-from octavius.instruction.media import ArrayLoader, ImageLoader
 from octavius.instruction.prompt import PromptBuilder
 from octavius.instruction.tokenizer import Tokenizer
+from octavius.media.images import ArrayLoader, ImageLoader
 from tests.datamodules.fewer_points import FewerPoints
 
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.sample import Media
+from octavius.media.clouds import CloudLoader
 
 POINTS = 5
 

@@ -13,8 +13,7 @@ import torch
 
 from datamodules.base import InstructionDataModule
 from datamodules.instances import EvalSet, TrainSet
-from octavius.instruction.batch import Batch, Processor
-from octavius.instruction.media import Loader
+from octavius.instruction.batch import Batch, Loader, Processor
 from octavius.instruction.sample import Media, References, Sample
 
 

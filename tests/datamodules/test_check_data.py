@@ -9,8 +9,8 @@ import pytest
 
 from datamodules.benchmarks import read
 from datamodules.benchmarks.clouds import scans
-from datamodules.benchmarks.suite import SUITE
 from datamodules.check_data import check, check_data
+from datamodules.suite import SUITE
 from tests.datamodules import data_root
 from tests.datamodules.benchmarks.scan_files import NAME
 

@@ -13,7 +13,7 @@ from datamodules.clouds import CloudInstructions
 from datamodules.images import ImageInstructions
 from datamodules.mixed import MixedInstructions
 from datamodules.sources import Source
-from octavius.cli import main
+from octavius.cli.main import main
 from octavius.instruction.batch import Processor
 
 SPLIT = "train2017"
@@ -126,7 +126,7 @@ def test_a_limit_is_spread_evenly() -> None:
 
 
 def test_the_command_needs_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["check-data", "--config", "2d.yaml", "--jobs", "1", "--data.init_args.miniature", "false"]
+    words = ["check-data", "--config", "2d.yaml", "--jobs", "1", "--data", "ImageInstructions"]
     words += ["--data.init_args.root", str(write_coco(tmp_path)), "--data.init_args.validate", "[]"]
     words += ["--data.init_args.test", "[]", "--data.init_args.train"]
     source = "{benchmark: coco_captioning, split: train2017, folder: coco}"

@@ -8,7 +8,6 @@ from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
 
 from datamodules.clouds import CloudInstructions
-from datamodules.miniature.rooms import files
 from datamodules.sources import Source
 from octavius.instruction.batch import Processor
 from tests.datamodules.fewer_points import POINTS
@@ -87,18 +86,8 @@ def test_samples_of_a_stage_are_those_of_its_sets(data: CloudInstructions) -> No
     assert sum(1 for _ in data.samples_of("validate")) == 6
 
 
-@pytest.mark.parametrize("wanted", [False, True])
-def test_the_rooms_are_written_when_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
-) -> None:
-    built: list[Path] = []
-    monkeypatch.setattr(files, "build", built.append)
-    CloudInstructions(str(tmp_path / "root"), miniature=wanted).prepare_data()
-    assert built == ([tmp_path / "root"] if wanted else [])
-
-
 def test_pictures_and_clouds_may_stand_side_by_side(miniature_root: Path, few_rooms: Path) -> None:
-    """A source is one of any benchmark: the two data modules differ in their miniature alone."""
+    """A source is one of any benchmark: the two data modules differ in name alone."""
     root = few_rooms.parent.parent
     pictures = Source("class_folder", "val", str((miniature_root / "seen/classes").relative_to(root)))
     rooms = Source("scanqa", "val", str((few_rooms / "seen").relative_to(root)))

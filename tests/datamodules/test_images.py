@@ -10,7 +10,6 @@ from lightning import LightningDataModule
 
 from datamodules import sources
 from datamodules.images import ImageInstructions
-from datamodules.miniature import files
 from datamodules.sources import Source
 from octavius.instruction.batch import Processor
 
@@ -132,7 +131,7 @@ def test_missing_data_is_told(tmp_path: Path, miniature_root: Path) -> None:
     data = ImageInstructions(str(tmp_path / "nothing"), TRAIN)
     with pytest.raises(ValueError, match=r"the data folder .*nothing does not exist") as error:
         data.train_sets()
-    for word in ("coco_detection", "seen/coco", "--data.init_args.root", "--data.init_args.miniature"):
+    for word in ("coco_detection", "seen/coco", "--data.init_args.root", "MiniatureImages"):
         assert word in str(error.value)
     data = ImageInstructions(str(miniature_root), [Source("scienceqa", "train", "seen/science")])
     with pytest.raises(
@@ -141,16 +140,6 @@ def test_missing_data_is_told(tmp_path: Path, miniature_root: Path) -> None:
         data.train_sets()
     with pytest.raises(ValueError, match="nothing to train on; list sources under"):
         ImageInstructions(str(miniature_root)).train_sets()
-
-
-@pytest.mark.parametrize("wanted", [False, True])
-def test_the_miniature_is_written_when_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
-) -> None:
-    built: list[Path] = []
-    monkeypatch.setattr(files, "build", built.append)
-    ImageInstructions(str(tmp_path / "root"), miniature=wanted, seed=5).prepare_data()
-    assert built == ([tmp_path / "root"] if wanted else [])
 
 
 def test_what_cannot_be_right_is_refused_before_any_file_is_read() -> None:

@@ -17,6 +17,7 @@ from datamodules.base import InstructionDataModule
 from datamodules.clouds import CloudInstructions
 from datamodules.images import ImageInstructions
 from datamodules.instances import EvalSet, TrainSet
+from datamodules.miniature.data import MiniatureClouds, MiniatureImages
 from datamodules.mixed import MixedInstructions, Passes
 from datamodules.sources import Source
 from octavius.instruction.batch import Batch, Processor
@@ -248,10 +249,11 @@ def test_a_resumed_run_sees_the_rest_and_nothing_twice(processor: Processor, tmp
 
 def test_both_miniatures_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Path] = []
-    for kind in (ImageInstructions, CloudInstructions):
-        monkeypatch.setattr(kind, "write_miniature", lambda self: written.append(self.root))
-    images = ImageInstructions(str(tmp_path / "a"), miniature=True)
-    MixedInstructions(images, CloudInstructions(str(tmp_path / "b"), miniature=True)).prepare_data()
+    for kind in (MiniatureImages, MiniatureClouds):
+        monkeypatch.setattr(kind, "prepare_data", lambda self: written.append(self.root))
+    MixedInstructions(
+        MiniatureImages(str(tmp_path / "a")), MiniatureClouds(str(tmp_path / "b"))
+    ).prepare_data()
     assert written == [tmp_path / "a", tmp_path / "b"]
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.benchmarks.suite import sources
 from datamodules.clouds import CloudInstructions
 from datamodules.images import ImageInstructions
 from datamodules.sources import SourceInstructions
+from datamodules.suite import sources
 from octavius.instruction.batch import Processor
 from octavius.tasks import TASKS
 from tests.datamodules import data_root

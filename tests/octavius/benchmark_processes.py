@@ -12,8 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from datamodules.instances import EvalSet
 from octavius.callbacks.scoring.journal import Journal
+from octavius.distributed.fsdp2 import FSDP2
 from octavius.instruction.tokenizer import load_tokenizer
-from octavius.strategies import FSDP2
 from tests.octavius import small
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from octavius.decoder import Decoder
+from octavius.decoder.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.sample import Media, References, Sample

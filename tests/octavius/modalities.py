@@ -13,14 +13,14 @@ import torch
 from datamodules.base import InstructionDataModule
 from datamodules.instances import EvalSet, TrainSet
 from datamodules.mixed import MixedInstructions
-from octavius.decoder import Decoder
+from octavius.decoder.decoder import Decoder
+from octavius.distributed.fsdp2 import FSDP2
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.precomputed_rois import PrecomputedRois
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import ClassName, Media, References, Sample
 from octavius.lora_moe import LoRAMoE
-from octavius.strategies import FSDP2
 from octavius.training import OctaviusModule
 from tests.octavius import small
 

@@ -20,13 +20,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from datamodules.base import InstructionDataModule
 from datamodules.instances import EvalSet, TrainSet
 from octavius.callbacks.evaluation import Evaluation
-from octavius.decoder import Decoder
+from octavius.decoder.decoder import Decoder
+from octavius.distributed.fsdp2 import FSDP2
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import ClassName, Gold, Media, References, Sample
 from octavius.instruction.tokenizer import load_tokenizer
 from octavius.lora_moe import LoRAMoE
-from octavius.strategies import FSDP2
 from octavius.training import OctaviusModule
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "checkpoints" / "miniature" / "language"

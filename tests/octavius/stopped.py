@@ -14,11 +14,11 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from octavius.callbacks.checkpoint import Checkpoint
 from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.position import Position
 from octavius.callbacks.stopping import Stopping
-from octavius.decoder import Decoder
+from octavius.checkpoint.saving import Checkpoint
+from octavius.decoder.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.training import OctaviusModule
 from tests.octavius.settings import lora_moe

@@ -153,7 +153,7 @@ def test_nothing_is_left_of_a_killed_training(here: Path, tmp_path: Path) -> Non
 TWO = {"trainer__devices": 2, "trainer__strategy": "ddp"}
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "{class_path: octavius.strategies.FSDP2}"])
+@pytest.mark.parametrize("strategy", ["ddp", "{class_path: octavius.distributed.fsdp2.FSDP2}"])
 def test_a_killed_process_ends_the_others(here: Path, tmp_path: Path, strategy: str) -> None:
     """The second one, in its third step; the first one saves where it has the whole model."""
     more = {**TWO, "trainer__strategy": strategy, "trainer__max_epochs": 50, "data__init_args__workers": 1}
@@ -193,7 +193,7 @@ def losses(folder: Path) -> dict[tuple[str, str], str]:
     return found
 
 
-@pytest.mark.parametrize("strategy", ["one", "ddp", "{class_path: octavius.strategies.FSDP2}"])
+@pytest.mark.parametrize("strategy", ["one", "ddp", "{class_path: octavius.distributed.fsdp2.FSDP2}"])
 def test_killed_trainings_go_on_bit_for_bit(here: Path, tmp_path: Path, strategy: str) -> None:
     """Each of the signals, at a random moment, to the first process or to all."""
     chance = random.Random(strategy)

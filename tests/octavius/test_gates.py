@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from octavius.gate_fitting import fit_gate
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 from octavius.lora_moe import LoRAMoELinear
 from octavius.lora_moe.backends import BACKENDS, Backend
 from octavius.lora_moe.gates.cluster import ClusterGate
+from octavius.lora_moe.gates.fitting import fit_gate
 from octavius.lora_moe.gates.question import pooled
 from octavius.lora_moe.losses import auxiliary
 from octavius.model import Octavius, mean_gate

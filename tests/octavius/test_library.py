@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
-from octavius.decoder import Decoder
+from octavius.decoder.decoder import Decoder
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 from octavius.lora_moe import LoRAMoE, get_routed_model

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import octavius.cli  # noqa: F401 - imports the data modules
+import octavius.cli.main  # noqa: F401 - imports the data modules
 from datamodules.instructions.build import build_instructions
 from datamodules.instructions.endpoint import connect
 from datamodules.miniature.files import build
 from datamodules.miniature.rooms.files import build as build_rooms
+from octavius.checkpoint.load import OctaviusModule
+from octavius.cli.predict import predict
 from octavius.configuration.trust import LISTED
-from octavius.demo import predict
 from octavius.limits import COUNT, PROBABILITY, SEED, SHARE, SIZE, Range
-from octavius.loading import OctaviusModule
 
 DUMMIES = {"benchmark": "cifar10", "split": "train", "decoder": None, "encoders": {}, "root": "r"}
 OWN = [

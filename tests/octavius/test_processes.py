@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from octavius.decoder import Decoder
-from octavius.weights import read_checkpoint
+from octavius.checkpoint_format.weights import read_checkpoint
+from octavius.decoder.decoder import Decoder
 from tests.octavius import small
 
 ROOT = Path(small.__file__).resolve().parents[2]

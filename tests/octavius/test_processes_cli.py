@@ -17,12 +17,12 @@ import yaml
 
 from datamodules.benchmarks import read
 from datamodules.mixture import MixtureSampler
-from octavius.cli import main
+from octavius.cli.main import main
 from tests.tiny import ROOT, settings, write_models
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = "import sys\nfrom octavius.cli import main\nsys.exit(main())\n"
+SCRIPT = "import sys\nfrom octavius.cli.main import main\nsys.exit(main())\n"
 """What installing the package writes as the command `octavius`."""
 
 
@@ -80,7 +80,7 @@ def test_a_run_of_two_processes_goes_on_and_is_tested_by_one(
     assert len(dict(one)) == 4
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "octavius.strategies.FSDP2"])
+@pytest.mark.parametrize("strategy", ["ddp", "octavius.distributed.fsdp2.FSDP2"])
 def test_an_error_of_the_second_process_ends_the_run(here: Path, strategy: str) -> None:
     """A picture that cannot be read, met by the second rank alone in its fifth step."""
     small = yaml.safe_load((here / "small.yaml").read_text())

@@ -12,12 +12,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from octavius.boxes3d import edges
 from octavius.callbacks.scoring.answers import Sampling, ask
-from octavius.decoder import Decoder
+from octavius.checkpoint.convert import import_into
+from octavius.checkpoint.export import fixed_gate
+from octavius.decoder.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.precomputed_rois import PrecomputedRois
-from octavius.export import fixed_gate
-from octavius.imports import import_into
 from octavius.instruction.batch import Batch
 from octavius.instruction.prompt import Template
 from octavius.instruction.sample import Media, References, Sample

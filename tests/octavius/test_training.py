@@ -17,13 +17,13 @@ from transformers import LlamaForCausalLM
 from datamodules.base import InstructionDataModule
 from datamodules.instances import EvalSet, TrainSet
 from octavius.callbacks.evaluation import Evaluation
-from octavius.decoder import Decoder
+from octavius.checkpoint_format.weights import read_checkpoint, trainable_names
+from octavius.decoder.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.instruction.batch import IGNORE, Batch
 from octavius.instruction.sample import Boxes, Choice, LabelledBox, Media, References, Sample
 from octavius.lora_moe import LoRAMoE
 from octavius.training import OctaviusModule
-from octavius.weights import read_checkpoint, trainable_names
 
 MakeModule = Callable[..., OctaviusModule]
 CAPTIONS = (

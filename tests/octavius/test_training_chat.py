@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from octavius.decoder import Decoder
+from octavius.decoder.decoder import Decoder
 from octavius.instruction import chat
 from octavius.instruction.prompt import Template
 from octavius.training import OctaviusModule

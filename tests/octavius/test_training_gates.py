@@ -11,11 +11,11 @@ from torch import Tensor
 
 from datamodules.base import InstructionDataModule
 from datamodules.instances import EvalSet, TrainSet
-from octavius.decoder import Decoder
+from octavius.checkpoint_format.weights import read_checkpoint
+from octavius.decoder.decoder import Decoder
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import References, Sample
 from octavius.training import OctaviusModule
-from octavius.weights import read_checkpoint
 from tests.octavius.settings import lora_moe
 
 MakeModule = Callable[..., OctaviusModule]

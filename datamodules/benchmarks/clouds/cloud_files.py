@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from datamodules.benchmarks.base import BadItemError
-from octavius.instruction.arrays import array_header
+from octavius.media.arrays import array_header
 
 
 def check_cloud(path: Path) -> None:

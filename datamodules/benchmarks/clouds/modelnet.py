@@ -6,8 +6,8 @@ from typing import Literal
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, need
 from datamodules.benchmarks.clouds.cloud_files import check_cloud
 from datamodules.benchmarks.values import printable, text
-from octavius.instruction.clouds import Y_UP
 from octavius.instruction.sample import ClassName, Media, Region, Sample
+from octavius.media.clouds import Y_UP
 
 LAYOUT = """\
   <root>/<class_name>/<split>/*.npy     (P, 3), or with colours (P, 6); <split> is train or test

@@ -11,8 +11,8 @@ from datamodules.benchmarks.dialogues import refuse_placeholders, refuse_unknown
 from datamodules.benchmarks.documents import load_json
 from datamodules.benchmarks.values import identity, shown, take, take_text
 from octavius.boxes3d import problem
-from octavius.instruction.rois import FEATURES, box_of
 from octavius.instruction.sample import ClassName, Gold, Media, References, Region, Sample
+from octavius.media.rois import FEATURES, box_of
 
 LAYOUT = """\
   <root>/<split>.json     or <root>/meta_file/<split>.json, for example scan2inst_train, Caption_nr3d, VQA_scannet:

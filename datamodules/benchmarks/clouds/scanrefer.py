@@ -11,7 +11,6 @@ from datamodules.benchmarks.clouds import scans
 from datamodules.benchmarks.clouds.scans import Scan, Scans, object_id
 from datamodules.benchmarks.documents import load_json
 from datamodules.benchmarks.values import take_text
-from octavius.instruction.proposals import find_proposals, read_proposals
 from octavius.instruction.sample import (
     DescribedObject,
     DescribedObjects,
@@ -20,6 +19,7 @@ from octavius.instruction.sample import (
     Region,
     Sample,
 )
+from octavius.media.proposals import find_proposals, read_proposals
 
 LAYOUT = f"""\
   <root>/ScanRefer_filtered_<split>.json       or in <root>/ScanRefer
@@ -75,7 +75,7 @@ def annotations(root: Path, split: str) -> Path:
 def read_found_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     """One sample per box detected in a scan with described objects, for Scan2Cap's m@kIoU.
 
-    Boxes are read from <root>/proposals, one file per scan (see `octavius.instruction.proposals`), and all of
+    Boxes are read from <root>/proposals, one file per scan (see `octavius.media.proposals`), and all of
     them are captioned. Scores are computed over whole scans, so do not set a `limit` on such a source.
     """
     samples = []

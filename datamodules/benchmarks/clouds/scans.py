@@ -19,9 +19,9 @@ from datamodules.benchmarks.documents import load_json
 from datamodules.benchmarks.values import object_number, shown, take
 from octavius.boxes import Box3D
 from octavius.boxes3d import from_edges, problem
-from octavius.instruction.clouds import read_points
 from octavius.instruction.sample import Media, Region
-from octavius.instruction.scan_frame import axis_alignment
+from octavius.media.clouds import read_points
+from octavius.media.scan_frame import axis_alignment
 
 LAYOUT = """\
   <root>/scans/<scan>/<scan>_vh_clean_2.ply                  the mesh (of test scans: in <root>/scans_test)

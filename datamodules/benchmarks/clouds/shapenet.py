@@ -6,8 +6,8 @@ from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataF
 from datamodules.benchmarks.clouds.cloud_files import check_cloud
 from datamodules.benchmarks.documents import load_json, read_lines
 from datamodules.benchmarks.values import shown, take_text
-from octavius.instruction.clouds import Y_UP
 from octavius.instruction.sample import ClassName, Media, Region, Sample
+from octavius.media.clouds import Y_UP
 
 LAYOUT = """\
   <root>/shapenet-55/<split>.txt             lines <synset>-<model>.npy; or in <root>/ShapeNet-55

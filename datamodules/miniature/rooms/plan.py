@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from datamodules.instructions.relations import Edges
 from datamodules.miniature.rooms.furniture.catalogue import Look, Shift, built, draw_look
 from datamodules.miniature.rooms.furniture.solids import Triple
-from datamodules.miniature.rooms.room import FRONTS, Edges, Piece, box_at
+from datamodules.miniature.rooms.room import FRONTS, Piece, box_at
 
 MARGIN = 0.05
 """Metres between objects that overlap in height."""

@@ -3,13 +3,10 @@
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
+from datamodules.instructions.relations import Edges
 from datamodules.miniature.rooms.furniture.catalogue import KINDS, Look, built
 from datamodules.miniature.rooms.furniture.solids import Triple
-
-Edges: TypeAlias = tuple[float, float, float, float, float, float]
-"""A box by its lowest and highest corner: x1, y1, z1, x2, y2, z2 in metres."""
 
 FRONTS = ((0, 1), (-1, 0), (0, -1), (1, 0))
 """Direction (x, y) of an object's front after 0 to 3 quarter turns."""

@@ -11,10 +11,11 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from datamodules.instructions.relations import Edges
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, HELD_OUT_PAIRS
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.layout import make_room
-from datamodules.miniature.rooms.room import Edges, Piece, Room
+from datamodules.miniature.rooms.room import Piece, Room
 from datamodules.miniature.world import generator
 from octavius.boxes import Box3D
 

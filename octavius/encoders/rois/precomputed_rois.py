@@ -5,8 +5,8 @@ from torch_geometric.data import Batch
 
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.roi_encoder import RoiEncoder, Use, kept
-from octavius.instruction.rois import RoiArrayLoader
 from octavius.limits import NOT_NEGATIVE, PROBABILITY, SIZE
+from octavius.media.rois import RoiArrayLoader
 
 
 class PrecomputedRois(RoiEncoder):

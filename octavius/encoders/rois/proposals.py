@@ -3,7 +3,7 @@
 The setting `proposals` names the source:
 
 - `gold`: the annotated objects (`Media.objects`), largest first.
-- a folder of files from any detector, one file per scene, as in `octavius.instruction.proposals`. `<scan>` is
+- a folder of files from any detector, one file per scene, as in `octavius.media.proposals`. `<scan>` is
   the name of the cloud's file without suffix, or of its folder, such as `scene0000_00`.
 - the folder of one of our detectors, such as `miniature/detector`.
 """
@@ -22,8 +22,8 @@ from octavius.encoders.detector.detector import CONFIG, WEIGHTS, Detector, load_
 from octavius.encoders.detector.proposals import suppressed
 from octavius.encoders.feature_cache import content
 from octavius.encoders.known_files import digest_of
-from octavius.instruction.proposals import find_proposals, read_proposals
 from octavius.instruction.sample import Media
+from octavius.media.proposals import find_proposals, read_proposals
 from octavius.presets import find_checkpoint
 
 Kind: TypeAlias = Literal["gold", "files", "detector"]

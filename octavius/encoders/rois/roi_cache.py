@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from torch_geometric.data import Data
 
 from octavius.encoders.feature_cache import FeatureCache
-from octavius.instruction.rois import RoiLoader, rois_of
 from octavius.instruction.sample import Media
+from octavius.media.rois import RoiLoader, rois_of
 
 BOX = 6
 """Numbers of a box, centre and size, at the end of an object's row."""

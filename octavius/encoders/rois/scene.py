@@ -21,11 +21,11 @@ from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.proposals import OVERLAP, Finder, source_of
 from octavius.encoders.rois.roi_cache import BOX, CachedRoiLoader
 from octavius.encoders.rois.roi_encoder import RoiEncoder, Use
-from octavius.instruction.clouds import VERSION as CLOUDS
-from octavius.instruction.clouds import CloudLoader
-from octavius.instruction.crops import FEWEST, MARGIN, crop, inside, resampled
 from octavius.instruction.sample import Media
 from octavius.limits import NOT_NEGATIVE, SIZE
+from octavius.media.clouds import VERSION as CLOUDS
+from octavius.media.clouds import CloudLoader
+from octavius.media.crops import FEWEST, MARGIN, crop, inside, resampled
 from octavius.presets import find_checkpoint
 
 Features: TypeAlias = Literal["projected", "encoded"]

@@ -2,8 +2,8 @@
 
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.roi_encoder import RoiEncoder, Use
-from octavius.instruction.rois import StoredRoiLoader
 from octavius.limits import SIZE
+from octavius.media.rois import StoredRoiLoader
 
 
 class StoredRois(RoiEncoder):

@@ -5,9 +5,9 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from octavius.checkpoint_format.weights import load_exactly
 from octavius.lora_moe.gates.base import GateInputs, GateOutput, GateSize, Reading
 from octavius.lora_moe.gates.instance import InstanceGate
-from octavius.weights import load_exactly
 
 
 class PublishedGate(InstanceGate):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from octavius.checkpoint_format.weights import check_names, fingerprint, read_tensors, trainable_names
 from octavius.lora_moe.attach import LoRAMoE, attach
 from octavius.lora_moe.gates.base import Reading
 from octavius.lora_moe.inject import adapter_parameters
@@ -26,7 +27,6 @@ from octavius.lora_moe.merge import layers_of, merge, put
 from octavius.lora_moe.routed import files
 from octavius.lora_moe.routed.calls import RoutedCalls, embeddings_of
 from octavius.lora_moe.routing import Routing
-from octavius.weights import check_names, fingerprint, read_tensors, trainable_names
 
 GIVEN: tuple[Reading, ...] = ("question", "padding", "task")
 """Inputs that gates get here; trainers pass no media."""

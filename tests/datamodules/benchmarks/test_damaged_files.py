@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.benchmarks import DatasetNotFoundError, read
-from datamodules.benchmarks.suite import SUITE
 from datamodules.sources import Source
+from datamodules.suite import SUITE
 from octavius.instruction.sample import Sample
 from tests.datamodules import data_root
 

@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datamodules.benchmarks import read
-from datamodules.benchmarks.suite import SUITE
 from datamodules.sources import Source
-from octavius.cli import USER_ERRORS
+from datamodules.suite import SUITE
+from octavius.cli.main import USER_ERRORS
 from octavius.errors import message
 from octavius.instruction.golds import to_json
 from octavius.instruction.sample import Sample

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from datamodules.instructions.build import build_instructions
-from octavius.cli import main
+from octavius.cli.main import main
 from tests.tiny import write_models
 from tests.tiny_clouds import write_cloud_models
 
@@ -34,11 +34,14 @@ def train(preset: str, models: Path, encoders: dict[str, Any], data: dict[str, A
     model = {"decoder": {"init_args": {"name": str(models / "language")}}, "encoders": encoders}
     few = {"workers": 0, "batch_size": 4}
     if preset == "3d.yaml":
-        model["projectors"], few["miniature"] = None, False  # type: ignore[assignment]
+        model["projectors"] = None
     overlay = {
         "trainer": TRAINER,
         "model": {"init_args": model},
-        "data": {"init_args": few | data},
+        "data": {
+            "class_path": "CloudInstructions" if "3d" in preset else "ImageInstructions",
+            "init_args": few | data,
+        },
         "evaluation": {"max_new_tokens": 3},
     }
     Path("mine.yaml").write_text(yaml.safe_dump(overlay))

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from datamodules.miniature.files import WORLDS, make_item
+from datamodules.miniature.pretraining.alignment import Pictures
+from datamodules.miniature.pretraining.language import KINDS, Form, WorldQuestions
 from datamodules.miniature.text import WORDINGS
 from datamodules.miniature.vocabulary import world_lines
 from datamodules.miniature.world import (
@@ -17,8 +19,6 @@ from datamodules.miniature.world import (
     Face,
     Scene,
 )
-from datamodules.pretraining.alignment import Pictures
-from datamodules.pretraining.language import KINDS, Form, WorldQuestions
 from octavius.tasks import TASKS
 
 FORMS: tuple[Form, ...] = ("symbolic", "written")

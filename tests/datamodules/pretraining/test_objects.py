@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from datamodules.benchmarks import read
+from datamodules.miniature.pretraining.objects import MiniatureObjects
 from datamodules.miniature.rooms.files import Sizes, build
-from datamodules.miniature.rooms.size_baseline import SizeBaseline
-from datamodules.miniature.rooms.views import render
 from datamodules.mixture import Draw
 from datamodules.pretraining.object_clouds import KEPT, Facts, ObjectCloud, read_objects
 from datamodules.pretraining.objects import ASIDE, Objects, ObjectSource, TrainingObjects, yaws
-from octavius.instruction.clouds import GREY, read_points
-from octavius.instruction.crops import FEWEST, MARGIN, crop, inside
+from datamodules.pretraining.render import render
+from datamodules.pretraining.size_baseline import SizeBaseline
 from octavius.instruction.sample import ClassName, Media, Region, Sample
+from octavius.media.clouds import GREY, read_points
+from octavius.media.crops import FEWEST, MARGIN, crop, inside
 
 SCANS = ObjectSource("scannet_classification", "train", "seen", weight=2)
 SHAPES = ObjectSource("shapenet_classification", "train", "seen")
@@ -42,7 +43,9 @@ def told(root: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def data(root: Path) -> Objects:
-    return Objects(str(root), [SCANS, SHAPES], [NEW, PAIRS, GREYS], points=48, batch_size=4, workers=0)
+    return MiniatureObjects(
+        str(root), [SCANS, SHAPES], [NEW, PAIRS, GREYS], points=48, batch_size=4, workers=0
+    )
 
 
 def test_objects_have_their_names_colours_and_points(data: Objects, told: dict[str, dict[str, Any]]) -> None:
@@ -218,7 +221,7 @@ def test_bad_clouds_are_told_or_left_out(tmp_path: Path) -> None:
 def test_other_tasks_are_told(root: Path) -> None:
     source = ObjectSource("scanrefer_captioning", "train", "seen")
     with pytest.raises(ValueError, match="does not name the classes of clouds"):
-        Objects(str(root), [source]).training_objects()
+        MiniatureObjects(str(root), [source]).training_objects()
 
 
 @pytest.mark.parametrize(
@@ -244,6 +247,6 @@ def test_missing_sources_are_told(tmp_path: Path) -> None:
 
 def test_a_limit_keeps_the_same_objects_always(root: Path) -> None:
     source = ObjectSource("shapenet_classification", "train", "seen", limit=5)
-    first, second = (Objects(str(root), [source]).objects(source) for _ in range(2))
+    first, second = (MiniatureObjects(str(root), [source]).objects(source) for _ in range(2))
     assert len(first) == 5
     assert [one.key for one in first] == [one.key for one in second]

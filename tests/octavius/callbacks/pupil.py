@@ -12,8 +12,7 @@ from torch import Tensor
 from datamodules.base import InstructionDataModule
 from datamodules.instances import EvalSet, TrainSet
 from octavius.callbacks.scoring.answers import Answered
-from octavius.instruction.batch import Batch, Processor
-from octavius.instruction.media import Loader
+from octavius.instruction.batch import Batch, Loader, Processor
 from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, Media, References, Sample
 from octavius.tasks import TASKS
 

@@ -19,10 +19,10 @@ from octavius.callbacks.left_out import LeftOutSamples
 from octavius.callbacks.scoring.answers import Answered
 from octavius.callbacks.scoring.scores import printed
 from octavius.instruction.batch import Processor
-from octavius.instruction.media import ArrayLoader
 from octavius.instruction.prompt import PromptBuilder
 from octavius.instruction.sample import Media, Sample
 from octavius.instruction.tokenizer import Tokenizer
+from octavius.media.images import ArrayLoader
 from octavius.report.score import scores_of
 from octavius.tasks import TASKS
 from tests.octavius.callbacks.pupil import (

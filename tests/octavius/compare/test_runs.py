@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from octavius.cli import main
+from octavius.cli.main import main
 from octavius.compare import runs
 from tests.tiny import options, refused, settings, write_models
 

@@ -6,7 +6,7 @@ from unittest.mock import MagicMock
 import pytest
 from jsonargparse import Namespace
 
-from octavius.cli import ConfigOnlyCLI, LightningParser, parse
+from octavius.cli.main import ConfigOnlyCLI, LightningParser, parse
 
 
 def parse_nothing(cli: ConfigOnlyCLI, *_: Any) -> None:

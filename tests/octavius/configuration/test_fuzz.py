@@ -12,9 +12,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from octavius.cli import USER_ERRORS, LightningParser
+from octavius.cli.arguments import resolve
+from octavius.cli.main import USER_ERRORS, LightningParser
 from octavius.configuration.rules import merging_rules
-from octavius.words import resolve
 from tests.tiny import refused
 from tests.tiny import settings as tiny_settings
 

@@ -7,15 +7,15 @@ import pytest
 import yaml
 from jsonargparse import ArgumentError
 
-from octavius.checkpointing.configuration import Configuration
-from octavius.cli import LightningParser, main
+from octavius.checkpoint.load import build, load
+from octavius.checkpoint.saved_configuration import with_current_names
+from octavius.checkpoint_format.configuration import Configuration
+from octavius.cli.main import LightningParser, main
 from octavius.configuration.rules import merging_rules
 from octavius.errors import message
-from octavius.loading import build, load
 from octavius.lora_moe.gates import GATES
 from octavius.lora_moe.gates.earlier import MOVED, with_gate_options
 from octavius.lora_moe.gates.factory import class_path
-from octavius.words import by_todays_keys
 from tests.tiny import refused, settings, write_models
 
 COMPLETE = [
@@ -150,13 +150,13 @@ def test_saved_settings_of_earlier_versions_are_those_of_now(parser: LightningPa
     changed = {"tasks": ["vqa", "captioning", "detection"]} if name == "individual" else {}
     saved = {**OLD, "gate": name, **changed}
     content = {"model": {"init_args": {"lora": saved}}, "seed_everything": 3}
-    text = by_todays_keys(Configuration(yaml.safe_dump(content), "last.yaml"))
+    text = with_current_names(Configuration(yaml.safe_dump(content), "last.yaml"))
     found, options = gate_of(parser, "--config", text)
     assert found == GATES[name].__name__
     expected = gate_of(parser, "--model.lora.gate", name)[1]
     assert options == {**expected, **changed}
     assert yaml.safe_load(text)["seed_everything"] == 3
-    assert by_todays_keys(Configuration(text, "last.yaml")) == text
+    assert with_current_names(Configuration(text, "last.yaml")) == text
 
 
 def test_options_of_an_earlier_version_keep_their_values() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonargparse import ActionConfigFile, ArgumentError, Namespace
 
-from octavius.cli import ConfigOnlyCLI, parse
+from octavius.cli.main import ConfigOnlyCLI, parse
 from octavius.configuration.parser import Parser
 from octavius.configuration.rules import merging_rules, same_class
 
@@ -165,7 +165,7 @@ def test_the_same_class_keeps_what_is_not_set_again_under_any_of_its_names(tmp_p
     for name in ("One", ONE):
         later = {"one": {"class_path": name, "init_args": {"depth": 6}}}
         assert told(first, later, folder=tmp_path).one.init_args.width == 7
-    assert same_class("octavius.training.OctaviusModule", "octavius.cli.OctaviusModule")
+    assert same_class("octavius.training.OctaviusModule", "octavius.cli.main.OctaviusModule")
     assert not same_class("not_imported.A", "not_imported.B")
 
 

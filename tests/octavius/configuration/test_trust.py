@@ -12,14 +12,14 @@ import pytest
 import yaml
 from jsonargparse import ArgumentError, Namespace
 
-from octavius.checkpointing.configuration import Configuration
-from octavius.cli import LightningParser, main
+from octavius.checkpoint.load import load
+from octavius.checkpoint_format.configuration import Configuration
+from octavius.cli.arguments import resolve
+from octavius.cli.main import LightningParser, main
 from octavius.configuration.rules import merging_rules
 from octavius.configuration.trust import LISTED, first_address, is_ours, names
 from octavius.encoders.base import Encoder
-from octavius.loading import load
 from octavius.lora_moe.gates.factory import class_path
-from octavius.words import resolve
 from tests.tiny import ROOT, refused, settings, write_models
 
 FOREIGN = "foreign_module"
@@ -68,7 +68,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "a model": {"model": SPEC},
     "a model as text": {"model": OWN},
     "a function that makes a model": {
-        "model": {"class_path": "octavius.loading.load", "init_args": {"path": "x", "trust": True}}
+        "model": {"class_path": "octavius.checkpoint.load.load", "init_args": {"path": "x", "trust": True}}
     },
     "a method of a listed class": {"model": {"class_path": f"{MODEL}.load_from_checkpoint"}},
     "through a listed module": callback("lightning.pytorch.callbacks.model_checkpoint.os.system"),
@@ -177,7 +177,7 @@ def test_encoders_and_gates_of_octavius_are_known_by_their_base_class(name: str)
     [
         OWN,
         CALL,
-        "octavius.loading.load",
+        "octavius.checkpoint.load.load",
         "octavius.model.Octavius",
         "octavius.encoders.image.nn.Linear",
         "octavius.encoders.image.ImageEncoder.prepare",

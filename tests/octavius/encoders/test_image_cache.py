@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from octavius.encoders.image import CONFIG, WEIGHTS, ImageEncoder
-from octavius.instruction.pictures import VERSION
 from octavius.instruction.sample import Media
+from octavius.media.pictures import VERSION
 from tests.octavius.encoders.test_image import MODEL
 
 

@@ -23,7 +23,7 @@ from octavius.encoders.point_bert import (
     unit_sphere,
 )
 from octavius.folders import LIST
-from octavius.instruction.clouds import GREY
+from octavius.media.clouds import GREY
 
 
 def small(channels: int = 6, **changes: int) -> PointBERT:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavius.instruction.batch import IGNORE, Batch, Example, Processor, collate
-from octavius.instruction.media import ArrayLoader
 from octavius.instruction.prompt import Prompt, PromptBuilder
 from octavius.instruction.sample import Media, References, Sample
 from octavius.instruction.tokenizer import Tokenizer
+from octavius.media.images import ArrayLoader
 
 LOADERS = {name: ArrayLoader((1,)) for name in ("image", "sound")}
 PAD = 0

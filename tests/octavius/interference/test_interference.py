@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from octavius.cli import main
+from octavius.cli.main import main
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 from octavius.interference.experts import losses_with, only, similarity, weights_of, without

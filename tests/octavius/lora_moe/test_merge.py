@@ -14,9 +14,9 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
+from octavius.checkpoint.peft_format import read_adapter, write_adapter
 from octavius.lora_moe import LoRAMoELinear, Routing, adapter_parameters, inject
 from octavius.lora_moe.merge import fold, layers_of, merge, unmerge
-from octavius.lora_moe.peft_files import read_adapter, write_adapter
 
 MakeLlama = Callable[[], LlamaForCausalLM]
 TARGETS = ["q_proj", "v_proj", "down_proj"]

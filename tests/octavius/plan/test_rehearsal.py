@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig
 
-from octavius.decoder import Decoder
+from octavius.decoder.decoder import Decoder
 from octavius.instruction.batch import IGNORE, Batch
 from octavius.instruction.sample import References, Sample
 from octavius.model import Octavius

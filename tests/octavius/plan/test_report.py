@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from octavius.cli import main
+from octavius.cli.main import main
 from octavius.plan.memory import GIB, KINDS, parts, plan_memory, standing
 from octavius.plan.outline import Setup, outline
 from octavius.plan.rehearsal import Step

@@ -20,7 +20,7 @@ from octavius.encoders.detector.detector import (
     save_detector,
 )
 from octavius.folders import LIST
-from octavius.instruction.proposals import read_proposals
+from octavius.media.proposals import read_proposals
 from octavius.metrics.boxes.detection3d import ClassScore
 from octavius.pretraining.detector import GUESSES, MOST, DetectorModule, guessed, table, truths
 from tests.octavius.encoders.detector.toys import BOXES, CLASSES, LABELS, TINY, detector, scene

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from octavius.report.benchmarks import claim, mend
+from octavius.cli.benchmarks import claim, mend
 
 WHOLE = [b'{"id": "1"}\n', b'{"id": "2"}\n']
 

@@ -9,7 +9,7 @@ import pytest
 
 from octavius.callbacks.scoring.answers import Answered, prediction
 from octavius.callbacks.scoring.scores import score as score_live
-from octavius.cli import main
+from octavius.cli.main import main
 from octavius.instruction.golds import to_json
 from octavius.instruction.sample import References
 from octavius.report.paper import PAPER, SOURCE, TABLES

@@ -4,21 +4,28 @@
 chair; anchors without a front do not have them.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from datamodules.instructions.relations import (
+    CARRIED,
+    LEAD,
+    NEAR,
+    TOUCH,
+    Edges,
+    footprint,
+    footprint_shared,
+    gap,
+)
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES
-from datamodules.miniature.rooms.room import Edges, Piece, Room
+from datamodules.miniature.rooms.room import Piece, Room
 
-TOUCH, CARRIED, OVERSIZE = 0.15, 0.3, 1.5
-"""`on`: largest gap, smallest shared fraction of the smaller footprint, largest footprint over the carrier's."""
+OVERSIZE = 1.5
+"""`on`: largest footprint over the carrier's."""
 APART, OVER = 0.06, 0.2
 """`above`, `below`: smallest gap, smallest shared fraction of the smaller footprint."""
-LEAD = 0.2
-"""`closest`, `farthest`: smallest lead over the runner-up in metres."""
-NEAR, REACH = 0.5, 1.5
-"""Largest gap in metres: of `next`; of `left`, `right`, `front`, `behind`."""
+REACH = 1.5
+"""`left`, `right`, `front`, `behind`: largest gap in metres."""
 AT_WALL, BETWEEN, CENTRAL = 0.15, 0.51, 0.2
 """Metres to a wall; fraction of a footprint between the anchors; fraction of the room around its centre."""
 
@@ -102,25 +109,12 @@ def places(room: Room, piece: Piece) -> tuple[str, ...]:
     return tuple(place for place, true in found if true)
 
 
-def gap(first: Edges, second: Edges) -> float:
-    """Distance of two boxes in metres; 0 if they touch."""
-    sides = (max(first[i] - second[i + 3], second[i] - first[i + 3], 0.0) for i in range(3))
-    return math.hypot(*sides)
-
-
-def footprint_shared(first: Edges, second: Edges) -> float:
-    """Common footprint over the smaller of the two."""
-    x = max(0.0, min(first[3], second[3]) - max(first[0], second[0]))
-    y = max(0.0, min(first[4], second[4]) - max(first[1], second[1]))
-    return x * y / min(_footprint(first), _footprint(second))
-
-
 def on(piece: Piece, anchor: Piece) -> bool:
     """Whether an object rests on the anchor."""
     return (
         abs(piece.box[2] - anchor.box[5]) <= TOUCH
         and footprint_shared(piece.box, anchor.box) >= CARRIED
-        and _footprint(piece.box) <= OVERSIZE * _footprint(anchor.box)
+        and footprint(piece.box) <= OVERSIZE * footprint(anchor.box)
     )
 
 
@@ -142,7 +136,7 @@ def between(box: Edges, first: Edges, second: Edges) -> bool:
         strip = (near[i + 3], max(near[j], far[j]), far[i], min(near[j + 3], far[j + 3]))
         along = min(box[i + 3], strip[2]) - max(box[i], strip[0])
         across = min(box[j + 3], strip[3]) - max(box[j], strip[1])
-        if along > 0 and across > 0 and along * across > BETWEEN * _footprint(box):
+        if along > 0 and across > 0 and along * across > BETWEEN * footprint(box):
             return True
     return False
 
@@ -187,7 +181,3 @@ def _extreme(pool: Sequence[Piece], anchor: Piece, nearest: bool) -> list[Piece]
     if len(ranked) < 2 or ranked[1][0] - ranked[0][0] < LEAD:
         return []
     return [piece for piece in pool if piece.number == ranked[0][1]]
-
-
-def _footprint(box: Edges) -> float:
-    return (box[3] - box[0]) * (box[4] - box[1])

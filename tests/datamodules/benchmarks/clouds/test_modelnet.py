@@ -7,8 +7,8 @@ import pytest
 
 from datamodules.benchmarks.base import DatasetNotFoundError
 from datamodules.benchmarks.clouds.modelnet import read
-from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.sample import ClassName, Media, Region, Sample
+from octavius.media.clouds import CloudLoader
 from tests.datamodules.benchmarks.bad_items import kept
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from datamodules.benchmarks.base import DatasetNotFoundError
 from datamodules.benchmarks.clouds.scan2inst import read
-from octavius.instruction.rois import StoredRoiLoader
 from octavius.instruction.sample import ClassName, Media, References, Region, Sample
+from octavius.media.rois import StoredRoiLoader
 from tests.datamodules.benchmarks.bad_items import kept
 
 SCENE = "scene0000_00"

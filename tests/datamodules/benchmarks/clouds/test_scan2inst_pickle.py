@@ -14,7 +14,7 @@ import torch
 from datamodules.benchmarks.base import DatasetNotFoundError
 from datamodules.benchmarks.clouds import scan2inst, scan2inst_pickle
 from datamodules.benchmarks.pickles import load_pickle
-from octavius.instruction.rois import StoredRoiLoader
+from octavius.media.rois import StoredRoiLoader
 from tests.datamodules.benchmarks.bad_items import kept
 
 SCENE = "scene0000_00"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from datamodules.benchmarks.base import BadItemError, DatasetNotFoundError
 from datamodules.benchmarks.clouds.scans import LAYOUT, Scan, Scans, object_id
-from octavius.instruction.clouds import CloudLoader
 from octavius.instruction.sample import Region
+from octavius.media.clouds import CloudLoader
 from tests.datamodules.benchmarks.scan_files import (
     AGGREGATION,
     CHAIR,

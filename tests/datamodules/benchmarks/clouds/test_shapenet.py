@@ -9,8 +9,8 @@ import pytest
 
 from datamodules.benchmarks.base import DatasetNotFoundError
 from datamodules.benchmarks.clouds.shapenet import read
-from octavius.instruction.clouds import Y_UP, CloudLoader
 from octavius.instruction.sample import ClassName, Media, Region, Sample
+from octavius.media.clouds import Y_UP, CloudLoader
 from tests.datamodules.benchmarks.bad_items import kept
 
 PLANE, PHONE, BED = "02691156", "02992529", "02818832"

@@ -11,8 +11,8 @@ import pytest
 from datamodules.benchmarks import read as read_checked
 from datamodules.benchmarks.base import DatasetNotFoundError
 from datamodules.benchmarks.images.cifar10 import CLASSES, read
-from octavius.instruction.media import ImageLoader
 from octavius.instruction.sample import ClassName
+from octavius.media.images import ImageLoader
 from tests.datamodules.benchmarks import cifar_files as files
 from tests.datamodules.benchmarks.bad_items import kept
 

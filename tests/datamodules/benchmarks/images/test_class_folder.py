@@ -7,8 +7,8 @@ from PIL import Image
 
 from datamodules.benchmarks.base import DatasetNotFoundError
 from datamodules.benchmarks.images.class_folder import SUFFIXES, read
-from octavius.instruction.pictures import open_picture
 from octavius.instruction.sample import ClassName, Media, Sample
+from octavius.media.pictures import open_picture
 from tests.datamodules.benchmarks.bad_items import kept
 
 

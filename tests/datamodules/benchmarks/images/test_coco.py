@@ -15,8 +15,8 @@ from pycocotools.coco import COCO
 from datamodules.benchmarks import read
 from datamodules.benchmarks.base import DatasetNotFoundError, LeftOutWarning
 from datamodules.benchmarks.images.coco import read_captioning, read_crowds, read_detection
-from octavius.instruction.media import ImageLoader
 from octavius.instruction.sample import Boxes, LabelledBox, Media, References, Sample
+from octavius.media.images import ImageLoader
 from tests.datamodules.benchmarks.bad_items import kept
 
 Content = dict[str, Any]

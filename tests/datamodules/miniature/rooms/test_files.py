@@ -18,8 +18,8 @@ from datamodules.miniature.rooms.scannet import COLUMNS
 from datamodules.miniature.rooms.sensor import FLOOR, NOTHING, WALL, scan
 from datamodules.miniature.rooms.shapenet import POINTS, SUBJECTS
 from datamodules.miniature.rooms.telling.told import WORLDS
-from octavius.instruction.clouds import read_points
 from octavius.instruction.sample import ClassName, DescribedObjects, References, Sample
+from octavius.media.clouds import read_points
 from tests.datamodules.miniature.rooms.conftest import SIZES
 
 Facts = dict[str, dict[str, Any]]

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datamodules.instructions.relations import Edges, footprint_shared, gap
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, draw_look
-from datamodules.miniature.rooms.room import Edges, Piece, Room
+from datamodules.miniature.rooms.room import Piece, Room
 from datamodules.miniature.rooms.telling.relations import (
     ANCHORED,
     HELD_OUT_RELATIONS,
@@ -18,8 +19,6 @@ from datamodules.miniature.rooms.telling.relations import (
     above,
     between,
     claims,
-    footprint_shared,
-    gap,
     on,
     places,
     satisfying,

@@ -16,7 +16,7 @@ from torch_geometric.data import Batch as CloudBatch
 from torch_geometric.data import Data
 
 from octavius.callbacks.scoring.controls import box_only, majority, partners, shuffled, text_only
-from octavius.decoder import Decoder
+from octavius.decoder.decoder import Decoder
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.precomputed_rois import PrecomputedRois
 from octavius.instruction.batch import Batch

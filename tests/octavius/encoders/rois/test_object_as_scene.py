@@ -18,7 +18,7 @@ from octavius.encoders.rois.object_as_scene import (
     import_published,
     shared_places,
 )
-from octavius.instruction.rois import StoredRoiLoader, rois_of
+from octavius.media.rois import StoredRoiLoader, rois_of
 
 SMALL = {"width": 12, "queries": 3, "heads": 2, "hidden": 5}
 

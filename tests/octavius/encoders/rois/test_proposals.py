@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavius.encoders.rois.proposals import ProposalSource, source_of
-from octavius.instruction.proposals import read_proposals
 from octavius.instruction.sample import Media
+from octavius.media.proposals import read_proposals
 
 BOX = [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
 

@@ -12,8 +12,8 @@ import torch
 from octavius.encoders.feature_cache import FeatureCache, key_of
 from octavius.encoders.rois.proposals import ProposalSource
 from octavius.encoders.rois.roi_cache import CachedRoiLoader
-from octavius.instruction.clouds import Y_UP
 from octavius.instruction.sample import Media, Region
+from octavius.media.clouds import Y_UP
 
 BOX = (0.0, 0.0, 0.0, 1.0, 1.0, 1.0)
 OTHER = (0.0, 0.0, 0.0, 1.0, 1.0, 2.0)

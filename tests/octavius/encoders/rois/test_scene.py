@@ -20,9 +20,9 @@ from octavius.encoders.rois import proposals as proposals_module
 from octavius.encoders.rois import scene as scene_module
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.scene import SceneEncoder
-from octavius.instruction.clouds import CloudLoader
-from octavius.instruction.crops import crop
 from octavius.instruction.sample import Media, Pose, Region
+from octavius.media.clouds import CloudLoader
+from octavius.media.crops import crop
 
 SIZES: dict[str, Any] = {"groups": 4, "group_size": 4, "width": 8, "depth": 1, "heads": 2, "token_width": 4}
 THINGS: tuple[Box3D, ...] = ((1, 1, 0.5, 1, 1, 1), (3, 1, 0.25, 0.5, 0.5, 0.5), (2, 3, 1, 1.5, 0.5, 2))

@@ -1,0 +1,1 @@
+"""Data modules that train the miniature's own encoders and language model."""

@@ -1,0 +1,226 @@
+"""Rendered views of furniture with captions, to train the rooms' small CLIP.
+
+Nothing is read from disk. Half of the views are of objects in scanned rooms, cropped as the point encoder
+gets them; the other half are of complete objects, all classes equally often.
+"""
+
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from datamodules.miniature.pretraining.alignment import ABSENT, tokenize
+from datamodules.miniature.rooms.furniture.catalogue import CLASSES, HELD_OUT_PAIRS
+from datamodules.miniature.rooms.furniture.palette import COLOURS
+from datamodules.miniature.rooms.shown import Shown, World, crops, look_in, look_like, one_of, whole
+from datamodules.miniature.rooms.telling.naming import NAMES, TEMPLATES, prompts, sentence
+from datamodules.miniature.world import generator
+from datamodules.pretraining.render import render
+from octavius.limits import COUNT, SEED, SIZE, WORKERS
+from octavius.presets import find_checkpoint
+from octavius.processes import serve
+
+ViewBatch: TypeAlias = dict[str, Any]
+"""A batch of views; see `RoomViews`."""
+
+TOLD = (0.5, 0.25, 0.25)
+"""Fractions of captions that mention class and colour, only the class, only the colour."""
+
+TURNS = (8, 160)
+"""Number of rooms that items rotate through, and number of items per room before new rooms are scanned."""
+
+AROUND, ASIDE, PITCH = 0.15, 1.3, (0.1, 0.7)
+"""Fraction of views from any direction; largest angle to the front of the others; range of the pitch (radians)."""
+
+COLOURLESS = 0.1
+"""Fraction of complete objects without colour."""
+
+
+class Views(Dataset[dict[str, Any]]):
+    """Views of objects with a caption each, rendered on demand; item i is always the same.
+
+    Args:
+        place: random stream, such as `clip-rooms/train`; streams share no room and no object.
+        size: number of items.
+        seed: seed of all random choices.
+        world: which objects occur.
+        scans: fraction of views of objects in scanned rooms.
+        turns: number of rooms that items rotate through, and number of items per room.
+        distinct: colour and class of each item, which its caption mentions; drawn by default.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        size: int,
+        seed: int,
+        world: World = "seen",
+        scans: float = 0.5,
+        turns: tuple[int, int] = TURNS,
+        distinct: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self.place, self.size, self.seed, self.world = place, size, seed, world
+        self.scans, self.turns, self.distinct = scans, turns, distinct
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Image (3, 64, 64), caption, class and colour, and which of them the caption mentions."""
+        if not 0 <= index < self.size:
+            raise IndexError(index)
+        rng = generator(self.seed, self.place, index)
+        look, front, points, colourless = self.thing(index, rng)
+        yaw = rng.uniform(-np.pi, np.pi) if rng.random() < AROUND else rng.uniform(-ASIDE, ASIDE)
+        picture = render(points, front + yaw, rng.uniform(*PITCH))
+        kind = "both" if self.distinct else str(rng.choice(tuple(TEMPLATES), p=TOLD))
+        kind = "class" if colourless else kind
+        form = TEMPLATES[kind][0 if self.distinct else int(rng.integers(len(TEMPLATES[kind])))]
+        colour = ABSENT if colourless else COLOURS.index(look.colour)
+        told = (NAMES.index(look.name) if kind != "colour" else ABSENT, colour if kind != "class" else ABSENT)
+        return {
+            "image": torch.from_numpy(picture).permute(2, 0, 1),
+            "caption": sentence(form, look.name, look.colour),
+            "class": NAMES.index(look.name),
+            "colour": colour,
+            "told": told,
+        }
+
+    def thing(self, index: int, rng: np.random.Generator) -> Shown:
+        """What an item shows: a crop from a scanned room, or a complete object."""
+        if self.distinct:
+            return whole(look_like(*self.distinct[index], rng), rng)
+        if rng.random() < self.scans:
+            rooms, items = self.turns
+            # Consecutive items rotate through `rooms` rooms, so that a batch is varied and each scan is
+            # reused.
+            room = index // (rooms * items) * rooms + index % rooms
+            shown = one_of(crops(self.seed, self.place, room, self.world), rng)
+            if shown is not None:
+                return shown
+        return whole(look_in(self.world, rng), rng, COLOURLESS)
+
+
+def spared(part: Literal["class", "colour"]) -> Tensor:
+    """Answers that are not used as negatives because training never shows them together with the other trait.
+
+    As negatives they would teach that a colour rules out a class.
+
+    Returns:
+        Bool tables: for `class` (11, 31), by the object's colour; for `colour` (37, 11), by its class.
+    """
+    table = torch.tensor([[(colour, name) in HELD_OUT_PAIRS for colour in COLOURS] for name in NAMES])
+    return table[: len(CLASSES)].T if part == "class" else table
+
+
+def same(labels: dict[str, Tensor], told: Tensor) -> Tensor:
+    """Mask (B, B) of pairs that are not negatives: caption j fits image i, or fails only by a held-out pair.
+
+    Args:
+        labels: (B,) class and colour of each image.
+        told: (B, 2) class and colour that each caption mentions, `ABSENT` for none.
+    """
+    names, colours = told[None, :, 0], told[None, :, 1]
+    name, colour = labels["class"][:, None], labels["colour"][:, None]
+    painted = (colours == colour) | (colours == ABSENT) | (colour == ABSENT)
+    fits = ((names == name) | (names == ABSENT)) & painted
+    table = spared("colour")
+    never_named = (colours == ABSENT) & (colour != ABSENT) & table[names.clamp_min(0), colour.clamp_min(0)]
+    never_painted = (names == ABSENT) & table[name, colours.clamp_min(0)]
+    return fits | never_named | never_painted
+
+
+def collate(items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, asked: Any = None) -> ViewBatch:
+    """Collates items into a batch; see `RoomViews` for its entries."""
+    labels = {part: torch.tensor([item[part] for item in items]) for part in ("class", "colour")}
+    told = torch.tensor([item["told"] for item in items])
+    no_colour = (labels["colour"] == ABSENT)[:, None]
+    batch = {
+        "image": torch.stack([item["image"] for item in items]),
+        "text": tokenize(tokenizer, [item["caption"] for item in items]),
+        "labels": labels,
+        "spared": {
+            "class": spared("class")[labels["colour"].clamp_min(0)] & ~no_colour,
+            "colour": spared("colour")[labels["class"]],
+        },
+        "same": same(labels, told),
+    }
+    return batch if asked is None else batch | {"asked": asked}
+
+
+class RoomViews(lightning.LightningDataModule):
+    """Views of furniture with captions, rendered on the fly.
+
+    A batch is a dictionary: `image` (B, 3, 64, 64) uint8; `text` (B, T) token ids; `labels`, `class` and
+    `colour` (B,) of each view, -100 for a colourless one; `spared`, for either the answers (B, C) that are
+    not used as negatives; `same` (B, B), where caption j is not a negative of view i; in validation also
+    `asked`, ids (S, C, T) of sentences that name each class and each colour.
+
+    There are five validation loaders: new complete objects, new objects in scans, combinations and classes
+    that training never shows, and 100 different pairs of colour and class for retrieval.
+
+    Args:
+        tokenizer: folder of the tokenizer: a path, or a name among the shipped checkpoints.
+        views: training views per epoch.
+        probe_views: views per validation loader.
+        batch_size: views per batch.
+        workers: worker processes, which render the views.
+        seed: seed of all random choices.
+    """
+
+    def __init__(
+        self,
+        tokenizer: str = "miniature/clip_rooms",
+        views: int = 128_000,
+        probe_views: int = 400,
+        batch_size: int = 64,
+        workers: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        COUNT.check(views=views, probe_views=probe_views)
+        SIZE.check(batch_size=batch_size)
+        WORKERS.check(workers=workers)
+        SEED.check(seed=seed)
+        self.tokenizer, self.views, self.probe_views = tokenizer, views, probe_views
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+
+    def train_dataloader(self) -> DataLoader[ViewBatch]:
+        """Training views in order of their index."""
+        return self._loader(Views("clip-rooms/train", self.views, self.seed), None)
+
+    def val_dataloader(self) -> list[DataLoader[ViewBatch]]:
+        """Five loaders, in the order of `octavius.pretraining.views.VALIDATION`."""
+        pairs = [(c, n) for c in COLOURS for n in CLASSES if (c, n) not in HELD_OUT_PAIRS]
+        order = generator(self.seed, "clip-rooms/pairs", 0).permutation(len(pairs))[:100]
+        chosen = tuple(pairs[place] for place in order)
+        few, few_each = self.probe_views, (1, 16)
+        return [
+            self._loader(Views("clip-rooms/whole", few, self.seed, scans=0), CLASSES),
+            self._loader(Views("clip-rooms/scans", few, self.seed, scans=1, turns=few_each), CLASSES),
+            self._loader(
+                Views("clip-rooms/unseen-pairs", few, self.seed, "unseen_pairs", turns=few_each), CLASSES
+            ),
+            self._loader(
+                Views("clip-rooms/unseen-classes", few, self.seed, "unseen_classes", turns=few_each), NAMES
+            ),
+            self._loader(Views("clip-rooms/retrieval", 100, self.seed, distinct=chosen), CLASSES),
+        ]
+
+    def _loader(self, views: Views, asked: tuple[str, ...] | None) -> DataLoader[ViewBatch]:
+        """A loader; for validation, with the candidate classes."""
+        tokenizer = AutoTokenizer.from_pretrained(find_checkpoint(self.tokenizer))
+        texts = None if asked is None else prompts(partial(tokenize, tokenizer), asked)
+        return DataLoader(
+            views,
+            batch_size=self.batch_size if asked is None else 100,
+            num_workers=self.workers,
+            worker_init_fn=serve,
+            collate_fn=partial(collate, tokenizer=tokenizer, asked=texts),
+            drop_last=asked is None,
+        )

@@ -1,0 +1,1 @@
+"""Saving, resuming, loading, exporting and importing models."""

@@ -1,0 +1,179 @@
+"""Loads the model of a checkpoint or of an exported folder, for use without a trainer."""
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from yaml import YAMLError
+
+from octavius.checkpoint.peft_format import read_adapter
+from octavius.checkpoint.saved_configuration import current_section, missing_config, saved_config
+from octavius.checkpoint_format.configuration import Configuration
+from octavius.checkpoint_format.weights import load_exactly, read_checkpoint
+from octavius.configuration.parser import Parser
+from octavius.configuration.rules import merging_rules
+from octavius.configuration.text import check, parse_config, read_text
+from octavius.configuration.trust import only_listed
+from octavius.folders import check_folder
+from octavius.lora_moe.merge import layers_of
+from octavius.training import PROJECTORS, OctaviusModule
+
+MANIFEST = "manifest.json"
+"""Name of the file that describes an exported folder."""
+
+
+def load(path: Path, trust: bool = False) -> OctaviusModule:
+    """Builds the model of a checkpoint or an exported folder from its own configuration and loads its weights.
+
+    Args:
+        path: the file or the folder.
+        trust: let the configuration name any class; otherwise only those of `octavius.configuration.trust`.
+
+    Returns:
+        The module in eval mode.
+
+    Raises:
+        ValueError: there is no configuration, the checkpoint is of another model, or the folder is not an
+            export.
+    """
+    if path.is_dir():
+        return load_export(path, trust)
+    saved = saved_of(path)
+    module = build(parse_config(saved.text, saved.source).get("model"), None if trust else saved.source)
+    module.load_state_dict(matching(path, module)["state_dict"], strict=False)
+    return module.eval()
+
+
+def configuration(path: Path) -> dict[str, Any]:
+    """The parsed configuration of a checkpoint.
+
+    Raises:
+        ValueError: it cannot be read, or is missing: earlier versions kept it only in a file next to the
+            checkpoint.
+    """
+    saved = saved_of(path)
+    return parse_config(saved.text, saved.source)
+
+
+def saved_of(path: Path) -> Configuration:
+    """The configuration of a checkpoint as text.
+
+    Raises:
+        ValueError: as in `configuration`.
+    """
+    saved = saved_config(path, read_checkpoint(path))
+    if saved is None:
+        raise ValueError(missing_config(path))
+    return saved
+
+
+def build(model: Any, untrusted: str | None) -> OctaviusModule:
+    """Instantiates the `model` section of a configuration.
+
+    Args:
+        model: the section.
+        untrusted: name of the file that it is from, if only trusted classes are allowed; None allows all.
+    """
+    parser = Parser(exit_on_error=False)
+    parser.add_subclass_arguments(OctaviusModule, "model")
+    limits = nullcontext() if untrusted is None else only_listed(untrusted, model)
+    with merging_rules(), limits:
+        module: OctaviusModule = parser.instantiate(parser.parse_object({"model": model})).model
+    return module
+
+
+def matching(path: Path, module: L.LightningModule) -> dict[str, Any]:
+    """Reads a checkpoint and checks that it belongs to this model.
+
+    Raises:
+        ValueError: it cannot be read, or belongs to another model.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        module.on_load_checkpoint(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return checkpoint
+
+
+def load_export(folder: Path, trust: bool = False) -> OctaviusModule:
+    """Loads the model of a folder that `octavius export` wrote in the format hf or peft.
+
+    Raises:
+        ValueError: the folder is not an export, is incomplete, or belongs to another language model or
+            encoder.
+    """
+    manifest = read_manifest(folder)
+    check_folder(folder)
+    model = current_section(manifest["model"])
+    if manifest["format"] == "hf":
+        try:
+            model["init_args"]["decoder"]["init_args"]["name"] = str(folder)
+        except (KeyError, TypeError):
+            raise ValueError(f"{folder / MANIFEST} names no decoder; export again") from None
+    elif manifest["format"] == "experts":
+        raise ValueError(
+            f"{folder} holds the experts one by one, between which nothing chooses; take the checkpoint, or an "
+            "export of the format hf or peft"
+        )
+    module = build(model, None if trust else str(folder / MANIFEST))
+    if module.frozen_fingerprint != manifest["frozen_fingerprint"]:
+        raise ValueError(
+            f"{folder} was exported from a model with the frozen weights {manifest['frozen_fingerprint']}, those "
+            f"loaded here are {module.frozen_fingerprint}: {manifest['base']} or an encoder has other weights now"
+        )
+    if manifest["format"] == "peft":
+        fill_adapter(module.model.decoder.lm, folder)
+    fill_projectors(module.model.projectors, folder / PROJECTORS)
+    return module.eval()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an exported folder.
+
+    Raises:
+        ValueError: it is missing or malformed.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(
+            f"{folder} is a folder without {MANIFEST}: expected a checkpoint of `octavius fit`, or a folder that "
+            "`octavius export` wrote to its end"
+        )
+    try:
+        text = read_text(path)
+        check(text)  # refuses duplicate keys and deep nesting, which json.loads accepts
+        manifest: dict[str, Any] = json.loads(text)
+        if missing := {"format", "base", "model", "frozen_fingerprint"} - set(manifest):
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        if not isinstance(manifest["model"], dict):
+            raise ValueError("its model is no mapping")
+    except (ValueError, TypeError, YAMLError) as error:
+        raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}; export again") from None
+    return manifest
+
+
+def fill_adapter(lm: nn.Module, folder: Path) -> None:
+    """Loads a PEFT adapter into layers with one expert; the adapter's scale is folded into B."""
+    adapter, layers = read_adapter(folder), layers_of(lm)
+    state: dict[str, Tensor] = {}
+    for name, (down, up) in adapter.pairs.items():
+        scale = layers[name].scale if name in layers else 1.0
+        state |= {f"{name}.lora_A": down, f"{name}.lora_B": up * (adapter.scales[name] / scale)}
+    load_exactly(lm, state, {f"{name}.{half}" for name in layers for half in ("lora_A", "lora_B")}, folder)
+
+
+def fill_projectors(projectors: nn.Module, path: Path) -> None:
+    """Loads all projectors from a file that holds exactly these."""
+    if not path.is_file():
+        raise ValueError(f"there is no {path}, which holds the projectors; export again")
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as tensors: {' '.join(str(error).split())}") from None
+    load_exactly(projectors, state, set(projectors.state_dict()), path)

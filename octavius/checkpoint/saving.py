@@ -1,0 +1,146 @@
+"""Saves checkpoints: atomically, with a checksum, and with the run's configuration inside."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from octavius.callbacks.position import Position
+from octavius.checkpoint.resuming import check_optimizers
+from octavius.checkpoint_format.configuration import KEY, file_beside, headed, may_replace
+from octavius.checkpoint_format.content import FORMAT, FORMAT_KEY
+from octavius.checkpoint_format.seal import is_sealed, seal
+from octavius.checkpoint_format.weights import read_checkpoint
+from octavius.files import replacing, write_text
+from octavius.interrupts import INTERRUPTS
+
+
+class Checkpoint(ModelCheckpoint):
+    """ModelCheckpoint that, after an error or a signal, saves only consistent states and never hangs.
+
+    Nothing is saved before training has begun (a checkpoint may be half loaded), nor after an error in the
+    middle of an optimizer step. Ranks save together if they were stopped together, after the same batch
+    (`octavius.callbacks.stopping`). After an error on one rank the others are elsewhere: with DDP, where each
+    rank has the whole model, rank 0 saves alone; a sharded model is not saved.
+    """
+
+    _saved = (0, 0)
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Records the number of optimizer and scheduler states, since Lightning silently drops surplus ones."""
+        self._saved = len(checkpoint.get("optimizer_states", ())), len(checkpoint.get("lr_schedulers", ()))
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Checks the restored optimizers before the first step."""
+        if trainer.ckpt_path:
+            check_optimizers(trainer, self._saved)
+        super().on_train_start(trainer, pl_module)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Saves the training up to its last complete step."""
+        position = next((one for one in trainer.callbacks if isinstance(one, Position)), None)  # type: ignore[attr-defined]
+        if position is not None and not position.begun:
+            return
+        if position is not None and not position.whole(trainer):
+            rank_zero_info("the error came within the optimizer's step: the checkpoint before it is kept")
+            return
+        if trainer.world_size == 1:
+            super().on_exception(trainer, pl_module, exception)
+        elif isinstance(exception, SIGTERMException):
+            with INTERRUPTS.saving():  # gathering shards may take as long as writing them
+                super().on_exception(trainer, pl_module, exception)
+        elif isinstance(trainer.strategy, DDPStrategy) and self._should_save_on_exception(trainer):
+            self._save_alone(trainer)
+
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        """Defers signals until the step is recorded as saved, so that it is not saved a second time."""
+        INTERRUPTS.held = True
+        try:
+            super()._save_checkpoint(trainer, filepath)
+        finally:
+            INTERRUPTS.held = False
+        INTERRUPTS.check()
+
+    def _save_alone(self, trainer: L.Trainer) -> None:
+        """Like `trainer.save_checkpoint`, but without a barrier and without reducing metrics over ranks."""
+        counts = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        path = self.format_checkpoint_name({key: torch.tensor(value) for key, value in counts.items()})
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
+        trainer.strategy.save_checkpoint(checkpoint, path)  # writes on rank 0 only
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Writes checkpoints that contain the run's configuration, and an editable YAML copy of it next to them.
+
+    Attributes:
+        configuration: YAML text.
+        last: path of the last checkpoint that this process saved; None before the first.
+    """
+
+    def __init__(self, configuration: str) -> None:
+        """Stores the configuration; nothing is written until a checkpoint is."""
+        self.configuration = configuration
+        self.last: Path | None = None
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Replaces a checkpoint, then the YAML file next to it.
+
+        If the process is killed at any time, the checkpoint is the old or the new one, with its own
+        configuration inside. A YAML file that does not belong to a checkpoint is left alone.
+
+        Raises:
+            OSError: the disk is full, or the target is not writable.
+        """
+        if storage_options is not None:
+            raise TypeError("checkpoints are local files, there are no storage options")
+        with INTERRUPTS.saving():
+            self._save(checkpoint, Path(path))
+
+    def _save(self, checkpoint: dict[str, Any], path: Path) -> None:
+        beside = file_beside(path)
+        free = may_replace(beside) or (path.is_file() and not is_sealed(path))
+        whole = {**checkpoint, KEY: self.configuration, FORMAT_KEY: FORMAT}
+        try:
+            with replacing(path) as partial:
+                with partial.open("wb") as file:  # given a path, torch.save hides the OSError of a full disk
+                    torch.save(whole, file)
+                seal(partial)
+        except OSError as error:
+            lost = f"the checkpoint of step {checkpoint.get('global_step')} is lost"
+            kept = "the one from before still stands" if path.is_file() else "there was none before"
+            raise OSError(error.errno, f"{error.strerror}; {lost}, {kept}", str(path)) from error
+        self.last = path
+        if free:
+            write_text(beside, headed(self.configuration))
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = None,  # noqa: ARG002 - always the CPU; Lightning moves tensors itself
+        weights_only: bool | None = None,  # noqa: ARG002 - always true
+    ) -> dict[str, Any]:
+        """Reads a checkpoint with `read_checkpoint`, like every command.
+
+        Raises:
+            ValueError: it is damaged, or not a checkpoint.
+        """
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Removes the checkpoint and its YAML file."""
+        super().remove_checkpoint(path)
+        if may_replace(beside := file_beside(Path(path))):
+            beside.unlink(missing_ok=True)

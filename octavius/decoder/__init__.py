@@ -1,0 +1,1 @@
+"""The language model: loading, forward passes, packed attention, and checks of architectures."""

@@ -1,0 +1,371 @@
+"""Wrapper around a causal language model of Hugging Face with exactly what tuning needs.
+
+Takes any model that passes `octavius.decoder.check`. Logits are computed at the wanted positions only, and
+always by the model's own forward method, because some models scale or cap them.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from shutil import which
+from typing import Any, Literal, Protocol, TypeAlias, cast
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, distributed, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AddedToken, GenerationConfig
+
+from octavius.decoder.check import Soundness, check_model
+from octavius.decoder.loading import layers, load_model, locate
+from octavius.decoder.packed_attention import PACKED
+from octavius.decoder.passes import (
+    Around,
+    Positions,
+    attend_by,
+    cached_options,
+    log_likelihoods,
+    logits_at,
+    packed_options,
+    rows_of,
+    without_padding,
+)
+from octavius.decoder.reach import Layout, layouts
+from octavius.instruction.tokenizer import Tokenizer, load_tokenizer
+
+TOGETHER = 64
+"""Number of candidate answers that are scored in one pass."""
+
+ScorePart: TypeAlias = Callable[[Tensor, list[Tensor]], Tensor]
+"""Scores candidates: takes rows (N,) of the batch and the token ids of an answer to each.
+
+Returns the log-probability (N,) of each answer.
+"""
+
+
+class Hold(Protocol):
+    """Makes the context in which a selection of the batch's rows is run (it sets their gate weights)."""
+
+    def __call__(self, rows: Tensor, tokens: bool = False) -> AbstractContextManager[None]:
+        """The context for rows (N,) of the batch; with `tokens`, for N tokens in one row, each of such a row."""
+
+
+class Decoder(nn.Module):
+    """A causal language model and its tokenizer behind `embed`, `logits`, `generate` and `likelihoods`.
+
+    Attributes:
+        soundness: which uses besides padded batches the model supports: packing, cached candidates.
+    """
+
+    soundness: Soundness
+
+    def __init__(
+        self,
+        name: str,
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+        from_scratch: bool = False,
+        attention: str = "sdpa",
+        compile: bool = False,
+    ) -> None:
+        """Loads the model.
+
+        Args:
+            name: a hub id, a local folder, a GGUF file, or a bare name under `checkpoints/`.
+            dtype: type of the weights.
+            from_scratch: take only the architecture and the tokenizer; weights start at random.
+            attention: `sdpa`, `eager` (the fastest on a CPU in bfloat16) or another attention implementation
+                of transformers.
+            compile: train through `torch.compile`, layer by layer, which costs some seconds at the start.
+                Needs a C++ compiler; without one there is a warning and nothing is compiled. Generation is
+                not compiled, since the lengths of answers never repeat.
+
+        Raises:
+            ValueError: no model of that name can be loaded, or it fails `octavius.decoder.check`: losses and
+                answers would not be those of its own forward method.
+        """
+        super().__init__()
+        self.name = name
+        place = locate(name)
+        options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
+        try:
+            self.lm = load_model(place, from_scratch, options)
+            self.tokenizer: Tokenizer = load_tokenizer(place)
+        except Exception as error:  # transformers, safetensors and gguf raise almost anything on bad files
+            raise ValueError(
+                f"no language model could be loaded from {name!r}: expected a hub id (with a network or a "
+                "filled cache), a folder with config.json, weights and tokenizer, or a .gguf file. "
+                f"The loader said: {error}"
+            ) from None
+        self.attention: str = self.lm.config._attn_implementation  # transformers may have renamed it
+        # Drops the generation defaults that a model ships for chat, such as sampling or a repetition penalty.
+        self.lm.generation_config = GenerationConfig()
+        try:
+            self.soundness = check_model(self.lm, self.tokenizer, self.attention)
+        except ValueError as error:
+            raise ValueError(f"the language model {name!r} cannot be used: {error}") from None
+        self.compiled = compile and _has_compiler()
+        if self.compiled:
+            for layer in layers(self.lm):
+                layer.compile(dynamic=True)
+        self.width = cast(Tensor, self.lm.get_input_embeddings().weight).shape[1]
+
+    def layouts(self, modules: Mapping[str, nn.Module]) -> dict[str, Layout]:
+        """The tensor layout of the inputs of the given submodules; see `octavius.decoder.reach`."""
+        return layouts(self.lm, self.tokenizer, self.attention, modules)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Word embeddings (..., D) of ids (...)."""
+        return cast(Tensor, self.lm.get_input_embeddings()(ids))
+
+    def logits(
+        self,
+        embeddings: Tensor,
+        attention_mask: Tensor,
+        wanted: Positions,
+        segments: Tensor | None = None,
+        around: Around = nullcontext,
+    ) -> Tensor:
+        """Vocabulary logits (M, V) at the wanted positions, row by row.
+
+        Args:
+            embeddings: (B, T, D).
+            attention_mask: (B, T) 1 on real tokens.
+            wanted: (B, T) true where logits are wanted, or the rows and columns of these positions.
+            segments: (1, N) index of the text that each token of a packed row belongs to; texts are
+                contiguous. A token attends to earlier ones of its own text only, and positions count from the
+                start of that text.
+            around: makes the context in which the output layer runs on the wanted positions alone, (1, M, D).
+
+        Raises:
+            ValueError: the texts are packed, but the model cannot keep them apart.
+        """
+        options: dict[str, Tensor] = {"attention_mask": attention_mask}
+        if segments is None:
+            attend_by(self.lm, self.attention)
+        else:
+            self.check_packing(segments)
+            attend_by(self.lm, PACKED)
+            options = packed_options(segments, attention_mask)
+        return logits_at(self.lm, embeddings, wanted, around, use_cache=False, **options)[0]
+
+    def check_packing(self, segments: Tensor | None = None) -> None:
+        """Refuses packed batches if texts that share a row would influence each other.
+
+        Args:
+            segments: as in `logits`; None checks whether the model supports packing at all.
+
+        Raises:
+            ValueError: it does not; the message says why.
+        """
+        reason, limit = self.soundness.packing, self.soundness.longest_packed
+        if self.attention not in ("sdpa", "eager") or not self.lm._supports_sdpa:
+            reason = (
+                "it needs the decoder's `attention` to be sdpa or eager, and a model that can have sdpa; found "
+                f"{self.attention!r} and {type(self.lm).__name__}"
+            )
+        if reason is None and limit is not None and segments is not None:
+            longest = int(segments.unique_consecutive(return_counts=True)[1].max())
+            if longest > limit:
+                reason = (
+                    f"a text has {longest} tokens, and {type(self.lm).__name__} does not tell the packed attention "
+                    f"of its window of {limit}"
+                )
+        if reason is not None:
+            raise ValueError(f"texts cannot be packed: {reason}; set data.init_args.batching to grouped")
+
+    @torch.no_grad()
+    def generate(
+        self,
+        embeddings: Tensor,
+        attention_mask: Tensor,
+        max_new_tokens: int,
+        stop: str = "",
+        **options: Any,
+    ) -> Tensor:
+        """New token ids (B, N) after left-padded embeddings (B, T, D); greedy unless options say otherwise.
+
+        Args:
+            embeddings: (B, T, D) the prompts.
+            attention_mask: (B, T) 1 on real tokens.
+            max_new_tokens: length limit of an answer.
+            stop: stop string besides the end-of-sequence token; empty for none.
+            options: passed to `generate` of transformers.
+        """
+        attend_by(self.lm, self.attention)
+        settings = {"do_sample": False, "num_beams": 1, **options}
+        # `stop_strings` of transformers need the tokenizer to match strings across token boundaries.
+        if stop:
+            settings |= {"stop_strings": [stop], "tokenizer": self.tokenizer.backend}
+        # Lengths change with every token, and would be compiled again and again.
+        with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
+            return cast(
+                Tensor,
+                self.lm.generate(  # type: ignore[operator]
+                    inputs_embeds=embeddings,
+                    attention_mask=attention_mask,
+                    max_new_tokens=max_new_tokens,
+                    pad_token_id=self.tokenizer.pad_id,
+                    eos_token_id=self.tokenizer.eos_id,
+                    **settings,
+                ),
+            )
+
+    @torch.no_grad()
+    def likelihoods(
+        self,
+        embeddings: Tensor,
+        attention_mask: Tensor,
+        candidates: Sequence[Sequence[str]],
+        hold: Hold,
+    ) -> list[list[tuple[float, int]]]:
+        """Log-probability of each candidate answer with its end-of-sequence token, and its number of tokens.
+
+        The prompts are run once, and candidates continue from the cached keys and values, `TOGETHER` at a
+        time. If the model's cache cannot be reused so (see `Soundness.caching`), each candidate is run behind
+        its whole prompt, as in training. All ranks make as many passes as the one with the most candidates,
+        since each pass of a sharded model is a collective operation.
+
+        Args:
+            embeddings: (B, T, D) left-padded prompts.
+            attention_mask: (B, T).
+            candidates: candidate answers of each prompt; empty for a prompt that is not scored.
+            hold: gives the context in which rows (N,) of the batch, or tokens of such rows, are run.
+        """
+        device, tokenizer = embeddings.device, self.tokenizer
+        rows = [row for row, texts in enumerate(candidates) for _ in texts]
+        ids = [[*tokenizer.encode(f" {text}"), tokenizer.eos_id] for texts in candidates for text in texts]
+        passes = most_of_all(-(-len(rows) // TOGETHER), device)
+        if not passes:
+            return [[] for _ in candidates]
+        attend_by(self.lm, self.attention)
+        score = self._after_cache if self.soundness.caching else self._after_prompts
+        with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
+            score_part = score(embeddings, attention_mask, hold)
+            found: list[tuple[float, int]] = []
+            for start in range(0, passes * TOGETHER, TOGETHER):
+                # Surplus passes, made for the other ranks, run a dummy whose score is cut off below.
+                part = torch.tensor(rows[start : start + TOGETHER] or [0], device=device)
+                said = [torch.tensor(one) for one in ids[start : start + TOGETHER] or [[tokenizer.eos_id]]]
+                each = score_part(part, said)
+                lengths = [len(one) for one in said]
+                found += list(zip(each.tolist(), lengths, strict=True))[: len(rows) - start]
+        numbered = iter(found)
+        return [[next(numbered) for _ in texts] for texts in candidates]
+
+    def _after_cache(self, embeddings: Tensor, attention_mask: Tensor, hold: Hold) -> ScorePart:
+        """Runs the prompts; returns a function that scores candidates (N,) from the prompts' cache."""
+        device = embeddings.device
+        last = torch.zeros_like(attention_mask, dtype=torch.bool)
+        last[:, -1] = True
+        every = torch.arange(len(embeddings), device=device)
+        with hold(every):
+            options = cached_options(self.lm, attention_mask, embeddings.shape[1], None)
+            around = partial(hold, every, True)
+            logits, cache = logits_at(self.lm, embeddings, last, around, **options)
+        first = logits.float().log_softmax(-1)
+
+        def score(part: Tensor, said: list[Tensor]) -> Tensor:
+            padded, real = self._padded(said, device)
+            mask = torch.cat([attention_mask[part], real.to(attention_mask)], 1)
+            # Padding as well: with a fixed number of positions per row, the logits can be unflattened below.
+            wanted = torch.ones_like(real)
+            owners = part[:, None].expand_as(real)[wanted]
+            with hold(part):
+                options = cached_options(self.lm, mask, padded.shape[1], rows_of(cache, part))
+                around = partial(hold, owners, True)
+                rest, _ = logits_at(self.lm, self.embed(padded), wanted, around, **options)
+            # The first token is predicted by the prompt's last position, each other one by the token before it.
+            logs = rest.unflatten(0, padded.shape)[:, :-1].float().log_softmax(-1)
+            each = torch.cat([first[part, None], logs], 1).gather(2, padded[..., None])[..., 0]
+            return each.masked_fill(~real, 0.0).sum(1)
+
+        return score
+
+    def _after_prompts(self, embeddings: Tensor, attention_mask: Tensor, hold: Hold) -> ScorePart:
+        """Returns a function that scores candidates (N,), each behind its whole prompt, padded on the right."""
+        device = embeddings.device
+        prompts, masks = without_padding(embeddings, attention_mask)
+
+        def score(part: Tensor, said: list[Tensor]) -> Tensor:
+            rows = [
+                (
+                    torch.cat([prompts[row], self.embed(ids.to(device)).to(embeddings)]),
+                    masks[row],
+                    ids.to(device),
+                )
+                for row, ids in zip(part.tolist(), said, strict=True)
+            ]
+            x = pad_sequence([row for row, _, _ in rows], batch_first=True)
+            mask = pad_sequence(
+                [torch.cat([m, torch.ones_like(ids)]) for _, m, ids in rows], batch_first=True
+            )
+            wanted = torch.zeros_like(mask, dtype=torch.bool)
+            for place, (row, _, ids) in enumerate(rows):
+                wanted[place, len(row) - len(ids) - 1 : len(row) - 1] = (
+                    True  # logits at t predict token t + 1
+                )
+            owners = part[:, None].expand_as(mask)[wanted]
+            with hold(part):
+                around = partial(hold, owners, True)
+                logits, _ = logits_at(self.lm, x, wanted, around, attention_mask=mask, use_cache=False)
+            each = log_likelihoods(logits, torch.cat([ids for _, _, ids in rows]))
+            return torch.stack([one.sum() for one in each.split([len(ids) for _, _, ids in rows])])
+
+        return score
+
+    def _padded(self, said: list[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Token ids (N, T) padded on the right, and a mask (N, T) of the real ones."""
+        lengths = torch.tensor([len(one) for one in said], device=device)
+        padded = pad_sequence(said, batch_first=True, padding_value=self.tokenizer.pad_id).to(device)
+        return padded, torch.arange(padded.shape[1], device=device) < lengths[:, None]
+
+    def add_tokens(self, tokens: Sequence[str]) -> None:
+        """Adds tokens to the vocabulary and unfreezes all word embeddings and the output layer.
+
+        The published code does so with the tags around media. New rows are initialised with the mean of the
+        others; tokens that the tokenizer already has stay as they are.
+
+        Args:
+            tokens: the new tokens, in the order of their ids.
+        """
+        backend, known = self.tokenizer.backend, len(self.tokenizer.backend)
+        backend.add_tokens([AddedToken(word, special=True, normalized=False) for word in tokens])
+        self.tokenizer = Tokenizer(backend)
+        self.lm.resize_token_embeddings(len(backend), mean_resizing=False)
+        tables = [self.lm.get_input_embeddings(), self.lm.get_output_embeddings()]
+        for table in tables:
+            weight = cast(nn.Parameter, table.weight)
+            weight.requires_grad_(True)
+            with torch.no_grad():
+                weight[known:] = weight[:known].float().mean(0).to(weight.dtype)
+
+    def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
+        """Writes a Hugging Face folder: the given weights of `lm` in half precision, configuration and tokenizer."""
+        half = {name: tensor.half() for name, tensor in state.items()}
+        self.lm.save_pretrained(folder, state_dict=half)
+        self.tokenizer.backend.save_pretrained(str(folder))
+
+
+def most_of_all(count: int, device: torch.device) -> int:
+    """The maximum of a count over all ranks (collective if there are several)."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return count
+    most = torch.tensor(count, device=device)
+    distributed.all_reduce(most, distributed.ReduceOp.MAX)
+    return int(most)
+
+
+def _has_compiler() -> bool:
+    """Whether the C++ compiler that `torch.compile` needs is installed; warns if not."""
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    found = which(name) is not None
+    if not found:
+        rank_zero_warn(
+            f"the decoder's setting `compile: true` needs a C++ compiler, and there is no {name!r} here: training "
+            "goes on without torch.compile, at about half the speed on a CPU. Install one (Debian: apt install g++), "
+            "name yours in the environment variable CXX, or set compile to false"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Training on several processes, and the precision of a device."""

@@ -1,1 +1,0 @@
-"""Causal language models of Hugging Face: loading, forward passes on embeddings, and checks of both."""

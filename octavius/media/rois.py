@@ -1,0 +1,154 @@
+"""Loaders of RoIs: features and boxes of a scene's objects, in ragged batches.
+
+RoIs are regions of interest: all objects of a scene, or the one that a question is about. Their number
+varies, so they are kept in `torch_geometric.data.Data` with
+
+    x      (O, width)   features
+    boxes  (O, 6)       centre and size in metres
+
+The published 3D data have no clouds but, for each object, a feature vector and the corners of its box:
+
+    <set>/ins_pc_feat/<scene>/<object>-<name>.npy     (width,)
+    <set>/bbox/<scene>/<object>-<name>.npy            (8, 3), metres
+
+A reference is the feature file of one object, the folder of a scene for all of its objects, or an array (O,
+width + 6) with features, centre and size in each row.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from octavius.boxes import Box3D
+from octavius.boxes3d import FARTHEST, enclosing
+from octavius.instruction.batch import Loader
+from octavius.instruction.sample import Media
+from octavius.media.arrays import load_array
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Batch, Data
+
+FEATURES, BOXES = "ins_pc_feat", "bbox"
+
+
+def rois_of(features: Tensor, boxes: Tensor) -> Data:
+    """RoIs from features (O, width) and boxes (O, 6), centre and size; O may be 0."""
+    # slow to import, and readers of annotation files import this module
+    from torch_geometric.data import Data
+
+    assert len(features) == len(boxes), "every object has a feature and a box"
+    return Data(x=features, boxes=boxes)
+
+
+class RoiLoader(Loader, ABC):
+    """Base class of RoI loaders, which batches RoIs."""
+
+    def collate(self, items: Sequence[Data]) -> Batch:
+        """Concatenates the RoIs; `Batch.batch` is the index of the medium that each belongs to."""
+        from torch_geometric.data import Batch
+
+        return Batch.from_data_list(list(items))
+
+
+@dataclass(frozen=True)
+class RoiArrayLoader(RoiLoader):
+    """Takes features and boxes from arrays.
+
+    Attributes:
+        width: length of a feature vector.
+    """
+
+    width: int
+
+    def __call__(self, media: Media) -> Data:
+        """Features (O, width) and boxes (O, 6), float32.
+
+        Raises:
+            ValueError: the reference is a file, or an array of another width.
+        """
+        array = media.array
+        if array is None or array.ndim != 2 or array.shape[1] != self.width + 6:
+            found = f"the file {media.path}" if array is None else f"one of shape {array.shape}"
+            raise ValueError(
+                f"expected an array (O, {self.width + 6}), {self.width} numbers of a feature and then centre and "
+                f"size of a box for each object, found {found}"
+            )
+        rows = torch.from_numpy(np.array(array, dtype=np.float32))
+        return rois_of(rows[:, : self.width], rows[:, self.width :])
+
+
+@dataclass(frozen=True)
+class StoredRoiLoader(RoiLoader):
+    """Reads stored features and boxes of a scene's objects or of one object, from files or an array.
+
+    Attributes:
+        width: length of a feature vector.
+    """
+
+    width: int = 768
+
+    def __call__(self, media: Media) -> Data:
+        """Features (O, width) and boxes (O, 6), float32; O is 0 for a scene without detected objects.
+
+        Raises:
+            ValueError: the file or folder does not exist, or it or the array is malformed.
+        """
+        if media.path is None:  # from a pickle, which holds the arrays of all scenes
+            return RoiArrayLoader(self.width)(media)
+        files = _files(media.path)
+        features = np.array([self._feature(file) for file in files], np.float32)
+        boxes = np.array([box_of(file) for file in files], np.float32)
+        return rois_of(
+            torch.from_numpy(features.reshape(len(files), self.width)),
+            torch.from_numpy(boxes.reshape(len(files), 6)),
+        )
+
+    def _feature(self, file: Path) -> np.ndarray:
+        feature = load_array(file)
+        if feature.size != self.width or feature.dtype.kind != "f":
+            raise ValueError(
+                f"{file}: expected {self.width} numbers, the width that the encoder was given, found "
+                f"{feature.dtype} {feature.shape}"
+            )
+        with np.errstate(over="ignore"):
+            single = feature.reshape(-1).astype(np.float32)
+        if not np.isfinite(single).all():  # also where the value overflowed to infinity
+            raise ValueError(f"{file}: the feature holds numbers that are not finite; compute it anew")
+        return single
+
+
+def box_of(file: Path) -> Box3D:
+    """The bounding box of the corners stored for the object of a feature file.
+
+    Raises:
+        ValueError: they are missing or malformed.
+    """
+    corners = load_array(file.parent.parent.parent / BOXES / file.parent.name / file.name)
+    if corners.ndim != 2 or corners.shape[1] != 3 or not len(corners) or corners.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{file}: its box should be corners (8, 3), found {corners.dtype} {corners.shape} in {BOXES}"
+        )
+    if not np.isfinite(corners).all():
+        raise ValueError(f"{file}: the corners of its box in {BOXES} are not all finite; compute them anew")
+    if not (np.abs(corners) <= FARTHEST).all():
+        raise ValueError(
+            f"{file}: corners of its box in {BOXES} lie beyond {FARTHEST:g} metres; compute them anew"
+        )
+    x, y, z, dx, dy, dz = enclosing(torch.from_numpy(corners).double()).tolist()
+    return x, y, z, dx, dy, dz
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ValueError(f"no stored features at {path}; check the data root and the annotation file")
+    return sorted(path.glob("*.npy"))

@@ -1,0 +1,136 @@
+"""A question to a trained checkpoint is answered as the evaluation answers it."""
+
+import contextlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from datamodules.benchmarks import read
+from octavius.cli.main import main
+from octavius.cli.predict import ask, load, media_of, region_of
+from octavius.instruction.sample import Media, Region
+from tests.pages import README, blocks
+from tests.tiny import settings, write_models
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, miniature_root: Path) -> Path:
+    """A folder in which a tiny model was trained and tested; predictions lie in `runs/test`."""
+    folder = tmp_path_factory.mktemp("demo")
+    small = settings(write_models(folder / "models"), miniature_root)
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": None, "version": "test"}}
+    small["trainer"]["logger"] = logger
+    with contextlib.chdir(folder):
+        Path("small.yaml").write_text(yaml.safe_dump(small))
+        main(["fit", "--config", "small.yaml", "--data.init_args.validate", "[]"])
+        main(["test", "--ckpt", "last.ckpt"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def asked(run: Path) -> list[dict[str, Any]]:
+    """What the evaluation of the test set wrote down."""
+    lines = (run / "runs" / "test" / "predictions_test.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_it_answers_as_the_evaluation_did(run: Path, asked: list[dict[str, Any]]) -> None:
+    module = load(run / "checkpoints" / "last.ckpt")
+    assert not module.training
+    assert len(asked) == 4
+    for line in asked:
+        media = media_of(Path(line["media"]["image"]))
+        text, gate = ask(module, line["question"], media, max_new_tokens=4)
+        assert text == line["prediction"]
+        assert gate == pytest.approx(line["gate"], abs=1e-4)
+
+
+def test_the_readme_example_answers(
+    run: Path,
+    asked: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (code,) = (text for text in blocks(README, "python") if "last.ckpt" in text)
+    monkeypatch.chdir(run)
+    image = "data/miniature/seen/coco/val2017/000000008001.jpg"
+    assert image in code
+    Path(image).parent.mkdir(parents=True)
+    Path(image).symlink_to(asked[0]["media"]["image"])
+    exec(compile(code, "README.md", "exec"), {})
+    assert "weights of the experts: [" in capsys.readouterr().out
+
+
+def test_it_holds_what_was_trained(run: Path) -> None:
+    module = load(run / "checkpoints" / "last.ckpt")
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    here = dict(module.named_parameters())
+    assert set(saved) == {name for name, parameter in here.items() if parameter.requires_grad}
+    for name, tensor in saved.items():
+        torch.testing.assert_close(here[name], tensor, rtol=0, atol=0)
+
+
+def test_the_command_prints_the_answer_and_the_experts(
+    run: Path,
+    asked: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(run)
+    line = asked[0]
+    words = ["--question", line["question"], "--image", line["media"]["image"], "--max_new_tokens", "4"]
+    main(["predict", *words])
+    answer, experts = capsys.readouterr().out.splitlines()
+    assert answer == line["prediction"]
+    used = {place: weight for place, weight in enumerate(line["gate"]) if weight > 0}
+    assert experts == "experts: " + ", ".join(f"{place} ({weight:.2f})" for place, weight in used.items())
+
+
+def test_a_picture_is_not_needed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = str(run / "checkpoints" / "last.ckpt")
+    main(["predict", "--question", "What is red?", "--ckpt", checkpoint, "--max_new_tokens", "3"])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("experts: ")
+
+
+def test_beams_and_greedy_agree_on_one_token(run: Path, asked: list[dict[str, Any]]) -> None:
+    module = load(run / "checkpoints" / "last.ckpt")
+    media = media_of(Path(asked[0]["media"]["image"]))
+    greedy = ask(module, "What is this?", media, max_new_tokens=1)
+    assert ask(module, "What is this?", media, max_new_tokens=1, num_beams=3) == greedy
+
+
+def test_an_object_of_a_scan_is_meant_as_its_reader_means_it(few_rooms: Path) -> None:
+    """The mesh lies turned in its file; the box speaks of the aligned room."""
+    sample = read("scannet_classification", few_rooms / "seen", "val")[3]
+    meant = sample.media["cloud"]
+    assert meant.pose is not None
+    assert meant.region is not None
+    assert meant.region.box is not None
+    said = " ".join(map(repr, meant.region.box))
+    found = media_of(cloud=meant.path, box=said)
+    assert set(found) == {"cloud"}
+    assert (found["cloud"].path, found["cloud"].pose) == (meant.path, meant.pose)
+    assert found["cloud"].region == Region(said, meant.region.box)
+
+
+def test_a_scene_is_meant_as_its_reader_means_it(few_rooms: Path) -> None:
+    meant = read("scanqa", few_rooms / "seen", "val")[0].media["cloud"]
+    assert media_of(cloud=meant.path) == {"cloud": replace(meant, objects=None)}
+
+
+def test_a_whole_cloud_may_be_one_object(few_rooms: Path, tmp_path: Path) -> None:
+    [file, *_] = (few_rooms / "seen" / "shapenet_pc").iterdir()
+    assert media_of(cloud=file, box=" all") == {"cloud": Media(path=file, region=Region("all", None))}
+    picture = tmp_path / "a.png"
+    picture.touch()
+    assert set(media_of(picture, file)) == {"image", "cloud"}
+    assert media_of() == {}
+
+
+def test_commas_part_numbers_too() -> None:
+    assert region_of("-1,2, 0.5 ,1 1 1").box == (-1.0, 2.0, 0.5, 1.0, 1.0, 1.0)
