@@ -4,6 +4,9 @@
 jsonargparse finds short names among the imported classes only. The only place from which the miniature is imported.
 """
 
+from collections.abc import Callable
+from pathlib import Path
+
 import datamodules.clouds
 import datamodules.images
 import datamodules.miniature.convention_data
@@ -22,5 +25,5 @@ import octavius.pretraining.views
 from datamodules.miniature.files import build as write_images
 from datamodules.miniature.rooms.files import build as write_rooms
 
-WRITERS = {"miniature": write_images, "rooms": write_rooms}
+WRITERS: dict[str, Callable[..., Path]] = {"miniature": write_images, "rooms": write_rooms}
 """Commands that write the files of the miniature."""
