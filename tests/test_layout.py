@@ -47,7 +47,7 @@ LEVELS = {
 DATAMODULES_MAY_IMPORT = 2
 MINIATURE = "datamodules.miniature"
 """It imports `datamodules`; nothing imports it but `SHORT_NAMES`."""
-SHORT_NAMES = "octavius.cli.main.classes"
+SHORT_NAMES = "octavius.cli.classes"
 CONTRACT = "octavius.instruction.sample"
 """Plain dataclasses that its neighbours on level 1 speak too: a metric compares with golds."""
 
@@ -163,7 +163,7 @@ def test_files_are_short_and_say_what_they_do(folder: str) -> None:
         ("octavius.model", "from datamodules import image", False),
         ("octavius.cli.main", "import datamodules", True),
         ("octavius.cli.main", "from datamodules.miniature import files", False),
-        ("octavius.cli.main.classes", "from datamodules.miniature import files", True),
+        ("octavius.cli.classes", "from datamodules.miniature import files", True),
         ("datamodules.images", "from datamodules.miniature import files", False),
         ("datamodules.miniature.data", "from datamodules.images import ImageInstructions", True),
         ("datamodules.miniature.data", "from octavius.model import Octavius", False),

@@ -42,7 +42,7 @@ from octavius.checkpoint.resuming import check_resumable, restoring
 from octavius.checkpoint.saving import Checkpoint, CheckpointFiles
 from octavius.cli.arguments import called, named, resolve, shown
 from octavius.cli.benchmarks import asks_for_benchmarks, run_benchmarks
-from octavius.cli.main.classes import WRITERS
+from octavius.cli.classes import WRITERS
 from octavius.cli.predict import predict
 from octavius.cli.trainer_options import check_trainer, refused_by_lightning
 from octavius.cli.usage import overview

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from octavius.decoder.decoder import decoder as decoder_module
+from octavius.decoder import decoder as decoder_module
 from octavius.decoder.check import check_model
 from octavius.decoder.decoder import Decoder
 from octavius.instruction.tokenizer import Tokenizer

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from octavius.decoder.decoder import decoder
+from octavius.decoder import decoder
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 from octavius.model import Octavius

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from octavius.checkpoint.export import write_merged
-from octavius.decoder.decoder import decoder as decoder_module
+from octavius.decoder import decoder as decoder_module
 from octavius.decoder.decoder import Decoder
 from octavius.decoder.reach import layouts
 from octavius.instruction.batch import Batch
