@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 MOVED = {
-    "datamodules.miniature.pretraining.alignment.MiniaturePairs": "datamodules.miniature.pretraining.alignment.MiniaturePairs",
-    "datamodules.miniature.pretraining.language.WorldLanguage": "datamodules.miniature.pretraining.language.WorldLanguage",
-    "datamodules.miniature.pretraining.room_views.RoomViews": "datamodules.miniature.pretraining.room_views.RoomViews",
-    "datamodules.miniature.pretraining.rooms_language.RoomsLanguage": (
+    "datamodules.pretraining.alignment.MiniaturePairs": "datamodules.miniature.pretraining.alignment.MiniaturePairs",
+    "datamodules.pretraining.language.WorldLanguage": "datamodules.miniature.pretraining.language.WorldLanguage",
+    "datamodules.pretraining.room_views.RoomViews": "datamodules.miniature.pretraining.room_views.RoomViews",
+    "datamodules.pretraining.rooms_language.RoomsLanguage": (
         "datamodules.miniature.pretraining.rooms_language.RoomsLanguage"
     ),
-    "octavius.checkpoint.saving.Checkpoint": "octavius.checkpoint.saving.Checkpoint",
-    "octavius.decoder.decoder.Decoder": "octavius.decoder.decoder.Decoder",
-    "octavius.distributed.fsdp2.FSDP2": "octavius.distributed.fsdp2.FSDP2",
+    "octavius.callbacks.checkpoint.Checkpoint": "octavius.checkpoint.saving.Checkpoint",
+    "octavius.decoder.Decoder": "octavius.decoder.decoder.Decoder",
+    "octavius.strategies.FSDP2": "octavius.distributed.fsdp2.FSDP2",
 }
 """Former dotted paths of classes to the current ones."""
 
@@ -40,7 +40,7 @@ def current_classes(value: Any) -> Any:
     >>> images = "datamodules.images.ImageInstructions"
     >>> current_classes({"class_path": images, "init_args": {"root": "data", "miniature": True}})
     {'class_path': 'datamodules.miniature.data.MiniatureImages', 'init_args': {'root': 'data'}}
-    >>> current_classes({"strategy": "octavius.distributed.fsdp2.FSDP2"})
+    >>> current_classes({"strategy": "octavius.strategies.FSDP2"})
     {'strategy': 'octavius.distributed.fsdp2.FSDP2'}
     """
     if isinstance(value, str):
