@@ -20,7 +20,7 @@ QUICK = overview(sys.argv[1:]) if Path(sys.argv[0]).parts[-len(OWN) :] == OWN el
 """Text that needs none of the slow imports below (ten seconds). Only if this program itself was started."""
 
 if QUICK is None:
-    from octavius.cli.main import main as cli
+    from octavius.cli import main as cli
 
 
 def main() -> None:
