@@ -2,7 +2,7 @@
 
 import pytest
 
-from octavius.cli import ConfigOnlyCLI, parse
+from octavius.cli.main import ConfigOnlyCLI, parse
 from octavius.configuration import rules
 
 COMMANDS = {
