@@ -1,4 +1,4 @@
-"""What the README and the pages of `docs/` contain: fenced blocks, commands, links."""
+"""What the pages of the documentation contain: fenced blocks, commands, links."""
 
 import re
 import shlex
@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, ROOT / "checkpoints" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 CELL = re.compile(r"^\| `(octavius [^`]+)`", flags=re.MULTILINE)

@@ -21,7 +21,7 @@ PRESETS = {
 
 
 def without_checkpoint(words: tuple[str, ...]) -> tuple[str, ...]:
-    """A command without `--ckpt`, which needs a run before it (test_cli resumes one), and `--print_config`."""
+    """A command without `--ckpt`, which needs a run before it, and `--print_config`."""
     index = words.index("--ckpt") if "--ckpt" in words else len(words)
     return tuple(word for word in words[:index] + words[index + 2 :] if word != "--print_config")
 
@@ -51,6 +51,22 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = page.parent / name if name else page
         assert target.exists(), f"{page.name} links to {link}"
         assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_of_code_exist(page: Path) -> None:
+    """Files and folders of the project that a page names exist."""
+    named = re.findall(
+        r"`((?:octavius|datamodules|tests|bench|configs)/[\w/.]*)`", page.read_text(encoding="utf-8")
+    )
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_architecture_lists_every_package() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    parts = {path.name + "/" * path.is_dir() for path in (ROOT / "octavius").iterdir()}
+    parts -= {"__init__.py", "__main__.py", "__pycache__/"}
+    assert [part for part in sorted(parts) if f"`{part}`" not in text] == []
 
 
 def test_the_index_lists_every_page() -> None:
