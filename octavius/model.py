@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 from zlib import crc32
 
 import torch
@@ -44,6 +44,21 @@ class AnswerLosses:
     rows: Tensor
     gate: Tensor | None
     auxiliary: Tensor
+
+
+class Start(NamedTuple):
+    """What the generation of a batch starts from.
+
+    Attributes:
+        embeddings: (B, T, D) the prompts with their media.
+        weights: gate weights in the form that `Routing.use` takes; None if gates inside the layers decide, or
+            without experts.
+        choices: the gate's decisions that the weights are from; empty if `weights` is None.
+    """
+
+    embeddings: Tensor
+    weights: Weights | None
+    choices: list[GateOutput]
 
 
 class Octavius(nn.Module):
@@ -242,14 +257,50 @@ class Octavius(nn.Module):
             The texts, and the gate weights (B, E) that were used; None without experts.
         """
         limits = [max_new_tokens] * len(batch) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-        embeddings = self.embed(batch)
-        choices = self._choices(batch, embeddings)
-        weights = self._weights(choices)
+        embeddings, weights, choices = self.start(batch)
         with nullcontext() if weights is None else self.routing.use(weights), self.routing.first_pass():
             ids = self.decoder.generate(embeddings, batch.attention_mask, max(limits), **options)
         rows = [row[:limit] for row, limit in zip(ids.tolist(), limits, strict=True)]
         gate = mean_gate(choices or self.routing.noted(), batch.attention_mask)
         return [self.decoder.tokenizer.decode(row) for row in rows], gate
+
+    def start(self, batch: Batch, forced: Sequence[float] | None = None) -> Start:
+        """Embeds the prompts of a batch and routes them.
+
+        Args:
+            batch: left-padded prompts without answers.
+            forced: weights of the E experts that replace the gate's in every row; None asks the gate.
+
+        Raises:
+            ValueError: the weights cannot be forced (see `check_forced`).
+        """
+        embeddings = self.embed(batch)
+        if forced is None:
+            choices = self._choices(batch, embeddings)
+        else:
+            self.check_forced(forced)
+            row = torch.tensor(forced, dtype=torch.float32, device=embeddings.device).repeat(len(batch), 1)
+            depths = len(self.gate.counts) if self.gate is not None and self.gate.by_depth else 1
+            choices = [GateOutput(row, row)] * depths
+        return Start(embeddings, self._weights(choices), choices)
+
+    def check_forced(self, weights: Sequence[float]) -> None:
+        """Checks that given weights can replace those of the gate.
+
+        Raises:
+            ValueError: there are no experts, gates inside the layers route each token, the layers have different
+                numbers of experts, or the number of weights is another than that of the experts.
+        """
+        if self.lora is None:
+            raise ValueError("this model has no experts, so that none can be chosen")
+        if self.gate is None and self.lora.experts != 1:
+            raise ValueError(
+                "in this model gates inside the layers route each token; no weights can replace theirs"
+            )
+        counts = {1} if self.gate is None else {*self.gate.counts}
+        if counts != {len(weights)}:
+            wanted = f"{min(counts)} weights" if len(counts) == 1 else "layers with equal numbers of experts"
+            raise ValueError(f"expected {wanted}, one for each expert, found {len(weights)} weights")
 
     @torch.no_grad()
     def likelihoods(self, batch: Batch, candidates: Sequence[Sequence[str]]) -> list[list[tuple[float, int]]]:

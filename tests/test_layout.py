@@ -38,6 +38,7 @@ LEVELS = {
     "callbacks": 7,
     "checkpoint": 8,
     "report": 8,
+    "serve": 8,
     "plan": 8,
     "compare": 8,
     "interference": 8,

@@ -44,6 +44,7 @@ from octavius.cli.arguments import called, named, resolve, shown
 from octavius.cli.benchmarks import asks_for_benchmarks, run_benchmarks
 from octavius.cli.classes import WRITERS
 from octavius.cli.predict import predict
+from octavius.cli.serve import serve
 from octavius.cli.trainer_options import check_trainer, refused_by_lightning
 from octavius.cli.usage import overview
 from octavius.compare.runs import compare
@@ -77,6 +78,7 @@ DESCRIPTIONS = {
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "predict": predict,
+    "serve": serve,
     "export": export,
     **WRITERS,
     "build-instructions": build_instructions,

@@ -16,6 +16,7 @@ commands:
              or answer benchmarks, as in the paper's tables     octavius test --ckpt last.ckpt --benchmarks 2d
   score      predictions again, without a model                octavius score runs/benchmarks/voc2012.jsonl
   predict    answer a question about an image or a cloud       octavius predict --image x.png --question "..."
+  serve      answer over HTTP, in OpenAI's chat format         octavius serve --ckpt last.ckpt --port 8000
   plan       memory, steps and time of a training              octavius plan --config paper/2d.yaml --gpus 8
   interference  what tasks and experts do to each other       octavius interference --ckpt last.ckpt
   compare    the same training in variants, with seeds         octavius compare --config 2d.yaml --arms ...

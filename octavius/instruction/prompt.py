@@ -79,6 +79,10 @@ class Prompt:
     hidden: list[int] = field(default_factory=list)
 
 
+class TooLongError(ValueError):
+    """A prompt has more tokens than `PromptBuilder.max_tokens`."""
+
+
 class PromptBuilder:
     """Builds prompts for a tokenizer, the number of slots per modality, and a template."""
 
@@ -112,8 +116,8 @@ class PromptBuilder:
         """Builds one prompt; without an answer it ends where generation starts.
 
         Raises:
-            ValueError: a modality has no slots, the question or the answer is empty, or the prompt has more
-                than `max_tokens`.
+            ValueError: a modality has no slots, or the question or the answer is empty.
+            TooLongError: the prompt has more than `max_tokens`.
         """
         if not question.strip():
             raise ValueError(f"sample {sample.id}: the question is empty; the gate reads it, so write one")
@@ -138,7 +142,7 @@ class PromptBuilder:
         if words.longest is not None and answer is not None:
             ids = ids[: begin + words.longest]
         if len(ids) > self.max_tokens:
-            raise ValueError(
+            raise TooLongError(
                 f"sample {sample.id}: {len(ids)} tokens, {len(ids) - start} of them the answer's, but "
                 f"max_tokens is {self.max_tokens}; raise it, or leave the sample out"
             )
