@@ -125,7 +125,7 @@ def run(uvicorn: Any, engine: Engine, app: Any, listener: socket.socket) -> None
         timeout_graceful_shutdown=round(GRACE + LAST),
     )
 
-    class Server(uvicorn.Server):  # type: ignore[misc, name-defined]
+    class Server(uvicorn.Server):  # type: ignore[misc]
         """Closes the engine as soon as a signal comes."""
 
         def handle_exit(self, sig: int, frame: Any) -> None:

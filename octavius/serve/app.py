@@ -152,7 +152,7 @@ def build_app(engine: Engine, limits: Limits, token: str | None = None) -> "Fast
 
     app = FastAPI(title="Octavius", docs_url=None, redoc_url=None, openapi_url=None)
     metrics = Metrics(engine)
-    app.add_middleware(Door, metrics=metrics, limits=limits, token=token)  # type: ignore[arg-type]
+    app.add_middleware(Door, metrics=metrics, limits=limits, token=token)
 
     def failed(error: RequestError) -> Response:
         return JSONResponse(error_object(error), error.status, headers_of(error))

@@ -376,11 +376,10 @@ class Engine:
 def _redirect_caches(module: OctaviusModule, folder: Path) -> list[FeatureCache]:
     """Lets the encoders cache features in a temporary folder, so that nothing of a request stays on the disk."""
     caches = []
-    for encoder in module.model.encoders.values():
-        cache = getattr(encoder, "cache", None)
-        if isinstance(cache, FeatureCache):
-            encoder.cache = replace(cache, root=folder)
-            caches.append(encoder.cache)
     encoders = {name: cast(Encoder, encoder) for name, encoder in module.model.encoders.items()}
+    for encoder in encoders.values():
+        if isinstance(cache := getattr(encoder, "cache", None), FeatureCache):
+            caches.append(replace(cache, root=folder))
+            encoder.cache = caches[-1]  # type: ignore[assignment]
     module.processor.loaders = {name: encoder.loader() for name, encoder in encoders.items()}
     return caches

@@ -265,8 +265,7 @@ def _clean(text: str, where: str) -> str:
 
 def _read_medium(part: Mapping[str, Any], kind: str, where: str) -> Medium:
     value = part.get(kind)
-    url = value.get("url") if isinstance(value, dict) else None
-    if not isinstance(url, str):
+    if not isinstance(value, dict) or not isinstance(url := value.get("url"), str):
         raise RequestError(f"{where} should be an object with url", where)
     head, comma, text = url.partition(",")
     if not (head[:5].lower() == "data:" and comma and head.lower().endswith(";base64")):

@@ -22,7 +22,7 @@ class Step(StoppingCriteria):
         """
         self.take = take
 
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # type: ignore[override]  # noqa: ARG002
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # noqa: ARG002
         """Whether each row has ended, (B,)."""
         return torch.tensor(self.take(input_ids[:, -1].tolist()), device=input_ids.device)
 
@@ -37,7 +37,7 @@ class Sampling(LogitsProcessor):
         """Stores the B rows."""
         self.rows = rows
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG002
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
         """The logits (B, V)."""
         scores = scores.clone()
         for index, row in enumerate(self.rows):
@@ -54,5 +54,5 @@ def stacked(weights: Sequence[Weights | None]) -> Weights | None:
     if first is None:
         return None
     if isinstance(first, Tensor):
-        return torch.cat(cast(Sequence[Tensor], weights))
+        return torch.cat(cast(list[Tensor], list(weights)))
     return [torch.cat(parts) for parts in zip(*cast(Sequence[Sequence[Tensor]], weights), strict=True)]

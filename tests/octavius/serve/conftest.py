@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from octavius.decoder import Decoder
+from octavius.decoder.decoder import Decoder
 from octavius.encoders.base import Encoder
 from octavius.encoders.image import ImageEncoder
 from octavius.instruction.sample import References, Sample
