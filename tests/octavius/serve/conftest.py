@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -203,3 +204,17 @@ async def _exchange(
     await app(scope, receive, send)
     found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return Response(sent[0]["status"], found, b"".join(message.get("body", b"") for message in sent[1:]))
+
+
+@pytest.fixture
+def call(engine: Engine) -> Call:
+    """Calls an application without a socket; it grants 64 kB, 50 tokens and 20 s."""
+    return caller(engine, body=65536, tokens=50, seconds=20.0)
+
+
+def wait_until(true: Any, seconds: float = 60) -> None:
+    """Waits for another thread."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.005)

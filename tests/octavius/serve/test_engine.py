@@ -2,7 +2,6 @@
 
 import queue
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -16,7 +15,7 @@ from octavius.instruction.sample import Media, Region
 from octavius.serve.engine import ClosedError, Engine
 from octavius.serve.rows import Answer, Question, Row, held_back
 from octavius.training import OctaviusModule
-from tests.octavius.serve.conftest import alone
+from tests.octavius.serve.conftest import alone, wait_until
 
 
 @pytest.fixture
@@ -274,11 +273,3 @@ def test_what_cannot_be_asked_is_told_at_once(engine: Engine, question: Question
     with pytest.raises(ValueError, match=words) as error:
         engine.prepare(question)
     assert not str(error.value).startswith("sample")
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
-    """Waits for another thread."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""The command `octavius serve` as a process: it serves a checkpoint, and ends within 30 seconds after a signal."""
+"""The command `octavius serve`: its settings, and a process of it that ends within 30 seconds after a signal."""
 
 import contextlib
 import os
@@ -9,17 +9,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 import yaml
 
 from octavius.cli.main import main
-from octavius.cli.serve import TOKEN
+from octavius.cli.serve import TOKEN, listening, serve, server_library
 from tests.octavius.serve.conftest import asking
 from tests.tiny import ROOT, settings, write_models
-
-pytestmark = pytest.mark.slow
 
 IN_TIME = 30.0
 """Seconds within which the command ends."""
@@ -56,6 +55,7 @@ def serving(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
         process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_ends_in_time(checkpoint: Path, number: signal.Signals) -> None:
     """In the middle of a stream, whose answer is either whole or ends with an error."""
@@ -73,3 +73,35 @@ def test_it_ends_in_time(checkpoint: Path, number: signal.Signals) -> None:
         assert time.monotonic() - begin < IN_TIME
         assert process.stdout is not None
         assert "Traceback" not in process.stdout.read()
+
+
+def test_without_the_extra_one_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    with pytest.raises(ValueError, match=r"fastapi: pip install 'octavius\[serve\]'"):
+        server_library()
+
+
+def test_an_address_that_is_taken_is_told_before_the_model_is_loaded() -> None:
+    with listening("127.0.0.1", 0) as other, pytest.raises(ValueError, match="cannot listen on 127"):
+        listening("127.0.0.1", other.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"token": " a"}, "the token should be"),
+        ({"token": ""}, "the token should be"),
+        ({"port": 70000}, "port should be"),
+        ({"batch_size": 0}, "batch_size should be"),
+        ({"timeout": 0.0}, "seconds should be"),
+        ({"queue": 0}, "queue should be"),
+        ({"ckpt": "no-such.ckpt"}, "no-such.ckpt"),
+    ],
+)
+def test_settings_of_the_command_are_checked(
+    options: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(TOKEN, raising=False)
+    with pytest.raises(ValueError, match=words):
+        serve(**options)
+    assert TOKEN not in os.environ
