@@ -5,7 +5,6 @@ Used by `octavius test --benchmarks`: a run that was stopped resumes with the sa
 
 import random
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +128,6 @@ class BenchmarkSets(InstructionDataModule):
 
 def _fact(item: EvalSet, sample: Sample) -> dict[str, Any]:
     # The question is drawn as `EvaluationInstances._example` draws it, so a changed wording is seen.
-    asked = replace(sample, benchmark=item.name)
     rng = random.Random(f"{item.name}/{sample.id}")
     media = {}
     for name, one in sample.media.items():
@@ -140,7 +138,7 @@ def _fact(item: EvalSet, sample: Sample) -> dict[str, Any]:
     return {
         "id": sample.id,
         "task": sample.task,
-        "question": find_task(sample.task).question(asked, rng, item.unseen_wording),
+        "question": find_task(sample.task).question(sample, rng, item.unseen_wording),
         "history": sample.history,
         "gold": to_json(sample.gold),
         "media": media,

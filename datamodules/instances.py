@@ -141,10 +141,13 @@ class TrainingInstances(Dataset[Example]):
 
 
 class EvaluationInstances(Dataset[Example]):
-    """Evaluation examples, prompts without answers, set after set; a sample's question is the same in every epoch."""
+    """Evaluation examples, prompts without answers, set after set; a sample's question is the same in every epoch.
+
+    Each example names its evaluation set, and its index in this data set.
+    """
 
     def __init__(self, sets: Sequence[EvalSet], processor: Processor) -> None:
-        """Indexes the samples of all sets; each sample's `benchmark` and `protocol` become those of its set."""
+        """Indexes the samples of all sets; each sample's `protocol` becomes that of its set."""
         self.sets, self.processor = list(sets), processor
         self.places = [
             (which, index) for which, item in enumerate(self.sets) for index in range(len(item.samples))
@@ -154,24 +157,27 @@ class EvaluationInstances(Dataset[Example]):
         """Number of samples of all sets."""
         return len(self.places)
 
-    def __getitem__(self, place: int) -> Example:
+    def __getitem__(self, index: int) -> Example:
         """The example of one sample; if unreadable, of the next readable one of its set, marked as `instead_of`."""
-        which, index = self.places[place]
+        which, number = self.places[index]
         item = self.sets[which]
+        return replace(self._read(item, number), set_name=item.name, index=index)
+
+    def _read(self, item: EvalSet, number: int) -> Example:
         if item.bad == "error":
-            return self._example(item, index)
+            return self._example(item, number)
         # A batch needs an example at this index; the evaluation drops the answer of one marked `instead_of`.
         turns = range(min(len(item.samples), TRIES + 1))
-        others = ((index + turn) % len(item.samples) for turn in turns)
+        others = ((number + turn) % len(item.samples) for turn in turns)
         example, problem = first_readable(others, lambda one: self._example(item, one))
         if problem is None:
             return example
-        sample = replace(item.samples[index], benchmark=item.name, protocol=item.protocol)
+        sample = replace(item.samples[number], protocol=item.protocol)
         return replace(example, instead_of=LeftOut(sample, problem))
 
-    def _example(self, item: EvalSet, index: int) -> Example:
+    def _example(self, item: EvalSet, number: int) -> Example:
         """The example of one sample; its question is seeded by the names of the set and the sample alone."""
-        sample = replace(item.samples[index], benchmark=item.name, protocol=item.protocol)
+        sample = replace(item.samples[number], protocol=item.protocol)
         rng = random.Random(f"{item.name}/{sample.id}")
         question = find_task(sample.task).question(sample, rng, item.unseen_wording)
         return self.processor.example(sample, question, None)

@@ -31,6 +31,7 @@ from octavius.decoder.loading import widen
 from octavius.distributed.precision import has_bfloat16
 from octavius.distributed.sharding import shard
 from octavius.encoders.base import Encoder, UnreadableMediaError, tags_of
+from octavius.evaluation.answers import Answered, Decoding, answer_batch
 from octavius.folders import saving_folder
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.chat import depends_on_moment, template_of
@@ -51,7 +52,11 @@ PROJECTORS = "projectors.safetensors"
 
 
 class OctaviusModule(L.LightningModule):
-    """Tunes an `Octavius` model with a loss that is exact over the whole optimizer step."""
+    """Tunes an `Octavius` model with a loss that is exact over the whole optimizer step.
+
+    Attributes:
+        decoding: how `validation_step` and `test_step` generate answers; `Evaluation` sets it.
+    """
 
     def __init__(
         self,
@@ -131,6 +136,7 @@ class OctaviusModule(L.LightningModule):
         self.save_decoder = save_decoder
         if save_decoder is not None and lora is not None:
             raise ValueError("save_decoder writes a decoder trained whole; with experts use the checkpoint")
+        self.decoding = Decoding()
         self._losses = {} if lora is None else lora.losses
         # Sums of the current optimizer step in one vector, so that one all-reduce adds them over the ranks:
         # [divisor, loss of each task, answer tokens of each task, auxiliary losses].
@@ -268,11 +274,19 @@ class OctaviusModule(L.LightningModule):
             )
         return self.model.likelihoods(batch, candidates)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Does nothing: the evaluation callback generates, parses and scores."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> list[Answered]:  # noqa: ARG002
+        """The answers to a batch, generated as `decoding` says."""
+        return self._answers(batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Does nothing: the evaluation callback generates, parses and scores."""
+    def test_step(self, batch: Batch, batch_idx: int) -> list[Answered]:  # noqa: ARG002
+        """The answers to a batch, generated as `decoding` says."""
+        return self._answers(batch)
+
+    def _answers(self, batch: Batch) -> list[Answered]:
+        # Lightning runs steps under the trainer's autocast; answers are the same as those of `octavius predict`,
+        # which has none.
+        with torch.autocast(self.device.type, enabled=False):
+            return answer_batch(self, batch, self.decoding)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW over all trainable tensors with linear warm-up, then linear decay to zero.

@@ -16,12 +16,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from octavius.callbacks.scoring.answers import Answered
-from octavius.callbacks.scoring.blind import headline_of
-from octavius.callbacks.scoring.scores import score, set_intervals, tabulate
 from octavius.checkpoint.load import load
 from octavius.cli.main import main
 from octavius.encoders.base import Encoder
+from octavius.evaluation.answers import Answered
+from octavius.evaluation.blind import headline_of
+from octavius.evaluation.scores import score, set_intervals, tabulate
 from octavius.instruction.batch import Loader
 from octavius.instruction.sample import Media, References, Sample
 from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, GateSize

@@ -29,6 +29,7 @@ LEVELS = {
     "tasks": 2,
     "decoder": 3,
     "encoders": 3,
+    "evaluation": 3,
     "distributed": 4,
     "lora_moe": 4,
     "configuration": 5,

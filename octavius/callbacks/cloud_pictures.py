@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from octavius.boxes import Box3D
 from octavius.boxes3d import corners
 from octavius.callbacks.board import PREDICTED, TRUE
-from octavius.callbacks.scoring.answers import Answered
+from octavius.evaluation.answers import Answered
 from octavius.instruction.sample import DescribedObject, DescribedObjects, Media
 from octavius.media.clouds import read_points
 from octavius.tasks import TASKS

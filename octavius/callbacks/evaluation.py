@@ -1,7 +1,8 @@
-"""Callback that generates, parses and scores answers at every validation and test."""
+"""Callback that writes and scores the answers of every validation and test."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,21 @@ import pandas as pd
 from torch.utils.data import DataLoader
 
 from octavius.callbacks.board import log_folder
-from octavius.callbacks.scoring import blind
-from octavius.callbacks.scoring.answers import (
-    Answered,
-    Sampling,
-    ask,
-    gather_once,
-    line_of,
-    readable,
-    told,
-)
-from octavius.callbacks.scoring.controls import ALL, Control
-from octavius.callbacks.scoring.scores import printed, rows, score, set_intervals, tabulate
 from octavius.display import csv_cell, visible
+from octavius.evaluation import blind
+from octavius.evaluation.answers import (
+    Answered,
+    Decoding,
+    Sampling,
+    answer_batch,
+    gather_once,
+    left_out_lines,
+    readable,
+)
+from octavius.evaluation.controls import ALL, Control
+from octavius.evaluation.prediction_files import PredictionFiles
+from octavius.evaluation.scores import printed, rows, score, set_intervals, tabulate
 from octavius.files import write_text
-from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 from octavius.limits import COUNT, SIZE
 
@@ -35,9 +36,10 @@ features; shuffled: features of another scene)"""
 
 
 class Evaluation(L.Callback):
-    """Generates answers and scores them; each sample counts once, whatever the number of ranks.
+    """Writes the answers that `validation_step` and `test_step` return to a predictions file, and scores them.
 
-    Samples that cannot be read are excluded from all scores and listed below the table.
+    Each sample counts once, whatever the number of ranks. Samples that cannot be read are excluded from all scores
+    and listed below the table.
 
     Callbacks with a method `on_answers(trainer, module, stage, answers)` receive all answers on every rank.
 
@@ -79,33 +81,37 @@ class Evaluation(L.Callback):
                 "`controls` to []"
             )
         COUNT.check(controls_limit=controls_limit)
-        self.max_new_tokens, self.num_beams, self.sampling = max_new_tokens, num_beams, sampling
-        self._ask = partial(ask, max_new_tokens=max_new_tokens, num_beams=num_beams, sampling=sampling)
+        self.decoding = Decoding(max_new_tokens, num_beams, likelihood, sampling)
         self.controls, self.controls_limit = controls, controls_limit
-        self.likelihood = likelihood
         self.table: pd.DataFrame | None = None
         self.controls_table: pd.DataFrame | None = None
-        self._mine: list[Answered] = []
+        self._answers: list[Answered] = []
+        self._files: PredictionFiles | None = None
         self._loader: DataLoader[Any] | None = None
-        self._places: list[int] = []
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Gives the module the settings by which its steps generate answers."""
+        pl_module.decoding = self.decoding  # type: ignore[assignment]
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Resets the state, which an interrupted evaluation may have left behind."""
-        self._begin(trainer.val_dataloaders)
+        self._begin(trainer, "val", trainer.val_dataloaders)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
         """Resets the state, which an interrupted evaluation may have left behind."""
-        self._begin(trainer.test_dataloaders)
+        self._begin(trainer, "test", trainer.test_dataloaders)
 
-    def on_validation_batch_end(self, *hook: Any) -> None:
-        """Generates the answers of one batch."""
-        _, module, _, batch, *_ = hook
-        self._answer(module, batch)
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Writes the answers to one batch."""
+        self._add(trainer, pl_module, outputs)
 
-    def on_test_batch_end(self, *hook: Any) -> None:
-        """Generates the answers of one batch."""
-        _, module, _, batch, *_ = hook
-        self._answer(module, batch)
+    def on_test_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Writes the answers to one batch."""
+        self._add(trainer, pl_module, outputs)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Scores all answers."""
@@ -115,21 +121,29 @@ class Evaluation(L.Callback):
         """Scores all answers."""
         self._finish(trainer, pl_module, "test")
 
-    def _begin(self, loader: Any) -> None:
-        if not isinstance(loader, DataLoader):
-            raise ValueError(
-                f"the evaluation takes one DataLoader over all its sets, found {type(loader).__name__}; join the "
-                "sets, as InstructionDataModule does"
-            )
-        self._mine, self._loader, self._places = [], loader, list(loader.sampler)
+    def open_files(self, trainer: L.Trainer, stage: str) -> PredictionFiles | None:
+        """The predictions file of a stage, empty at first; None without a logger and in a sanity check."""
+        folder = log_folder(trainer)
+        if folder is None or trainer.sanity_checking:
+            return None
+        files = PredictionFiles(folder, f"predictions_{stage}")
+        files.discard(trainer.global_rank)
+        return files
 
-    def _answer(self, module: L.LightningModule, batch: Batch) -> None:
-        places = self._places[len(self._mine) : len(self._mine) + len(batch)]
-        self._mine += self._ask(module, batch, places, likelihood=self.likelihood)
+    def collect(self, trainer: L.Trainer) -> list[Answered]:
+        """The answers of all ranks, each sample once; on rank 0 they are written to the whole file."""
+        answers = gather_once(self._answers)
+        if self._files is not None:
+            if trainer.is_global_zero:
+                self._files.finish(answers)
+            trainer.strategy.barrier("predictions are written")
+            self._files.discard(trainer.global_rank)  # of other nodes, whose files rank 0 may not see
+        return answers
 
-    def _finish(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
-        everything = gather_once(self._mine)
-        self._mine = []
+    def report(
+        self, trainer: L.Trainer, module: L.LightningModule, stage: str, everything: Sequence[Answered]
+    ) -> None:
+        """Scores the answers: logs, prints and writes tables, runs the blind controls, calls `on_answers`."""
         answers = readable(everything)
         scores = score(answers)
         for name, row in scores.items():
@@ -138,26 +152,70 @@ class Evaluation(L.Callback):
                 {f"{stage}/{visible(name)}/{key}": value for key, value in row.items()}, sync_dist=True
             )
         self.table = tabulate(answers, scores)
+        if trainer.sanity_checking:
+            return
         folder = log_folder(trainer)
-        if trainer.is_global_zero and not trainer.sanity_checking:
-            self._write(trainer, stage, answers, scores, folder, [one for one in everything if one.left_out])
-        if not trainer.sanity_checking:
-            self._blind(trainer, module, stage, answers, folder)
+        if trainer.is_global_zero:
+            self._write(trainer, stage, everything, scores, folder)
+        self._blind(trainer, module, stage, answers, folder)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if hasattr(callback, "on_answers") and not trainer.sanity_checking:
+            if hasattr(callback, "on_answers"):
                 callback.on_answers(trainer, module, stage, answers)
+
+    def run_controls(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        chosen: dict[str, list[Answered]],
+        controls: Sequence[Control],
+    ) -> dict[str, dict[str, dict[str, float]]]:
+        """Asks the chosen samples again under blind controls; see `blind.compare` for the result."""
+        if trainer.is_global_zero:
+            count = sum(len(items) for items in chosen.values())
+            print(f"\nblind controls ask {count} samples again ...", flush=True)
+        answer = partial(answer_batch, module, decoding=replace(self.decoding, likelihood=False))
+        processes = trainer.global_rank, trainer.world_size
+        assert self._loader is not None
+        blinded = blind.ask_again(chosen, controls, self._loader, answer, module.device, *processes)
+        training = training_samples(trainer) if "majority" in controls else None
+        return blind.compare(chosen, blinded, training)
+
+    def _begin(self, trainer: L.Trainer, stage: str, loader: Any) -> None:
+        if not isinstance(loader, DataLoader):
+            raise ValueError(
+                f"the evaluation takes one DataLoader over all its sets, found {type(loader).__name__}; join the "
+                "sets, as InstructionDataModule does"
+            )
+        self._answers, self._loader = [], loader
+        self._files = self.open_files(trainer, stage)
+
+    def _add(self, trainer: L.Trainer, module: L.LightningModule, answers: Any) -> None:
+        if not isinstance(answers, list):
+            raise ValueError(
+                f"the evaluation scores the answers that validation_step and test_step return, a list of Answered; "
+                f"those of {type(module).__name__} returned {type(answers).__name__}; return `answer_batch(self, "
+                "batch, self.decoding)` as OctaviusModule does"
+            )
+        self._answers += answers
+        if self._files is not None:
+            self._files.append(answers, trainer.global_rank)
+
+    def _finish(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        everything = self.collect(trainer)
+        self._answers = []
+        self.report(trainer, module, stage, everything)
 
     def _write(
         self,
         trainer: L.Trainer,
         stage: str,
-        answers: Sequence[Answered],
+        everything: Sequence[Answered],
         scores: dict[str, dict[str, float]],
         folder: Path | None,
-        left_out: Sequence[Answered],
     ) -> None:
-        """Prints the table and writes it to the log folder: CSV, all scores as JSON, predictions as JSON lines."""
+        """Prints the table and writes it to the log folder, as CSV and with all scores as JSON."""
         assert self.table is not None
+        answers = readable(everything)
         between = (
             {name: set_intervals(items) for name, items in rows(answers).items()} if stage == "test" else {}
         )
@@ -167,7 +225,7 @@ class Evaluation(L.Callback):
         when = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}" if training else stage
         head = "score [95 % interval]" if between else "score"
         print(f"\n{when}: {head} (chance: each sample gets another's true answer)")
-        print("\n".join([printed(self.table), *told([*answers, *left_out])]), flush=True)
+        print("\n".join([printed(self.table), *left_out_lines(everything)]), flush=True)
         if folder is None:
             return
         protocols = {name: items[0].sample.protocol for name, items in rows(answers).items()}
@@ -175,10 +233,8 @@ class Evaluation(L.Callback):
         for name, row in scores.items():
             named[name] = {"protocol": protocols[name], **row}
             named[name] |= {"intervals": between[name]} if name in between else {}
-            gone = sum(item.sample.benchmark == name for item in left_out)
+            gone = sum(bool(item.left_out) and item.set_name == name for item in everything)
             named[name] |= {"left_out": gone} if gone else {}
-        everyone = sorted([*answers, *left_out], key=lambda one: one.place)
-        write_text(folder / f"predictions_{stage}.jsonl", "".join(map(line_of, everyone)))
         write_text(folder / f"metrics_{stage}.csv", self.table.rename(index=csv_cell).to_csv())
         write_text(folder / f"metrics_{stage}.json", json.dumps(named, indent=1))
 
@@ -196,15 +252,7 @@ class Evaluation(L.Callback):
         chosen = blind.choose(answers, self.controls is None, self.controls_limit) if controls else {}
         if not chosen:
             return
-        if trainer.is_global_zero:
-            count = sum(len(items) for items in chosen.values())
-            print(f"\nblind controls ask {count} samples again ...", flush=True)
-        answer = partial(self._ask, module)
-        processes = trainer.global_rank, trainer.world_size
-        assert self._loader is not None
-        blinded = blind.ask_again(chosen, controls, self._loader, answer, module.device, *processes)
-        training = training_samples(trainer) if "majority" in controls else None
-        scores = blind.compare(chosen, blinded, training)
+        scores = self.run_controls(trainer, module, chosen, controls)
         for name, parts in scores.items():
             sample = chosen[name][0].sample
             key = blind.headline_of(sample.task, sample.protocol, parts["model"])

@@ -16,8 +16,8 @@ from matplotlib.patches import Rectangle
 
 from octavius.callbacks.board import PREDICTED, TRUE, log_folder, show, writers
 from octavius.callbacks.cloud_pictures import cloud_of, cloud_panel
-from octavius.callbacks.scoring.answers import Answered
 from octavius.display import markdown_cell, visible
+from octavius.evaluation.answers import Answered
 from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.limits import COUNT
 from octavius.media.pictures import open_picture
@@ -80,12 +80,12 @@ class AnswerSamples(L.Callback):
 
 
 def choose(answers: Sequence[Answered], count: int) -> dict[str, list[Answered]]:
-    """Up to `count` answers of each benchmark: a pseudo-random choice by id, the same at every evaluation."""
+    """Up to `count` answers of each evaluation set: a pseudo-random choice by id, the same at every evaluation."""
     chosen: dict[str, list[Answered]] = {}
     for item in sorted(
         answers, key=lambda item: (zlib.crc32(item.sample.id.encode(errors="surrogatepass")), item.sample.id)
     ):
-        items = chosen.setdefault(item.sample.benchmark, [])
+        items = chosen.setdefault(item.set_name, [])
         if len(items) < count:
             items.append(item)
     return dict(sorted(chosen.items()))

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from octavius.callbacks.board import COLOURS, drawable, log_folder, show, writers
-from octavius.callbacks.scoring.answers import Answered
 from octavius.display import csv_cell
+from octavius.evaluation.answers import Answered
 from octavius.files import write_text
 
 CELL = ["task", "benchmark", "group"]
+"""Columns that name a row; `benchmark` is the evaluation set."""
 BINS = np.linspace(0.0, 1.0, 31)
 BAR, GAP, TASK = 0.8, 0.35, 1.45
 """Inches: between bars, between tasks, and the minimum width of a task, so that its name fits."""
@@ -64,8 +65,8 @@ def gate_table(answers: Sequence[Answered]) -> pd.DataFrame:
 
     Answers without gate weights, or with non-finite ones, are left out.
     """
-    routed = [(item.sample, item.gate) for item in answers if item.gate and np.isfinite(item.gate).all()]
-    cells = [(sample.task, sample.benchmark, sample.group) for sample, _ in routed]
+    routed = [(item, item.gate) for item in answers if item.gate and np.isfinite(item.gate).all()]
+    cells = [(item.sample.task, item.set_name, item.sample.group) for item, _ in routed]
     if not routed:
         return pd.DataFrame()
     index = pd.MultiIndex.from_tuples(cells, names=CELL)

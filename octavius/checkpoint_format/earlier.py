@@ -11,6 +11,7 @@ MOVED = {
         "datamodules.miniature.pretraining.rooms_language.RoomsLanguage"
     ),
     "octavius.callbacks.checkpoint.Checkpoint": "octavius.checkpoint.saving.Checkpoint",
+    "octavius.callbacks.scoring.answers.Sampling": "octavius.evaluation.answers.Sampling",
     "octavius.decoder.Decoder": "octavius.decoder.decoder.Decoder",
     "octavius.strategies.FSDP2": "octavius.distributed.fsdp2.FSDP2",
 }

@@ -9,31 +9,27 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import lightning as L
 
 from octavius.callbacks.evaluation import Evaluation
-from octavius.callbacks.scoring.answers import Answered, told
-from octavius.callbacks.scoring.journal import Journal
-from octavius.callbacks.scoring.scores import sets
 from octavius.callbacks.stopping import ending
 from octavius.checkpoint.load import matching
 from octavius.checkpoint.resuming import check_resumable, restoring
 from octavius.cli.arguments import shown
-from octavius.display import file_name
-from octavius.files import check_writable, read_json, replacing, write_text
+from octavius.evaluation.answers import Decoding, left_out_lines
+from octavius.evaluation.prediction_files import PARTS, PredictionFiles
+from octavius.evaluation.scores import sets
+from octavius.files import check_writable, read_json, write_text
 from octavius.presets import find_checkpoint
-from octavius.report.blinded import BlindControls, explained, lines
-from octavius.report.predictions import read_predictions, write_predictions
+from octavius.report.benchmark_evaluation import BenchmarkEvaluation, explained, lines
 from octavius.report.tables import Score, score_all, write_tables
 from octavius.training import OctaviusModule
 
 FLAG = "--benchmarks"
-KEYS, PARTS, STEM = "keys.json", "unfinished", "benchmarks"
+KEYS, STEM = "keys.json", "benchmarks"
 
 
 class Sets(Protocol):
@@ -83,29 +79,23 @@ def run_benchmarks(
         print("no --ckpt is named: the model is scored as it is before any training")
     data = make(cli.datamodule, options.benchmarks, options.data_root)
     data.prepare_data()
-    evaluation = next(item for item in trainer.callbacks if isinstance(item, Evaluation))
+    configured = next(item for item in trainer.callbacks if isinstance(item, Evaluation))
     facts = data.facts()
-    keys = keys_of(facts, module, checkpoint, evaluation, str(trainer.precision))
+    keys = keys_of(facts, module, checkpoint, configured.decoding, str(trainer.precision))
     claim(out, keys, trainer.is_global_zero)
-    answers = answered(out, facts)
-    data.done = {(name, key) for name, items in answers.items() for key in items}
-    blinded = BlindControls(out, evaluation, partial(in_order, out, facts))
+    samples = [(name, row["id"]) for name, rows in facts.items() for row in rows]
+    evaluation = BenchmarkEvaluation(configured, out, samples)
+    data.done = {item.key for item in evaluation.earlier}
     # Interrupted during the controls: answers one sample again, since they run at the end of a test epoch.
-    if not data.left() and blinded.wanted():
+    if not data.left() and evaluation.controls_left(evaluation.earlier):
         data.done = set(data.done) - {next(iter(data.done))}
     if data.left():
         say_what_is_left(facts, data, trainer)
-        how = evaluation
-        journal = Journal(out / PARTS, how.max_new_tokens, how.num_beams, how.likelihood, how.sampling)
-        trainer.callbacks = [
-            one
-            for item in trainer.callbacks
-            for one in ([journal, blinded] if item is evaluation else [item])
-        ]
+        trainer.callbacks = [evaluation if item is configured else item for item in trainer.callbacks]
         with ending(trainer), restoring(trainer, checkpoint):
             trainer.test(module, datamodule=data, ckpt_path=checkpoint, weights_only=True, verbose=False)
     if trainer.is_global_zero:
-        finish(out, facts, answered(out, facts), blinded.known())
+        finish(out, facts, evaluation)
         print(f"\n{time.monotonic() - start:.0f} s in all; tables and predictions: {shown(out)}")
 
 
@@ -143,7 +133,7 @@ def keys_of(
     facts: dict[str, list[dict[str, Any]]],
     module: OctaviusModule,
     checkpoint: Path | None,
-    evaluation: Evaluation,
+    decoding: Decoding,
     precision: str,
 ) -> dict[str, dict[str, str]]:
     """For each set, hashes of what its answers depend on: checkpoint, prompt, decoding and data."""
@@ -157,10 +147,10 @@ def keys_of(
         "prompt": _hash([repr(prompts.asking), prompts.slots, prompts.max_tokens]),
         "decoding": _hash(
             [
-                evaluation.max_new_tokens,
-                evaluation.num_beams,
-                evaluation.likelihood,
-                repr(evaluation.sampling),
+                decoding.max_new_tokens,
+                decoding.num_beams,
+                decoding.likelihood,
+                repr(decoding.sampling),
                 precision,
             ]
         ),
@@ -178,14 +168,14 @@ def claim(out: Path, keys: dict[str, dict[str, str]], write: bool) -> None:
     Raises:
         ValueError: the folder holds such answers.
     """
-    file = out / KEYS
+    file, predictions = out / KEYS, PredictionFiles(out)
     before = read_json(file) if file.is_file() else {}
     if not isinstance(before, dict) or not all(isinstance(key, dict) for key in before.values()):
         raise ValueError(
             f"{file} is damaged: expected keys by set; name another folder with --out, or remove {out}"
         )
     for name, key in keys.items():
-        if not begun(out, name):
+        if not predictions.has(name):
             continue
         changed = [what for what, value in key.items() if before.get(name, {}).get(what) != value]
         if changed:
@@ -198,80 +188,21 @@ def claim(out: Path, keys: dict[str, dict[str, str]], write: bool) -> None:
         write_text(file, json.dumps({**before, **keys}, indent=1))
 
 
-def begun(out: Path, name: str) -> bool:
-    """Whether the folder holds answers to a set."""
-    parts = (out / PARTS).glob(f"{file_name(name)}.*.part")
-    return (out / f"{file_name(name)}.jsonl").is_file() or any(file.stat().st_size for file in parts)
-
-
-def answered(out: Path, facts: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Answered]]:
-    """All answers in the folder, finished or partial, by set and sample id."""
-    found: dict[str, dict[str, Answered]] = {}
-    for name, rows in facts.items():
-        whole = out / f"{file_name(name)}.jsonl"
-        parts = sorted((out / PARTS).glob(f"{file_name(name)}.*.part"))
-        known = {row["id"] for row in rows}
-        for file in [*([whole] if whole.is_file() else []), *parts]:
-            if file.suffix == ".part":
-                mend(file)
-            for item in read_predictions(file, cut=True):
-                if item.sample.benchmark == name and item.sample.id in known:
-                    found.setdefault(name, {}).setdefault(item.sample.id, item)
-    return found
-
-
-def in_order(out: Path, facts: dict[str, list[dict[str, Any]]]) -> list[Answered]:
-    """All answers in the folder, with the dataset indices of their samples."""
-    found = answered(out, facts)
-    keys = [(name, row["id"]) for name, rows in facts.items() for row in rows]
-    known = [(place, found.get(name, {}).get(key)) for place, (name, key) in enumerate(keys)]
-    return [replace(item, place=place) for place, item in known if item is not None and not item.left_out]
-
-
-def mend(file: Path) -> None:
-    """Removes lines that a crash or a full disk left incomplete; their samples are answered again."""
-    lines = file.read_bytes().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith(b"\n") and _is_object(line)]
-    if whole != lines:
-        with replacing(file) as partial:
-            partial.write_bytes(b"".join(whole))
-
-
-def _is_object(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def finish(
-    out: Path,
-    facts: dict[str, list[dict[str, Any]]],
-    answers: dict[str, dict[str, Answered]],
-    controls: dict[str, Any],
-) -> list[Score]:
-    """Writes the predictions of each set in the order of its data and the tables, and deletes partial files.
-
-    Args:
-        out: the folder.
-        facts: what every sample asks, by set.
-        answers: answers by set and sample id.
-        controls: blind controls by set, as stored by `BlindControls`.
-    """
-    scores: list[Score] = []
-    gone: list[str] = []
-    for name, rows in facts.items():
-        items = [answers.get(name, {}).get(row["id"]) for row in rows]
-        ordered = [item for item in items if item is not None]
-        assert len(ordered) == len(rows), f"{name}: {len(rows) - len(ordered)} samples were not answered"
-        write_predictions(out / f"{file_name(name)}.jsonl", ordered)
-        gone += told(ordered)
-        for title, part in sets([item for item in ordered if not item.left_out]).items():
-            scores += score_all(title, part)
-    for file in (out / PARTS).glob("*.part"):
-        if any(file.name.startswith(f"{file_name(name)}.") for name in facts):
-            file.unlink()
-    asked = {name: entry for name, entry in controls.items() if any(one.name == name for one in scores)}
-    print("\n" + write_tables(scores, out, STEM, (explained(), lines(asked))))
-    print("".join(f"{line}\n" for line in gone), end="")
+def finish(out: Path, facts: dict[str, list[dict[str, Any]]], evaluation: BenchmarkEvaluation) -> list[Score]:
+    """Writes the predictions of each set in the order of its data and the tables, and deletes partial files."""
+    answers = evaluation.read()
+    evaluation.files.finish(answers)
+    left = {name: len(rows) for name, rows in facts.items()}
+    for item in answers:
+        left[item.set_name] -= 1
+    assert not any(left.values()), f"samples that were not answered, by set: {left}"
+    scores = [
+        one
+        for title, items in sets([item for item in answers if not item.left_out]).items()
+        for one in score_all(title, items)
+    ]
+    known = {one.name for one in scores}
+    controls = {name: entry for name, entry in evaluation.known_controls().items() if name in known}
+    print("\n" + write_tables(scores, out, STEM, (explained(), lines(controls))))
+    print("".join(f"{line}\n" for line in left_out_lines(answers)), end="")
     return scores

@@ -48,7 +48,7 @@ LISTED = {
     "octavius.callbacks.pictures": ("AnswerSamples",),
     "octavius.callbacks.progress": ("Progress",),
     "octavius.callbacks.routing": ("RoutingReport",),
-    "octavius.callbacks.scoring.answers": ("Sampling",),
+    "octavius.evaluation.answers": ("Sampling",),
     "octavius.callbacks.stopping": ("Stopping",),
     "octavius.callbacks.throughput": ("Throughput",),
     "octavius.checkpoint.saving": ("Checkpoint",),

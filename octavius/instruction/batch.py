@@ -45,6 +45,23 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What an evaluation records of a sample in a batch besides its answer.
+
+    Attributes:
+        question: the question as text.
+        gate_text: the text that the gate reads.
+        set_name: name of the evaluation set; empty in training.
+        index: index of the sample in the evaluation dataset.
+    """
+
+    question: str
+    gate_text: str
+    set_name: str = ""
+    index: int = 0
+
+
+@dataclass(frozen=True)
 class Example:
     """One instance, ready to be batched: its prompt and its loaded media.
 
@@ -53,12 +70,16 @@ class Example:
         prompt: its prompt.
         media: modality to what its loader returned.
         instead_of: the unreadable sample that this one replaces; None if it replaces none.
+        set_name: name of the evaluation set; empty in training.
+        index: index of the sample in the evaluation dataset.
     """
 
     sample: Sample
     prompt: Prompt
     media: dict[str, Any]
     instead_of: LeftOut | None = None
+    set_name: str = ""
+    index: int = 0
 
 
 @dataclass
@@ -78,6 +99,7 @@ class Batch:
         segments: (1, T) index of the sample that each token belongs to, if the batch is packed: one row holds
             all samples, concatenated. None otherwise.
         left_out: for each sample the unreadable one that it replaces, or None; may be empty.
+        origins: for each sample its question as text and its place in the evaluation; may be empty in training.
     """
 
     input_ids: Tensor
@@ -90,6 +112,7 @@ class Batch:
     samples: list[Sample]
     segments: Tensor | None = None
     left_out: tuple[LeftOut | None, ...] = ()
+    origins: tuple[Origin, ...] = ()
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
         """The batch with all tensors moved to a device."""
@@ -189,4 +212,5 @@ def collate(examples: Sequence[Example], pad_id: int, side: Side, loaders: Mappi
         [example.sample for example in examples],
         segments if side == "packed" else None,
         tuple(example.instead_of for example in examples),
+        tuple(Origin(one.prompt.question, one.prompt.gate_text, one.set_name, one.index) for one in examples),
     )

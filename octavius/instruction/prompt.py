@@ -1,12 +1,15 @@
 """Prompts as token ids, with slots for media, answer positions and the tokens that the gate reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from octavius.instruction.sample import Sample
 from octavius.instruction.tokenizer import Tokenizer
 from octavius.limits import COUNT, WHOLE
+
+Piece: TypeAlias = tuple[str, bool]
+"""A text that is tokenized by itself, and whether special tokens are recognized in it (the template's own text)."""
 
 TAGS = {"image": ("<Img>", "</Img>"), "cloud": ("<Pcl>", "</Pcl>"), "rois": ("<Pcl>", "</Pcl>")}
 """Text before and after the slots of each modality."""
@@ -70,6 +73,8 @@ class Prompt:
         slots: modality to the indices of its slots, in order.
         question_ids: the tokens that the gate reads (see `Template.gate`).
         hidden: indices that no other position attends to.
+        question: the question as text.
+        gate_text: the text of `question_ids`; with `Template.longest` before it was truncated.
     """
 
     ids: list[int]
@@ -77,6 +82,8 @@ class Prompt:
     slots: dict[str, list[int]]
     question_ids: list[int]
     hidden: list[int] = field(default_factory=list)
+    question: str = ""
+    gate_text: str = ""
 
 
 class TooLongError(ValueError):
@@ -130,15 +137,17 @@ class PromptBuilder:
         ids += self._fixed(first) + self._fixed(words.human.replace("{system}", system))
         slots, hidden, tag = self._write_slots(ids, sample, words)
         begin = len(ids)  # the closing tag counts towards `longest`, the slots do not
-        ids += tag
+        pieces: list[Piece] = [(tag, True)]
         opening = words.opening.replace("{system}", system)
         for asked, answered in sample.history:
-            ids += self._asked(opening, asked, words) + self._answered(answered, words, between=True)
+            pieces += [*_asked(opening, asked, words), *_answered(answered, words), (words.between, True)]
             opening = words.human.replace("{system}", "") if words.again is None else words.again
-        ids += self._asked(opening, question, words)
+        pieces += _asked(opening, question, words)
+        ids += self._encode(pieces)
         start = len(ids)
         if answer is not None:
-            ids += self._answered(answer, words)
+            pieces += (said := _answered(answer, words))
+            ids += self._encode(said) + ([] if words.end else [self.tokenizer.eos_id])
         if words.longest is not None and answer is not None:
             ids = ids[: begin + words.longest]
         if len(ids) > self.max_tokens:
@@ -151,51 +160,37 @@ class PromptBuilder:
                 f"sample {sample.id}: nothing of the answer is left within {words.longest} tokens; raise `longest` "
                 "of the template, or leave the sample out"
             )
-        return Prompt(ids, start, slots, self._read_by_gate(sample, question, ids[begin:], words), hidden)
+        gate_text = "".join(text for text, _ in pieces)
+        gate_ids = ids[begin:]
+        if words.gate != "prompt":
+            gate_text = sample.history[0][0] if words.gate == "first" and sample.history else question
+            gate_ids = self.tokenizer.encode(gate_text if words.joined else words.space + gate_text)
+        return Prompt(ids, start, slots, gate_ids, hidden, question, gate_text)
 
-    def _asked(self, opening: str, question: str, words: Template) -> list[int]:
-        """Tokens of a question with the text around it."""
-        if words.joined:
-            return self.tokenizer.encode(f"{opening}{question}{words.assistant}")
-        return (
-            self._fixed(opening)
-            + self.tokenizer.encode(words.space + question)
-            + self._fixed(words.assistant)
-        )
-
-    def _answered(self, answer: str, words: Template, between: bool = False) -> list[int]:
-        """Tokens of an answer and its end, and for an earlier answer of the text before the next turn."""
-        if words.joined:
-            ids = self.tokenizer.encode(f"{answer}{words.end}")
-        else:
-            ids = self.tokenizer.encode(words.space + answer) + self._fixed(words.end)
-        if between:
-            return ids + self._fixed(words.between)
-        return ids if words.end else [*ids, self.tokenizer.eos_id]
-
-    def _read_by_gate(self, sample: Sample, question: str, asked: list[int], words: Template) -> list[int]:
-        """Tokens that the gate reads."""
-        if words.gate == "prompt":
-            return asked
-        text = sample.history[0][0] if words.gate == "first" and sample.history else question
-        return self.tokenizer.encode(text if words.joined else words.space + text)
+    def _encode(self, pieces: Sequence[Piece]) -> list[int]:
+        """Token ids of texts that are tokenized one by one."""
+        return [
+            token
+            for text, special in pieces
+            if text
+            for token in self.tokenizer.encode(text, special=special)
+        ]
 
     def _fixed(self, words: str) -> list[int]:
-        """Tokens of the template's own text, in which special tokens are recognized."""
-        return self.tokenizer.encode(words, special=True) if words else []
+        """Token ids of the template's own text."""
+        return self._encode([(words, True)])
 
     def _write_slots(
         self, ids: list[int], sample: Sample, words: Template
-    ) -> tuple[dict[str, list[int]], list[int], list[int]]:
+    ) -> tuple[dict[str, list[int]], list[int], str]:
         """Appends the slots of every medium of the sample, with the tags around them.
 
         Returns:
-            The slot positions, the hidden positions, and the tokens of the last closing tag, which the caller
-            appends.
+            The slot positions, the hidden positions, and the last closing tag, which the caller appends.
         """
         positions: dict[str, list[int]] = {}
         hidden: list[int] = []
-        after: list[int] = []
+        after = ""
         for modality in sample.media:
             if modality not in self.slots:
                 raise ValueError(
@@ -203,11 +198,25 @@ class PromptBuilder:
                     f"{', '.join(sorted(self.slots)) or 'none'}; add an encoder or leave the data set out"
                 )
             before, behind = words.tags.get(modality, self.tags.get(modality, ("", "")))
-            ids += after + self._fixed(before)
+            ids += self._encode([(after, True), (before, True)])
             end = len(ids) + self.slots[modality]
             padded = max(end, len(ids) + words.padded.get(modality, 0))
             positions[modality] = list(range(len(ids), end))
             hidden += range(end, padded)
             ids += [self.tokenizer.pad_id] * (padded - len(ids))
-            after = self._fixed(behind)
+            after = behind
         return positions, hidden, after
+
+
+def _asked(opening: str, question: str, words: Template) -> list[Piece]:
+    """A question with the text around it."""
+    if words.joined:
+        return [(f"{opening}{question}{words.assistant}", False)]
+    return [(opening, True), (words.space + question, False), (words.assistant, True)]
+
+
+def _answered(answer: str, words: Template) -> list[Piece]:
+    """An answer and the text that ends it."""
+    if words.joined:
+        return [(f"{answer}{words.end}", False)]
+    return [(words.space + answer, False), (words.end, True)]

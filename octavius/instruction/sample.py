@@ -190,8 +190,7 @@ class Sample:
     Attributes:
         id: unique within its benchmark and split.
         task: a key of `octavius.tasks.TASKS`.
-        benchmark: the name of the reader that made it, a key of `datamodules.benchmarks.BENCHMARKS`; in an
-            evaluation, the name of its set.
+        benchmark: the name of the reader that made it, a key of `datamodules.benchmarks.BENCHMARKS`.
         media: modality (`image`, `cloud`, `rois`) to reference; empty for a text-only sample.
         question: question of the data set; empty if the task asks its own.
         gold: the right answer, of the type that the task expects.

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from octavius.callbacks.scoring.answers import readable, told
-from octavius.callbacks.scoring.scores import sets
+from octavius.evaluation.answers import left_out_lines, readable
+from octavius.evaluation.predictions import read_predictions
+from octavius.evaluation.scores import sets
 from octavius.metrics import PROTOCOLS
-from octavius.report.predictions import read_predictions
 from octavius.report.tables import Score, markdown, score_all, write_tables
 
 
@@ -62,13 +62,13 @@ def scores_of(files: list[Path], protocol: str | None = None) -> list[Score]:
         answers += read_predictions(path)
     seen: set[tuple[str, str, str]] = set()
     for item in answers:
-        key = (item.sample.benchmark, item.sample.task, item.sample.id)
+        key = (item.set_name, item.sample.task, item.sample.id)
         if key in seen:
             raise ValueError(
                 f"the sample {key[2]} of {key[0]} stands twice in these predictions; score it once"
             )
         seen.add(key)
-    print("".join(f"{line}\n" for line in told(answers)), end="", file=sys.stderr)
+    print("".join(f"{line}\n" for line in left_out_lines(answers)), end="", file=sys.stderr)
     return [
         one for name, items in sets(readable(answers)).items() for one in score_all(name, items, protocol)
     ]

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from octavius.callbacks.scoring.answers import Answered
-from octavius.callbacks.scoring.scores import NOTES, limits, score_set, set_intervals
 from octavius.display import csv_cell, json_text, table_cell
+from octavius.evaluation.answers import Answered
+from octavius.evaluation.predictions import under
+from octavius.evaluation.scores import NOTES, limits, score_set, set_intervals
 from octavius.files import replacing, write_text
 from octavius.instruction.sample import References
 from octavius.report.paper import LAMM, PAPER, SOURCE, TABLES, Column, place
-from octavius.report.predictions import under
 from octavius.tasks import TASKS
 
 LIKELIHOOD = "acc1_likelihood"

@@ -64,7 +64,12 @@ def test_every_sample_is_evaluated_and_no_rank_has_less_to_do(
     for rank in range(world):
         data = few(processor, rank, world)
         loader = data.val_dataloader() if stage == "validate" else data.test_dataloader()
-        ranks.append([[(s.benchmark, s.id) for s in batch.samples] for batch in loader])
+        ranks.append(
+            [
+                [(o.set_name, s.id) for o, s in zip(batch.origins, batch.samples, strict=True)]
+                for batch in loader
+            ]
+        )
     expected = [(f"{stage}_x", f"x{n}") for n in range(5)] + [(f"{stage}_y", f"y{n}") for n in range(2)]
     # In turns over the ranks: every sample once and in order, then some again so that no rank has less to do.
     turns = zip(*([key for batch in rank for key in batch] for rank in ranks), strict=True)

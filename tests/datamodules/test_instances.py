@@ -74,17 +74,17 @@ def test_evaluation_asks_the_same_always(processor: Processor) -> None:
     instances = EvaluationInstances(sets, processor)
     assert len(instances) == 7
     again = EvaluationInstances(sets[::-1], processor)
-    order = [again[place].sample for place in range(7)]
+    order = [(again[index].set_name, again[index].sample) for index in range(7)]
     for place in range(7):
         example = instances[place]
         name, number = ("near", place) if place < 4 else ("far", place - 4)
-        assert (example.sample.benchmark, example.sample.id) == (name, str(number))
-        assert example.sample.gold == sets[place >= 4].samples[number].gold
+        assert (example.set_name, example.index, example.sample.id) == (name, place, str(number))
+        assert example.sample == sets[place >= 4].samples[number], "its benchmark is that of its reader"
         assert len(example.prompt.ids) == example.prompt.answer_start, "an answer would be told"
         question, _ = words(example, processor)
         task = TASKS["captioning"]
         assert question in (task.questions if place < 4 else task.unseen_questions)
-        assert again[order.index(example.sample)].prompt == example.prompt
+        assert again[order.index((name, example.sample))].prompt == example.prompt
 
 
 def test_a_question_of_the_data_is_kept(processor: Processor) -> None:

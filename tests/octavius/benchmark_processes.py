@@ -11,9 +11,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from datamodules.instances import EvalSet
-from octavius.callbacks.scoring.journal import Journal
+from octavius.callbacks.evaluation import Evaluation
 from octavius.distributed.fsdp2 import FSDP2
 from octavius.instruction.tokenizer import load_tokenizer
+from octavius.report.benchmark_evaluation import BenchmarkEvaluation
 from tests.octavius import small
 
 
@@ -38,25 +39,28 @@ def write_decoder(folder: Path) -> Path:
     return folder
 
 
-def journal(folder: Path, name: str, strategy: str | FSDP2, processes: int) -> None:
+def answer(folder: Path, name: str, strategy: str | FSDP2, processes: int) -> None:
     """Answers all sets into the folder of that name."""
     model = small.make(folder / "decoder")
+    data = AllSets(processor=model.processor)
+    keys = [(item.name, sample.id) for item in data.eval_sets("test") for sample in item.samples]
+    settings = Evaluation(max_new_tokens=5, likelihood=True, controls=[])
     trainer = L.Trainer(
         accelerator="cpu",
         devices=processes,
         strategy=strategy,
         logger=False,
-        callbacks=[Journal(folder / name, max_new_tokens=5, likelihood=True)],
+        callbacks=[BenchmarkEvaluation(settings, folder / name, keys)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.test(model, datamodule=AllSets(processor=model.processor), verbose=False)
+    trainer.test(model, datamodule=data, verbose=False)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     home = Path(sys.argv[1])
     for kind in ("ddp", "fsdp"):
-        journal(home, kind, FSDP2() if kind == "fsdp" else kind, 2)
+        answer(home, kind, FSDP2() if kind == "fsdp" else kind, 2)

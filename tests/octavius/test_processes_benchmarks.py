@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from octavius.callbacks.scoring.answers import Answered
-from octavius.report.predictions import read_predictions
+from octavius.evaluation.answers import Answered
+from octavius.evaluation.predictions import read_predictions
 from tests.octavius import benchmark_processes
 from tests.octavius.test_processes import finish, start_two
 
 
 def read(folder: Path) -> dict[str, list[Answered]]:
-    """The answers of all journals of a folder, by set and id."""
+    """The answers in all part files of a folder, by set and id."""
     found: dict[str, list[Answered]] = {}
-    for file in sorted(folder.glob("*.part")):
+    for file in sorted(folder.glob("unfinished/*.part")):
         for item in read_predictions(file):
-            found.setdefault(f"{item.sample.benchmark} {item.sample.id}", []).append(item)
+            found.setdefault(f"{item.set_name} {item.sample.id}", []).append(item)
     return found
 
 
@@ -23,7 +23,7 @@ def read(folder: Path) -> dict[str, list[Answered]]:
 def test_two_processes_are_one(tmp_path: Path) -> None:
     benchmark_processes.write_decoder(tmp_path / "decoder")
     finish(start_two(tmp_path, benchmark_processes.__file__), tmp_path)
-    benchmark_processes.journal(tmp_path, "one", "auto", 1)
+    benchmark_processes.answer(tmp_path, "one", "auto", 1)
     expected = read(tmp_path / "one")
     assert len(expected) == 9
     assert all(len(items) == 1 for items in expected.values())

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from octavius.boxes3d import edges
-from octavius.callbacks.scoring.answers import Sampling, ask
 from octavius.checkpoint.convert import import_into
 from octavius.checkpoint.export import fixed_gate
 from octavius.decoder.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.precomputed_rois import PrecomputedRois
+from octavius.evaluation.answers import Decoding, Sampling, answer_batch
 from octavius.instruction.batch import Batch
 from octavius.instruction.prompt import Template
 from octavius.instruction.sample import Media, References, Sample
@@ -254,7 +254,7 @@ def test_answers_may_be_drawn_by_chance(module: OctaviusModule) -> None:
 
     def texts(seed: int, sampling: Sampling | None) -> list[str]:
         torch.manual_seed(seed)
-        return [item.text for item in ask(module, batch, [0, 1, 2], 8, sampling=sampling)]
+        return [item.text for item in answer_batch(module, batch, Decoding(8, sampling=sampling))]
 
     greedy = texts(0, None)
     assert texts(1, Sampling(top_k=1)) == greedy

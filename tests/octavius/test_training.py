@@ -20,6 +20,7 @@ from octavius.callbacks.evaluation import Evaluation
 from octavius.checkpoint_format.weights import read_checkpoint, trainable_names
 from octavius.decoder.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
+from octavius.evaluation.answers import Decoding, answer_batch
 from octavius.instruction.batch import IGNORE, Batch
 from octavius.instruction.sample import Boxes, Choice, LabelledBox, Media, References, Sample
 from octavius.lora_moe import LoRAMoE
@@ -374,3 +375,15 @@ def test_a_checkpoint_without_a_tensor_is_refused(make_module: MakeModule, tmp_p
         tmp_path / "less.ckpt",
         r"Missing in the file: model\.gate\.weight\. Not in this model: none",
     )
+
+
+def test_answers_of_a_step_are_those_without_autocast(make_module: MakeModule) -> None:
+    """As `octavius predict` gives them: the trainer's precision is of the training."""
+    module = make_module().eval()
+    module.decoding = Decoding(max_new_tokens=4)
+    batch = next(iter(Data(2, 3, workers=0, processor=module.processor).test_dataloader()))
+    expected = answer_batch(module, batch, module.decoding)
+    assert [(item.set_name, item.sample.benchmark) for item in expected] == [("test", "train")] * 3
+    with torch.autocast("cpu", torch.bfloat16):
+        assert module.test_step(batch, 0) == expected
+        assert module.validation_step(batch, 0) == expected

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from octavius.callbacks.scoring.answers import Answered
+from octavius.evaluation.answers import Answered
 
 Evaluate = Callable[..., L.Trainer]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.base import InstructionDataModule
 from datamodules.instances import EvalSet, TrainSet
-from octavius.callbacks.scoring.answers import Answered
+from octavius.evaluation.answers import Answered, Decoding, answer_batch
 from octavius.instruction.batch import Batch, Loader, Processor
 from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, Media, References, Sample
 from octavius.tasks import TASKS
@@ -98,6 +98,7 @@ class Pupil(L.LightningModule):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.processor, self.answers = processor, answers
+        self.decoding = Decoding()
         self.asked: list[str] = []
         self.limits: list[int] = []
         self.options: list[dict[str, Any]] = []
@@ -112,11 +113,11 @@ class Pupil(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         return self.weight * len(batch)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Nothing: the callback asks."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> list[Answered]:  # noqa: ARG002
+        return answer_batch(self, batch, self.decoding)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Nothing: the callback asks."""
+    def test_step(self, batch: Batch, batch_idx: int) -> list[Answered]:  # noqa: ARG002
+        return answer_batch(self, batch, self.decoding)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), 0.1)

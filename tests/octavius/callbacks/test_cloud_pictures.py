@@ -17,7 +17,7 @@ from octavius.boxes import Box3D
 from octavius.callbacks.board import PREDICTED, TRUE
 from octavius.callbacks.cloud_pictures import SIZE, cloud_panel, shown_part, splat, view_of
 from octavius.callbacks.pictures import WORDS, AnswerSamples, draw
-from octavius.callbacks.scoring.answers import Answered
+from octavius.evaluation.answers import Answered
 from octavius.instruction.sample import (
     DescribedObject,
     DescribedObjects,
@@ -156,7 +156,7 @@ def test_pictures_are_in_the_log_and_beside_it(
 ) -> None:
     item = dense(saved(tmp_path))
     held = answer(Media(array=room()), References(("a chair",)), "vqa3d")
-    others = [replace(held, sample=replace(held.sample, benchmark="held"))]
+    others = [replace(held, set_name="held")]
     folder = Path(str(evaluate(AnswerSamples(2), [item, *others]).log_dir))
     with Image.open(folder / "clouds_val.png") as image:
         size, pixels = image.size, np.asarray(image.convert("RGB")).astype(int)

@@ -16,8 +16,10 @@ from torch.utils.data import DataLoader
 from datamodules.instances import EvalSet, TrainSet
 from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.left_out import LeftOutSamples
-from octavius.callbacks.scoring.answers import Answered
-from octavius.callbacks.scoring.scores import printed
+from octavius.evaluation.answers import Answered
+from octavius.evaluation.prediction_files import PARTS
+from octavius.evaluation.predictions import read_predictions
+from octavius.evaluation.scores import printed
 from octavius.instruction.batch import Processor
 from octavius.instruction.prompt import PromptBuilder
 from octavius.instruction.sample import Media, Sample
@@ -32,6 +34,7 @@ from tests.octavius.callbacks.pupil import (
     RoisOfArrays,
     Sets,
     captions,
+    detections,
     make_trainer,
     objects,
     questions,
@@ -85,7 +88,7 @@ def test_samples_that_cannot_be_read_are_in_no_score_and_told_beside_it(
     assert callback.table["samples"].to_dict() == {"captions": 3, "vqa": 4, "vqa/colour": 2, "vqa/side": 2}
     said = capsys.readouterr().out
     assert (
-        "vqa: 2 of 6 samples could not be read and are not in its scores\n    sample q1 of vqa: expected"
+        "vqa: 2 of 6 samples could not be read and are not in its scores\n    sample q1 of reader: expected"
         in said
     )
     exact = json.loads((Path(logger.log_dir) / "metrics_test.json").read_text())
@@ -144,6 +147,7 @@ def test_an_evaluation_from_prompts_to_files(
     ]
     assert written[1] == {
         "set": "seen/vqa",
+        "benchmark": "reader",
         "id": "q1",
         "task": "vqa",
         "group": "side",
@@ -190,6 +194,59 @@ def test_the_longest_answer_and_beams_can_be_set(processor: Processor) -> None:
     make_trainer(Evaluation(7, 3)).validate(pupil, Sets(processor, validate=[EvalSet("q", questions(3))]))
     assert pupil.limits == [7] * 3
     assert pupil.options == [{"num_beams": 3}] * 2
+
+
+class Snapshot(L.Callback):
+    """Keeps the content of the part files after each batch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lines: list[list[str]] = []
+
+    def on_test_batch_end(self, *_: Any) -> None:
+        (part,) = (self.folder / PARTS).iterdir()
+        self.lines.append([item.sample.id for item in read_predictions(part)])
+        if len(self.lines) == 3:
+            raise KeyError("cut off")
+
+
+def test_answers_are_on_disk_as_they_come_and_an_interrupted_evaluation_leaves_them(
+    processor: Processor, tmp_path: Path
+) -> None:
+    data = Sets(processor, test=[EvalSet("q", questions(5))])
+    logger, callback = CSVLogger(tmp_path, version="log"), Evaluation()
+    folder = Path(logger.log_dir)
+    snapshot = Snapshot(folder)
+    with pytest.raises(KeyError, match="cut off"):
+        make_trainer(callback, snapshot, logger=logger).test(Pupil(processor), data)
+    ids = [f"q{n}" for n in range(5)]
+    assert snapshot.lines == [ids[:2], ids[:4], ids]
+    assert not (folder / "predictions_test.jsonl").exists()
+    make_trainer(callback, logger=CSVLogger(tmp_path, version="log")).test(Pupil(processor), data)
+    assert [line["id"] for line in lines(folder / "predictions_test.jsonl")] == ids
+    assert not (folder / PARTS).exists()
+
+
+def test_a_module_whose_steps_return_no_answers_is_refused(processor: Processor) -> None:
+    class Silent(Pupil):
+        def test_step(self, batch: Any, batch_idx: int) -> Any:
+            pass
+
+    with pytest.raises(ValueError, match="those of Silent returned NoneType"):
+        make_trainer(Evaluation()).test(Silent(processor), Sets(processor, test=[EvalSet("q", questions(2))]))
+
+
+def test_the_table_is_that_of_its_predictions(processor: Processor, tmp_path: Path) -> None:
+    asked = [EvalSet("vqa", questions(7)), EvalSet("captions", captions(4)), EvalSet("boxes", detections(4))]
+    pupil = Pupil(processor, q1="(C)", c0="a ring", d1="dog [0.4, 0.5, 1, 1]", d2="cow [0, 0, 1, 1]")
+    logger = CSVLogger(tmp_path, version="log")
+    make_trainer(Evaluation(), logger=logger).test(pupil, Sets(processor, test=asked))
+    exact = json.loads((Path(logger.log_dir) / "metrics_test.json").read_text())
+    again = scores_of([Path(logger.log_dir) / "predictions_test.jsonl"], "standard")
+    assert {one.name for one in again} == {"vqa", "captions", "boxes"}
+    for one in again:
+        assert {key: exact[one.name][key] for key in one.values} == one.values
+        assert {key: tuple(pair) for key, pair in exact[one.name]["intervals"].items()} == one.intervals
 
 
 def test_evaluations_do_not_mix(processor: Processor) -> None:

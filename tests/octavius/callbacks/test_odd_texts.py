@@ -14,13 +14,13 @@ from PIL import Image
 from octavius.callbacks.board import drawable, legend_label
 from octavius.callbacks.pictures import AnswerSamples
 from octavius.callbacks.routing import RoutingReport
-from octavius.callbacks.scoring.answers import Answered
-from octavius.callbacks.scoring.scores import printed, score, tabulate
 from octavius.compare.picture import draw
 from octavius.compare.table import Result, write_tables
 from octavius.display import csv_cell, file_name, markdown_cell, table_cell, visible
+from octavius.evaluation.answers import Answered
+from octavius.evaluation.predictions import write_predictions
+from octavius.evaluation.scores import printed, score, tabulate
 from octavius.instruction.sample import Boxes, Choice, LabelledBox, Media, Region, Sample
-from octavius.report.predictions import write_predictions
 from octavius.report.score import scores_of
 from octavius.report.tables import markdown
 from octavius.report.tables import write_tables as write_score_tables

@@ -17,8 +17,8 @@ from datamodules.miniature.draw import draw_scene
 from datamodules.miniature.world import generator, make_scene
 from octavius.callbacks.board import PREDICTED, TRUE
 from octavius.callbacks.pictures import AnswerSamples, choose, draw, table
-from octavius.callbacks.scoring.answers import Answered
 from octavius.display import markdown_cell
+from octavius.evaluation.answers import Answered
 from octavius.instruction.sample import Boxes, Choice, LabelledBox, Media, References, Sample
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from octavius.callbacks.routing import RoutingReport, draw, entropy, gate_table, summarise
-from octavius.callbacks.scoring.answers import Answered
+from octavius.evaluation.answers import Answered
 from octavius.instruction.sample import Boxes, Choice, Gold, Sample
 
 GOLDS: dict[str, Gold] = {"detection": Boxes(()), "vqa": Choice(("yes", "no"), 0)}

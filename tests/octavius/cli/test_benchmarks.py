@@ -12,10 +12,11 @@ import yaml
 
 from datamodules.benchmark_sets import BenchmarkSets
 from datamodules.instances import EvalSet
-from octavius.callbacks.scoring.controls import ALL
+from octavius.cli.benchmarks import claim
 from octavius.cli.main import main
-from octavius.report.blinded import lines
-from octavius.report.predictions import read_predictions
+from octavius.evaluation.controls import ALL
+from octavius.evaluation.predictions import read_predictions
+from octavius.report.benchmark_evaluation import lines
 from octavius.training import OctaviusModule
 from tests.octavius.callbacks.pupil import Sets, questions
 from tests.tiny import refused, settings, write_models
@@ -95,7 +96,7 @@ def test_a_run_leaves_a_file_a_set_and_the_papers_table(tested: Path) -> None:
         items = read_predictions(tested / file)
         assert len({item.sample.id for item in items}) == count
         assert all(len(item.likelihoods) == len(item.sample.gold.options) for item in items if "vqa" in file)  # type: ignore[union-attr]
-    assert not list((tested / "unfinished").iterdir())
+    assert not (tested / "unfinished").exists()
     text = (tested / "benchmarks.md").read_text()
     assert "| held_out, by likelihood | this checkpoint, on sets of its own" in text
     assert "| LAMM v2, MoE | paper: " in text
@@ -118,6 +119,7 @@ def test_a_run_that_was_cut_off_goes_on(here: Path, tested: Path, asked: list[st
     lines = (here / "out" / FILES[0]).read_text().splitlines(keepends=True)
     (here / "out" / FILES[0]).unlink()
     (here / "out" / FILES[1]).unlink()
+    (here / "out" / "unfinished").mkdir()
     (here / "out" / "unfinished" / "held_out.vqa.0.part").write_text(lines[3])
     (here / "out" / "unfinished" / "held_out.vqa.1.part").write_text(lines[0] + lines[2][:50])
     main(words(here / "out"))
@@ -210,3 +212,11 @@ def test_each_sample_that_is_left_is_asked_once(world: int) -> None:
         places.append(list(data.test_dataloader().sampler))
     assert len({len(part) for part in places}) == 1, "as many batches on each"
     assert {place for part in places for place in part} == {0, 2, 3, 4, 6, 7}
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"voc2012": 5}', "nothing"])
+def test_damaged_keys_are_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "keys.json").write_text(content)
+    with pytest.raises(ValueError, match=r"keys\.json is damaged"):
+        claim(tmp_path, {"voc2012": {"data": "0"}}, write=True)
+    assert (tmp_path / "keys.json").read_text() == content

@@ -93,6 +93,7 @@ def test_marks(
     }
     assert all(fit.ids[place] == tokenizer.pad_id for places in fit.slots.values() for place in places)
     assert tokenizer.decode(fit.question_ids) == question.strip()
+    assert fit.question == fit.gate_text == use.gate_text == question
     size = len(fit.question_ids)
     ends = [end for end in range(size, fit.answer_start + 1) if fit.ids[end - size : end] == fit.question_ids]
     assert ends[-1] == fit.answer_start - len(tokenizer.encode(builder.template.assistant))

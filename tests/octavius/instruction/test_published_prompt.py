@@ -76,6 +76,7 @@ def test_later_turns(builder: PromptBuilder, tokenizer: Tokenizer, make_sample: 
     )
     assert prompt.ids[1:] == expected
     assert prompt.question_ids == tokenizer.encode("Is it red?")
+    assert (prompt.question, prompt.gate_text) == ("What is it?", "Is it red?")
 
 
 def test_asking(builder: PromptBuilder, tokenizer: Tokenizer, make_sample: MakeSample) -> None:
@@ -86,6 +87,7 @@ def test_asking(builder: PromptBuilder, tokenizer: Tokenizer, make_sample: MakeS
     read = pieces(tokenizer, "</Img>", last)
     assert prompt.ids == [tokenizer.bos_id, *pieces(tokenizer, "### Human:", "<Img>", 3), *read]
     assert prompt.question_ids == read
+    assert (prompt.question, prompt.gate_text) == ("What is where?", f"</Img>{last}")
     assert prompt.answer_start == len(prompt.ids)
 
 

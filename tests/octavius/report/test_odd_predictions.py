@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from octavius.cli.main import USER_ERRORS
-from octavius.report.predictions import read_predictions
+from octavius.evaluation.predictions import read_predictions
 from octavius.report.score import scores_of
 from octavius.tasks import TASKS
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from octavius.callbacks.scoring.answers import Answered, prediction
-from octavius.callbacks.scoring.scores import score as score_live
 from octavius.cli.main import main
+from octavius.evaluation.answers import Answered
+from octavius.evaluation.prediction_files import write_predictions
+from octavius.evaluation.predictions import prediction, read_predictions, under
+from octavius.evaluation.scores import score as score_live
 from octavius.instruction.golds import to_json
 from octavius.instruction.sample import References
 from octavius.report.paper import PAPER, SOURCE, TABLES
-from octavius.report.predictions import read_predictions, under, write_predictions
 from octavius.report.score import scores_of
 from octavius.report.tables import markdown
 from tests.octavius.callbacks.pupil import answered, captions, detections, in_set, questions

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from octavius.callbacks.scoring.answers import Answered
+from octavius.evaluation.answers import Answered
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Media, Sample
 from octavius.tasks import TASKS

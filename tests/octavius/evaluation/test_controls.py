@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from torch_geometric.data import Batch as CloudBatch
 from torch_geometric.data import Data
 
-from octavius.callbacks.scoring.controls import box_only, majority, partners, shuffled, text_only
 from octavius.decoder.decoder import Decoder
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.precomputed_rois import PrecomputedRois
+from octavius.evaluation.controls import box_only, majority, partners, shuffled, text_only
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Choice, Media, References, Sample
 from octavius.model import Octavius

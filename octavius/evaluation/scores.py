@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from torchmetrics import MetricCollection
 
-from octavius.callbacks.scoring.answers import Answered
 from octavius.display import visible
+from octavius.evaluation.answers import Answered
 from octavius.instruction.sample import Sample
 from octavius.metrics import PROTOCOLS, Accuracy
 from octavius.metrics.reporting import columns
@@ -119,11 +119,11 @@ def sets(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
     """Answers by evaluation set: `set`, or `set/task` if a set mixes tasks."""
     tasks: dict[str, set[str]] = {}
     for item in answers:
-        tasks.setdefault(item.sample.benchmark, set()).add(item.sample.task)
+        tasks.setdefault(item.set_name, set()).add(item.sample.task)
     found: dict[str, list[Answered]] = {}
     for item in answers:
         sample = item.sample
-        name = sample.benchmark if len(tasks[sample.benchmark]) == 1 else f"{sample.benchmark}/{sample.task}"
+        name = item.set_name if len(tasks[item.set_name]) == 1 else f"{item.set_name}/{sample.task}"
         found.setdefault(name, []).append(item)
     return found
 

@@ -17,9 +17,9 @@ from torch.multiprocessing.spawn import start_processes
 from torch.utils.data import DataLoader
 
 from datamodules.instances import EvalSet, EvaluationInstances
-from octavius.callbacks.scoring.answers import Answered, ask
-from octavius.callbacks.scoring.blind import ask_again, choose, compare, dealt, headline_of, tabulate
-from octavius.callbacks.scoring.controls import Control
+from octavius.evaluation.answers import Answered, answer_batch
+from octavius.evaluation.blind import ask_again, choose, compare, dealt, headline_of, tabulate
+from octavius.evaluation.controls import Control
 from octavius.instruction.batch import Processor
 from octavius.instruction.prompt import PromptBuilder
 from octavius.instruction.tokenizer import Tokenizer
@@ -50,7 +50,7 @@ def own_answers(processor: Processor, data: DataLoader[Any]) -> list[Answered]:
     """What the model says to all."""
     module, found = Looker(processor), list[Answered]()
     for batch in data:
-        found += ask(module, batch, range(len(found), len(found) + len(batch)))
+        found += answer_batch(module, batch)
     return found
 
 
@@ -58,14 +58,14 @@ def blinded(
     processor: Processor, data: DataLoader[Any], answers: list[Answered], rank: int = 0, world: int = 1
 ) -> dict[Control, dict[str, list[Answered]]]:
     chosen = choose(answers, clouds=True, limit=7)
-    return ask_again(chosen, ASKED, data, partial(ask, Looker(processor)), "cpu", rank, world)
+    return ask_again(chosen, ASKED, data, partial(answer_batch, Looker(processor)), "cpu", rank, world)
 
 
 def test_samples_are_drawn_from_each_set_by_chance_and_stay_in_order() -> None:
     answers = answered([*in_set("a", objects(90)), *in_set("q", questions(4)), *in_set("b", objects(3))])
     chosen = choose(answers, clouds=True, limit=30)
     assert {name: len(items) for name, items in chosen.items()} == {"a": 30, "b": 3}
-    places = [item.place for item in chosen["a"]]
+    places = [item.index for item in chosen["a"]]
     assert places == sorted(places)
     assert choose(answers[::-1], clouds=True, limit=30)["a"] == chosen["a"]
     for kind in range(3):  # every third object is of one class: no class is left out
@@ -86,11 +86,11 @@ def test_any_media_can_be_asked_for_but_no_text_alone() -> None:
 def test_samples_are_dealt_so_that_neighbours_part(count: int, size: int) -> None:
     items = answered(questions(count))
     batches = dealt(items, size)
-    assert sorted(item.place for batch in batches for item in batch) == list(range(count))
+    assert sorted(item.index for batch in batches for item in batch) == list(range(count))
     assert max(map(len, batches)) <= size
     assert len(batches) == -(-count // size)
     for batch in batches if len(batches) > 1 else []:
-        places = [item.place for item in batch]
+        places = [item.index for item in batch]
         assert all(second - first > 1 for first, second in pairwise(places))
 
 
@@ -99,12 +99,12 @@ def test_each_control_asks_the_same_questions_of_the_chosen_samples(processor: P
     answers = own_answers(processor, data)
     found = blinded(processor, data, answers)
     assert list(found) == ASKED
-    own = {item.place: item for item in answers}
+    own = {item.index: item for item in answers}
     for sets in found.values():
         assert list(sets) == ["things"]
         assert len(sets["things"]) == 7
         for item in sets["things"]:
-            assert (item.sample, item.question) == (own[item.place].sample, own[item.place].question)
+            assert (item.sample, item.question) == (own[item.index].sample, own[item.index].question)
     assert {item.text for item in found["text"]["things"]} == {"cat"}
     assert {item.text for item in found["box"]["things"]} == {"cat", "dog"}
     right = [item.value == item.sample.gold.name for item in found["shuffled"]["things"]]  # type: ignore[union-attr]
@@ -114,7 +114,7 @@ def test_each_control_asks_the_same_questions_of_the_chosen_samples(processor: P
 def test_boxes_are_no_control_of_pictures(processor: Processor) -> None:
     chosen = {"a": [replace(item, sample=replace(item.sample, media={})) for item in answered(objects(3))]}
     data = loader(processor, EvalSet("a", objects(3)))
-    found = ask_again(chosen, ASKED, data, partial(ask, Looker(processor)), "cpu")
+    found = ask_again(chosen, ASKED, data, partial(answer_batch, Looker(processor)), "cpu")
     assert {name: list(sets) for name, sets in found.items()} == {"text": ["a"], "box": [], "shuffled": ["a"]}
 
 
@@ -132,7 +132,7 @@ def _ask(
 
 
 def said(items: Sequence[Answered]) -> list[tuple[int, str]]:
-    return [(item.place, item.text) for item in items]
+    return [(item.index, item.text) for item in items]
 
 
 def test_two_processes_ask_and_find_the_same_as_one(processor: Processor, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from torch import distributed
 from torch.multiprocessing.spawn import start_processes
 
 from datamodules.base import even_share
-from octavius.callbacks.scoring.answers import Answered, gather_once, prediction
+from octavius.evaluation.answers import Answered, gather_once
+from octavius.evaluation.predictions import prediction
 from octavius.instruction.sample import DescribedObject, DescribedObjects, LabelledBox, Media
 from tests.octavius.callbacks.pupil import answered, captions, detections, in_set, questions, sample
 

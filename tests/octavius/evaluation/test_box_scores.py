@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from octavius.callbacks.scoring.answers import Answered, ask
-from octavius.callbacks.scoring.box_scores import BoxScores
+from octavius.evaluation.answers import Answered, Decoding, answer_batch
+from octavius.evaluation.box_scores import BoxScores
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Boxes, LabelledBox, Sample
 from octavius.instruction.tokenizer import Tokenizer
@@ -56,11 +56,9 @@ def test_equal_to_the_losses_of_the_answer(
     one = replace(make_sample("s", "image"), task="detection", gold=gold)
     batch = write(processor, (one, "Where?", None), (make_sample("t"), "What is there?", None))
     kept: list[BoxScores] = []
-    monkeypatch.setattr(
-        "octavius.callbacks.scoring.answers.BoxScores", lambda: kept.append(BoxScores()) or kept[-1]
-    )
+    monkeypatch.setattr("octavius.evaluation.answers.BoxScores", lambda: kept.append(BoxScores()) or kept[-1])
     module = SimpleNamespace(answer=model.generate, processor=processor)
-    answers: list[Answered] = ask(module, batch, [0, 1], max_new_tokens=12)
+    answers: list[Answered] = answer_batch(module, batch, Decoding(max_new_tokens=12))
     (recorder,) = kept
     assert recorder._ids is not None
     ids = recorder._ids[0].tolist()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from octavius.boxes import iou
-from octavius.callbacks.scoring.answers import Answered
-from octavius.callbacks.scoring.scores import chance, printed, score, swapped, tabulate
+from octavius.evaluation.answers import Answered
+from octavius.evaluation.scores import chance, printed, score, swapped, tabulate
 from octavius.instruction.sample import (
     Boxes,
     Choice,

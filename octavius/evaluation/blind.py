@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from octavius.callbacks.scoring.answers import Answered, gather_once
-from octavius.callbacks.scoring.controls import ALL, CONTROLS, Control, majority
-from octavius.callbacks.scoring.scores import score_set, sets, swapped
+from octavius.evaluation.answers import Answered, gather_once
+from octavius.evaluation.controls import ALL, CONTROLS, Control, majority
+from octavius.evaluation.scores import score_set, sets, swapped
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 from octavius.metrics.reporting import headline
@@ -36,9 +36,9 @@ def choose(answers: Sequence[Answered], clouds: bool, limit: int | None) -> dict
         seen = [item for item in items if (CLOUDS & set(item.sample.media) if clouds else item.sample.media)]
         if limit is not None and len(seen) > limit:
             drawn = sorted(
-                seen, key=lambda item: (crc32(item.sample.id.encode(errors="surrogatepass")), item.place)
+                seen, key=lambda item: (crc32(item.sample.id.encode(errors="surrogatepass")), item.index)
             )[:limit]
-            seen = sorted(drawn, key=lambda item: item.place)
+            seen = sorted(drawn, key=lambda item: item.index)
         if seen:
             found[name] = seen
     return found
@@ -48,7 +48,7 @@ def ask_again(
     chosen: dict[str, list[Answered]],
     controls: Sequence[Control],
     loader: DataLoader[Any],
-    answer: Callable[[Batch, Sequence[int]], list[Answered]],
+    answer: Callable[[Batch], list[Answered]],
     device: torch.device | str,
     rank: int = 0,
     world: int = 1,
@@ -61,7 +61,7 @@ def ask_again(
         chosen: samples by set.
         controls: controls to run; `box` is skipped for a set without clouds.
         loader: the DataLoader of the evaluation, whose dataset yields the samples again.
-        answer: generates answers to a batch, given the dataset indices of its samples.
+        answer: generates the answers to a batch.
         device: device of the model.
         rank: index of this process.
         world: number of processes.
@@ -74,11 +74,11 @@ def ask_again(
         batches = dealt(items, loader.batch_size or 1)
         # Surplus turns wrap around, so that all ranks run the same number; `gather_once` drops the duplicates.
         for turn in range(-(-len(batches) // world)):
-            places = [item.place for item in batches[(rank + turn * world) % len(batches)]]
+            items_of_turn = batches[(rank + turn * world) % len(batches)]
             assert loader.collate_fn is not None
-            batch = loader.collate_fn([loader.dataset[place] for place in places]).to(device)
+            batch = loader.collate_fn([loader.dataset[item.index] for item in items_of_turn]).to(device)
             for name in wanted:
-                mine[name] += answer(CONTROLS[name](batch), places)
+                mine[name] += answer(CONTROLS[name](batch))
         for name in wanted:
             found[name][set_name] = gather_once(mine[name])
     return found
@@ -108,10 +108,10 @@ def compare(
     guesses: list[Answered] = []
     if training is not None:
         guesses = majority(training, [item for items in chosen.values() for item in items])
-    given = {item.place: item for item in guesses}
+    given = {item.index: item for item in guesses}
     found = {}
     for name, items in chosen.items():
-        constant = [given[item.place] for item in items if item.place in given]
+        constant = [given[item.index] for item in items if item.index in given]
         parts: dict[str, list[Answered]] = {
             "model": items,
             "majority": constant if len(constant) == len(items) else [],

@@ -1,4 +1,4 @@
-"""Reads and writes predictions files: JSON lines with all that is needed to score answers without a model."""
+"""The lines of predictions files: JSON with all that is needed to score answers without a model."""
 
 import json
 import math
@@ -7,13 +7,61 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from octavius.callbacks.scoring.answers import Answered, line_of
-from octavius.files import replacing
-from octavius.instruction.golds import from_json
-from octavius.instruction.sample import Media, Sample
+from octavius.evaluation.answers import Answered
+from octavius.instruction.golds import from_json, to_json
+from octavius.instruction.sample import DescribedObject, LabelledBox, Media, Sample
 from octavius.tasks import TASKS
 
 MOST_DECIMALS = 6
+
+
+def prediction(item: Answered) -> dict[str, Any]:
+    """The content of one line of the predictions file, with all that is needed to score it again.
+
+    A sample that could not be read has an empty prediction, and the reason under `left_out`.
+    """
+    sample = item.sample
+    paths = {name: str(media.path) for name, media in sample.media.items() if media.path is not None}
+    return {
+        "set": item.set_name,
+        "benchmark": sample.benchmark,
+        "id": sample.id,
+        "task": sample.task,
+        "group": sample.group,
+        "protocol": sample.protocol,
+        "media": paths,
+        "question": item.question,
+        "prediction": item.text,
+        "parsed": _plain(item.value),
+        "gold": to_json(sample.gold),
+        "gate": item.gate and [round(weight, 4) for weight in item.gate],
+        **({"decimals": sample.decimals} if sample.decimals != Sample.decimals else {}),
+        **({"left_out": item.left_out} if item.left_out else {}),
+        **({"gate_text": item.gate_text} if item.gate_text != item.question else {}),
+        # Not rounded: the order of boxes and candidates depends on them, and so do the scores of these lines.
+        **({"scores": item.scores} if item.scores else {}),
+        **({"likelihoods": item.likelihoods} if item.likelihoods else {}),
+    }
+
+
+def line_of(item: Answered) -> str:
+    """The prediction as a line of JSON; falls back to ASCII escapes if a path is not valid Unicode."""
+    line = json.dumps(prediction(item), ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(prediction(item))
+    return line + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """A parsed value in types that JSON has."""
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    if isinstance(value, LabelledBox | DescribedObject):
+        said = {"label": value.label} if isinstance(value, LabelledBox) else {"texts": list(value.texts)}
+        return {**said, "box": [round(number, 4) for number in value.box]}
+    return value
 
 
 def read_predictions(path: Path, cut: bool = False) -> list[Answered]:
@@ -21,7 +69,7 @@ def read_predictions(path: Path, cut: bool = False) -> list[Answered]:
 
     Args:
         path: file of JSON lines with set, id, task, gold and prediction; optional are protocol, group, media,
-            question, gate, scores, likelihoods and decimals.
+            question, gate, gate_text, scores, likelihoods, decimals and benchmark.
         cut: drop an incomplete last line, which an interrupted run may leave.
 
     Raises:
@@ -54,17 +102,18 @@ def _lines(path: Path, cut: bool) -> Iterator[tuple[int, str]]:
     yield from ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
 
 
-def _answered(record: Any, place: int) -> Answered:
+def _answered(record: Any, index: int) -> Answered:
     if not isinstance(record, dict):
         raise ValueError(f"expected an object, found {record!r:.60}")
     task = str(record["task"])
     if task not in TASKS:
         raise ValueError(f"there is no task {task!r}; known are {', '.join(TASKS)}")
     media = {str(name): Media(path=Path(file)) for name, file in record.get("media", {}).items()}
+    name = str(record["set"])
     sample = Sample(
         str(record["id"]),
         task,
-        str(record["set"]),
+        str(record.get("benchmark", name)),
         media,
         str(record.get("question", "")),
         from_json(record["gold"]),
@@ -74,7 +123,7 @@ def _answered(record: Any, place: int) -> Answered:
     )
     TASKS[task].check_protocol(sample.protocol)
     if record.get("left_out"):
-        return Answered(sample, "", "", None, None, place, left_out=str(record["left_out"]))
+        return Answered(sample, "", "", None, None, index, left_out=str(record["left_out"]), set_name=name)
     TASKS[task].value(sample)
     likelihoods = tuple((float(total), int(tokens)) for total, tokens in record.get("likelihoods", ()))
     if likelihoods and len(likelihoods) != len(TASKS[task].candidates(sample)):
@@ -93,7 +142,18 @@ def _answered(record: Any, place: int) -> Answered:
     if not isinstance(text, str):
         raise ValueError(f"the prediction should be a text or null, found {str(text)[:60]!r}")
     value = TASKS[task].scored(text, sample, scores)
-    return Answered(sample, sample.question, text, value, gate, place, scores, likelihoods)
+    return Answered(
+        sample,
+        sample.question,
+        text,
+        value,
+        gate,
+        index,
+        scores,
+        likelihoods,
+        set_name=name,
+        gate_text=str(record.get("gate_text", "")),
+    )
 
 
 def _decimals(value: Any) -> int:
@@ -110,9 +170,3 @@ def under(items: Sequence[Answered], protocol: str) -> list[Answered]:
         value = TASKS[sample.task].scored(item.text, sample, item.scores)
         found.append(replace(item, sample=sample, value=value))
     return found
-
-
-def write_predictions(path: Path, items: Sequence[Answered]) -> None:
-    """Writes answers in the format of `read_predictions`, atomically."""
-    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.writelines(map(line_of, items))

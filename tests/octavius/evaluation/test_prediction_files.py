@@ -1,0 +1,101 @@
+"""Predictions files hold the answers to the last digit; damaged lines of an interrupted run are removed."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octavius.evaluation.answers import Answered
+from octavius.evaluation.prediction_files import PARTS, PredictionFiles, mend, write_predictions
+from octavius.evaluation.predictions import read_predictions
+from octavius.tasks import TASKS
+from tests.octavius.callbacks.pupil import answered, captions, detections, in_set, questions
+
+WHOLE = [b'{"id": "1"}\n', b'{"id": "2"}\n']
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b'{"id": "3',
+        b"\0" * 4096,
+        b"\0" * 10 + b"\n",
+        b'{"id": \xff"3"}\n',
+        b"[" * 100_000 + b"\n",
+        b"5\n",
+        b"\n",
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_damaged_lines_go_and_whole_ones_stay(tmp_path: Path, damage: bytes, place: int) -> None:
+    lines = list(WHOLE)
+    lines.insert(place, damage if damage.endswith(b"\n") or place == 2 else damage + b"\n")
+    (tmp_path / "a.part").write_bytes(b"".join(lines))
+    mend(tmp_path / "a.part")
+    assert (tmp_path / "a.part").read_bytes() == b"".join(WHOLE)
+
+
+def test_a_whole_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.part"
+    path.write_bytes(b"".join(WHOLE))
+    before = path.stat()
+    mend(path)
+    assert path.stat() == before
+
+
+finite = st.floats(-100, 0)
+
+
+@given(
+    st.lists(finite, max_size=3),
+    st.lists(st.tuples(finite, st.integers(1, 9)), min_size=3, max_size=3),
+    st.text(),
+)
+def test_a_line_gives_back_the_answer(
+    tmp_path_factory: pytest.TempPathFactory,
+    scores: list[float],
+    likelihoods: list[tuple[float, int]],
+    text: str,
+) -> None:
+    """To the last digit: the order of boxes and of candidates depends on it."""
+    one, box = questions(1)[0], detections(1)[0]
+    items = [
+        Answered(
+            one,
+            "Which?",
+            text,
+            TASKS["vqa"].parse(text, one),
+            (0.25, 0.75),
+            likelihoods=tuple(likelihoods),
+            set_name="a/b",
+            gate_text="What was the first?",
+        ),
+        Answered(
+            box, "Where?", text, TASKS["detection"].scored(text, box, tuple(scores)), None, 1, tuple(scores)
+        ),
+    ]
+    path = tmp_path_factory.mktemp("predictions") / "a.jsonl"
+    write_predictions(path, items)
+    again = read_predictions(path)
+    asked = [replace(item, sample=replace(item.sample, question=item.question)) for item in items]
+    assert again == asked
+
+
+def test_parts_of_two_ranks_become_one_file_in_the_order_of_the_data(tmp_path: Path) -> None:
+    """One answer is in the parts of both ranks, as a sampler repeats a sample to fill its last round."""
+    items = answered(in_set("a/b", questions(4))) + answered(in_set("a", captions(2)))
+    files = PredictionFiles(tmp_path)
+    files.append(items[::2], 0)
+    files.append([replace(items[0], text="later"), *items[1::2]], 1)
+    assert files.has("a")
+    assert not files.has("a/c")
+    found = files.read(["a/b", "a"])
+    assert {item.key: item.text for item in found} == {item.key: item.text for item in items}
+    files.finish(items[:4])
+    assert [item.sample.id for item in read_predictions(tmp_path / "a.b.jsonl")] == ["q0", "q1", "q2", "q3"]
+    assert sorted(part.name for part in (tmp_path / PARTS).iterdir()) == ["a.0.part", "a.1.part"]
+    files.finish(items[4:])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.b.jsonl", "a.jsonl"]
+    assert len(files.read(["a/b", "a"])) == 6
