@@ -14,7 +14,8 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from octavius import __version__
-from octavius.checkpoint.load import MANIFEST, configuration, load
+from octavius.checkpoint.load import MANIFEST, load_checkpoint
+from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
 from octavius.checkpoint.peft_format import write_adapter
 from octavius.checkpoint_format.weights import fingerprint, trainable_names
 from octavius.files import remove_partials, write_text
@@ -67,7 +68,8 @@ def export(
         raise ValueError(f"{out} exists already and is not empty; name another folder, or remove it first")
     if task is not None and task not in TASKS:
         raise ValueError(f"there is no task {task!r}; tasks are {', '.join(TASKS)}")
-    module = experts_of(path, trust)
+    checkpoint = open_file(path)
+    module = experts_of(checkpoint, trust)
     gate = None if format == "experts" else fixed_gate(module, question, task)
     manifest: dict[str, Any] = {
         "what": WHAT[format],
@@ -80,7 +82,7 @@ def export(
         "versions": {"octavius": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     }
     # The folder has projectors of its own: what training started from, and what it saves, is not repeated.
-    model = configuration(path)["model"]
+    model = checkpoint.model_section()
     model["init_args"] |= {"projectors": None, "save_decoder": None}
     prompts = module.processor.prompts
     model["init_args"] |= {"template": asdict(prompts.template), "test_template": asdict(prompts.asking)}
@@ -106,19 +108,28 @@ def export(
         print(f'next: octavius predict --ckpt {out} --question "{question or "..."}"')
 
 
-def experts_of(path: Path, trust: bool = False) -> OctaviusModule:
-    """Loads a checkpoint that has experts.
+def open_file(path: Path) -> OpenCheckpoint:
+    """Opens a checkpoint.
 
     Raises:
-        ValueError: it has none, or is an exported folder itself.
+        ValueError: it is an exported folder itself.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder; export from a checkpoint of `octavius fit`, such as last.ckpt")
-    module = load(path, trust)
+    return open_checkpoint(path)
+
+
+def experts_of(checkpoint: OpenCheckpoint, trust: bool = False) -> OctaviusModule:
+    """Loads a checkpoint that has experts.
+
+    Raises:
+        ValueError: it has none.
+    """
+    module = load_checkpoint(checkpoint, trust)
     if module.model.lora is None:
         raise ValueError(
-            f"{path} has no experts: its language model was trained whole. The option save_decoder of the model "
-            "writes such a one as a Hugging Face folder at the end of `octavius fit`"
+            f"{checkpoint.path} has no experts: its language model was trained whole. The option save_decoder of the "
+            "model writes such a one as a Hugging Face folder at the end of `octavius fit`"
         )
     return module
 

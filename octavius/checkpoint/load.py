@@ -5,19 +5,18 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from yaml import YAMLError
 
+from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
 from octavius.checkpoint.peft_format import read_adapter
-from octavius.checkpoint.saved_configuration import current_section, missing_config, saved_config
-from octavius.checkpoint_format.configuration import Configuration
-from octavius.checkpoint_format.weights import load_exactly, read_checkpoint
+from octavius.checkpoint.saved_configuration import current_section
+from octavius.checkpoint_format.weights import load_exactly
 from octavius.configuration.parser import Parser
 from octavius.configuration.rules import merging_rules
-from octavius.configuration.text import check, parse_config, read_text
+from octavius.configuration.text import check, read_text
 from octavius.configuration.trust import only_listed
 from octavius.folders import check_folder
 from octavius.lora_moe.merge import layers_of
@@ -41,35 +40,19 @@ def load(path: Path, trust: bool = False) -> OctaviusModule:
         ValueError: there is no configuration, the checkpoint is of another model, or the folder is not an
             export.
     """
-    if path.is_dir():
-        return load_export(path, trust)
-    saved = saved_of(path)
-    module = build(parse_config(saved.text, saved.source).get("model"), None if trust else saved.source)
-    module.load_state_dict(matching(path, module)["state_dict"], strict=False)
+    return load_export(path, trust) if path.is_dir() else load_checkpoint(open_checkpoint(path), trust)
+
+
+def load_checkpoint(checkpoint: OpenCheckpoint, trust: bool = False) -> OctaviusModule:
+    """Builds the model of a checkpoint from its configuration and loads its weights.
+
+    Raises:
+        ValueError: it has no configuration, or is of another model.
+    """
+    source = checkpoint.configuration.source
+    module = build(checkpoint.model_section(), None if trust else source)
+    checkpoint.load_into(module)
     return module.eval()
-
-
-def configuration(path: Path) -> dict[str, Any]:
-    """The parsed configuration of a checkpoint.
-
-    Raises:
-        ValueError: it cannot be read, or is missing: earlier versions kept it only in a file next to the
-            checkpoint.
-    """
-    saved = saved_of(path)
-    return parse_config(saved.text, saved.source)
-
-
-def saved_of(path: Path) -> Configuration:
-    """The configuration of a checkpoint as text.
-
-    Raises:
-        ValueError: as in `configuration`.
-    """
-    saved = saved_config(path, read_checkpoint(path))
-    if saved is None:
-        raise ValueError(missing_config(path))
-    return saved
 
 
 def build(model: Any, untrusted: str | None) -> OctaviusModule:
@@ -85,20 +68,6 @@ def build(model: Any, untrusted: str | None) -> OctaviusModule:
     with merging_rules(), limits:
         module: OctaviusModule = parser.instantiate(parser.parse_object({"model": model})).model
     return module
-
-
-def matching(path: Path, module: L.LightningModule) -> dict[str, Any]:
-    """Reads a checkpoint and checks that it belongs to this model.
-
-    Raises:
-        ValueError: it cannot be read, or belongs to another model.
-    """
-    checkpoint = read_checkpoint(path)
-    try:
-        module.on_load_checkpoint(checkpoint)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return checkpoint
 
 
 def load_export(folder: Path, trust: bool = False) -> OctaviusModule:

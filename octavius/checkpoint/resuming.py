@@ -14,20 +14,18 @@ from typing import Any
 import lightning as L
 from torch import Tensor
 
+from octavius.checkpoint.opened import OpenCheckpoint
 from octavius.checkpoint_format.content import differs
 
 OPTIMIZER = ("epoch_loop.automatic_optimization.optim_progress", "optimizer", "step", "total", "completed")
 """Keys that lead to the number of optimizer steps in the state of the fit loop."""
 
 
-def check_resumable(
-    path: Path, checkpoint: Mapping[str, Any], trainer: L.Trainer, data: Any, fit: bool
-) -> None:
+def check_resumable(opened: OpenCheckpoint, trainer: L.Trainer, data: Any, fit: bool) -> None:
     """Checks a checkpoint against the run that is to resume from it.
 
     Args:
-        path: path of the checkpoint.
-        checkpoint: its content.
+        opened: the checkpoint.
         trainer: the trainer of the run.
         data: its data module, or None.
         fit: whether training is resumed; otherwise optimizers and schedulers are not checked.
@@ -35,6 +33,7 @@ def check_resumable(
     Raises:
         ValueError: a part is missing, has the wrong type, or contradicts another one.
     """
+    checkpoint = opened.content
     for said in (
         _missing(checkpoint, fit),
         _loops(checkpoint, trainer),
@@ -43,7 +42,7 @@ def check_resumable(
         _data(checkpoint, data),
     ):
         if said:
-            raise ValueError(f"{path}: {said}. Take another checkpoint, or begin anew without --ckpt")
+            raise ValueError(f"{opened.path}: {said}. Take another checkpoint, or begin anew without --ckpt")
 
 
 @contextmanager

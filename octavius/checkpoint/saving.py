@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from octavius.callbacks.position import Position
+from octavius.checkpoint.opened import OpenCheckpoint
 from octavius.checkpoint.resuming import check_optimizers
 from octavius.checkpoint_format.configuration import KEY, file_beside, headed, may_replace
 from octavius.checkpoint_format.content import FORMAT, FORMAT_KEY
@@ -85,12 +86,13 @@ class CheckpointFiles(TorchCheckpointIO):
 
     Attributes:
         configuration: YAML text.
+        opened: the checkpoint to resume from, until the trainer has taken it.
         last: path of the last checkpoint that this process saved; None before the first.
     """
 
-    def __init__(self, configuration: str) -> None:
-        """Stores the configuration; nothing is written until a checkpoint is."""
-        self.configuration = configuration
+    def __init__(self, configuration: str, opened: OpenCheckpoint | None = None) -> None:
+        """Stores the configuration and the opened checkpoint; nothing is written until a checkpoint is."""
+        self.configuration, self.opened = configuration, opened
         self.last: Path | None = None
 
     def save_checkpoint(
@@ -132,12 +134,16 @@ class CheckpointFiles(TorchCheckpointIO):
         map_location: Any = None,  # noqa: ARG002 - always the CPU; Lightning moves tensors itself
         weights_only: bool | None = None,  # noqa: ARG002 - always true
     ) -> dict[str, Any]:
-        """Reads a checkpoint with `read_checkpoint`, like every command.
+        """Returns the content of the opened checkpoint, once; reads any other one with `read_checkpoint`.
 
         Raises:
             ValueError: it is damaged, or not a checkpoint.
         """
-        return read_checkpoint(Path(path))
+        opened = self.opened
+        if opened is None or opened.path != Path(path):
+            return read_checkpoint(Path(path))
+        self.opened = None  # restoring changes the content, and the file may be replaced by a later one
+        return opened.content
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Removes the checkpoint and its YAML file."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from octavius.checkpoint.saved_configuration import missing_config, saved_config
+from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
+from octavius.checkpoint.saved_configuration import missing_config
 from octavius.checkpoint_format.configuration import Configuration
-from octavius.checkpoint_format.weights import read_checkpoint
 from octavius.configuration.text import parse_config, read_config
 from octavius.configuration.trust import TRUST
 from octavius.presets import find_checkpoint, find_config
@@ -18,17 +18,20 @@ class Arguments:
 
     Attributes:
         configs: paths given with `--config`, in order.
-        checkpoint: path given with `--ckpt`.
-        saved: the configuration of that checkpoint.
+        checkpoint: the checkpoint given with `--ckpt`.
         trusted: whether `--trust` is given.
         rest: all other arguments.
     """
 
     configs: list[Path] = field(default_factory=list)
-    checkpoint: Path | None = None
-    saved: Configuration | None = None
+    checkpoint: OpenCheckpoint | None = None
     trusted: bool = False
     rest: list[str] = field(default_factory=list)
+
+    @property
+    def saved(self) -> Configuration | None:
+        """The configuration of the checkpoint."""
+        return None if self.checkpoint is None else self.checkpoint.saved
 
     @property
     def resolved(self) -> list[str]:
@@ -39,7 +42,7 @@ class Arguments:
         """
         # `--config` of jsonargparse accepts the text of a configuration as well as a path. Later ones override.
         configs = [*([] if self.saved is None else [self.saved.text]), *map(str, self.configs)]
-        checkpoint = [] if self.checkpoint is None else ["--ckpt", str(self.checkpoint)]
+        checkpoint = [] if self.checkpoint is None else ["--ckpt", str(self.checkpoint.path)]
         return [
             *(argument for config in configs for argument in ("--config", config)),
             *self.rest,
@@ -58,7 +61,7 @@ def resolve(argv: Sequence[str]) -> Arguments:
     Raises:
         ValueError: a preset or checkpoint does not exist or cannot be read.
     """
-    found = Arguments()
+    found, path = Arguments(), None
     pending = list(argv)
     while pending:
         argument = pending.pop(0)
@@ -74,13 +77,13 @@ def resolve(argv: Sequence[str]) -> Arguments:
             found.configs.append(find_config(value))
             read_config(found.configs[-1])
         else:
-            found.checkpoint = find_checkpoint(value)
-    if found.checkpoint is not None:
-        found.saved = saved_config(found.checkpoint, read_checkpoint(found.checkpoint))
+            path = find_checkpoint(value)
+    if path is not None:
+        found.checkpoint = open_checkpoint(path)
         if found.saved is not None:
             parse_config(found.saved.text, found.saved.source)
         elif not found.configs:
-            raise ValueError(f"{missing_config(found.checkpoint)}, or name one with --config")
+            raise ValueError(f"{missing_config(path)}, or name one with --config")
     return found
 
 

@@ -16,14 +16,12 @@ import lightning as L
 
 from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.stopping import ending
-from octavius.checkpoint.load import matching
 from octavius.checkpoint.resuming import check_resumable, restoring
 from octavius.cli.arguments import shown
 from octavius.evaluation.answers import Decoding, left_out_lines
 from octavius.evaluation.prediction_files import PARTS, PredictionFiles
 from octavius.evaluation.scores import sets
 from octavius.files import check_writable, read_json, write_text
-from octavius.presets import find_checkpoint
 from octavius.report.benchmark_evaluation import BenchmarkEvaluation, explained, lines
 from octavius.report.tables import Score, score_all, write_tables
 from octavius.training import OctaviusModule
@@ -72,9 +70,10 @@ def run_benchmarks(
     module, trainer = cli.model, cli.trainer
     if not isinstance(module, OctaviusModule):
         raise ValueError(f"benchmarks ask questions, which {type(module).__name__} does not answer")
-    checkpoint = None if cli.config["ckpt"] is None else find_checkpoint(cli.config["ckpt"])
-    if checkpoint is not None:
-        check_resumable(checkpoint, matching(checkpoint, module), trainer, None, fit=False)
+    checkpoint = None if cli.checkpoint is None else cli.checkpoint.path
+    if cli.checkpoint is not None:
+        cli.checkpoint.check(module)
+        check_resumable(cli.checkpoint, trainer, None, fit=False)
     elif trainer.is_global_zero:
         print("no --ckpt is named: the model is scored as it is before any training")
     data = make(cli.datamodule, options.benchmarks, options.data_root)

@@ -37,7 +37,7 @@ from octavius.callbacks.targets import check_targets
 from octavius.callbacks.throughput import Throughput
 from octavius.checkpoint import convert
 from octavius.checkpoint.export import export
-from octavius.checkpoint.load import matching
+from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
 from octavius.checkpoint.resuming import check_resumable, restoring
 from octavius.checkpoint.saving import Checkpoint, CheckpointFiles
 from octavius.cli.arguments import called, named, resolve, shown
@@ -113,6 +113,22 @@ class OctaviusCLI(LightningCLI):
 
     files: CheckpointFiles
 
+    def __init__(self, *args: Any, checkpoint: OpenCheckpoint | None, **options: Any) -> None:
+        """Parses the arguments and instantiates the classes.
+
+        Args:
+            args: see `LightningCLI`.
+            checkpoint: the checkpoint that the arguments name.
+            options: see `LightningCLI`.
+        """
+        self._opened = checkpoint
+        super().__init__(*args, **options)
+
+    @property
+    def checkpoint(self) -> OpenCheckpoint | None:
+        """The checkpoint to resume from or to score, until the trainer has taken it."""
+        return self.files.opened
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the checkpoint options and callbacks, and links the model's processor to the data module."""
         parser.add_argument(
@@ -154,7 +170,11 @@ class OctaviusCLI(LightningCLI):
         config = self.config.clone()
         for key in ("config", "ckpt"):
             config.pop(key, None)
-        self.files = CheckpointFiles(self.parser.dump(config, skip_unset=False, skip_validation=True))
+        opened, self._opened = self._opened, None
+        if opened is None and self.config["ckpt"] is not None:  # the key `ckpt` of a configuration
+            opened = open_checkpoint(find_checkpoint(self.config["ckpt"]))
+        text = self.parser.dump(config, skip_unset=False, skip_validation=True)
+        self.files = CheckpointFiles(text, opened)
         asked = self.config_init["trainer"]
         check_trainer(asked)
         stopping = Stopping()
@@ -291,6 +311,7 @@ def parse(kind: type[OctaviusCLI], command: str, words: Sequence[str]) -> Octavi
             load_from_checkpoint_support=False,
             args=found.resolved,
             run=False,
+            checkpoint=found.checkpoint,
         )
 
 
@@ -298,10 +319,10 @@ def run_stage(stage: str, words: Sequence[str]) -> None:
     """Runs `fit`, `validate` or `test`."""
     cli = prepare(stage, words)
     trainer, answers = cli.trainer, isinstance(cli.model, OctaviusModule)
-    checkpoint = None if cli.config["ckpt"] is None else find_checkpoint(cli.config["ckpt"])
-    if checkpoint is not None:
-        content = matching(checkpoint, cli.model)
-        check_resumable(checkpoint, content, trainer, cli.datamodule, stage == "fit")
+    checkpoint = None if cli.checkpoint is None else cli.checkpoint.path
+    if cli.checkpoint is not None:
+        cli.checkpoint.check(cli.model)
+        check_resumable(cli.checkpoint, trainer, cli.datamodule, stage == "fit")
     elif stage != "fit" and answers and trainer.is_global_zero:
         print("no --ckpt is named: the model is scored as it is before any training")
     if trainer.is_global_zero:
@@ -343,13 +364,12 @@ def run_interference(words: Sequence[str]) -> None:
     """Runs `interference`: measures a checkpoint on its training samples and writes a report."""
     options, rest = lab.parser().parse_known_args(list(words))
     cli = prepare("interference", rest)
-    if cli.config["ckpt"] is None or not isinstance(cli.model, OctaviusModule):
+    if cli.checkpoint is None or not isinstance(cli.model, OctaviusModule):
         raise ValueError("name a checkpoint of an OctaviusModule, such as --ckpt last.ckpt")
-    path = find_checkpoint(cli.config["ckpt"])
-    cli.model.load_state_dict(matching(path, cli.model)["state_dict"], strict=False)
+    cli.checkpoint.load_into(cli.model)
     cli.model.to(cli.trainer.strategy.root_device)
     found = lab.measure(cli.model, cli.datamodule, options.samples)
-    print(lab.write(found, options.out, f"{shown(path)}"))
+    print(lab.write(found, options.out, f"{shown(cli.checkpoint.path)}"))
     print(f"page and tables: {shown(options.out)}")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch import Tensor
@@ -115,7 +116,9 @@ class FSDP2(ModelParallelStrategy):
         weights_only: bool | None = None,  # noqa: ARG002
     ) -> dict[str, Any]:
         """Reads a checkpoint of any number of ranks, and restores nothing yet: it is checked first."""
-        return read_checkpoint(Path(self.broadcast(checkpoint_path)))
+        path, files = Path(self.broadcast(checkpoint_path)), self.checkpoint_io
+        # The command line's plugin has opened it already; Lightning's own would read it without our checks.
+        return read_checkpoint(path) if type(files) is TorchCheckpointIO else files.load_checkpoint(path)
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:  # noqa: ARG002
         """Loads the trained tensors; each rank keeps its shard."""

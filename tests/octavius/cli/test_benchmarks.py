@@ -12,6 +12,8 @@ import yaml
 
 from datamodules.benchmark_sets import BenchmarkSets
 from datamodules.instances import EvalSet
+from octavius.checkpoint_format import weights
+from octavius.checkpoint_format.seal import check_seal
 from octavius.cli.benchmarks import claim
 from octavius.cli.main import main
 from octavius.evaluation.controls import ALL
@@ -112,6 +114,21 @@ def test_what_is_answered_is_not_asked_again(here: Path, tested: Path, asked: li
     assert asked == []
     for name in (*FILES, "benchmarks.md"):
         assert (here / "out" / name).read_bytes() == (tested / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        words(Path("new")),
+        ["predict", "--ckpt", "last.ckpt", "--question", "Which colour?", "--max_new_tokens", "2"],
+        ["export", "--ckpt", "last.ckpt", "--format", "experts", "--out", "exported"],
+    ],
+)
+def test_a_checkpoint_is_opened_once(here: Path, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    opened: list[Path] = []
+    monkeypatch.setattr(weights, "check_seal", lambda path: opened.append(path) or check_seal(path))
+    main(argv)
+    assert [path.name for path in opened] == ["last.ckpt"]
 
 
 def test_a_run_that_was_cut_off_goes_on(here: Path, tested: Path, asked: list[str]) -> None:
