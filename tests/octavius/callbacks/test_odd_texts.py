@@ -18,7 +18,7 @@ from octavius.compare.picture import draw
 from octavius.compare.table import Result, write_tables
 from octavius.display import csv_cell, file_name, markdown_cell, table_cell, visible
 from octavius.evaluation.answers import Answered
-from octavius.evaluation.predictions import write_predictions
+from octavius.evaluation.prediction_files import write_predictions
 from octavius.evaluation.scores import printed, score, tabulate
 from octavius.instruction.sample import Boxes, Choice, LabelledBox, Media, Region, Sample
 from octavius.report.score import scores_of
