@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from octavius.callbacks import pictures, routing
 from octavius.callbacks.board import save
-from octavius.report.predictions import read_predictions
+from octavius.evaluation.predictions import read_predictions
 
 HERE = Path(__file__).resolve().parent
 SETS = {"seen": "as in training", "unseen_frame": "unseen phrases around the question"}
@@ -27,7 +27,7 @@ SETS = {"seen": "as in training", "unseen_frame": "unseen phrases around the que
 
 def draw_routing(file: Path) -> Figure:
     """Mean gate weights of each convention."""
-    gates = routing.gate_table([item for item in read_predictions(file) if item.sample.benchmark in SETS])
+    gates = routing.gate_table([item for item in read_predictions(file) if item.set_name in SETS])
     gates = gates.reset_index("task", drop=True).rename(SETS, level="benchmark")
     gates.index = gates.index.set_names(["task", "benchmark"])  # a bar per convention instead of per set
     return routing.draw(gates, "Gate weights of four experts, gate: source")

@@ -12,6 +12,9 @@ from octavius.instruction.sample import Sample
 from octavius.limits import POSITIVE, SHARE, WHOLE
 from octavius.tasks import TASKS
 
+DECIMALS = 4
+"""Decimals of log-probabilities. The rest of a float32 depends on which samples share a batch."""
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -114,22 +117,35 @@ def answer_batch(module: Any, batch: Batch, decoding: Decoding = GREEDY) -> list
     if recorder is not None:
         options["logits_processor"] = [recorder]
     texts, gate = module.answer(batch, limits, **options)
-    likelihoods = [()] * len(texts)
+    likelihoods: list[list[tuple[float, int]]] = [[]] * len(texts)
     if decoding.likelihood:
         likelihoods = module.likelihoods(batch, [TASKS[one.task].candidates(one) for one in batch.samples])
-    weights = [None] * len(texts) if gate is None else [tuple(row) for row in gate.float().cpu().tolist()]
+    weights: list[tuple[float, ...] | None] = [None] * len(texts)
+    if gate is not None:
+        weights = [tuple(row) for row in gate.float().cpu().tolist()]
     tokenizer = module.processor.prompts.tokenizer
     answers = []
     for row, (sample, text) in enumerate(zip(batch.samples, texts, strict=True)):
         origin = batch.origins[row]
-        place = {"index": origin.index, "set_name": origin.set_name}
         gone = batch.left_out[row] if batch.left_out else None
         if gone is not None:
-            answers.append(Answered(gone.sample, "", "", None, None, left_out=gone.reason, **place))
+            answers.append(
+                Answered(
+                    gone.sample,
+                    "",
+                    "",
+                    None,
+                    None,
+                    origin.index,
+                    left_out=gone.reason,
+                    set_name=origin.set_name,
+                )
+            )
             continue
-        scores = recorder.of_row(row, tokenizer) if recorder and sample.task == "detection" else ()
+        exact = recorder.of_row(row, tokenizer) if recorder and sample.task == "detection" else ()
+        scores = tuple(round(score, DECIMALS) for score in exact)
         value = TASKS[sample.task].scored(text, sample, scores)
-        likely = tuple(map(tuple, likelihoods[row]))
+        likely = tuple((round(total, DECIMALS), tokens) for total, tokens in likelihoods[row])
         answers.append(
             Answered(
                 sample,
@@ -137,10 +153,11 @@ def answer_batch(module: Any, batch: Batch, decoding: Decoding = GREEDY) -> list
                 text,
                 value,
                 weights[row],
-                scores=scores,
-                likelihoods=likely,
+                origin.index,
+                scores,
+                likely,
+                set_name=origin.set_name,
                 gate_text=origin.gate_text,
-                **place,
             )
         )
     return answers

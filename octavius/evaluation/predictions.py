@@ -38,7 +38,7 @@ def prediction(item: Answered) -> dict[str, Any]:
         **({"decimals": sample.decimals} if sample.decimals != Sample.decimals else {}),
         **({"left_out": item.left_out} if item.left_out else {}),
         **({"gate_text": item.gate_text} if item.gate_text != item.question else {}),
-        # Not rounded: the order of boxes and candidates depends on them, and so do the scores of these lines.
+        # Written as they are scored, so that these lines have the scores of the run.
         **({"scores": item.scores} if item.scores else {}),
         **({"likelihoods": item.likelihoods} if item.likelihoods else {}),
     }
