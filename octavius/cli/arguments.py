@@ -61,7 +61,8 @@ def resolve(argv: Sequence[str]) -> Arguments:
     Raises:
         ValueError: a preset or checkpoint does not exist or cannot be read.
     """
-    found, path = Arguments(), None
+    found = Arguments()
+    path: Path | None = None
     pending = list(argv)
     while pending:
         argument = pending.pop(0)
