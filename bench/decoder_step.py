@@ -60,7 +60,7 @@ def prepare(
     def forward() -> Tensor:
         with (
             torch.autocast(options.device, torch.bfloat16, enabled=options.autocast),
-            routing.use(gate, settings.kept),
+            routing.use(gate, settings.max_active),
         ):
             return model(inputs_embeds=x).last_hidden_state.float().square().mean()
 

@@ -62,7 +62,7 @@ def prepare(
     @torch.no_grad()
     def generate(gate: Tensor) -> Tensor:
         greedy = {"max_new_tokens": options.answer, "do_sample": False, "pad_token_id": 0}
-        with routing.use(gate, settings.kept):
+        with routing.use(gate, settings.max_active):
             ids: Tensor = model.generate(inputs_embeds=prompts, attention_mask=seen, **greedy)  # type: ignore[operator]
         assert ids.shape == (samples, options.answer)
         return ids

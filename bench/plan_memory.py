@@ -22,7 +22,7 @@ from octavius.decoder.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.instruction.batch import IGNORE, Batch
 from octavius.instruction.sample import References, Sample
-from octavius.lora_moe import LoRAMoE
+from octavius.lora_moe import LoRAMoEConfig
 from octavius.model import Octavius
 from octavius.plan.memory import standing
 from octavius.plan.outline import DecoderOutline, Setup
@@ -86,7 +86,7 @@ def made(setup: Setup, device: str) -> Octavius:
     """Builds the model with random weights, or on the meta device."""
     with torch.device(device):
         decoder: Decoder = DecoderOutline(setup.decoder["name"], "float32", "sdpa", None)
-        lora = None if setup.lora is None else LoRAMoE(EXPERTS, RANK)
+        lora = None if setup.lora is None else LoRAMoEConfig(EXPERTS, RANK)
         return Octavius(decoder, {"image": PrecomputedFeatures(SLOTS, FEATURES)}, lora)
 
 

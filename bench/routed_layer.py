@@ -43,7 +43,7 @@ def measure(options: argparse.Namespace, experts: int) -> list[list[str]]:
     steps, kept = {}, {}
     for name in options.variants:
         model, routing = make(name, base, ["proj"], settings)
-        routing.set(gate, settings.kept)
+        routing.set(gate, settings.max_active)
 
         def forward(model: nn.Module = model) -> Tensor:
             with torch.autocast(device, torch.bfloat16, enabled=options.autocast):

@@ -22,7 +22,7 @@ class Settings:
     dropout: float
 
     @property
-    def kept(self) -> int:
+    def max_active(self) -> int:
         """Number of experts that a sample uses."""
         return min(self.top_k, self.experts)
 
@@ -30,7 +30,7 @@ class Settings:
         """Draws gate weights (B, E) with `top_k` non-zero ones per sample; they require a gradient."""
         weights = torch.zeros(samples, self.experts)
         for row in weights:
-            row[torch.randperm(self.experts)[: self.kept]] = torch.rand(self.kept).softmax(0)
+            row[torch.randperm(self.experts)[: self.max_active]] = torch.rand(self.max_active).softmax(0)
         return weights.to(device).requires_grad_()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from swift.tuner_plugin import Tuner, tuners_map
 from torch import nn
 
-from octavius.lora_moe import LoRAMoE, RoutedModel, get_routed_model
+from octavius.lora_moe import LoRAMoEConfig, RoutedModel, get_routed_model
 
 
 class LoRAMoETuner(Tuner):
@@ -26,8 +26,8 @@ class LoRAMoETuner(Tuner):
         experts = int(os.environ.get("LORA_MOE_EXPERTS", "4"))
         targets = list(args.target_modules)
         if "all-linear" in targets:  # ms-swift's default; the paper's are the attention projections
-            targets = LoRAMoE().targets
-        config = LoRAMoE(
+            targets = LoRAMoEConfig().targets
+        config = LoRAMoEConfig(
             experts=experts,
             rank=args.lora_rank,
             alpha=float(args.lora_alpha),

@@ -21,7 +21,7 @@ from octavius.instruction.batch import IGNORE, Batch, Processor
 from octavius.instruction.chat import chat_template
 from octavius.instruction.prompt import PromptBuilder, Template
 from octavius.instruction.sample import Sample
-from octavius.lora_moe import LoRAMoE, Routing, attach
+from octavius.lora_moe import LoRAMoEConfig, Routing, build_lora_moe
 from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput
 from octavius.lora_moe.losses import auxiliary
 from octavius.lora_moe.routing import Weights
@@ -37,7 +37,7 @@ class AnswerLosses:
         rows: (M,) index in the batch of the sample that each token belongs to.
         gate: (B, E) gate weights for logging, averaged over layers and tokens where these have their own;
             None without experts.
-        auxiliary: (K,) the auxiliary losses of the gate, in the order of `LoRAMoE.losses`.
+        auxiliary: (K,) the auxiliary losses of the gate, in the order of `LoRAMoEConfig.losses`.
     """
 
     losses: Tensor
@@ -71,7 +71,7 @@ class Octavius(nn.Module):
         self,
         decoder: Decoder,
         encoders: Mapping[str, Encoder],
-        lora: LoRAMoE | None = None,
+        lora: LoRAMoEConfig | None = None,
         normalise_features: bool = False,
     ) -> None:
         """Joins the parts and freezes everything that is not tuned.
@@ -93,7 +93,7 @@ class Octavius(nn.Module):
         self.gate: Gate | None = None
         self.lora = lora
         if lora is not None:
-            self.gate = attach(
+            self.gate = build_lora_moe(
                 decoder, lora, decoder.width, self.routing, len(self.projectors), decoder.layouts
             )
             names = () if self.gate is None else self.gate.task_names
@@ -165,7 +165,7 @@ class Octavius(nn.Module):
     def _weights(self, choices: Sequence[GateOutput]) -> Weights | None:
         """The weights in the form that `Routing.set` takes; None if there are none to set."""
         weights = [choice.weights for choice in choices]
-        if self.gate is not None and self.gate.by_depth:
+        if self.gate is not None and self.gate.per_layer:
             return weights
         return weights[0] if weights else None
 
@@ -222,9 +222,9 @@ class Octavius(nn.Module):
         choices = self._choices(batch, embeddings)
         weights = self._weights(choices)
         if weights is not None:
-            kept = None if self.gate is None else self.gate.kept
+            max_active = None if self.gate is None else self.gate.max_active
             # Set without a context: checkpointed layers run again in the backward pass, after this method.
-            self.routing.set(spread(weights, batch.segments), kept)
+            self.routing.set(spread(weights, batch.segments), max_active)
         wanted = batch.labels[:, 1:] != IGNORE
         samples = wanted.nonzero()[:, 0] if batch.segments is None else batch.segments[:, 1:][wanted]
         logits = self.decoder.logits(
@@ -280,7 +280,7 @@ class Octavius(nn.Module):
         else:
             self.check_forced(forced)
             row = torch.tensor(forced, dtype=torch.float32, device=embeddings.device).repeat(len(batch), 1)
-            depths = len(self.gate.counts) if self.gate is not None and self.gate.by_depth else 1
+            depths = len(self.gate.counts) if self.gate is not None and self.gate.per_layer else 1
             choices = [GateOutput(row, row)] * depths
         return Start(embeddings, self._weights(choices), choices)
 
@@ -326,8 +326,8 @@ class Octavius(nn.Module):
         if weights is None or (tokens and not isinstance(weights, Tensor)):
             return nullcontext()  # weights by depth: the output layer has no depth, so it has no experts
         own = weights[rows] if isinstance(weights, Tensor) else [table[rows] for table in weights]
-        kept = None if self.gate is None else self.gate.kept
-        return self.routing.use(cast(Tensor, own)[None] if tokens else own, kept)
+        max_active = None if self.gate is None else self.gate.max_active
+        return self.routing.use(cast(Tensor, own)[None] if tokens else own, max_active)
 
 
 def spread(weights: Weights, segments: Tensor | None) -> Weights:

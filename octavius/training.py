@@ -37,7 +37,7 @@ from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.chat import depends_on_moment, template_of
 from octavius.instruction.prompt import Template
 from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE
-from octavius.lora_moe import LoRAMoE
+from octavius.lora_moe import LoRAMoEConfig
 from octavius.lora_moe.gates.fitting import fit_gate
 from octavius.lora_moe.layer import LoRAMoELinear
 from octavius.model import AnswerLosses, Octavius
@@ -62,7 +62,7 @@ class OctaviusModule(L.LightningModule):
         self,
         decoder: Decoder,
         encoders: dict[str, Encoder],
-        lora: LoRAMoE | None = None,
+        lora: LoRAMoEConfig | None = None,
         normalise_features: bool = False,
         template: Template | Literal["chat"] | None = None,
         test_template: Template | None = None,

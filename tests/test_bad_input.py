@@ -267,7 +267,7 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
     "YAML of another kind": (written("- a"), ["mine.yaml should hold keys and their values", "['a']"]),
     "unknown key": (
         written("model: {init_args: {lora: {expert: 3}}}"),
-        ["model.lora: LoRAMoE has no option 'expert'; did you mean 'experts'?", "mine.yaml"],
+        ["model.lora: LoRAMoEConfig has no option 'expert'; did you mean 'experts'?", "mine.yaml"],
     ),
     "unknown section": (
         written("modell: {class_path: OctaviusModule}"),

@@ -35,7 +35,7 @@ from jsonargparse import (
 from octavius.checkpoint_format.earlier import MOVED
 from octavius.configuration.text import load
 from octavius.errors import imported
-from octavius.lora_moe import LoRAMoE
+from octavius.lora_moe import LoRAMoEConfig
 from octavius.lora_moe.gates import GATES
 from octavius.lora_moe.gates.base import Gate
 from octavius.lora_moe.gates.earlier import refuse_earlier_keys
@@ -73,7 +73,7 @@ def merging_rules() -> Iterator[None]:
 def adapt(val: Any, typehint: Any, **options: Any) -> Any:
     """Converts a value to a type, as jsonargparse does; `options["prev_val"]` is the value of an earlier source."""
     parsing = not (options.get("serialize") or options.get("instantiate_classes"))
-    if parsing and typehint is LoRAMoE:
+    if parsing and typehint is LoRAMoEConfig:
         refuse_earlier_keys(as_mapping(val))
     options["enable_path"] = False
     if parsing and isinstance(val, list) and not options.get("append"):
@@ -85,7 +85,7 @@ def adapt(val: Any, typehint: Any, **options: Any) -> Any:
         # Options without a class_path belong to the default gate.
         before = options.get("prev_val")
         options["prev_val"] = _private.Namespace(
-            {"class_path": before if isinstance(before, str) else LoRAMoE.gate}
+            {"class_path": before if isinstance(before, str) else LoRAMoEConfig.gate}
         )
     try:
         found = _adapt(val, typehint, **options)

@@ -58,7 +58,7 @@ LISTED = {
     "octavius.encoders.point_bert": ("PointBERT",),
     "octavius.encoders.rois.object_as_scene": ("ReaderSizes",),
     "octavius.instruction.prompt": ("Template",),
-    "octavius.lora_moe": ("LoRAMoE",),
+    "octavius.lora_moe": ("LoRAMoEConfig",),
     "octavius.pretraining.clip": ("AlignmentModule",),
     "octavius.pretraining.detector": ("DetectorModule",),
     "octavius.pretraining.points": ("PointAlignmentModule",),

@@ -182,7 +182,7 @@ def entropy(weights: Tensor) -> Tensor:
 
 def expert_table(module: OctaviusModule, batches: Mapping[str, Sequence[Batch]], gate: Gate) -> pd.DataFrame:
     """Mean answer loss by task: as routed, without each expert, with each alone; empty for gates by depth."""
-    if gate.by_depth:
+    if gate.per_layer:
         return pd.DataFrame()
     changes: dict[str, Change | None] = {"routed": None}
     changes |= {f"without_{expert}": without(expert) for expert in range(gate.counts[0])}

@@ -1,6 +1,6 @@
 """LoRA-MoE: LoRA experts in a frozen language model, routed per sample by a gate that reads the question."""
 
-from octavius.lora_moe.attach import LoRAMoE, attach
+from octavius.lora_moe.build import LoRAMoEConfig, build_lora_moe
 from octavius.lora_moe.gates.instance import InstanceGate
 from octavius.lora_moe.inject import adapter_parameters, inject
 from octavius.lora_moe.layer import LoRAMoELinear
@@ -9,12 +9,12 @@ from octavius.lora_moe.routing import Routing
 
 __all__ = [
     "InstanceGate",
-    "LoRAMoE",
+    "LoRAMoEConfig",
     "LoRAMoELinear",
     "RoutedModel",
     "Routing",
     "adapter_parameters",
-    "attach",
+    "build_lora_moe",
     "get_routed_model",
     "inject",
 ]

@@ -23,7 +23,7 @@ def concatenated(
     down: Tensor,
     up: Tensor,
     gate: Tensor,
-    kept: int = 0,  # noqa: ARG001
+    max_active: int = 0,  # noqa: ARG001
     mask: Tensor | None = None,
 ) -> Tensor:
     """Computes all experts as one LoRA of rank E * R with the gate weights between A and B.
@@ -33,7 +33,7 @@ def concatenated(
         down: A of all experts, (E * R, D), or of all together, (R, D).
         up: B of all experts, (D_out, E * R).
         gate: weights (B, E), (B, T, E) or (1, E).
-        kept: ignored; part of the common signature of backends.
+        max_active: ignored; part of the common signature of backends.
         mask: true where x is not dropped, (B, ..., D).
 
     Returns:
@@ -48,7 +48,7 @@ def concatenated(
 
 
 def gathered(
-    x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int, mask: Tensor | None = None
+    x: Tensor, down: Tensor, up: Tensor, gate: Tensor, max_active: int, mask: Tensor | None = None
 ) -> Tensor:
     """Copies the matrices of the experts that each row uses, and computes those alone in batched products.
 
@@ -56,9 +56,9 @@ def gathered(
         x: inputs (B, ..., D).
         down: A of all experts, (E * R, D), or of all together, (R, D).
         up: B of all experts, (D_out, E * R).
-        gate: weights (B, E), (B, T, E) or (1, E), at most `kept` of a row non-zero. The others get a gradient of 0,
-            which loses nothing for top-k gates, since these do not backpropagate through the weights they zero.
-        kept: number K of experts that are computed per row, 1..E.
+        gate: weights (B, E), (B, T, E) or (1, E), at most `max_active` of a row non-zero. The others get a gradient
+            of 0, which loses nothing for top-k gates: these do not backpropagate through the weights they zero.
+        max_active: number K of experts that are computed per row, 1..E.
         mask: true where x is not dropped, (B, ..., D).
 
     Returns:
@@ -67,7 +67,7 @@ def gathered(
     a, b = _split(down, up, gate.shape[-1])
     gate, rows, mask = _groups(x, gate, mask)
     # By magnitude, so that negative weights, which callers may set, are not skipped.
-    chosen = gate.detach().abs().topk(kept, dim=-1).indices
+    chosen = gate.detach().abs().topk(max_active, dim=-1).indices
     weights = gate.gather(1, chosen).unsqueeze(1)
     return low_rank(rows, a, b, weights, chosen, mask).reshape(*x.shape[:-1], -1)
 
@@ -77,7 +77,7 @@ def merged(
     down: Tensor,
     up: Tensor,
     gate: Tensor,
-    kept: int = 0,  # noqa: ARG001
+    max_active: int = 0,  # noqa: ARG001
     mask: Tensor | None = None,
 ) -> Tensor:
     """Adds the experts up to one (D_out, D) matrix per row of the gate, then applies it.
@@ -89,7 +89,7 @@ def merged(
         down: A of all experts, (E * R, D), or of all together, (R, D).
         up: B of all experts, (D_out, E * R).
         gate: weights (B, E), (B, T, E) or (1, E).
-        kept: ignored; part of the common signature of backends.
+        max_active: ignored; part of the common signature of backends.
         mask: true where x is not dropped, (B, ..., D).
 
     Returns:
@@ -135,7 +135,7 @@ BACKENDS: dict[str, Backend] = {"concatenated": concatenated, "gathered": gather
 """Backends by name."""
 
 
-def choose(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int) -> str:
+def choose(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, max_active: int) -> str:
     """Returns the name of the fastest backend for these sizes, by a cost model fitted on CPUs.
 
     Only shapes are read, and the dtype of x (or of autocast). Times are from `bench/routed_layer.py`; see
@@ -146,7 +146,7 @@ def choose(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int) -> str:
         down: A of all experts, (E * R, D), or of all together, (R, D).
         up: B of all experts, (D_out, E * R).
         gate: weights (B, E), (B, T, E) or (1, E).
-        kept: upper bound on the experts with non-zero weight in a row.
+        max_active: upper bound on the experts with non-zero weight in a row.
     """
     # Costs are in multiplications. Memory traffic is expressed in tokens to which one expert could be applied in
     # the same time: reading an expert's matrices in place costs as much as 8 tokens; copying them for one row 80,
@@ -162,7 +162,7 @@ def choose(x: Tensor, down: Tensor, up: Tensor, gate: Tensor, kept: int) -> str:
         return "merged" if tokens * experts >= 300 else "concatenated"
     applied = len(down) // experts * (width + len(up))  # multiplications of one expert on one token
     name, least = "concatenated", applied * experts * (rows * tokens + 8)
-    gathering = applied * kept * rows * (tokens + (80 if computing_type(x).itemsize >= 4 else 250))
+    gathering = applied * max_active * rows * (tokens + (80 if computing_type(x).itemsize >= 4 else 250))
     if gathering < least:
         name, least = "gathered", gathering
     # Building (D_out, D) matrices, then applying them. Never with autograd, which would save them for backward.

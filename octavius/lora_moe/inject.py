@@ -42,7 +42,7 @@ def inject(
     Args:
         model: the language model.
         targets: module names, or their last parts: `q_proj`, or longer, `self_attn.q_proj`.
-        experts: number E of experts. A sequence varies it by depth (see `by_depth`); the layers of each depth then
+        experts: number E of experts. A sequence varies it by depth (see `per_layer`); the layers of each depth then
             read a part of the routing of their own.
         rank: rank R of one expert.
         alpha: numerator of the scale alpha / R.
@@ -70,7 +70,7 @@ def inject(
     counts: dict[str, int] = dict.fromkeys(bases, experts) if isinstance(experts, int) else {}
     depth_of: dict[str, int] = {}
     if not isinstance(experts, int):
-        each = by_depth(experts, depths(model))
+        each = per_layer(experts, depths(model))
         depth_of = {name: _depth(model, name) for name in bases}
         counts = {name: each[depth] for name, depth in depth_of.items()}
     check_backend(backend, layer_gate is not None)
@@ -136,13 +136,13 @@ def longest_list(model: nn.Module) -> int:
     return max((len(part) for part in model.modules() if isinstance(part, nn.ModuleList)), default=0)
 
 
-def by_depth(experts: Sequence[int], count: int) -> list[int]:
+def per_layer(experts: Sequence[int], count: int) -> list[int]:
     """Expands numbers of experts to one per layer.
 
     With fewer numbers than layers, each holds for one of as many equal ranges of layers, first to last, as in
     MoLA-2468 (Gao et al., 2024).
 
-    >>> by_depth([2, 4, 8], 6)
+    >>> per_layer([2, 4, 8], 6)
     [2, 2, 4, 4, 8, 8]
 
     Raises:

@@ -123,10 +123,10 @@ class LoRAMoELinear(nn.Module):
             choice = self.gate(x)
             self.routing.note(choice)
             # Tokens use different experts, so none can be skipped for a whole row.
-            gate, kept = choice.weights, self.experts
+            gate, max_active = choice.weights, self.experts
         else:
             gate = self.routing.for_rows(x.shape[0], x.shape[1] if x.dim() > 2 else None)
-            kept = self.routing.kept
+            max_active = self.routing.max_active
         if gate.shape[-1] != self.experts:
             raise ValueError(
                 f"gate weights are set for {gate.shape[-1]} experts, but a LoRA-MoE layer has {self.experts}; "
@@ -139,13 +139,13 @@ class LoRAMoELinear(nn.Module):
             scale *= factor
         # Scale and dropout factor are folded into the gate weights, by far the smallest factor of the product.
         weights, pair = gate if scale == 1 else gate * scale, (self.lora_A, self.lora_B)
-        name = choose(x, *pair, weights, kept) if self.backend == "auto" else self.backend
+        name = choose(x, *pair, weights, max_active) if self.backend == "auto" else self.backend
         # Without gradients and dropout the sum needs no autograd function and is added by one fused product. In
         # generation this runs in every layer for every token, where the number of kernel launches counts.
         generating = mask is None and not torch.is_grad_enabled() and (gate.dim() == 2 or x.dim() == 3)
         if generating and name == "concatenated" and not self.shared_a:
             return add_without_backward(out, x, *pair, weights)
-        return out + BACKENDS[name](x, *pair, weights, kept, mask).to(out.dtype)
+        return out + BACKENDS[name](x, *pair, weights, max_active, mask).to(out.dtype)
 
     def extra_repr(self) -> str:
         """Settings shown when the model is printed."""

@@ -88,33 +88,33 @@ class _LowRank(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x, down, up and weights, from that of the output, `slope` (G, T, D_out)."""
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x, down, up and weights, from that of the output, `grad` (G, T, D_out)."""
         x, down, up, weights, chosen, mask, hidden = ctx.saved_tensors
         x_wanted, down_wanted, up_wanted, weights_wanted = ctx.needs_input_grad[:4]
         # Of a shared A nothing is chosen.
         dtype, picked = hidden.dtype, None if len(down) == 1 else chosen
-        slope, weights, mask = slope.to(dtype), weights.unsqueeze(-1), _factors(mask, dtype)
-        slope_up = slope_weights = slope_down = slope_x = None
+        grad, weights, mask = grad.to(dtype), weights.unsqueeze(-1), _factors(mask, dtype)
+        grad_up = grad_weights = grad_down = grad_x = None
         if up_wanted:
             gated = (hidden * weights).flatten(-2).to(dtype)
-            slope_up = _matrix_slope(slope, gated, up, chosen, 1)
+            grad_up = _matrix_grad(grad, gated, up, chosen, 1)
         # (G, T, K, R): gradient of the hidden values after weighting.
-        slope_gated = torch.matmul(slope, _up(up, chosen, dtype)).unflatten(-1, (-1, up.shape[-1]))
+        grad_gated = torch.matmul(grad, _up(up, chosen, dtype)).unflatten(-1, (-1, up.shape[-1]))
         if weights_wanted:  # in the dtype of the weights, fp32 from a gate, since it sums over tokens
             # Weights that were broadcast over tokens or groups get the sum of their gradients.
-            each = (slope_gated.to(weights.dtype) * hidden).sum(-1, keepdim=True)
-            slope_weights = each.sum_to_size(weights.shape).squeeze(-1)
+            each = (grad_gated.to(weights.dtype) * hidden).sum(-1, keepdim=True)
+            grad_weights = each.sum_to_size(weights.shape).squeeze(-1)
         if down_wanted or x_wanted:
             # With a shared A the hidden values are (G, T, 1, R), and the experts' gradients add up in them.
-            slope_hidden = (slope_gated * weights).sum_to_size(hidden.shape).flatten(-2).to(dtype)
+            grad_hidden = (grad_gated * weights).sum_to_size(hidden.shape).flatten(-2).to(dtype)
         if down_wanted:
-            slope_down = _matrix_slope(slope_hidden, _masked(x.to(dtype), mask), down, picked, 0)
+            grad_down = _matrix_grad(grad_hidden, _masked(x.to(dtype), mask), down, picked, 0)
         if x_wanted:
-            slope_x = torch.matmul(slope_hidden, _down(down, picked, dtype))
+            grad_x = torch.matmul(grad_hidden, _down(down, picked, dtype))
             # In place: the product is a new tensor that nothing else refers to.
-            slope_x = slope_x if mask is None else slope_x.mul_(mask)
-        return slope_x, slope_down, slope_up, slope_weights, None, None
+            grad_x = grad_x if mask is None else grad_x.mul_(mask)
+        return grad_x, grad_down, grad_up, grad_weights, None, None
 
 
 def _forward(
@@ -171,16 +171,16 @@ def _up(up: Tensor, chosen: Tensor | None, dtype: torch.dtype) -> Tensor:
     return picked.reshape(len(up), len(chosen), -1).transpose(0, 1).to(dtype)
 
 
-def _matrix_slope(
-    slope: Tensor, values: Tensor, part: Tensor, chosen: Tensor | None, experts_at: int
+def _matrix_grad(
+    grad: Tensor, values: Tensor, part: Tensor, chosen: Tensor | None, experts_at: int
 ) -> Tensor:
     """Gradient of `down` or `up`, from the gradient of its output (G, T, M) and its input (G, T, N).
 
     `experts_at` is the dimension of `part` that counts experts.
     """
     if chosen is None:
-        return (slope.flatten(0, 1).T @ values.flatten(0, 1)).view_as(part)
-    each = torch.bmm(slope.mT, values)
+        return (grad.flatten(0, 1).T @ values.flatten(0, 1)).view_as(part)
+    each = torch.bmm(grad.mT, values)
     if experts_at == 0:
         each = each.reshape(-1, *part.shape[1:])
     else:

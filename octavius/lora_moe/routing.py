@@ -21,7 +21,7 @@ class _Table(NamedTuple):
     """Gate weights of a pass, and an upper bound on the non-zero ones per row."""
 
     weights: Tensor
-    kept: int
+    max_active: int
 
 
 class Routing:
@@ -75,7 +75,7 @@ class Routing:
         return any(table is not None for table in self._state())
 
     @property
-    def kept(self) -> int:
+    def max_active(self) -> int:
         """Upper bound on the experts that have to be computed for a row: backends may skip the others.
 
         Skipped experts have weights of exactly zero, and these weights need no gradient.
@@ -83,7 +83,7 @@ class Routing:
         Raises:
             RuntimeError: no weights are set.
         """
-        return self._now().kept
+        return self._now().max_active
 
     def _now(self) -> _Table:
         """The current weights and bound, or an error that says how to set them."""
@@ -96,28 +96,29 @@ class Routing:
             )
         return self._table
 
-    def set(self, weights: Weights, kept: int | None = None) -> None:
+    def set(self, weights: Weights, max_active: int | None = None) -> None:
         """Sets the weights until they are replaced or cleared.
 
         Args:
             weights: one tensor for all parts, or one per part.
-            kept: upper bound on the non-zero weights of a row, such as `Gate.kept`, if the zeros need no gradient:
-                layers may then skip those experts. Without it, weights that require no gradient are counted (set
-                them again after changing them in place); of weights that require one, no expert is skipped.
+            max_active: upper bound on the non-zero weights of a row, such as `Gate.max_active`, if the zeros need no
+                gradient: layers may then skip those experts. Without it, weights that require no gradient are
+                counted (set them again after changing them in place); of weights that require one, no expert is
+                skipped.
 
         Raises:
-            ValueError: the weights have a wrong shape or dtype, or more than `kept` of a row are non-zero (checked
-                on the CPU alone, since reading values from a GPU would synchronise).
+            ValueError: the weights have a wrong shape or dtype, or more than `max_active` of a row are non-zero
+                (checked on the CPU alone, since reading values from a GPU would synchronise).
         """
-        self._restore(self._checked(weights, kept))
+        self._restore(self._checked(weights, max_active))
 
     def clear(self) -> None:
         """Removes the weights, here and in all parts."""
         self._restore([None] * (1 + len(self._parts)))
 
-    def use(self, weights: Weights, kept: int | None = None) -> AbstractContextManager[None]:
+    def use(self, weights: Weights, max_active: int | None = None) -> AbstractContextManager[None]:
         """Context manager that sets weights, as `set` does, and restores the previous ones on exit."""
-        return _Held(self, self._checked(weights, kept))
+        return _Held(self, self._checked(weights, max_active))
 
     def for_rows(self, rows: int, tokens: int | None = None) -> Tensor:
         """The weights for an input of a layer, (rows, E) or (rows, tokens, E).
@@ -198,16 +199,16 @@ class Routing:
         for part, table in zip(self._parts, state[1:], strict=True):
             part._table = table
 
-    def _checked(self, weights: Weights, kept: int | None) -> list[_Table | None]:
+    def _checked(self, weights: Weights, max_active: int | None) -> list[_Table | None]:
         """Checks weights and turns them into a state: one tensor goes to all parts, a sequence to one each."""
         if isinstance(weights, Tensor):
-            return [_table(weights, kept)] * (1 + len(self._parts))
+            return [_table(weights, max_active)] * (1 + len(self._parts))
         if not self._parts or len(weights) != len(self._parts):
             raise ValueError(
                 f"gate weights are given for {len(weights)} parts of a model that has {len(self._parts)}: expected "
                 "one tensor, or one for each part that the layers were injected with"
             )
-        return [None, *(_table(own, kept) for own in weights)]
+        return [None, *(_table(own, max_active) for own in weights)]
 
 
 class _Held:
@@ -232,38 +233,38 @@ class _Held:
         self._routing._restore(self._previous.pop())
 
 
-def _table(weights: Tensor, kept: int | None) -> _Table:
+def _table(weights: Tensor, max_active: int | None) -> _Table:
     """Checks that weights are floating point of shape (B, E) or (B, T, E), and bounds the non-zero ones."""
     if weights.dim() not in (2, 3) or 0 in weights.shape or not weights.is_floating_point():
         raise ValueError(
             f"gate weights must be floating point of shape (samples, experts), found {weights.dtype} "
             f"of shape {tuple(weights.shape)}; take them from an InstanceGate"
         )
-    return _Table(weights, _kept(weights, kept))
+    return _Table(weights, _max_active(weights, max_active))
 
 
-def _kept(weights: Tensor, told: int | None) -> int:
+def _max_active(weights: Tensor, given: int | None) -> int:
     """Upper bound on the experts to compute per row: the given one, else the count of non-zero weights.
 
     Without a given bound all experts count if the weights require a gradient, since zeros may need theirs.
     """
     experts = weights.shape[-1]
-    if told is not None and told < 1:
-        raise ValueError(f"at least 1 expert is kept for each sample, found kept = {told}")
-    most = experts if told is None else min(told, experts)
+    if given is not None and given < 1:
+        raise ValueError(f"at least 1 expert is active for each sample, found max_active = {given}")
+    most = experts if given is None else min(given, experts)
     # Values can be read from plain tensors only: not from tensor subclasses (such as those of tracing), not on the
     # meta device, and under torch.compile the read would break the graph.
     real = (
         type(weights) in (Tensor, nn.Parameter) and not weights.is_meta and not torch.compiler.is_compiling()
     )
     # A given bound is only checked, which is not worth synchronising with a GPU.
-    unread = weights.requires_grad if told is None else weights.device.type != "cpu"
+    unread = weights.requires_grad if given is None else weights.device.type != "cpu"
     if experts == 1 or not real or unread:
         return most
     counted = max(1, int((weights != 0).sum(-1).max()))
-    if told is not None and counted > told:
+    if given is not None and counted > given:
         raise ValueError(
-            f"kept = {told} experts are told for each sample, but {counted} have a weight that is not zero; give the "
-            "`kept` of the gate that made the weights, or none"
+            f"max_active is {given}, but {counted} experts of a sample have a weight that is not zero; give the "
+            "`max_active` of the gate that made the weights, or none"
         )
-    return counted if told is None else most
+    return counted if given is None else most

@@ -18,7 +18,7 @@ from octavius.decoder.decoder import Decoder
 from octavius.decoder.reach import Layout
 from octavius.encoders.base import Encoder
 from octavius.encoders.open_clip_weights import check_weights
-from octavius.lora_moe import LoRAMoE
+from octavius.lora_moe import LoRAMoEConfig
 from octavius.model import Octavius
 from octavius.plan.architectures import architecture
 
@@ -133,7 +133,7 @@ def outline(setup: Setup, layers: int | None = None) -> Octavius:
     """
     words = setup.decoder
     encoders = {name: encoder_outline(parts) for name, parts in setup.encoders.items()}
-    lora: LoRAMoE | None = parsed("lora", LoRAMoE | None, setup.lora)
+    lora: LoRAMoEConfig | None = parsed("lora", LoRAMoEConfig | None, setup.lora)
     if lora is not None and layers is not None and not isinstance(lora.experts, int):
         lora = replace(lora, experts=max(lora.experts))
     with torch.device("meta"):

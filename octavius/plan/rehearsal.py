@@ -194,8 +194,8 @@ def _losses(model: Octavius, step: Step, vectors: Tensor | None) -> Tensor:
     if model.lora is not None:
         assert isinstance(model.lora.experts, int)  # `outline` with a number of layers makes it one number
         weights = torch.zeros(step.batch, model.lora.experts)
-        kept = None if model.gate is None else model.gate.kept
-        model.routing.set(weights.requires_grad_(model.lora.experts > 1), kept)
+        max_active = None if model.gate is None else model.gate.max_active
+        model.routing.set(weights.requires_grad_(model.lora.experts > 1), max_active)
         around = partial(model.hold, weights, torch.zeros(step.batch * step.answer, dtype=torch.long), True)
     mask = torch.ones(step.batch, 1, step.tokens, step.tokens, dtype=torch.bool)
     # A boolean mask over fake tensors selects an unknown number of positions, so indices are used instead.

@@ -20,7 +20,7 @@ from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.precomputed_rois import PrecomputedRois
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import ClassName, Media, References, Sample
-from octavius.lora_moe import LoRAMoE
+from octavius.lora_moe import LoRAMoEConfig
 from octavius.training import OctaviusModule
 from tests.octavius import small
 
@@ -80,7 +80,7 @@ def make(decoder: Path) -> OctaviusModule:
     """A model with an eye for each modality, the same at each call."""
     torch.manual_seed(0)
     encoders = {"image": PrecomputedFeatures(3, 8), "cloud": PrecomputedRois(ROI, reader=READER)}
-    lora = LoRAMoE(3, rank=2, alpha=4.0, dropout=0.0)
+    lora = LoRAMoEConfig(3, rank=2, alpha=4.0, dropout=0.0)
     module = OctaviusModule(Decoder(str(decoder)), encoders, lora, lr=0.01)  # type: ignore[arg-type]
     for name, parameter in module.named_parameters():
         if name.endswith("lora_B"):  # zero at the start, which would hide what the experts do

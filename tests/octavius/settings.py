@@ -3,12 +3,12 @@
 from dataclasses import fields
 from typing import Any
 
-from octavius.lora_moe import LoRAMoE
+from octavius.lora_moe import LoRAMoEConfig
 from octavius.lora_moe.gates import GATES
 from octavius.lora_moe.gates.factory import GateFactory
 
 
-def lora_moe(gate: str = "instance", **options: Any) -> LoRAMoE:
-    """The settings of a gate by its short name; what is no option of `LoRAMoE` is one of the gate."""
-    own = {name: options.pop(name) for name in {*options} - {field.name for field in fields(LoRAMoE)}}
-    return LoRAMoE(gate=GateFactory(GATES[gate], own) if own else gate, **options)
+def lora_moe(gate: str = "instance", **options: Any) -> LoRAMoEConfig:
+    """The settings of a gate by its short name; what is no option of `LoRAMoEConfig` is one of the gate."""
+    own = {name: options.pop(name) for name in {*options} - {field.name for field in fields(LoRAMoEConfig)}}
+    return LoRAMoEConfig(gate=GateFactory(GATES[gate], own) if own else gate, **options)

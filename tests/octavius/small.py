@@ -26,7 +26,7 @@ from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import ClassName, Gold, Media, References, Sample
 from octavius.instruction.tokenizer import load_tokenizer
-from octavius.lora_moe import LoRAMoE
+from octavius.lora_moe import LoRAMoEConfig
 from octavius.training import OctaviusModule
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "checkpoints" / "miniature" / "language"
@@ -132,7 +132,7 @@ def write_decoder(folder: Path, tied: bool) -> Path:
 def make(decoder: Path, experts: int | None = 3, dtype: str = "float32", **options: Any) -> OctaviusModule:
     """The module, the same at each call; no experts train the whole decoder."""
     torch.manual_seed(0)
-    lora = None if experts is None else LoRAMoE(experts, rank=2, alpha=4.0, dropout=0.0)
+    lora = None if experts is None else LoRAMoEConfig(experts, rank=2, alpha=4.0, dropout=0.0)
     encoders = {"image": PrecomputedFeatures(3, 8)}
     module = OctaviusModule(Decoder(str(decoder), dtype), encoders, lora, lr=0.01, **options)  # type: ignore[arg-type]
     for name, parameter in module.named_parameters():

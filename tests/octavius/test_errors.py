@@ -69,8 +69,8 @@ def test_of_a_long_text_the_middle_is_left_out() -> None:
         ("lr", "Expected a <class 'float'>. Got value: fast", "model.lr: expected float, found fast"),
         (
             "lora",
-            "Problem with given class_path 'octavius.model.LoRAMoE':\n  Option 'exprts' is not accepted",
-            "model.lora: LoRAMoE has no option 'exprts'; did you mean 'experts'?",
+            "Problem with given class_path 'octavius.model.LoRAMoEConfig':\n  Option 'exprts' is not accepted",
+            "model.lora: LoRAMoEConfig has no option 'exprts'; did you mean 'experts'?",
         ),
         ("decoder", "the folder is empty", "model.decoder: the folder is empty"),
         (

@@ -64,7 +64,7 @@ def rows(make_sample: MakeSample) -> list[Row]:
 
 @pytest.fixture
 def build(make_model: MakeModel) -> Callable[..., Octavius]:
-    """Makes a model with the options of `LoRAMoE`; clusters are fitted to the questions of the turns."""
+    """Makes a model with the options of `LoRAMoEConfig`; clusters are fitted to the questions of the turns."""
 
     def make(**options: Any) -> Octavius:
         model = make_model(**options)

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 from octavius.decoder.decoder import Decoder
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
-from octavius.lora_moe import LoRAMoE, get_routed_model
+from octavius.lora_moe import LoRAMoEConfig, get_routed_model
 from octavius.training import OctaviusModule
 
 STEPS, ACCUMULATED, LR, BETAS, DECAY = 5, 2, 0.02, (0.9, 0.95), 1e-3
@@ -107,7 +107,7 @@ def test_both_loops_lose_and_learn_the_same(
     gate: Any,
     extra: dict[Any, float],
 ) -> None:
-    settings = LoRAMoE(3, 2, 4.0, 0.0, gate=gate, losses=extra)
+    settings = LoRAMoEConfig(3, 2, 4.0, 0.0, gate=gate, losses=extra)
     module = OctaviusModule(
         Decoder(str(decoder_folder)), {}, settings, lr=LR, betas=BETAS, weight_decay=DECAY
     )

@@ -23,7 +23,7 @@ from octavius.instruction.prompt import Template
 from octavius.instruction.sample import Media, References, Sample
 from octavius.instruction.tokenizer import Tokenizer
 from octavius.lora_moe import LoRAMoELinear, Routing
-from octavius.lora_moe.attach import LoRAMoE
+from octavius.lora_moe.build import LoRAMoEConfig
 from octavius.lora_moe.gates.base import GateSize
 from octavius.lora_moe.gates.published import PublishedGate
 from octavius.training import OctaviusModule
@@ -64,7 +64,7 @@ def switches() -> dict[str, Any]:
         name: Template(**model.pop(name) | {"system": SYSTEM}) for name in ("template", "test_template")
     }
     object.__setattr__(templates["template"], "padded", {"cloud": 7})
-    lora = LoRAMoE(experts=EXPERTS, rank=RANK, dropout=0.0, **model.pop("lora"))
+    lora = LoRAMoEConfig(experts=EXPERTS, rank=RANK, dropout=0.0, **model.pop("lora"))
     return model | templates | {"lora": lora}
 
 

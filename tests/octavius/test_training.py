@@ -23,7 +23,7 @@ from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.evaluation.answers import Decoding, answer_batch
 from octavius.instruction.batch import IGNORE, Batch
 from octavius.instruction.sample import Boxes, Choice, LabelledBox, Media, References, Sample
-from octavius.lora_moe import LoRAMoE
+from octavius.lora_moe import LoRAMoEConfig
 from octavius.training import OctaviusModule
 
 MakeModule = Callable[..., OctaviusModule]
@@ -41,7 +41,7 @@ def make_module(decoder_folder: Path) -> MakeModule:
 
     def make(experts: int | None = 3, dropout: float = 0.0, rank: int = 2, **options: Any) -> OctaviusModule:
         torch.manual_seed(0)
-        lora = None if experts is None else LoRAMoE(experts, rank, 4.0, dropout)
+        lora = None if experts is None else LoRAMoEConfig(experts, rank, 4.0, dropout)
         encoders = {"image": PrecomputedFeatures(3, 5, noise=dropout)}
         options = {"lr": 0.01, **options}
         return OctaviusModule(Decoder(str(options.pop("decoder", decoder_folder))), encoders, lora, **options)

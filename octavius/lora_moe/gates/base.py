@@ -98,14 +98,14 @@ class Gate(nn.Module, ABC):
                     "per_layer out"
                 )
             experts = [experts] * size.layers
-        self.by_depth = not isinstance(experts, int)
+        self.per_layer = not isinstance(experts, int)
         self.counts = (experts,) if isinstance(experts, int) else tuple(experts)
         if min(self.counts, default=0) < 1:
             raise ValueError(f"a gate needs at least 1 expert, found experts = {experts}; 1 is plain LoRA")
         self.size, self.width, self.experts = size, size.width, experts
 
     @property
-    def kept(self) -> int | None:
+    def max_active(self) -> int | None:
         """Upper bound on the non-zero weights of a row, if the zeros need no gradient; None if there is none."""
         return None
 
@@ -162,7 +162,7 @@ class Gate(nn.Module, ABC):
             media: mean of each sample's projected media vectors, (B, D).
         """
         found = self.choices(GateInputs(question_embeddings, question_mask, tasks, modalities, media))
-        return [choice.weights for choice in found] if self.by_depth else found[0].weights
+        return [choice.weights for choice in found] if self.per_layer else found[0].weights
 
 
 class LayerGate(Gate):
@@ -214,7 +214,7 @@ class TopKRouter:
     jitter: float = 0.0
 
     @property
-    def kept(self) -> int | None:
+    def max_active(self) -> int | None:
         """Upper bound on the non-zero weights of a row; None if all experts are used."""
         return None if self.top_k is None else self.top_k + self.universal
 
@@ -245,14 +245,14 @@ class TopKRouter:
     def choose(self, logits: Tensor) -> GateOutput:
         """Routes by logits (..., E), or (..., E - 1) beside a universal expert."""
         logits = logits / self.temperature
-        kept = logits.topk(self.top_k or logits.shape[-1], dim=-1)
+        top = logits.topk(self.top_k or logits.shape[-1], dim=-1)
         probabilities = logits.softmax(dim=-1)
         if self.top_k != 1 and not self.universal:
-            values = kept.values.softmax(dim=-1)  # equals the full softmax cut to top-k and renormalised
+            values = top.values.softmax(dim=-1)  # equals the full softmax cut to top-k and renormalised
         else:
-            values = probabilities.gather(-1, kept.indices)
+            values = probabilities.gather(-1, top.indices)
         # The others get exact zeros, by which backends can skip them, and pass no gradient to their logits.
-        weights = torch.zeros_like(logits).scatter(-1, kept.indices, values)
+        weights = torch.zeros_like(logits).scatter(-1, top.indices, values)
         if self.universal:
             weights = torch.cat([weights, 1 - values.sum(dim=-1, keepdim=True)], dim=-1)
         return GateOutput(weights, probabilities)

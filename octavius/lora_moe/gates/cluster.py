@@ -96,9 +96,9 @@ class ClusterGate(Gate):
         return nearest(pooled(embeddings, mask, self.width), self.get_buffer("centroids").float())
 
     @property
-    def kept(self) -> int | None:
+    def max_active(self) -> int | None:
         """See `TopKRouter`."""
-        return self.cut.kept
+        return self.cut.max_active
 
     def choices(self, asked: GateInputs) -> list[GateOutput]:
         """Routes by the question alone."""

@@ -65,7 +65,7 @@ def option_defaults(kind: type[Gate]) -> dict[str, Any]:
 
 
 def factory_of(gate: Any) -> GateFactory:
-    """Makes a factory from the value of `LoRAMoE.gate`.
+    """Makes a factory from the value of `LoRAMoEConfig.gate`.
 
     Args:
         gate: a short name from `GATES`, a gate class, `functools.partial` of one with options, or a factory.

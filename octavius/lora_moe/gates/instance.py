@@ -78,9 +78,9 @@ class InstanceGate(Gate):
             nn.init.normal_(self.media_weight, std=self.width**-0.5)
 
     @property
-    def kept(self) -> int | None:
+    def max_active(self) -> int | None:
         """See `TopKRouter`."""
-        return self.cut.kept
+        return self.cut.max_active
 
     def choices(self, asked: GateInputs) -> list[GateOutput]:
         """Routes by the question, and by modalities and media if they are among the inputs."""
@@ -101,7 +101,7 @@ class InstanceGate(Gate):
             question_embeddings: word embeddings of the questions, (B, Q, D).
             question_mask: true (or 1) at real question tokens, (B, Q).
         """
-        assert not self.by_depth, "a gate for each depth has several: see choices"
+        assert not self.per_layer, "a gate for each depth has several: see choices"
         return self.choices(GateInputs(question_embeddings, question_mask))[0].probabilities
 
     def extra_repr(self) -> str:

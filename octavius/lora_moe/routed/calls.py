@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from octavius.lora_moe.attach import LoRAMoE
+from octavius.lora_moe.build import LoRAMoEConfig
 from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput
 from octavius.lora_moe.losses import auxiliary
 from octavius.lora_moe.routed.question import IGNORED, Question, given, of_prompt, real_tokens
@@ -29,7 +29,7 @@ class RoutedCalls(nn.Module):
     arguments: ClassVar[list[str]]
     """Names of the positional arguments of `forward`, without `self`."""
 
-    lora_moe: LoRAMoE
+    lora_moe: LoRAMoEConfig
     gate: Gate | None
     routing: Routing
     embeddings: str | None
@@ -157,13 +157,13 @@ class RoutedCalls(nn.Module):
         """The value for `routing.use`; None if there is nothing to set."""
         if not choices:
             return None
-        by_depth = self.gate is not None and self.gate.by_depth
-        return [choice.weights for choice in choices] if by_depth else choices[0].weights
+        per_layer = self.gate is not None and self.gate.per_layer
+        return [choice.weights for choice in choices] if per_layer else choices[0].weights
 
     def _use(self, choices: Sequence[GateOutput]) -> AbstractContextManager[None]:
         weights = self._weights(choices)
-        kept = None if self.gate is None else self.gate.kept
-        return nullcontext() if weights is None else self.routing.use(weights, kept)
+        max_active = None if self.gate is None else self.gate.max_active
+        return nullcontext() if weights is None else self.routing.use(weights, max_active)
 
     def _add_losses(self, out: Any, choices: Sequence[GateOutput], named: Mapping[str, Any]) -> None:
         """Adds the gate's auxiliary losses to the loss of an output, in place."""

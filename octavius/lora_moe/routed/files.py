@@ -19,7 +19,7 @@ from torch import Tensor
 from octavius import __version__
 from octavius.errors import nearest, readable
 from octavius.files import replacing, write_text
-from octavius.lora_moe.attach import LoRAMoE
+from octavius.lora_moe.build import LoRAMoEConfig
 from octavius.lora_moe.gates.earlier import with_gate_options
 from octavius.lora_moe.gates.factory import imported_gates
 
@@ -37,7 +37,7 @@ class Saved:
         also_trained: names of base parameters that were trained too, such as those of an output layer.
     """
 
-    lora_moe: LoRAMoE
+    lora_moe: LoRAMoEConfig
     base: dict[str, str]
     embeddings: str | None
     also_trained: list[str]
@@ -87,7 +87,7 @@ def read(folder: Path) -> Saved:
     names = [field.name for field in fields(Saved)]
     _check_keys(path, "", said, names, [*names, "octavius"])
     lora = with_gate_options(said["lora_moe"])
-    _check_keys(path, "lora_moe.", lora, [], [field.name for field in fields(LoRAMoE)])
+    _check_keys(path, "lora_moe.", lora, [], [field.name for field in fields(LoRAMoEConfig)])
     _check_keys(path, "base.", said["base"], ["fingerprint"], ["name", "class", "fingerprint"])
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Saved, "saved")

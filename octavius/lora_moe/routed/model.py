@@ -20,7 +20,7 @@ from torch.nn.modules.module import _IncompatibleKeys
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from octavius.checkpoint_format.weights import check_names, fingerprint, read_tensors, trainable_names
-from octavius.lora_moe.attach import LoRAMoE, attach
+from octavius.lora_moe.build import LoRAMoEConfig, build_lora_moe
 from octavius.lora_moe.gates.base import Reading
 from octavius.lora_moe.inject import adapter_parameters
 from octavius.lora_moe.merge import layers_of, merge, put
@@ -32,7 +32,7 @@ GIVEN: tuple[Reading, ...] = ("question", "padding", "task")
 """Inputs that gates get here; trainers pass no media."""
 
 
-def get_routed_model(model: nn.Module, config: LoRAMoE, embeddings: str | None = None) -> "RoutedModel":
+def get_routed_model(model: nn.Module, config: LoRAMoEConfig, embeddings: str | None = None) -> "RoutedModel":
     """Adds experts and a gate to a model in place, and freezes its other parameters.
 
     Args:
@@ -53,7 +53,7 @@ def get_routed_model(model: nn.Module, config: LoRAMoE, embeddings: str | None =
         width = cast(Tensor, embeddings_of(model, embeddings).weight).shape[1]
     before = next(model.parameters(), torch.empty(0)).device
     routing = Routing()
-    gate = attach(model, config, width, routing, given=GIVEN)
+    gate = build_lora_moe(model, config, width, routing, given=GIVEN)
     routed = cast("RoutedModel", model)
     routed.__class__ = _routed_class(type(model), getattr(model, "is_quantized", False))
     routed.lora_moe, routed.routing, routed.embeddings = config, routing, embeddings
@@ -301,10 +301,10 @@ def _routed_class(plain: type[nn.Module], quantised: bool) -> type[RoutedModel]:
     return type(plain.__name__, (RoutedModel, plain), members)
 
 
-def _check(model: nn.Module, config: LoRAMoE) -> None:
+def _check(model: nn.Module, config: LoRAMoEConfig) -> None:
     """Refuses models and settings that would fail later or silently have no effect."""
-    if not isinstance(config, LoRAMoE):
-        raise ValueError(f"expected the settings LoRAMoE(...), found a {type(config).__name__}")
+    if not isinstance(config, LoRAMoEConfig):
+        raise ValueError(f"expected the settings LoRAMoEConfig(...), found a {type(config).__name__}")
     if isinstance(model, RoutedModel):
         raise ValueError(
             f"this {type(model).__name__} has experts already; take them out by model.unload() first"

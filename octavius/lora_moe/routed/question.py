@@ -98,16 +98,16 @@ def real_tokens(ids: Tensor, mask: Tensor | None, pad: int | None) -> Tensor:
     return torch.ones_like(ids, dtype=torch.bool) if pad is None else ids != pad
 
 
-def _of_all_tokens(labels: Tensor, ids: Tensor, kept: int | Tensor | None) -> Tensor:
+def _of_all_tokens(labels: Tensor, ids: Tensor, keep: int | Tensor | None) -> Tensor:
     """Restores labels (B, T) that a trainer has cut to the positions in `logits_to_keep`."""
-    if labels.shape == ids.shape or kept is None:
+    if labels.shape == ids.shape or keep is None:
         return labels
     places = torch.arange(ids.shape[1], device=ids.device)
-    places = places[-kept:] if isinstance(kept, int) else places[kept]
+    places = places[-keep:] if isinstance(keep, int) else places[keep]
     if labels.shape != (len(ids), len(places)):
         return labels
     found = torch.full_like(ids, IGNORED).index_copy(1, places, labels)
-    if isinstance(kept, Tensor):
+    if isinstance(keep, Tensor):
         # Selected logits predict the next tokens, which are thus answers: 0 stands for any label.
         found[:, (places + 1).clamp(max=ids.shape[1] - 1)] = 0
     return found

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from octavius.checkpoint.export import fixed_gate, told, write_experts, write_peft
 from octavius.decoder.decoder import Decoder
 from octavius.instruction.sample import References, Sample
-from octavius.lora_moe.attach import LoRAMoE
+from octavius.lora_moe.build import LoRAMoEConfig
 from octavius.lora_moe.merge import layers_of, merge
 from octavius.training import OctaviusModule
 from tests.octavius.settings import lora_moe
@@ -116,7 +116,7 @@ def test_gates_of_tokens_are_not_merged_but_leave_with_the_experts(
 
 def test_other_trained_weights_are_no_adapter(decoder_folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    lora = LoRAMoE(experts=3, rank=2)
+    lora = LoRAMoEConfig(experts=3, rank=2)
     module = OctaviusModule(Decoder(str(decoder_folder)), {}, lora, tag_tokens=True).eval()
     with pytest.raises(ValueError, match=r"has trained model\.embed_tokens\.weight, .*--format hf"):
         write_peft(module, fixed_gate(module, QUESTION, None), tmp_path)

@@ -16,13 +16,13 @@ TYPES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.03}
 
 @dataclass
 class Case:
-    """Inputs of a backend; `kept` weights of a row of the gate are not zero."""
+    """Inputs of a backend; `max_active` weights of a row of the gate are not zero."""
 
     x: Tensor
     down: Tensor
     up: Tensor
     gate: Tensor
-    kept: int
+    max_active: int
     mask: Tensor | None
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -59,7 +59,7 @@ def cases(draw: st.DrawFn) -> Case:
     experts, rank = draw(st.integers(1, 5)), draw(st.integers(1, 4))
     width, width_out = draw(st.integers(1, 7)), draw(st.integers(1, 7))
     kind = draw(st.sampled_from(["samples", "one row", "tokens"] if tokens else ["samples", "one row"]))
-    shared, kept = draw(st.booleans()), draw(st.integers(1, experts))
+    shared, max_active = draw(st.booleans()), draw(st.integers(1, experts))
     x = torch.randn((rows, tokens, width) if tokens else (rows, width), dtype=torch.float64)
     mask = torch.rand(x.shape) < 0.5 if draw(st.booleans()) else None
     down = torch.randn(rank if shared else experts * rank, width, dtype=torch.float64)
@@ -67,8 +67,8 @@ def cases(draw: st.DrawFn) -> Case:
     lines = {"samples": (rows,), "one row": (1,), "tokens": (rows, tokens)}[kind]
     gate = torch.zeros(*lines, experts, dtype=torch.float64)
     for line in gate.view(-1, experts):
-        line[torch.randperm(experts)[:kept]] = torch.randn(kept, dtype=torch.float64)
-    return Case(x, down, up, gate, kept, mask)
+        line[torch.randperm(experts)[:max_active]] = torch.randn(max_active, dtype=torch.float64)
+    return Case(x, down, up, gate, max_active, mask)
 
 
 def assert_near(found: Tensor, expected: Tensor, tolerance: float) -> None:
@@ -86,15 +86,15 @@ def test_values_and_gradients_equal_the_loop(backend: str, dtype: torch.dtype, c
     ours = [t.to(kind).requires_grad_() for t, kind in zip(case.tensors(), kinds, strict=True)]
     exact = [t.detach().double().requires_grad_() for t in ours]
     x, down, up, gate = ours
-    found = BACKENDS[backend](x, down, up, gate, case.kept, case.mask)
+    found = BACKENDS[backend](x, down, up, gate, case.max_active, case.mask)
     expected = loop(exact[0] if case.mask is None else exact[0] * case.mask, *exact[1:])
     with torch.no_grad():
-        torch.testing.assert_close(BACKENDS[backend](x, down, up, gate, case.kept, case.mask), found)
+        torch.testing.assert_close(BACKENDS[backend](x, down, up, gate, case.max_active, case.mask), found)
     assert found.dtype == dtype
     assert_near(found, expected, TYPES[dtype])
-    slope = torch.randn_like(expected).to(dtype)
-    grads = torch.autograd.grad(found, ours, slope)
-    oracle = torch.autograd.grad(expected, exact, slope.double())
+    grad = torch.randn_like(expected).to(dtype)
+    grads = torch.autograd.grad(found, ours, grad)
+    oracle = torch.autograd.grad(expected, exact, grad.double())
     for name, mine, right in zip(["x", "down", "up", "gate"], grads, oracle, strict=True):
         if name == "gate" and backend == "gathered":  # those left out get no gradient
             assert mine[case.gate == 0].abs().sum() == 0
@@ -175,7 +175,7 @@ def test_no_tensor_of_experts_by_width_is_kept(backend: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "tokens", "experts", "kept", "shared", "expected"),
+    ("rows", "tokens", "experts", "max_active", "shared", "expected"),
     [
         (2, 256, 4, 2, False, "gathered"),  # training with long rows: half the experts are half the work
         (8, 64, 32, 2, False, "gathered"),
@@ -189,10 +189,12 @@ def test_no_tensor_of_experts_by_width_is_kept(backend: str) -> None:
     ],
 )
 def test_the_choice_by_size(
-    rows: int, tokens: int, experts: int, kept: int, shared: bool, expected: str
+    rows: int, tokens: int, experts: int, max_active: int, shared: bool, expected: str
 ) -> None:
     down, up = torch.empty((1 if shared else experts) * 32, 576), torch.empty(576, experts * 32)
-    assert choose(torch.empty(rows, tokens, 576), down, up, torch.empty(rows, experts), kept) == expected
+    assert (
+        choose(torch.empty(rows, tokens, 576), down, up, torch.empty(rows, experts), max_active) == expected
+    )
 
 
 def test_in_half_precision_copies_pay_later() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import LlamaForCausalLM
 
-from octavius.lora_moe import InstanceGate, LoRAMoE, LoRAMoELinear, Routing, attach, inject
+from octavius.lora_moe import InstanceGate, LoRAMoEConfig, LoRAMoELinear, Routing, build_lora_moe, inject
 from octavius.lora_moe.backends import BACKENDS, BackendName
 from octavius.lora_moe.dropout import kept_inputs
 from octavius.lora_moe.gates.base import GateSize
@@ -37,10 +37,12 @@ def make(
     return layer
 
 
-def gradients(layer: LoRAMoELinear, x: Tensor, weights: Tensor, kept: int | None = None) -> list[Tensor]:
+def gradients(
+    layer: LoRAMoELinear, x: Tensor, weights: Tensor, max_active: int | None = None
+) -> list[Tensor]:
     """The output, and the gradients of x, A, B and the weights."""
     x, weights = x.detach().requires_grad_(), weights.detach().requires_grad_()
-    with layer.routing.use(weights, kept):
+    with layer.routing.use(weights, max_active):
         out = layer(x)
     return [out, *torch.autograd.grad(out.square().sum(), (x, layer.lora_A, layer.lora_B, weights))]
 
@@ -58,10 +60,10 @@ def test_weights_set_by_hand_give_the_loop(
     """However many of them are not zero, and whether they ask for a gradient or not."""
     layer = make(backend, experts).double()
     torch.manual_seed(data.draw(st.integers(0, 999)))
-    kept = data.draw(st.integers(0, experts))
+    max_active = data.draw(st.integers(0, experts))
     weights = torch.zeros(samples, experts, dtype=torch.float64)
     for row in weights:
-        row[torch.randperm(experts)[:kept]] = torch.randn(kept, dtype=torch.float64)
+        row[torch.randperm(experts)[:max_active]] = torch.randn(max_active, dtype=torch.float64)
     weights.requires_grad_(data.draw(st.booleans()))
     x = torch.randn((samples, tokens, 6) if tokens else (samples, 6), dtype=torch.float64)
     with layer.routing.use(weights):
@@ -76,18 +78,18 @@ def test_gradients_equal_those_of_the_loop(backend: str) -> None:
     layer, x = make(backend), torch.randn(2, 200, 6)
     own, weights = x.clone().requires_grad_(), SPARSE.clone().requires_grad_()
     expected = slow_forward(layer, own, weights)
-    slopes = torch.autograd.grad(expected.square().sum(), (own, layer.lora_A, layer.lora_B, weights))
-    assert slopes[-1].abs().min() > 0
-    for found, right in zip(gradients(layer, x, SPARSE), (expected, *slopes), strict=True):
+    grads = torch.autograd.grad(expected.square().sum(), (own, layer.lora_A, layer.lora_B, weights))
+    assert grads[-1].abs().min() > 0
+    for found, right in zip(gradients(layer, x, SPARSE), (expected, *grads), strict=True):
         torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-3)
     told = gradients(layer, x, SPARSE, 2)
-    for found, right in zip(told[:-1], (expected, *slopes[:-1]), strict=True):
+    for found, right in zip(told[:-1], (expected, *grads[:-1]), strict=True):
         torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(told[-1][SPARSE > 0], slopes[-1][SPARSE > 0], rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(told[-1][SPARSE > 0], grads[-1][SPARSE > 0], rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("weights", "kept", "expected"),
+    ("weights", "max_active", "expected"),
     [
         (SPARSE, None, "gathered"),  # counted
         (SPARSE.clone().requires_grad_(), None, "concatenated"),
@@ -97,7 +99,7 @@ def test_gradients_equal_those_of_the_loop(backend: str) -> None:
     ],
 )
 def test_the_layer_takes_the_choice_by_size(
-    monkeypatch: pytest.MonkeyPatch, weights: Tensor, kept: int | None, expected: str
+    monkeypatch: pytest.MonkeyPatch, weights: Tensor, max_active: int | None, expected: str
 ) -> None:
     taken: list[str] = []
     for name, backend in list(BACKENDS.items()):
@@ -110,7 +112,7 @@ def test_the_layer_takes_the_choice_by_size(
         monkeypatch.setitem(BACKENDS, name, spy)
     x = torch.randn(2, 200, 6)
     for backend in NAMES:
-        with (layer := make(backend)).routing.use(weights, kept):
+        with (layer := make(backend)).routing.use(weights, max_active):
             layer(x)
     assert taken == [expected, *NAMES[1:]]
 
@@ -126,8 +128,8 @@ def test_dropout_is_in_front_of_the_experts(backend: str) -> None:
     mask, factor = kept_inputs(own, 0.3)
     dropped = own * mask * factor
     right = layer.base(own) + slow_forward(layer, dropped, SPARSE) - layer.base(dropped)
-    slopes = torch.autograd.grad(right.square().sum(), (own, layer.lora_A, layer.lora_B))
-    for mine, other in zip(found, (right, *slopes), strict=False):
+    grads = torch.autograd.grad(right.square().sum(), (own, layer.lora_A, layer.lora_B))
+    for mine, other in zip(found, (right, *grads), strict=False):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-3)
 
 
@@ -135,17 +137,17 @@ def test_dropout_keeps_one_byte_a_number_for_backward() -> None:
     """The input itself is kept, which others keep too, and the mask; no masked copy of the input."""
     layer, x = make("concatenated", dropout=0.3, width=64), torch.randn(2, 50, 64, requires_grad=True)
     known = {x.data_ptr(), *(part.data_ptr() for part in layer.parameters())}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = 0 if storage.data_ptr() in known else storage.nbytes()
+        saved[storage.data_ptr()] = 0 if storage.data_ptr() in known else storage.nbytes()
         return tensor
 
     with layer.routing.use(SPARSE), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         layer(x)
     hidden = 2 * 50 * 3 * 2 * 4
-    assert sum(kept.values()) <= x.numel() + hidden + 100
+    assert sum(saved.values()) <= x.numel() + hidden + 100
 
 
 @pytest.mark.parametrize(
@@ -156,13 +158,13 @@ def test_the_layer_compiles_without_a_graph_break(backend: str, dropout: float) 
     torch.compiler.reset()  # what other tests compiled counts against the limit of recompilations
     layer = make(backend, dropout=dropout)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    for rows, tokens, kept in ((2, 200, None), (4, 200, 2), (2, 3, 2)):
+    for rows, tokens, max_active in ((2, 200, None), (4, 200, 2), (2, 3, 2)):
         found = []
         for run in (layer, compiled):
             weights = SPARSE.clone().requires_grad_()
             torch.manual_seed(1)
             x = torch.randn(rows, tokens, 6)
-            with layer.routing.use(weights, kept):
+            with layer.routing.use(weights, max_active):
                 out = run(x)
             found.append([out, *torch.autograd.grad(out.square().sum(), (layer.lora_A, weights))])
         if dropout == 0:
@@ -183,8 +185,8 @@ def test_checkpointed_layers_run_again_alike(backend: str) -> None:
         out = checkpoint(layer, own, use_reentrant=False, context_fn=layer.routing.checkpoint_context)
     with layer.routing.use(torch.eye(3)[:2]):
         layer(x)
-    slopes = torch.autograd.grad(out.square().sum(), (own, layer.lora_A, layer.lora_B, weights))
-    torch.testing.assert_close([out, *slopes], expected)
+    grads = torch.autograd.grad(out.square().sum(), (own, layer.lora_A, layer.lora_B, weights))
+    torch.testing.assert_close([out, *grads], expected)
 
 
 @pytest.mark.parametrize("backend", NAMES)
@@ -194,7 +196,7 @@ def test_autocast_is_near_fp32(backend: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = gradients(layer, x, SPARSE, 2)
     assert found[0].dtype == torch.bfloat16
-    assert {slope.dtype for slope in found[1:]} == {torch.float32}
+    assert {grad.dtype for grad in found[1:]} == {torch.float32}
     for mine, right in zip(found, expected, strict=True):
         assert ((mine.float() - right).norm() / right.norm()).item() < 0.02
 
@@ -257,16 +259,16 @@ def test_generation_with_a_cache_is_that_without(make_llama: MakeLlama, backend:
     ],
 )
 def test_gates_that_cut_tell_how_many_they_keep(gate: Any) -> None:
-    assert gate.kept == 2
+    assert gate.max_active == 2
     if isinstance(gate, InstanceGate):
         weights = gate(torch.randn(5, 3, 6), torch.ones(5, 3))
         assert (weights != 0).sum(1).tolist() == [2] * 5
-        Routing().set(weights, gate.kept)
+        Routing().set(weights, gate.max_active)
 
 
 def test_gates_that_do_not_cut_tell_nothing() -> None:
-    assert InstanceGate(GateSize(6, 4), top_k=None).kept is None
-    assert UniformGate(GateSize(6, 4)).kept is None
+    assert InstanceGate(GateSize(6, 4), top_k=None).max_active is None
+    assert UniformGate(GateSize(6, 4)).max_active is None
 
 
 @pytest.mark.parametrize("name", ["fused", "", "Auto"])
@@ -278,7 +280,7 @@ def test_backends_that_there_are_not_are_refused(make_llama: MakeLlama, name: An
         make(name)
     model = make_llama()
     with pytest.raises(ValueError, match=said):
-        attach(model, LoRAMoE(backend=name), 32, Routing())
+        build_lora_moe(model, LoRAMoEConfig(backend=name), 32, Routing())
     assert not any(isinstance(part, LoRAMoELinear) for part in model.modules())
 
 
@@ -290,12 +292,12 @@ def test_backends_of_samples_are_refused_to_gates_of_tokens(make_llama: MakeLlam
             nn.Linear(6, 5), 3, 2, 2, 0.0, Routing(), gate=TokenGate(GateSize(6, 3), top_k=2), backend=name
         )
     with pytest.raises(ValueError, match=said):
-        attach(make_llama(), LoRAMoE(gate="token", backend=name), 32, Routing())
+        build_lora_moe(make_llama(), LoRAMoEConfig(gate="token", backend=name), 32, Routing())
 
 
 def test_the_backend_travels_from_settings_to_layers(make_llama: MakeLlama) -> None:
     model = make_llama()
-    attach(model, LoRAMoE(backend="merged", rank=2), 32, Routing())
+    build_lora_moe(model, LoRAMoEConfig(backend="merged", rank=2), 32, Routing())
     layers = [part for part in model.modules() if isinstance(part, LoRAMoELinear)]
     assert {layer.backend for layer in layers} == {"merged"}
     assert "backend=merged" in repr(layers[0])

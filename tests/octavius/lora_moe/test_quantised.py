@@ -120,7 +120,7 @@ def test_a_quantised_model_learns_as_its_twin_in_full(make_llama: MakeLlama, bac
             loss = model(IDS, labels=IDS).loss
         trained = adapter_parameters(model)
         found.append([loss, *torch.autograd.grad(loss, [*trained.values(), weights])])
-    assert all(slope.abs().max() > 0 for slope in found[0])
+    assert all(grad.abs().max() > 0 for grad in found[0])
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
 
 
@@ -163,8 +163,8 @@ def test_bases_of_bitsandbytes(bits: int, backend: Any) -> None:
     expected = base(x).float() + beside(layer, x, weights)
     assert ((found.float() - expected).norm() / expected.norm()).item() < 0.02
     inputs = (layer.lora_A, layer.lora_B, weights)
-    slopes = torch.autograd.grad(found.float().square().sum(), inputs)
-    for mine, right in zip(slopes, torch.autograd.grad(expected.square().sum(), inputs), strict=True):
+    grads = torch.autograd.grad(found.float().square().sum(), inputs)
+    for mine, right in zip(grads, torch.autograd.grad(expected.square().sum(), inputs), strict=True):
         kept = SPARSE > 0 if mine.shape == SPARSE.shape else ...
         assert ((mine[kept] - right[kept]).norm() / right[kept].norm()).item() < 0.03
     assert torch.equal(base.weight, before)

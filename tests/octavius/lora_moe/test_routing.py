@@ -178,7 +178,7 @@ def test_weights_of_tokens_follow_their_rows_and_fit_only_their_tokens(
 
 
 @pytest.mark.parametrize(
-    ("weights", "told", "expected"),
+    ("weights", "given", "expected"),
     [
         (torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]), None, 2),
         (torch.tensor([[0.0, 0.0, -1.0]]), None, 1),
@@ -192,22 +192,22 @@ def test_weights_of_tokens_follow_their_rows_and_fit_only_their_tokens(
         (torch.zeros(2, 3, device="meta"), 2, 2),
     ],
 )
-def test_how_many_weights_count(weights: torch.Tensor, told: int | None, expected: int) -> None:
+def test_how_many_weights_count(weights: torch.Tensor, given: int | None, expected: int) -> None:
     routing = Routing()
     part = routing.part()
-    with routing.use(weights, told):
-        assert routing.kept == part.kept == expected
+    with routing.use(weights, given):
+        assert routing.max_active == part.max_active == expected
         state = routing.checkpoint_context()[1]
         with routing.use(torch.rand(1, 7)):
-            assert part.kept == 7
+            assert part.max_active == 7
             with state:
-                assert part.kept == expected
+                assert part.max_active == expected
     with pytest.raises(RuntimeError, match="no gate weights are set"):
-        _ = routing.kept
+        _ = routing.max_active
 
 
-def test_more_weights_than_are_told_are_refused() -> None:
-    with pytest.raises(ValueError, match="kept = 1 experts are told for each sample, but 2 have a weight"):
+def test_more_weights_than_the_bound_are_refused() -> None:
+    with pytest.raises(ValueError, match="max_active is 1, but 2 experts of a sample have a weight"):
         Routing().set(torch.tensor([[0.5, 0.5, 0.0]]), 1)
-    with pytest.raises(ValueError, match="at least 1 expert is kept for each sample, found kept = 0"):
+    with pytest.raises(ValueError, match="at least 1 expert is active for each sample, found max_active = 0"):
         Routing().set(torch.rand(1, 3), 0)

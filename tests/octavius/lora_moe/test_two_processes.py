@@ -33,7 +33,7 @@ class GateInputs(nn.Module):
 
     def forward(self, question: Tensor, x: Tensor) -> Tensor:
         weights = self.gate(question, torch.ones(question.shape[:2]))
-        with self.routing.use(weights, self.gate.kept):
+        with self.routing.use(weights, self.gate.max_active):
             return torch.as_tensor(self.layers(x))
 
 
@@ -58,10 +58,10 @@ def step(kind: str, backend: str, rank: int) -> dict[str, Tensor]:
         fully_shard(model)
     own = slice(2 * rank, 2 * rank + 2)
     wrapped(questions[own], x[own]).square().sum().backward()
-    slopes = {name: part.grad for name, part in model.named_parameters() if part.requires_grad}
+    grads = {name: part.grad for name, part in model.named_parameters() if part.requires_grad}
     return {
-        name: slope.full_tensor() if isinstance(slope, DTensor) else torch.as_tensor(slope)
-        for name, slope in slopes.items()
+        name: grad.full_tensor() if isinstance(grad, DTensor) else torch.as_tensor(grad)
+        for name, grad in grads.items()
     }
 
 
@@ -93,6 +93,6 @@ def test_two_processes_have_the_gradients_of_one(found: Any, kind: str, backend:
     model, questions, x = make("concatenated")
     (model(questions, x).square().sum() / 2).backward()
     expected = {name: part.grad for name, part in model.named_parameters() if part.requires_grad}
-    assert all(slope is not None and slope.abs().max() > 0 for slope in expected.values())
+    assert all(grad is not None and grad.abs().max() > 0 for grad in expected.values())
     for ranks in found:
         torch.testing.assert_close(ranks[f"{kind} {backend}"], expected, rtol=1e-4, atol=1e-3)

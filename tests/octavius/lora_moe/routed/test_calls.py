@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, PreTrainedModel
 
-from octavius.lora_moe import LoRAMoE, RoutedModel, get_routed_model
+from octavius.lora_moe import LoRAMoEConfig, RoutedModel, get_routed_model
 from octavius.lora_moe.gates.cluster import ClusterGate
 from octavius.lora_moe.gates.question import pooled
 from octavius.lora_moe.losses import auxiliary
@@ -58,7 +58,7 @@ def test_a_model_without_input_embeddings_names_its_own(batch: Batch) -> None:
             return torch.relu(self.out(self.words(ids)))
 
     plain = Bag()
-    settings = LoRAMoE(experts=3, rank=2, targets=["out"])
+    settings = LoRAMoEConfig(experts=3, rank=2, targets=["out"])
     with pytest.raises(ValueError, match="name the submodule by `embeddings`"):
         get_routed_model(plain, settings)
     assert type(plain) is Bag
@@ -141,7 +141,9 @@ def test_generation_takes_another_question_than_its_prompt(make_routed: Make, ba
 def test_unpadded_prompts_need_no_pad_token() -> None:
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=61, n_embd=16, n_layer=1, n_head=2, n_positions=32, eos_token_id=60)
-    routed = get_routed_model(GPT2LMHeadModel(config).eval(), LoRAMoE(experts=2, rank=2, targets=["c_attn"]))
+    routed = get_routed_model(
+        GPT2LMHeadModel(config).eval(), LoRAMoEConfig(experts=2, rank=2, targets=["c_attn"])
+    )
     out = routed.generate(
         torch.tensor([[5, 60, 7]]), max_new_tokens=3, min_new_tokens=3, do_sample=False, pad_token_id=60
     )
@@ -248,14 +250,14 @@ def test_auxiliary_losses_that_nobody_would_add_are_refused(make_routed: Make, b
 
 
 def test_what_cannot_be_routed_is_refused_and_stays_as_it_was(make_llama: Make, make_routed: Make) -> None:
-    plain, settings = make_llama(), LoRAMoE(experts=2, rank=2)
+    plain, settings = make_llama(), LoRAMoEConfig(experts=2, rank=2)
     for model, config, said in (
         (make_routed(), settings, "has experts already"),
         (DataParallel(plain), settings, "wrapped already"),
         (torch.compile(plain), settings, "wrapped already"),
         (plain, {"experts": 2}, "found a dict"),
         (plain, lora_moe(experts=2, inputs=["media"]), "reads media, which this model is not given"),
-        (plain, LoRAMoE(experts=2, targets=["c_attn"]), "q_proj"),
+        (plain, LoRAMoEConfig(experts=2, targets=["c_attn"]), "q_proj"),
         (plain, lora_moe(experts=2, top_k=3), "top_k = 3"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from octavius.lora_moe import LoRAMoE, RoutedModel, get_routed_model
+from octavius.lora_moe import LoRAMoEConfig, RoutedModel, get_routed_model
 
 Batch = dict[str, Tensor]
 Make = Callable[..., Any]
@@ -63,7 +63,7 @@ def test_what_is_loaded_gives_the_logits_that_were_saved_to_the_last_bit(
 def test_any_sizes_come_back(
     make_llama: Make, batch: Batch, tmp_path: Path, experts: int, rank: int, dtype: torch.dtype, alpha: float
 ) -> None:
-    config = LoRAMoE(experts=experts, rank=rank, alpha=alpha, dropout=0.0)
+    config = LoRAMoEConfig(experts=experts, rank=rank, alpha=alpha, dropout=0.0)
     routed = get_routed_model(make_llama().to(dtype), config)
     for part in routed.parameters():
         if part.requires_grad:
@@ -126,7 +126,7 @@ def test_unloading_gives_the_base_back(make_routed: Make, make_llama: Make, batc
     assert type(bare) is LlamaForCausalLM
     assert bare.state_dict().keys() == plain.state_dict().keys()
     assert torch.equal(bare(**batch).logits, plain(**batch).logits)
-    get_routed_model(bare, LoRAMoE(experts=2, rank=2))
+    get_routed_model(bare, LoRAMoEConfig(experts=2, rank=2))
 
 
 def test_copies_route_by_themselves(make_routed: Make, batch: Batch) -> None:

@@ -15,7 +15,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from octavius.lora_moe import LoRAMoE, RoutedModel, get_routed_model
+from octavius.lora_moe import LoRAMoEConfig, RoutedModel, get_routed_model
 
 Make = Callable[..., Any]
 Rows = list[dict[str, Tensor]]
@@ -164,6 +164,6 @@ def test_a_quantised_base_counts_as_one_with_adapters(make_llama: Make, tmp_path
     args = TrainingArguments(**arguments(tmp_path))
     with pytest.raises(ValueError, match="purely quantized"):
         Trainer(model, args, train_dataset=rows)
-    routed = get_routed_model(model, LoRAMoE(experts=2, rank=2))
+    routed = get_routed_model(model, LoRAMoEConfig(experts=2, rank=2))
     Trainer(routed, args, train_dataset=rows)
     assert isinstance(routed, LlamaForCausalLM)

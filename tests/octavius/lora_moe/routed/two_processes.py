@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
-from octavius.lora_moe import LoRAMoE, get_routed_model
+from octavius.lora_moe import LoRAMoEConfig, get_routed_model
 
 
 def run(folder: Path, batch_size: int, **options: Any) -> None:
@@ -23,7 +23,7 @@ def run(folder: Path, batch_size: int, **options: Any) -> None:
         pad_token_id=0,
         initializer_range=0.3,
     )
-    model = get_routed_model(LlamaForCausalLM(config), LoRAMoE(experts=3, rank=2, dropout=0.0))
+    model = get_routed_model(LlamaForCausalLM(config), LoRAMoEConfig(experts=3, rank=2, dropout=0.0))
     rows = []
     for index in range(16):
         ids = torch.randint(1, 60, (9,))

@@ -1,4 +1,4 @@
-"""`attach` on language models of Hugging Face: gates, layers and trained parameters are as configured."""
+"""`build_lora_moe` on language models of Hugging Face: gates, layers and trained parameters are as configured."""
 
 import copy
 import pickle
@@ -10,21 +10,21 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from octavius.lora_moe import LoRAMoE, LoRAMoELinear, Routing, adapter_parameters, attach
+from octavius.lora_moe import LoRAMoEConfig, LoRAMoELinear, Routing, adapter_parameters, build_lora_moe
 from octavius.lora_moe.gates import GATES
 from octavius.lora_moe.gates.base import Gate, GateSize
 from octavius.lora_moe.gates.cluster import ClusterGate
 from octavius.lora_moe.gates.factory import GateFactory, imported_gates
-from octavius.lora_moe.inject import by_depth, depths
+from octavius.lora_moe.inject import depths, per_layer
 from tests.octavius.settings import lora_moe
 
 MakeLlama = Callable[[], LlamaForCausalLM]
 IDS = torch.tensor([[5, 9, 13, 7, 22], [8, 3, 40, 41, 2]])
 
 
-def put(make_llama: MakeLlama, settings: LoRAMoE) -> tuple[LlamaForCausalLM, Gate | None, Routing]:
+def put(make_llama: MakeLlama, settings: LoRAMoEConfig) -> tuple[LlamaForCausalLM, Gate | None, Routing]:
     model, routing = make_llama(), Routing()
-    return model, attach(model, settings, 32, routing), routing
+    return model, build_lora_moe(model, settings, 32, routing), routing
 
 
 def test_a_gate_for_each_layer_trains_in_a_plain_model(make_llama: MakeLlama) -> None:
@@ -41,7 +41,7 @@ def test_a_gate_for_each_layer_trains_in_a_plain_model(make_llama: MakeLlama) ->
 
 
 def test_token_gates_need_nothing_set_and_are_counted_with_the_experts(make_llama: MakeLlama) -> None:
-    model, gate, routing = put(make_llama, LoRAMoE(gate="token", targets=["down_proj"], rank=2))
+    model, gate, routing = put(make_llama, LoRAMoEConfig(gate="token", targets=["down_proj"], rank=2))
     assert gate is None
     assert model(IDS).logits.shape == (2, 5, 61)
     assert [tuple(choice.weights.shape) for choice in routing.noted()] == [(2, 5, 4)] * 2
@@ -53,7 +53,7 @@ def test_token_gates_need_nothing_set_and_are_counted_with_the_experts(make_llam
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_parameters_of_layouts(make_llama: MakeLlama, shared: bool) -> None:
-    model, *_ = put(make_llama, LoRAMoE(experts=[2, 5], rank=3, targets=["q_proj"], shared_a=shared))
+    model, *_ = put(make_llama, LoRAMoEConfig(experts=[2, 5], rank=3, targets=["q_proj"], shared_a=shared))
     counts = [layer.experts for layer in model.modules() if isinstance(layer, LoRAMoELinear)]
     assert counts == [2, 5]
     down = [1, 1] if shared else [2, 5]
@@ -61,8 +61,8 @@ def test_parameters_of_layouts(make_llama: MakeLlama, shared: bool) -> None:
     assert sum(part.numel() for part in adapter_parameters(model).values()) == expected
 
 
-@pytest.mark.parametrize("settings", [LoRAMoE(experts=1), LoRAMoE(experts=1, gate="token")])
-def test_one_expert_is_plain_lora_whatever_the_gate(make_llama: MakeLlama, settings: LoRAMoE) -> None:
+@pytest.mark.parametrize("settings", [LoRAMoEConfig(experts=1), LoRAMoEConfig(experts=1, gate="token")])
+def test_one_expert_is_plain_lora_whatever_the_gate(make_llama: MakeLlama, settings: LoRAMoEConfig) -> None:
     model, gate, routing = put(make_llama, settings)
     assert gate is None
     assert not any(name.endswith("gate.weight") for name in adapter_parameters(model))
@@ -71,9 +71,9 @@ def test_one_expert_is_plain_lora_whatever_the_gate(make_llama: MakeLlama, setti
 
 
 def test_a_gate_is_named_by_its_short_name_its_class_or_a_partial_of_it() -> None:
-    named = LoRAMoE(gate="cluster").gate_factory
-    assert named == LoRAMoE(gate=ClusterGate).gate_factory == GateFactory(ClusterGate, {"clusters": 16})
-    chosen = LoRAMoE(gate=partial(ClusterGate, clusters=3, top_k=1)).gate_factory
+    named = LoRAMoEConfig(gate="cluster").gate_factory
+    assert named == LoRAMoEConfig(gate=ClusterGate).gate_factory == GateFactory(ClusterGate, {"clusters": 16})
+    chosen = LoRAMoEConfig(gate=partial(ClusterGate, clusters=3, top_k=1)).gate_factory
     assert chosen.options == {
         "top_k": 1,
         "clusters": 3,
@@ -83,7 +83,7 @@ def test_a_gate_is_named_by_its_short_name_its_class_or_a_partial_of_it() -> Non
     }
     gate = chosen(GateSize(8, 4))
     assert isinstance(gate, ClusterGate)
-    assert (gate.clusters, gate.kept) == (3, 1)
+    assert (gate.clusters, gate.max_active) == (3, 1)
     for copied in (copy.deepcopy(chosen), pickle.loads(pickle.dumps(chosen))):
         assert copied == chosen != named
 
@@ -99,12 +99,12 @@ def test_a_gate_is_named_by_its_short_name_its_class_or_a_partial_of_it() -> Non
 )
 def test_what_is_no_gate_is_refused(gate: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        LoRAMoE(gate=gate)
+        LoRAMoEConfig(gate=gate)
 
 
 @pytest.mark.parametrize("name", GATES)
 def test_every_gate_is_its_settings(name: str) -> None:
-    factory = LoRAMoE(gate=name).gate_factory
+    factory = LoRAMoEConfig(gate=name).gate_factory
     assert factory.settings["class_path"] in imported_gates()
     assert (
         GateFactory(imported_gates()[factory.settings["class_path"]], factory.settings["init_args"])
@@ -114,12 +114,12 @@ def test_every_gate_is_its_settings(name: str) -> None:
 
 def test_depths(make_llama: MakeLlama) -> None:
     assert depths(make_llama()) == 2
-    assert by_depth([3], 4) == [3, 3, 3, 3]
-    assert by_depth([2, 4, 6, 8], 8) == [2, 2, 4, 4, 6, 6, 8, 8]
+    assert per_layer([3], 4) == [3, 3, 3, 3]
+    assert per_layer([2, 4, 6, 8], 8) == [2, 2, 4, 4, 6, 6, 8, 8]
     with pytest.raises(ValueError, match="has no list of equal layers"):
         depths(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="found 0 numbers"):
-        by_depth([], 4)
+        per_layer([], 4)
 
 
 def test_modalities_that_the_model_has_not_are_refused(make_llama: MakeLlama) -> None:

@@ -1,4 +1,4 @@
-"""Configuration of LoRA-MoE, and `attach`, which adds experts to a language model and builds their gate."""
+"""Configuration of LoRA-MoE, and `build_lora_moe`, which adds experts to a language model and builds their gate."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from octavius.limits import NOT_NEGATIVE, POSITIVE, PROBABILITY, SIZE
 from octavius.lora_moe.backends import BackendName
 from octavius.lora_moe.gates.base import Gate, GateSize, LayerGate, Reading
 from octavius.lora_moe.gates.factory import GateFactory, GateLike, factory_of
-from octavius.lora_moe.inject import LayerGates, Layouts, by_depth, depths, inject, longest_list
+from octavius.lora_moe.inject import LayerGates, Layouts, depths, inject, longest_list, per_layer
 from octavius.lora_moe.layer import Origin
 from octavius.lora_moe.losses import LOSSES, LossName
 from octavius.lora_moe.routing import Routing
 
 
 @dataclass(frozen=True)
-class LoRAMoE:
+class LoRAMoEConfig:
     """Configuration of the LoRA experts and their gate. Defaults are the paper's; one expert is plain LoRA.
 
     Attributes:
@@ -66,9 +66,9 @@ class LoRAMoE:
         return cast(GateFactory, self.gate)
 
 
-def attach(
+def build_lora_moe(
     model: nn.Module,
-    settings: LoRAMoE,
+    settings: LoRAMoEConfig,
     width: int,
     routing: Routing,
     modalities: int = 0,
@@ -96,14 +96,14 @@ def attach(
     experts: int | Sequence[int] = settings.experts
     check_losses(settings)
     if not isinstance(experts, int):
-        experts = by_depth(experts, depths(model))
+        experts = per_layer(experts, depths(model))
     size, make = GateSize(width, experts, longest_list(model), modalities), settings.gate_factory
     gate = None if experts == 1 or make.kind.in_layers else make(size)
     if gate is not None:
         # Before `inject`: an error must leave the model unchanged.
         check_gate(gate, settings, given)
         # A gate per layer needs a part of the routing per layer, which `inject` makes for a list of counts.
-        experts = gate.counts if gate.by_depth else experts
+        experts = gate.counts if gate.per_layer else experts
     inject(
         model,
         settings.targets,
@@ -122,7 +122,7 @@ def attach(
     return gate
 
 
-def check_losses(settings: LoRAMoE) -> None:
+def check_losses(settings: LoRAMoEConfig) -> None:
     """Checks that the auxiliary losses exist and that there is a gate to train.
 
     Raises:
@@ -134,7 +134,7 @@ def check_losses(settings: LoRAMoE) -> None:
         raise ValueError("auxiliary losses train a gate, but a single expert has none; leave `losses` out")
 
 
-def check_gate(gate: Gate, settings: LoRAMoE, given: Collection[Reading]) -> None:
+def check_gate(gate: Gate, settings: LoRAMoEConfig, given: Collection[Reading]) -> None:
     """Checks a gate against the auxiliary losses and the inputs that it will get.
 
     Raises:
