@@ -4,7 +4,7 @@
 pipe or a device may block for ever.
 
 Everything that the program writes and later relies on (checkpoints, caches, journals, tables, exports) goes
-through `replacing`: a reader sees the old content or the new, never a part of it. A process that is killed
+through `atomic_write`: a reader sees the old content or the new, never a part of it. A process that is killed
 while writing leaves a partial file next to the target, which nothing reads; `remove_partials` deletes those
 whose process has ended.
 """
@@ -56,7 +56,7 @@ def open_file(path: Path) -> BufferedReader:
 
 
 @contextmanager
-def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
+def atomic_write(path: Path, durable: bool = True) -> Iterator[Path]:
     """Context manager that yields a temporary path, which replaces `path` on success and is removed on error.
 
     The temporary file is in the target's own folder, because a rename is atomic only within one file system,
@@ -116,7 +116,7 @@ def disk_error(error: BaseException, path: Path) -> OSError | None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Checks that `replacing` could write `path`.
+    """Checks that `atomic_write` could write `path`.
 
     Raises:
         OSError: it is a folder, a device, or a file without write permission.
@@ -157,7 +157,7 @@ def check_writable(folder: Path, needed: int = 0) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replaces a file by a text in UTF-8, without translating line ends."""
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
 
 

@@ -104,20 +104,20 @@ class Octavius(nn.Module):
         self,
         template: Template | Literal["chat"] | None = None,
         max_tokens: int = 2048,
-        asking: Template | None = None,
+        generation_template: Template | None = None,
     ) -> Processor:
         """The processor that prepares samples for this model, in training and in use.
 
         Args:
             template: the prompt template; `chat` derives it from the tokenizer's own chat template.
             max_tokens: length limit of a prompt with its answer.
-            asking: the template of prompts whose answer is to be generated; None takes `template`.
+            generation_template: the template of prompts whose answer is to be generated; None takes `template`.
         """
         template = chat_template(self.decoder.tokenizer) if template == "chat" else template
         encoders: dict[str, Encoder] = {name: module for name, module in self.encoders.items()}  # type: ignore[misc]
         slots = {name: encoder.num_tokens for name, encoder in encoders.items()}
         prompts = PromptBuilder(
-            self.decoder.tokenizer, slots, template, max_tokens, asking, tags_of(encoders)
+            self.decoder.tokenizer, slots, template, max_tokens, generation_template, tags_of(encoders)
         )
         return Processor(prompts, {name: encoder.loader() for name, encoder in encoders.items()})
 

@@ -257,7 +257,7 @@ class OctaviusModule(L.LightningModule):
         self, batch: Batch, max_new_tokens: int | Sequence[int], **options: Any
     ) -> tuple[list[str], Tensor | None]:
         """Generated answers and gate weights (B, E) of a left-padded batch, cut at the template's end mark."""
-        end = self.processor.prompts.asking.end.strip()
+        end = self.processor.prompts.generation_template.end.strip()
         texts, gate = self.model.generate(batch, max_new_tokens, stop=end, **options)
         return ([text.split(end)[0].rstrip() for text in texts] if end else texts), gate
 
@@ -267,7 +267,10 @@ class OctaviusModule(L.LightningModule):
         Raises:
             ValueError: the template ends answers with an end mark of its own, which candidates would lack.
         """
-        if self.processor.prompts.asking.end or self.processor.prompts.asking.joined:
+        if (
+            self.processor.prompts.generation_template.end
+            or self.processor.prompts.generation_template.joined
+        ):
             raise ValueError(
                 "candidate answers are scored with the end-of-sequence token behind them, but this model's template "
                 "ends answers otherwise; leave evaluation.likelihood off"
@@ -345,8 +348,8 @@ class OctaviusModule(L.LightningModule):
     def _write_by(self, words: Template) -> None:
         """Sets the prompt template, also for generation unless `test_template` is set."""
         prompts = self.processor.prompts
-        if prompts.asking is prompts.template:
-            prompts.asking = words
+        if prompts.generation_template is prompts.template:
+            prompts.generation_template = words
         prompts.template = words
 
     def _weights(self, out: AnswerLosses, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -218,11 +218,11 @@ async def _ask_all(
     waiting = iter(bodies.items())
     in_a_row = 0
 
-    async def work(asking: Any, waiting: Iterator[tuple[str, Mapping[str, Any]]]) -> None:
+    async def work(connection: Any, waiting: Iterator[tuple[str, Mapping[str, Any]]]) -> None:
         nonlocal in_a_row
         for key, body in waiting:  # one iterator shared by all workers: each takes the next request
             try:
-                await _ask(asking, endpoint, key, body, answers, fault, spent)
+                await _ask(connection, endpoint, key, body, answers, fault, spent)
                 in_a_row = 0
             except UnansweredError as error:
                 failed[key] = str(error)
@@ -235,19 +235,19 @@ async def _ask_all(
             bar.set_postfix_str(f"{spent.tokens_in:,} + {spent.tokens_out:,} tokens", refresh=False)
             bar.update()
 
-    asking = client().AsyncOpenAI(
+    connection = client().AsyncOpenAI(
         base_url=endpoint.base_url,
         max_retries=endpoint.retries,
         timeout=endpoint.timeout,
         http_client=bounded_client(endpoint.timeout, endpoint.auth),
     )
-    async with asking, asyncio.TaskGroup() as group:
+    async with connection, asyncio.TaskGroup() as group:
         for _ in range(min(endpoint.concurrency, len(bodies))):
-            group.create_task(work(asking, waiting))
+            group.create_task(work(connection, waiting))
 
 
 async def _ask(
-    asking: Any,
+    connection: Any,
     endpoint: Endpoint,
     key: str,
     body: Mapping[str, Any],
@@ -261,13 +261,13 @@ async def _ask(
         UnansweredError: this request got no answer.
         ValueError: no request will be answered.
     """
-    answer = await _once(asking, endpoint, body, spent)
+    answer = await _once(connection, endpoint, body, spent)
     answers.add(key, answer)
     spent.requests += 1
     spent.malformed += bool(answer.fault or fault(answer.text))
 
 
-async def _once(asking: Any, endpoint: Endpoint, body: Mapping[str, Any], spent: Spent) -> Answer:
+async def _once(connection: Any, endpoint: Endpoint, body: Mapping[str, Any], spent: Spent) -> Answer:
     """One answer, with secrets removed.
 
     Raises:
@@ -277,7 +277,7 @@ async def _once(asking: Any, endpoint: Endpoint, body: Mapping[str, Any], spent:
     openai, rest = client(), {name: body[name] for name in body if name not in ("model", "messages")}
     strike = endpoint.secrets.strike
     try:
-        raw = await asking.chat.completions.with_raw_response.create(
+        raw = await connection.chat.completions.with_raw_response.create(
             model=body["model"], messages=body["messages"], extra_body=rest
         )
     except openai.APIStatusError as error:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from octavius.display import visible
-from octavius.files import replacing
+from octavius.files import atomic_write
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#666666")
 """The colour-blind safe palette of Okabe and Ito, with grey instead of black."""
@@ -58,7 +58,7 @@ def save(figure: Figure, file: Path) -> None:
         text.set_parse_math(False)
         text.set_text(drawable(text.get_text()))
     # The rc setting is for labels that are created only while drawing, such as those of ticks.
-    with rc_context({"text.parse_math": False}), replacing(file) as partial:
+    with rc_context({"text.parse_math": False}), atomic_write(file) as partial:
         figure.savefig(partial)  # without pyplot, so with the Agg backend, which needs no display
 
 

@@ -85,7 +85,10 @@ def export(
     model = checkpoint.model_section()
     model["init_args"] |= {"projectors": None, "save_decoder": None}
     prompts = module.processor.prompts
-    model["init_args"] |= {"template": asdict(prompts.template), "test_template": asdict(prompts.asking)}
+    model["init_args"] |= {
+        "template": asdict(prompts.template),
+        "test_template": asdict(prompts.generation_template),
+    }
     with saving_folder(out, new=True) as folder:
         if gate is None:
             write_experts(module, folder)
@@ -166,7 +169,11 @@ def fixed_gate(module: OctaviusModule, question: str | None, task: str | None) -
 def read_by_gate(module: OctaviusModule, question: str, task: str | None) -> Batch:
     """Builds a batch of one question without media, of which only the tags in the prompt can matter to the gate."""
     prompts = module.processor.prompts
-    media = {name: Media(array=np.empty(0)) for name in prompts.slots if prompts.asking.gate == "prompt"}
+    media = {
+        name: Media(array=np.empty(0))
+        for name in prompts.slots
+        if prompts.generation_template.gate == "prompt"
+    }
     sample = Sample("export", task or "conversation", "export", media, question, References(("",)))
     prompt = replace(prompts.build(sample, question, None), slots={})
     return module.processor.collate([Example(sample, prompt, {})])
@@ -186,7 +193,7 @@ def refuse_other_inputs(module: OctaviusModule, task: str | None) -> None:
             f"this model's gate reads {' and '.join(beside)} beside the question, so that no question "
             "fixes the routing; export its experts with --format experts"
         )
-    if module.processor.prompts.asking.gate == "prompt" and len(module.model.encoders) > 1:
+    if module.processor.prompts.generation_template.gate == "prompt" and len(module.model.encoders) > 1:
         raise ValueError(
             f"this model's gate reads the whole prompt, whose tags tell {' from '.join(module.model.encoders)}, so "
             "that no question fixes the routing; export its experts with --format experts"

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from octavius.files import replacing, write_text
+from octavius.files import atomic_write, write_text
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -138,7 +138,7 @@ def write_adapter(
         "inference_mode": True,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / WEIGHTS) as partial:
+    with atomic_write(folder / WEIGHTS) as partial:
         save_file({name: part.contiguous().cpu() for name, part in tensors.items()}, partial)
     write_text(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
     return rank

@@ -18,7 +18,7 @@ from octavius.checkpoint_format.configuration import KEY, file_beside, headed, m
 from octavius.checkpoint_format.content import FORMAT, FORMAT_KEY
 from octavius.checkpoint_format.seal import is_sealed, seal
 from octavius.checkpoint_format.weights import read_checkpoint
-from octavius.files import replacing, write_text
+from octavius.files import atomic_write, write_text
 from octavius.interrupts import INTERRUPTS
 
 
@@ -116,7 +116,7 @@ class CheckpointFiles(TorchCheckpointIO):
         free = may_replace(beside) or (path.is_file() and not is_sealed(path))
         whole = {**checkpoint, KEY: self.configuration, FORMAT_KEY: FORMAT}
         try:
-            with replacing(path) as partial:
+            with atomic_write(path) as partial:
                 with partial.open("wb") as file:  # given a path, torch.save hides the OSError of a full disk
                     torch.save(whole, file)
                 seal(partial)

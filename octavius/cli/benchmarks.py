@@ -143,7 +143,7 @@ def keys_of(
             weights = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     shared = {
         "checkpoint": f"{weights} {module.frozen_fingerprint}",
-        "prompt": _hash([repr(prompts.asking), prompts.slots, prompts.max_tokens]),
+        "prompt": _hash([repr(prompts.generation_template), prompts.slots, prompts.max_tokens]),
         "decoding": _hash(
             [
                 decoding.max_new_tokens,

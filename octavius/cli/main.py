@@ -52,7 +52,7 @@ from octavius.configuration.functions import call, parser_settings
 from octavius.configuration.parser import LightningParser
 from octavius.configuration.rules import merging_rules
 from octavius.distributed.fsdp2 import watch_processes
-from octavius.distributed.precision import affordable
+from octavius.distributed.precision import supported_precision
 from octavius.errors import message, nearest, readable
 from octavius.instruction.batch import Processor
 from octavius.interference import report as lab
@@ -86,7 +86,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 """Commands that are plain functions."""
 
-TAKERS: dict[str, Callable[[Sequence[str]], None]] = {"compare": compare, "score": score}
+OWN_PARSERS: dict[str, Callable[[Sequence[str]], None]] = {"compare": compare, "score": score}
 """Commands that parse their own arguments."""
 
 USER_ERRORS = (
@@ -191,7 +191,7 @@ class OctaviusCLI(LightningCLI):
         callbacks += [LearningRateMonitor("step")] if asked["logger"] else []
         callbacks += [Progress()] if asked["enable_progress_bar"] is not False else []
         plugins = [*listed(asked["plugins"]), self.files]
-        precision = affordable(asked["precision"], asked["accelerator"])
+        precision = supported_precision(asked["precision"], asked["accelerator"])
         built = super().instantiate_trainer(
             callbacks=callbacks, plugins=plugins, precision=precision, **options
         )
@@ -265,13 +265,13 @@ def run(words: list[str]) -> None:
         run_import(options)
     elif command == "interference":
         run_interference(options)
-    elif command in TAKERS:
-        TAKERS[command](options)
+    elif command in OWN_PARSERS:
+        OWN_PARSERS[command](options)
     elif command == "plan":
         own, rest = split_words(options)
         print(report(parse(ConfigOnlyCLI, "plan", rest).config, own))
     else:
-        known = (*STAGES, *FUNCTIONS, "import", "interference", *TAKERS, "plan")
+        known = (*STAGES, *FUNCTIONS, "import", "interference", *OWN_PARSERS, "plan")
         raise ValueError(
             f"there is no command '{command}'{nearest(command, known)}; commands are {', '.join(known)}"
         )

@@ -51,7 +51,7 @@ may change the expert of a token.
 
 
 @dataclass(frozen=True)
-class Soundness:
+class Capabilities:
     """The uses that a language model supports.
 
     Attributes:
@@ -66,7 +66,7 @@ class Soundness:
     caching: bool = True
 
 
-def check_model(lm: PreTrainedModel, tokenizer: Tokenizer, attention: str) -> Soundness:
+def check_model(lm: PreTrainedModel, tokenizer: Tokenizer, attention: str) -> Capabilities:
     """Compares every use of a language model with its own loss on single texts.
 
     Args:
@@ -92,7 +92,7 @@ def check_model(lm: PreTrainedModel, tokenizer: Tokenizer, attention: str) -> So
 
 
 @torch.no_grad()
-def _check(lm: PreTrainedModel, tokenizer: Tokenizer, attention: str) -> Soundness:
+def _check(lm: PreTrainedModel, tokenizer: Tokenizer, attention: str) -> Capabilities:
     training = lm.training
     try:
         with torch.random.fork_rng(devices=[]), _in_float32(lm):
@@ -108,7 +108,7 @@ def _check(lm: PreTrainedModel, tokenizer: Tokenizer, attention: str) -> Soundne
     finally:
         attend_by(lm, attention)
         lm.train(training)
-    return Soundness(packing, longest, caching)
+    return Capabilities(packing, longest, caching)
 
 
 def _texts(tokenizer: Tokenizer) -> list[Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AddedToken, GenerationConfig
 
-from octavius.decoder.check import Soundness, check_model
+from octavius.decoder.check import Capabilities, check_model
 from octavius.decoder.loading import layers, load_model, locate
 from octavius.decoder.packed_attention import PACKED
 from octavius.decoder.passes import (
@@ -57,10 +57,10 @@ class Decoder(nn.Module):
     """A causal language model and its tokenizer behind `embed`, `logits`, `generate` and `likelihoods`.
 
     Attributes:
-        soundness: which uses besides padded batches the model supports: packing, cached candidates.
+        capabilities: which uses besides padded batches the model supports: packing, cached candidates.
     """
 
-    soundness: Soundness
+    capabilities: Capabilities
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Decoder(nn.Module):
         # Drops the generation defaults that a model ships for chat, such as sampling or a repetition penalty.
         self.lm.generation_config = GenerationConfig()
         try:
-            self.soundness = check_model(self.lm, self.tokenizer, self.attention)
+            self.capabilities = check_model(self.lm, self.tokenizer, self.attention)
         except ValueError as error:
             raise ValueError(f"the language model {name!r} cannot be used: {error}") from None
         self.compiled = compile and _has_compiler()
@@ -160,7 +160,7 @@ class Decoder(nn.Module):
         Raises:
             ValueError: it does not; the message says why.
         """
-        reason, limit = self.soundness.packing, self.soundness.longest_packed
+        reason, limit = self.capabilities.packing, self.capabilities.longest_packed
         if self.attention not in ("sdpa", "eager") or not self.lm._supports_sdpa:
             reason = (
                 "it needs the decoder's `attention` to be sdpa or eager, and a model that can have sdpa; found "
@@ -224,7 +224,7 @@ class Decoder(nn.Module):
         """Log-probability of each candidate answer with its end-of-sequence token, and its number of tokens.
 
         The prompts are run once, and candidates continue from the cached keys and values, `TOGETHER` at a
-        time. If the model's cache cannot be reused so (see `Soundness.caching`), each candidate is run behind
+        time. If the model's cache cannot be reused so (see `Capabilities.caching`), each candidate is run behind
         its whole prompt, as in training. All ranks make as many passes as the one with the most candidates,
         since each pass of a sharded model is a collective operation.
 
@@ -241,7 +241,7 @@ class Decoder(nn.Module):
         if not passes:
             return [[] for _ in candidates]
         attend_by(self.lm, self.attention)
-        score = self._after_cache if self.soundness.caching else self._after_prompts
+        score = self._after_cache if self.capabilities.caching else self._after_prompts
         with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
             score_part = score(embeddings, attention_mask, hold)
             found: list[tuple[float, int]] = []

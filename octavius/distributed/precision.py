@@ -9,7 +9,7 @@ FULL = "32-true"
 """The precision that replaces bf16-mixed."""
 
 
-def affordable(precision: Any, accelerator: Any) -> Any:
+def supported_precision(precision: Any, accelerator: Any) -> Any:
     """Returns the requested precision, or float32 if that is bf16-mixed and the CPU lacks bfloat16 instructions.
 
     Without them (AVX2 only) bfloat16 is emulated: a training step of the joint miniature took 16 s instead of

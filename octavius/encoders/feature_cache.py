@@ -28,7 +28,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from octavius.encoders.known_files import digest_of, fact, recall, remember
-from octavius.files import remove_partials, replacing, write_text
+from octavius.files import atomic_write, remove_partials, write_text
 from octavius.instruction.sample import Media
 
 Shape: TypeAlias = tuple[int | None, ...]
@@ -123,7 +123,7 @@ class FeatureCache:
         stream = BytesIO()
         np.save(stream, rows.float().cpu().numpy())
         content = stream.getvalue()
-        with replacing(file, durable=False) as partial:  # damage by a power loss is found by the checksum
+        with atomic_write(file, durable=False) as partial:  # damage by a power loss is found by the checksum
             partial.write_bytes(content + zlib.crc32(content).to_bytes(CHECKSUM, "little"))
 
     def read(self, media: Media, shape: Shape) -> Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 from octavius.display import file_name
 from octavius.evaluation.answers import Answered
 from octavius.evaluation.predictions import line_of, read_predictions
-from octavius.files import replacing
+from octavius.files import atomic_write
 
 PARTS = "unfinished"
 """Name of the folder of part files, inside the folder of the predictions."""
@@ -102,7 +102,7 @@ def write_predictions(path: Path, answers: Sequence[Answered], append: bool = Fa
         with path.open("a", encoding="utf-8") as file:
             file.writelines(lines)
         return
-    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.writelines(lines)
 
 
@@ -111,7 +111,7 @@ def mend(file: Path) -> None:
     lines = file.read_bytes().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n") and _is_object(line)]
     if whole != lines:
-        with replacing(file) as partial:
+        with atomic_write(file) as partial:
             partial.write_bytes(b"".join(whole))
 
 

@@ -99,7 +99,7 @@ class PromptBuilder:
         slots: dict[str, int],
         template: Template | None = None,
         max_tokens: int = 2048,
-        asking: Template | None = None,
+        generation_template: Template | None = None,
         tags: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
         """Stores the parts.
@@ -109,13 +109,13 @@ class PromptBuilder:
             slots: number of vectors that each modality has in the prompt, such as `{"image": 256}`.
             template: fixed text; by default the paper's Human / Assistant dialogue.
             max_tokens: largest length of a prompt with its answer.
-            asking: template for generation; `template` by default.
+            generation_template: template for generation; `template` by default.
             tags: modality to the texts before and after its slots, where the template has none.
         """
         self.tokenizer = tokenizer
         self.slots = slots
         self.template = template or Template()
-        self.asking = asking or self.template
+        self.generation_template = generation_template or self.template
         self.max_tokens = max_tokens
         self.tags = tags or {}
 
@@ -130,7 +130,7 @@ class PromptBuilder:
             raise ValueError(f"sample {sample.id}: the question is empty; the gate reads it, so write one")
         if answer is not None and not answer.strip():
             raise ValueError(f"sample {sample.id}: the answer is empty; a training sample needs one")
-        words = self.asking if answer is None else self.template
+        words = self.generation_template if answer is None else self.template
         system = words.systems.get(sample.task, words.system)
         first = "" if "{system}" in words.human + words.opening else system
         ids = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]

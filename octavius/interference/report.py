@@ -23,7 +23,7 @@ from torch import Tensor
 
 from octavius.callbacks.board import save
 from octavius.display import csv_cell
-from octavius.files import replacing
+from octavius.files import atomic_write
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.sample import Sample
 from octavius.interference.experts import Change, losses_with, only, similarity, weights_of, without
@@ -203,11 +203,11 @@ def write(lab: Lab, out: Path, title: str) -> str:
     tables |= {"routing": lab.routing, "experts": lab.experts}
     for name, table in tables.items():
         if not table.empty:
-            with replacing(out / f"{name}.csv") as partial:
+            with atomic_write(out / f"{name}.csv") as partial:
                 table.rename(index=csv_cell).to_csv(
                     partial, index=table.index.name is not None, float_format="%.6f"
                 )
-    with replacing(out / "interference.png") as partial:
+    with atomic_write(out / "interference.png") as partial:
         save(draw(lab.gradients, lab.routing, lab.experts, lab.similarity, title), partial)
     return summary(lab)
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from octavius.boxes3d import PLAIN, problem
-from octavius.files import open_file, replacing
+from octavius.files import atomic_write, open_file
 from octavius.media.arrays import load_array, load_arrays
 
 ENDINGS = (".npz", ".npy", ".json")
@@ -46,7 +46,7 @@ def find_proposals(folder: Path, scans: Iterable[str]) -> Path:
 
 def write_proposals(file: Path, boxes: Tensor, scores: Tensor) -> None:
     """Writes boxes (K, 6) and scores (K,) of a scene as `.npz`."""
-    with replacing(file) as partial:
+    with atomic_write(file) as partial:
         np.savez(partial, boxes=boxes.cpu().numpy(), scores=scores.cpu().numpy())
 
 

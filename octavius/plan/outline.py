@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from octavius.decoder.check import Soundness
+from octavius.decoder.check import Capabilities
 from octavius.decoder.decoder import Decoder
 from octavius.decoder.reach import Layout
 from octavius.encoders.base import Encoder
@@ -108,7 +108,7 @@ class DecoderOutline(Decoder):
             if getattr(config, "layer_types", None):
                 config.layer_types = config.layer_types[:layers]
         options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
-        self.name, self.compiled, self.soundness = name, False, Soundness()
+        self.name, self.compiled, self.capabilities = name, False, Capabilities()
         self.lm = AutoModelForCausalLM.from_config(config, **options)
         self.attention = self.lm.config._attn_implementation
         self.width = config.hidden_size

@@ -49,13 +49,13 @@ def processor_outline(model: Namespace) -> Processor:
         raise ValueError(f"the tokenizer cannot be loaded: {error}") from None
     encoders: dict[str, Encoder] = {name: encoder_outline(one) for name, one in options["encoders"].items()}
     template = parsed("template", Template | Literal["chat"] | None, options["template"])
-    asking = parsed("template", Template | None, options["test_template"])
+    generation_template = parsed("template", Template | None, options["test_template"])
     prompts = PromptBuilder(
         tokenizer,
         {name: encoder.num_tokens for name, encoder in encoders.items()},
         chat_template(tokenizer) if template == "chat" else template,
         options["max_tokens"],
-        asking,
+        generation_template,
         tags_of(encoders),
     )
     loaders = {name: encoder.loader() for name, encoder in encoders.items()}

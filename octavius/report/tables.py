@@ -10,7 +10,7 @@ from octavius.display import csv_cell, json_text, table_cell
 from octavius.evaluation.answers import Answered
 from octavius.evaluation.predictions import under
 from octavius.evaluation.scores import NOTES, limits, score_set, set_intervals
-from octavius.files import replacing, write_text
+from octavius.files import atomic_write, write_text
 from octavius.instruction.sample import References
 from octavius.report.paper import LAMM, PAPER, SOURCE, TABLES, Column, place
 from octavius.tasks import TASKS
@@ -163,7 +163,7 @@ def write_tables(
         ]
     write_text(folder / f"{stem}.json", json_text(whole, indent=1))
     for name, lines in ((f"{stem}.csv", _paper_lines(tables)), (f"{stem}_scores.csv", _score_lines(scores))):
-        with replacing(folder / name) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(folder / name) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(map(csv_cell, line) for line in lines)
     return text
 

@@ -154,7 +154,7 @@ class Engine:
         except ValueError as error:
             raise ValueError(str(error).removeprefix("sample request: ")) from None
         limit = min(question.max_new_tokens, room)
-        end = processor.prompts.asking.end.strip()
+        end = processor.prompts.generation_template.end.strip()
         return Row(question, Example(sample, prompt, media), processor.prompts.tokenizer, end, limit)
 
     def submit(self, row: Row, listener: Listener) -> Row:

@@ -56,7 +56,7 @@ class Token:
     letter: bool
 
 
-def stated(
+def parse_choice(
     text: str, contents: Sequence[str], meanings: Sequence[int] | None = None, lettered: bool = True
 ) -> int | None:
     """The index of the only option that a text states, or None.
@@ -67,7 +67,7 @@ def stated(
         meanings: option index of each content, if several contents stand for one; by default its own index.
         lettered: whether the options are also called A, B, C, ...
 
-    >>> stated("Red is warm. The answer is (B).", ["red", "blue"])
+    >>> parse_choice("Red is warm. The answer is (B).", ["red", "blue"])
     1
     """
     places = tuple(range(len(contents)) if meanings is None else meanings)

@@ -9,7 +9,7 @@ from torchmetrics import Metric
 from octavius.instruction.sample import ClassName, Sample
 from octavius.metrics import PROTOCOLS, Accuracy, AnyMention
 from octavius.tasks.base import Task, gold_of, whose
-from octavius.tasks.choices import stated
+from octavius.tasks.choices import parse_choice
 
 
 class Classification(Task):
@@ -54,7 +54,7 @@ class Classification(Task):
         if said and exact:
             return exact[0]
         spellings = self._spellings(names)
-        place = stated(
+        place = parse_choice(
             text, list(spellings), [names.index(name) for name in spellings.values()], lettered=False
         )
         return None if place is None else names[place]

@@ -10,7 +10,7 @@ from octavius.instruction.sample import Choice, Sample
 from octavius.metrics import PROTOCOLS, Accuracy
 from octavius.tasks import published
 from octavius.tasks.base import Task, gold_of, whose
-from octavius.tasks.choices import stated
+from octavius.tasks.choices import parse_choice
 
 _SO = "\nAnswer: "
 """Separates a reason from its answer; unambiguous, since neither options nor reasons contain a line break."""
@@ -57,7 +57,7 @@ class VQA(Task):
             exact = [index for index, option in enumerate(options) if _plain(form(index, option)) == said]
             if said and exact:
                 return exact[0] if len(exact) == 1 else None
-        return stated(f"{_SO.strip()} {rest}" if so else reason, options)
+        return parse_choice(f"{_SO.strip()} {rest}" if so else reason, options)
 
     def candidates(self, sample: Sample) -> tuple[str, ...]:
         """The contents of all options."""

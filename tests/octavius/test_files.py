@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from octavius.files import (
+    atomic_write,
     check_replaceable,
     check_writable,
     partial_of,
     read_json,
     remove_partials,
-    replacing,
     write_text,
 )
 
@@ -23,7 +23,7 @@ from octavius.files import (
 def test_a_file_is_replaced_at_the_end(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "a.txt"
     write_text(file, "old")
-    with replacing(file) as partial:
+    with atomic_write(file) as partial:
         partial.write_text("new")
         assert file.read_text() == "old"
         assert (partial.parent, partial.suffix) == (file.parent, ".txt")
@@ -36,7 +36,7 @@ def test_after_an_error_the_old_content_stays(tmp_path: Path) -> None:
     write_text(file, "old\r\n")
 
     def write_half() -> None:
-        with replacing(file) as partial:
+        with atomic_write(file) as partial:
             partial.write_text("ne")
             raise OSError("no space left")
 
@@ -48,7 +48,7 @@ def test_after_an_error_the_old_content_stays(tmp_path: Path) -> None:
 
 def test_a_file_of_few_rights_gets_the_usual_ones(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
-    with replacing(file) as partial:
+    with atomic_write(file) as partial:
         os.close(os.open(partial, os.O_CREAT | os.O_WRONLY, 0o600))
     plain = tmp_path / "b.txt"
     plain.touch()
@@ -129,7 +129,7 @@ class LibraryError(Exception):
     ],
 )
 def test_errors_of_the_file_system_name_the_target(tmp_path: Path, error: Exception, said: str) -> None:
-    with pytest.raises(OSError, match=said) as told, replacing(tmp_path / "a.txt"):
+    with pytest.raises(OSError, match=said) as told, atomic_write(tmp_path / "a.txt"):
         raise error
     assert "a.txt" in str(told.value)
     assert ".partial" not in str(told.value)
@@ -137,7 +137,7 @@ def test_errors_of_the_file_system_name_the_target(tmp_path: Path, error: Except
 
 def test_an_error_within_an_error_of_torch_is_found(tmp_path: Path) -> None:
     def write() -> None:
-        with replacing(tmp_path / "a.txt"):
+        with atomic_write(tmp_path / "a.txt"):
             try:
                 raise OSError(errno.EDQUOT, "Disk quota exceeded")
             except OSError:
@@ -149,7 +149,7 @@ def test_an_error_within_an_error_of_torch_is_found(tmp_path: Path) -> None:
 
 def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
     for error in (ValueError("a message"), RuntimeError("another"), KeyboardInterrupt()):
-        with pytest.raises(type(error)), replacing(tmp_path / "a.txt"):
+        with pytest.raises(type(error)), atomic_write(tmp_path / "a.txt"):
             raise error
     assert not os.listdir(tmp_path)
 

@@ -61,10 +61,10 @@ def test_a_checkpoint_brings_the_words_of_its_training(make_on: Make, tmp_path: 
     assert later.processor.prompts.template.system == "Today is 2026-07-10."
     later.on_load_checkpoint(saved(first, tmp_path / "x.ckpt"))
     assert later.processor.prompts.template == first.processor.prompts.template
-    assert later.processor.prompts.asking == first.processor.prompts.template
+    assert later.processor.prompts.generation_template == first.processor.prompts.template
     third = make_on(11)
     third.on_load_checkpoint(saved(later, tmp_path / "y.ckpt"))
-    assert third.processor.prompts.asking == first.processor.prompts.template
+    assert third.processor.prompts.generation_template == first.processor.prompts.template
 
 
 def test_words_that_were_set_by_hand_stay(make_on: Make, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_words_that_were_set_by_hand_stay(make_on: Make, tmp_path: Path) -> None
     assert mine.processor.prompts.template == Template("Mine.")
     asking = make_on(10, test_template=Template("Mine."))
     asking.on_load_checkpoint(checkpoint)
-    assert asking.processor.prompts.asking == Template("Mine.")
+    assert asking.processor.prompts.generation_template == Template("Mine.")
     assert asking.processor.prompts.template.system == "Today is 2026-07-09."
 
 

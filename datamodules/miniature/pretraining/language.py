@@ -29,7 +29,7 @@ from datamodules.miniature.world import (
     make_single,
 )
 from octavius.boxes import Box
-from octavius.files import replacing
+from octavius.files import atomic_write
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, Media, References, Sample
 from octavius.limits import COUNT, NOT_NEGATIVE, SEED, SHARE
@@ -176,7 +176,7 @@ def vocabulary(folder: Path, seed: int = 0, scenes: int = 3000) -> None:
     with tempfile.TemporaryDirectory() as written:
         tokenizer.save_pretrained(written)
         for file in Path(written).iterdir():
-            with replacing(folder / file.name) as partial:
+            with atomic_write(folder / file.name) as partial:
                 shutil.copyfile(file, partial)
 
 

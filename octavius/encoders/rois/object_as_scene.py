@@ -186,11 +186,11 @@ class Attention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, asking: Tensor, asked: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(self, queries: Tensor, asked: Tensor, bias: Tensor | None = None) -> Tensor:
         """Attends from queries to keys.
 
         Args:
-            asking: (M, Q, D) queries.
+            queries: (M, Q, D) queries.
             asked: (M, K, D) keys and values.
             bias: (M, heads or 1, Q or 1, K) added to the logits; minus infinity masks a key, never a whole
                 row.
@@ -200,11 +200,11 @@ class Attention(nn.Module):
         """
         query, key, value = (
             linear(vectors).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for linear, vectors in ((self.query, asking), (self.key, asked), (self.value, asked))
+            for linear, vectors in ((self.query, queries), (self.key, asked), (self.value, asked))
         )
         mask = None if bias is None else bias.to(query.dtype)
         found = F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
-        normed: Tensor = self.norm(asking + self.dropout(self.out(found)))
+        normed: Tensor = self.norm(queries + self.dropout(self.out(found)))
         return normed
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from octavius import __version__
 from octavius.errors import nearest, readable
-from octavius.files import replacing, write_text
+from octavius.files import atomic_write, write_text
 from octavius.lora_moe.build import LoRAMoEConfig
 from octavius.lora_moe.gates.earlier import with_gate_options
 from octavius.lora_moe.gates.factory import imported_gates
@@ -61,7 +61,7 @@ def write(folder: Path, saved: Saved, tensors: Mapping[str, Tensor]) -> None:
     if settings.is_file() and settings.read_bytes() != text.encode():
         # If killed in between, the folder must not pair the tensors of one save with the settings of another.
         settings.unlink()
-    with replacing(folder / TENSORS) as partial:
+    with atomic_write(folder / TENSORS) as partial:
         save_file(
             {name: part.contiguous().cpu() for name, part in tensors.items()}, partial, {"format": "pt"}
         )

@@ -150,7 +150,7 @@ def compare(decoder: Decoder) -> None:
     assert [float(part.mean()) for part in losses.split(lengths)] == pytest.approx(expected, rel=2e-4)
     segments = torch.cat([torch.full_like(text, place) for place, text in enumerate(texts)])[None]
     row = torch.cat(texts)[None]
-    if decoder.soundness.packing is None and lm._supports_sdpa:
+    if decoder.capabilities.packing is None and lm._supports_sdpa:
         wanted = F.pad(segments[:, 1:] == segments[:, :-1], (0, 1))
         logits = decoder.logits(decoder.embed(row), torch.ones_like(row), wanted, segments)
         losses = F.cross_entropy(logits, row[:, 1:][wanted[:, :-1]], reduction="none")
@@ -195,7 +195,7 @@ def test_losses_likelihoods_and_answers_are_the_models_own(
             make_decoder(lm)
         return
     decoder = make_decoder(lm)
-    assert (decoder.soundness.packing is None) == (kind == "packed")
+    assert (decoder.capabilities.packing is None) == (kind == "packed")
     compare(decoder)
 
 

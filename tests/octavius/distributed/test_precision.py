@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from octavius.distributed import precision
-from octavius.distributed.precision import affordable, has_bfloat16
+from octavius.distributed.precision import has_bfloat16, supported_precision
 
 
 def on(monkeypatch: pytest.MonkeyPatch, gpu: bool, instructions: bool) -> None:
@@ -37,7 +37,7 @@ def test_a_build_without_onednn_has_not(monkeypatch: pytest.MonkeyPatch) -> None
 def test_float32_is_taken_and_said_where_bfloat16_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "has_bfloat16", lambda _: False)
     with pytest.warns(UserWarning, match=r"no instructions for bfloat16 .* computed in float32"):
-        assert affordable("bf16-mixed", "auto") == "32-true"
+        assert supported_precision("bf16-mixed", "auto") == "32-true"
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_what_is_affordable_stays(monkeypatch: pytest.MonkeyPatch, asked: str | 
     monkeypatch.setattr(precision, "has_bfloat16", lambda _: fast)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert affordable(asked, "auto") == asked
+        assert supported_precision(asked, "auto") == asked

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavius.tasks.choices import stated
+from octavius.tasks.choices import parse_choice
 
 OPTIONS = ("red", "blue ball", "dark red", "green")
 
@@ -91,17 +91,17 @@ def filled(form: str, word: str) -> str:
 
 @pytest.mark.parametrize("form", STATING)
 def test_a_form_with_a_letter(form: str) -> None:
-    assert [stated(filled(form, letter), OPTIONS) for letter in "BC"] == [1, 2]
+    assert [parse_choice(filled(form, letter), OPTIONS) for letter in "BC"] == [1, 2]
 
 
 @pytest.mark.parametrize("form", [form for form in STATING if "{{'" not in form and form not in LETTERS_ONLY])
 def test_a_form_with_the_words_of_an_option(form: str) -> None:
-    assert [stated(filled(form, OPTIONS[place]), OPTIONS) for place in (1, 2)] == [1, 2]
+    assert [parse_choice(filled(form, OPTIONS[place]), OPTIONS) for place in (1, 2)] == [1, 2]
 
 
 @pytest.mark.parametrize("text", SILENT)
 def test_what_states_no_option(text: str) -> None:
-    assert stated(text, OPTIONS) is None
+    assert parse_choice(text, OPTIONS) is None
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_what_states_no_option(text: str) -> None:
     ],
 )
 def test_single_texts(text: str, place: int) -> None:
-    assert stated(text, OPTIONS) == place
+    assert parse_choice(text, OPTIONS) == place
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_single_texts(text: str, place: int) -> None:
     ],
 )
 def test_options_of_other_kinds(options: tuple[str, ...], text: str, place: int | None) -> None:
-    assert stated(text, options) == place
+    assert parse_choice(text, options) == place
 
 
 WORDS = (
@@ -174,19 +174,19 @@ PARTS = st.sampled_from([*WORDS.split(), "\n"])
 
 @given(st.lists(PARTS, max_size=12))
 def test_an_option_that_does_not_stand_in_a_text_is_never_read(parts: list[str]) -> None:
-    assert stated(" ".join(parts), ("ochre", "mauve", "teal")) is None
+    assert parse_choice(" ".join(parts), ("ochre", "mauve", "teal")) is None
 
 
 @given(st.lists(PARTS, max_size=6), st.lists(PARTS, max_size=6))
 def test_two_letters_joined_by_or_are_never_one(before: list[str], after: list[str]) -> None:
     """Unless one of the two is denied."""
-    found = stated(" ".join([*before, "B or C", *after]), ("ochre", "mauve", "teal"))
+    found = parse_choice(" ".join([*before, "B or C", *after]), ("ochre", "mauve", "teal"))
     assert found is None or {"not", "no", "不是"} & {*before, *after}
 
 
 @given(st.text(max_size=60), st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=8))
 def test_no_text_raises(text: str, options: list[str]) -> None:
-    assert stated(text, options) in (None, *range(len(options)))
+    assert parse_choice(text, options) in (None, *range(len(options)))
 
 
 @pytest.mark.parametrize(
@@ -219,14 +219,14 @@ def test_no_text_raises(text: str, options: list[str]) -> None:
 )
 def test_a_long_text_takes_no_long_time(part: str) -> None:
     start = time.process_time()
-    stated(part * (50_000 // len(part)), OPTIONS)
+    parse_choice(part * (50_000 // len(part)), OPTIONS)
     assert time.process_time() - start < 5
 
 
 def test_one_class_is_named_without_letters() -> None:
     """As a closed list of classes is read: several words may mean one class, and no letter means any."""
     read = {
-        text: stated(text, ("dog", "cat", "puppy"), (0, 1, 0), lettered=False)
+        text: parse_choice(text, ("dog", "cat", "puppy"), (0, 1, 0), lettered=False)
         for text in (
             "It is a dog, a puppy.",
             "A",
@@ -242,4 +242,4 @@ def test_one_class_is_named_without_letters() -> None:
 def test_letters_may_be_the_classes() -> None:
     letters = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
     for text, letter in product(("{}", "It is a {}.", "The answer is {}."), "BQ"):
-        assert stated(text.format(letter), letters, lettered=False) == letters.index(letter)
+        assert parse_choice(text.format(letter), letters, lettered=False) == letters.index(letter)
