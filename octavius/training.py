@@ -121,8 +121,8 @@ class OctaviusModule(L.LightningModule):
                     "tag_tokens trains the output layer itself, so that it cannot have experts too: leave it out of "
                     "lora.targets, or set tag_tokens to false"
                 )
-            words = template if isinstance(template, Template) else Template()
-            known = {**tags_of(encoders), **words.tags}
+            own = template.tags if isinstance(template, Template) else Template().tags
+            known = {**tags_of(encoders), **own}
             tags = (tag for modality in encoders for tag in known.get(modality, ()))
             decoder.add_tokens([SPARE, *dict.fromkeys(tags)])
         self.processor: Processor = self.model.processor(template, max_tokens, test_template)
@@ -180,8 +180,8 @@ class OctaviusModule(L.LightningModule):
         if stage == "fit" and getattr(self.trainer.datamodule, "batching", None) == "packed":  # type: ignore[attr-defined]
             self.model.decoder.check_packing()
         if self._chat:  # a template with a date differs between processes that started around midnight
-            words = self.trainer.strategy.broadcast(asdict(self.processor.prompts.template))
-            self._write_by(template_of(words, "the first process"))
+            values = self.trainer.strategy.broadcast(asdict(self.processor.prompts.template))
+            self._write_by(template_of(values, "the first process"))
         train_sets = getattr(self.trainer.datamodule, "train_sets", None)  # type: ignore[attr-defined]
         if stage == "fit" and train_sets is not None:
             fit_gate(self.model.gate, self.model.decoder, [item.samples for item in train_sets()])
@@ -345,12 +345,12 @@ class OctaviusModule(L.LightningModule):
                 "words that it was trained with: those of now are taken"
             )
 
-    def _write_by(self, words: Template) -> None:
+    def _write_by(self, template: Template) -> None:
         """Sets the prompt template, also for generation unless `test_template` is set."""
         prompts = self.processor.prompts
         if prompts.generation_template is prompts.template:
-            prompts.generation_template = words
-        prompts.template = words
+            prompts.generation_template = template
+        prompts.template = template
 
     def _weights(self, out: AnswerLosses, batch: Batch) -> tuple[Tensor, Tensor]:
         """The weight (M,) of each answer token in the summed loss, and the micro-batch's part of the divisor."""

@@ -45,18 +45,18 @@ class Sets(Protocol):
         """Indices of the samples that are not answered yet."""
 
 
-def asks_for_benchmarks(words: Sequence[str]) -> bool:
+def asks_for_benchmarks(argv: Sequence[str]) -> bool:
     """Whether arguments of `octavius test` include `--benchmarks`."""
-    return any(word.partition("=")[0] == FLAG for word in words)
+    return any(argument.partition("=")[0] == FLAG for argument in argv)
 
 
 def run_benchmarks(
-    words: Sequence[str], prepare: Callable[[str, Sequence[str]], Any], make: Callable[..., Any]
+    argv: Sequence[str], prepare: Callable[[str, Sequence[str]], Any], make: Callable[..., Any]
 ) -> None:
     """Answers the samples that have no answer yet, scores all, writes and prints the tables.
 
     Args:
-        words: arguments of the command.
+        argv: arguments of the command.
         prepare: builds model, data and trainer of a stage from arguments.
         make: builds the benchmarks' data module from that of the configuration, their names and the data
             root.
@@ -64,7 +64,7 @@ def run_benchmarks(
     Raises:
         ValueError: the folder holds predictions for another checkpoint, prompt, decoding or data.
     """
-    options, rest = parser().parse_known_args(list(words))
+    options, rest = parser().parse_known_args(list(argv))
     out, start = Path(options.out), time.monotonic()
     cli = prepare("test", rest)
     module, trainer = cli.model, cli.trainer

@@ -58,7 +58,7 @@ from octavius.instruction.batch import Processor
 from octavius.interference import report as lab
 from octavius.interrupts import INTERRUPTS, STATUS
 from octavius.plan.prompts import check_configuration
-from octavius.plan.report import report, split_words
+from octavius.plan.report import report, split_arguments
 from octavius.presets import find_checkpoint
 from octavius.report.score import score
 from octavius.training import OctaviusModule
@@ -162,7 +162,7 @@ class OctaviusCLI(LightningCLI):
                 raise ValueError(
                     "model and data are missing; name a configuration, such as --config 2d.yaml"
                 ) from None
-            files = [called(word) for flag, word in pairwise(args) if flag == "--config"]
+            files = [called(argument) for flag, argument in pairwise(args) if flag == "--config"]
             raise ValueError(f"{text}\n(read from {', '.join([*files, 'the command line'])})") from None
 
     def instantiate_trainer(self, **options: Any) -> L.Trainer:
@@ -246,13 +246,13 @@ def main(args: Sequence[str] | None = None) -> None:
             raise SystemExit(2) from None
 
 
-def run(words: list[str]) -> None:
+def run(argv: list[str]) -> None:
     """Runs one command; errors propagate."""
-    if (text := overview(words)) is not None:
+    if (text := overview(argv)) is not None:
         print(text, end="")
         return
-    command, options = words[0], words[1:]
-    if command == "check-data" and any(word.partition("=")[0] == "--config" for word in options):
+    command, options = argv[0], argv[1:]
+    if command == "check-data" and any(argument.partition("=")[0] == "--config" for argument in options):
         own, rest = options_parser().parse_known_args(options)
         check_configuration(parse(ConfigOnlyCLI, command, rest).config, partial(check_samples, options=own))
     elif command in FUNCTIONS:
@@ -268,7 +268,7 @@ def run(words: list[str]) -> None:
     elif command in OWN_PARSERS:
         OWN_PARSERS[command](options)
     elif command == "plan":
-        own, rest = split_words(options)
+        own, rest = split_arguments(options)
         print(report(parse(ConfigOnlyCLI, "plan", rest).config, own))
     else:
         known = (*STAGES, *FUNCTIONS, "import", "interference", *OWN_PARSERS, "plan")
@@ -277,21 +277,21 @@ def run(words: list[str]) -> None:
         )
 
 
-def prepare(stage: str, words: Sequence[str]) -> OctaviusCLI:
+def prepare(stage: str, argv: Sequence[str]) -> OctaviusCLI:
     """Builds model, data and trainer from the arguments, and silences warnings about intended behaviour."""
     torch.set_float32_matmul_precision("high")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start")  # frozen encoders
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_reading)
-    cli = parse(OctaviusCLI, stage, words)
+    cli = parse(OctaviusCLI, stage, argv)
     if isinstance(cli.datamodule, InstructionDataModule):  # it restores its position within an epoch itself
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
     return cli
 
 
-def parse(kind: type[OctaviusCLI], command: str, words: Sequence[str]) -> OctaviusCLI:
+def parse(kind: type[OctaviusCLI], command: str, argv: Sequence[str]) -> OctaviusCLI:
     """Builds a command line of the given class from arguments, with names of presets and checkpoints resolved."""
-    found = resolve(words)
+    found = resolve(argv)
     with merging_rules():
         return kind(
             L.LightningModule,
@@ -315,9 +315,9 @@ def parse(kind: type[OctaviusCLI], command: str, words: Sequence[str]) -> Octavi
         )
 
 
-def run_stage(stage: str, words: Sequence[str]) -> None:
+def run_stage(stage: str, argv: Sequence[str]) -> None:
     """Runs `fit`, `validate` or `test`."""
-    cli = prepare(stage, words)
+    cli = prepare(stage, argv)
     trainer, answers = cli.trainer, isinstance(cli.model, OctaviusModule)
     checkpoint = None if cli.checkpoint is None else cli.checkpoint.path
     if cli.checkpoint is not None:
@@ -339,9 +339,9 @@ def run_stage(stage: str, words: Sequence[str]) -> None:
             say_where(trainer, cli.files.last)
 
 
-def run_import(words: Sequence[str]) -> None:
+def run_import(argv: Sequence[str]) -> None:
     """Runs `import`: makes a checkpoint from another program's file, with the given configuration."""
-    options, rest = convert.parser().parse_known_args(list(words))
+    options, rest = convert.parser().parse_known_args(list(argv))
     if not options.file.exists():
         raise ValueError(
             f"there is no {options.file.absolute()}; name a published checkpoint or a LoRA's folder"
@@ -360,9 +360,9 @@ def run_import(words: Sequence[str]) -> None:
     )
 
 
-def run_interference(words: Sequence[str]) -> None:
+def run_interference(argv: Sequence[str]) -> None:
     """Runs `interference`: measures a checkpoint on its training samples and writes a report."""
-    options, rest = lab.parser().parse_known_args(list(words))
+    options, rest = lab.parser().parse_known_args(list(argv))
     cli = prepare("interference", rest)
     if cli.checkpoint is None or not isinstance(cli.model, OctaviusModule):
         raise ValueError("name a checkpoint of an OctaviusModule, such as --ckpt last.ckpt")

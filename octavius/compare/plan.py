@@ -48,13 +48,13 @@ class Comparison:
         return sorted(self.arms, key=lambda arm: len(baselines) != 1 or arm not in baselines)
 
 
-def read_plan(words: Sequence[str]) -> Comparison:
+def read_plan(argv: Sequence[str]) -> Comparison:
     """Parses the arguments; the command line overrides the file of `--plan`.
 
     Raises:
         ValueError: names of arms clash, the file has an unknown key, or there are no seeds.
     """
-    given, passed_on = parser().parse_known_args(list(words))
+    given, passed_on = parser().parse_known_args(list(argv))
     asked = _read_file(given.plan) if given.plan else {}
     asked |= {key: value for key, value in vars(given).items() if value is not None and key != "arms"}
     if given.plan:
@@ -75,7 +75,11 @@ def read_plan(words: Sequence[str]) -> Comparison:
     JOBS.check(jobs=jobs)
     baseline = asked.get("baseline", next(iter(arms)) if given.plan else Path(given.arms[0]).stem)
     pairs = None if given.baseline else asked.get("differences")
-    own = [word for key, value in asked.get("options", {}).items() for word in (f"--{key}", _written(value))]
+    own = [
+        argument
+        for key, value in asked.get("options", {}).items()
+        for argument in (f"--{key}", _written(value))
+    ]
     return Comparison(
         arms,
         seeds,

@@ -23,13 +23,13 @@ class Run:
         arm: name of the arm: that of its overlay configuration, without `.yaml`.
         seed: seed of weights, dropout, data order and mixture; all arms see the same data with the same seed.
         folder: folder of its checkpoint, logs and scores.
-        words: arguments for `octavius fit`.
+        arguments: arguments for `octavius fit`.
     """
 
     arm: str
     seed: int
     folder: Path
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
 
     @property
     def checkpoint(self) -> Path:

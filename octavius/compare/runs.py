@@ -27,20 +27,20 @@ _RUNNING: set[subprocess.Popen[bytes]] = set()
 """Running commands of all threads."""
 
 
-def compare(words: Sequence[str]) -> None:
+def compare(argv: Sequence[str]) -> None:
     """Runs what is not finished, and writes the tables and the figure of all runs.
 
     Args:
-        words: arguments of the command.
+        argv: arguments of the command.
 
     Raises:
         ValueError: names of arms clash, the folder holds another comparison, or a run failed.
     """
-    asked = read_plan(words)
+    asked = read_plan(argv)
     runs = plan(asked)
     if asked.print_commands:
         for run in runs:
-            fit, test = ["octavius", "fit", *run.words], ["octavius", "test", *test_words(run)]
+            fit, test = ["octavius", "fit", *run.arguments], ["octavius", "test", *test_arguments(run)]
             print(shlex.join(fit), "&&", shlex.join(test))
         return
     claim(asked)
@@ -66,15 +66,15 @@ def plan(asked: Comparison) -> list[Run]:
                 "trainer.logger.init_args.save_dir": folder,
                 "trainer.logger.init_args.name": "logs",
             }
-            words = [word for config in configs for word in ("--config", config)]
-            words += [word for key, value in own.items() for word in (f"--{key}", str(value))]
-            runs.append(Run(arm, seed, folder, (*words, *asked.options)))
+            arguments = [argument for config in configs for argument in ("--config", config)]
+            arguments += [argument for key, value in own.items() for argument in (f"--{key}", str(value))]
+            runs.append(Run(arm, seed, folder, (*arguments, *asked.options)))
     return runs
 
 
-def test_words(run: Run) -> list[str]:
+def test_arguments(run: Run) -> list[str]:
     """Arguments for `octavius test`."""
-    trust = [word for word in run.words if word == TRUST]
+    trust = [argument for argument in run.arguments if argument == TRUST]
     return ["--ckpt", str(run.checkpoint), "--trainer.logger.init_args.name", "test", *trust]
 
 
@@ -150,17 +150,17 @@ def carry_out(run: Run, jobs: int = 1) -> str:
     run.folder.mkdir(parents=True, exist_ok=True)
     if cost(run) is None:
         going_on = ["--ckpt", str(run.checkpoint)] if run.checkpoint.is_file() else []
-        octavius("fit", [*run.words, *going_on], run.folder / "fit.log", jobs)
+        octavius("fit", [*run.arguments, *going_on], run.folder / "fit.log", jobs)
     elif scores(run) is not None:
         return "done before"
-    octavius("test", test_words(run), run.folder / "test.log", jobs)
+    octavius("test", test_arguments(run), run.folder / "test.log", jobs)
     found = cost(run)
     assert found is not None, "octavius fit writes its cost beside its logs"
     assert scores(run) is not None, "octavius test writes its scores beside its logs"
     return f"trained in {found['seconds'] / 60:.1f} min, at most {found['memory_gib']:.2f} GiB"
 
 
-def octavius(command: str, words: Iterable[str], log: Path, jobs: int = 1) -> None:
+def octavius(command: str, arguments: Iterable[str], log: Path, jobs: int = 1) -> None:
     """Runs one command with its output in a file; parallel commands share the cores.
 
     Raises:
@@ -170,7 +170,7 @@ def octavius(command: str, words: Iterable[str], log: Path, jobs: int = 1) -> No
     with (
         log.open("a") as file,
         subprocess.Popen(
-            [sys.executable, "-m", "octavius", command, *words],
+            [sys.executable, "-m", "octavius", command, *arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
             env=threads | os.environ | {PARENT: str(os.getpid())},

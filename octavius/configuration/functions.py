@@ -21,14 +21,17 @@ def call(function: Callable[..., Any], command: str, options: Sequence[str], pos
         positional: whether parameters without a default are positional arguments.
     """
     # jsonargparse reads a bool option with a value only.
-    words = [f"{TRUST}=true" if word == TRUST else word for word in underscored(options)]
+    argv = [f"{TRUST}=true" if argument == TRUST else argument for argument in underscored(options)]
     with merging_rules():
-        auto_cli(function, words, as_positional=positional, parser_class=Parser, **parser_settings(command))
+        auto_cli(function, argv, as_positional=positional, parser_class=Parser, **parser_settings(command))
 
 
 def underscored(options: Sequence[str]) -> list[str]:
     """Writes flags as parameters are named: `--data-root=a-b` becomes `--data_root=a-b`."""
-    return [re.sub(r"^--[\w-]+", lambda flag: "--" + flag[0][2:].replace("-", "_"), word) for word in options]
+    return [
+        re.sub(r"^--[\w-]+", lambda flag: "--" + flag[0][2:].replace("-", "_"), argument)
+        for argument in options
+    ]
 
 
 def parser_settings(command: str) -> dict[str, Any]:

@@ -69,8 +69,8 @@ class FeatureCache:
             ValueError: the medium's own file does not exist.
         """
         box = None if media.region is None else media.region.box or "all of the cloud"
-        words = [identity(media), media.pose, box, self.told(media)]
-        return self.folder / f"{_digest(json.dumps(words))}.npy"
+        facts = [identity(media), media.pose, box, self.told(media)]
+        return self.folder / f"{_digest(json.dumps(facts))}.npy"
 
     def missing(self, media: Iterable[Media], shape: Shape, problems: list[str]) -> dict[Path, Media]:
         """The media whose features must be computed, without duplicates, by feature file.
@@ -189,9 +189,9 @@ def _rows(content: bytes, shape: Shape) -> np.ndarray:
     return rows
 
 
-def key_of(words: Mapping[str, Any]) -> str:
+def key_of(facts: Mapping[str, Any]) -> str:
     """The text of an encoder's key."""
-    return json.dumps(words, indent=2)
+    return json.dumps(facts, indent=2)
 
 
 def identity(media: Media) -> list[Any]:

@@ -78,21 +78,21 @@ def depends_on_moment(tokenizer: Tokenizer) -> bool:
     return first != second
 
 
-def template_of(words: Any, source: str) -> Template:
+def template_of(values: Any, source: str) -> Template:
     """Restores a template from the plain values in a checkpoint.
 
     Raises:
         ValueError: they are not those of a template.
     """
     known = {field.name: field.type for field in fields(Template)}
-    if not isinstance(words, Mapping) or not set(words) <= set(known):
-        raise ValueError(f"{source} keeps no words of a template where they should be: {words!r:.80}")
+    if not isinstance(values, Mapping) or not set(values) <= set(known):
+        raise ValueError(f"{source} keeps no words of a template where they should be: {values!r:.80}")
     texts = ("system", "human", "assistant", "between", "opening", "end", "space")
-    if wrong := [key for key in texts if not isinstance(words.get(key, ""), str)]:
+    if wrong := [key for key in texts if not isinstance(values.get(key, ""), str)]:
         raise ValueError(
-            f"{source} keeps {words[wrong[0]]!r:.40} as {wrong[0]} of its template, expected text"
+            f"{source} keeps {values[wrong[0]]!r:.40} as {wrong[0]} of its template, expected text"
         )
-    return Template(**words)
+    return Template(**values)
 
 
 def _rendered(tokenizer: Tokenizer, *moments: datetime) -> list[tuple[str, str]]:

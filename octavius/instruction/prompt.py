@@ -130,26 +130,30 @@ class PromptBuilder:
             raise ValueError(f"sample {sample.id}: the question is empty; the gate reads it, so write one")
         if answer is not None and not answer.strip():
             raise ValueError(f"sample {sample.id}: the answer is empty; a training sample needs one")
-        words = self.generation_template if answer is None else self.template
-        system = words.systems.get(sample.task, words.system)
-        first = "" if "{system}" in words.human + words.opening else system
+        template = self.generation_template if answer is None else self.template
+        system = template.systems.get(sample.task, template.system)
+        first = "" if "{system}" in template.human + template.opening else system
         ids = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
-        ids += self._fixed(first) + self._fixed(words.human.replace("{system}", system))
-        slots, hidden, tag = self._write_slots(ids, sample, words)
+        ids += self._fixed(first) + self._fixed(template.human.replace("{system}", system))
+        slots, hidden, tag = self._write_slots(ids, sample, template)
         begin = len(ids)  # the closing tag counts towards `longest`, the slots do not
         pieces: list[Piece] = [(tag, True)]
-        opening = words.opening.replace("{system}", system)
+        opening = template.opening.replace("{system}", system)
         for asked, answered in sample.history:
-            pieces += [*_asked(opening, asked, words), *_answered(answered, words), (words.between, True)]
-            opening = words.human.replace("{system}", "") if words.again is None else words.again
-        pieces += _asked(opening, question, words)
+            pieces += [
+                *_asked(opening, asked, template),
+                *_answered(answered, template),
+                (template.between, True),
+            ]
+            opening = template.human.replace("{system}", "") if template.again is None else template.again
+        pieces += _asked(opening, question, template)
         ids += self._encode(pieces)
         start = len(ids)
         if answer is not None:
-            pieces += (said := _answered(answer, words))
-            ids += self._encode(said) + ([] if words.end else [self.tokenizer.eos_id])
-        if words.longest is not None and answer is not None:
-            ids = ids[: begin + words.longest]
+            pieces += (said := _answered(answer, template))
+            ids += self._encode(said) + ([] if template.end else [self.tokenizer.eos_id])
+        if template.longest is not None and answer is not None:
+            ids = ids[: begin + template.longest]
         if len(ids) > self.max_tokens:
             raise TooLongError(
                 f"sample {sample.id}: {len(ids)} tokens, {len(ids) - start} of them the answer's, but "
@@ -157,14 +161,14 @@ class PromptBuilder:
             )
         if start >= len(ids) and answer is not None:
             raise ValueError(
-                f"sample {sample.id}: nothing of the answer is left within {words.longest} tokens; raise `longest` "
+                f"sample {sample.id}: nothing of the answer is left within {template.longest} tokens; raise `longest` "
                 "of the template, or leave the sample out"
             )
         gate_text = "".join(text for text, _ in pieces)
         gate_ids = ids[begin:]
-        if words.gate != "prompt":
-            gate_text = sample.history[0][0] if words.gate == "first" and sample.history else question
-            gate_ids = self.tokenizer.encode(gate_text if words.joined else words.space + gate_text)
+        if template.gate != "prompt":
+            gate_text = sample.history[0][0] if template.gate == "first" and sample.history else question
+            gate_ids = self.tokenizer.encode(gate_text if template.joined else template.space + gate_text)
         return Prompt(ids, start, slots, gate_ids, hidden, question, gate_text)
 
     def _encode(self, pieces: Sequence[Piece]) -> list[int]:
@@ -176,12 +180,12 @@ class PromptBuilder:
             for token in self.tokenizer.encode(text, special=special)
         ]
 
-    def _fixed(self, words: str) -> list[int]:
+    def _fixed(self, text: str) -> list[int]:
         """Token ids of the template's own text."""
-        return self._encode([(words, True)])
+        return self._encode([(text, True)])
 
     def _write_slots(
-        self, ids: list[int], sample: Sample, words: Template
+        self, ids: list[int], sample: Sample, template: Template
     ) -> tuple[dict[str, list[int]], list[int], str]:
         """Appends the slots of every medium of the sample, with the tags around them.
 
@@ -197,10 +201,10 @@ class PromptBuilder:
                     f"sample {sample.id} brings the modality {modality!r}, but this model takes "
                     f"{', '.join(sorted(self.slots)) or 'none'}; add an encoder or leave the data set out"
                 )
-            before, behind = words.tags.get(modality, self.tags.get(modality, ("", "")))
+            before, behind = template.tags.get(modality, self.tags.get(modality, ("", "")))
             ids += self._encode([(after, True), (before, True)])
             end = len(ids) + self.slots[modality]
-            padded = max(end, len(ids) + words.padded.get(modality, 0))
+            padded = max(end, len(ids) + template.padded.get(modality, 0))
             positions[modality] = list(range(len(ids), end))
             hidden += range(end, padded)
             ids += [self.tokenizer.pad_id] * (padded - len(ids))
@@ -208,15 +212,15 @@ class PromptBuilder:
         return positions, hidden, after
 
 
-def _asked(opening: str, question: str, words: Template) -> list[Piece]:
+def _asked(opening: str, question: str, template: Template) -> list[Piece]:
     """A question with the text around it."""
-    if words.joined:
-        return [(f"{opening}{question}{words.assistant}", False)]
-    return [(opening, True), (words.space + question, False), (words.assistant, True)]
+    if template.joined:
+        return [(f"{opening}{question}{template.assistant}", False)]
+    return [(opening, True), (template.space + question, False), (template.assistant, True)]
 
 
-def _answered(answer: str, words: Template) -> list[Piece]:
+def _answered(answer: str, template: Template) -> list[Piece]:
     """An answer and the text that ends it."""
-    if words.joined:
-        return [(f"{answer}{words.end}", False)]
-    return [(words.space + answer, False), (words.end, True)]
+    if template.joined:
+        return [(f"{answer}{template.end}", False)]
+    return [(template.space + answer, False), (template.end, True)]

@@ -131,41 +131,41 @@ def outline(setup: Setup, layers: int | None = None) -> Octavius:
         layers: number of decoder layers, which then all have the largest number of experts of any layer; None
             keeps the layers as configured.
     """
-    words = setup.decoder
+    config = setup.decoder
     encoders = {name: encoder_outline(parts) for name, parts in setup.encoders.items()}
     lora: LoRAMoEConfig | None = parsed("lora", LoRAMoEConfig | None, setup.lora)
     if lora is not None and layers is not None and not isinstance(lora.experts, int):
         lora = replace(lora, experts=max(lora.experts))
     with torch.device("meta"):
         decoder = DecoderOutline(
-            words["name"], words.get("dtype", "float32"), words.get("attention", "sdpa"), layers
+            config["name"], config.get("dtype", "float32"), config.get("attention", "sdpa"), layers
         )
         return Octavius(decoder, encoders, lora, setup.normalise_features)
 
 
-def encoder_outline(words: dict[str, Any]) -> Encoder:
+def encoder_outline(config: dict[str, Any]) -> Encoder:
     """An encoder on the meta device; downloads no weights, but reads those of a local folder."""
-    words = deepcopy(words)
-    options = words.get("init_args", {})
+    config = deepcopy(config)
+    options = config.get("init_args", {})
     pretrained = options.pop("pretrained", None)
     if pretrained is not None and options.get("name") in open_clip.list_models():
         check_weights(options["name"], pretrained)
     with torch.device("meta") if pretrained is not None else nullcontext(), _quiet():
-        made: Encoder = parsed("encoder", Encoder, words)
+        made: Encoder = parsed("encoder", Encoder, config)
     return made.to("meta")
 
 
-def parsed(name: str, kind: Any, words: Any) -> Any:
+def parsed(name: str, kind: Any, config: Any) -> Any:
     """Instantiates a part of a configuration.
 
     Args:
         name: key for error messages.
         kind: type of the part.
-        words: the part as plain values.
+        config: the part as plain values.
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument(f"--{name}", type=kind)
-    return parser.instantiate(parser.parse_object({name: words}))[name]
+    return parser.instantiate(parser.parse_object({name: config}))[name]
 
 
 @contextmanager

@@ -207,6 +207,6 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} seconds"
 
 
-def split_words(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+def split_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Splits arguments into the plan's own options and those of `fit`."""
-    return parser().parse_known_args(list(words))
+    return parser().parse_known_args(list(argv))

@@ -91,29 +91,31 @@ def _tokenizer(name: str, clip: Any) -> Tokenize:
 def _own_tokenizer(folder: Path, length: int) -> Tokenize:
     """The tokenizer of a folder: start token, sentence, end token, padded on the right."""
     try:
-        words = PreTrainedTokenizerFast.from_pretrained(folder)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     except Exception as error:  # whatever json, tokenizers or transformers raise on a damaged file
         raise ValueError(
             f"could not read the tokenizer in {folder}: {type(error).__name__}: {error}"
         ) from None
-    words.add_special_tokens(
+    tokenizer.add_special_tokens(
         {
             kind: mark
             for kind, mark in MARKS.items()
-            if getattr(words, kind) is None and mark in words.get_vocab()
+            if getattr(tokenizer, kind) is None and mark in tokenizer.get_vocab()
         }
     )
-    unknown = [kind for kind in MARKS if getattr(words, kind) is None]
+    unknown = [kind for kind in MARKS if getattr(tokenizer, kind) is None]
     if unknown:
         raise ValueError(
             f"the tokenizer in {folder} has no {' and no '.join(unknown)}; name them in its files"
         )
 
     def tokenize(sentences: list[str]) -> Tensor:
-        rows = words(sentences, add_special_tokens=False, truncation=True, max_length=length - 2)["input_ids"]
-        ids = torch.full((len(rows), length), words.pad_token_id)
+        rows = tokenizer(sentences, add_special_tokens=False, truncation=True, max_length=length - 2)[
+            "input_ids"
+        ]
+        ids = torch.full((len(rows), length), tokenizer.pad_token_id)
         for place, row in enumerate(rows):
-            ids[place, : len(row) + 2] = torch.tensor([words.bos_token_id, *row, words.eos_token_id])
+            ids[place, : len(row) + 2] = torch.tensor([tokenizer.bos_token_id, *row, tokenizer.eos_token_id])
         return ids
 
     return tokenize

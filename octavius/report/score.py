@@ -12,16 +12,16 @@ from octavius.metrics import PROTOCOLS
 from octavius.report.tables import Score, markdown, score_all, write_tables
 
 
-def score(words: Sequence[str]) -> None:
+def score(argv: Sequence[str]) -> None:
     """Scores predictions files and prints the tables.
 
     Args:
-        words: arguments of the command.
+        argv: arguments of the command.
 
     Raises:
         ValueError: a file is missing or damaged, or the protocol cannot score it.
     """
-    options = parser().parse_args(list(words))
+    options = parser().parse_args(list(argv))
     found = scores_of([Path(name) for name in options.predictions], options.protocol)
     print(
         markdown(found) if options.out is None else write_tables(found, Path(options.out), "scores"), end=""

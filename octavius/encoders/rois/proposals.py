@@ -45,7 +45,7 @@ class ProposalSource:
     kind: Kind
     folder: Path | None = None
 
-    def words(self) -> str:
+    def facts(self) -> str:
         """What the boxes of this source depend on in every scene, for the cache key."""
         if self.kind == "gold":
             return "the annotated objects"

@@ -92,19 +92,19 @@ class SceneEncoder(RoiEncoder):
         super().__init__(width, reader, use)
         self.points, self.source = point_bert, source
         self.rois, self.features, self.margin = rois, features, margin
-        words = {
+        facts = {
             "version": VERSION,
             "clouds": CLOUDS,
             "Point-BERT": f"files with the SHA-256 {content(find_checkpoint(points), CONFIG, WEIGHTS)}",
             "features": features,
-            "boxes": source.words(),
+            "boxes": source.facts(),
             "most objects of a scene": rois,
             "IoU above which the worse of two boxes goes": OVERLAP,
             "fewest points of a box that was found": FEWEST,
             "metres added around a box": margin,
             "of each cloud": "content of its file, pose, region, boxes told with it",
         }
-        self.cache = FeatureCache(Path(cache).expanduser(), key_of(words), source.told)
+        self.cache = FeatureCache(Path(cache).expanduser(), key_of(facts), source.told)
         self.requires_grad_(False)
         self.eval()
 

@@ -12,7 +12,7 @@ from octavius.cli.main import main
 from octavius.plan.memory import GIB, KINDS, parts, plan_memory, standing
 from octavius.plan.outline import Setup, outline
 from octavius.plan.rehearsal import Step
-from octavius.plan.report import schedule, split_words
+from octavius.plan.report import schedule, split_arguments
 from tests.tiny import refused, settings, write_models
 
 MIB = 2**20
@@ -67,7 +67,7 @@ def test_memory_that_stands_adds_up_by_hand(setup: Setup) -> None:
 
 
 def test_steps_tokens_and_time(setup: Setup) -> None:
-    options, rest = split_words(
+    options, rest = split_arguments(
         ["--gpus", "4", "--gpu", "A100", "--utilisation", "0.5", "--text_tokens", "30", "-x"]
     )
     found = schedule(setup, options, 0)
