@@ -74,10 +74,10 @@ def measure(device: str, points: Tensor, boxes: Tensor, rounds: int) -> None:
         name: Detector(CLASSES, head, design, halves).to(device) for name, (head, design) in DETECTORS.items()
     }
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in made}
-    for place in range(rounds + 1):
+    for index in range(rounds + 1):
         for name, model in made.items():
             times = passes(model, points.to(device), boxes.to(device))
-            if place:  # the first round warms up
+            if index:  # the first round warms up
                 taken[name].append(times)
     threads = f", {torch.get_num_threads()} threads" if device == "cpu" else ""
     print(f"{device}{threads}: {len(points)} points, voxels of 4 cm, batch of 1, {rounds} rounds")

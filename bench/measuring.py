@@ -22,13 +22,13 @@ def in_turns(steps: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int =
     """
     taken: dict[str, list[float]] = {name: [] for name in steps}
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
-    for place in range(warm_up + rounds):
+    for index in range(warm_up + rounds):
         for name, step in steps.items():
             _wait()
             start = clock()
             step()
             _wait()
-            if place >= warm_up:
+            if index >= warm_up:
                 taken[name].append(clock() - start)
     return taken
 

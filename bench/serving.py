@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     pictures = sorted(options.images.glob("*.jpg"))[: options.questions]
-    messages = [message(QUESTIONS[place % len(QUESTIONS)], picture) for place, picture in enumerate(pictures)]
+    messages = [message(QUESTIONS[index % len(QUESTIONS)], picture) for index, picture in enumerate(pictures)]
     with served(options.ckpt, options.batch_size) as (engine, address):
         client = openai.OpenAI(base_url=address, api_key="none", max_retries=0, timeout=600)
         ask = partial(ask_all, client, messages, options.tokens)

@@ -99,7 +99,7 @@ class InstructionDataModule(L.LightningDataModule):
             self.seed,
             rank,
             world,
-            [place if item.order is None else item.order for place, item in enumerate(sets)],
+            [index if item.order is None else item.order for index, item in enumerate(sets)],
             instances.length if self.batching == "grouped" else None,
         )
         if self._resume is not None:

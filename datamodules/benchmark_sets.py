@@ -112,7 +112,7 @@ class BenchmarkSets(InstructionDataModule):
     def left(self) -> list[int]:
         """Indices of the samples without an answer, over all sets in order."""
         keys = [(item.name, sample.id) for item in self.eval_sets("test") for sample in item.samples]
-        return [place for place, key in enumerate(keys) if key not in self.done]
+        return [index for index, key in enumerate(keys) if key not in self.done]
 
     def test_dataloader(self) -> DataLoader[Example]:
         """The loader of this rank's share of the samples without an answer."""

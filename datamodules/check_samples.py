@@ -215,7 +215,7 @@ def read_source(module: SourceInstructions, source: Source) -> tuple[list[Sample
 def spread(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
     """At most `limit` samples, evenly spaced."""
     count = len(samples) if limit is None else min(limit, len(samples))
-    return [samples[place * len(samples) // count] for place in range(count)]
+    return [samples[index * len(samples) // count] for index in range(count)]
 
 
 def tasks_of(title: str, samples: Sequence[Sample], answered: bool) -> Iterator[Task]:

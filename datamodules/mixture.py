@@ -59,10 +59,10 @@ class MixtureSampler(Sampler[Draw]):
         Raises:
             ValueError: a set is empty, a weight is not positive, or the epoch has less than one global batch.
         """
-        for place, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
+        for index, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
             if size < 1 or weight <= 0:
                 raise ValueError(
-                    f"training set {place} has {size} samples and weight {weight}; both must be positive"
+                    f"training set {index} has {size} samples and weight {weight}; both must be positive"
                 )
         self.group = batch_size * world
         self.steps = length // self.group
@@ -129,9 +129,9 @@ class MixtureSampler(Sampler[Draw]):
         """All samples of an epoch over all ranks, in order."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         counts = self._counts()
-        sources = torch.cat([torch.full((count,), place) for place, count in enumerate(counts)])
+        sources = torch.cat([torch.full((count,), index) for index, count in enumerate(counts)])
         sources = sources[torch.randperm(len(sources), generator=generator)]
-        queues = [self._indices(place, epoch * count, count) for place, count in enumerate(counts)]
+        queues = [self._indices(index, epoch * count, count) for index, count in enumerate(counts)]
         return [Draw(int(source), next(queues[int(source)]), epoch) for source in sources]
 
     def _counts(self) -> list[int]:
@@ -144,12 +144,12 @@ class MixtureSampler(Sampler[Draw]):
             counts[place] += 1
         return counts
 
-    def _indices(self, place: int, first: int, count: int) -> Iterator[int]:
+    def _indices(self, index: int, first: int, count: int) -> Iterator[int]:
         """Items `first` to `first + count` of the endless concatenation of the set's shuffled passes."""
-        size = self.sizes[place]
+        size = self.sizes[index]
         for cycle in range(first // size, (first + count - 1) // size + 1):
             # Multiplied by primes, so that sets, cycles and neighbouring seeds do not share an order.
-            seed = (self.seed * 7919 + self.orders[place]) * 1_000_003 + cycle
+            seed = (self.seed * 7919 + self.orders[index]) * 1_000_003 + cycle
             order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
             begin = max(0, first - cycle * size)
             yield from order[begin : min(size, first + count - cycle * size)].tolist()

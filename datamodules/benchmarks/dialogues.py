@@ -154,22 +154,22 @@ def turns_of(conversation: list[object]) -> list[tuple[str, str]]:
         BadItemError: the turns do not alternate, beginning with `human`, or one is malformed.
     """
     said = []
-    for place, turn in enumerate(conversation):
+    for index, turn in enumerate(conversation):
         if isinstance(turn, dict) and "from" not in turn and "role" in turn:
             raise BadItemError(
-                f"conversations[{place}] has a 'role'; expected 'from' (human or gpt) and 'value'"
+                f"conversations[{index}] has a 'role'; expected 'from' (human or gpt) and 'value'"
             )
-        speaker, expected = take(turn, "from", str), SPEAKERS[place % 2]
-        if place == 0 and speaker == "gpt":
+        speaker, expected = take(turn, "from", str), SPEAKERS[index % 2]
+        if index == 0 and speaker == "gpt":
             raise BlemishError("it begins with an answer (from 'gpt'), as some of LLaVA's mixture do")
         if speaker != expected:
             raise BadItemError(
-                f"conversations[{place}] should be from '{expected}', found {shown(speaker)}; turns of a system or "
+                f"conversations[{index}] should be from '{expected}', found {shown(speaker)}; turns of a system or "
                 "of tools are not read"
             )
         assert isinstance(turn, dict)
         refuse_unknown(turn, ("from", "value"))
-        what = f"conversations[{place}]"
+        what = f"conversations[{index}]"
         value = take(turn, "value", str)
         said.append(full_text(value, f"the answer {what}") if expected == "gpt" else text(value, what))
     if not said or len(said) % 2:

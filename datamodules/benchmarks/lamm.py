@@ -52,14 +52,14 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     task, read_item = FILES[split]
     images, items = DataFolder(root), BadItems(bad, file)
     samples = []
-    for place, record in enumerate(load_json(file, list)):
-        name = record.get("id", place) if isinstance(record, dict) else place
-        with items.guard(f"item {place} (id {shown(name)})"):
+    for index, record in enumerate(load_json(file, list)):
+        name = record.get("id", index) if isinstance(record, dict) else index
+        with items.guard(f"item {index} (id {shown(name)})"):
             own = identity(name, "'id'")
             media = {"image": Media(path=images.file(take_text(record, "image")))}
-            question, gold = read_item(record, place)
+            question, gold = read_item(record, index)
             refuse_placeholders(question, "'query'", has_media=True)
-            samples.append(Sample(f"{own}-{place}", task, "lamm", media, question, gold))
+            samples.append(Sample(f"{own}-{index}", task, "lamm", media, question, gold))
     items.report()
     return _with_bald(samples)
 
@@ -90,11 +90,11 @@ def _vqa(record: Record, _: int) -> tuple[str, Gold]:
     return question.strip(), Choice(options, answer)
 
 
-def _cifar10(record: Record, place: int) -> tuple[str, Gold]:
+def _cifar10(record: Record, index: int) -> tuple[str, Gold]:
     label = take_text(record, "label").lower()
     if label not in cifar10.CLASSES:
         raise BadItemError(f"'label' should be one of {', '.join(cifar10.CLASSES)}, found {shown(label)}")
-    names = random.Random(place).sample(cifar10.CLASSES, len(cifar10.CLASSES))
+    names = random.Random(index).sample(cifar10.CLASSES, len(cifar10.CLASSES))
     question = f"{take_text(record, 'query')} Choose one of these: {', '.join(names)}."
     return question, ClassName(label, cifar10.CLASSES)
 

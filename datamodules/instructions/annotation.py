@@ -95,8 +95,8 @@ def read_pictures(root: Path, split: str, captions: bool, bad: BadPolicy = "erro
         Annotation(
             sample.id,
             tuple(
-                Thing(str(place), one.label, one.label, one.box)
-                for place, one in enumerate(box for box in _boxes(sample).objects if not box.ignored)
+                Thing(str(index), one.label, one.label, one.box)
+                for index, one in enumerate(box for box in _boxes(sample).objects if not box.ignored)
             ),
             kinds,
             sample.media["image"].path,

@@ -95,7 +95,7 @@ def _make_face(rng: np.random.Generator, shift: Shift, index: int) -> Item:  # n
 
 def _annotate_coco(folder: Path, splits: Splits) -> None:
     categories = [
-        {"id": place, "name": name, "supercategory": "shape"} for place, name in enumerate(SHAPES, 1)
+        {"id": index, "name": name, "supercategory": "shape"} for index, name in enumerate(SHAPES, 1)
     ]
     for split, items in splits.items():
         images = [
@@ -103,14 +103,14 @@ def _annotate_coco(folder: Path, splits: Splits) -> None:
             for number in items
         ]
         objects = [
-            _coco_object(number, place, thing.shape, thing.pixels)
+            _coco_object(number, index, thing.shape, thing.pixels)
             for number, item in items.items()
-            for place, thing in enumerate(item.scene.things)
+            for index, thing in enumerate(item.scene.things)
         ]
         told = [
-            {"id": 10 * number + place, "image_id": number, "caption": caption}
+            {"id": 10 * number + index, "image_id": number, "caption": caption}
             for number, item in items.items()
-            for place, caption in enumerate(captions(item.scene))
+            for index, caption in enumerate(captions(item.scene))
         ]
         frame = {"info": {"description": "miniature world", "year": 2017}, "licenses": [], "images": images}
         places = folder / "annotations"
@@ -119,10 +119,10 @@ def _annotate_coco(folder: Path, splits: Splits) -> None:
         _write_json(places / f"captions_{split}2017.json", {**frame, "annotations": told})
 
 
-def _coco_object(number: int, place: int, shape: str, pixels: tuple[int, int, int, int]) -> dict[str, Any]:
+def _coco_object(number: int, index: int, shape: str, pixels: tuple[int, int, int, int]) -> dict[str, Any]:
     x1, y1, x2, y2 = pixels
     return {
-        "id": 10 * number + place,
+        "id": 10 * number + index,
         "image_id": number,
         "category_id": SHAPES.index(shape) + 1,
         "bbox": [x1, y1, x2 - x1, y2 - y1],

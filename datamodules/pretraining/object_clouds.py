@@ -108,7 +108,7 @@ def read_objects(
                     found.append(_object(sample, whole, facts.get(sample.id, Facts()), jitter))
     items.report()
     # back to the order of the samples, which were sorted by scan
-    order = {sample.id: place for place, sample in enumerate(samples)}
+    order = {sample.id: index for index, sample in enumerate(samples)}
     return sorted(found, key=lambda one: order[one.key])
 
 

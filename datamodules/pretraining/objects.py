@@ -279,7 +279,7 @@ class TrainingObjects(Dataset[ObjectBatch]):
         self.classes = tuple(sorted({one.name for one in everything}))
         self.colours = tuple(sorted({one.facts.colour for one in everything} - {""}))
         sizes = [len(objects) for objects in sets]
-        self.starts = [sum(sizes[:place]) for place in range(len(sizes))]
+        self.starts = [sum(sizes[:index]) for index in range(len(sizes))]
 
     def __getitem__(self, draw: Draw) -> ObjectBatch:
         """A planned object; crop and caption are drawn anew in every epoch."""
@@ -364,5 +364,5 @@ def yaws(front: float | None, views: int) -> list[float]:
     [0.1, 1.0, 1.9]
     """
     if front is None:
-        return [2 * np.pi * place / views for place in range(views)]
+        return [2 * np.pi * index / views for index in range(views)]
     return [front] if views == 1 else (front + np.linspace(-ASIDE, ASIDE, views)).tolist()

@@ -64,10 +64,10 @@ class EvaluationScenes(Dataset[Data]):
         self.scenes, self.points, self.seed = scenes, points, seed
         self._load = CloudLoader()
 
-    def __getitem__(self, place: int) -> Data:
+    def __getitem__(self, index: int) -> Data:
         """One scene."""
-        scene = self.scenes[place]
-        rng = np.random.default_rng([self.seed, place])
+        scene = self.scenes[index]
+        rng = np.random.default_rng([self.seed, index])
         return _item(scene, fewer(self._load(scene.cloud).numpy(), self.points, rng), scene.boxes)
 
     def __len__(self) -> int:

@@ -106,7 +106,7 @@ def export(
     if gate is not None:
         weights = told(gate)
         if isinstance(weights, list):
-            used = (f"{place} ({weight:.2f})" for place, weight in enumerate(weights) if weight)
+            used = (f"{index} ({weight:.2f})" for index, weight in enumerate(weights) if weight)
             print(f"experts: {', '.join(used)}")
         print(f'next: octavius predict --ckpt {out} --question "{question or "..."}"')
 
@@ -256,10 +256,10 @@ def write_experts(module: OctaviusModule, out: Path) -> None:
     lm, base = module.model.decoder.lm, module.model.decoder.name
     refuse_more_than_experts(module)
     layers = layers_of(lm)
-    for place in range(max(layer.experts for layer in layers.values())):
+    for index in range(max(layer.experts for layer in layers.values())):
         # One-hot gate weights pick an expert; layers with fewer experts get all zeros, an empty LoRA.
-        alone = {name: (torch.arange(layer.experts) == place).float() for name, layer in layers.items()}
-        write_adapter(out / f"expert{place}", base, fold(lm, alone), turned=turned(module))
+        alone = {name: (torch.arange(layer.experts) == index).float() for name, layer in layers.items()}
+        write_adapter(out / f"expert{index}", base, fold(lm, alone), turned=turned(module))
     state = {} if module.model.gate is None else module.model.gate.state_dict()
     for name, layer in layers.items():
         own = {} if layer.gate is None else layer.gate.state_dict()

@@ -79,7 +79,7 @@ def differs(found: Any, wanted: Any, name: str) -> str | None:
             return f"{name}: expected {len(wanted)} values, found {found!r:.60}"
         pairs = zip(found, wanted, strict=True)
         return next(
-            filter(None, (differs(*pair, f"{name}.{place}") for place, pair in enumerate(pairs))), None
+            filter(None, (differs(*pair, f"{name}.{index}") for index, pair in enumerate(pairs))), None
         )
     return None
 

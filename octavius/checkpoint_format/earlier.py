@@ -13,6 +13,7 @@ MOVED = {
     "octavius.callbacks.checkpoint.Checkpoint": "octavius.checkpoint.saving.Checkpoint",
     "octavius.callbacks.scoring.answers.Sampling": "octavius.evaluation.answers.Sampling",
     "octavius.decoder.Decoder": "octavius.decoder.decoder.Decoder",
+    "octavius.lora_moe.LoRAMoE": "octavius.lora_moe.LoRAMoEConfig",
     "octavius.strategies.FSDP2": "octavius.distributed.fsdp2.FSDP2",
 }
 """Former dotted paths of classes to the current ones."""

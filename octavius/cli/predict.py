@@ -55,7 +55,7 @@ def predict(
     text, gate = ask(module.to(device or "cpu"), question, found, max_new_tokens, num_beams)
     print(visible(text, len(text), breaks=True))
     if gate is not None and len(gate) > 1:
-        used = (f"{place} ({weight:.2f})" for place, weight in enumerate(gate) if weight > 0)
+        used = (f"{index} ({weight:.2f})" for index, weight in enumerate(gate) if weight > 0)
         print(f"experts: {', '.join(used)}")
 
 

@@ -36,26 +36,26 @@ def draw(results: Sequence[Result], arms: Sequence[str], file: Path) -> None:
         panel.set_title(" ".join(row), fontsize=9)
     for panel in axes[len(panels) :]:
         panel.set_axis_off()
-    keys = [Patch(color=_colour(place), label=legend_label(arm)) for place, arm in enumerate(arms)]
+    keys = [Patch(color=_colour(index), label=legend_label(arm)) for index, arm in enumerate(arms)]
     figure.legend(handles=keys, loc="outside upper center", ncols=across, frameon=False, fontsize=9)
     save(figure, file)
 
 
 def _bars(panel: Axes, arms: Sequence[np.ndarray]) -> None:
     """Draws one panel from the scores (seeds,) of each arm; nan where it was not tested."""
-    for place, all_seeds in enumerate(arms):
+    for index, all_seeds in enumerate(arms):
         scores = all_seeds[~np.isnan(all_seeds)]
         if not len(scores):
             continue
         spread = scores.std(ddof=1) if len(scores) > 1 else None
-        panel.bar(place, scores.mean(), 0.8, yerr=spread, color=_colour(place), alpha=0.75, capsize=3)
+        panel.bar(index, scores.mean(), 0.8, yerr=spread, color=_colour(index), alpha=0.75, capsize=3)
         offsets = np.linspace(-0.15, 0.15, len(scores)) if len(scores) > 1 else [0.0]
-        panel.scatter(place + np.asarray(offsets), scores, s=9, color="black", zorder=3)
+        panel.scatter(index + np.asarray(offsets), scores, s=9, color="black", zorder=3)
     panel.set_xticks([])
     panel.set_xlim(-0.6, len(arms) - 0.4)
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def _colour(place: int) -> str:
-    return COLOURS[place % len(COLOURS)]
+def _colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]

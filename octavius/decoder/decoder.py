@@ -303,8 +303,8 @@ class Decoder(nn.Module):
                 [torch.cat([m, torch.ones_like(ids)]) for _, m, ids in rows], batch_first=True
             )
             wanted = torch.zeros_like(mask, dtype=torch.bool)
-            for place, (row, _, ids) in enumerate(rows):
-                wanted[place, len(row) - len(ids) - 1 : len(row) - 1] = (
+            for index, (row, _, ids) in enumerate(rows):
+                wanted[index, len(row) - len(ids) - 1 : len(row) - 1] = (
                     True  # logits at t predict token t + 1
                 )
             owners = part[:, None].expand_as(mask)[wanted]

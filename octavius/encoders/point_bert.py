@@ -219,7 +219,7 @@ class Blocks(nn.Module):
 
     def __init__(self, width: int, depth: int, heads: int, drop_path: float) -> None:
         super().__init__()
-        shares = [drop_path * place / max(depth - 1, 1) for place in range(depth)]
+        shares = [drop_path * index / max(depth - 1, 1) for index in range(depth)]
         self.blocks = nn.ModuleList(Block(width, heads, share) for share in shares)
 
     def forward(self, hidden: Tensor, places: Tensor) -> Tensor:

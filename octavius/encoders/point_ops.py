@@ -57,10 +57,10 @@ def farthest_points(points: Tensor, count: int, batch: Tensor | None = None) -> 
     clouds = torch.arange(len(sizes), device=points.device)
     chosen = clouds.new_zeros(len(sizes), count)
     distances = torch.where(real, math.inf, -math.inf).to(points.dtype)  # padding is never the farthest
-    for place in range(1, count):
-        last = planes[:, clouds, chosen[:, place - 1], None]
+    for index in range(1, count):
+        last = planes[:, clouds, chosen[:, index - 1], None]
         distances = torch.minimum(distances, (planes - last).square_().sum(0))
-        chosen[:, place] = distances.argmax(1)
+        chosen[:, index] = distances.argmax(1)
     return (chosen + chosen.new_tensor(_starts(sizes))[:, None]).flatten()
 
 

@@ -161,8 +161,8 @@ class PromptBuilder:
             )
         if start >= len(ids) and answer is not None:
             raise ValueError(
-                f"sample {sample.id}: nothing of the answer is left within {template.longest} tokens; raise `longest` "
-                "of the template, or leave the sample out"
+                f"sample {sample.id}: nothing of the answer is left within {template.longest} tokens; raise "
+                "`longest` of the template, or leave the sample out"
             )
         gate_text = "".join(text for text, _ in pieces)
         gate_ids = ids[begin:]

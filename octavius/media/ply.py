@@ -63,7 +63,7 @@ def read_vertices(path: Path) -> np.ndarray:
     try:
         with open_file(path) as file:
             order, elements = _header(file, path)
-            places = [place for place, element in enumerate(elements) if element.name == "vertex"]
+            places = [index for index, element in enumerate(elements) if element.name == "vertex"]
             if not places:
                 found = ", ".join(element.name for element in elements)[:80] or "none"
                 raise ValueError(f"{path}: expected an element 'vertex' in the PLY header, found {found}")

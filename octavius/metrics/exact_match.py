@@ -93,7 +93,7 @@ class ExactMatch(Metric):
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
         """The three weighted fractions."""
         rows = [matches(said, gold.texts) for said, gold in zip(predictions, golds, strict=True)]
-        return shares({key: [float(row[place]) for row in rows] for place, key in enumerate(GRADES)})
+        return shares({key: [float(row[index]) for row in rows] for index, key in enumerate(GRADES)})
 
 
 def matches(answer: str | None, right: Sequence[str]) -> tuple[bool, bool, bool]:

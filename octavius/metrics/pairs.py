@@ -22,10 +22,10 @@ def check_pairs(predictions: Sequence[object], golds: Sequence[object], *kinds: 
             f"a metric needs one prediction for each gold, but update() got {len(predictions)} predictions "
             f"and {len(golds)} golds; an answer that could not be parsed is None, it is not left out"
         )
-    for place, gold in enumerate(golds):
+    for index, gold in enumerate(golds):
         if not isinstance(gold, kinds):
             raise ValueError(
-                f"gold {place} is a {type(gold).__name__}, but this metric scores "
+                f"gold {index} is a {type(gold).__name__}, but this metric scores "
                 f"{' or '.join(kind.__name__ for kind in kinds)}; check the metrics of the task"
             )
 
@@ -39,9 +39,9 @@ def caption_tokens(
     [([], [['a', 'dog'], ['dogs']])]
     """
     check_pairs(predictions, golds, References)
-    for place, gold in enumerate(golds):
+    for index, gold in enumerate(golds):
         if not gold.texts:
-            raise ValueError(f"gold {place} has no reference text; a caption is compared with at least one")
+            raise ValueError(f"gold {index} has no reference text; a caption is compared with at least one")
     split = ptb_tokens if tokenize else str.split
     return [
         (split(text or ""), [split(reference) for reference in gold.texts])

@@ -36,7 +36,7 @@ def intervals(
         draws: number of resamples; metrics without `weighted` are recomputed on the first 100 only.
         seed: seed of the resampling.
     """
-    numbers = {unit: place for place, unit in enumerate(dict.fromkeys(units))}
+    numbers = {unit: index for index, unit in enumerate(dict.fromkeys(units))}
     if len(numbers) < 2:
         return {}
     places = np.array([numbers[unit] for unit in units])

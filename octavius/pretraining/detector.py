@@ -144,7 +144,7 @@ class DetectorModule(L.LightningModule):
         self.metric.reset()
         self.guessed.reset()
 
-    def validation_step(self, batch: Batch, place: int) -> None:
+    def validation_step(self, batch: Batch, index: int) -> None:
         """Scores the detected boxes; in the first validation, those of the random baseline too."""
         golds = [_gold(self._data().classes, boxes, labels) for boxes, labels in truths(batch)]
         found = self.detector.propose(batch.x, batch.batch)
@@ -153,7 +153,7 @@ class DetectorModule(L.LightningModule):
             leave(self.boxes, batch.name, found, clouds)
         self.metric.update([_labelled(self.detector.classes, one) for one in found], golds)
         if not self.told_guesses:
-            rng = torch.Generator().manual_seed(place)
+            rng = torch.Generator().manual_seed(index)
             points = batch.x.cpu().split(batch.batch.bincount().tolist())
             guesses = [guessed(cloud, self._data(), rng) for cloud in points]
             self.guessed.update([_labelled(self._data().classes, one) for one in guesses], golds)
@@ -195,7 +195,7 @@ class DetectorModule(L.LightningModule):
         self.log_dict({f"{stage}/{name}": value for name, value in self.metric.compute().items()})
         with self.metric.sync_context():
             scenes = self.metric.kept()
-        lines = table([class_scores(scenes, place) for place in range(len(THRESHOLDS))])
+        lines = table([class_scores(scenes, index) for index in range(len(THRESHOLDS))])
         if not self.told_guesses:
             blind = self.guessed.compute()
             told = ", ".join(f"{name} {float(blind[name]):.3f}" for name in ("map25", "map50"))

@@ -114,8 +114,8 @@ def _own_tokenizer(folder: Path, length: int) -> Tokenize:
             "input_ids"
         ]
         ids = torch.full((len(rows), length), tokenizer.pad_token_id)
-        for place, row in enumerate(rows):
-            ids[place, : len(row) + 2] = torch.tensor([tokenizer.bos_token_id, *row, tokenizer.eos_token_id])
+        for index, row in enumerate(rows):
+            ids[index, : len(row) + 2] = torch.tensor([tokenizer.bos_token_id, *row, tokenizer.eos_token_id])
         return ids
 
     return tokenize

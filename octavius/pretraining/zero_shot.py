@@ -89,11 +89,11 @@ def table(figures: Mapping[str, Figures]) -> str:
         rows.append(
             (name, str(found.objects), *("-" if share is None else f"{share:.3f}" for share in shares))
         )
-    widths = [max(len(row[place]) for row in rows) for place in range(len(HEAD))]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(HEAD))]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     )

@@ -90,8 +90,8 @@ class Task(ABC):
         """All possible answers in the form that the model gives; empty for tasks with open answers."""
         return ()
 
-    def chosen(self, place: int, sample: Sample) -> Any:  # noqa: ARG002
-        """The value of the candidate at index `place`, as `parse` would give it."""
+    def chosen(self, index: int, sample: Sample) -> Any:  # noqa: ARG002
+        """The value of the candidate at index `index`, as `parse` would give it."""
         raise ValueError(f"the task {self.name} has no candidates to choose from")
 
     @abstractmethod

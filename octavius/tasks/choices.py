@@ -79,7 +79,7 @@ def parse_choice(
 def _options(contents: tuple[str, ...], meanings: tuple[int, ...], lettered: bool) -> Options:
     spelled: dict[str, Found] = {}
     letters = {
-        letter: frozenset([place]) for place, letter in enumerate(LETTERS[: len(contents)]) if lettered
+        letter: frozenset([index]) for index, letter in enumerate(LETTERS[: len(contents)]) if lettered
     }
     for content, meaning in zip(contents, meanings, strict=True):
         words = " ".join(forms.cleaned(content).split()).casefold()

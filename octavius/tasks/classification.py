@@ -67,9 +67,9 @@ class Classification(Task):
         """All class names."""
         return gold_of(sample, ClassName).names
 
-    def chosen(self, place: int, sample: Sample) -> str:
+    def chosen(self, index: int, sample: Sample) -> str:
         """The class name at this index."""
-        return gold_of(sample, ClassName).names[place]
+        return gold_of(sample, ClassName).names[index]
 
     def value(self, sample: Sample) -> str:
         """The true class name."""

@@ -68,17 +68,17 @@ class DenseCaptioning3D(Task):
             ValueError: no answer could express a text or a box.
         """
         objects = []
-        for place, item in enumerate(gold_of(sample, DescribedObjects).objects):
+        for index, item in enumerate(gold_of(sample, DescribedObjects).objects):
             texts = tuple(said for text in item.texts if (said := _plain(text)))
             if not texts:
-                raise ValueError(f"{whose(sample)}: object {place} has no text, it needs at least one")
+                raise ValueError(f"{whose(sample)}: object {index} has no text, it needs at least one")
             if unreadable := [text for text in texts if _BOX.search(text)]:
                 raise ValueError(
-                    f"{whose(sample)}: the text {unreadable[0]!r:.80} of object {place} could not be read back "
+                    f"{whose(sample)}: the text {unreadable[0]!r:.80} of object {index} could not be read back "
                     "from an answer, because it holds a box; take the box out"
                 )
             if fault := _fault(item.box):
-                raise ValueError(f"{whose(sample)}: the box of object {place} is wrong: {fault}")
+                raise ValueError(f"{whose(sample)}: the box of object {index} is wrong: {fault}")
             objects.append(DescribedObject(item.box, texts))
         return tuple(objects)
 

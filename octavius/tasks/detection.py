@@ -76,8 +76,8 @@ class Detection(Task):
         """
         found = published.sentence_boxes(text) if sample.protocol == "published" else _boxes(text)
         return tuple(
-            replace(box, score=scores[closed - 1] if closed <= len(scores) else 1 / place)
-            for place, (box, closed) in enumerate(found[:MOST_BOXES], start=1)
+            replace(box, score=scores[closed - 1] if closed <= len(scores) else 1 / index)
+            for index, (box, closed) in enumerate(found[:MOST_BOXES], start=1)
         )
 
     def value(self, sample: Sample) -> tuple[LabelledBox, ...]:

@@ -63,9 +63,9 @@ class VQA(Task):
         """The contents of all options."""
         return tuple(_plain(option) for option in _options(sample))
 
-    def chosen(self, place: int, sample: Sample) -> int:  # noqa: ARG002
+    def chosen(self, index: int, sample: Sample) -> int:  # noqa: ARG002
         """The index itself."""
-        return place
+        return index
 
     def value(self, sample: Sample) -> int:
         """The index of the right option."""
@@ -94,10 +94,10 @@ def exact_option(text: str, sample: Sample) -> int | None:
     """
     said = _plain(text.rpartition(_SO.rstrip())[2])
     forms = [
-        (option, letter, f"({letter})", f"{letter}.", _said(place, option))
-        for place, (option, letter) in enumerate(zip(map(_plain, _options(sample)), LETTERS, strict=False))
+        (option, letter, f"({letter})", f"{letter}.", _said(index, option))
+        for index, (option, letter) in enumerate(zip(map(_plain, _options(sample)), LETTERS, strict=False))
     ]
-    found = [place for place, known in enumerate(forms) if said in known]
+    found = [index for index, known in enumerate(forms) if said in known]
     return found[0] if len(found) == 1 else None
 
 

@@ -139,4 +139,4 @@ def test_samples_take_the_protocol_of_their_set(processor: Processor) -> None:
     ]
     sets = [EvalSet("ours", asked), EvalSet("theirs", asked, protocol="published")]
     instances = EvaluationInstances(sets, processor)
-    assert [instances[place].sample.protocol for place in range(2)] == ["standard", "published"]
+    assert [instances[index].sample.protocol for index in range(2)] == ["standard", "published"]

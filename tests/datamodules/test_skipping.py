@@ -27,7 +27,7 @@ def samples(folder: Path, count: int, broken: Sequence[int], long: Sequence[int]
             file.write_bytes(b"no picture")
         else:
             Image.new("RGB", (4, 4), (number, 0, 0)).save(file)
-        texts = tuple(f"A picture of {place} things." for place in range(8))
+        texts = tuple(f"A picture of {index} things." for index in range(8))
         texts = ("word " * 5000,) if number in long else texts
         media = {"image": Media(path=file)}
         found.append(Sample(str(number), "captioning", "coco_captioning", media, "", References(texts)))
@@ -48,16 +48,16 @@ def test_another_of_its_set_stands_in_and_the_reason_is_kept(
     processor: Processor, mixed: list[Sample]
 ) -> None:
     instances = TrainingInstances([TrainSet(mixed, bad="skip")], processor, 0)
-    for place in range(12):
-        found = instances[Draw(0, place, 0)]
-        if place in (3, 5, 7, 11):
+    for index in range(12):
+        found = instances[Draw(0, index, 0)]
+        if index in (3, 5, 7, 11):
             assert isinstance(found.instead_of, LeftOut)
-            assert found.instead_of.sample is mixed[place]
-            wrong = "max_tokens" if place == 5 else f"{place}.png is not an image"
+            assert found.instead_of.sample is mixed[index]
+            wrong = "max_tokens" if index == 5 else f"{index}.png is not an image"
             assert wrong in found.instead_of.reason
             assert int(found.sample.id) not in (3, 5, 7, 11)
         else:
-            assert (found.sample, found.instead_of) == (mixed[place], None)
+            assert (found.sample, found.instead_of) == (mixed[index], None)
     standing = {instances[Draw(0, 3, epoch)].sample.id for epoch in range(20)}
     assert len(standing) > 3, "not the same neighbour for ever"
 
@@ -124,7 +124,7 @@ def test_an_evaluation_keeps_its_places(processor: Processor, mixed: list[Sample
         [EvalSet("a", mixed, bad="skip"), EvalSet("b", mixed[:4], bad="skip")], processor
     )
     assert len(data) == 16
-    gone = {place: data[place].instead_of for place in range(16) if data[place].instead_of is not None}
+    gone = {index: data[index].instead_of for index in range(16) if data[index].instead_of is not None}
     assert list(gone) == [3, 7, 11, 15]
     assert [(one.sample.benchmark, one.sample.id) for one in gone.values() if one] == [
         ("a", "3"),

@@ -54,12 +54,12 @@ def rooms(prefix: str, count: int) -> list[Sample]:
     """Room n has n things."""
     rng = np.random.default_rng(1)
     samples = []
-    for place in range(count):
-        media = {"cloud": Media(array=rng.normal(size=(place, ROI + 6)).astype(np.float32))}
-        texts = References((small.TEXTS[place % 4], small.TEXTS[(place + 1) % 4]))
-        gold = texts if place % 2 else ClassName(small.NAMES[place % 5], small.NAMES)
-        task = "captioning3d" if place % 2 else "classification3d"
-        samples.append(small.sample(f"{prefix}{place}", task, gold, media))
+    for index in range(count):
+        media = {"cloud": Media(array=rng.normal(size=(index, ROI + 6)).astype(np.float32))}
+        texts = References((small.TEXTS[index % 4], small.TEXTS[(index + 1) % 4]))
+        gold = texts if index % 2 else ClassName(small.NAMES[index % 5], small.NAMES)
+        task = "captioning3d" if index % 2 else "classification3d"
+        samples.append(small.sample(f"{prefix}{index}", task, gold, media))
     return samples
 
 

@@ -90,9 +90,9 @@ def with_routing(base: LlamaForCausalLM, state: dict[str, Tensor], weights: Sequ
         model = copy.deepcopy(base)
         model.get_input_embeddings().weight.data = state[f"{LLM}model.embed_tokens.weight"].clone()
         model.get_output_embeddings().weight.data = state[f"{LLM}lm_head.weight"].clone()
-        for place, layer in enumerate(model.model.layers):
+        for index, layer in enumerate(model.model.layers):
             for projection in PROJECTIONS:
-                name = f"{LLM}model.layers.{place}.self_attn.{projection}.lora_moe_"
+                name = f"{LLM}model.layers.{index}.self_attn.{projection}.lora_moe_"
                 delta = sum(
                     row[expert] * (state[f"{name}A.default"][expert] @ state[f"{name}B.default"][expert]).T
                     for expert in range(len(row))
@@ -125,9 +125,9 @@ def fabricate(
         "llama_proj.weight": (width, image),
         "llama_proj.bias": (width,),
     }
-    for place, layer in enumerate(base.model.layers):
+    for index, layer in enumerate(base.model.layers):
         for projection in PROJECTIONS:
-            name = f"{LLM}model.layers.{place}.self_attn.{projection}.lora_moe_"
+            name = f"{LLM}model.layers.{index}.self_attn.{projection}.lora_moe_"
             linear = getattr(layer.self_attn, projection)
             shapes[f"{name}A.default"] = (experts, linear.in_features, rank)
             shapes[f"{name}B.default"] = (experts, rank, linear.out_features)

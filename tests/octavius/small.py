@@ -86,17 +86,17 @@ def whole(tensor: Tensor | None) -> Tensor:
 
 def pictures(prefix: str, count: int) -> list[Sample]:
     grids = np.random.default_rng(0).normal(size=(count, 3, 8)).astype(np.float32)
-    golds = [ClassName(NAMES[place % len(NAMES)], NAMES) for place in range(count)]
+    golds = [ClassName(NAMES[index % len(NAMES)], NAMES) for index in range(count)]
     return [
-        sample(f"{prefix}{place}", "classification", gold, {"image": Media(array=grid)})
-        for place, (gold, grid) in enumerate(zip(golds, grids, strict=True))
+        sample(f"{prefix}{index}", "classification", gold, {"image": Media(array=grid)})
+        for index, (gold, grid) in enumerate(zip(golds, grids, strict=True))
     ]
 
 
 def texts(prefix: str, count: int) -> list[Sample]:
-    pairs = [(TEXTS[place % len(TEXTS)], TEXTS[(place + 1) % len(TEXTS)]) for place in range(count)]
+    pairs = [(TEXTS[index % len(TEXTS)], TEXTS[(index + 1) % len(TEXTS)]) for index in range(count)]
     return [
-        sample(f"{prefix}{place}", "captioning", References(pair), {}) for place, pair in enumerate(pairs)
+        sample(f"{prefix}{index}", "captioning", References(pair), {}) for index, pair in enumerate(pairs)
     ]
 
 

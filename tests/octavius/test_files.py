@@ -63,9 +63,9 @@ def test_a_long_name_has_a_partial_file(tmp_path: Path, name: str) -> None:
 
 def test_what_a_killed_process_left_is_removed_and_what_a_running_one_writes_is_not(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from octavius.files import partial_of, replacing\n"
+        "import os, signal, sys; from pathlib import Path; from octavius.files import atomic_write, partial_of\n"
         f"root = Path({str(tmp_path)!r}); partial_of(root / 'folder').mkdir()\n"
-        "with replacing(root / 'a.txt') as partial:\n"
+        "with atomic_write(root / 'a.txt') as partial:\n"
         "    partial.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL

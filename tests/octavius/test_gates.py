@@ -89,12 +89,12 @@ def test_a_batch_is_answered_as_its_rows_are(
     assert gates is not None
     recomputed, _ = model.generate(write(model.processor(), *asked), 6, num_beams=beams, use_cache=False)
     assert recomputed == together
-    for place, row in enumerate(asked):
+    for index, row in enumerate(asked):
         alone, gate = model.generate(write(model.processor(), row), 6, num_beams=beams)
-        assert alone[0] == together[place]
+        assert alone[0] == together[index]
         assert gate is not None
         if beams == 1:
-            torch.testing.assert_close(gate[0], gates[place], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(gate[0], gates[index], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["modality and media", "by depth", "token", "individual"])

@@ -115,11 +115,11 @@ def test_both_loops_lose_and_learn_the_same(
         write(
             module.processor,
             *(
-                (make_sample(f"{place}{row}"), QUESTIONS[(place + row) % 3], ANSWERS[(place + row) % 4])
-                for row in range(1 + place % 3)
+                (make_sample(f"{index}{row}"), QUESTIONS[(index + row) % 3], ANSWERS[(index + row) % 4])
+                for row in range(1 + index % 3)
             ),
         )
-        for place in range(STEPS * ACCUMULATED)
+        for index in range(STEPS * ACCUMULATED)
     ]
     routed = get_routed_model(AutoModelForCausalLM.from_pretrained(decoder_folder), settings)
     start = {name: part.detach().clone() for name, part in named(module).items()}

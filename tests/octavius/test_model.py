@@ -35,7 +35,7 @@ def model(make_model: MakeModel) -> Octavius:
 @pytest.fixture
 def rows(make_sample: MakeSample) -> list[Row]:
     return [
-        (make_sample(f"s{place}", *media), asked, said) for place, (asked, said, media) in enumerate(TURNS)
+        (make_sample(f"s{index}", *media), asked, said) for index, (asked, said, media) in enumerate(TURNS)
     ]
 
 
@@ -100,9 +100,9 @@ def test_losses_equal_the_oracle(
     batch = write(model.processor(), *rows)
     out = model(batch if side == "right" else padded(batch, 4, 3))
     assert (out.losses.dtype, out.losses.shape) == (torch.float32, out.rows.shape)
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         torch.testing.assert_close(
-            out.losses[out.rows == place], oracle(model, row, write), rtol=1e-4, atol=1e-5
+            out.losses[out.rows == index], oracle(model, row, write), rtol=1e-4, atol=1e-5
         )
 
 
@@ -150,10 +150,10 @@ def test_answers_of_a_batch_are_those_of_its_rows(
     together, gate = model.generate(write(processor, *asked), 8, num_beams=beams)
     assert gate is not None
     assert len(set(together)) == len(together)  # else the test would see nothing
-    for place, row in enumerate(asked):
+    for index, row in enumerate(asked):
         alone, weights = model.generate(write(processor, row), 8, num_beams=beams)
-        assert alone == together[place : place + 1]
-        torch.testing.assert_close(weights, gate[place : place + 1])
+        assert alone == together[index : index + 1]
+        torch.testing.assert_close(weights, gate[index : index + 1])
     more, _ = model.generate(padded(write(processor, *asked), 5, 0), 8, num_beams=beams)
     assert more == together
     backwards, _ = model.generate(write(processor, *asked[::-1]), 8, num_beams=beams)

@@ -106,8 +106,8 @@ def samples() -> list[Sample]:
     scene = {"cloud": Media(array=rng.uniform(0.2, 1.0, size=(3, CLOUD + 6)).astype(np.float32))}
     gold = References(("a",))
     return [
-        Sample(str(place), "captioning", "b", media, QUESTIONS[place], gold)
-        for place, media in enumerate((picture(), scene, picture()))
+        Sample(str(index), "captioning", "b", media, QUESTIONS[index], gold)
+        for index, media in enumerate((picture(), scene, picture()))
     ]
 
 

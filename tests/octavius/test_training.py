@@ -52,16 +52,16 @@ def make_module(decoder_folder: Path) -> MakeModule:
 def samples(count: int) -> list[Sample]:
     """Captions with and without a picture, questions with options, and detections, in turn."""
     made = []
-    for place in range(count):
-        array = np.random.default_rng(place).normal(size=(3, 5)).astype(np.float32)
-        media = {"image": Media(array=array)} if place % 2 else {}
+    for index in range(count):
+        array = np.random.default_rng(index).normal(size=(3, 5)).astype(np.float32)
+        media = {"image": Media(array=array)} if index % 2 else {}
         kinds = [
-            ("captioning", "", References((CAPTIONS[place % 4],))),
-            ("vqa", "Which?", Choice(("red", "blue", "green"), place % 3)),
-            ("detection", "", Boxes((LabelledBox("cat", (0.1, 0.1, 0.5, 0.9)),) * (1 + place % 2))),
+            ("captioning", "", References((CAPTIONS[index % 4],))),
+            ("vqa", "Which?", Choice(("red", "blue", "green"), index % 3)),
+            ("detection", "", Boxes((LabelledBox("cat", (0.1, 0.1, 0.5, 0.9)),) * (1 + index % 2))),
         ]
-        task, question, gold = kinds[place % 3]
-        made.append(Sample(f"s{place}", task, "train", media, question, gold))
+        task, question, gold = kinds[index % 3]
+        made.append(Sample(f"s{index}", task, "train", media, question, gold))
     return made
 
 

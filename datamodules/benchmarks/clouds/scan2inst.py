@@ -93,8 +93,8 @@ def samples_of(
     names = tuple(sorted({_plain(record) for record in records if _asks_for_a_name(record)}))
     media: dict[Key, Media] = {}
     samples = []
-    for place, record in enumerate(records):
-        with items.guard(f"item {place}"):
+    for index, record in enumerate(records):
+        with items.guard(f"item {index}"):
             kind, scene = take_text(record, "task_type"), take_text(record, "scene_id")
             if kind not in TASKS:
                 raise BadItemError(f"unknown task_type {shown(kind)}; known ones are {', '.join(TASKS)}")
@@ -102,14 +102,14 @@ def samples_of(
             if kind != "VQA3D":
                 key = (scene, _number(record), take_text(record, "object_name"))
             if key not in media:
-                media[key] = find(key, place)
-            samples.extend(_samples(place, record, benchmark, {modality: media[key]}, names))
+                media[key] = find(key, index)
+            samples.extend(_samples(index, record, benchmark, {modality: media[key]}, names))
     items.report()
     return samples
 
 
 def _samples(
-    place: int,
+    index: int,
     record: dict[str, object],
     benchmark: str,
     media: Mapping[str, Media],
@@ -130,7 +130,7 @@ def _samples(
         gold: Gold = References((answer,), scene)
         if kind == "classification3d":
             gold = ClassName(_plain(record), names)
-        key = f"{scene}-{place}-{number}"
+        key = f"{scene}-{index}-{number}"
         samples.append(Sample(key, TASKS[kind], benchmark, media, question, gold, history))
         history = (*history, (question, answer))
     return samples

@@ -129,13 +129,13 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     # items about one scene share its tensors, and so one array
     scenes: dict[tuple[int, int], np.ndarray] = {}
 
-    def rois(key: Key, place: int) -> Media:
+    def rois(key: Key, index: int) -> Media:
         if len(key) == 1:
-            features, edges = lists[FEATURES[1]][place], lists[BOXES[1]][place]
+            features, edges = lists[FEATURES[1]][index], lists[BOXES[1]][index]
             if (id(features), id(edges)) not in scenes:
                 scenes[id(features), id(edges)] = _rows(_tensor(features), _tensor(edges))
             return Media(array=scenes[id(features), id(edges)])
-        return _object(lists[FEATURES[0]][place], lists[BOXES[0]][place], key[1])
+        return _object(lists[FEATURES[0]][index], lists[BOXES[0]][index], key[1])
 
     return samples_of(file, bad, "scan2inst_pickle", "rois", rois)
 
@@ -153,11 +153,11 @@ def _lists(file: Path, records: list[Any]) -> dict[str, list[Any]]:
                 f"{found}; take both files of one release"
             )
         lists[key] = value
-    for place, record in enumerate(records):
+    for index, record in enumerate(records):
         said = [record.get(key) if isinstance(record, dict) else None for key in SAID]
-        if not all(map(_same, said, (lists[name][place] for name in SAID.values()))):
+        if not all(map(_same, said, (lists[name][index] for name in SAID.values()))):
             raise ValueError(
-                f"{file}: its item {place} is another one than in its JSON; take both files of one release"
+                f"{file}: its item {index} is another one than in its JSON; take both files of one release"
             )
     return lists
 

@@ -48,8 +48,8 @@ def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Samp
             f"{file} holds no 'answers': those of ScanQA's test splits are not published; take the split val"
         )
     samples = []
-    for place, record in enumerate(records):
-        with items.guard(f"item {place}"):
+    for index, record in enumerate(records):
+        with items.guard(f"item {index}"):
             scene = take_text(record, "scene_id")
             scan = folders.scan(scene, objects=folders.annotated(scene))
             question = take_text(record, "question")

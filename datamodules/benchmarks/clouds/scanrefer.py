@@ -85,12 +85,12 @@ def read_found_captioning(root: Path, split: str, bad: BadPolicy = "error") -> l
             assert isinstance(room.gold, DescribedObjects)
             boxes, _ = _proposals(root / "proposals", room.id)
             cloud = replace(room.media["cloud"], objects=None)
-            for place, box in enumerate(boxes.tolist()):
+            for index, box in enumerate(boxes.tolist()):
                 found = tuple(box)
-                media = {"cloud": replace(cloud, region=Region(f"found {place}", found))}
+                media = {"cloud": replace(cloud, region=Region(f"found {index}", found))}
                 gold = FoundObject(room.id, found, room.gold.objects)
                 name = "scanrefer_found_captioning"
-                samples.append(Sample(f"{room.id}-found{place}", "found_captioning3d", name, media, "", gold))
+                samples.append(Sample(f"{room.id}-found{index}", "found_captioning3d", name, media, "", gold))
     items.report()
     return samples
 
@@ -114,8 +114,8 @@ def _described(root: Path, split: str, bad: BadPolicy) -> Iterator[_Described]:
     folders, items = Scans(root, LAYOUT), BadItems(bad, file)
     texts: dict[tuple[str, str], list[str]] = {}
     found: dict[str, Scan] = {}
-    for place, record in enumerate(load_json(file, list)):
-        with items.guard(f"item {place}"):
+    for index, record in enumerate(load_json(file, list)):
+        with items.guard(f"item {index}"):
             scan = folders.scan(take_text(record, "scene_id"))
             key = object_id(record, "object_id")
             scan.object(key)

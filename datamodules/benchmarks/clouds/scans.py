@@ -191,7 +191,7 @@ def _objects(
     edges = np.concatenate(
         [np.minimum.reduceat(sorted_xyz, starts), np.maximum.reduceat(sorted_xyz, starts)], axis=1
     )
-    places = {int(segment): place for place, segment in enumerate(names)}
+    places = {int(segment): index for index, segment in enumerate(names)}
     objects, broken = dict[str, ScanObject](), dict[str, str]()
     for group in _list(objects_file, "segGroups"):
         key, label = object_id(group, "objectId"), take(group, "label", str)

@@ -105,8 +105,8 @@ def _words(file: Path) -> list[tuple[int, list[str]]]:
 def _partition(file: Path, items: BadItems) -> dict[str, str]:
     """Partition of each image; a header line is allowed, though the official file has none."""
     homes: dict[str, str] = {}
-    for place, (number, words) in enumerate(_words(file)):
-        if place == 0 and words[-1] == "partition":
+    for index, (number, words) in enumerate(_words(file)):
+        if index == 0 and words[-1] == "partition":
             continue
         with items.guard(f"{file.name} line {number}"):
             if len(words) != 2 or words[1] not in PARTITIONS.values():

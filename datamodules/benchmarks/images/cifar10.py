@@ -60,13 +60,13 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     for file in files:
         pictures, labels = _batch(file, size)
         items = BadItems(bad, file)
-        for place, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-            with items.guard(f"picture {place}"):
+        for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+            with items.guard(f"picture {index}"):
                 if type(label) is not int or not 0 <= label < len(CLASSES):
                     raise BadItemError(f"its label should be 0 to {len(CLASSES) - 1}, found {shown(label)}")
                 media = {"image": Media(array=picture)}
                 gold = ClassName(CLASSES[label], CLASSES)
-                samples.append(Sample(f"{file.name}-{place}", "classification", "cifar10", media, "", gold))
+                samples.append(Sample(f"{file.name}-{index}", "classification", "cifar10", media, "", gold))
         items.report()
     return samples
 

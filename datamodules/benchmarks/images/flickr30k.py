@@ -42,8 +42,8 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
         records = take(load_json(file, dict), "images", list)
     except BadItemError as error:
         raise ValueError(f"{file}: {error}. Is it Karpathy's file?") from None
-    for place, record in enumerate(records):
-        with items.guard(f"images[{place}]"):
+    for index, record in enumerate(records):
+        with items.guard(f"images[{index}]"):
             splits.add(take_text(record, "split"))
             if take_text(record, "split") == split:
                 texts = tuple(take_text(sentence, "raw") for sentence in take(record, "sentences", list))

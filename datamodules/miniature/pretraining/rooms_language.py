@@ -213,10 +213,10 @@ def new_rows(pieces: Sequence[str], known: np.ndarray, count: int, rng: np.rando
     rows = mean + rng.normal(0, spread / 4, (count, known.shape[1]))
     waves = rng.normal(0, 1.5, 64)  # the highest frequencies vary within half a metre
     phases, ways = rng.uniform(0, 2 * np.pi, 64), rng.normal(0, spread / np.sqrt(32), (64, known.shape[1]))
-    for place, piece in enumerate(pieces):
+    for index, piece in enumerate(pieces):
         value = piece.lstrip("[,\u0120")
         if "." in value[1:] and value.lstrip("-").replace(".", "").isdigit():
-            rows[place] += np.cos(float(value) * waves + phases) @ ways
+            rows[index] += np.cos(float(value) * waves + phases) @ ways
     return rows
 
 

@@ -78,10 +78,10 @@ def suppressed(boxes: Tensor, scores: Tensor, overlap: float = OVERLAP, mode: Su
 def _first_of_all(covers: np.ndarray) -> list[int]:
     """Greedy suppression of a few boxes, the best first; `covers` (K, K) says which pairs overlap too much."""
     gone, kept = np.zeros(len(covers), dtype=bool), list[int]()
-    for place in range(len(covers)):
-        if not gone[place]:
-            kept.append(place)
-            gone |= covers[place]
+    for index in range(len(covers)):
+        if not gone[index]:
+            kept.append(index)
+            gone |= covers[index]
     return kept
 
 

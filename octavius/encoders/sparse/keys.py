@@ -49,7 +49,7 @@ def kernel_offsets(kernel_size: int, step: int) -> list[tuple[int, int, int]]:
             f"more than the {REACH} that there is room for; use fewer strided layers or a smaller kernel"
         )
     start = kernel_size // 2 if kernel_size % 2 else 0
-    line = [(place - start) * step for place in range(kernel_size)]
+    line = [(index - start) * step for index in range(kernel_size)]
     return [(x, y, z) for z in line for y in line for x in line]
 
 

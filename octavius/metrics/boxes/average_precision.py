@@ -91,7 +91,7 @@ def voc_ranked(images: Sequence[dict[str, Any]]) -> list[Ranked]:
 
 def _voc_class(images: Sequence[dict[str, Any]], label: str) -> Ranked:
     scores, hits, places, objects = [], [], [], []
-    for place, image in enumerate(images):
+    for index, image in enumerate(images):
         true = [(box, ignored) for name, box, ignored in image["true"] if name == label]
         found = sorted(
             ((box, score) for name, box, score in image["found"] if name == label), key=lambda it: -it[1]
@@ -106,7 +106,7 @@ def _voc_class(images: Sequence[dict[str, Any]], label: str) -> Ranked:
                 continue
             scores.append(score)
             hits.append(over and best not in taken)
-            places.append(place)
+            places.append(index)
             taken |= {best} if over else set()
     return Ranked(np.array(scores), np.array(hits, bool), np.array(places, int), np.array(objects))
 

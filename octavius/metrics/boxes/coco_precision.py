@@ -56,7 +56,7 @@ class _Dataset:
     """The part of pycocotools' COCO class that its evaluation uses, built from lists of annotations."""
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
-        self.rows = [{"id": place, **row} for place, row in enumerate(rows, start=1)]
+        self.rows = [{"id": index, **row} for index, row in enumerate(rows, start=1)]
 
     def getAnnIds(self, **_: Any) -> list[int]:
         return [row["id"] for row in self.rows]
@@ -74,17 +74,17 @@ class _Dataset:
 def coco_matched(images: Sequence[dict[str, Any]]) -> COCOeval:
     """The evaluation of all images by pycocotools, matched but not accumulated; prints nothing."""
     labels = sorted({row[0] for image in images for row in image["true"]})
-    numbers = {label: place for place, label in enumerate(labels, start=1)}
+    numbers = {label: index for index, label in enumerate(labels, start=1)}
     true, found = [], []
-    for place, image in enumerate(images):
+    for index, image in enumerate(images):
         for label, (x1, y1, x2, y2), ignored in image["true"]:
             box = [x1, y1, x2 - x1, y2 - y1]
-            row = {"image_id": place, "category_id": numbers[label], "bbox": box, "area": box[2] * box[3]}
+            row = {"image_id": index, "category_id": numbers[label], "bbox": box, "area": box[2] * box[3]}
             true.append({**row, "iscrowd": int(ignored)})
         for label, (x1, y1, x2, y2), score in image["found"]:
             if label in numbers:
                 box = [x1, y1, x2 - x1, y2 - y1]
-                row = {"image_id": place, "category_id": numbers[label], "bbox": box, "area": box[2] * box[3]}
+                row = {"image_id": index, "category_id": numbers[label], "bbox": box, "area": box[2] * box[3]}
                 found.append({**row, "score": score})
     evaluation = COCOeval(_Dataset(true), _Dataset(found), "bbox")
     evaluation.params.imgIds = list(range(len(images)))
@@ -106,9 +106,9 @@ def accumulated(evaluation: COCOeval) -> np.ndarray:
 def coco_ranked(evaluation: COCOeval, count: int) -> list[list[Ranked]]:
     """For each class and threshold, the detections as matched by pycocotools; `count` is the number of images."""
     found = []
-    for place in range(len(evaluation.params.catIds)):
+    for index in range(len(evaluation.params.catIds)):
         # pycocotools lists its results by class, then area range (there is one), then image.
-        rows = evaluation.evalImgs[place * count : (place + 1) * count]
+        rows = evaluation.evalImgs[index * count : (index + 1) * count]
         objects = np.array(
             [0 if row is None else int((np.asarray(row["gtIgnore"]) == 0).sum()) for row in rows]
         )

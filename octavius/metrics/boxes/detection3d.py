@@ -56,8 +56,8 @@ class MeanAP3D(Records):
         """The keys map25, map50, mar25 and mar50 (mean recall), from 0 to 1."""
         scenes = self.kept()
         values = {}
-        for place, threshold in enumerate(THRESHOLDS):
-            scores = class_scores(scenes, place).values()
+        for index, threshold in enumerate(THRESHOLDS):
+            scores = class_scores(scenes, index).values()
             values[f"map{threshold * 100:.0f}"] = mean([score.precision for score in scores])
             values[f"mar{threshold * 100:.0f}"] = mean([score.recall for score in scores])
         return self._scores(values)
@@ -69,10 +69,10 @@ Scene: TypeAlias = dict[str, tuple[int, list[tuple[float, Hits]]]]
 
 def scene_hits(found: Sequence[LabelledBox3D], true: Sequence[LabelledBox3D]) -> Scene:
     """The detections of one scene and their hits, by class; labels ignore case and surrounding whitespace."""
-    for place, box in enumerate(found):
+    for index, box in enumerate(found):
         if not math.isfinite(box.score):
             raise ValueError(
-                f"detection {place} of {len(found)} in a scene, a {box.label!r}, has the score {box.score}: "
+                f"detection {index} of {len(found)} in a scene, a {box.label!r}, has the score {box.score}: "
                 "detections are taken by falling score, so each needs a finite one; look at the detector's output"
             )
     labels = sorted({box.label.strip().casefold() for box in (*found, *true)})
@@ -87,14 +87,14 @@ def scene_hits(found: Sequence[LabelledBox3D], true: Sequence[LabelledBox3D]) ->
     return scene
 
 
-def class_scores(scenes: Sequence[Scene], place: int) -> dict[str, ClassScore]:
-    """The scores of each class with an object to find, over all scenes, at threshold index `place`."""
+def class_scores(scenes: Sequence[Scene], index: int) -> dict[str, ClassScore]:
+    """The scores of each class with an object to find, over all scenes, at threshold index `index`."""
     objects: dict[str, int] = {}
     rows: dict[str, list[tuple[float, bool]]] = {}
     for scene in scenes:
         for label, (count, detections) in scene.items():
             objects[label] = objects.get(label, 0) + count
-            judged = [(score, hits[place]) for score, hits in detections]
+            judged = [(score, hits[index]) for score, hits in detections]
             rows.setdefault(label, []).extend((score, hit) for score, hit in judged if hit is not None)
     return {
         label: ClassScore(
@@ -117,10 +117,10 @@ def average_precision(rows: Sequence[tuple[float, bool]], objects: int) -> float
     """
     ordered = sorted(rows, key=lambda row: -row[0])
     steps, hits = [(0.0, 1.0)], 0
-    for place, (score, hit) in enumerate(ordered, start=1):
+    for index, (score, hit) in enumerate(ordered, start=1):
         hits += hit
-        if place == len(ordered) or ordered[place][0] != score:
-            steps.append((hits / objects, hits / place))
+        if index == len(ordered) or ordered[index][0] != score:
+            steps.append((hits / objects, hits / index))
     area, best = 0.0, 0.0
     for (before, _), (recall, precision) in zip(steps[-2::-1], steps[:0:-1], strict=True):
         best = max(best, precision)

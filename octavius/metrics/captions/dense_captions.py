@@ -60,10 +60,10 @@ class DenseCaptions(Records):
     ) -> None:
         """Adds the predicted objects of a scene, each with one text, or None, per gold."""
         check_pairs(predictions, golds, DescribedObjects)
-        for place, gold in enumerate(golds):
+        for index, gold in enumerate(golds):
             if not all(item.texts for item in gold.objects):
                 raise ValueError(
-                    f"gold {place} has an object without a text; leave objects out that nobody described"
+                    f"gold {index} has an object without a text; leave objects out that nobody described"
                 )
         pairs = zip(predictions, golds, strict=True)
         self.keep([scene_record(found or (), gold.objects) for found, gold in pairs])
@@ -104,7 +104,7 @@ def scene_sums(
 ) -> dict[str, tuple[list[float], list[float]]]:
     """For each key, the contribution of every scene to numerator and denominator; without corpus BLEU."""
     scenes = [scene_record(found or (), gold.objects) for found, gold in zip(predictions, golds, strict=True)]
-    owners = [place for place, scene in enumerate(scenes) for _ in scene["references"]]
+    owners = [index for index, scene in enumerate(scenes) for _ in scene["references"]]
     references = [texts for scene in scenes for texts in scene["references"]]
     speaking, paired = ([item for scene in scenes for item in scene[key]] for key in ("best", "paired"))
     true = [float(len(scene["references"])) for scene in scenes]

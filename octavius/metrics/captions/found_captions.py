@@ -50,8 +50,8 @@ class FoundCaptions(Records):
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[FoundObject]) -> Weigh:
         """As in `DenseCaptions`. All boxes of a scene have the same weight, so that of the last is the scene's."""
         places: dict[str, list[int]] = {}
-        for place, gold in enumerate(golds):
-            places.setdefault(gold.scene, []).append(place)
+        for index, gold in enumerate(golds):
+            places.setdefault(gold.scene, []).append(index)
         found = [
             tuple(DescribedObject(golds[n].box, (predictions[n] or "",)) for n in rows)
             for rows in places.values()

@@ -57,8 +57,8 @@ def common_length(first: Sequence[str], second: Sequence[str]) -> int:
     2
     """
     places: dict[str, int] = {}
-    for place, token in enumerate(first):
-        places[token] = places.get(token, 0) | 1 << place
+    for index, token in enumerate(first):
+        places[token] = places.get(token, 0) | 1 << index
     full = (1 << len(first)) - 1
     row = full
     for token in second:

@@ -37,7 +37,7 @@ class LastOfScene(Records):
     def update(self, predictions: Sequence[str | None], golds: Sequence[References]) -> None:
         """Adds one text, or None, per gold."""
         pairs = caption_tokens(predictions, golds, self.tokenize)
-        if nameless := [place for place, gold in enumerate(golds) if not gold.scene]:
+        if nameless := [index for index, gold in enumerate(golds) if not gold.scene]:
             raise ValueError(
                 f"the protocol published scores one answer a scene, but {len(nameless)} of {len(golds)} golds name "
                 f"no scene, first gold {nameless[0]}; its reader sets References.scene, or score by the protocol "
@@ -55,7 +55,7 @@ class LastOfScene(Records):
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
         """The scores of the last answers, weighted by scene."""
-        last = list({gold.scene: place for place, gold in enumerate(golds)}.values())
+        last = list({gold.scene: index for index, gold in enumerate(golds)}.values())
         pairs = caption_tokens([predictions[n] for n in last], [golds[n] for n in last], self.tokenize)
         firsts = [(said, texts[:1]) for said, texts in pairs]
         means = shares({"cider": cider_scores(firsts), "rouge_l": [rouge_l(*pair) for pair in firsts]})

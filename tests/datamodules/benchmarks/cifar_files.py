@@ -44,7 +44,7 @@ def bytes_array(rows: Sequence[bytes]) -> bytes:
 
 def batch(rows: Sequence[bytes], labels: Sequence[int]) -> bytes:
     """The content of a batch file."""
-    names = several([text(b"x_s_%06d.png" % place) for place in range(len(rows))])
+    names = several([text(b"x_s_%06d.png" % index) for index in range(len(rows))])
     return record(
         batch_label=text(b"testing batch 1 of 1"),
         labels=several([number(label) for label in labels]),
@@ -66,6 +66,6 @@ def write(folder: Path, rows: Sequence[bytes], labels: Sequence[int]) -> Path:
     """All files of the data set; every batch has the same pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "batches.meta").write_bytes(meta(len(rows)))
-    for name in (*(f"data_batch_{place}" for place in range(1, 6)), "test_batch"):
+    for name in (*(f"data_batch_{index}" for index in range(1, 6)), "test_batch"):
         (folder / name).write_bytes(batch(rows, labels))
     return folder

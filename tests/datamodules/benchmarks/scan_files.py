@@ -83,10 +83,10 @@ def write_scan(
     folder = root / home / name
     folder.mkdir(parents=True)
     points, segments, groups = [(9.0, 9.0, 9.0)], [7], list[dict[str, Any]]()
-    for place, thing in enumerate(things):
+    for index, thing in enumerate(things):
         points += thing.corners()
-        segments += [100 + place] * 3 + [200 + place] * 5
-        own = {"id": place, "objectId": place, "segments": [200 + place, 100 + place], "label": thing.label}
+        segments += [100 + index] * 3 + [200 + index] * 5
+        own = {"id": index, "objectId": index, "segments": [200 + index, 100 + index], "label": thing.label}
         groups.append(own)
     info = "colorHeight = 968\n"
     if matrix is not None:

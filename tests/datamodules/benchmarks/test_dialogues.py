@@ -12,7 +12,7 @@ from datamodules.benchmarks.dialogues import refuse_placeholders, refuse_unknown
 
 
 def talk(*texts: str) -> list[dict[str, Any]]:
-    return [{"from": ("human", "gpt")[place % 2], "value": text} for place, text in enumerate(texts)]
+    return [{"from": ("human", "gpt")[index % 2], "value": text} for index, text in enumerate(texts)]
 
 
 def item(*texts: str, **more: Any) -> dict[str, Any]:

@@ -38,8 +38,8 @@ def bounds(mask: np.ndarray) -> list[int]:
 @pytest.mark.parametrize("style", [*STYLES, UNSEEN_STYLE])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_thing_fills_its_box_and_nothing_else(shape: str, style: str) -> None:
-    for place, pixels in enumerate([(2, 2, 30, 48), (40, 50, 85, 79), (70, 70, 110, 110)]):
-        scene = Scene((Thing(shape, "blue", pixels),), style, "plain", place)
+    for index, pixels in enumerate([(2, 2, 30, 48), (40, 50, 85, 79), (70, 70, 110, 110)]):
+        scene = Scene((Thing(shape, "blue", pixels),), style, "plain", index)
         assert np.abs(np.subtract(bounds(changed(scene)), pixels)).max() <= 1
 
 

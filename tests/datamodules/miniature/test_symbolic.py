@@ -22,7 +22,7 @@ def slow_owner(boxes: list[tuple[int, int, int, int]], row: int, column: int) ->
     most = max(counts)
     if most < SIDE * SIDE / 4:
         return -1
-    return max(place for place, count in enumerate(counts) if count == most)
+    return max(index for index, count in enumerate(counts) if count == most)
 
 
 def slow_row(facts: Scene | Face, owner: int) -> np.ndarray:
@@ -75,5 +75,5 @@ def test_a_box_can_be_read_back_from_its_code() -> None:
 
 
 def test_parts_cover_the_width_once() -> None:
-    taken = [place for part in PARTS.values() for place in range(part.start, part.stop)]
+    taken = [index for part in PARTS.values() for index in range(part.start, part.stop)]
     assert taken == list(range(WIDTH))

@@ -105,7 +105,7 @@ def test_training_items_tell_what_is_true(data: Objects) -> None:
     loader = data.train_dataloader()
     items = loader.dataset
     assert isinstance(items, TrainingObjects)
-    draws = [Draw(source, place, epoch) for source in (0, 1) for place in range(6) for epoch in range(4)]
+    draws = [Draw(source, index, epoch) for source in (0, 1) for index in range(6) for epoch in range(4)]
     with_colour = 0
     for draw in draws:
         item, one = items[draw], data.training_objects()[draw.source][draw.place]
@@ -122,7 +122,7 @@ def test_training_items_tell_what_is_true(data: Objects) -> None:
         assert torch.equal(item["points"], again["points"])
         with_colour += said is not None
     assert 0 < with_colour < len(draws) / 2 + 12
-    numbers = {items[Draw(source, place, 0)]["object"] for source in (0, 1) for place in range(5)}
+    numbers = {items[Draw(source, index, 0)]["object"] for source in (0, 1) for index in range(5)}
     assert len(numbers) == 10
 
 

@@ -131,8 +131,8 @@ class Looker(Pupil):
         if "cloud" not in batch.media:
             return texts, gate
         rois, slots = batch.media["cloud"], batch.slots["cloud"]
-        for place, row in enumerate(slots[:, 0].unique().tolist()):
-            thing = int((rois.batch == place).nonzero()[0])
+        for index, row in enumerate(slots[:, 0].unique().tolist()):
+            thing = int((rois.batch == index).nonzero()[0])
             known = rois.x[thing].argmax() if rois.x[thing].any() else rois.boxes[thing][0] > 1
             shown = batch.attention_mask[row][slots[slots[:, 0] == row][:, 1]].any()
             texts[row] = NAMES[int(known) if shown else 0]

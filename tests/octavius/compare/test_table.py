@@ -30,10 +30,10 @@ def test_the_average_is_the_papers(table: str) -> None:
     scores, printed = PAPER[table]
     other = {"recall50": "precision50", "cider": "bleu1"}  # in the paper's tables, not in its averages
     runs = []
-    for place, arm in enumerate(("plain", "moe")):
+    for index, arm in enumerate(("plain", "moe")):
         found = {
-            name: {METRICS.get(name, "acc1"): pair[place]}
-            | ({other[METRICS[name]]: 1 + 90.0 * place} if name in METRICS else {})
+            name: {METRICS.get(name, "acc1"): pair[index]}
+            | ({other[METRICS[name]]: 1 + 90.0 * index} if name in METRICS else {})
             for name, pair in scores.items()
         }
         runs.append(Result(arm, 0, found, {}))

@@ -62,12 +62,12 @@ def parser() -> Parser:
 def told(*sources: dict[str, Any] | str, folder: Path) -> Any:
     """The configuration of files (mappings) and words (texts), in their order."""
     words: list[str] = []
-    for place, source in enumerate(sources):
+    for index, source in enumerate(sources):
         if isinstance(source, str):
             words.append(source)
         else:
-            (folder / f"{place}.yaml").write_text(yaml.safe_dump(source))
-            words += ["--config", str(folder / f"{place}.yaml")]
+            (folder / f"{index}.yaml").write_text(yaml.safe_dump(source))
+            words += ["--config", str(folder / f"{index}.yaml")]
     with merging_rules():
         return parser().parse_args(words)
 

@@ -148,7 +148,7 @@ def compare(decoder: Decoder) -> None:
     losses = F.cross_entropy(logits, ids[:, 1:][wanted[:, :-1]], reduction="none")
     lengths = [len(text) - 1 for text in texts]
     assert [float(part.mean()) for part in losses.split(lengths)] == pytest.approx(expected, rel=2e-4)
-    segments = torch.cat([torch.full_like(text, place) for place, text in enumerate(texts)])[None]
+    segments = torch.cat([torch.full_like(text, index) for index, text in enumerate(texts)])[None]
     row = torch.cat(texts)[None]
     if decoder.capabilities.packing is None and lm._supports_sdpa:
         wanted = F.pad(segments[:, 1:] == segments[:, :-1], (0, 1))

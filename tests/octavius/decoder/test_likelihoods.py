@@ -40,9 +40,9 @@ def test_equal_to_the_loss_of_each_answer_alone(
     found = model.likelihoods(batch, CANDIDATES)
     assert [len(row) for row in found] == [3, 0, 3, 1]
     for row, texts in enumerate(CANDIDATES):
-        for place, text in enumerate(texts):
+        for index, text in enumerate(texts):
             alone = model(write(processor, (samples[row], QUESTIONS[row], text))).losses
-            logprob, tokens = found[row][place]
+            logprob, tokens = found[row][index]
             assert tokens == len(alone)
             assert logprob == pytest.approx(-alone.sum().item(), abs=1e-3, rel=1e-4)
 

@@ -58,11 +58,11 @@ def examples(processor: Processor) -> list[Example]:
     media = [{"image": picture}, {"cloud": Media(array=things)}, {}, {"cloud": Media(array=things[:0])}]
     return [
         processor.example(
-            Sample(str(place), "captioning", "none", media[place % 4], "", References(("a",))),
-            "What is there?" if place % 3 else "Describe the room and all that is in it.",
-            TEXTS[place * 3 % 4],
+            Sample(str(index), "captioning", "none", media[index % 4], "", References(("a",))),
+            "What is there?" if index % 3 else "Describe the room and all that is in it.",
+            TEXTS[index * 3 % 4],
         )
-        for place in range(8)
+        for index in range(8)
     ]
 
 

@@ -157,7 +157,7 @@ def test_it_has_the_published_names_and_sizes() -> None:
     assert state["blocks.blocks.11.attn.qkv.weight"].shape == (1152, 384)
     assert "blocks.blocks.0.attn.qkv.bias" not in state
     shares = [block.drop_path.p for block in six.blocks.blocks]
-    assert shares == pytest.approx([0.1 * place / 11 for place in range(12)])
+    assert shares == pytest.approx([0.1 * index / 11 for index in range(12)])
 
 
 def test_every_parameter_learns_and_blocks_are_left_out_in_training_alone() -> None:

@@ -13,12 +13,12 @@ def test_every_vector_is_mapped_alone(normalise: bool) -> None:
     projected = projector(features)
     assert projected.shape == (2, 3, 7)
     for medium in range(2):
-        for place in range(3):
-            vector = features[medium, place]
+        for index in range(3):
+            vector = features[medium, index]
             if normalise:
                 vector = (vector - vector.mean()) / (vector.var(unbiased=False) + 1e-5).sqrt()
             expected = projector.linear.weight @ vector + projector.linear.bias
-            torch.testing.assert_close(projected[medium, place], expected)
+            torch.testing.assert_close(projected[medium, index], expected)
 
 
 def test_normalised_features_have_one_scale() -> None:

@@ -76,7 +76,7 @@ def test_with_boxes_alone_the_reader_gets_what_objects_without_features_give(
     torch.manual_seed(0)
     reader = ReaderSizes(width=8, queries=2, heads=2, dropout=0.0, hidden=8)
     model = Octavius(Decoder(str(decoder_folder)), {"rois": PrecomputedRois(4, reader=reader)}).eval()
-    arrays = [np.random.default_rng(place).normal(size=(2 + place, 10)) for place in range(3)]
+    arrays = [np.random.default_rng(index).normal(size=(2 + index, 10)) for index in range(3)]
     asked = [
         [
             replace(one, media={"rois": Media(array=rows * part)})
@@ -123,7 +123,7 @@ def test_shuffled_features_come_from_another_scene_and_boxes_stay() -> None:
     changed = shuffled(batch)
     files, places = owners(batch), origins(batch, changed)
     assert sorted(places) == list(range(8)), "each is given once"
-    assert all(files[place] != files[other] for place, other in enumerate(places))
+    assert all(files[index] != files[other] for index, other in enumerate(places))
     for key in ("boxes", "batch", "ptr"):
         assert torch.equal(changed.media["cloud"][key], batch.media["cloud"][key])
     assert origins(batch, shuffled(batch)) == places, "the same each time"
@@ -136,7 +136,7 @@ def test_shuffled_pictures_are_changed_as_wholes() -> None:
     batch = replace(clouds(("a", 1)), samples=asked, media={"image": pictures})
     found = shuffled(batch).media["image"].flatten().tolist()
     assert sorted(found) == [0, 1, 2, 3]
-    assert all(number != place for place, number in enumerate(found))
+    assert all(number != index for index, number in enumerate(found))
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=7))
@@ -145,10 +145,10 @@ def test_as_few_as_possible_stay_in_their_scene(scenes: list[int]) -> None:
     found = partners(torch.tensor(scenes)).tolist()
     assert sorted(found) == list(range(len(scenes)))
     fewest = min(
-        sum(scenes[place] == scenes[other] for place, other in enumerate(order))
+        sum(scenes[index] == scenes[other] for index, other in enumerate(order))
         for order in permutations(range(len(scenes)))
     )
-    assert sum(scenes[place] == scenes[other] for place, other in enumerate(found)) == fewest
+    assert sum(scenes[index] == scenes[other] for index, other in enumerate(found)) == fewest
 
 
 def test_objects_of_no_scene_have_no_partners() -> None:

@@ -105,7 +105,7 @@ def test_clouds_are_padded_in_training_alone(
     assert (len(asked.slots["cloud"]), asked.hidden) == (2, [])
     batch = collate([Example(sample, prompt, {"cloud": torch.zeros(1)})], 0, "right", {"cloud": Stacked()})
     assert batch.attention_mask[0].tolist() == [
-        int(place not in prompt.hidden) for place in range(len(prompt.ids))
+        int(index not in prompt.hidden) for index in range(len(prompt.ids))
     ]
     assert batch.labels[0, : prompt.answer_start].eq(IGNORE).all()
     assert batch.slots["cloud"].tolist() == [[0, first], [0, first + 1]]

@@ -84,11 +84,11 @@ def test_gates_are_averaged_padding_and_the_universal_expert_left_out() -> None:
     mask = torch.tensor([[1, 1, 0], [0, 1, 1]])
     layers = [TopKRouter(1, universal=True).choose(torch.randn(2, 3, 4)) for _ in range(2)]
     values = auxiliary(["cv", "switch"], layers, mask)
-    for place, name in enumerate(["cv", "switch"]):
+    for index, name in enumerate(["cv", "switch"]):
         each = [
             SLOW[name](c.weights[..., :4][mask.bool()].tolist(), c.probabilities[mask.bool()].tolist())
             for c in layers
         ]
-        assert values[place].item() == pytest.approx(sum(each) / 2, rel=1e-5)
+        assert values[index].item() == pytest.approx(sum(each) / 2, rel=1e-5)
     instance = GateOutput(torch.eye(2), torch.eye(2))
     assert auxiliary(["cv"], [instance], mask).item() == 0.0

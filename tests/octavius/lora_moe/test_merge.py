@@ -73,9 +73,9 @@ def test_a_merged_layer_is_the_sum_over_experts(gate: Tensor, rank: int, alpha: 
     nn.init.normal_(layer.lora_B)
     x = torch.randn(2, 7)
     expected = layer.base(x).double()
-    for place, weight in enumerate(gate.double()):
-        down = layer.lora_A[place * rank : (place + 1) * rank].double()
-        up = layer.lora_B[:, place * rank : (place + 1) * rank].double()
+    for index, weight in enumerate(gate.double()):
+        down = layer.lora_A[index * rank : (index + 1) * rank].double()
+        up = layer.lora_B[:, index * rank : (index + 1) * rank].double()
         expected = expected + weight * (alpha / rank) * (x.double() @ down.T @ up.T)
     merge(model, gate)
     torch.testing.assert_close(model(x).double(), expected, rtol=1e-4, atol=1e-4)
@@ -131,8 +131,8 @@ def test_peft_loads_ranks_that_differ(make_llama: MakeLlama, tmp_path: Path) -> 
     model = make_llama()
     with_experts(model)
     gates = {
-        name: torch.tensor([0.5, 0.25, 0.25]) * (torch.arange(3) <= place % 3)
-        for place, name in enumerate(layers_of(model))
+        name: torch.tensor([0.5, 0.25, 0.25]) * (torch.arange(3) <= index % 3)
+        for index, name in enumerate(layers_of(model))
     }
     assert {len(down) for _, down, _ in fold(model, gates)} == {3, 6, 9}
     write_adapter(tmp_path, "tiny", fold(model, gates))

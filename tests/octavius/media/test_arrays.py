@@ -99,8 +99,8 @@ def test_named_arrays_of_an_archive(tmp_path: Path, save: Any) -> None:
 def test_damaged_archives_are_told(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", boxes=np.random.default_rng(0).normal(size=(50, 6)))
     whole = (tmp_path / "a.npz").read_bytes()
-    for place in range(0, len(whole), 29):
-        for damaged in (whole[:place], whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :]):
+    for index in range(0, len(whole), 29):
+        for damaged in (whole[:index], whole[:index] + bytes([whole[index] ^ 255]) + whole[index + 1 :]):
             (tmp_path / "a.npz").write_bytes(damaged)
             with suppress(ValueError):  # any other error fails
                 load_arrays(tmp_path / "a.npz", ["boxes"])

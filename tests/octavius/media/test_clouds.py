@@ -70,7 +70,7 @@ def coloured(path: Path, names: str, *rows: tuple[float, ...]) -> np.ndarray:
     """The colours of a PLY cloud whose vertices have some properties behind their places."""
     header = "ply\nformat ascii 1.0\nelement vertex {}\n" + "property float {}\n" * 3
     properties = "".join(f"property {name}\n" for name in names.split(", "))
-    lines = [" ".join(map(str, (place, 0, 0, *row))) for place, row in enumerate(rows)]
+    lines = [" ".join(map(str, (index, 0, 0, *row))) for index, row in enumerate(rows)]
     path.write_text(header.format(len(rows), *"xyz") + properties + "end_header\n" + "\n".join(lines) + "\n")
     return LOAD(Media(path=path))[:, 3:].numpy()
 

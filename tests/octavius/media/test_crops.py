@@ -22,8 +22,8 @@ def test_inside_are_the_points_within_the_box_and_its_margin(margin: float) -> N
     torch.manual_seed(1)
     points = scene(100)
     expected = [
-        place
-        for place, row in enumerate(points.tolist())
+        index
+        for index, row in enumerate(points.tolist())
         if all(
             abs(value - middle) <= side / 2 + margin
             for value, middle, side in zip(row, BOX[:3], BOX[3:], strict=False)

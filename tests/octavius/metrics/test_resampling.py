@@ -142,7 +142,7 @@ def test_weights_are_copies(make: Callable[[], Metric], data: Any) -> None:
         predictions, golds = data(random.Random(seed))
         counts = np.random.default_rng(seed).integers(0, 3, 8)
         values = weighted(make(), predictions, golds)(counts[None].astype(float))
-        places = [place for place, count in enumerate(counts) for _ in range(count)]
+        places = [index for index, count in enumerate(counts) for _ in range(count)]
         expected = scored(make(), [predictions[n] for n in places], [golds[n] for n in places])
         for key, row in values.items():
             assert row[0] == pytest.approx(expected[key], abs=1e-6, nan_ok=True), key

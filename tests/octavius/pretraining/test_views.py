@@ -103,13 +103,13 @@ def test_names_are_means_of_unit_sentences(folder: Path) -> None:
     module = ViewAlignmentModule(str(folder)).eval().requires_grad_(False)
     prompts = torch.stack([batch()["asked"]["class"][0], batch()["asked"]["class"][0].roll(1, 0)])
     found = module.names(prompts)
-    for place in range(5):
+    for index in range(5):
         each = [
-            functional.normalize(encode_text(module.clip.text, ids[place][None]), dim=-1)[0]
+            functional.normalize(encode_text(module.clip.text, ids[index][None]), dim=-1)[0]
             for ids in prompts
         ]
         mean = (each[0] + each[1]) / 2
-        torch.testing.assert_close(found[place], mean / math.sqrt(float((mean**2).sum())))
+        torch.testing.assert_close(found[index], mean / math.sqrt(float((mean**2).sum())))
 
 
 def test_fitting_learns_names_and_saves_a_folder_that_open_clip_reads(folder: Path, tmp_path: Path) -> None:

@@ -177,8 +177,8 @@ async def _exchange(
 ) -> Response:
     parts = [body[start : start + 65536] for start in range(0, max(len(body), 1), 65536)]
     events = [
-        {"type": "http.request", "body": part, "more_body": place < len(parts) - 1}
-        for place, part in enumerate(parts)
+        {"type": "http.request", "body": part, "more_body": index < len(parts) - 1}
+        for index, part in enumerate(parts)
     ]
     sent: list[Any] = []
 

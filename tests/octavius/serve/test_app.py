@@ -109,7 +109,7 @@ def test_eight_clients_share_batches(
 ) -> None:
     engine, _ = served
     messages = [
-        asking("What is red?" + " Or blue?" * place, picture if place % 2 else None) for place in range(8)
+        asking("What is red?" + " Or blue?" * index, picture if index % 2 else None) for index in range(8)
     ]
     single = [ask(client, message, max_tokens=20) for message in messages]
     batches, rows = engine.counts["batches"], engine.counts["rows"]

@@ -113,8 +113,8 @@ def _plant(order: Order, tall: bool) -> list[Part]:
     if tall:
         parts.append(tube((0.05, 0.05, start - pot + 0.08), (0, 0, pot - 0.04), "trim"))
     count = int(rng.integers(4, 8))
-    for place in range(count):
-        angle = 2 * math.pi * place / count
+    for index in range(count):
+        angle = 2 * math.pi * index / count
         wide, high = w * rng.uniform(0.4, 0.55), (h - start) * rng.uniform(0.5, 0.9)
         x, y = math.cos(angle) * (w - wide) / 2, math.sin(angle) * (d - wide) / 2
         parts.append(ball((wide, wide, high), (x, y, start + (h - start - high) * rng.random())))
@@ -125,8 +125,8 @@ def _spiky_plant(order: Order) -> list[Part]:
     w, d, h, rng = order
     pot = h * 0.3
     parts = [tube((w * 0.4, w * 0.4, pot), (0, 0, 0), "accent", taper=1.2)]
-    for place in range(9):
-        angle, lean = 2 * math.pi * place / 9, rng.uniform(0.25, 0.65)
+    for index in range(9):
+        angle, lean = 2 * math.pi * index / 9, rng.uniform(0.25, 0.65)
         at = (-math.sin(angle) * w * 0.06, math.cos(angle) * d * 0.06, pot * 0.7)
         parts.append(box((0.07, 0.015, (h - pot) * 0.95), at, turn=angle, lean=-lean))
     return parts

@@ -72,7 +72,7 @@ def _fan(order: Order) -> list[Part]:
     z = h - w
     blades = [
         box((0.1, 0.02, w * 0.42), (math.sin(a) * w * 0.2, 0.02, z + w * 0.29 + math.cos(a) * w * 0.2))
-        for a in (place * 2 * math.pi / 3 for place in range(3))
+        for a in (index * 2 * math.pi / 3 for index in range(3))
     ]
     cage = _stood(tube((w, w, 0.12), (0, 0, -0.06), taper=0.92), 0.0)
     return [

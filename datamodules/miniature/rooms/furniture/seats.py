@@ -38,7 +38,7 @@ def _office_chair(order: Order, arms: bool) -> list[Part]:
         box((w * 0.82, d * 0.82, 0.08), (0, 0, seat - 0.08)),
         box((w * 0.75, 0.07, h - seat - 0.06), (0, -d * 0.38, seat + 0.06)),
     ]
-    for angle in (place * 2 * math.pi / 5 for place in range(5)):
+    for angle in (index * 2 * math.pi / 5 for index in range(5)):
         at = (-math.sin(angle) * reach / 2, math.cos(angle) * reach / 2, 0.0)
         parts.append(box((0.05, reach, 0.06), at, "dark", turn=angle))
     for x in (0.03 - w / 2, w / 2 - 0.03) if arms else ():
@@ -58,9 +58,9 @@ def _sofa(order: Order, cushions: bool = False) -> list[Part]:
         *legs(w - 0.1, d - 0.1, 0.06, 0.05),
     ]
     seats = max(1, round(w / 0.75)) if cushions else 0
-    for place in range(seats):
+    for index in range(seats):
         wide = (w - 2 * arm) / seats
-        x = (place + 0.5 - seats / 2) * wide
+        x = (index + 0.5 - seats / 2) * wide
         parts.append(box((wide - 0.03, d - back - 0.06, 0.1), (x, back / 2, seat)))
         parts.append(ball((wide * 0.7, 0.18, 0.3), (x, back + 0.1 - d / 2, seat + 0.1), "accent"))
     return parts

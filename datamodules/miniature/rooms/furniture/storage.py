@@ -47,20 +47,20 @@ def _bookshelf(order: Order, books: bool) -> list[Part]:
     shelves = int(rng.integers(4, 7))
     step = (h - 0.06) / shelves
     parts = [box((0.04, d, h), (side * (w / 2 - 0.02), 0, 0)) for side in (-1, 1)]
-    parts += [box((w - 0.06, d, 0.03), (0, 0, place * step + 0.03)) for place in range(shelves + 1)]
+    parts += [box((w - 0.06, d, 0.03), (0, 0, index * step + 0.03)) for index in range(shelves + 1)]
     parts += [box((w - 0.06, 0.02, h), (0, 0.01 - d / 2, 0))] if books else []
-    for place in range(shelves):
+    for index in range(shelves):
         for x in _shares(rng, int(rng.integers(1, 4)) if books else 1, w - 0.12):
             size = (rng.uniform(0.1, 0.22), d * 0.55, rng.uniform(0.5, 0.8) * (step - 0.04))
             role = ROLES[int(rng.integers(4))]
-            parts.append(box(size, (x, -d * 0.1, place * step + 0.06), role))
+            parts.append(box(size, (x, -d * 0.1, index * step + 0.06), role))
     return parts
 
 
 def _shares(rng: np.random.Generator, count: int, width: float) -> list[float]:
     """Jittered centres of equal intervals of a width."""
     wide = width / count
-    return [(place + rng.uniform(0.35, 0.65)) * wide - width / 2 for place in range(count)]
+    return [(index + rng.uniform(0.35, 0.65)) * wide - width / 2 for index in range(count)]
 
 
 def _refrigerator(order: Order, beside: bool) -> list[Part]:

@@ -100,13 +100,13 @@ def write_scanrefer(folder: Path, split: str, rooms: Mapping[str, Told]) -> None
             "scene_id": scan,
             "object_id": str(number),
             "object_name": _name(told.room, number).replace(" ", "_"),
-            "ann_id": str(place),
+            "ann_id": str(index),
             "description": text.text,
             "token": tokens(text.text),
         }
         for scan, told in rooms.items()
         for number, texts in told.descriptions.items()
-        for place, text in enumerate(texts)
+        for index, text in enumerate(texts)
     ]
     _json(folder / f"ScanRefer_filtered_{split}.json", rows)
 

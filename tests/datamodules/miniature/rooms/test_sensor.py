@@ -128,11 +128,11 @@ def test_a_surface_seen_aslant_does_not_hide_itself() -> None:
 def test_thinning_keeps_the_first_point_of_every_cell() -> None:
     points = np.random.default_rng(0).uniform(-0.1, 0.1, (500, 3))
     kept, cells = [], set()
-    for place, point in enumerate(points):
+    for index, point in enumerate(points):
         cell = tuple(np.floor(point / 0.02).astype(int))
         if cell not in cells:
             cells.add(cell)
-            kept.append(place)
+            kept.append(index)
     assert thinned(points).tolist() == kept
 
 

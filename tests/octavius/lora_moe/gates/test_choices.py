@@ -224,8 +224,8 @@ def test_a_layers_own_gate_routes_each_token_and_notes_it() -> None:
     choice = layer.gate(x) if layer.gate is not None else None
     assert isinstance(choice, GateOutput)
     torch.testing.assert_close(layer(x), slow_tokens(layer, x, choice.weights))
-    for place in range(4):  # as with a cache, one token at a time
-        torch.testing.assert_close(layer(x[:, place : place + 1]), layer(x)[:, place : place + 1])
+    for index in range(4):  # as with a cache, one token at a time
+        torch.testing.assert_close(layer(x[:, index : index + 1]), layer(x)[:, index : index + 1])
     layer(x).square().sum().backward()
     assert layer.gate is not None
     assert layer.gate.weight.grad is not None

@@ -50,10 +50,10 @@ def giou(first: DescribedObject, second: DescribedObject) -> float:
 def spoken(found: Objects, true: Objects, threshold: float) -> list[str | None]:
     """The text that speaks for each object: that of the best of the boxes that overlap no object more."""
     texts: list[str | None] = []
-    for place, item in enumerate(true):
+    for index, item in enumerate(true):
         own = [box for box in found if all(iou(box, item) >= iou(box, other) for other in true)]
         best = max(own, key=lambda box, item=item: iou(box, item), default=None)
-        texts.append(best.texts[0] if best and iou(best, true[place]) > threshold else None)
+        texts.append(best.texts[0] if best and iou(best, true[index]) > threshold else None)
     return texts
 
 

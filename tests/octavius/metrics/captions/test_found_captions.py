@@ -15,8 +15,8 @@ def scene(number: int) -> tuple[list[DescribedObject], DescribedObjects]:
     """Some found objects and the true ones, of which some lie near."""
     rng = random.Random(number)
     true = [
-        DescribedObject((2.0 * place, 0, 0, 1, 1, 1), tuple(text(rng) for _ in range(rng.randint(1, 3))))
-        for place in range(rng.randint(1, 4))
+        DescribedObject((2.0 * index, 0, 0, 1, 1, 1), tuple(text(rng) for _ in range(rng.randint(1, 3))))
+        for index in range(rng.randint(1, 4))
     ]
     found = [
         DescribedObject((2.0 * rng.randint(0, 4) + rng.random() / 2, 0, 0, 1, 1, 1), (text(rng),))
