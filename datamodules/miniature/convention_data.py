@@ -10,7 +10,7 @@ from datamodules.base import Batching, InstructionDataModule
 from datamodules.benchmarks import read
 from datamodules.instances import EvalSet, TrainSet
 from datamodules.miniature import files
-from datamodules.miniature.conventions import Told, Wording, blind_ceiling, question, tables
+from datamodules.miniature.conventions import Cue, Wording, blind_ceiling, question, tables
 from datamodules.miniature.symbolic import symbols
 from datamodules.miniature.world import SHAPES, generator, make_single
 from octavius.instruction.batch import Processor
@@ -29,7 +29,7 @@ class Scenes(Sequence[Sample]):
         self,
         convention: int,
         words: Sequence[str],
-        told: Told,
+        told: Cue,
         wording: Wording,
         part: str,
         size: int,
@@ -85,7 +85,7 @@ class Conventions(InstructionDataModule):
         self,
         conventions: int = 4,
         conflict: int = len(SHAPES),
-        told: Told = "key",
+        told: Cue = "key",
         pictures: str | None = None,
         weights: list[float] | None = None,
         train_scenes: int = 100_000,

@@ -16,7 +16,7 @@ import numpy as np
 from datamodules.miniature.world import SHAPES
 from octavius.tasks import TASKS
 
-Told: TypeAlias = Literal["key", "own", "style"]
+Cue: TypeAlias = Literal["key", "own", "style"]
 """How a question indicates its convention.
 
 - `key`: by a word in front of it ("Like the piano: What is this?").
@@ -105,7 +105,7 @@ def blind_ceiling(words: Sequence[Sequence[str]], weights: Sequence[float] | Non
     return float(np.mean(best))
 
 
-def question(told: Told, convention: int, wording: Wording, rng: random.Random) -> str:
+def question(told: Cue, convention: int, wording: Wording, rng: random.Random) -> str:
     """A question for the class of the single object in an image, in one convention."""
     frame = rng.choice(FRAMES) if wording == "unseen_frame" else "{}"
     unseen = wording == "unseen_wording"

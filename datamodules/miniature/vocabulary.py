@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from datamodules.miniature import text, world
 from datamodules.miniature.rooms.furniture.catalogue import KINDS
 from datamodules.miniature.rooms.furniture.palette import COLOURS
-from datamodules.miniature.rooms.telling import captions, exercises, questions, relations
+from datamodules.miniature.rooms.texts import captions, exercises, questions, relations
 
 PIECES = r" ?\[-?\d\.\d\d|, -?\d\.\d\d| ?\([A-Z]\)| ?[A-Za-z]+| ?\d+(?:\.\d+)?|\s+(?!\S)|\s+| ?[^\sA-Za-z\d]"
 """Pre-tokens, across which BPE never merges: words with their space, `[0.25`, `, -1.25`, `(A)`, numbers, marks."""

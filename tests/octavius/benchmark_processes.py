@@ -15,10 +15,10 @@ from octavius.callbacks.evaluation import Evaluation
 from octavius.distributed.fsdp2 import FSDP2
 from octavius.instruction.tokenizer import load_tokenizer
 from octavius.report.benchmark_evaluation import BenchmarkEvaluation
-from tests.octavius import small
+from tests.octavius import tiny_runs
 
 
-class AllSets(small.Pieces):
+class AllSets(tiny_runs.Pieces):
     """At tests too the sets of five, one and three samples: a process may have a batch without candidates."""
 
     def eval_sets(self, stage: str) -> list[EvalSet]:  # noqa: ARG002 - the same at each
@@ -27,7 +27,7 @@ class AllSets(small.Pieces):
 
 def write_decoder(folder: Path) -> Path:
     """A LLaMA of two layers and width 32 with large random weights, and its tokenizer."""
-    backend = load_tokenizer(small.TOKENIZER).backend
+    backend = load_tokenizer(tiny_runs.TOKENIZER).backend
     shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     marks = {f"{name}_token_id": getattr(backend, f"{name}_token_id") for name in ("pad", "bos", "eos")}
     torch.manual_seed(0)
@@ -41,7 +41,7 @@ def write_decoder(folder: Path) -> Path:
 
 def answer(folder: Path, name: str, strategy: str | FSDP2, processes: int) -> None:
     """Answers all sets into the folder of that name."""
-    model = small.make(folder / "decoder")
+    model = tiny_runs.make(folder / "decoder")
     data = AllSets(processor=model.processor)
     keys = [(item.name, sample.id) for item in data.eval_sets("test") for sample in item.samples]
     settings = Evaluation(max_new_tokens=5, likelihood=True, controls=[])

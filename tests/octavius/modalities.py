@@ -22,7 +22,7 @@ from octavius.instruction.batch import Processor
 from octavius.instruction.sample import ClassName, Media, References, Sample
 from octavius.lora_moe import LoRAMoEConfig
 from octavius.training import OctaviusModule
-from tests.octavius import small
+from tests.octavius import tiny_runs
 
 SEED = 11
 """Of a mixture in which the ranks' batches differ in every way; a test looks that they do."""
@@ -34,10 +34,10 @@ class Drawn(InstructionDataModule):
     """Six pictures to name and three texts to say; three pictures to evaluate."""
 
     def train_sets(self) -> list[TrainSet]:
-        return [TrainSet(small.pictures("a", 6), 2.0), TrainSet(small.texts("b", 3), 1.0)]
+        return [TrainSet(tiny_runs.pictures("a", 6), 2.0), TrainSet(tiny_runs.texts("b", 3), 1.0)]
 
     def eval_sets(self, stage: str) -> list[EvalSet]:  # noqa: ARG002
-        return [EvalSet("pictures", small.pictures("a", 3))]
+        return [EvalSet("pictures", tiny_runs.pictures("a", 3))]
 
 
 class Scanned(InstructionDataModule):
@@ -56,10 +56,10 @@ def rooms(prefix: str, count: int) -> list[Sample]:
     samples = []
     for index in range(count):
         media = {"cloud": Media(array=rng.normal(size=(index, ROI + 6)).astype(np.float32))}
-        texts = References((small.TEXTS[index % 4], small.TEXTS[(index + 1) % 4]))
-        gold = texts if index % 2 else ClassName(small.NAMES[index % 5], small.NAMES)
+        texts = References((tiny_runs.TEXTS[index % 4], tiny_runs.TEXTS[(index + 1) % 4]))
+        gold = texts if index % 2 else ClassName(tiny_runs.NAMES[index % 5], tiny_runs.NAMES)
         task = "captioning3d" if index % 2 else "classification3d"
-        samples.append(small.sample(f"{prefix}{index}", task, gold, media))
+        samples.append(tiny_runs.sample(f"{prefix}{index}", task, gold, media))
     return samples
 
 
@@ -94,7 +94,7 @@ def two_processes(folder: Path) -> dict[str, dict[str, Any]]:
     for kind in ("ddp", "fsdp"):
         strategy = FSDP2() if kind == "fsdp" else kind
         model = make(folder / "decoder")
-        notes[kind] = small.fit(folder, kind, model, strategy, 2, batch_size=2, pieces=mixture)[2]
+        notes[kind] = tiny_runs.fit(folder, kind, model, strategy, 2, batch_size=2, pieces=mixture)[2]
     return notes
 
 

@@ -49,7 +49,7 @@ def here(miniature_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def tell(folder: Path, place: str, act: str = "wait", rank: int = 0) -> list[str]:
     """Words that have a run make the file `there` at a place."""
     callback = {"place": place, "file": str(folder / "there"), "act": act, "rank": rank}
-    entry = {"class_path": "tests.octavius.stopped.Tell", "init_args": callback}
+    entry = {"class_path": "tests.octavius.interrupted_runs.Tell", "init_args": callback}
     (folder / "tell.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [entry]}}))
     return ["--config", str(folder / "tell.yaml")]
 

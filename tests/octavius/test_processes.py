@@ -16,9 +16,9 @@ import torch
 
 from octavius.checkpoint_format.weights import read_checkpoint
 from octavius.decoder.decoder import Decoder
-from tests.octavius import small
+from tests.octavius import tiny_runs
 
-ROOT = Path(small.__file__).resolve().parents[2]
+ROOT = Path(tiny_runs.__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow  # the gradients of two processes are in lora_moe/test_two_processes.py as well
 
 KINDS = ("ddp", "fsdp")
@@ -42,8 +42,8 @@ class Runs:
         return [json.loads(line) for line in lines]
 
 
-def start_two(folder: Path, script: str = small.__file__) -> list[subprocess.Popen[str]]:
-    """Two processes of a script such as `small.py` that find each other; what they print goes into files."""
+def start_two(folder: Path, script: str = tiny_runs.__file__) -> list[subprocess.Popen[str]]:
+    """Two processes of a script such as `tiny_runs.py` that find each other; what they print goes into files."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -87,14 +87,14 @@ def finish(processes: list[subprocess.Popen[str]], folder: Path) -> None:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """All runs; the two processes are started once and work while this one does its own share."""
     folder = tmp_path_factory.mktemp("runs")
-    tied, untied = (small.write_decoder(folder / name, name == "tied") for name in ("tied", "untied"))
-    one = {"one": small.fit(folder, "one", small.make(tied), "auto", 1)[2]}
+    tied, untied = (tiny_runs.write_decoder(folder / name, name == "tied") for name in ("tied", "untied"))
+    one = {"one": tiny_runs.fit(folder, "one", tiny_runs.make(tied), "auto", 1)[2]}
     processes = start_two(folder)
     try:
-        for name, options in small.VARIANTS.items():
-            model = small.make(untied if name.startswith("untied") else tied, **options)
-            options = {"evaluate": False, "pieces": small.pieces_of(name)}
-            one[name] = small.fit(folder, f"one-{name}", model, "auto", 1, **options)[2]
+        for name, options in tiny_runs.VARIANTS.items():
+            model = tiny_runs.make(untied if name.startswith("untied") else tied, **options)
+            options = {"evaluate": False, "pieces": tiny_runs.pieces_of(name)}
+            one[name] = tiny_runs.fit(folder, f"one-{name}", model, "auto", 1, **options)[2]
     finally:
         finish(processes, folder)
     ranks = [torch.load(folder / f"notes-{rank}.pt", weights_only=True) for rank in range(2)]
@@ -131,8 +131,8 @@ def test_one_process_learns(runs: Runs) -> None:
     notes = runs.one["one"]
     assert len({step["train/loss"] for step in notes["logged"]}) == 6
     totals = [sum(norm**2 for norm in step.values()) ** 0.5 for step in notes["norms"]]
-    assert max(totals) == pytest.approx(small.CLIP, rel=1e-4)
-    assert sum(abs(total - small.CLIP) < 1e-4 for total in totals) >= 3, "too few steps are clipped"
+    assert max(totals) == pytest.approx(tiny_runs.CLIP, rel=1e-4)
+    assert sum(abs(total - tiny_runs.CLIP) < 1e-4 for total in totals) >= 3, "too few steps are clipped"
     assert notes["metrics"]["val/texts/cider"] > 0.5
 
 
@@ -154,7 +154,7 @@ def test_ranks_may_lack_a_modality_and_a_task(runs: Runs, kind: str) -> None:
     assert first["logged"] == second["logged"]
 
 
-@pytest.mark.parametrize("name", small.VARIANTS)
+@pytest.mark.parametrize("name", tiny_runs.VARIANTS)
 def test_variants_of_the_model_are_sharded(runs: Runs, name: str) -> None:
     # Of a decoder that is trained whole, Adam turns more rounding into steps.
     tolerance = 0.03 if name == "bfloat16" else 1e-4 if name.endswith("whole") else 1e-5
@@ -215,10 +215,10 @@ def test_a_set_smaller_than_the_number_of_ranks(runs: Runs, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_ranks_may_be_done_with_their_answers_at_different_times(runs: Runs, kind: str) -> None:
-    model = small.make(runs.folder / "tied")
+    model = tiny_runs.make(runs.folder / "tied")
     model.load_state_dict(runs.checkpoint(kind)["state_dict"], strict=False)
     for rank, notes in enumerate(runs.ranks):
-        expected = small.answers(model, rank)
+        expected = tiny_runs.answers(model, rank)
         assert all(expected)
         assert notes[f"{kind}-answers"]["texts"] == [expected, expected]
 
@@ -237,9 +237,9 @@ def test_two_processes_go_on_from_a_checkpoint(runs: Runs, kind: str, start: str
 def test_one_process_goes_on_from_a_checkpoint_of_two(runs: Runs, kind: str) -> None:
     cut = runs.folder / f"{kind}-cut.ckpt"
     assert runs.checkpoint(cut.stem)["epoch"] == 0
-    name, model = f"one-after-{kind}", small.make(runs.folder / "tied")
-    trainer, data, notes = small.fit(runs.folder, name, model, "auto", 1, resume=cut)
+    name, model = f"one-after-{kind}", tiny_runs.make(runs.folder / "tied")
+    trainer, data, notes = tiny_runs.fit(runs.folder, name, model, "auto", 1, resume=cut)
     close(notes["logged"], runs.one["one"]["logged"][3:])
     same_training(runs.checkpoint(name), runs.checkpoint("one"))
-    trainer.validate(small.make(runs.folder / "tied"), data, ckpt_path=runs.folder / f"{kind}.ckpt")
-    assert small.metrics(trainer) == pytest.approx(runs.one["one"]["metrics"], rel=1e-6, abs=0)
+    trainer.validate(tiny_runs.make(runs.folder / "tied"), data, ckpt_path=runs.folder / f"{kind}.ckpt")
+    assert tiny_runs.metrics(trainer) == pytest.approx(runs.one["one"]["metrics"], rel=1e-6, abs=0)

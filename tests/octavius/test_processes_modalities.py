@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.octavius import modalities, small
+from tests.octavius import modalities, tiny_runs
 from tests.octavius.test_processes import KINDS, Runs, close, finish, same_training, start_two
 
 pytestmark = pytest.mark.slow
@@ -15,11 +15,11 @@ pytestmark = pytest.mark.slow
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """All runs; the two processes work while this one does its own share."""
     folder = tmp_path_factory.mktemp("runs")
-    decoder = small.write_decoder(folder / "decoder", tied=True)
+    decoder = tiny_runs.write_decoder(folder / "decoder", tied=True)
     processes = start_two(folder, modalities.__file__)
     try:
         model = modalities.make(decoder)
-        one = {"one": small.fit(folder, "one", model, "auto", 1, pieces=modalities.mixture)[2]}
+        one = {"one": tiny_runs.fit(folder, "one", model, "auto", 1, pieces=modalities.mixture)[2]}
     finally:
         finish(processes, folder)
     ranks = [torch.load(folder / f"notes-{rank}.pt", weights_only=True) for rank in range(2)]

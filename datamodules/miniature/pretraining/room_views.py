@@ -17,8 +17,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from datamodules.miniature.pretraining.alignment import ABSENT, tokenize
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, HELD_OUT_PAIRS
 from datamodules.miniature.rooms.furniture.palette import COLOURS
-from datamodules.miniature.rooms.shown import Shown, World, crops, look_in, look_like, one_of, whole
-from datamodules.miniature.rooms.telling.naming import NAMES, TEMPLATES, prompts, sentence
+from datamodules.miniature.rooms.objects import ViewedObject, World, crops, look_in, look_like, one_of, whole
+from datamodules.miniature.rooms.texts.naming import NAMES, TEMPLATES, prompts, sentence
 from datamodules.miniature.world import generator
 from datamodules.pretraining.render import render
 from octavius.limits import COUNT, SEED, SIZE, WORKERS
@@ -91,7 +91,7 @@ class Views(Dataset[dict[str, Any]]):
             "told": told,
         }
 
-    def thing(self, index: int, rng: np.random.Generator) -> Shown:
+    def thing(self, index: int, rng: np.random.Generator) -> ViewedObject:
         """What an item shows: a crop from a scanned room, or a complete object."""
         if self.distinct:
             return whole(look_like(*self.distinct[index], rng), rng)

@@ -19,7 +19,7 @@ from datamodules.instances import EvalSet, TrainSet
 from datamodules.miniature import text
 from datamodules.miniature.pretraining.language import IMAGE_TASKS, WorldLanguage, WorldQuestions
 from datamodules.miniature.rooms.symbolic import imagined, planned
-from datamodules.miniature.rooms.telling.asked import KINDS
+from datamodules.miniature.rooms.texts.symbolic_questions import KINDS
 from datamodules.miniature.vocabulary import FIELD, grow_tokenizer, room_lines, world_lines
 from datamodules.miniature.world import generator
 from octavius.folders import saving_folder
@@ -46,7 +46,7 @@ class RoomQuestions(Sequence[Sample]):
         Args:
             seed: seed of all random choices.
             place: random stream; keeps training and evaluation rooms apart.
-            kind: a key of `datamodules.miniature.rooms.telling.asked.KINDS`.
+            kind: a key of `datamodules.miniature.rooms.texts.symbolic_questions.KINDS`.
             length: number of items.
             hidden: fraction of questions in which classes or colours are hidden, where possible.
             few: fraction of rooms in which few objects are left.

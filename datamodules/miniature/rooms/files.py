@@ -16,10 +16,10 @@ from datamodules.miniature.rooms.room import Piece, Room
 from datamodules.miniature.rooms.scannet import write_labels, write_scan
 from datamodules.miniature.rooms.sensor import Scan
 from datamodules.miniature.rooms.shapenet import SUBJECTS, write_shapes
-from datamodules.miniature.rooms.telling.told import (
+from datamodules.miniature.rooms.texts.annotations import (
     WORLDS,
-    Told,
-    tell,
+    RoomTexts,
+    generate_texts,
     write_nr3d,
     write_scanqa,
     write_scanrefer,
@@ -115,9 +115,11 @@ def room_of(seed: int, world: str, split: str, index: int) -> Room:
     return make_room(generator(seed, f"rooms/{world}/{split}", index), WORLDS[world].change)
 
 
-def told_of(seed: int, world: str, split: str, index: int, room: Room) -> Told:
+def texts_of(seed: int, world: str, split: str, index: int, room: Room) -> RoomTexts:
     """Texts and questions about a room, usually about its scanned part; a function of the arguments alone."""
-    return tell(room, WORLDS[world], generator(seed, f"told/{world}/{split}", index), split == "train")
+    return generate_texts(
+        room, WORLDS[world], generator(seed, f"told/{world}/{split}", index), split == "train"
+    )
 
 
 def plan(sizes: Sizes) -> Iterator[Job]:
@@ -133,15 +135,15 @@ def plan(sizes: Sizes) -> Iterator[Job]:
 def _write(root: Path, seed: int, sizes: Sizes, progress: bool, processes: int | None) -> None:
     """Scans all rooms, then writes annotations, then single objects."""
     jobs = list(plan(sizes))
-    told: dict[str, dict[str, dict[str, Told]]] = {}
+    room_texts: dict[str, dict[str, dict[str, RoomTexts]]] = {}
     facts: dict[str, dict[str, Any]] = {world: {} for world in WORLDS}
     with mapping(processes, len(jobs), FEW) as run:
         done = run(_make, [root] * len(jobs), [seed] * len(jobs), jobs)
         shown = tqdm(done, "writing the rooms", len(jobs), unit=" rooms", disable=not progress)
         for job, (words, known) in zip(jobs, shown, strict=True):
-            told.setdefault(job.world, {}).setdefault(job.split, {})[job.scan] = words
+            room_texts.setdefault(job.world, {}).setdefault(job.split, {})[job.scan] = words
             facts[job.world][job.scan] = known
-    for world, splits in told.items():
+    for world, splits in room_texts.items():
         _annotate(root / world, seed, world, splits)
         text = ",\n".join(f"{json.dumps(scan)}: {json.dumps(known)}" for scan, known in facts[world].items())
         (root / world / "objects.json").write_text(f"{{\n{text}\n}}\n", encoding="utf-8", newline="\n")
@@ -151,16 +153,16 @@ def _write(root: Path, seed: int, sizes: Sizes, progress: bool, processes: int |
             write_shapes(root / world, seed, world, split, each)
 
 
-def _make(root: Path, seed: int, job: Job) -> tuple[Told, dict[str, Any]]:
+def _make(root: Path, seed: int, job: Job) -> tuple[RoomTexts, dict[str, Any]]:
     """Generates, scans and writes one room; returns the texts and facts about what was seen."""
     room = room_of(seed, job.world, job.split, job.index)
     scan = sensor.scan(room)
     write_scan(root / job.world / "scans" / job.scan, job.scan, room, scan)
     seen = room.only(scan.seen)
-    return told_of(seed, job.world, job.split, job.index, seen), _facts(seen, scan)
+    return texts_of(seed, job.world, job.split, job.index, seen), _facts(seen, scan)
 
 
-def _annotate(folder: Path, seed: int, world: str, splits: dict[str, dict[str, Told]]) -> None:
+def _annotate(folder: Path, seed: int, world: str, splits: dict[str, dict[str, RoomTexts]]) -> None:
     write_labels(
         folder / "scannetv2-labels.combined.tsv", tuple(KINDS) if world == "unseen_classes" else CLASSES
     )
@@ -169,7 +171,7 @@ def _annotate(folder: Path, seed: int, world: str, splits: dict[str, dict[str, T
         (folder / f"scannetv2_{split}.txt").write_text(names, encoding="utf-8", newline="\n")
         write_scanrefer(folder, split, rooms)
         write_scanqa(folder, split, rooms, generator(seed, f"balance/{world}/{split}", 0))
-    write_nr3d(folder, {scan: told for rooms in splits.values() for scan, told in rooms.items()})
+    write_nr3d(folder, {scan: room_texts for rooms in splits.values() for scan, room_texts in rooms.items()})
 
 
 def _facts(room: Room, scan: Scan) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.miniature.convention_data import Conventions, Scenes
-from datamodules.miniature.conventions import MOST, Told, Wording, blind_ceiling, question, tables
+from datamodules.miniature.conventions import MOST, Cue, Wording, blind_ceiling, question, tables
 from datamodules.miniature.world import SHAPES
 from octavius.instruction.sample import ClassName
 
@@ -55,9 +55,9 @@ def test_the_blind_ceiling_is_the_best_of_all_blind_answers(
     assert blind_ceiling(words, weights) == pytest.approx(best)
 
 
-@pytest.mark.parametrize("told", get_args(Told))
+@pytest.mark.parametrize("told", get_args(Cue))
 @pytest.mark.parametrize("wording", get_args(Wording))
-def test_no_two_conventions_share_a_question(told: Told, wording: Wording) -> None:
+def test_no_two_conventions_share_a_question(told: Cue, wording: Wording) -> None:
     asked = [
         {question(told, convention, wording, random.Random(draw)) for draw in range(300)}
         for convention in range(MOST)
@@ -65,8 +65,8 @@ def test_no_two_conventions_share_a_question(told: Told, wording: Wording) -> No
     assert len(set().union(*asked)) == sum(map(len, asked))
 
 
-@pytest.mark.parametrize("told", get_args(Told))
-def test_unseen_questions_are_never_in_training(told: Told) -> None:
+@pytest.mark.parametrize("told", get_args(Cue))
+def test_unseen_questions_are_never_in_training(told: Cue) -> None:
     asked = {
         wording: {question(told, c, wording, random.Random(d)) for c in range(MOST) for d in range(300)}
         for wording in get_args(Wording)

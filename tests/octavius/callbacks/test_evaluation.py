@@ -27,10 +27,10 @@ from octavius.instruction.tokenizer import Tokenizer
 from octavius.media.images import ArrayLoader
 from octavius.report.score import scores_of
 from octavius.tasks import TASKS
-from tests.octavius.callbacks.pupil import (
+from tests.octavius.callbacks.fake_module import (
     FIRST,
+    FakeModule,
     Looker,
-    Pupil,
     RoisOfArrays,
     Sets,
     captions,
@@ -81,7 +81,7 @@ def test_samples_that_cannot_be_read_are_in_no_score_and_told_beside_it(
     asked = [EvalSet("vqa", unread(6, 1, 4), bad="skip"), EvalSet("captions", captions(3))]
     logger, listener, callback = CSVLogger(tmp_path, version="log"), Listener(), Evaluation()
     trainer = make_trainer(callback, listener, logger=logger)
-    trainer.test(Pupil(processor, q0="no idea"), Sets(processor, test=asked))
+    trainer.test(FakeModule(processor, q0="no idea"), Sets(processor, test=asked))
     assert listener.heard == [("test", ["q0", "q2", "q3", "q5", "c0", "c1", "c2"])]
     assert float(trainer.callback_metrics["test/vqa/acc1"]) == pytest.approx(3 / 4)
     assert callback.table is not None
@@ -102,7 +102,7 @@ def test_samples_that_cannot_be_read_are_in_no_score_and_told_beside_it(
 def test_an_evaluation_of_which_nothing_can_be_read_ends_with_a_message(processor: Processor) -> None:
     asked = [EvalSet("vqa", unread(3, 0, 1, 2), bad="skip")]
     with pytest.raises(ValueError, match="none of 3 samples that were tried"):
-        make_trainer(Evaluation()).test(Pupil(processor), Sets(processor, test=asked))
+        make_trainer(Evaluation()).test(FakeModule(processor), Sets(processor, test=asked))
 
 
 def test_draws_that_could_not_be_read_are_counted_and_named(
@@ -111,7 +111,7 @@ def test_draws_that_could_not_be_read_are_counted_and_named(
     data = Sets(processor, validate=[])
     data.train_sets = lambda: [TrainSet(unread(6, 1, 4), bad="skip")]  # type: ignore[method-assign]
     trainer = make_trainer(LeftOutSamples(), max_epochs=2)
-    trainer.fit(Pupil(processor), train_dataloaders=data.train_dataloader())
+    trainer.fit(FakeModule(processor), train_dataloaders=data.train_dataloader())
     said = capsys.readouterr()
     assert said.err.count("left out, another stands in: sample q") == 2
     assert "epoch 1: 2 draws of samples that cannot be read" in said.out
@@ -122,14 +122,14 @@ def test_an_evaluation_from_prompts_to_files(
     processor: Processor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = [EvalSet("seen/vqa", questions(5)), EvalSet("captions", captions(3), unseen_wording=True)]
-    pupil = Pupil(processor, q1="(C)", q4="no idea", c0="ein schöner Ring")
+    module = FakeModule(processor, q1="(C)", q4="no idea", c0="ein schöner Ring")
     logger, listener, callback = CSVLogger(tmp_path, version="log"), Listener(), Evaluation()
     trainer = make_trainer(callback, listener, logger=logger)
-    trainer.test(pupil, Sets(processor, test=asked))
+    trainer.test(module, Sets(processor, test=asked))
     ids = [f"q{n}" for n in range(5)] + [f"c{n}" for n in range(3)]
-    assert pupil.asked == ids
-    assert pupil.limits == [TASKS["vqa"].max_answer_tokens] * 5 + [TASKS["captioning"].max_answer_tokens] * 3
-    assert pupil.options == [{}] * 4
+    assert module.asked == ids
+    assert module.limits == [TASKS["vqa"].max_answer_tokens] * 5 + [TASKS["captioning"].max_answer_tokens] * 3
+    assert module.options == [{}] * 4
     assert listener.heard == [("test", ids)]
 
     logged = {key: float(value) for key, value in trainer.callback_metrics.items()}
@@ -190,10 +190,10 @@ def test_an_evaluation_from_prompts_to_files(
 
 
 def test_the_longest_answer_and_beams_can_be_set(processor: Processor) -> None:
-    pupil = Pupil(processor)
-    make_trainer(Evaluation(7, 3)).validate(pupil, Sets(processor, validate=[EvalSet("q", questions(3))]))
-    assert pupil.limits == [7] * 3
-    assert pupil.options == [{"num_beams": 3}] * 2
+    module = FakeModule(processor)
+    make_trainer(Evaluation(7, 3)).validate(module, Sets(processor, validate=[EvalSet("q", questions(3))]))
+    assert module.limits == [7] * 3
+    assert module.options == [{"num_beams": 3}] * 2
 
 
 class Snapshot(L.Callback):
@@ -218,17 +218,17 @@ def test_answers_are_on_disk_as_they_come_and_an_interrupted_evaluation_leaves_t
     folder = Path(logger.log_dir)
     snapshot = Snapshot(folder)
     with pytest.raises(KeyError, match="cut off"):
-        make_trainer(callback, snapshot, logger=logger).test(Pupil(processor), data)
+        make_trainer(callback, snapshot, logger=logger).test(FakeModule(processor), data)
     ids = [f"q{n}" for n in range(5)]
     assert snapshot.lines == [ids[:2], ids[:4], ids]
     assert not (folder / "predictions_test.jsonl").exists()
-    make_trainer(callback, logger=CSVLogger(tmp_path, version="log")).test(Pupil(processor), data)
+    make_trainer(callback, logger=CSVLogger(tmp_path, version="log")).test(FakeModule(processor), data)
     assert [line["id"] for line in lines(folder / "predictions_test.jsonl")] == ids
     assert not (folder / PARTS).exists()
 
 
 def test_a_module_whose_steps_return_no_answers_is_refused(processor: Processor) -> None:
-    class Silent(Pupil):
+    class Silent(FakeModule):
         def test_step(self, batch: Any, batch_idx: int) -> Any:
             pass
 
@@ -238,9 +238,9 @@ def test_a_module_whose_steps_return_no_answers_is_refused(processor: Processor)
 
 def test_the_table_is_that_of_its_predictions(processor: Processor, tmp_path: Path) -> None:
     asked = [EvalSet("vqa", questions(7)), EvalSet("captions", captions(4)), EvalSet("boxes", detections(4))]
-    pupil = Pupil(processor, q1="(C)", c0="a ring", d1="dog [0.4, 0.5, 1, 1]", d2="cow [0, 0, 1, 1]")
+    module = FakeModule(processor, q1="(C)", c0="a ring", d1="dog [0.4, 0.5, 1, 1]", d2="cow [0, 0, 1, 1]")
     logger = CSVLogger(tmp_path, version="log")
-    make_trainer(Evaluation(), logger=logger).test(pupil, Sets(processor, test=asked))
+    make_trainer(Evaluation(), logger=logger).test(module, Sets(processor, test=asked))
     exact = json.loads((Path(logger.log_dir) / "metrics_test.json").read_text())
     again = scores_of([Path(logger.log_dir) / "predictions_test.jsonl"], "standard")
     assert {one.name for one in again} == {"vqa", "captions", "boxes"}
@@ -254,14 +254,14 @@ def test_evaluations_do_not_mix(processor: Processor) -> None:
     data = Sets(processor, validate=[EvalSet("q", questions(4))], test=[EvalSet("c", captions(3))])
     listener, callback = Listener(), Evaluation()
     trainer = make_trainer(callback, listener, max_epochs=2, num_sanity_val_steps=2)
-    trainer.fit(Pupil(processor), data)
+    trainer.fit(FakeModule(processor), data)
     assert listener.heard == [("val", ["q0", "q1", "q2", "q3"])] * 2
-    broken = Pupil(processor)
+    broken = FakeModule(processor)
     trainer = make_trainer(callback, listener, Break())
     with pytest.raises(KeyError, match="cut off"):
         trainer.validate(broken, data)
     assert broken.asked == ["q0", "q1"]
-    make_trainer(callback, listener).test(Pupil(processor), data)
+    make_trainer(callback, listener).test(FakeModule(processor), data)
     assert listener.heard[2:] == [("test", ["c0", "c1", "c2"])]
     assert callback.table is not None
     assert callback.table.index.tolist() == ["c"]
@@ -273,7 +273,7 @@ def test_it_works_without_a_logger(
     monkeypatch.chdir(tmp_path)
     data = Sets(processor, validate=[EvalSet("q", questions(2))])
     trainer = make_trainer(Evaluation())
-    trainer.validate(Pupil(processor), data)
+    trainer.validate(FakeModule(processor), data)
     assert float(trainer.callback_metrics["val/q/acc1"]) == 1
     assert "1.000" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
@@ -353,8 +353,8 @@ def test_two_protocols_of_one_data_set(processor: Processor, capsys: pytest.Capt
             EvalSet("as_published", objects(4), protocol="published"),
         ],
     )
-    pupil = Pupil(processor, o1="a dog, or a cat, or a cow", o3="A dog")
-    make_trainer(callback).test(pupil, data)
+    module = FakeModule(processor, o1="a dog, or a cat, or a cow", o3="A dog")
+    make_trainer(callback).test(module, data)
     table = callback.table
     assert table is not None
     assert table["protocol"].to_dict() == {"things": "standard", "as_published": "published"}
@@ -377,4 +377,4 @@ def test_bad_settings_are_refused(options: dict[str, Any], message: str) -> None
 
 def test_several_loaders_are_refused(processor: Processor) -> None:
     with pytest.raises(ValueError, match="one DataLoader over all its sets, found list"):
-        make_trainer(Evaluation()).validate(Pupil(processor), [DataLoader([1])])
+        make_trainer(Evaluation()).validate(FakeModule(processor), [DataLoader([1])])

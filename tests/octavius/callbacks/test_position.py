@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.octavius.stopped import PLACES, Halt, Notes, Stopper, halt, same, train
+from tests.octavius.interrupted_runs import PLACES, Halt, Notes, Stopper, halt, same, train
 
 Trained = tuple[Notes, dict[str, torch.Tensor]]
 

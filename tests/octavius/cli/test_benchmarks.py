@@ -20,7 +20,7 @@ from octavius.evaluation.controls import ALL
 from octavius.evaluation.predictions import read_predictions
 from octavius.report.benchmark_evaluation import lines
 from octavius.training import OctaviusModule
-from tests.octavius.callbacks.pupil import Sets, questions
+from tests.octavius.callbacks.fake_module import Sets, questions
 from tests.tiny import refused, settings, write_models
 
 SOURCES = [

@@ -14,7 +14,7 @@ from octavius.decoder.loading import layers
 from octavius.distributed.sharding import shard
 from octavius.instruction.batch import Batch
 from octavius.training import OctaviusModule
-from tests.octavius.small import Pieces, make, whole, write_decoder
+from tests.octavius.tiny_runs import Pieces, make, whole, write_decoder
 
 
 @pytest.fixture(scope="module")

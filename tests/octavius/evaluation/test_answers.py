@@ -15,7 +15,7 @@ from datamodules.base import even_share
 from octavius.evaluation.answers import Answered, gather_once
 from octavius.evaluation.predictions import prediction
 from octavius.instruction.sample import DescribedObject, DescribedObjects, LabelledBox, Media
-from tests.octavius.callbacks.pupil import answered, captions, detections, in_set, questions, sample
+from tests.octavius.callbacks.fake_module import answered, captions, detections, in_set, questions, sample
 
 WHOLE = answered(in_set("b", questions(3)[::-1]) + in_set("a", captions(2)[::-1]))
 """Neither sets nor ids are in the order of the alphabet."""

@@ -24,7 +24,7 @@ from octavius.instruction.batch import Processor
 from octavius.instruction.prompt import PromptBuilder
 from octavius.instruction.tokenizer import Tokenizer
 from octavius.tasks import TASKS
-from tests.octavius.callbacks.pupil import (
+from tests.octavius.callbacks.fake_module import (
     Looker,
     RoisOfArrays,
     answered,

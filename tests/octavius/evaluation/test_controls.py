@@ -22,7 +22,7 @@ from octavius.evaluation.controls import box_only, majority, partners, shuffled,
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Choice, Media, References, Sample
 from octavius.model import Octavius
-from tests.octavius.callbacks.pupil import answered, detections, objects, questions, sample
+from tests.octavius.callbacks.fake_module import answered, detections, objects, questions, sample
 
 
 def clouds(*scenes: tuple[str, int], width: int = 4) -> Batch:

@@ -11,7 +11,7 @@ from octavius.evaluation.answers import Answered
 from octavius.evaluation.prediction_files import PARTS, PredictionFiles, mend, write_predictions
 from octavius.evaluation.predictions import read_predictions
 from octavius.tasks import TASKS
-from tests.octavius.callbacks.pupil import answered, captions, detections, in_set, questions
+from tests.octavius.callbacks.fake_module import answered, captions, detections, in_set, questions
 
 WHOLE = [b'{"id": "1"}\n', b'{"id": "2"}\n']
 

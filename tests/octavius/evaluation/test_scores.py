@@ -18,7 +18,7 @@ from octavius.instruction.sample import (
     References,
 )
 from octavius.tasks import TASKS
-from tests.octavius.callbacks.pupil import (
+from tests.octavius.callbacks.fake_module import (
     FIRST,
     NAMES,
     OPTIONS,

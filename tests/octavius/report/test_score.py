@@ -17,7 +17,7 @@ from octavius.instruction.sample import References
 from octavius.report.paper import PAPER, SOURCE, TABLES
 from octavius.report.score import scores_of
 from octavius.report.tables import markdown
-from tests.octavius.callbacks.pupil import answered, captions, detections, in_set, questions
+from tests.octavius.callbacks.fake_module import answered, captions, detections, in_set, questions
 from tests.octavius.metrics.conftest import Scored, scored  # noqa: F401 - the fixture
 from tests.tiny import refused
 

@@ -20,8 +20,8 @@ from datamodules.miniature.rooms.furniture.catalogue import (
 )
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.layout import make_room
-from datamodules.miniature.rooms.shown import Shown, belongs, crops, one_of
-from datamodules.miniature.rooms.telling.naming import (
+from datamodules.miniature.rooms.objects import ViewedObject, belongs, crops, one_of
+from datamodules.miniature.rooms.texts.naming import (
     NAMES,
     PROMPTS,
     TEMPLATES,
@@ -53,7 +53,7 @@ def small(**changes: object) -> RoomViews:
     return RoomViews(**({"views": 12, "probe_views": 6, "batch_size": 6, "workers": 0} | changes))
 
 
-def things(views: Views, count: int) -> list[Shown]:
+def things(views: Views, count: int) -> list[ViewedObject]:
     """What the first items show, without drawing it."""
     return [views.thing(index, generator(views.seed, views.place, index)) for index in range(count)]
 

@@ -24,8 +24,8 @@ from datamodules.miniature.rooms.files import room_of
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, HELD_OUT_PAIRS, UNSEEN_CLASSES
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.symbolic import NAMES, PARTS, STRENGTH, WIDTH, planned
-from datamodules.miniature.rooms.telling.asked import KINDS
-from datamodules.miniature.rooms.telling.relations import HELD_OUT_RELATIONS
+from datamodules.miniature.rooms.texts.relations import HELD_OUT_RELATIONS
+from datamodules.miniature.rooms.texts.symbolic_questions import KINDS
 from datamodules.miniature.vocabulary import room_lines, unmerged
 from octavius.instruction.sample import ClassName, DescribedObjects, References, Sample
 from octavius.tasks import TASKS

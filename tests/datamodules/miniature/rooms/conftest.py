@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from datamodules.miniature.rooms.files import Sizes, build
-from datamodules.miniature.rooms.telling.told import WORLDS
+from datamodules.miniature.rooms.texts.annotations import WORLDS
 
 SIZES = Sizes(train=3, val=2, test=2, unseen=2, things_train=1, things_test=1)
 

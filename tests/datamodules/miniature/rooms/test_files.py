@@ -17,7 +17,7 @@ from datamodules.miniature.rooms.furniture.catalogue import CLASSES, KINDS, UNSE
 from datamodules.miniature.rooms.scannet import COLUMNS
 from datamodules.miniature.rooms.sensor import FLOOR, NOTHING, WALL, scan
 from datamodules.miniature.rooms.shapenet import POINTS, SUBJECTS
-from datamodules.miniature.rooms.telling.told import WORLDS
+from datamodules.miniature.rooms.texts.annotations import WORLDS
 from octavius.instruction.sample import ClassName, DescribedObjects, References, Sample
 from octavius.media.clouds import read_points
 from tests.datamodules.miniature.rooms.conftest import SIZES

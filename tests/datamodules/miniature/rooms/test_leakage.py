@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datamodules.miniature.rooms.files import Sizes, plan, room_of, told_of
+from datamodules.miniature.rooms.files import Sizes, plan, room_of, texts_of
 from datamodules.miniature.rooms.furniture.catalogue import (
     CLASSES,
     HELD_OUT_PAIRS,
@@ -17,8 +17,8 @@ from datamodules.miniature.rooms.furniture.catalogue import (
 )
 from datamodules.miniature.rooms.room import Room
 from datamodules.miniature.rooms.shapenet import look_of
-from datamodules.miniature.rooms.telling.relations import HELD_OUT_RELATIONS
-from datamodules.miniature.rooms.telling.told import WORLDS
+from datamodules.miniature.rooms.texts.annotations import WORLDS
+from datamodules.miniature.rooms.texts.relations import HELD_OUT_RELATIONS
 from tests.datamodules.miniature.rooms.oracle import COLOUR, NAME, ONE_ANCHOR
 
 Facts = dict[str, dict[str, Any]]
@@ -89,7 +89,7 @@ def test_the_reading_of_texts_finds_what_is_told() -> None:
 
 def test_training_tells_all_else() -> None:
     """The check above is not passed by silence."""
-    told = [told_of(0, "seen", "train", i, room_of(0, "seen", "train", i)) for i in range(40)]
+    told = [texts_of(0, "seen", "train", i, room_of(0, "seen", "train", i)) for i in range(40)]
     texts = [text.text for words in told for texts in words.descriptions.values() for text in texts]
     texts += [
         part for words in told for question in words.questions for part in (question.text, *question.answers)

@@ -25,7 +25,7 @@ from datamodules.miniature.rooms.symbolic import (
     symbols,
     turned,
 )
-from datamodules.miniature.rooms.telling.relations import HOLDS, places
+from datamodules.miniature.rooms.texts.relations import HOLDS, places
 from datamodules.miniature.world import generator
 
 ROOMS = [make_room(generator(5, "symbolic", index)) for index in range(6)]

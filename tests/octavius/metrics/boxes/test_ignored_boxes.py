@@ -4,7 +4,7 @@ from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.metrics import BoxRecallPrecision
 from octavius.metrics.boxes.box_matching import box_counts
 from octavius.tasks import TASKS
-from tests.octavius.callbacks.pupil import sample
+from tests.octavius.callbacks.fake_module import sample
 
 WHOLE, HALF = (0.0, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 0.4)
 GOLD = Boxes((LabelledBox("cat", WHOLE), LabelledBox("dog", HALF, ignored=True)))

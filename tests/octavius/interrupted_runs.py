@@ -22,7 +22,7 @@ from octavius.decoder.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.training import OctaviusModule
 from tests.octavius.settings import lora_moe
-from tests.octavius.small import Pieces
+from tests.octavius.tiny_runs import Pieces
 
 PLACES = (
     "on_train_batch_start",

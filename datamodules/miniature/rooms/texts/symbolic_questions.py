@@ -12,9 +12,9 @@ from datamodules.miniature.rooms.furniture.catalogue import CLASSES
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.room import Room
 from datamodules.miniature.rooms.symbolic import Part, alone, centred, symbols
-from datamodules.miniature.rooms.telling import questions
-from datamodules.miniature.rooms.telling.captions import DESCRIPTIONS, describe, with_article
-from datamodules.miniature.rooms.telling.exercises import EXERCISES
+from datamodules.miniature.rooms.texts import questions
+from datamodules.miniature.rooms.texts.captions import DESCRIPTIONS, describe, with_article
+from datamodules.miniature.rooms.texts.exercises import EXERCISES
 from octavius.instruction.sample import ClassName, DescribedObject, DescribedObjects, Gold, References
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ UNCOLOURED = ("object", "place", "larger", "count")
 """Kinds of question that make sense without colours."""
 
 
-class Asked(NamedTuple):
+class SymbolicQuestion(NamedTuple):
     """A question about a room: its task, the input features, and the rest of a sample."""
 
     task: str
@@ -39,7 +39,7 @@ class Asked(NamedTuple):
     group: str = ""
 
 
-def ask_class(room: Room, rng: np.random.Generator, hidden: float) -> Asked:
+def ask_class(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion:
     """Classify one object."""
     names = list(dict.fromkeys(piece.name for piece in room.pieces))
     name = names[int(rng.integers(len(names)))]
@@ -47,10 +47,12 @@ def ask_class(room: Room, rng: np.random.Generator, hidden: float) -> Asked:
     single = rng.random() < SINGLE
     gone: tuple[Part, ...] = ("colour",) if single or rng.random() < hidden else ()
     rows = alone(piece, rng, gone) if single else symbols([piece], rng, gone, found=False)
-    return Asked("classification3d", rows, "", ClassName(name, CLASSES), "single" if single else "")
+    return SymbolicQuestion(
+        "classification3d", rows, "", ClassName(name, CLASSES), "single" if single else ""
+    )
 
 
-def ask_description(room: Room, rng: np.random.Generator, hidden: float) -> Asked | None:
+def ask_description(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:
     """Describe one object; its location is described too, though its features alone hardly reveal it."""
     gone = _gone(("class", "colour"), rng, hidden)
     piece = _one(room.pieces, rng)
@@ -65,10 +67,10 @@ def ask_description(room: Room, rng: np.random.Generator, hidden: float) -> Aske
         texts = tuple(text.text for text in describe(room, piece, rng, forms=forms))
     if not texts:
         return None
-    return Asked("captioning3d", symbols([piece], rng, gone, found=False), "", References(texts))
+    return SymbolicQuestion("captioning3d", symbols([piece], rng, gone, found=False), "", References(texts))
 
 
-def ask_question(room: Room, rng: np.random.Generator, hidden: float) -> Asked | None:
+def ask_question(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:
     """One of ScanQA's kinds of question; rare answers are drawn as often as common ones."""
     gone = _gone(("colour",), rng, hidden)
     kinds = UNCOLOURED if gone else tuple(questions.WORDINGS)
@@ -84,10 +86,10 @@ def ask_question(room: Room, rng: np.random.Generator, hidden: float) -> Asked |
     answers = tuple(dict.fromkeys(_plain(text) for text in asked.answers))
     names = [piece.name for number in asked.pieces for piece in room.pieces if piece.number == number]
     gold = References(answers, reason=reason_of(names, answers[0]))
-    return Asked("vqa3d", symbols(room.pieces, rng, gone), _plain(asked.text), gold, kind)
+    return SymbolicQuestion("vqa3d", symbols(room.pieces, rng, gone), _plain(asked.text), gold, kind)
 
 
-def ask_for_all(room: Room, rng: np.random.Generator, hidden: float) -> Asked | None:  # noqa: ARG001
+def ask_for_all(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:  # noqa: ARG001
     """Describe all objects of a small room, each with its box."""
     few = rng.permutation(len(room.pieces))[: int(rng.integers(1, FEW + 1))]
     room = room.only([room.pieces[place].number for place in few])
@@ -98,10 +100,10 @@ def ask_for_all(room: Room, rng: np.random.Generator, hidden: float) -> Asked | 
     if not objects:
         return None
     pieces = [piece for piece, texts in told if texts]
-    return Asked("dense_captioning3d", symbols(pieces, rng), "", DescribedObjects(tuple(objects)))
+    return SymbolicQuestion("dense_captioning3d", symbols(pieces, rng), "", DescribedObjects(tuple(objects)))
 
 
-def ask_exercise(name: str, room: Room, rng: np.random.Generator, hidden: float) -> Asked | None:
+def ask_exercise(name: str, room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:
     """An exercise about several objects of a room."""
     parts: dict[str, tuple[Part, ...]] = {"at": ("class", "colour"), "colours": (), "listed": ()}
     gone = _gone(parts.get(name, ("colour",)), rng, hidden)
@@ -111,10 +113,10 @@ def ask_exercise(name: str, room: Room, rng: np.random.Generator, hidden: float)
     question, answer = asked
     if "class" in gone:
         answer = f"{answer.split()[0]} object"
-    return Asked("conversation", symbols(room.pieces, rng, gone), question, References((answer,)))
+    return SymbolicQuestion("conversation", symbols(room.pieces, rng, gone), question, References((answer,)))
 
 
-KINDS: dict[str, Callable[[Room, np.random.Generator, float], Asked | None]] = {
+KINDS: dict[str, Callable[[Room, np.random.Generator, float], SymbolicQuestion | None]] = {
     "classification3d": ask_class,
     "captioning3d": ask_description,
     "vqa3d": ask_question,

@@ -34,7 +34,7 @@ KEPT = 16
 """Rooms whose crops are cached, for items that rotate through them."""
 
 
-class Shown(NamedTuple):
+class ViewedObject(NamedTuple):
     """An object and its points.
 
     Attributes:
@@ -58,7 +58,7 @@ def belongs(look: Look, world: World) -> bool:
 
 
 @lru_cache(maxsize=KEPT)
-def crops(seed: int, place: str, number: int, world: World) -> tuple[Shown, ...]:
+def crops(seed: int, place: str, number: int, world: World) -> tuple[ViewedObject, ...]:
     """The seen objects of a room that belong to a world, as scanned, with their surroundings."""
     room = make_room(generator(seed, f"{place}/room", number), CHANGES[world])
     seen = scan(room)
@@ -68,11 +68,11 @@ def crops(seed: int, place: str, number: int, world: World) -> tuple[Shown, ...]
         if piece.number in seen.seen and belongs(piece.look, world):
             low, high = np.array(piece.box[:3]) - REACH, np.array(piece.box[3:]) + REACH
             inside = ((seen.points > low) & (seen.points < high)).all(1)
-            found.append(Shown(piece.look, piece.yaw, cloud[inside]))
+            found.append(ViewedObject(piece.look, piece.yaw, cloud[inside]))
     return tuple(found)
 
 
-def one_of(found: tuple[Shown, ...], rng: np.random.Generator) -> Shown | None:
+def one_of(found: tuple[ViewedObject, ...], rng: np.random.Generator) -> ViewedObject | None:
     """A random object, all classes equally likely; None if there is none."""
     names = sorted({shown.look.name for shown in found})
     if not names:
@@ -100,11 +100,11 @@ def look_like(colour: str, name: str, rng: np.random.Generator) -> Look:
             return replace(look, colour=colour)
 
 
-def whole(look: Look, rng: np.random.Generator, colourless: float = 0.0) -> Shown:
+def whole(look: Look, rng: np.random.Generator, colourless: float = 0.0) -> ViewedObject:
     """A complete object in a random light; without colour with probability `colourless`."""
     points, colours = whole_thing(look, int(rng.integers(FEW, MANY)), rng)
     light = rng.uniform(0.8, 1.1) * rng.uniform(0.95, 1.05, 3)
     colours = np.clip(colours * light + rng.normal(0, 0.03, colours.shape), 0, 1)
     grey = rng.random() < colourless
     colours = np.full_like(colours, GREY) if grey else colours
-    return Shown(look, 0.0, np.concatenate([points, colours], 1), grey)
+    return ViewedObject(look, 0.0, np.concatenate([points, colours], 1), grey)

@@ -91,7 +91,7 @@ class Sets(InstructionDataModule):
         return self.sets[stage]
 
 
-class Pupil(L.LightningModule):
+class FakeModule(L.LightningModule):
     """Gives the true answer, but for samples whose answer is set; notes what it was asked."""
 
     def __init__(self, processor: Processor, **answers: str) -> None:
@@ -123,7 +123,7 @@ class Pupil(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-class Looker(Pupil):
+class Looker(FakeModule):
     """Names an object by its features, by its box where they are zero, and as a cat where it sees nothing."""
 
     def answer(self, batch: Batch, limits: Sequence[int], **options: Any) -> tuple[list[str], Tensor]:

@@ -9,8 +9,15 @@ import numpy as np
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, HELD_OUT_PAIRS, KINDS
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.room import Piece, Room
-from datamodules.miniature.rooms.telling.captions import Telling, anchors_of, label, said, told, with_article
-from datamodules.miniature.rooms.telling.relations import ANCHORED, PLACES, Claim, claims, satisfying
+from datamodules.miniature.rooms.texts.captions import (
+    Relations,
+    allowed,
+    anchors_of,
+    label,
+    said,
+    with_article,
+)
+from datamodules.miniature.rooms.texts.relations import ANCHORED, PLACES, Claim, claims, satisfying
 
 WORDINGS = {
     "object": ("What is {where}?", "Which object is {where}?", "What do you see {where}?"),
@@ -60,8 +67,8 @@ class Question:
     claim: Claim | None = None
 
 
-def questions(room: Room, rng: np.random.Generator, telling: Telling = "seen") -> list[Question]:
-    """About fifteen questions of all kinds; those with a relation use only relations of `telling`."""
+def questions(room: Room, rng: np.random.Generator, relations: Relations = "seen") -> list[Question]:
+    """About fifteen questions of all kinds; those with a relation use only relations of `relations`."""
     order = [room.pieces[i] for i in rng.permutation(len(room.pieces))]
     found: list[Question] = []
     for make, most in (
@@ -72,7 +79,7 @@ def questions(room: Room, rng: np.random.Generator, telling: Telling = "seen") -
         (_existences, 4),
         (_larger, 2),
     ):
-        found += _first(make(room, order, rng, telling), most)
+        found += _first(make(room, order, rng, relations), most)
     return found
 
 
@@ -96,7 +103,7 @@ def balanced(found: Sequence[Question], rng: np.random.Generator) -> list[Questi
 
 
 def _objects(
-    room: Room, order: Sequence[Piece], rng: np.random.Generator, telling: Telling
+    room: Room, order: Sequence[Piece], rng: np.random.Generator, relations: Relations
 ) -> Iterator[Question]:
     """Which object is in a relation to an anchor, if only one is; each answer and each anchor occurs once."""
     named, done = {piece.number for piece in anchors_of(room)}, set[int]()
@@ -110,7 +117,7 @@ def _objects(
                 continue
             anchors = (anchor, second)
         claim = Claim(relation, anchors)
-        right = satisfying(room, room.pieces, claim) if told(claim, telling) else []
+        right = satisfying(room, room.pieces, claim) if allowed(claim, relations) else []
         if len(right) == 1 and right[0].number not in done and anchor.number not in done:
             done |= {right[0].number, anchor.number}
             answers = (right[0].name, f"{right[0].colour} {right[0].name}")
@@ -118,10 +125,10 @@ def _objects(
 
 
 def _colours(
-    room: Room, order: Sequence[Piece], rng: np.random.Generator, telling: Telling
+    room: Room, order: Sequence[Piece], rng: np.random.Generator, relations: Relations
 ) -> Iterator[Question]:
     for piece in order:
-        words, claim = _reference(room, piece, rng, telling, coloured=False)
+        words, claim = _reference(room, piece, rng, relations, coloured=False)
         if words:
             yield _asked("colour", rng, (piece.colour,), [piece], claim, ref=words)
 
@@ -130,7 +137,7 @@ def _counts(
     room: Room,  # noqa: ARG001
     order: Sequence[Piece],
     rng: np.random.Generator,
-    telling: Telling,
+    relations: Relations,
 ) -> Iterator[Question]:
     """Number of objects of a class, or of a class and colour; some are absent."""
     names = list(dict.fromkeys(piece.name for piece in order))
@@ -142,7 +149,7 @@ def _counts(
         if pieces and rng.random() < 0.5:
             colours = [piece.colour for piece in pieces]
             if rng.random() < 0.4:
-                colours = _possible_colours(name, telling)
+                colours = _possible_colours(name, relations)
             colour = colours[int(rng.integers(len(colours)))]
             pieces, what = [piece for piece in pieces if piece.colour == colour], f"{colour} {what}"
         if len(pieces) < len(WORDS):
@@ -151,16 +158,18 @@ def _counts(
 
 
 def _places(
-    room: Room, order: Sequence[Piece], rng: np.random.Generator, telling: Telling
+    room: Room, order: Sequence[Piece], rng: np.random.Generator, relations: Relations
 ) -> Iterator[Question]:
     """Location of an object that does not hang: on what, in which part of the room, next to what."""
     anchors = anchors_of(room)
     for piece in order:
         if piece.look.way.stands == "wall":
             continue
-        words, claim = _reference(room, piece, rng, telling, coloured=True)
+        words, claim = _reference(room, piece, rng, relations, coloured=True)
         true = [one for one in claims(room, piece, anchors) if one.relation in ("on", *PLACES, "next")]
-        true = [one for one in true if told(one, "seen" if telling == "seen" else "any") and one != claim]
+        true = [
+            one for one in true if allowed(one, "seen" if relations == "seen" else "any") and one != claim
+        ]
         true.sort(key=lambda one: ("on", *PLACES, "next").index(one.relation))
         if words and true:
             answers = tuple(said(room, one) for one in true)
@@ -168,16 +177,16 @@ def _places(
 
 
 def _existences(
-    room: Room, order: Sequence[Piece], rng: np.random.Generator, telling: Telling
+    room: Room, order: Sequence[Piece], rng: np.random.Generator, relations: Relations
 ) -> Iterator[Question]:
     """An object that is there, then one with another colour or class, which is not."""
     there = {(piece.colour, piece.name) for piece in room.pieces}
     for piece in order:
         if rng.random() < 0.5:
-            pool = [(colour, piece.name) for colour in _possible_colours(piece.name, telling)]
+            pool = [(colour, piece.name) for colour in _possible_colours(piece.name, relations)]
         else:
             pool = [
-                (piece.colour, name) for name in CLASSES if piece.colour in _possible_colours(name, telling)
+                (piece.colour, name) for name in CLASSES if piece.colour in _possible_colours(name, relations)
             ]
         pool = [pair for pair in pool if pair not in there]
         if pool:
@@ -190,7 +199,7 @@ def _larger(
     room: Room,
     order: Sequence[Piece],
     rng: np.random.Generator,
-    telling: Telling,  # noqa: ARG001
+    relations: Relations,  # noqa: ARG001
 ) -> Iterator[Question]:
     """Pairs of one class first, because there the class says nothing about the size."""
     named = {piece.number: words for piece in order if (words := label(room, piece))}
@@ -213,24 +222,24 @@ def _larger(
 
 
 def _reference(
-    room: Room, piece: Piece, rng: np.random.Generator, telling: Telling, coloured: bool
+    room: Room, piece: Piece, rng: np.random.Generator, relations: Relations, coloured: bool
 ) -> tuple[str | None, Claim | None]:
     """A phrase that refers to only one object (by class, colour or location), and the claim in it."""
     twins = [other for other in room.pieces if other.name == piece.name]
-    if len(twins) == 1 and telling != "unseen":
+    if len(twins) == 1 and relations != "unseen":
         return piece.name, None
-    if coloured and telling != "unseen" and label(room, piece):
+    if coloured and relations != "unseen" and label(room, piece):
         return label(room, piece), None
-    known = [claim for claim in claims(room, piece, anchors_of(room)) if told(claim, telling)]
+    known = [claim for claim in claims(room, piece, anchors_of(room)) if allowed(claim, relations)]
     for i in rng.permutation(len(known)):
         if satisfying(room, twins, known[i]) == [piece]:
             return f"{piece.name} {said(room, known[i])}", known[i]
     return None, None
 
 
-def _possible_colours(name: str, telling: Telling) -> list[str]:
-    """Colours that texts may combine with a class; none that is held out, unless `telling` is `any`."""
-    return [colour for colour in COLOURS if telling == "any" or (colour, name) not in HELD_OUT_PAIRS]
+def _possible_colours(name: str, relations: Relations) -> list[str]:
+    """Colours that texts may combine with a class; none that is held out, unless `relations` is `any`."""
+    return [colour for colour in COLOURS if relations == "any" or (colour, name) not in HELD_OUT_PAIRS]
 
 
 def _asked(

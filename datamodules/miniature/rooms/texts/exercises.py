@@ -14,8 +14,8 @@ from datamodules.miniature.rooms.furniture.catalogue import CLASSES, KINDS
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.room import Piece, Room
 from datamodules.miniature.rooms.symbolic import centred
-from datamodules.miniature.rooms.telling.captions import anchors_of, label, said
-from datamodules.miniature.rooms.telling.relations import HELD_OUT_RELATIONS, HOLDS, PHRASES, PLACES, claims
+from datamodules.miniature.rooms.texts.captions import anchors_of, label, said
+from datamodules.miniature.rooms.texts.relations import HELD_OUT_RELATIONS, HOLDS, PHRASES, PLACES, claims
 
 Exercise: TypeAlias = tuple[str, str]
 

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from datamodules.miniature.rooms.room import Piece, Room
-from datamodules.miniature.rooms.telling.relations import PHRASES, PLACES, Claim, claims, satisfying
+from datamodules.miniature.rooms.texts.relations import PHRASES, PLACES, Claim, claims, satisfying
 
 DESCRIPTIONS = (
     "This is {thing}. It is {where}.",
@@ -39,7 +39,7 @@ FIELDS = {
 }
 """Attributes of an object that each template field mentions."""
 
-Telling: TypeAlias = Literal["seen", "unseen", "any"]
+Relations: TypeAlias = Literal["seen", "unseen", "any"]
 """Which relations are used: those of training, only held-out ones, or all."""
 
 PLACE_FIRST = 0.5
@@ -59,12 +59,12 @@ def describe(
     room: Room,
     piece: Piece,
     rng: np.random.Generator,
-    telling: Telling = "seen",
+    relations: Relations = "seen",
     forms: Sequence[str] = DESCRIPTIONS,
     count: int = 3,
 ) -> list[Text]:
     """Up to `count` texts from different templates that fit no other object of the room."""
-    known = [claim for claim in _all_claims(room, piece) if told(claim, telling)]
+    known = [claim for claim in _all_claims(room, piece) if allowed(claim, relations)]
     texts: list[Text] = []
     for place in rng.permutation(len(forms)):
         form = forms[place]
@@ -103,9 +103,9 @@ def mentioned(form: str) -> frozenset[str]:
     return frozenset(attribute for field in fields for attribute in FIELDS[field])
 
 
-def told(claim: Claim, telling: Telling) -> bool:
+def allowed(claim: Claim, relations: Relations) -> bool:
     """Whether a claim may be used."""
-    return telling == "any" or claim.held_out == (telling == "unseen")
+    return relations == "any" or claim.held_out == (relations == "unseen")
 
 
 def label(room: Room, piece: Piece) -> str | None:

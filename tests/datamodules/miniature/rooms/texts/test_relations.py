@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from datamodules.instructions.relations import Edges, footprint_shared, gap
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, draw_look
 from datamodules.miniature.rooms.room import Piece, Room
-from datamodules.miniature.rooms.telling.relations import (
+from datamodules.miniature.rooms.texts.relations import (
     ANCHORED,
     HELD_OUT_RELATIONS,
     HOLDS,

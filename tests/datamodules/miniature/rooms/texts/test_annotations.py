@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datamodules.miniature.rooms.telling.told import NR3D, WORLDS, tokens
+from datamodules.miniature.rooms.texts.annotations import NR3D, WORLDS, tokens
 from tests.datamodules.miniature.rooms.oracle import (
     COLOUR,
     MANY,

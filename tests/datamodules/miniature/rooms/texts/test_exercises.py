@@ -9,8 +9,8 @@ import pytest
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.layout import make_room
 from datamodules.miniature.rooms.room import Room
-from datamodules.miniature.rooms.telling.exercises import EXERCISES, WORDINGS
-from datamodules.miniature.rooms.telling.relations import HELD_OUT_RELATIONS
+from datamodules.miniature.rooms.texts.exercises import EXERCISES, WORDINGS
+from datamodules.miniature.rooms.texts.relations import HELD_OUT_RELATIONS
 from datamodules.miniature.world import generator
 from tests.datamodules.miniature.rooms.oracle import ONE_ANCHOR, PLURALS, Fact, called, holds, standing
 

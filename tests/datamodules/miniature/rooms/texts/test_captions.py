@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from datamodules.miniature.rooms.files import room_of
 from datamodules.miniature.rooms.furniture.catalogue import draw_look
 from datamodules.miniature.rooms.room import Piece, Room, box_at
-from datamodules.miniature.rooms.telling.captions import (
+from datamodules.miniature.rooms.texts.captions import (
     DESCRIPTIONS,
     UTTERANCES,
     Claim,
@@ -20,7 +20,7 @@ from datamodules.miniature.rooms.telling.captions import (
     said,
     with_article,
 )
-from datamodules.miniature.rooms.telling.questions import MOST, WORDINGS, Question, balanced, questions
+from datamodules.miniature.rooms.texts.questions import MOST, WORDINGS, Question, balanced, questions
 
 
 def test_a_label_is_as_short_as_can_be() -> None:

@@ -14,15 +14,15 @@ import numpy as np
 from datamodules.miniature.rooms.furniture.catalogue import UNSEEN_CLASSES
 from datamodules.miniature.rooms.layout import Change
 from datamodules.miniature.rooms.room import Piece, Room
-from datamodules.miniature.rooms.telling.captions import (
+from datamodules.miniature.rooms.texts.captions import (
     DESCRIPTIONS,
     UTTERANCES,
-    Telling,
+    Relations,
     Text,
     describe,
     mentioned,
 )
-from datamodules.miniature.rooms.telling.questions import Question, balanced, questions
+from datamodules.miniature.rooms.texts.questions import Question, balanced, questions
 
 QA_SPLITS = {"train": "train", "val": "val", "test": "test_w_obj"}
 """ScanQA's split names; unlike its official test file, ours has answers."""
@@ -41,14 +41,14 @@ class World:
 
     Attributes:
         change: change of the objects.
-        telling: relations that texts use.
+        relations: relations that texts use.
         meant: selects the objects that texts are about.
         splits: the splits.
         first: number of the first scan.
     """
 
     change: Change
-    telling: Telling
+    relations: Relations
     meant: Callable[[Piece], bool]
     splits: tuple[str, ...]
     first: int
@@ -64,7 +64,7 @@ WORLDS = {
 
 
 @dataclass(frozen=True)
-class Told:
+class RoomTexts:
     """All texts about a room: descriptions and utterances by object number, and questions."""
 
     room: Room
@@ -73,19 +73,21 @@ class Told:
     questions: Sequence[Question]
 
 
-def tell(room: Room, world: World, rng: np.random.Generator, train: bool) -> Told:
+def generate_texts(room: Room, world: World, rng: np.random.Generator, train: bool) -> RoomTexts:
     """Generates the texts about the objects that the world selects; utterances not for training."""
     meant = [piece for piece in room.pieces if world.meant(piece)]
 
     def texts(forms: Sequence[str]) -> dict[int, list[Text]]:
-        found = {piece.number: describe(room, piece, rng, world.telling, forms) for piece in meant}
+        found = {piece.number: describe(room, piece, rng, world.relations, forms) for piece in meant}
         return {number: some for number, some in found.items() if some}
 
     numbers = {piece.number for piece in meant}
-    asked = [one for one in questions(room, rng, world.telling) if numbers & {*one.pieces} or _of_all(world)]
-    if world.telling == "unseen":
+    asked = [
+        one for one in questions(room, rng, world.relations) if numbers & {*one.pieces} or _of_all(world)
+    ]
+    if world.relations == "unseen":
         asked = [one for one in asked if one.claim is not None and one.claim.held_out]
-    return Told(room, texts(DESCRIPTIONS), {} if train else texts(UTTERANCES), asked)
+    return RoomTexts(room, texts(DESCRIPTIONS), {} if train else texts(UTTERANCES), asked)
 
 
 def _of_all(world: World) -> bool:
@@ -93,27 +95,27 @@ def _of_all(world: World) -> bool:
     return world.change == "none"
 
 
-def write_scanrefer(folder: Path, split: str, rooms: Mapping[str, Told]) -> None:
+def write_scanrefer(folder: Path, split: str, rooms: Mapping[str, RoomTexts]) -> None:
     """Writes `ScanRefer_filtered_<split>.json`."""
     rows = [
         {
             "scene_id": scan,
             "object_id": str(number),
-            "object_name": _name(told.room, number).replace(" ", "_"),
+            "object_name": _name(room_texts.room, number).replace(" ", "_"),
             "ann_id": str(index),
             "description": text.text,
             "token": tokens(text.text),
         }
-        for scan, told in rooms.items()
-        for number, texts in told.descriptions.items()
+        for scan, room_texts in rooms.items()
+        for number, texts in room_texts.descriptions.items()
         for index, text in enumerate(texts)
     ]
     _json(folder / f"ScanRefer_filtered_{split}.json", rows)
 
 
-def write_scanqa(folder: Path, split: str, rooms: Mapping[str, Told], rng: np.random.Generator) -> None:
+def write_scanqa(folder: Path, split: str, rooms: Mapping[str, RoomTexts], rng: np.random.Generator) -> None:
     """Writes `ScanQA_v1.0_<split>.json`, with balanced answers."""
-    asked = [(scan, question) for scan, told in rooms.items() for question in told.questions]
+    asked = [(scan, question) for scan, room_texts in rooms.items() for question in room_texts.questions]
     kept = {id(question) for question in balanced([question for _, question in asked], rng)}
     rows: list[dict[str, Any]] = []
     place: dict[str, int] = {}
@@ -133,17 +135,17 @@ def write_scanqa(folder: Path, split: str, rooms: Mapping[str, Told], rng: np.ra
     _json(folder / f"ScanQA_v1.0_{QA_SPLITS[split]}.json", rows)
 
 
-def write_nr3d(folder: Path, rooms: Mapping[str, Told]) -> None:
+def write_nr3d(folder: Path, rooms: Mapping[str, RoomTexts]) -> None:
     """Writes `nr3d.csv`, with all splits."""
     text = io.StringIO()
     table = csv.DictWriter(text, NR3D, lineterminator="\n")
     table.writeheader()
     number = 0
-    for scan, told in rooms.items():
-        for target, texts in told.utterances.items():
+    for scan, room_texts in rooms.items():
+        for target, texts in room_texts.utterances.items():
             for said in texts:
                 number += 1
-                table.writerow(_utterance(number, scan, told.room, target, said))
+                table.writerow(_utterance(number, scan, room_texts.room, target, said))
     (folder / "nr3d.csv").write_text(text.getvalue(), encoding="utf-8", newline="\n")
 
 
