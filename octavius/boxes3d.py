@@ -111,22 +111,6 @@ def corners(boxes: Tensor) -> Tensor:
     return points + boxes[..., None, :3]
 
 
-def from_corners(points: Tensor) -> Tensor:
-    """Rotated boxes from their corners, in the order of `corners`.
-
-    Args:
-        points: (..., 8, 3).
-
-    Returns:
-        (..., 7), with yaw in -pi..pi.
-    """
-    first = points[..., 0, :]
-    along, across, up = (points[..., corner, :] - first for corner in (1, 3, 4))
-    sizes = torch.stack([side.norm(dim=-1) for side in (along, across, up)], dim=-1)
-    yaw = torch.atan2(along[..., 1], along[..., 0])
-    return torch.cat([points.mean(-2), sizes, yaw[..., None]], dim=-1)
-
-
 def volume(boxes: Tensor) -> Tensor:
     """Volumes (...) of boxes (..., 6 or 7)."""
     return boxes[..., 3:6].clamp(min=0).prod(-1)
@@ -199,7 +183,7 @@ def _width(boxes: Tensor) -> int:
     if width not in (PLAIN, TURNED):
         raise ValueError(
             f"3D boxes are rows of {PLAIN} numbers (centre, size) or {TURNED} (and yaw), "
-            f"but these have shape {tuple(boxes.shape)}; 8 corners become boxes with from_corners or enclosing"
+            f"but these have shape {tuple(boxes.shape)}; 8 corners become boxes with enclosing"
         )
     return width
 

@@ -113,10 +113,3 @@ def grow_tokenizer(tokenizer: PreTrainedTokenizerFast, lines: Iterable[str]) -> 
     return PreTrainedTokenizerFast(
         tokenizer_object=grown, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
     )
-
-
-def unmerged(tokenizer: PreTrainedTokenizerFast, lines: Iterable[str]) -> list[str]:
-    """Pieces of the lines that are not single tokens, to check whether `size` was large enough."""
-    backend, known = tokenizer.backend_tokenizer.pre_tokenizer, tokenizer.get_vocab()
-    pieces = {piece for line in lines for piece, _ in backend.pre_tokenize_str(line)}
-    return sorted(pieces - set(known))

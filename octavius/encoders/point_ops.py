@@ -1,4 +1,4 @@
-"""Point-cloud operations on batched clouds: farthest-point sampling, k nearest neighbours, balls, voxel grids.
+"""Point-cloud operations on batched clouds: farthest-point sampling, k nearest neighbours, voxel grids.
 
 Conventions are those of torch-geometric: the points of all clouds are concatenated in one tensor, a batch
 vector holds the cloud of each point (0, 0, 0, 1, 1, ...; None for a single cloud), and results are indices
@@ -100,42 +100,6 @@ def k_nearest(
     ]
     found = torch.cat(near).flatten() if near else _none(points)
     return torch.stack([torch.arange(len(queries), device=points.device).repeat_interleave(k), found])
-
-
-def ball_crop(
-    points: Tensor,
-    centres: Tensor,
-    radius: float,
-    batch: Tensor | None = None,
-    centre_batch: Tensor | None = None,
-) -> Tensor:
-    """Finds all points closer to a centre than a radius, within the centre's cloud.
-
-    Args:
-        points: (P, D) positions.
-        centres: (Q, D) positions.
-        radius: radius of the balls; a point at exactly this distance is outside.
-        batch: (P,) cloud of each point.
-        centre_batch: (Q,) cloud of each centre; a cloud may have none.
-
-    Returns:
-        (2, number of pairs) centre indices in the first row, point indices in the second, sorted.
-    """
-    sizes = cloud_sizes(points, batch)
-    asked = query_sizes(points, centres, centre_batch, len(sizes))
-    if not 0 < radius < math.inf:
-        raise ValueError(f"expected a radius above 0, found {radius}; give it in the unit of the points")
-    points, centres = _computable(points, centres)
-    if typing.WITH_RADIUS and not points.is_cuda:  # on a GPU the library allocates Q x P pairs
-        batches = _numbers(sizes, points), _numbers(asked, points)
-        most = max(sizes)  # with a limit the library keeps the first points that it finds, not the nearest
-        pairs = pool.radius(points, centres, radius, *batches, max_num_neighbors=most, batch_size=len(sizes))
-        return pairs[:, (pairs[0] * len(points) + pairs[1]).argsort()]
-    inside = [
-        (distances < radius).nonzero() + distances.new_tensor([first, start], dtype=torch.long)
-        for distances, start, first in _distances(points, centres, sizes, asked)
-    ]
-    return torch.cat(inside).T if inside else _none(points).expand(2, 0)
 
 
 def voxel_grid(

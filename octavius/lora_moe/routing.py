@@ -28,7 +28,7 @@ class Routing:
     """Gate weights of the current pass, (B, E) or (B, T, E), shared by all LoRA-MoE layers of a model.
 
     If layers take different weights, the routing has parts: each is a `Routing` that some layers read (those of one
-    depth, or a single one), and is set, restored and cleared together with the whole. A layer with a gate of its own
+    depth, or a single one), and is set and restored together with the whole. A layer with a gate of its own
     needs no weights to be set; it records the decision of its gate in its part.
     """
 
@@ -111,10 +111,6 @@ class Routing:
                 (checked on the CPU alone, since reading values from a GPU would synchronise).
         """
         self._restore(self._checked(weights, max_active))
-
-    def clear(self) -> None:
-        """Removes the weights, here and in all parts."""
-        self._restore([None] * (1 + len(self._parts)))
 
     def use(self, weights: Weights, max_active: int | None = None) -> AbstractContextManager[None]:
         """Context manager that sets weights, as `set` does, and restores the previous ones on exit."""

@@ -13,7 +13,6 @@ from octavius.plan.rehearsal import Rehearsal, Step, rehearse
 GIB = 2**30
 
 KINDS = ("frozen decoder", "frozen encoders", "trained weights", "gradients", "optimizer states", "gathered")
-KINDS_OF_STEP = ("activations", "logits and temporaries")
 
 
 @dataclass(frozen=True)

@@ -94,16 +94,6 @@ class InstanceGate(Gate):
         """Represents the questions as vectors (B, D) in fp32."""
         return pooled(asked.embeddings, asked.mask, self.width)
 
-    def probabilities(self, question_embeddings: Tensor, question_mask: Tensor) -> Tensor:
-        """The full softmax over the experts before top-k, in fp32, (B, E); for analysis.
-
-        Args:
-            question_embeddings: word embeddings of the questions, (B, Q, D).
-            question_mask: true (or 1) at real question tokens, (B, Q).
-        """
-        assert not self.per_layer, "a gate for each depth has several: see choices"
-        return self.choices(GateInputs(question_embeddings, question_mask))[0].probabilities
-
     def extra_repr(self) -> str:
         """Settings shown when the model is printed."""
         return f"width={self.width}, experts={self.experts}, {self.cut}"

@@ -5,8 +5,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from datamodules.miniature.vocabulary import TAGS, build_tokenizer, grow_tokenizer, unmerged, world_lines
+from datamodules.miniature.vocabulary import TAGS, build_tokenizer, grow_tokenizer, world_lines
 from datamodules.miniature.world import COLOURS, HAIR, SHAPES
+from tests.datamodules.miniature.pieces import unmerged
 
 
 @pytest.fixture(scope="module")

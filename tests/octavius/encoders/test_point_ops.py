@@ -12,7 +12,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import pool
 
 from octavius.encoders import point_ops
-from octavius.encoders.point_ops import ball_crop, farthest_points, k_nearest, voxel_grid
+from octavius.encoders.point_ops import farthest_points, k_nearest, voxel_grid
 
 Point = tuple[int, ...]
 Cloud = list[Point]
@@ -79,19 +79,6 @@ def test_nearest_points_equal_a_sorted_list(
         )[:k]
 
 
-@given(clouds, queries, st.sampled_from([0.5, 1.0, 1.5, 3.0, 20.0]))
-@settings(max_examples=40)
-def test_a_ball_holds_what_a_naive_loop_finds(parts: list[Cloud], asked: list[Cloud], radius: float) -> None:
-    (points, batch), (centres, centre_batch) = joined(parts), joined(asked[: len(parts)])
-    expected = [
-        [i, j]
-        for i, centre in enumerate(centres.tolist())
-        for j, point in enumerate(points.tolist())
-        if batch[j] == centre_batch[i] and squared(point, centre) < radius**2
-    ]
-    assert ball_crop(points, centres, radius, batch, centre_batch).T.tolist() == expected
-
-
 @given(clouds, st.sampled_from([0.5, 1.0, 2.5, 3.0]), st.sampled_from([None, -6.0]))
 @settings(max_examples=40)
 def test_cells_are_counted_as_by_hand(parts: list[Cloud], size: float, start: float | None) -> None:
@@ -138,10 +125,9 @@ def test_results_are_indices_into_a_batch_of_torch_geometric() -> None:
 def test_many_queries_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     points, centres = torch.randn(40, 3), torch.randn(17, 3)
-    whole = k_nearest(points, centres, 3), ball_crop(points, centres, 1.0)
+    whole = k_nearest(points, centres, 3)
     monkeypatch.setattr(point_ops, "DISTANCES", 150)
-    parted = k_nearest(points, centres, 3), ball_crop(points, centres, 1.0)
-    assert all(map(torch.equal, whole, parted))
+    assert torch.equal(k_nearest(points, centres, 3), whole)
 
 
 def test_small_distances_far_from_the_origin_are_kept() -> None:
@@ -152,7 +138,6 @@ def test_small_distances_far_from_the_origin_are_kept() -> None:
 def test_no_query_gives_no_pair() -> None:
     points, none = torch.zeros(3, 3), torch.zeros(0, 3)
     assert k_nearest(points, none, 2).shape == (2, 0)
-    assert ball_crop(points, none, 1.0).shape == (2, 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
@@ -160,7 +145,6 @@ def test_every_float_type_is_taken(dtype: torch.dtype) -> None:
     points = torch.tensor([[0.0, 0, 0], [1, 0, 0], [5, 0, 0], [2, 0, 0]], dtype=dtype, requires_grad=True)
     assert farthest_points(points, 3).tolist() == [0, 2, 3]
     assert k_nearest(points, points.double(), 2)[1].tolist()[:2] == [0, 1]
-    assert ball_crop(points, points[:1], 2.0)[1].tolist() == [0, 1]
     assert voxel_grid(points, 2.0).tolist() == [0, 0, 2, 1]
 
 
@@ -172,7 +156,6 @@ def test_results_lie_where_the_points_lie(device: str) -> None:
     for here, there in [
         (farthest_points(points, 20, batch), farthest_points(far, 20, near)),
         (k_nearest(points, points, 4, batch, batch), k_nearest(far, far, 4, near, near)),
-        (ball_crop(points, points, 0.7, batch, batch), ball_crop(far, far, 0.7, near, near)),
         (voxel_grid(points, 0.3, batch), voxel_grid(far, 0.3, near)),
     ]:
         assert there.device.type == device
@@ -213,24 +196,15 @@ def library(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert int(bx.max()) < batch_size
         return torch.stack([torch.arange(len(y)).repeat_interleave(k), apart.argsort(1)[:, :k].flatten()])
 
-    def radius(
-        x: Tensor, y: Tensor, r: float, bx: Tensor, by: Tensor, max_num_neighbors: int, batch_size: int
-    ) -> Tensor:
-        called.append("radius")
-        inside = (torch.cdist(y, x) < r) & (by[:, None] == bx)
-        assert int(inside.sum(1).max()) <= max_num_neighbors
-        assert int(bx.max()) < batch_size
-        return inside.nonzero().flip(0).T  # in no order
-
     def grid(pos: Tensor, size: Tensor, batch: Tensor, start: Tensor) -> Tensor:
         called.append("grid")
         cells = torch.cat([((pos - start) / size).long(), batch[:, None]], 1)
         steps = torch.cat([torch.ones(1), (cells.amax(0) + 1).cumprod(0)[:-1]]).long()
         return (cells * steps).sum(1)
 
-    for flag in ("WITH_FPS", "WITH_KNN", "WITH_RADIUS", "WITH_GRID_CLUSTER"):
+    for flag in ("WITH_FPS", "WITH_KNN", "WITH_GRID_CLUSTER"):
         monkeypatch.setattr(typing, flag, True)
-    for name, operation in {"fps": fps, "knn": knn, "radius": radius, "voxel_grid": grid}.items():
+    for name, operation in {"fps": fps, "knn": knn, "voxel_grid": grid}.items():
         monkeypatch.setattr(pool, name, operation)
     return called
 
@@ -248,12 +222,11 @@ def test_the_library_is_asked_for_the_same(
         return [
             farthest_points(points, 3, batch),
             k_nearest(points, centres, 2, batch, centre_batch),
-            ball_crop(points, centres, 40.0, batch, centre_batch),
             voxel_grid(points, 7.0, batch),
         ]
 
     theirs = results()
-    assert set(library) == {"fps", "knn", "radius", "grid"}
+    assert set(library) == {"fps", "knn", "grid"}
     monkeypatch.undo()
     assert all(map(torch.equal, results(), theirs))
 
@@ -267,12 +240,11 @@ def test_the_true_library_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
         return [
             farthest_points(points, 64, batch),
             k_nearest(points, points[::9], 16, batch, batch[::9]),
-            ball_crop(points, points[::9], 0.5, batch, batch[::9]),
             voxel_grid(points, 0.2, batch),
         ]
 
     theirs = results()
-    for flag in ("WITH_FPS", "WITH_KNN", "WITH_RADIUS", "WITH_GRID_CLUSTER"):
+    for flag in ("WITH_FPS", "WITH_KNN", "WITH_GRID_CLUSTER"):
         monkeypatch.setattr(typing, flag, False)
     assert all(map(torch.equal, results(), theirs))
 
@@ -286,7 +258,7 @@ def test_a_count_beyond_the_smallest_cloud_is_refused(count: int) -> None:
         k_nearest(points, points, count, batch, batch)
 
 
-@pytest.mark.parametrize("operation", ["far", "near", "ball", "grid"])
+@pytest.mark.parametrize("operation", ["far", "near", "grid"])
 @pytest.mark.parametrize(
     ("points", "batch", "words"),
     [
@@ -310,7 +282,6 @@ def test_what_is_no_batch_of_clouds_is_told(
         {
             "far": lambda: farthest_points(points, 1, batch),
             "near": lambda: k_nearest(points, torch.zeros(1, 3), 1, batch),
-            "ball": lambda: ball_crop(points, torch.zeros(1, 3), 1.0, batch),
             "grid": lambda: voxel_grid(points, 1.0, batch),
         }[operation]()
 
@@ -327,14 +298,6 @@ def test_queries_must_fit_the_points(asked: Tensor, batch: Tensor | None, words:
     points = torch.zeros(4, 3)
     with pytest.raises(ValueError, match=words):
         k_nearest(points, asked, 1, None, batch)
-    with pytest.raises(ValueError, match=words):
-        ball_crop(points, asked, 1.0, None, batch)
-
-
-@pytest.mark.parametrize("radius", [0.0, -1.0, math.nan, math.inf])
-def test_a_ball_needs_a_radius(radius: float) -> None:
-    with pytest.raises(ValueError, match="a radius above 0"):
-        ball_crop(torch.zeros(1, 3), torch.zeros(1, 3), radius)
 
 
 @pytest.mark.parametrize(

@@ -22,15 +22,11 @@ def test_reading_unset_weights_says_what_to_do() -> None:
         routing.for_rows(3)
 
 
-def test_set_and_clear() -> None:
+def test_set() -> None:
     routing, weights = Routing(), torch.rand(2, 3)
     routing.set(weights)
     assert routing.weights is weights
     assert repr(routing) == "Routing((2, 3))"
-    routing.clear()
-    assert repr(routing) == "Routing(unset)"
-    with pytest.raises(RuntimeError, match="no gate weights are set"):
-        _ = routing.weights
 
 
 def test_use_restores_what_was_there_also_after_an_error() -> None:
@@ -124,8 +120,6 @@ def test_parts_are_set_restored_and_cleared_with_the_whole() -> None:
     assert first.weights is shared
     with again:
         assert second.weights is own[1]
-    routing.clear()
-    assert repr(routing) == repr(first) == "Routing(unset)"
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -29,10 +29,10 @@ from datamodules.miniature.rooms.texts.naming import (
     sentence,
     vocabulary,
 )
-from datamodules.miniature.vocabulary import unmerged
 from datamodules.miniature.world import generator
 from octavius.presets import find_checkpoint
 from octavius.pretraining.views import ANSWERS, VALIDATION
+from tests.datamodules.miniature.pieces import unmerged
 
 FOLDER = find_checkpoint("miniature/clip_rooms")
 LINES = [

@@ -26,9 +26,10 @@ from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.symbolic import NAMES, PARTS, STRENGTH, WIDTH, planned
 from datamodules.miniature.rooms.texts.relations import HELD_OUT_RELATIONS
 from datamodules.miniature.rooms.texts.symbolic_questions import KINDS
-from datamodules.miniature.vocabulary import room_lines, unmerged
+from datamodules.miniature.vocabulary import room_lines
 from octavius.instruction.sample import ClassName, DescribedObjects, References, Sample
 from octavius.tasks import TASKS
+from tests.datamodules.miniature.pieces import unmerged
 from tests.datamodules.miniature.rooms.test_leakage import UNSEEN_NAME, pairs_told, relations_told
 from tests.tiny import SHIPPED, write_models
 
