@@ -55,4 +55,4 @@ def test_the_documentation_names_all_of_them() -> None:
     assert [name for name in SUITE if f"`{name}`" not in page] == []
     homes = {source.folder for name in ("2d", "3d") for source in SUITE[name]}
     assert [folder for folder in homes if f"`{folder}`" not in page] == []
-    assert [folder for folder in homes if f"\n      {folder.split('/')[0]}/ " not in page] == []
+    assert [folder for folder in homes if f"\n  {folder.split('/')[0]}/ " not in page] == []
