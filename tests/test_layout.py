@@ -43,8 +43,9 @@ LEVELS = {
     "plan": 8,
     "compare": 8,
     "interference": 8,
-    "cli": 9,
-    "__main__": 10,
+    "demo": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 DATAMODULES_MAY_IMPORT = 2
 MINIATURE = "datamodules.miniature"

@@ -53,7 +53,7 @@ def test_conda_and_pip_ask_for_the_same(setup: ConfigParser) -> None:
     assert sorted(asked) == sorted(requirements(setup))
 
 
-@pytest.mark.parametrize("extra", ["gguf", "instructions", "serve"])
+@pytest.mark.parametrize("extra", ["gguf", "instructions", "serve", "demo"])
 def test_the_extra_dev_holds_the_others(setup: ConfigParser, extra: str) -> None:
     extras = setup["options.extras_require"]
     assert set(lines(extras[extra])) <= set(lines(extras["dev"]))

@@ -30,8 +30,8 @@ WALL = 0.2
 AROUND = 0.6
 """Margin in metres around the object that the question is about."""
 # Indices of `boxes3d.corners`: edges of the bottom face (0 to 3), of the top face (4 to 7), and vertical ones.
-_EDGES = [*((i, (i + 1) % 4) for i in range(4)), *((4 + i, 4 + (i + 1) % 4) for i in range(4))]
-_EDGES += [(i, i + 4) for i in range(4)]
+EDGES = [*((i, (i + 1) % 4) for i in range(4)), *((4 + i, 4 + (i + 1) % 4) for i in range(4))]
+EDGES += [(i, i + 4) for i in range(4)]
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,6 @@ def cloud_panel(axes: Axes, item: Answered, title: str) -> None:
 def _draw_edges(axes: Axes, view: View, boxes: Sequence[Box3D], colour: str, style: str) -> None:
     for box in boxes:
         places = view.pixels(corners(torch.tensor(box, dtype=torch.float64)).numpy())
-        for first, second in _EDGES:
+        for first, second in EDGES:
             (line,) = axes.plot(*places[[first, second], :2].T, color=colour, linestyle=style, linewidth=1.2)
             line.set_path_effects([patheffects.withStroke(linewidth=2.4, foreground="white")])

@@ -43,6 +43,7 @@ from octavius.checkpoint.saving import Checkpoint, CheckpointFiles
 from octavius.cli.arguments import called, named, resolve, shown
 from octavius.cli.benchmarks import asks_for_benchmarks, run_benchmarks
 from octavius.cli.classes import WRITERS
+from octavius.cli.demo import demo
 from octavius.cli.predict import predict
 from octavius.cli.serve import serve
 from octavius.cli.trainer_options import check_trainer, refused_by_lightning
@@ -86,7 +87,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 """Commands that are plain functions."""
 
-OWN_PARSERS: dict[str, Callable[[Sequence[str]], None]] = {"compare": compare, "score": score}
+OWN_PARSERS: dict[str, Callable[[Sequence[str]], None]] = {"compare": compare, "score": score, "demo": demo}
 """Commands that parse their own arguments."""
 
 USER_ERRORS = (

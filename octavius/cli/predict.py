@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from octavius.boxes3d import PLAIN, problem
 from octavius.checkpoint.load import load
 from octavius.display import visible
-from octavius.instruction.sample import Media, References, Region, Sample
+from octavius.instruction.sample import Media, References, Sample
 from octavius.limits import SIZE
+from octavius.media.regions import region_of
 from octavius.media.scan_frame import axis_alignment, info_beside
 from octavius.presets import find_checkpoint
 from octavius.training import OctaviusModule
@@ -89,31 +89,12 @@ def media_of(
     if cloud is not None:
         info = info_beside(cloud)
         pose = None if info is None else axis_alignment(info)
-        media["cloud"] = Media(path=cloud, pose=pose, region=None if box is None else region_of(box))
+        try:
+            region = None if box is None else region_of(box)
+        except ValueError as error:
+            raise ValueError(f"--box {error}") from None
+        media["cloud"] = Media(path=cloud, pose=pose, region=region)
     return media
-
-
-def region_of(box: str) -> Region:
-    """Parses `--box`: `all` for the whole cloud as one object, or a box as centre and size.
-
-    >>> region_of("1 2 0.5 1 1 1").box
-    (1.0, 2.0, 0.5, 1.0, 1.0, 1.0)
-    """
-    if box.strip() == "all":
-        return Region("all", None)
-    try:
-        numbers = [float(word) for word in box.replace(",", " ").split()]
-    except ValueError:
-        said: str | None = "it holds what is no number"
-    else:
-        said = problem(numbers) if len(numbers) == PLAIN else f"it has {len(numbers)} numbers"
-    if said:
-        raise ValueError(
-            f'--box "{box}" is no box: {said}; expected its centre and size in metres as "x y z dx dy dz", '
-            "or all"
-        )
-    x, y, z, dx, dy, dz = numbers
-    return Region(box, (x, y, z, dx, dy, dz))
 
 
 def ask(

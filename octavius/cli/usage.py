@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from octavius import __version__
+from octavius.demo.options import parser
 
 HELP = """\
 usage: octavius COMMAND [options]
@@ -17,6 +18,7 @@ commands:
   score      predictions again, without a model                octavius score runs/benchmarks/voc2012.jsonl
   predict    answer a question about an image or a cloud       octavius predict --image x.png --question "..."
   serve      answer over HTTP, in OpenAI's chat format         octavius serve --ckpt last.ckpt --port 8000
+  demo       a page to ask, with boxes and experts' weights    octavius demo --ckpt last.ckpt
   plan       memory, steps and time of a training              octavius plan --config paper/2d.yaml --gpus 8
   interference  what tasks and experts do to each other       octavius interference --ckpt last.ckpt
   compare    the same training in variants, with seeds         octavius compare --config 2d.yaml --arms ...
@@ -37,7 +39,9 @@ checkpoints/. OCTAVIUS_DEBUG=1 shows where an error was raised.
 
 
 def overview(argv: Sequence[str]) -> str | None:
-    """The output for arguments that need no command: the list of commands or the version; else None."""
+    """The output for arguments that need no command: the list of commands, the version, or demo's help; else None."""
     if not argv or argv[0] in ("--help", "-h", "help"):
         return HELP
+    if argv[0] == "demo" and {"--help", "-h"} & set(argv):
+        return parser().format_help()
     return f"octavius {__version__}\n" if argv[0] == "--version" else None

@@ -12,8 +12,9 @@ import yaml
 
 from datamodules.benchmarks import read
 from octavius.cli.main import main
-from octavius.cli.predict import ask, load, media_of, region_of
+from octavius.cli.predict import ask, load, media_of
 from octavius.instruction.sample import Media, Region
+from octavius.media.regions import region_of
 from tests.pages import README, blocks
 from tests.tiny import settings, write_models
 

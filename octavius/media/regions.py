@@ -1,0 +1,29 @@
+"""Reads the object of a cloud that a question is about, as people write it."""
+
+from octavius.boxes3d import PLAIN, problem
+from octavius.instruction.sample import Region
+
+
+def region_of(box: str) -> Region:
+    """Parses an object: `all` for the whole cloud as one object, or a box as centre and size.
+
+    >>> region_of("1 2 0.5 1 1 1").box
+    (1.0, 2.0, 0.5, 1.0, 1.0, 1.0)
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if box.strip() == "all":
+        return Region("all", None)
+    try:
+        numbers = [float(word) for word in box.replace(",", " ").split()]
+    except ValueError:
+        said: str | None = "it holds what is no number"
+    else:
+        said = problem(numbers) if len(numbers) == PLAIN else f"it has {len(numbers)} numbers"
+    if said:
+        raise ValueError(
+            f'"{box}" is no box: {said}; expected its centre and size in metres as "x y z dx dy dz", or all'
+        )
+    x, y, z, dx, dy, dz = numbers
+    return Region(box, (x, y, z, dx, dy, dz))
