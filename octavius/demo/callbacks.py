@@ -191,10 +191,12 @@ class Callbacks:
         kept = (gr.skip(),) * 4
         yield kept  # without any output Gradio would empty the components
         history = earlier(turns, media) if remember else []
-        last = None
+        last: Turn | None = None
+        emptied: Any = ""
         for last in answers(self.asked, Turn(question.strip(), media), history=history):
             done = [*turns, last]
-            yield messages(done), done, "", gr.skip()
+            yield messages(done), done, emptied, gr.skip()
+            emptied = gr.skip()  # the visitor may be writing the next question
         if last is not None and (boxes := boxes_in_cloud(answer=last)):
             yield gr.skip(), gr.skip(), gr.skip(), cloud(media["cloud"], boxes)
 

@@ -119,8 +119,6 @@ def _inputs(callbacks: Callbacks, pictures: Sequence["Image.Image"]) -> Inputs:
         visible="image" in takes,
         elem_id="picture",
     )
-    # Gradio's own would open the file, with errors that are not for people; `take_picture` checks it.
-    image.preprocess = lambda payload: None if payload is None else payload.path  # type: ignore[method-assign]
     scan = gr.File(
         label="Scan: a point cloud, z up, in metres (.ply or .npy)",
         file_types=[".ply", ".npy"],
@@ -150,13 +148,12 @@ def _inputs(callbacks: Callbacks, pictures: Sequence["Image.Image"]) -> Inputs:
         elem_id="examples",
     )
     truth = gr.HTML(elem_id="truth")
-    image.input(
-        callbacks.take_picture,
-        [image, media],
-        [image, media],
-        show_progress="hidden",
-        api_visibility="private",
-    )
+
+    def taken(upload: dict[str, Any] | None, kept: Any) -> tuple[Any, ...]:
+        return callbacks.take_picture(None if upload is None else upload["path"], kept)
+
+    # Gradio's preprocessing would open the file with errors that are not for people.
+    image.input(taken, [image, media], [image, media], preprocess=False, **QUIET)
     for event in (scan.upload, scan.clear, box.submit, box.blur):
         event(callbacks.take_cloud, [scan, box, media], [scan, media, view], api_visibility="private")
     for event in (image.input, scan.upload):
