@@ -13,7 +13,8 @@ import torch
 
 from datamodules.base import InstructionDataModule
 from datamodules.instances import EvalSet, find_task
-from octavius.checkpoint.load import load, saved_of
+from octavius.checkpoint.load import load_checkpoint, load_export
+from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
 from octavius.cli.serve import PORT, listening
 from octavius.configuration.parser import Parser
 from octavius.configuration.rules import merging_rules
@@ -53,16 +54,17 @@ def demo(words: Sequence[str]) -> None:
     with listening(options.host, options.port) as listener:
         port = listener.getsockname()[1]
     names = [options.ckpt, *([] if options.against is None else [options.against])]
-    paths = [find_checkpoint(name) for name in names]
+    opened = [open_one(name) for name in names]
     with ExitStack() as stack:
         stack.enter_context(scratch())
         asked = []
-        for name, path in zip(names, paths, strict=True):
-            module = load(path, options.trust)
+        for name, one in zip(names, opened, strict=True):
+            read = load_export if isinstance(one, Path) else load_checkpoint
+            module = read(one, options.trust)  # type: ignore[arg-type]
             device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
             engine = stack.enter_context(Engine(module.to(device or "cpu")))
             asked.append(Asked(name, engine, options.max_new_tokens))
-        data = data_of(paths[0], options.trust)
+        data = data_of(opened[0], options.trust)
         examples = examples_of(data) if data is not None else []
         shown = pictured(examples, asked[0].modalities)
         callbacks = Callbacks(
@@ -81,11 +83,17 @@ def demo(words: Sequence[str]) -> None:
             threading.Event().wait()
 
 
-def data_of(path: Path, trust: bool) -> InstructionDataModule | None:
+def open_one(name: str) -> OpenCheckpoint | Path:
+    """A checkpoint that has been read, or the folder of an export."""
+    path = find_checkpoint(name)
+    return path if path.is_dir() else open_checkpoint(path)
+
+
+def data_of(opened: OpenCheckpoint | Path, trust: bool) -> InstructionDataModule | None:
     """The data module of a checkpoint's configuration; None for an export, or without a usable one."""
-    if path.is_dir():
+    if isinstance(opened, Path):
         return None
-    saved = saved_of(path)
+    saved = opened.configuration
     section = parse_config(saved.text, saved.source).get("data")
     if section is None:
         return None
