@@ -277,13 +277,13 @@ class OctaviusModule(L.LightningModule):
             )
         return self.model.likelihoods(batch, candidates)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> list[Answered]:  # noqa: ARG002
-        """The answers to a batch, generated as `decoding` says."""
-        return self._answers(batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Answered]]:  # noqa: ARG002
+        """The `answers` to a batch, generated as `decoding` says."""
+        return {"answers": self._answers(batch)}
 
-    def test_step(self, batch: Batch, batch_idx: int) -> list[Answered]:  # noqa: ARG002
-        """The answers to a batch, generated as `decoding` says."""
-        return self._answers(batch)
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Answered]]:  # noqa: ARG002
+        """The `answers` to a batch, generated as `decoding` says."""
+        return {"answers": self._answers(batch)}
 
     def _answers(self, batch: Batch) -> list[Answered]:
         # Lightning runs steps under the trainer's autocast; answers are the same as those of `octavius predict`,

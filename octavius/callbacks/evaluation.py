@@ -189,12 +189,13 @@ class Evaluation(L.Callback):
         self._answers, self._loader = [], loader
         self._files = self.open_files(trainer, stage)
 
-    def _add(self, trainer: L.Trainer, module: L.LightningModule, answers: Any) -> None:
+    def _add(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any) -> None:
+        answers = outputs.get("answers") if isinstance(outputs, dict) else None
         if not isinstance(answers, list):
             raise ValueError(
-                f"the evaluation scores the answers that validation_step and test_step return, a list of Answered; "
-                f"those of {type(module).__name__} returned {type(answers).__name__}; return `answer_batch(self, "
-                "batch, self.decoding)` as OctaviusModule does"
+                "the evaluation scores the answers that validation_step and test_step return, as in "
+                '`return {"answers": answer_batch(self, batch, self.decoding)}`; '
+                f"those of {type(module).__name__} returned {type(outputs).__name__}"
             )
         self._answers += answers
         if self._files is not None:

@@ -113,11 +113,11 @@ class FakeModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         return self.weight * len(batch)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> list[Answered]:  # noqa: ARG002
-        return answer_batch(self, batch, self.decoding)
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Answered]]:  # noqa: ARG002
+        return {"answers": answer_batch(self, batch, self.decoding)}
 
-    def test_step(self, batch: Batch, batch_idx: int) -> list[Answered]:  # noqa: ARG002
-        return answer_batch(self, batch, self.decoding)
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[Answered]]:  # noqa: ARG002
+        return {"answers": answer_batch(self, batch, self.decoding)}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), 0.1)
