@@ -67,9 +67,8 @@ def demo(words: Sequence[str]) -> None:
         data = data_of(opened[0], options.trust)
         examples = examples_of(data) if data is not None else []
         shown = pictured(examples, asked[0].modalities)
-        callbacks = Callbacks(
-            asked[0], *asked[1:], examples=examples, shown=[example for example, _ in shown]
-        )
+        other = asked[1] if len(asked) > 1 else None
+        callbacks = Callbacks(asked[0], other, examples, [example for example, _ in shown])
         page = build_page(
             callbacks,
             [picture for _, picture in shown],
