@@ -27,7 +27,7 @@ def without_checkpoint(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 FITS = {without_checkpoint(words) for words in COMMANDS if words[0] == "fit"} - PRESETS - {("fit",)}
-OPTIONS = ["predict", "export", "import", "score", "compare", "check-data", "build-instructions"]
+OPTIONS = ["predict", "serve", "export", "import", "score", "compare", "check-data", "build-instructions"]
 """Commands whose help lists all of their own options."""
 
 

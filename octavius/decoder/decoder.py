@@ -114,7 +114,9 @@ class Decoder(nn.Module):
 
     def layouts(self, modules: Mapping[str, nn.Module]) -> dict[str, Layout]:
         """The tensor layout of the inputs of the given submodules; see `octavius.decoder.reach`."""
-        return layouts(self.lm, self.tokenizer, self.attention, modules)
+        # Two passes over a few tokens, which are not worth the minutes that compiling takes.
+        with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
+            return layouts(self.lm, self.tokenizer, self.attention, modules)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Word embeddings (..., D) of ids (...)."""

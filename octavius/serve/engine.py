@@ -12,6 +12,7 @@ cancelled gets no further token, and costs nothing once the batch is put togethe
 Each prompt is encoded and routed on its own, as `octavius predict` does, so that neither depends on the other rows.
 """
 
+import logging
 import queue
 import threading
 import time
@@ -41,6 +42,8 @@ from octavius.training import OctaviusModule
 
 WINDOW = 0.01
 """Seconds for which an idle engine waits for further questions before it starts with the first."""
+
+LOG = logging.getLogger(__name__)
 
 LONGEST_TOKEN = 16
 """Characters of text per token of the prompt that are read at all, before anything is tokenized."""
@@ -370,6 +373,8 @@ class Engine:
 
     def _fail(self, row: Row, error: Exception) -> None:
         self.counts["failed"] += 1
+        if not isinstance(error, ClosedError):
+            LOG.error("a question could not be answered", exc_info=error)
         row.fail(error)
 
 

@@ -1,7 +1,7 @@
 """One conversation that is being answered: its settings, its answer so far, and its sampling."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -137,9 +137,7 @@ class Row:
 
     def end_cancelled(self) -> None:
         """Ends the answer as it is."""
-        self._say(
-            Answer(self.answer.text, len(self.ids), self.answer.prompt_tokens, self._gate(), "cancelled")
-        )
+        self._say(replace(self.answer, finish="cancelled"))
 
     def fail(self, error: Exception) -> None:
         """Ends the answer with an error."""
@@ -148,7 +146,7 @@ class Row:
 
     def route(self, weights: tuple[float, ...] | None) -> None:
         """Notes the weights of the experts for the reply."""
-        self.answer = Answer(prompt_tokens=self.answer.prompt_tokens, weights=weights)
+        self.answer = replace(self.answer, weights=weights)
 
     def take(self, token: int) -> None:
         """Appends a token to the answer, and ends it if it is the last one."""
@@ -160,7 +158,7 @@ class Row:
         elif finish is None:
             text = held_back(text, self._stops)
         text = text.rstrip() if self._end else text
-        self._say(Answer(text, len(self.ids), self.answer.prompt_tokens, self._gate(), finish))
+        self._say(replace(self.answer, text=text, tokens=len(self.ids), finish=finish))
 
     def choose(self, logits: Tensor) -> int:
         """Samples a token from logits (V,), with the row's own random numbers."""
@@ -178,9 +176,6 @@ class Row:
         if token == self._tokenizer.eos_id:
             return "stop"
         return "length" if len(self.ids) >= self.limit else None
-
-    def _gate(self) -> tuple[float, ...] | None:
-        return self.answer.weights
 
     def _say(self, answer: Answer) -> None:
         self.answer = answer
