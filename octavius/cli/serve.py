@@ -2,8 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -128,12 +129,25 @@ def run(uvicorn: Any, engine: Engine, app: Any, listener: socket.socket) -> None
     class Server(uvicorn.Server):  # type: ignore[misc]
         """Closes the engine as soon as a signal comes."""
 
+        received: ClassVar[list[int]] = []
+
         def handle_exit(self, sig: int, frame: Any) -> None:
+            self.received.append(sig)
             engine.close(GRACE)
             super().handle_exit(sig, frame)
 
+    server = Server(config)
+    # uvicorn handles SIGINT and SIGTERM alone, and raises them again at its end; SIGHUP is to do the same.
+    hang_up = getattr(signal, "SIGHUP", None)
+    before = None if hang_up is None else signal.getsignal(hang_up)
+    if hang_up is not None and before is not signal.SIG_IGN:
+        signal.signal(hang_up, server.handle_exit)
     try:
-        Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
     finally:
+        if hang_up is not None:
+            signal.signal(hang_up, before)
         engine.close()
         engine.join(LAST)
+    if hang_up in server.received:
+        signal.raise_signal(hang_up)
