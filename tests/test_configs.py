@@ -165,8 +165,14 @@ def test_a_set_up_of_the_paper_parses_and_has_its_shape(name: str) -> None:
         assert table["projector image"] == (1025 * width, 1025 * width)
 
 
+QUICK_ABLATIONS = {"individual", "one_lora", "token_balanced", "two_experts_unrouted"}
+"""Ablations of 2d.yaml that are run in the quick tests; the others differ from these in numbers."""
+
+
 def takes_long(name: str) -> bool:
-    """Whether a preset is over clouds, which take long to parse; 2d_3d.yaml is tested anyway."""
+    """Whether a preset is run with the slow tests: over clouds, but for 2d_3d.yaml, or one of many ablations."""
+    if name.startswith("ablations/") and Path(name).stem not in QUICK_ABLATIONS:
+        return True
     names = [word for word in command(name) if word.endswith(".yaml")]
     return (
         (len(names) > 1 and "3d.yaml" in names[0])
