@@ -82,10 +82,10 @@ def _picture(media: Mapping[str, Media]) -> Image.Image | None:
 
 
 def chips(examples: Sequence[Example], modalities: Sequence[str]) -> list[str]:
-    """Questions to suggest: those that fit any picture or scan, one of each task first."""
+    """Questions to suggest: those that fit any picture or scan, or need none, one of each task first."""
     tasks: dict[str, dict[str, None]] = {}
     for example in examples:
-        if not example.own and set(example.media) <= set(modalities):
+        if not (example.own and example.media) and set(example.media) <= set(modalities):
             tasks.setdefault(example.task, {})[example.question] = None
     if not tasks:  # no data: what the tasks ask of the model's modalities
         names = [

@@ -1,14 +1,15 @@
 """Runs the page until a signal comes."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from octavius.demo.callbacks import Callbacks
 from octavius.demo.page import CSS
+from octavius.serve.app import Application, Receive, Scope, Send
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -42,6 +43,37 @@ def scratch() -> Iterator[None]:
         yield
 
 
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
+    "media-src 'self' data: blob:"
+)
+"""Content-Security-Policy of the page: browsers load nothing from other hosts, whatever an answer says."""
+
+
+class Confined:
+    """ASGI middleware: sends the policy, and refuses Gradio's route that fetches a file from another host."""
+
+    def __init__(self, app: Application) -> None:
+        """Wraps an application."""
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        if scope["type"] == "http" and "/file=http" in scope["path"]:
+            await send({"type": "http.response.start", "status": 403, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+
+        async def confine(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                policy = (b"content-security-policy", POLICY.encode())
+                message["headers"] = [*message.get("headers", []), policy]
+            await send(message)
+
+        await self.app(scope, receive, confine)
+
+
 @contextmanager
 def serving(
     page: "gr.Blocks", callbacks: Callbacks, host: str, port: int, share: bool = False
@@ -59,6 +91,7 @@ def serving(
         The page's address, and its public one.
     """
     import gradio as gr
+    from starlette.middleware import Middleware
 
     page.launch(
         server_name=host,
@@ -74,6 +107,7 @@ def serving(
         footer_links=[],
         max_file_size=LARGEST,
         allowed_paths=files_of(callbacks),
+        app_kwargs={"middleware": [Middleware(Confined)]},
         show_error=True,
         theme=gr.themes.Base(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")),
         css=CSS,

@@ -1,6 +1,7 @@
 """The callbacks of the page, over scripted answers and without a browser."""
 
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,9 @@ def test_examples_take_turns_and_fit_the_model(page: Callbacks) -> None:
     assert [example.benchmark for example, _ in found] == ["rooms/dense"]
     assert chips(page.examples, ("image",)) == ["Find all objects.", "Describe the picture."]
     assert chips([], ("image",))
+    assert chips(
+        [replace(page.examples[0], own=True), replace(page.examples[1], own=True, media={})], ()
+    ) == ["Describe the picture."]
     assert list(by_task(page.examples[:1])) == ["held_out/detection"]
 
 
