@@ -59,7 +59,7 @@ def messages(turns: Sequence[Turn], shown: MediaOf | None = None) -> Messages:
 
 def literal(text: str) -> str:
     """A text as HTML that shows it as it is; the chatbot would render markup in it, and load what that names."""
-    return html.escape(visible(text, len(text), breaks=True), quote=False)
+    return html.escape(visible(text, len(text), breaks=True), quote=False).replace("\n", "<br>")
 
 
 def _media_texts(media: MediaOf) -> Iterator[str]:
@@ -188,8 +188,7 @@ class Callbacks:
         """Streams the answer: the messages, the turns, the text of the question box, the view of the cloud."""
         import gradio as gr
 
-        kept = (gr.skip(),) * 4
-        yield kept  # without any output Gradio would empty the components
+        yield (gr.skip(),) * 4  # without any output Gradio would empty the components
         history = earlier(turns, media) if remember else []
         last: Turn | None = None
         emptied: Any = ""
@@ -197,7 +196,9 @@ class Callbacks:
             done = [*turns, last]
             yield messages(done), done, emptied, gr.skip()
             emptied = gr.skip()  # the visitor may be writing the next question
-        if last is not None and (boxes := boxes_in_cloud(answer=last)):
+        if last is not None and last.answer.finish is None:
+            yield messages(turns), list(turns), question, gr.skip()
+        elif last is not None and (boxes := boxes_in_cloud(answer=last)):
             yield gr.skip(), gr.skip(), gr.skip(), cloud(media["cloud"], boxes)
 
     def choose(
@@ -212,10 +213,16 @@ class Callbacks:
             return
         taken: list[float] | None = None
         if choice != GATE:
+            yield (
+                messages([Turn(question.strip(), media)], media),
+                gr.skip(),
+                *kept,
+            )  # averaging takes a while
             try:
                 taken = self.weights_of(choice)
             except Exception as error:
                 warn(explain(error, media))
+                yield [], gr.skip(), *kept
                 return
             yield gr.skip(), gr.skip(), *taken
         for found, view, turn in self._forced(question, media, taken, choice if taken else ""):
@@ -240,7 +247,9 @@ class Callbacks:
         last = None
         for last in answers(self.asked, Turn(question.strip(), media, experts=who), weights):
             yield messages([last], media), gr.skip(), last
-        if last is not None and (boxes := boxes_in_cloud(answer=last)):
+        if last is not None and last.answer.finish is None:
+            yield [], gr.skip(), last
+        elif last is not None and (boxes := boxes_in_cloud(answer=last)):
             yield gr.skip(), cloud(media["cloud"], boxes), last
 
     def compare(self, question: str, media: MediaOf) -> Generator[tuple[Any, ...]]:
@@ -256,6 +265,9 @@ class Callbacks:
             for states in zip_longest(*streams):
                 found = [new or old for new, old in zip(states, found, strict=True)]
                 yield messages(found[:1], media), messages(found[1:], media), gr.skip()
+        if turn.question:
+            whole = [[one] if one.answer.finish is not None else [] for one in found]
+            yield messages(whole[0], media), messages(whole[1], media), gr.skip()
         boxes = {
             one.name: turn.boxes3d
             for one, turn in zip((self.asked, self.other), found, strict=True)
@@ -271,10 +283,11 @@ def answers(
     weights: Sequence[float] | None = None,
     history: Sequence[tuple[str, str]] = (),
 ) -> Generator[Turn]:
-    """The turn with each state of its answer; an error ends it with a message on the page."""
+    """The turn before its answer, then with each state of it; an error ends it with a message on the page."""
     if not turn.question:
         warn("Ask something first, or choose one of the suggested questions.")
         return
+    yield turn
     try:
         yield from asked.answer(turn, weights, history)
     except Exception as error:  # whatever a backend raises; the server goes on

@@ -63,7 +63,7 @@ def _box(box: LabelledBox, height: float) -> str:
     left, top = x1 * UNITS, y1 * height
     label = visible(box.label, 40)
     size, room = 40.0, 50.0
-    wide = 0.6 * size * len(label) + 16
+    wide = 0.68 * size * len(label) + 16
     x = max(0.0, min(left, UNITS - wide))
     y = top - room if top >= room else top
     frame = f'x="{left:.1f}" y="{top:.1f}" width="{(x2 - x1) * UNITS:.1f}" height="{(y2 - y1) * height:.1f}"'

@@ -22,7 +22,6 @@ CSS = """
 .octavius-row span:last-child { text-align: right; font-variant-numeric: tabular-nums; }
 .octavius-bar { background: rgba(128, 128, 128, .22); border-radius: 3px; height: 9px; overflow: hidden; }
 .octavius-bar div { height: 100%; border-radius: 3px; }
-.octavius-answers .message { white-space: pre-wrap; }
 .octavius-note { opacity: .75; }
 .octavius-chips button { white-space: normal; text-align: left; }
 """
@@ -242,7 +241,6 @@ def _answers(label: str, height: int, placeholder: str, name: str) -> "gr.Chatbo
         buttons=[],
         feedback_options=None,
         elem_id=name,
-        elem_classes=["octavius-answers"],
     )
 
 

@@ -45,8 +45,8 @@ def last(stream: Generator[tuple[Any, ...]], place: int) -> Any:
 def test_an_answer_streams_with_boxes_and_bars_at_its_end(page: Callbacks) -> None:
     media = page.shown[0].media
     states = list(page.ask(" Find all objects. ", media, [], False))
-    first, end = states[1][0], states[-1][0]
-    assert [message["content"][0] for message in first[1:]] == ["ball"]
+    pending, first, end = states[1][0], states[2][0], states[-1][0]
+    assert [message["content"][0] for message in (pending[1], first[1])] == ["…", "ball"]
     text, below = end[1]["content"]
     assert text.startswith("ball [0.10, 0.10, 0.50, 0.50], &lt;b&gt;box")
     assert below.value.count("<rect") == 6
@@ -71,10 +71,13 @@ def test_earlier_turns_are_remembered_if_they_are_about_the_same_picture(page: C
     [("", "Ask something first"), ("fail", "2,048 tokens <b>"), ("crash", "error in the server")],
 )
 def test_errors_are_messages(page: Callbacks, warnings: list[str], question: str, said: str) -> None:
-    """The first state changes nothing; without any, Gradio would empty the components."""
-    [state] = page.ask(question, {}, [], False)
-    assert all(value == {"__type__": "update"} for value in state)
-    assert len(warnings) == 1
+    """What was there stays: the first state changes nothing, the last one brings back chat and question."""
+    turns = [Turn("What?", {}, Answer("That.", finish="stop"))]
+    first, *others = page.ask(question, {}, turns, False)
+    assert all(value == {"__type__": "update"} for value in first)
+    assert [state[:3] for state in others[-1:]] == ([(messages(turns), turns, question)] if question else [])
+    assert list(page.choose("expert 0 alone", question, {}, 0, 0, 0))[-1][0] in ([], {"__type__": "update"})
+    assert len(warnings) == 2
     assert said in warnings[0]
 
 
@@ -94,7 +97,7 @@ def test_experts_are_forced_by_choices_and_by_sliders(page: Callbacks) -> None:
     ]
     states = list(page.choose("expert 1 alone", question, media, 0, 0, 0))
     assert engine.asked[-1].experts == (0.0, 1.0, 0.0)
-    assert states[1][2:] == (0.0, 1.0, 0.0)
+    assert states[2][2:] == (0.0, 1.0, 0.0)
     assert states[-1][0][1]["content"][0].startswith("Expert 1 says:")
     assert "instead of the gate&#x27;s: expert 1 alone" in states[-1][0][1]["content"][1].value
     assert last(page.choose(EQUALLY, question, media, 0, 0, 0), 3) == pytest.approx(1 / 3)
@@ -107,7 +110,7 @@ def test_experts_are_forced_by_choices_and_by_sliders(page: Callbacks) -> None:
 def test_the_experts_of_a_task_are_the_mean_of_its_questions(page: Callbacks) -> None:
     engine: Any = page.asked.engine
     states = list(page.choose("experts of detection", "Describe the picture.", {}, 0, 0, 0))
-    assert states[1][2:] == CHOSEN
+    assert states[2][2:] == CHOSEN
     assert engine.asked[0].max_new_tokens == 1
     count = len(engine.asked)
     list(page.choose("experts of detection", "Describe the picture.", {}, 0, 0, 0))
