@@ -97,18 +97,6 @@ def test_a_scan_is_shown_with_the_boxes_of_the_answer(page: Any, tmp_path: Path)
     page.fill("#question textarea", "Describe all objects.")
     page.click("#ask")
     page.wait_for_function("document.querySelector('#view .js-plotly-plot')?.data.length === 3")
-    before = page.evaluate(CAMERA)
-    page.locator("#view").scroll_into_view_if_needed()
-    box = page.locator("#view canvas").first.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 80, y, steps=4)
-    page.mouse.up()
-    page.wait_for_function(f"Math.abs({CAMERA}.x - ({before['x']})) > 0.01")
-
-
-CAMERA = "document.querySelector('#view .js-plotly-plot')._fullLayout.scene.camera.eye"
 
 
 def test_choices_and_sliders_change_the_routing(page: Any) -> None:
