@@ -17,6 +17,7 @@ from datamodules.suite import SUITE, sources
 from octavius.instruction.batch import Example
 from octavius.instruction.golds import to_json
 from octavius.instruction.sample import Sample
+from octavius.suggestions import nearest
 
 OWN = "miniature"
 """Name under which the test sets of the model's own configuration are asked for; in the presets, the miniature's."""
@@ -65,10 +66,10 @@ class BenchmarkSets(InstructionDataModule):
         wanted = [name.strip() for name in names.split(",") if name.strip()]
         unknown = [name for name in wanted if name not in SUITE and name != OWN]
         if unknown or not wanted:
+            hint = f" with the unknown {unknown[0]!r}{nearest(unknown[0], [OWN, *SUITE])}" if unknown else ""
             raise ValueError(
-                f"expected names of benchmarks with commas between them, found {names!r}"
-                f"{f' with the unknown {unknown[0]!r}' if unknown else ''}; known are {OWN} (the test sets of the "
-                f"configuration), {', '.join(SUITE)}"
+                f"expected names of benchmarks with commas between them, found {names!r}{hint}; known are {OWN} "
+                f"(the test sets of the configuration), {', '.join(SUITE)}"
             )
         self._training = configured
         self.configured = configured if OWN in wanted else None

@@ -29,6 +29,7 @@ from datamodules.sources import Source, SourceInstructions
 from octavius.files import write_text
 from octavius.instruction.batch import Loader, Processor
 from octavius.instruction.sample import Media, References, Sample
+from octavius.options import OptionParser
 from octavius.processes import serve
 
 TOLD = 10
@@ -122,15 +123,13 @@ class Looks(Dataset[list[Problem]]):
             self.processor.prompts.build(sample, question, answer if task.answered else None)
 
 
-def options_parser() -> argparse.ArgumentParser:
+def options_parser() -> OptionParser:
     """Parser of the options that only `check-data --config` has; the rest is parsed as for `fit`."""
-    made = argparse.ArgumentParser(
+    made = OptionParser(
         prog="octavius check-data",
         description="Looks at every sample of a configuration: files are opened, prompts are made.",
         epilog="Any other option is one of fit: --config, --data.init_args.root ... The exit status is 2 where "
         "something is wrong. Without --config see --data-root.",
-        exit_on_error=False,
-        allow_abbrev=False,
     )
     made.add_argument("--limit", type=int, help="samples of each source, spread evenly (default: all)")
     made.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: the CPUs)")

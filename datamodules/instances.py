@@ -16,6 +16,7 @@ from datamodules.mixture import Draw
 from octavius.instruction.batch import Example, LeftOut, Processor
 from octavius.instruction.sample import Sample
 from octavius.metrics import Protocol
+from octavius.suggestions import nearest
 from octavius.tasks import TASKS, Task
 
 T = TypeVar("T")
@@ -71,7 +72,7 @@ def find_task(name: str) -> Task:
         ValueError: there is no such task; the message lists the known ones.
     """
     if name not in TASKS:
-        raise ValueError(f"unknown task {name!r}; known: {', '.join(TASKS)}")
+        raise ValueError(f"unknown task {name!r}{nearest(name, TASKS)}; known: {', '.join(TASKS)}")
     return TASKS[name]
 
 

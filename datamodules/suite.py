@@ -11,6 +11,7 @@ Each folder is laid out as its reader expects. `docs/data.md` says where to get 
 """
 
 from datamodules.sources import Source
+from octavius.suggestions import nearest
 
 _LAMM, _OCTAVIUS = "LAMM/2D_Benchmark", "Octavius/3D_Benchmark"
 
@@ -88,8 +89,9 @@ def sources(names: str) -> list[Source]:
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in SUITE]
     if unknown or not wanted:
+        found = f" with the unknown {unknown[0]!r}{nearest(unknown[0], SUITE)}" if unknown else ""
         raise ValueError(
-            f"expected names of benchmarks with commas between them, found {names!r}"
-            f"{f' with the unknown {unknown[0]!r}' if unknown else ''}; known are {', '.join(SUITE)}"
+            f"expected names of benchmarks with commas between them, found {names!r}{found}; known are "
+            f"{', '.join(SUITE)}"
         )
     return list(dict.fromkeys(source for name in wanted for source in SUITE[name]))

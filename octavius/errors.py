@@ -3,11 +3,11 @@
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from typing import Any
 
 from octavius.checkpoint_format.earlier import option_hint
+from octavius.suggestions import nearest
 
 FRAME = (
     "Parser key",
@@ -50,12 +50,6 @@ def readable(text: str, options: Sequence[str] = ()) -> str:
     framed = keys or "Union subtypes" in text
     said = _unknown_option(text, options) or (_wrong_value(text) if framed else text)
     return f"{'.'.join(keys)}: {said}" if keys else said
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A suggestion of the most similar known name ("; did you mean ...?"), or an empty text."""
-    near = get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def imported(name: str) -> Any:
@@ -101,9 +95,8 @@ def _wrong_value(text: str) -> str:
     lines = [line.strip().removeprefix("- ") for line in text.splitlines()]
     said = [line for line in lines if line and not line.startswith(FRAME)]
     if found := re.search(r"Expected a dot import path string: (\S+)", text):
-        return (
-            f"there is no class '{found[1]}'; one that is not Octavius' own needs its module, as in a.b.Class"
-        )
+        name, hint = found[1], nearest(found[1], _own_classes())
+        return f"there is no class '{name}'{hint}; one that is not Octavius' own needs its module, as in a.b.Class"
     words = [line for line in said if not line.startswith("Expected a ")]
     if words:
         return "\n".join(words)
@@ -112,4 +105,20 @@ def _wrong_value(text: str) -> str:
         r"<class '(?:\w+\.)*(\w+)'>", r"\1", re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", wanted)
     )
     given = re.search(r"(?:Got value|Given value): (.*)", text)
-    return f"expected {wanted}, found {given[1]:.100}" if given else f"expected {wanted}"
+    if given is None:
+        return f"expected {wanted}"
+    choices = [
+        choice for listed in re.findall(r"Literal\[(.*?)\]", text) for choice in re.findall("'(.*?)'", listed)
+    ]
+    return f"expected {wanted}, found {given[1]:.100}{nearest(given[1], choices)}"
+
+
+def _own_classes() -> list[str]:
+    """Names of the classes of Octavius that are imported, which configurations name without their module."""
+    return [
+        name
+        for module in list(sys.modules.values())
+        if module.__name__.startswith(("octavius.", "datamodules."))
+        for name, found in vars(module).items()
+        if isinstance(found, type) and found.__module__ == module.__name__
+    ]

@@ -25,6 +25,7 @@ from octavius.lora_moe import LoRAMoEConfig, Routing, build_lora_moe
 from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput
 from octavius.lora_moe.losses import auxiliary
 from octavius.lora_moe.routing import Weights
+from octavius.suggestions import nearest
 from octavius.tasks import TASKS
 
 
@@ -98,7 +99,10 @@ class Octavius(nn.Module):
             )
             names = () if self.gate is None else self.gate.task_names
             if unknown := sorted({name.partition("/")[0] for name in names} - set(TASKS)):
-                raise ValueError(f"the gate's `tasks` name {unknown}; tasks are {', '.join(TASKS)}")
+                raise ValueError(
+                    f"the gate's `tasks` name {unknown}{nearest(unknown[0], TASKS)}"
+                    f"; tasks are {', '.join(TASKS)}"
+                )
 
     def processor(
         self,

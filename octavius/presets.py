@@ -1,8 +1,9 @@
 """Finds configurations and checkpoints by name: in the current folder, then among those shipped with the code."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
+
+from octavius.suggestions import closest
 
 
 def find_config(name: str | Path) -> Path:
@@ -68,9 +69,9 @@ def _names(kind: str, patterns: Iterable[str]) -> list[str]:
 
 def _unknown(what: str, name: str | Path, kind: str, names: list[str]) -> ValueError:
     """The error for an unknown name, with the nearest known one."""
-    spellings = {key.lower(): known for known in names for key in (Path(known).stem, known)}
-    near = get_close_matches(str(name).lower(), spellings, n=1)
-    hint = f" Did you mean '{spellings[near[0]]}'?" if near else ""
+    spellings = {key: known for known in reversed(names) for key in (Path(known).stem, known)}
+    near = closest(str(name), spellings)
+    hint = "" if near is None else f"; did you mean '{spellings[near]}'?"
     places = ", ".join(dict.fromkeys(str(place) for place in _places(kind)))
     parts: dict[str, list[str]] = {}
     for known in names:
@@ -83,4 +84,4 @@ def _unknown(what: str, name: str | Path, kind: str, names: list[str]) -> ValueE
         for folder, held in parts.items()
     ]
     known = f"Known names: {', '.join(few)}." if names else f"There is nothing in {kind}/ yet."
-    return ValueError(f"no {what} named '{name}' (looked in {places}).{hint} {known}")
+    return ValueError(f"no {what} named '{name}'{hint} (looked in {places}). {known}")

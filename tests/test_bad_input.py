@@ -257,7 +257,7 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
     "unknown command": (says(["fitt"]), ["no command 'fitt'", "did you mean 'fit'?", "validate"]),
     "unknown configuration": (
         says(["fit", "--config", "2e.yaml"]),
-        ["no configuration named '2e.yaml'", "looked in", "Did you mean '2d.yaml'?"],
+        ["no configuration named '2e.yaml'", "looked in", "did you mean '2d.yaml'?"],
     ),
     "no configuration": (says(["fit"]), ["model and data are missing", "--config 2d.yaml"]),
     "malformed YAML": (
@@ -295,7 +295,7 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
     ),
     "unknown class": (
         written("model: {class_path: OctaviusModul}"),
-        ["model: there is no class 'OctaviusModul'", "mine.yaml"],
+        ["model: there is no class 'OctaviusModul'; did you mean 'OctaviusModule'?", "mine.yaml"],
     ),
     # checkpoints
     "unknown checkpoint": (
@@ -381,5 +381,5 @@ def test_one_message_says_it_all(
 
 
 def test_an_unknown_task_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"unknown task 'detektion'; known: .*detection"):
+    with pytest.raises(ValueError, match=r"'detektion'; did you mean 'detection'\?; known: .*detection"):
         find_task("detektion")

@@ -18,6 +18,7 @@ from datamodules.benchmarks.clouds import (
 from datamodules.benchmarks.images import celeba, cifar10, class_folder, coco, flickr30k, scienceqa, voc
 from datamodules.benchmarks.values import shown
 from octavius.instruction.sample import Boxes, Sample
+from octavius.suggestions import nearest
 from octavius.tasks import TASKS
 
 __all__ = ["BENCHMARKS", "BadPolicy", "DatasetNotFoundError", "Reader", "read"]
@@ -67,7 +68,10 @@ def read(name: str, root: Path, split: str, bad: BadPolicy = "error") -> list[Sa
         DatasetNotFoundError: a file of the official layout is missing.
     """
     if name not in BENCHMARKS:
-        raise ValueError(f"unknown benchmark '{name}'; known ones are {', '.join(sorted(BENCHMARKS))}")
+        raise ValueError(
+            f"unknown benchmark '{name}'{nearest(name, BENCHMARKS)}"
+            f"; known ones are {', '.join(sorted(BENCHMARKS))}"
+        )
     samples = BENCHMARKS[name](root, split, bad)
     items = BadItems(bad, root)
     checked = dict[str, Sample]()

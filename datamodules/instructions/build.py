@@ -18,6 +18,7 @@ from datamodules.instructions.by_model import by_model
 from datamodules.instructions.endpoint import Endpoint, connect
 from datamodules.instructions.pictures import Item
 from octavius.limits import COUNT, NOT_NEGATIVE, SEED
+from octavius.suggestions import nearest
 
 Source: TypeAlias = Literal["coco", "scannet"]
 
@@ -167,7 +168,7 @@ def check_settings(source: Source, kinds: Sequence[str], limit: int | None) -> N
     """
     unknown = [kind for kind in kinds if kind not in KINDS[source]]
     if unknown or not kinds:
-        found = f"found {unknown[0]!r}" if unknown else "found none"
+        found = f"found {unknown[0]!r}{nearest(unknown[0], KINDS[source])}" if unknown else "found none"
         raise ValueError(f"--kinds of {source} are {', '.join(KINDS[source])}; {found}")
     COUNT.check(limit=limit)
 

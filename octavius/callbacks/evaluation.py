@@ -29,6 +29,7 @@ from octavius.evaluation.scores import printed, rows, score, set_intervals, tabu
 from octavius.files import write_text
 from octavius.instruction.sample import Sample
 from octavius.limits import COUNT, SIZE
+from octavius.suggestions import nearest
 
 HEAD = """\
 blind controls, on the same samples (majority: most frequent training answer; text: media hidden; box: boxes without
@@ -74,7 +75,10 @@ class Evaluation(L.Callback):
         """
         SIZE.check(max_new_tokens=max_new_tokens, num_beams=num_beams)
         if unknown := set(controls or ()) - set(ALL):
-            raise ValueError(f"there is no control {sorted(unknown)[0]!r}; known ones are {', '.join(ALL)}")
+            raise ValueError(
+                f"there is no control {sorted(unknown)[0]!r}{nearest(sorted(unknown)[0], ALL)}"
+                f"; known ones are {', '.join(ALL)}"
+            )
         if controls_limit is not None and controls_limit < 1:
             raise ValueError(
                 f"controls_limit must be at least 1 or null, found {controls_limit}; for no controls set "

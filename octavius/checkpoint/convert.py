@@ -1,6 +1,5 @@
 """Imports published Octavius checkpoints and PEFT LoRA adapters as a checkpoint that runs can start from."""
 
-import argparse
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from octavius.checkpoint_format.weights import load_exactly, part_of, trainable_
 from octavius.encoders.projector import LinearProjector
 from octavius.encoders.rois.object_as_scene import ObjectAsScene, import_published
 from octavius.lora_moe.merge import layers_of
+from octavius.options import OptionParser
 from octavius.training import OctaviusModule
 
 LLM = "llama_model.base_model.model."
@@ -224,17 +224,15 @@ def fill_first_expert(module: OctaviusModule, folder: Path, base: str | None) ->
     return f"expert 0 of {count} layers from an adapter of rank {highest}; all else begins anew"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OptionParser:
     """The options of the command itself; all others are passed on as for `octavius fit`."""
-    made = argparse.ArgumentParser(
+    made = OptionParser(
         prog="octavius import",
         description="Make a checkpoint from a file of other programs: a published checkpoint of Octavius (.pt), or a "
         "folder with a LoRA adapter of PEFT, which becomes expert 0. `octavius fit`, `test` and `predict` take it "
         "by --ckpt; a fit begins at step 0.",
         epilog="The model that it fills is that of --config, as for `octavius fit`; any option of `fit` may follow, "
         "for instance --model.init_args.decoder.init_args.name vicuna-13b-v0. See docs/import-export.md.",
-        exit_on_error=False,
-        allow_abbrev=False,
     )
     made.add_argument("file", type=Path, help="a published checkpoint, or the folder of an adapter")
     made.add_argument(

@@ -25,6 +25,7 @@ from octavius.instruction.sample import Media, References, Sample
 from octavius.lora_moe import adapter_parameters
 from octavius.lora_moe.merge import FixedGate, fold, layers_of, merge
 from octavius.presets import find_checkpoint
+from octavius.suggestions import nearest
 from octavius.tasks import TASKS
 from octavius.training import PROJECTORS, OctaviusModule
 
@@ -67,7 +68,7 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists already and is not empty; name another folder, or remove it first")
     if task is not None and task not in TASKS:
-        raise ValueError(f"there is no task {task!r}; tasks are {', '.join(TASKS)}")
+        raise ValueError(f"there is no task {task!r}{nearest(task, TASKS)}; tasks are {', '.join(TASKS)}")
     checkpoint = open_file(path)
     module = experts_of(checkpoint, trust)
     gate = None if format == "experts" else fixed_gate(module, question, task)

@@ -4,7 +4,6 @@ The output folder is bound to a checkpoint, prompt, decoding and data by their h
 different models never mix.
 """
 
-import argparse
 import hashlib
 import json
 import time
@@ -22,6 +21,7 @@ from octavius.evaluation.answers import Decoding, left_out_lines
 from octavius.evaluation.prediction_files import PARTS, PredictionFiles
 from octavius.evaluation.scores import sets
 from octavius.files import check_writable, read_json, write_text
+from octavius.options import OptionParser
 from octavius.report.benchmark_evaluation import BenchmarkEvaluation, explained, lines
 from octavius.report.tables import Score, score_all, write_tables
 from octavius.training import OctaviusModule
@@ -98,14 +98,12 @@ def run_benchmarks(
         print(f"\n{time.monotonic() - start:.0f} s in all; tables and predictions: {shown(out)}")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OptionParser:
     """The argument parser of the options that only `test --benchmarks` has."""
-    made = argparse.ArgumentParser(
+    made = OptionParser(
         prog="octavius test",
         description="Answers the named benchmarks and writes one table in the paper's form.",
         epilog="Any other option is one of `octavius test`. A run that was cut off goes on where it stopped.",
-        exit_on_error=False,
-        allow_abbrev=False,
     )
     made.add_argument(
         FLAG, required=True, help="names with commas, such as voc2012,scienceqa or 2d; or miniature"

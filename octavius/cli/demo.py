@@ -47,7 +47,7 @@ def demo(words: Sequence[str]) -> None:
         ValueError: an option is out of range, the address is not free, a checkpoint cannot be loaded, or Gradio is
             missing.
     """
-    options = parser().parse_args(list(words))
+    options = parser().parse_all(words)
     PORT.check(port=options.port)
     SIZE.check(**{"max-new-tokens": options.max_new_tokens})
     check_installed()

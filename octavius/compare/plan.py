@@ -1,6 +1,5 @@
 """The set-up of a comparison, from the command line or a plan file: arms, seeds and differences."""
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,9 @@ from typing import Any
 
 from octavius.configuration.text import read_config
 from octavius.limits import Range
+from octavius.options import OptionParser
 from octavius.presets import find_config
+from octavius.suggestions import nearest
 
 SEEDS, JOBS = Range(1, 1000, whole=True), Range(1, 256, whole=True)
 
@@ -97,15 +98,13 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OptionParser:
     """The argument parser of the command; unknown options are passed on to every fit."""
-    made = argparse.ArgumentParser(
+    made = OptionParser(
         prog="octavius compare",
         description="Train the same set-up in several variants with several seeds, test each, and write one "
         "table with mean, spread and paired differences. Runs that are done are not repeated.",
         epilog="Options that are not named above go to every fit, for instance --trainer.max_steps 1000.",
-        exit_on_error=False,
-        allow_abbrev=False,
     )
     made.add_argument("--config", action="append", help="as of fit; itself the first arm")
     made.add_argument(
@@ -141,7 +140,8 @@ def _read_file(name: str) -> dict[str, Any]:
     content = read_config(path)
     if unknown := [key for key in content if key not in KEYS]:
         raise ValueError(
-            f"{path} says {unknown[0]!r}, which a comparison does not know; it knows {', '.join(KEYS)}"
+            f"{path} says {unknown[0]!r}, which a comparison does not know{nearest(unknown[0], KEYS)}"
+            f"; it knows {', '.join(KEYS)}"
         )
     arms = content.get("arms")
     if not isinstance(arms, dict) or not arms or not all(_are_texts(own) for own in arms.values()):
@@ -201,5 +201,8 @@ def _differences(
     if pairs is not None:
         return tuple((one, other) for one, other in pairs if one in arms and other in arms)
     if baseline not in arms:
-        raise ValueError(f"there is no arm {baseline!r} to be the baseline; arms are {', '.join(arms)}")
+        raise ValueError(
+            f"there is no arm {baseline!r} to be the baseline{nearest(baseline, arms)}"
+            f"; arms are {', '.join(arms)}"
+        )
     return tuple((arm, baseline) for arm in arms if arm != baseline)

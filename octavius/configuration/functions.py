@@ -1,6 +1,8 @@
 """Command lines for plain functions: parameters are the options, the docstring is the help."""
 
+import inspect
 import re
+from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +11,7 @@ from jsonargparse import auto_cli
 from octavius.configuration.parser import Parser
 from octavius.configuration.rules import merging_rules
 from octavius.configuration.trust import TRUST
+from octavius.errors import readable
 
 
 def call(function: Callable[..., Any], command: str, options: Sequence[str], positional: bool) -> None:
@@ -19,11 +22,23 @@ def call(function: Callable[..., Any], command: str, options: Sequence[str], pos
         command: name of the command.
         options: arguments after the name.
         positional: whether parameters without a default are positional arguments.
+
+    Raises:
+        ValueError: an option is unknown, or a value is missing or wrong.
     """
     # jsonargparse reads a bool option with a value only.
     argv = [f"{TRUST}=true" if argument == TRUST else argument for argument in underscored(options)]
+    settings: dict[str, Any] = {
+        "as_positional": positional,
+        "parser_class": Parser,
+        **parser_settings(command),
+    }
     with merging_rules():
-        auto_cli(function, argv, as_positional=positional, parser_class=Parser, **parser_settings(command))
+        try:
+            auto_cli(function, argv, **settings)
+        except ArgumentError as error:
+            known = [f"--{name}" for name in inspect.signature(function).parameters]
+            raise ValueError(readable(str(error), known)) from None
 
 
 def underscored(options: Sequence[str]) -> list[str]:

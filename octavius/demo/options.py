@@ -1,19 +1,17 @@
 """The options of `octavius demo`, kept apart so that printing them imports neither PyTorch nor Gradio."""
 
-import argparse
+from octavius.options import OptionParser
 
 LOOPBACK = "127.0.0.1"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OptionParser:
     """The argument parser of the command."""
-    made = argparse.ArgumentParser(
+    made = OptionParser(
         prog="octavius demo",
         description="Opens a page on this machine to ask a checkpoint about pictures and scans: a chat, boxes drawn "
         "on what it points at, the weights of its experts beside each answer, and what other experts would say. "
         "Needs the extra demo: pip install 'octavius[demo]'",
-        exit_on_error=False,
-        allow_abbrev=False,
     )
     made.add_argument(
         "--ckpt",

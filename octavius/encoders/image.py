@@ -1,7 +1,6 @@
 """Frozen CLIP vision tower: patch tokens of the last block, from open_clip models."""
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from octavius.instruction.sample import Media
 from octavius.media.images import ImageLoader
 from octavius.media.pictures import VERSION as PICTURES
 from octavius.presets import find_checkpoint
+from octavius.suggestions import nearest
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 """Files in the folder of a local model, named as by open_clip."""
@@ -185,9 +185,8 @@ def _from_folder(name: str, pretrained: str | None) -> nn.Module:
     try:
         folder = find_checkpoint(name)
     except ValueError as error:
-        near = get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.4)
-        hint = f" Close model names: {', '.join(near)}." if near else ""
-        raise ValueError(f"'{name}' is neither an open_clip model nor a folder.{hint} ({error})") from error
+        hint = nearest(name, open_clip.list_models(), cutoff=0.4)
+        raise ValueError(f"'{name}' is neither an open_clip model nor a folder{hint} ({error})") from error
     missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
     if missing:
         raise ValueError(

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import open_clip
 from lightning.pytorch.utilities import rank_zero_warn
 
+from octavius.suggestions import nearest
+
 BESIDE = "open_clip_config.json"
 """Name of the configuration next to a weight file in hub folders."""
 
@@ -180,7 +182,7 @@ def _unknown(name: str, pretrained: str) -> str:
             f"; they are of {twin!r}, which differs from it in its activation: set the encoder's name to that"
         )
     else:
-        hint = f"; weights of that name are of {', '.join(owners)}" if owners else ""
+        hint = f"; weights of that name are of {', '.join(owners)}" if owners else nearest(pretrained, tags)
     return (
         f"'{name}' has no pretrained weights '{pretrained}', and there is no such file{hint}; known tags: "
         f"{', '.join(tags) or 'none'}"

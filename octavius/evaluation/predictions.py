@@ -10,6 +10,7 @@ from typing import Any
 from octavius.evaluation.answers import Answered
 from octavius.instruction.golds import from_json, to_json
 from octavius.instruction.sample import DescribedObject, LabelledBox, Media, Sample
+from octavius.suggestions import nearest
 from octavius.tasks import TASKS
 
 MOST_DECIMALS = 6
@@ -107,7 +108,9 @@ def _answered(record: Any, index: int) -> Answered:
         raise ValueError(f"expected an object, found {record!r:.60}")
     task = str(record["task"])
     if task not in TASKS:
-        raise ValueError(f"there is no task {task!r}; known are {', '.join(TASKS)}")
+        raise ValueError(
+            f"there is no task {task!r}{nearest(str(task), TASKS)}; known are {', '.join(TASKS)}"
+        )
     media = {str(name): Media(path=Path(file)) for name, file in record.get("media", {}).items()}
     name = str(record["set"])
     sample = Sample(

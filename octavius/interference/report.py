@@ -9,7 +9,6 @@
 | `interference.png` | figure of all of it |
 """
 
-import argparse
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,19 +29,17 @@ from octavius.interference.experts import Change, losses_with, only, similarity,
 from octavius.interference.gradients import cosines, gradients_of
 from octavius.interference.picture import draw
 from octavius.lora_moe.gates.base import Gate
+from octavius.options import OptionParser
 from octavius.tasks import TASKS
 from octavius.training import OctaviusModule
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OptionParser:
     """The options of the command itself; all others are passed on as for `octavius fit`."""
-    made = argparse.ArgumentParser(
+    made = OptionParser(
         prog="octavius interference",
         description="Measure a checkpoint without training: gradients of the tasks on the adapters, what the gate "
         "chooses, and what each expert is for. Works for a plain LoRA too.",
-        epilog="example: octavius interference --ckpt last.ckpt --samples 64",
-        exit_on_error=False,
-        allow_abbrev=False,
     )
     made.add_argument("--samples", type=int, default=32, help="samples of each training set (default: 32)")
     made.add_argument(

@@ -14,6 +14,7 @@ from octavius.lora_moe.inject import LayerGates, Layouts, depths, inject, longes
 from octavius.lora_moe.layer import Origin
 from octavius.lora_moe.losses import LOSSES, LossName
 from octavius.lora_moe.routing import Routing
+from octavius.suggestions import nearest
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,10 @@ def check_losses(settings: LoRAMoEConfig) -> None:
         ValueError: a loss is unknown, or there is a single expert.
     """
     if unknown := sorted(set(settings.losses) - set(LOSSES)):
-        raise ValueError(f"there are no auxiliary losses {unknown}; they are {', '.join(LOSSES)}")
+        raise ValueError(
+            f"there are no auxiliary losses {unknown}{nearest(unknown[0], LOSSES)}"
+            f"; they are {', '.join(LOSSES)}"
+        )
     if settings.experts == 1 and settings.losses:
         raise ValueError("auxiliary losses train a gate, but a single expert has none; leave `losses` out")
 

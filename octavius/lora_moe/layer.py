@@ -11,6 +11,7 @@ from octavius.lora_moe.dropout import kept_inputs
 from octavius.lora_moe.gates.base import LayerGate
 from octavius.lora_moe.low_rank import add_without_backward
 from octavius.lora_moe.routing import Routing
+from octavius.suggestions import nearest
 
 Origin: TypeAlias = Literal["peft", "published"]
 """Convention for scale and initialisation: that of PEFT, or that of the published code of Octavius."""
@@ -170,7 +171,8 @@ def check_backend(backend: str, by_token: bool) -> None:
     """Checks that a backend exists, and that it does not build matrices per token under a gate per token."""
     if backend not in get_args(BackendName):
         raise ValueError(
-            f"there is no backend {backend!r} of LoRA-MoE; backends are {', '.join(get_args(BackendName))}"
+            f"there is no backend {backend!r} of LoRA-MoE{nearest(backend, get_args(BackendName))}"
+            f"; backends are {', '.join(get_args(BackendName))}"
         )
     if by_token and backend in ("gathered", "merged"):
         raise ValueError(

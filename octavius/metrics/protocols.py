@@ -10,6 +10,7 @@ from octavius.metrics.captions.cider import Cider
 from octavius.metrics.captions.rouge import RougeL
 from octavius.metrics.captions.scene_captions import LastOfScene
 from octavius.metrics.exact_match import ExactMatch
+from octavius.suggestions import nearest
 
 Protocol: TypeAlias = Literal["standard", "published"]
 
@@ -48,5 +49,8 @@ def class_metrics(protocol: str) -> list[Metric]:
 
 def _known(protocol: str) -> str:
     if protocol not in PROTOCOLS:
-        raise ValueError(f"there is no protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}")
+        raise ValueError(
+            f"there is no protocol {protocol!r}{nearest(protocol, PROTOCOLS)}"
+            f"; expected one of {', '.join(PROTOCOLS)}"
+        )
     return protocol

@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 from octavius.encoders.base import Encoder
 from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE
 from octavius.model import Octavius
+from octavius.options import OptionParser
 from octavius.plan.memory import GIB, Plan, parts, plan_memory, remedies, size
 from octavius.plan.outline import Setup, outline, setup_of
 from octavius.plan.rehearsal import Step, rehearse
@@ -44,14 +45,12 @@ class Schedule:
     seconds: float
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OptionParser:
     """The options of the command itself; all others are passed on as for `octavius fit`."""
-    made = argparse.ArgumentParser(
+    made = OptionParser(
         prog="octavius plan",
         description="Say what a training needs, without weights, data or a GPU: parameters, memory, steps, time.",
         epilog="Options that are not named above are those of fit: --config, --data.init_args.batch_size 4 ...",
-        exit_on_error=False,
-        allow_abbrev=False,
     )
     made.add_argument("--gpus", type=positive, default=1, help="number of GPUs (default: 1)")
     made.add_argument("--memory", type=float, default=80.0, help="GiB of each (default: 80)")

@@ -1,6 +1,5 @@
 """The command `octavius score`: scores predictions files again, without a model."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from octavius.evaluation.answers import left_out_lines, readable
 from octavius.evaluation.predictions import read_predictions
 from octavius.evaluation.scores import sets
 from octavius.metrics import PROTOCOLS
+from octavius.options import OptionParser
 from octavius.report.tables import Score, markdown, score_all, write_tables
 
 
@@ -21,20 +21,18 @@ def score(argv: Sequence[str]) -> None:
     Raises:
         ValueError: a file is missing or damaged, or the protocol cannot score it.
     """
-    options = parser().parse_args(list(argv))
+    options = parser().parse_all(argv)
     found = scores_of([Path(name) for name in options.predictions], options.protocol)
     print(
         markdown(found) if options.out is None else write_tables(found, Path(options.out), "scores"), end=""
     )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> OptionParser:
     """The argument parser of the command."""
-    made = argparse.ArgumentParser(
+    made = OptionParser(
         prog="octavius score",
         description="Score predictions again, without a model: with intervals, in the paper's tables.",
-        exit_on_error=False,
-        allow_abbrev=False,
     )
     made.add_argument(
         "predictions", nargs="+", help="files that `octavius test` wrote, a line of JSON a sample"

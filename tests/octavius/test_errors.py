@@ -5,7 +5,8 @@ from multiprocessing import get_context
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from octavius.errors import LONGEST, message, nearest, readable
+from octavius.errors import LONGEST, message, readable
+from octavius.suggestions import nearest
 
 NESTED = """Parser key "model":
   Does not validate against any of the Union subtypes

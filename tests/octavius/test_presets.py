@@ -65,7 +65,7 @@ def test_a_checkpoint_may_be_a_folder_and_a_config_may_not(stores: Path) -> None
 @pytest.mark.usefixtures("stores")
 @pytest.mark.parametrize("typed", ["2d", "2D", "2d.yml", "2D.yaml"])
 def test_an_unknown_config_names_the_known_ones_and_the_nearest(typed: str) -> None:
-    with pytest.raises(ValueError, match=rf"'{typed}'.*Did you mean '2d.yaml'\?") as error:
+    with pytest.raises(ValueError, match=rf"'{typed}'.*did you mean '2d.yaml'\?") as error:
         find_config(typed)
     assert "2d.yaml, pretrain/clip.yaml" in str(error.value)
     assert str(Path.cwd()) in str(error.value)
@@ -73,7 +73,7 @@ def test_an_unknown_config_names_the_known_ones_and_the_nearest(typed: str) -> N
 
 @pytest.mark.usefixtures("stores")
 def test_an_unknown_checkpoint_names_the_known_ones_and_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"Did you mean 'miniature/language'\?"):
+    with pytest.raises(ValueError, match=r"did you mean 'miniature/language'\?"):
         find_checkpoint("miniature/lnguage")
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from octavius.errors import nearest
 from octavius.lora_moe.gates import GATES
 from octavius.lora_moe.gates.base import Gate, GateSize
+from octavius.suggestions import nearest
 
 if TYPE_CHECKING:
     GateLike: TypeAlias = Callable[[GateSize], Gate] | str

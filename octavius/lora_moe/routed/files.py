@@ -17,11 +17,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from octavius import __version__
-from octavius.errors import nearest, readable
+from octavius.errors import readable
 from octavius.files import atomic_write, write_text
 from octavius.lora_moe.build import LoRAMoEConfig
 from octavius.lora_moe.gates.earlier import with_gate_options
 from octavius.lora_moe.gates.factory import imported_gates
+from octavius.suggestions import nearest
 
 SETTINGS, TENSORS = "routed_config.json", "model.safetensors"
 
