@@ -24,6 +24,7 @@ from jsonargparse import _common, _typehints, _util
 
 from octavius.encoders.base import Encoder
 from octavius.lora_moe.gates.base import Gate
+from octavius.lora_moe.gates.factory import class_path
 
 TRUST = "--trust"
 
@@ -100,14 +101,17 @@ ADVICE = "read it, and add --trust if you trust who wrote it, since what it name
 
 
 @cache
-def names() -> frozenset[str]:
-    """Dotted paths of the listed classes, as listed and as defined (a class may be re-exported)."""
-    known = set()
-    for module, classes in LISTED.items():
-        for name in classes:
-            found = getattr(import_module(module), name)
-            known |= {f"{module}.{name}", f"{found.__module__}.{found.__qualname__}"}
-    return frozenset(known)
+def is_listed(path: str) -> bool:
+    """Whether a dotted path is a listed class, as listed or as defined (a class may be re-exported).
+
+    Imports only the listed modules that have a class of this name.
+    """
+    name = path.rpartition(".")[2]
+    return any(
+        path in (f"{module}.{name}", class_path(getattr(import_module(module), name)))
+        for module, classes in LISTED.items()
+        if name in classes
+    )
 
 
 @cache
@@ -147,7 +151,7 @@ def only_listed(source: str, content: Any) -> Iterator[None]:
     denied: list[str] = []
 
     def check(path: str) -> None:
-        if path not in names() and not is_ours(path):
+        if not is_listed(path) and not is_ours(path):
             denied.append(path)
             raise _common.ImportDenied(f"{path} is not listed")
 

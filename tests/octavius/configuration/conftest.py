@@ -6,7 +6,8 @@ from unittest.mock import MagicMock
 import pytest
 from jsonargparse import Namespace
 
-from octavius.cli.main import ConfigOnlyCLI, LightningParser, parse
+from octavius.cli.lightning_cli import ConfigOnlyCLI, parse
+from octavius.configuration.parser import LightningParser
 
 
 def parse_nothing(cli: ConfigOnlyCLI, *_: Any) -> None:

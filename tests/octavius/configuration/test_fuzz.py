@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from octavius.cli.arguments import resolve
-from octavius.cli.main import USER_ERRORS, LightningParser
+from octavius.cli.reporting import USER_ERRORS
+from octavius.configuration.parser import LightningParser
 from octavius.configuration.rules import merging_rules
 from tests.tiny import refused
 from tests.tiny import settings as tiny_settings

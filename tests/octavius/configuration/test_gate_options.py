@@ -10,7 +10,8 @@ from jsonargparse import ArgumentError
 from octavius.checkpoint.load import build, load
 from octavius.checkpoint.saved_configuration import with_current_names
 from octavius.checkpoint_format.configuration import Configuration
-from octavius.cli.main import LightningParser, main
+from octavius.cli.main import main
+from octavius.configuration.parser import LightningParser
 from octavius.configuration.rules import merging_rules
 from octavius.errors import message
 from octavius.lora_moe.gates import GATES

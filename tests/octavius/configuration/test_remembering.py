@@ -2,7 +2,7 @@
 
 import pytest
 
-from octavius.cli.main import ConfigOnlyCLI, parse
+from octavius.cli.lightning_cli import ConfigOnlyCLI, parse
 from octavius.configuration import rules
 
 COMMANDS = {

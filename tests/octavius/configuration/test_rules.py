@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonargparse import ActionConfigFile, ArgumentError, Namespace
 
-from octavius.cli.main import ConfigOnlyCLI, parse
+from octavius.cli.lightning_cli import ConfigOnlyCLI, parse
 from octavius.configuration.parser import Parser
 from octavius.configuration.rules import merging_rules, same_class
 

@@ -15,9 +15,10 @@ from jsonargparse import ArgumentError, Namespace
 from octavius.checkpoint.load import load
 from octavius.checkpoint_format.configuration import Configuration
 from octavius.cli.arguments import resolve
-from octavius.cli.main import LightningParser, main
+from octavius.cli.main import main
+from octavius.configuration.parser import LightningParser
 from octavius.configuration.rules import merging_rules
-from octavius.configuration.trust import LISTED, first_address, is_ours, names
+from octavius.configuration.trust import LISTED, first_address, is_listed, is_ours
 from octavius.encoders.base import Encoder
 from octavius.lora_moe.gates.factory import class_path
 from tests.tiny import ROOT, refused, settings, write_models
@@ -154,7 +155,7 @@ def test_the_list_holds_classes_alone_and_all_of_ours_that_a_run_is_made_of() ->
         for base in (L.LightningModule, L.LightningDataModule, Encoder)
         for one in subclasses(base)
         if one.__module__.startswith(("octavius.", "datamodules."))
-        and not (f"{one.__module__}.{one.__qualname__}" in names() or is_ours(class_path(one)))
+        and not (is_listed(f"{one.__module__}.{one.__qualname__}") or is_ours(class_path(one)))
     }
     assert missing <= {*bases, "DecoderOutline"}
 
