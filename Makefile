@@ -13,7 +13,7 @@ TESTING := $(VENV)/.installed-dev
 CALM  := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help install fit test test-slow lint clean
+.PHONY: help help-texts install fit test test-slow lint clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ $(TESTING): $(RUNNING)
 
 fit: $(RUNNING)  ## train and evaluate the miniature image set-up
 	$(BIN)/octavius fit --config 2d.yaml
+
+help-texts: $(RUNNING)  ## write the stored help of each command anew, from its parser
+	for file in octavius/cli/help/*.txt; do command=$$(basename $$file .txt); case $$command in \
+	fit|validate|test) ;; \
+	check-data) (COLUMNS=110 $(BIN)/octavius $$command --help-all; echo; \
+		COLUMNS=110 $(BIN)/octavius $$command --config 2d.yaml --help-all) > $$file ;; \
+	*) COLUMNS=110 $(BIN)/octavius $$command --help-all > $$file ;; esac; done
 
 test: $(TESTING)  ## run the tests, installing what they need (WORKERS=4 takes more cores)
 	$(CALM) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

@@ -21,7 +21,7 @@ from typing import Any, cast
 import torch
 from torch_geometric.data import Data
 
-from octavius.cli.main import prepare
+from octavius.cli.lightning_cli import prepare
 from octavius.distributed.precision import has_bfloat16
 from octavius.encoders.base import Encoder
 from octavius.instruction.batch import Batch, Example, Processor

@@ -4,7 +4,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from octavius.cli.usage import overview
+from octavius.cli.usage import needs, overview, unknown_command
 from octavius.interrupts import INTERRUPTS, STATUS
 from octavius.processes import end_with_starter
 
@@ -16,11 +16,21 @@ end_with_starter()
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
 OWN = ("octavius", "__main__.py") if sys.argv[0].endswith(".py") else ("octavius",)
-QUICK = overview(sys.argv[1:]) if Path(sys.argv[0]).parts[-len(OWN) :] == OWN else None
-"""Text that needs none of the slow imports below (ten seconds). Only if this program itself was started."""
+ARGV = sys.argv[1:] if Path(sys.argv[0]).parts[-len(OWN) :] == OWN else None
+"""The arguments, if this program itself was started."""
+QUICK = None if ARGV is None else overview(ARGV)
+"""Text that needs none of the imports below, which take seconds. Each command imports what it needs alone."""
+WRONG = unknown_command(ARGV) if ARGV and QUICK is None else None
+NEEDS = needs(ARGV) if ARGV else "trainer"
 
-if QUICK is None:
-    from octavius.cli import main as cli
+if QUICK is not None or WRONG is not None:
+    pass
+elif NEEDS == "predict":
+    from octavius.cli.predict import main as run_command
+elif NEEDS == "no model":
+    from octavius.cli.without_model import main as run_command
+else:
+    from octavius.cli.main import main as run_command
 
 
 def main() -> None:
@@ -32,9 +42,12 @@ def main() -> None:
             print(f"octavius: error: {error}", file=sys.stderr)
             INTERRUPTS.leave(2)
         INTERRUPTS.leave(0)
+    if WRONG is not None:
+        print(f"octavius: error: {WRONG}".encode("ascii", "backslashreplace").decode(), file=sys.stderr)
+        INTERRUPTS.leave(2)
     status: object = 0
     try:
-        cli.main()
+        run_command()
     except SystemExit as end:
         status = end.code
     except BaseException:  # a bug: show the traceback as Python would

@@ -27,7 +27,7 @@ from PIL import Image
 from datamodules.benchmarks.clouds.scan2inst_pickle import TENSORS
 from datamodules.benchmarks.images import cifar10
 from datamodules.benchmarks.pickles import load_pickle
-from octavius.cli.main import USER_ERRORS
+from octavius.cli.reporting import USER_ERRORS
 from octavius.instruction.sample import Media
 from octavius.media.clouds import CloudLoader
 from octavius.media.images import ImageLoader

@@ -12,7 +12,8 @@ import yaml
 from datamodules.miniature.data import MiniatureClouds, MiniatureImages
 from datamodules.miniature.pretraining.objects import MiniatureObjects
 from datamodules.miniature.pretraining.scene_boxes import MiniatureSceneBoxes
-from octavius.cli.main import ConfigOnlyCLI, main, parse
+from octavius.cli.lightning_cli import ConfigOnlyCLI, parse
+from octavius.cli.main import main
 from octavius.media.proposals import write_proposals
 from octavius.plan.memory import parts
 from octavius.plan.outline import outline, setup_of

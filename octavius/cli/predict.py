@@ -1,18 +1,37 @@
 """The command `octavius predict`: answers one question about an image or a point cloud."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from octavius.checkpoint.load import load
+from octavius.cli.reporting import reporting_errors
+from octavius.cli.usage import HELP_ALL
+from octavius.configuration.functions import call
 from octavius.display import visible
 from octavius.instruction.sample import Media, References, Sample
 from octavius.limits import SIZE
 from octavius.media.regions import region_of
 from octavius.media.scan_frame import axis_alignment, info_beside
 from octavius.presets import find_checkpoint
+from octavius.suggestions import nearest
 from octavius.training import OctaviusModule
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs the command alone, without the imports of the others.
+
+    Args:
+        args: the arguments, which begin with `predict`; None for those of the process.
+    """
+    reporting_errors(run, args)
+
+
+def run(argv: list[str]) -> None:
+    """Runs the command; errors propagate."""
+    command, *options = ["--help" if argument == HELP_ALL else argument for argument in argv]
+    call(predict, command, options, positional=False)
 
 
 def predict(
@@ -50,7 +69,10 @@ def predict(
     module = load(find_checkpoint(ckpt), trust)
     if unknown := sorted(set(media or {}) - set(module.model.encoders)):
         known = ", ".join(module.model.encoders) or "none"
-        raise ValueError(f"this model has no encoder for {', '.join(unknown)}; it takes {known}")
+        raise ValueError(
+            f"this model has no encoder for {', '.join(unknown)}{nearest(unknown[0], module.model.encoders)}"
+            f"; it takes {known}"
+        )
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     text, gate = ask(module.to(device or "cpu"), question, found, max_new_tokens, num_beams)
     print(visible(text, len(text), breaks=True))

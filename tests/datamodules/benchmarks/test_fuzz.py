@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from datamodules.benchmarks import read
 from datamodules.sources import Source
 from datamodules.suite import SUITE
-from octavius.cli.main import USER_ERRORS
+from octavius.cli.reporting import USER_ERRORS
 from octavius.errors import message
 from octavius.instruction.golds import to_json
 from octavius.instruction.sample import Sample

@@ -110,7 +110,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
     ("command", "told"),
     [
         ("compare", ["--arms", "--seeds", "--baseline", "--print_commands"]),
-        ("fit", ["--ckpt", "--config", "--checkpoint.dirpath", "--evaluation.num_beams"]),
+        ("fit", ["--ckpt", "--config", "--model.lora.rank", "--trainer.max_epochs", "--help-all"]),
         ("test", ["--ckpt", "--trainer.devices"]),
         ("predict", ["--question", "--image", "--ckpt", "last.ckpt"]),
         ("miniature", ["root", "--seed", "--sizes.scenes"]),
@@ -123,9 +123,7 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 def test_each_command_tells_its_options(
     command: str, told: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as end:
-        main([command, "--help"])
-    assert end.value.code == 0
+    main([command, "--help"])
     text = capsys.readouterr().out
     assert text.startswith(f"usage: octavius {command} ")
     assert [word for word in told if word not in text] == []

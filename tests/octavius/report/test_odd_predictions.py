@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from octavius.cli.main import USER_ERRORS
+from octavius.cli.reporting import USER_ERRORS
 from octavius.evaluation.predictions import read_predictions
 from octavius.report.score import scores_of
 from octavius.tasks import TASKS

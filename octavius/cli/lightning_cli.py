@@ -1,0 +1,212 @@
+"""LightningCLI with Octavius' callbacks and checkpoint files."""
+
+import logging
+import re
+import warnings
+from argparse import ArgumentError
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from datamodules.base import InstructionDataModule
+from octavius.callbacks.cost import Cost
+from octavius.callbacks.evaluation import Evaluation
+from octavius.callbacks.left_out import LeftOutSamples
+from octavius.callbacks.pictures import AnswerSamples
+from octavius.callbacks.position import Position
+from octavius.callbacks.progress import Progress
+from octavius.callbacks.routing import RoutingReport
+from octavius.callbacks.stopping import Stopping
+from octavius.callbacks.throughput import Throughput
+from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
+from octavius.checkpoint.saving import Checkpoint, CheckpointFiles
+from octavius.cli.arguments import called, resolve
+from octavius.cli.trainer_options import check_trainer
+from octavius.configuration.functions import parser_settings
+from octavius.configuration.parser import LightningParser
+from octavius.configuration.rules import merging_rules
+from octavius.distributed.fsdp2 import watch_processes
+from octavius.distributed.precision import supported_precision
+from octavius.errors import readable
+from octavius.instruction.batch import Processor
+from octavius.presets import find_checkpoint
+from octavius.training import OctaviusModule
+
+DESCRIPTIONS = {
+    "fit": "Train a model, evaluate it after each epoch and keep a checkpoint. Name a configuration and change what "
+    "you like: octavius fit --config 2d.yaml --trainer.max_epochs 2. Options of a class are listed by, for "
+    "instance, --model.help OctaviusModule or --config 2d.yaml --data.help.",
+    "validate": "Evaluate a checkpoint on its validation sets: octavius validate --ckpt last.ckpt",
+    "test": "Evaluate a checkpoint on its test sets, octavius test --ckpt last.ckpt; or answer benchmarks, as in the "
+    "paper's tables, octavius test --ckpt last.ckpt --benchmarks 2d",
+}
+"""What their --help begins with."""
+
+DEFAULTS = {
+    "logger": {"class_path": "TensorBoardLogger", "init_args": {"save_dir": "runs", "name": "octavius"}},
+    "use_distributed_sampler": False,  # the data modules' own sampler divides the samples among the ranks
+    "gradient_clip_val": 1.0,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 10,
+}
+
+
+class OctaviusCLI(LightningCLI):
+    """LightningCLI with Octavius' callbacks and checkpoint files; instantiates everything, runs nothing."""
+
+    files: CheckpointFiles
+
+    def __init__(self, *args: Any, checkpoint: OpenCheckpoint | None, **options: Any) -> None:
+        """Parses the arguments and instantiates the classes.
+
+        Args:
+            args: see `LightningCLI`.
+            checkpoint: the checkpoint that the arguments name.
+            options: see `LightningCLI`.
+        """
+        self._opened = checkpoint
+        super().__init__(*args, **options)
+
+    @property
+    def checkpoint(self) -> OpenCheckpoint | None:
+        """The checkpoint to resume from or to score, until the trainer has taken it."""
+        return self.files.opened
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the checkpoint options and callbacks, and links the model's processor to the data module."""
+        parser.add_argument(
+            "--ckpt",
+            "--ckpt_path",
+            type=str | None,
+            help="checkpoint to go on from, or to score; the configuration "
+            "beside it may name Octavius' own classes and a few others, with --trust any",
+        )
+        parser.add_lightning_class_args(Checkpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.dirpath": "checkpoints",
+                "checkpoint.filename": "last",
+                "checkpoint.enable_version_counter": False,
+                "checkpoint.save_on_exception": True,
+            }
+        )
+        parser.add_lightning_class_args(Evaluation, "evaluation")
+        parser.link_arguments(
+            "model", "data.init_args.processor", compute_fn=processor_of, apply_on="instantiate"
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses argv; an error names the files that were read, and suggests the nearest existing option."""
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            text = readable(str(error), re.findall(r"--[\w.]+", parser.format_usage()))
+            if "are required: data, model" in text:
+                raise ValueError(
+                    "model and data are missing; name a configuration, such as --config 2d.yaml"
+                ) from None
+            files = [called(argument) for flag, argument in pairwise(args) if flag == "--config"]
+            raise ValueError(f"{text}\n(read from {', '.join([*files, 'the command line'])})") from None
+
+    def instantiate_trainer(self, **options: Any) -> L.Trainer:
+        """Builds the trainer with our callbacks, and with the configuration to store in its checkpoints."""
+        config = self.config.clone()
+        for key in ("config", "ckpt"):
+            config.pop(key, None)
+        opened, self._opened = self._opened, None
+        if opened is None and self.config["ckpt"] is not None:  # the key `ckpt` of a configuration
+            opened = open_checkpoint(find_checkpoint(self.config["ckpt"]))
+        text = self.parser.dump(config, skip_unset=False, skip_validation=True)
+        self.files = CheckpointFiles(text, opened)
+        asked = self.config_init["trainer"]
+        check_trainer(asked)
+        stopping = Stopping()
+        callbacks = [
+            Position(),  # first, so that it counts a finished step even if another callback fails after it
+            stopping,
+            *listed(asked["callbacks"]),
+            Throughput(),
+            Cost(),
+            RoutingReport(),
+            AnswerSamples(),
+            LeftOutSamples(),
+        ]
+        callbacks += [LearningRateMonitor("step")] if asked["logger"] else []
+        callbacks += [Progress()] if asked["enable_progress_bar"] is not False else []
+        plugins = [*listed(asked["plugins"]), self.files]
+        precision = supported_precision(asked["precision"], asked["accelerator"])
+        built = super().instantiate_trainer(
+            callbacks=callbacks, plugins=plugins, precision=precision, **options
+        )
+        stopping.listen(built)
+        watch_processes(built)
+        if not isinstance(self.model, OctaviusModule):  # pretraining: the model does not answer questions
+            kept = [item for item in built.callbacks if not isinstance(item, Evaluation)]  # type: ignore[attr-defined]
+            built.callbacks = kept  # type: ignore[attr-defined]
+        return built
+
+
+class ConfigOnlyCLI(OctaviusCLI):
+    """The same command line, but it only parses the configuration and instantiates nothing."""
+
+    def instantiate_classes(self) -> None:
+        """Does nothing: only the configuration is wanted."""
+
+
+def processor_of(model: L.LightningModule) -> Processor | None:
+    """The model's processor, which prepares samples for it; None for a model that does not answer questions."""
+    return model.processor if isinstance(model, OctaviusModule) else None
+
+
+def listed(value: Any) -> list[Any]:
+    """Normalises a value, a list of values or None to a list."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def prepare(stage: str, argv: Sequence[str]) -> OctaviusCLI:
+    """Builds model, data and trainer from the arguments, and silences warnings about intended behaviour."""
+    torch.set_float32_matmul_precision("high")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start")  # frozen encoders
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_reading)
+    cli = parse(OctaviusCLI, stage, argv)
+    if isinstance(cli.datamodule, InstructionDataModule):  # it restores its position within an epoch itself
+        warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
+    return cli
+
+
+def parse(kind: type[OctaviusCLI], command: str, argv: Sequence[str]) -> OctaviusCLI:
+    """Builds a command line of the given class from arguments, with names of presets and checkpoints resolved."""
+    found = resolve(argv)
+    with merging_rules():
+        return kind(
+            L.LightningModule,
+            L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults=DEFAULTS,
+            parser_kwargs={
+                **parser_settings(command),
+                "untrusted": found.untrusted,
+                "description": DESCRIPTIONS.get(command),
+            },
+            parser_class=LightningParser,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=found.resolved,
+            run=False,
+            checkpoint=found.checkpoint,
+        )
+
+
+def worth_reading(record: logging.LogRecord) -> bool:
+    """Logging filter that drops Lightning's tips, and its copy of an error that is reported in full at the end."""
+    text = record.getMessage()
+    return "Tip:" not in text and "was raised with message" not in text

@@ -1,0 +1,126 @@
+"""Help of every command: quick to print, equal to what the parsers accept, with examples that work."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jsonargparse import capture_parser
+
+from octavius.checkpoint import convert
+from octavius.cli import benchmarks
+from octavius.cli.lightning_cli import ConfigOnlyCLI, parse
+from octavius.cli.main import FUNCTIONS, STAGES, WRITERS, main
+from octavius.cli.usage import EXAMPLES, FOLDER, HELP, overview
+from octavius.compare.plan import read_plan
+from octavius.configuration.functions import call, underscored
+from octavius.configuration.rules import merging_rules
+from octavius.demo import options as demo
+from octavius.interference import report as interference
+from octavius.plan.report import split_arguments
+from octavius.report import score
+
+ROOT = Path(__file__).resolve().parents[3]
+GENERATED = {command: [[command]] for command in EXAMPLES if command not in (*STAGES, "demo")}
+GENERATED["check-data"] = [["check-data"], ["check-data", "--config", "2d.yaml"]]
+VALUES = {"N": "1", "X": "0.5", "DIR": "x", "NAME": "x", "TYPE": "32-true", "true": "true"}
+"""A value for each kind of argument in the help of `fit`."""
+
+
+def help_of(command: str) -> str:
+    text = overview([command, "--help"])
+    assert text is not None
+    return text
+
+
+def test_every_command_has_help_that_ends_with_examples() -> None:
+    assert {line.split()[0] for line in HELP.splitlines() if re.match(r"  [a-z]", line)} - {"or"} == set(
+        EXAMPLES
+    )
+    for command, examples in EXAMPLES.items():
+        text = help_of(command)
+        assert text.startswith(f"usage: octavius {command} ")
+        assert text.splitlines()[-len(examples) :] == [f"  {example}" for example in examples]
+        assert max(map(len, text.splitlines())) <= 118
+    assert len(help_of("fit").splitlines()) <= 45
+
+
+def test_help_and_unknown_commands_need_no_torch() -> None:
+    argvs = [["--help"], ["--version"], *([command, "--help"] for command in EXAMPLES)]
+    code = (
+        "import sys\n"
+        "from octavius.cli.usage import overview, unknown_command\n"
+        f"assert all(overview(argv) for argv in {argvs!r})\n"
+        "assert 'did you mean' in unknown_command(['fitt'])\n"
+        "slow = {'torch', 'lightning', 'jsonargparse', 'numpy', 'pandas'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(("argv", "status"), [(["fit", "--help"], 0), (["predict", "-h"], 0), (["fitt"], 2)])
+def test_the_program_itself_answers_without_torch(argv: list[str], status: int) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "octavius", *argv]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == status
+    assert not re.search(r"\| +torch$", run.stderr, re.MULTILINE)
+    assert ("did you mean 'fit'" in run.stderr) is (status == 2)
+
+
+@pytest.mark.parametrize("command", GENERATED)
+def test_the_stored_help_is_what_the_parser_prints(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "110")
+    texts = []
+    for argv in GENERATED[command]:
+        with pytest.raises(SystemExit) as end:
+            main([*argv, "--help-all"])
+        assert end.value.code == 0
+        texts.append(capsys.readouterr().out)
+    assert (FOLDER / f"{command}.txt").read_text() == "\n".join(texts), "write it anew: make help-texts"
+
+
+def test_help_all_has_every_option_of_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--help-all"])
+    text = capsys.readouterr().out
+    assert [option for option in ("--trainer.plugins", "--evaluation.num_beams") if option not in text] == []
+
+
+@pytest.mark.parametrize("command", STAGES)
+def test_the_parser_accepts_the_short_options_in_the_help(command: str) -> None:
+    found = re.findall(
+        r"^  (--(?:model|data|trainer|checkpoint|evaluation)\S+) (\S+)", help_of(command), re.MULTILINE
+    )
+    assert len(found) >= 5
+    argv = [f"{option}={VALUES[value]}" for option, value in found if not option.endswith((".help", ".gate"))]
+    parse(ConfigOnlyCLI, command, ["--config", "2d.yaml", *argv])
+
+
+@pytest.mark.parametrize("example", [example for examples in EXAMPLES.values() for example in examples])
+def test_examples_work(example: str) -> None:
+    _, command, *argv = shlex.split(example)
+    if command in FUNCTIONS and not (command == "check-data" and "--config" in argv):
+        parser = capture_parser(lambda: call(FUNCTIONS[command], command, argv, command in WRITERS))
+        with merging_rules():
+            parser.parse_args(underscored(argv))
+    elif command == "compare":
+        assert read_plan(argv).arms
+    elif command in ("score", "demo"):
+        {"score": score, "demo": demo}[command].parser().parse_all(argv)
+    else:
+        if command == "import":
+            _, argv = convert.parser().parse_known_args(argv)
+        elif command == "interference":
+            _, argv = interference.parser().parse_known_args(argv)
+        elif command == "plan":
+            _, argv = split_arguments(argv)
+        elif "--benchmarks" in argv:
+            _, argv = benchmarks.parser().parse_known_args(argv)
+        # There is no checkpoint, whose configuration would be taken.
+        argv = [] if argv == ["--ckpt", "last.ckpt"] else argv[2:] if argv[0] == "--ckpt" else argv
+        parse(ConfigOnlyCLI, command, argv if "--config" in argv else ["--config", "2d.yaml", *argv])
