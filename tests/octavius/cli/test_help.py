@@ -94,7 +94,7 @@ def test_help_all_has_every_option_of_fit(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize("command", STAGES)
 def test_the_parser_accepts_the_short_options_in_the_help(command: str) -> None:
     found = re.findall(
-        r"^  (--(?:model|data|trainer|checkpoint|evaluation)\S+) (\S+)", help_of(command), re.MULTILINE
+        r"^  (--(?:model|data|trainer|checkpoint|evaluation)\.\S+) (\S+)", help_of(command), re.MULTILINE
     )
     assert len(found) >= 5
     argv = [f"{option}={VALUES[value]}" for option, value in found if not option.endswith((".help", ".gate"))]
