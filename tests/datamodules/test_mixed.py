@@ -121,7 +121,8 @@ def test_a_configuration_becomes_batches_of_both(
         assert abs(trained[name] - share * total / (40 + 2 * asked)) < 1
     assert sum(len(batch.media) == 2 for batch in batches) > len(batches) / 2, "batches mix modalities"
     [batch] = data.val_dataloader()
-    assert [(item.benchmark, item.protocol) for item in batch.samples] == [
+    named = [origin.set_name for origin in batch.origins]
+    assert list(zip(named, [item.protocol for item in batch.samples], strict=True)) == [
         *[("pictures", "standard")] * 2,
         *[("rooms", "published")] * 3,
     ]

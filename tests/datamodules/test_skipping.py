@@ -126,7 +126,7 @@ def test_an_evaluation_keeps_its_places(processor: Processor, mixed: list[Sample
     assert len(data) == 16
     gone = {index: data[index].instead_of for index in range(16) if data[index].instead_of is not None}
     assert list(gone) == [3, 7, 11, 15]
-    assert [(one.sample.benchmark, one.sample.id) for one in gone.values() if one] == [
+    assert [(data[index].set_name, one.sample.id) for index, one in gone.items()] == [
         ("a", "3"),
         ("a", "7"),
         ("a", "11"),

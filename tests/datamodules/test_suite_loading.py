@@ -36,9 +36,11 @@ def test_all_are_asked_and_right_answers_are_understood(
     chosen = sources(names)
     data = kind(str(root), test=chosen, eval_batch_size=7, workers=0)
     data.processor = processor if modality == "image" else cloud_processor
-    asked = [sample for batch in data.test_dataloader() for sample in batch.samples]
-    assert {sample.benchmark for sample in asked} == {source.title for source in chosen}
-    assert {sample.benchmark for sample in asked if sample.protocol == "published"} == {
+    batches = list(data.test_dataloader())
+    asked = [sample for batch in batches for sample in batch.samples]
+    named = [origin.set_name for batch in batches for origin in batch.origins]
+    assert set(named) == {source.title for source in chosen}
+    assert {name for name, sample in zip(named, asked, strict=True) if sample.protocol == "published"} == {
         source.title for source in chosen if source.title.startswith("lamm_")
     }
     assert all(set(sample.media) == {modality} for sample in asked)
