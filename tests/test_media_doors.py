@@ -24,12 +24,13 @@ COUNT = 3000
 ROOT = Path(__file__).resolve().parent.parent
 
 READ = """
-import json, resource, sys
+import sys
 from pathlib import Path
 from octavius.media.images import ImageLoader
 from octavius.instruction.sample import Media
+from tests.media_doors import peak_memory
 ImageLoader(224, (0, 0, 0), (1, 1, 1))(Media(path=Path(sys.argv[1])))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak_memory())
 """
 
 
