@@ -251,7 +251,7 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
     ),
     "unknown image encoder": (
         says([*FIT, *options(model__init_args__encoders__image__init_args__name="ViT-L-41")]),
-        ["'ViT-L-41' is neither an open_clip model nor a folder", "ViT-L-14"],
+        ["'ViT-L-41' is neither an open_clip model nor a folder", "did you mean 'ViT-L-1"],
     ),
     # the configuration itself
     "unknown command": (says(["fitt"]), ["no command 'fitt'", "did you mean 'fit'?", "validate"]),

@@ -251,7 +251,7 @@ def test_clusters_are_fitted_once_to_the_questions_of_training(
         ({"gate": "individual", "tasks": ["vqa"]}, r"found experts = 3, tasks = \['vqa'\]"),
         (
             {"gate": "individual", "tasks": ["vqa", "captions", "detection"]},
-            r"`tasks` name \['captions'\]; tasks are",
+            r"`tasks` name \['captions'\]; did you mean 'captioning'",
         ),
         ({"experts": [2, 3, 4]}, "one for each of the 2 layers of the model, .* found 3 numbers"),
         ({"experts": [2, 3], "targets": ["lm_head"]}, "lies at no depth of the model"),
