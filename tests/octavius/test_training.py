@@ -272,11 +272,11 @@ def through() -> dict[str, tuple[Diary, OctaviusModule]]:
 @pytest.mark.parametrize(
     ("cut", "options"),
     [
-        (3, {}),  # in an epoch
-        (8, {}),  # at its end
-        (11, {}),  # in the second one
+        pytest.param(3, {}, marks=pytest.mark.slow),  # in an epoch
+        pytest.param(8, {}, marks=pytest.mark.slow),  # at its end
+        pytest.param(11, {}, marks=pytest.mark.slow),  # in the second one
         (6, {"accumulate_grad_batches": 2}),
-        (5, {"val_check_interval": 3}),
+        pytest.param(5, {"val_check_interval": 3}, marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_run_goes_on(

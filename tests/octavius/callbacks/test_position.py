@@ -76,7 +76,7 @@ def check_resumed(
     ("place", "visit"),
     [
         ("forward", 5),  # the second half of the third step
-        ("within the optimizer", 3),
+        pytest.param("within the optimizer", 3, marks=pytest.mark.slow),
         pytest.param("on_validation_batch_end", 1, marks=pytest.mark.slow),
     ],
 )
@@ -125,9 +125,8 @@ def test_a_step_that_is_half_done_is_not_saved(decoder_folder: Path, tmp_path: P
     assert not (tmp_path / "last.ckpt").exists()
 
 
-@pytest.mark.parametrize(
-    "place", [pytest.param("on_train_start", marks=pytest.mark.slow), "on_train_batch_start"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["on_train_start", "on_train_batch_start"])
 def test_a_second_stop_before_the_first_resumed_step_is_harmless(
     whole: Callable[[str], Trained], decoder_folder: Path, tmp_path: Path, place: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from octavius.serve.rows import Answer
 from tests.octavius.demo.scripted import GATE as CHOSEN
 from tests.octavius.demo.scripted import scripted
 
-pytest.importorskip("gradio", reason="the extra demo is not installed")
-pytest.importorskip("plotly", reason="the extra demo is not installed")
+# Found but not imported: importing Gradio takes each worker of the tests eight seconds.
+pytestmark = pytest.mark.skipif(
+    not (find_spec("gradio") and find_spec("plotly")), reason="the extra demo is not installed"
+)
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """The page in chromium: uploads, boxes, experts, checkpoints, errors, a phone's width; nothing leaves the machine."""
 
+import importlib
 import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,13 @@ from octavius.demo.page import build_page
 from octavius.demo.server import check_installed, scratch, serving
 from tests.octavius.demo.scripted import scripted, write_media
 
-pytest.importorskip("gradio", reason="the extra demo is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.skipif(find_spec("gradio") is None, reason="the extra demo is not installed"),
+    pytest.mark.skipif(find_spec("playwright") is None, reason="playwright is not installed"),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium or chrome on the PATH"),
 ]
 
@@ -28,7 +29,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A browser without a window, which draws clouds on the CPU."""
-    with playwright.sync_playwright() as started:
+    with importlib.import_module("playwright.sync_api").sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()

@@ -118,7 +118,7 @@ def test_autocast_computes_in_bf16_and_keeps_gradients_in_fp32(backend: str, sha
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("shared", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_compiles_without_a_graph_break(backend: str, shared: bool) -> None:
     torch.manual_seed(0)
     torch.compiler.reset()

@@ -84,6 +84,7 @@ def test_it_is_the_step_that_training_takes(setup: Setup, checkpointing: bool) -
     assert planned.operations == pytest.approx(real.operations, rel=0.01)
 
 
+@pytest.mark.slow
 def test_checkpointing_keeps_less_and_computes_more(setup: Setup) -> None:
     kept, again = (rehearse(setup, STEP, checkpointing) for checkpointing in (False, True))
     assert again.held < kept.held / 4

@@ -92,6 +92,7 @@ def test_memory_grows_with_the_batch(setup: Setup) -> None:
     assert one.total - GIB > one.kinds["activations"] > MIB / 2
 
 
+@pytest.mark.slow
 def test_the_command_says_all(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,6 +112,7 @@ def test_names_are_means_of_unit_sentences(folder: Path) -> None:
         torch.testing.assert_close(found[index], mean / math.sqrt(float((mean**2).sum())))
 
 
+@pytest.mark.slow
 def test_fitting_learns_names_and_saves_a_folder_that_open_clip_reads(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "trained"
     module = ViewAlignmentModule(str(folder), str(target), lr=3e-3, save_every=40)

@@ -22,7 +22,7 @@ from tests.octavius.encoders.detector.toys import BOXES, CLASSES, LABELS, TINY, 
 HEADS: tuple[HeadName, ...] = ("fcaf3d", "tr3d")
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", [pytest.param("fcaf3d", marks=pytest.mark.slow), "tr3d"])
 def test_a_scene_of_two_boxes_is_learnt(head: HeadName) -> None:
     model, points = detector(head), scene(BOXES, LABELS, 200)
     batch, metric = one_batch(points), MeanAP3D()
