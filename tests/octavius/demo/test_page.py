@@ -26,6 +26,11 @@ pytestmark = [
 ]
 
 
+def expect(locator: Any) -> Any:
+    """Playwright's assertions, imported only when they run."""
+    return importlib.import_module("playwright.sync_api").expect(locator)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A browser without a window, which draws clouds on the CPU."""
@@ -70,12 +75,12 @@ def open_page(page: Any, address: str) -> None:
     """Opens the page and waits for its first example."""
     page.set_default_timeout(90_000)
     page.goto(address)
-    playwright.expect(page.locator("#question textarea")).to_have_value("Find all objects.", timeout=60_000)
+    expect(page.locator("#question textarea")).to_have_value("Find all objects.", timeout=60_000)
 
 
 def expect_text(page: Any, place: str, text: str) -> None:
     """Waits until an element holds a text."""
-    playwright.expect(page.locator(place)).to_contain_text(text, timeout=60_000)
+    expect(page.locator(place)).to_contain_text(text, timeout=60_000)
 
 
 def test_a_picture_is_uploaded_asked_about_and_drawn_on(page: Any, tmp_path: Path) -> None:
