@@ -145,7 +145,9 @@ def test_its_command_parses(name: str, capsys: pytest.CaptureFixture[str]) -> No
     assert {"model", "data", "trainer"} <= set(yaml.safe_load(capsys.readouterr().out))
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if "2d_3d" in name else [pytest.mark.slow]) for name in PAPER]
+)
 def test_a_set_up_of_the_paper_parses_and_has_its_shape(name: str) -> None:
     setup = setup_of(parse(ConfigOnlyCLI, "plan", command(name)[1:]).config)
     model = outline(setup)
@@ -166,7 +168,7 @@ def test_a_set_up_of_the_paper_parses_and_has_its_shape(name: str) -> None:
         assert table["projector image"] == (1025 * width, 1025 * width)
 
 
-QUICK_ABLATIONS = {"individual", "one_lora", "token_balanced", "two_experts_unrouted"}
+QUICK_ABLATIONS = {"individual", "token_balanced"}
 """Ablations of 2d.yaml that are run in the quick tests; the others differ from these in numbers."""
 
 
@@ -182,6 +184,7 @@ def takes_long(name: str) -> bool:
         (len(names) > 1 and "3d.yaml" in names[0])
         or name.endswith("_rooms.yaml")
         or name in ("2d.yaml", "3d.yaml")
+        or name.startswith(("comparisons/", "conventions/"))
         or (name.startswith("pretrain/") and name != "pretrain/clip.yaml")
     )
 

@@ -79,7 +79,7 @@ def build(make_model: MakeModel) -> Callable[..., Octavius]:
 
 
 @pytest.mark.parametrize("kind", [*LEARNED, *FIXED])
-@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("beams", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_batch_is_answered_as_its_rows_are(
     build: MakeModel, rows: list[Row], write: Write, kind: str, beams: int
 ) -> None:
@@ -124,7 +124,10 @@ def test_every_tensor_learns_whatever_is_in_the_batch(
     assert all(part.grad is not None for part in trained.values())
 
 
-@pytest.mark.parametrize("kind", AUTOMATIC)
+@pytest.mark.parametrize(
+    "kind",
+    ["by depth", *(pytest.param(kind, marks=pytest.mark.slow) for kind in AUTOMATIC if kind != "by depth")],
+)
 def test_backends_lose_and_learn_alike(
     build: MakeModel, rows: list[Row], write: Write, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -135,7 +135,7 @@ INTERRUPTS.leave(status)
 
 
 @pytest.mark.parametrize("stuck", ["at its exit", "for a thread", "for a child that ignores SIGTERM"])
-@pytest.mark.parametrize("status", [0, 1, 2])
+@pytest.mark.parametrize("status", [0, *(pytest.param(status, marks=pytest.mark.slow) for status in (1, 2))])
 def test_a_process_that_is_done_ends_with_its_status(tmp_path: Path, status: int, stuck: str) -> None:
     code = f"""
 INTERRUPTS.start()

@@ -153,7 +153,9 @@ def test_what_takes_a_part_out_of_the_base_is_refused(begun: str, fresh: Octaviu
     refused(fresh, changed(copy, init_lora_weights=begun), "takes a part out of the base weights")
 
 
-@pytest.mark.parametrize("kind", [*KINDS, None, "new"])
+@pytest.mark.parametrize(
+    "kind", [*KINDS[:3], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[3:]), None, "new"]
+)
 def test_other_methods_are_refused(kind: str | None, fresh: Octavius, copy: Path) -> None:
     refused(fresh, changed(copy, peft_type=kind), f"is of the kind {kind}, expected LORA")
 

@@ -91,7 +91,9 @@ def test_help_all_has_every_option_of_fit(capsys: pytest.CaptureFixture[str]) ->
     assert [option for option in ("--trainer.plugins", "--evaluation.num_beams") if option not in text] == []
 
 
-@pytest.mark.parametrize("command", STAGES)
+@pytest.mark.parametrize(
+    "command", ["fit", *(pytest.param(name, marks=pytest.mark.slow) for name in STAGES if name != "fit")]
+)
 def test_the_parser_accepts_the_short_options_in_the_help(command: str) -> None:
     found = re.findall(
         r"^  (--(?:model|data|trainer|checkpoint|evaluation)\.\S+) (\S+)", help_of(command), re.MULTILINE
@@ -101,7 +103,14 @@ def test_the_parser_accepts_the_short_options_in_the_help(command: str) -> None:
     parse(ConfigOnlyCLI, command, ["--config", "2d.yaml", *argv])
 
 
-@pytest.mark.parametrize("example", [example for examples in EXAMPLES.values() for example in examples])
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(example, marks=pytest.mark.slow if index else ())
+        for examples in EXAMPLES.values()
+        for index, example in enumerate(examples)
+    ],
+)
 def test_examples_work(example: str) -> None:
     _, command, *argv = shlex.split(example)
     if command in FUNCTIONS and not (command == "check-data" and "--config" in argv):

@@ -59,7 +59,10 @@ def gate_of(parser: LightningParser, *words: str) -> tuple[str, dict[str, Any]]:
     return again["class_path"].rpartition(".")[2], again.get("init_args", {})
 
 
-@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize(
+    "name",
+    ["instance", *(pytest.param(name, marks=pytest.mark.slow) for name in GATES if name != "instance")],
+)
 def test_a_short_name_is_a_class_with_its_defaults(parser: LightningParser, name: str) -> None:
     kind = GATES[name].__name__
     assert gate_of(parser, "--model.lora.gate", name) == gate_of(parser, "--model.lora.gate", kind)

@@ -117,7 +117,10 @@ def test_autocast_computes_in_bf16_and_keeps_gradients_in_fp32(backend: str, sha
     assert {grad.dtype for grad in grads} == {torch.float32}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "backend",
+    ["gathered", *(pytest.param(name, marks=pytest.mark.slow) for name in BACKENDS if name != "gathered")],
+)
 @pytest.mark.parametrize("shared", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_compiles_without_a_graph_break(backend: str, shared: bool) -> None:
     torch.manual_seed(0)
