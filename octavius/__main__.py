@@ -25,6 +25,8 @@ NEEDS = needs(ARGV) if ARGV else "trainer"
 
 if QUICK is not None or WRONG is not None:
     pass
+elif NEEDS == "nothing":
+    from octavius.cli.without_torch import main as run_command
 elif NEEDS == "predict":
     from octavius.cli.predict import main as run_command
 elif NEEDS == "no model":

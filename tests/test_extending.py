@@ -20,8 +20,7 @@ from octavius.checkpoint.load import load
 from octavius.cli.main import main
 from octavius.encoders.base import Encoder
 from octavius.evaluation.answers import Answered
-from octavius.evaluation.blind import headline_of
-from octavius.evaluation.scores import score, set_intervals, tabulate
+from octavius.evaluation.scores import chance, headline_of, score, set_intervals, tabulate
 from octavius.instruction.batch import Loader
 from octavius.instruction.sample import Media, References, Sample
 from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, GateSize
@@ -159,7 +158,7 @@ def test_a_metric_that_says_nothing_about_itself_has_a_column_an_interval_and_a_
     assert scores == {"set": {"mean_error": 3.0, "total_error": 12.0}}
     low, high = set_intervals(found)["mean_error"]
     assert 0.0 <= low < 3.0 < high <= 10.0
-    table = tabulate(found, scores, {"set": set_intervals(found)})
+    table = tabulate(found, scores, chance(found), {"set": set_intervals(found)})
     assert table.columns.tolist() == ["samples", "protocol", "mean_error", "total_error"]
     assert table["mean_error"]["set"].startswith(f"3.000 [{low:.2f}, {high:.2f}] (")
     assert headline_of("counting", "standard", scores["set"]) == "mean_error"
@@ -208,8 +207,8 @@ def test_a_task_a_metric_and_a_gate_go_through_all_commands(
     assert "mean_error" in capsys.readouterr().out
     runs = sorted(Path("runs/octavius").iterdir(), key=lambda path: int(path.name.rpartition("_")[2]))
     folder = runs[-1]
-    table = pd.read_csv(folder / "metrics_test.csv", index_col=0)
-    assert np.isfinite(float(table["mean_error"]["counts"].split()[0]))
+    table = pd.read_csv(folder / "metrics_test.csv").set_index(["set", "metric"])
+    assert np.isfinite(table["value"]["counts", "mean_error"])
     routing = pd.read_csv(folder / "routing_test.csv")
     assert {"expert_0", "expert_2"} <= {*routing.columns} or len(routing) >= 3
     board = EventAccumulator(str(folder))
@@ -279,8 +278,8 @@ def test_a_modality_goes_through_all_commands(
     main(["test", "--ckpt", "last.ckpt", "--trust"])
     assert "mean_error" in capsys.readouterr().out
     runs = sorted(Path("runs/octavius").iterdir(), key=lambda path: int(path.name.rpartition("_")[2]))
-    table = pd.read_csv(runs[-1] / "metrics_test.csv", index_col=0)
-    assert np.isfinite(float(table["mean_error"]["signals"].split()[0]))
+    table = pd.read_csv(runs[-1] / "metrics_test.csv").set_index(["set", "metric"])
+    assert np.isfinite(table["value"]["signals", "mean_error"])
     assert "answers/test/signals/text_summary" in EventAccumulator(str(runs[-1])).Reload().Tags()["tensors"]
     asked = ["predict", "--question", "How many are there?", "--trust"]
     main([*asked, "--media.signal", "test1.npy"])

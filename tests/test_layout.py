@@ -18,6 +18,7 @@ LEVELS = {
     "files": 0,
     "limits": 0,
     "processes": 0,
+    "runs": 2,
     "suggestions": 0,
     "folders": 1,
     "options": 1,

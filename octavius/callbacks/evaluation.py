@@ -25,10 +25,21 @@ from octavius.evaluation.answers import (
 )
 from octavius.evaluation.controls import ALL, Control
 from octavius.evaluation.prediction_files import PredictionFiles
-from octavius.evaluation.scores import printed, rows, score, set_intervals, tabulate
+from octavius.evaluation.scores import (
+    chance,
+    headline_of,
+    measurements,
+    printed,
+    rows,
+    score,
+    set_intervals,
+    tabulate,
+)
 from octavius.files import write_text
 from octavius.instruction.sample import Sample
 from octavius.limits import COUNT, SIZE
+from octavius.runs import history
+from octavius.runs.history import Measurement
 from octavius.suggestions import nearest
 
 HEAD = """\
@@ -155,12 +166,13 @@ class Evaluation(L.Callback):
             module.log_dict(
                 {f"{stage}/{visible(name)}/{key}": value for key, value in row.items()}, sync_dist=True
             )
-        self.table = tabulate(answers, scores)
+        guesses = chance(answers)
+        self.table = tabulate(answers, scores, guesses)
         if trainer.sanity_checking:
             return
         folder = log_folder(trainer)
         if trainer.is_global_zero:
-            self._write(trainer, stage, everything, scores, folder)
+            self._write(trainer, stage, everything, scores, guesses, folder)
         self._blind(trainer, module, stage, answers, folder)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if hasattr(callback, "on_answers"):
@@ -216,18 +228,21 @@ class Evaluation(L.Callback):
         stage: str,
         everything: Sequence[Answered],
         scores: dict[str, dict[str, float]],
+        guesses: dict[str, dict[str, float]],
         folder: Path | None,
     ) -> None:
-        """Prints the table and writes it to the log folder, as CSV and with all scores as JSON."""
+        """Prints the table, and writes all scores to the log folder: as CSV, as JSON, and to the run's history."""
         assert self.table is not None
         answers = readable(everything)
         between = (
             {name: set_intervals(items) for name, items in rows(answers).items()} if stage == "test" else {}
         )
         if between:
-            self.table = tabulate(answers, scores, between)
+            self.table = tabulate(answers, scores, guesses, between)
         training = trainer.state.fn == "fit"
-        when = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}" if training else stage
+        when = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
+        if not training:
+            when = f"{stage} of the checkpoint of step {trainer.global_step}" if trainer.ckpt_path else stage
         head = "score [95 % interval]" if between else "score"
         print(f"\n{when}: {head} (chance: each sample gets another's true answer)")
         print("\n".join([printed(self.table), *left_out_lines(everything)]), flush=True)
@@ -240,7 +255,13 @@ class Evaluation(L.Callback):
             named[name] |= {"intervals": between[name]} if name in between else {}
             gone = sum(bool(item.left_out) and item.set_name == name for item in everything)
             named[name] |= {"left_out": gone} if gone else {}
-        write_text(folder / f"metrics_{stage}.csv", self.table.rename(index=csv_cell).to_csv())
+        measured = measurements(answers, scores, guesses, between)
+        history.append(
+            folder,
+            (Measurement(stage, trainer.current_epoch + 1, trainer.global_step, **row) for row in measured),
+        )
+        table = pd.DataFrame(measured).drop(columns="headline")
+        write_text(folder / f"metrics_{stage}.csv", table.map(csv_cell).to_csv(index=False))
         write_text(folder / f"metrics_{stage}.json", json.dumps(named, indent=1))
 
     def _blind(
@@ -260,7 +281,7 @@ class Evaluation(L.Callback):
         scores = self.run_controls(trainer, module, chosen, controls)
         for name, parts in scores.items():
             sample = chosen[name][0].sample
-            key = blind.headline_of(sample.task, sample.protocol, parts["model"])
+            key = headline_of(sample.task, sample.protocol, parts["model"])
             logged = {
                 f"blind/{stage}/{visible(name)}/{key}/{part}": values[key] for part, values in parts.items()
             }

@@ -56,7 +56,7 @@ class Position(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Records the position after a step, unless gradients are still being accumulated."""
         if not trainer.fit_loop._should_accumulate():
-            self._note(trainer, before_validation=_validation_is_due(trainer))
+            self._note(trainer, before_validation=validation_is_due(trainer))
 
     def on_validation_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Resets the marks of an interrupted evaluation (see `_mark_validation`), which now runs again."""
@@ -115,7 +115,7 @@ def _version(tensor: Tensor) -> int:
     return local._version
 
 
-def _validation_is_due(trainer: L.Trainer) -> bool:
+def validation_is_due(trainer: L.Trainer) -> bool:
     """Whether Lightning will evaluate after the batch that has just ended."""
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     return (

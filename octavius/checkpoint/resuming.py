@@ -45,6 +45,14 @@ def check_resumable(opened: OpenCheckpoint, trainer: L.Trainer, data: Any, fit: 
             raise ValueError(f"{opened.path}: {said}. Take another checkpoint, or begin anew without --ckpt")
 
 
+def count_from(trainer: L.Trainer, opened: OpenCheckpoint) -> None:
+    """Lets an evaluation log at the epoch and step of its checkpoint, which Lightning restores for `fit` only."""
+    step, loop = opened.content["global_step"], trainer.fit_loop
+    loop.epoch_progress.current.completed = opened.content["epoch"]
+    loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step
+    loop.epoch_loop._batches_that_stepped = step  # what loggers get as the step
+
+
 @contextmanager
 def restoring(trainer: L.Trainer, path: Path | None) -> Iterator[None]:
     """Turns errors that Lightning or torch raise while restoring a checkpoint into one that names the file.

@@ -1,5 +1,6 @@
 """Saves checkpoints: atomically, with a checksum, and with the run's configuration inside."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from octavius.callbacks.position import Position
+from octavius.callbacks.position import Position, validation_is_due
 from octavius.checkpoint.opened import OpenCheckpoint
 from octavius.checkpoint.resuming import check_optimizers
 from octavius.checkpoint_format.configuration import KEY, file_beside, headed, may_replace
@@ -23,7 +24,7 @@ from octavius.interrupts import INTERRUPTS
 
 
 class Checkpoint(ModelCheckpoint):
-    """ModelCheckpoint that, after an error or a signal, saves only consistent states and never hangs.
+    """ModelCheckpoint that also saves within epochs and, after an error or a signal, only consistent states.
 
     Nothing is saved before training has begun (a checkpoint may be half loaded), nor after an error in the
     middle of an optimizer step. Ranks save together if they were stopped together, after the same batch
@@ -32,6 +33,23 @@ class Checkpoint(ModelCheckpoint):
     """
 
     _saved = (0, 0)
+
+    def __init__(self, every_n_minutes: float | None = 10.0, **options: Any) -> None:
+        """Saves nothing yet.
+
+        Args:
+            every_n_minutes: save within an epoch too, if the last checkpoint is older than this, so that a killed run
+                does not lose a long epoch; null saves at the end of each epoch only.
+            options: see `ModelCheckpoint`.
+        """
+        if every_n_minutes is not None and not every_n_minutes > 0:
+            raise ValueError(
+                f"checkpoint.every_n_minutes must be above 0 or null, found {every_n_minutes}; for no checkpoint "
+                "within an epoch set it to null"
+            )
+        super().__init__(**options)
+        self.every_n_minutes = every_n_minutes
+        self._last_time = time.monotonic()
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -45,6 +63,25 @@ class Checkpoint(ModelCheckpoint):
         if trainer.ckpt_path:
             check_optimizers(trainer, self._saved)
         super().on_train_start(trainer, pl_module)
+        self._last_time = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
+        """Saves if the last checkpoint is too old, unless one is due at the end of the epoch anyway."""
+        super().on_train_batch_end(trainer, *rest)
+        if (
+            self.every_n_minutes is None
+            or self.monitor is not None  # what is monitored may not be known yet
+            or not self.save_top_k
+            or trainer.fit_loop._should_accumulate()  # gradients so far would be lost
+            or trainer.is_last_batch
+            or validation_is_due(trainer)
+        ):
+            return
+        due = time.monotonic() - self._last_time > 60 * self.every_n_minutes
+        if trainer.world_size > 1:  # ranks save together
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if due and not self._should_skip_saving_checkpoint(trainer):
+            self._save_none_monitor_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
@@ -69,6 +106,7 @@ class Checkpoint(ModelCheckpoint):
         INTERRUPTS.held = True
         try:
             super()._save_checkpoint(trainer, filepath)
+            self._last_time = time.monotonic()
         finally:
             INTERRUPTS.held = False
         INTERRUPTS.check()

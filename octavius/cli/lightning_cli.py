@@ -21,6 +21,7 @@ from octavius.callbacks.pictures import AnswerSamples
 from octavius.callbacks.position import Position
 from octavius.callbacks.progress import Progress
 from octavius.callbacks.routing import RoutingReport
+from octavius.callbacks.run_record import RunRecord
 from octavius.callbacks.stopping import Stopping
 from octavius.callbacks.throughput import Throughput
 from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
@@ -61,15 +62,18 @@ class OctaviusCLI(LightningCLI):
 
     files: CheckpointFiles
 
-    def __init__(self, *args: Any, checkpoint: OpenCheckpoint | None, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, checkpoint: OpenCheckpoint | None, argv: Sequence[str], **options: Any
+    ) -> None:
         """Parses the arguments and instantiates the classes.
 
         Args:
             args: see `LightningCLI`.
             checkpoint: the checkpoint that the arguments name.
+            argv: the arguments before names in them were resolved, for the record of the run.
             options: see `LightningCLI`.
         """
-        self._opened = checkpoint
+        self._opened, self._argv = checkpoint, argv
         super().__init__(*args, **options)
 
     @property
@@ -129,6 +133,9 @@ class OctaviusCLI(LightningCLI):
         callbacks = [
             Position(),  # first, so that it counts a finished step even if another callback fails after it
             stopping,
+            RunRecord(
+                self._argv, text, self.config["seed_everything"], None if opened is None else opened.path
+            ),
             *listed(asked["callbacks"]),
             Throughput(),
             Cost(),
@@ -203,6 +210,7 @@ def parse(kind: type[OctaviusCLI], command: str, argv: Sequence[str]) -> Octaviu
             args=found.resolved,
             run=False,
             checkpoint=found.checkpoint,
+            argv=[command, *argv],
         )
 
 

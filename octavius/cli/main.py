@@ -14,8 +14,8 @@ from octavius.callbacks.stopping import ending
 from octavius.callbacks.targets import check_targets
 from octavius.checkpoint import convert
 from octavius.checkpoint.export import export
-from octavius.checkpoint.resuming import check_resumable, restoring
-from octavius.cli import without_model
+from octavius.checkpoint.resuming import check_resumable, count_from, restoring
+from octavius.cli import without_model, without_torch
 from octavius.cli.arguments import named, shown
 from octavius.cli.benchmarks import asks_for_benchmarks, run_benchmarks
 from octavius.cli.classes import WRITERS
@@ -48,6 +48,7 @@ OWN_PARSERS: dict[str, Callable[[Sequence[str]], None]] = {
     "compare": compare,
     "demo": demo,
     **without_model.OWN_PARSERS,
+    **without_torch.COMMANDS,
 }
 """Commands that parse their own arguments."""
 
@@ -98,6 +99,8 @@ def run_stage(stage: str, argv: Sequence[str]) -> None:
     if cli.checkpoint is not None:
         cli.checkpoint.check(cli.model)
         check_resumable(cli.checkpoint, trainer, cli.datamodule, stage == "fit")
+        if stage != "fit":
+            count_from(trainer, cli.checkpoint)
     elif stage != "fit" and answers and trainer.is_global_zero:
         print("no --ckpt is named: the model is scored as it is before any training")
     if trainer.is_global_zero:

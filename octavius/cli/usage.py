@@ -10,6 +10,7 @@ from pathlib import Path
 
 from octavius import __version__
 from octavius.demo import options as demo
+from octavius.runs import listing
 from octavius.suggestions import nearest
 
 HELP = """\
@@ -23,6 +24,7 @@ commands:
   test       score a checkpoint on its test sets               octavius test --ckpt last.ckpt
              or answer benchmarks, as in the paper's tables     octavius test --ckpt last.ckpt --benchmarks 2d
   score      predictions again, without a model                octavius score runs/benchmarks/voc2012.jsonl
+  runs       list runs with their scores, or compare some      octavius runs
   predict    answer a question about an image or a cloud       octavius predict --image x.png --question "..."
   serve      answer over HTTP, in OpenAI's chat format         octavius serve --ckpt last.ckpt --port 8000
   demo       a page to ask, with boxes and experts' weights    octavius demo --ckpt last.ckpt
@@ -57,6 +59,7 @@ EXAMPLES = {
         "octavius score runs/benchmarks/voc2012.jsonl",
         "octavius score runs/benchmarks/scienceqa.jsonl --protocol published",
     ),
+    "runs": ("octavius runs", "octavius runs octavius/version_0 octavius/version_1"),
     "predict": (
         'octavius predict --image picture.jpg --question "Describe the picture."',
         'octavius predict --cloud scan.ply --box "1 2 0.5 1 1 1" --question "What is this?"',
@@ -85,7 +88,10 @@ HELP_ALL = "--help-all"
 """Prints every option of a command, from its parser."""
 
 FOLDER = Path(__file__).with_name("help")
-"""Holds the help of each command but `demo`, whose parser needs no slow import."""
+"""Holds the help of each command whose parser needs slow imports."""
+
+QUICK_PARSERS = {"demo": demo.parser, "runs": listing.parser}
+"""Parsers of the other commands."""
 
 
 def overview(argv: Sequence[str]) -> str | None:
@@ -97,7 +103,9 @@ def overview(argv: Sequence[str]) -> str | None:
     if argv[0] not in EXAMPLES or not {"--help", "-h"} & set(argv[1:]):
         return None
     text = (
-        demo.parser().format_help() if argv[0] == "demo" else (FOLDER / f"{argv[0]}.txt").read_text("utf-8")
+        QUICK_PARSERS[argv[0]]().format_help()
+        if argv[0] in QUICK_PARSERS
+        else (FOLDER / f"{argv[0]}.txt").read_text("utf-8")
     )
     return f"{text}\nexamples:\n" + "".join(f"  {example}\n" for example in EXAMPLES[argv[0]])
 
@@ -110,8 +118,8 @@ def unknown_command(argv: Sequence[str]) -> str | None:
 
 
 def needs(argv: Sequence[str]) -> str:
-    """What a command has to import: "no model", "predict", or "trainer" for everything."""
+    """What a command has to import: "nothing", "no model", "predict", or "trainer" for everything."""
     command, options = argv[0], [argument.partition("=")[0] for argument in argv[1:]]
     if command in ("score", "build-instructions") or (command == "check-data" and "--config" not in options):
         return "no model"
-    return "predict" if command == "predict" else "trainer"
+    return {"predict": "predict", "runs": "nothing"}.get(command, "trainer")

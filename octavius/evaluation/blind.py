@@ -10,11 +10,9 @@ from torch.utils.data import DataLoader
 
 from octavius.evaluation.answers import Answered, gather_once
 from octavius.evaluation.controls import ALL, CONTROLS, Control, majority
-from octavius.evaluation.scores import score_set, sets, swapped
+from octavius.evaluation.scores import headline_of, score_set, sets, swapped
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
-from octavius.metrics.reporting import headline
-from octavius.tasks import TASKS
 
 CLOUDS = frozenset({"cloud", "rois"})
 """Modalities of point clouds, whose media are objects with boxes."""
@@ -135,9 +133,3 @@ def tabulate(
     table = pd.DataFrame.from_dict(lines, orient="index").fillna("-")
     order = ["samples", "protocol", "metric", "model", *ALL, "chance"]
     return table[[column for column in order if column in table.columns]]
-
-
-def headline_of(task: str, protocol: str, scores: dict[str, float]) -> str:
-    """The key by which a set is compared: the headline of the first of its task's metrics that has one."""
-    keys = [headline(metric) for metric in TASKS[task].metrics(protocol).values()]
-    return next((key for key in keys if key in scores and key is not None), next(iter(scores)))

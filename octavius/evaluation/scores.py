@@ -13,7 +13,7 @@ from octavius.display import visible
 from octavius.evaluation.answers import Answered
 from octavius.instruction.sample import Sample
 from octavius.metrics import PROTOCOLS, Accuracy
-from octavius.metrics.reporting import columns
+from octavius.metrics.reporting import columns, headline
 from octavius.metrics.resampling import intervals
 from octavius.tasks import TASKS
 from octavius.tasks.vqa import exact_option
@@ -187,11 +187,18 @@ def shown(items: Sequence[Answered], scores: Mapping[str, float]) -> list[str]:
 
 def tabulate(
     answers: Sequence[Answered],
-    scores: dict[str, dict[str, float]],
+    scores: Mapping[str, Mapping[str, float]],
+    guesses: Mapping[str, Mapping[str, float]],
     between: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
 ) -> pd.DataFrame:
-    """One row per set and group: its protocol and, for each metric, `score [interval] (chance)`."""
-    guesses = chance(answers)
+    """One row per set and group: its protocol and, for each metric, `score [interval] (chance)`.
+
+    Args:
+        answers: answers of all sets.
+        scores: metrics of each row, see `score`.
+        guesses: metrics by chance, see `chance`.
+        between: intervals, see `set_intervals`.
+    """
     lines = {}
     for name, items in sorted(rows(answers).items()):
         cells = {
@@ -204,6 +211,42 @@ def tabulate(
         }
         lines[name] = {"samples": len(items), "protocol": items[0].sample.protocol, **cells}
     return pd.DataFrame.from_dict(lines, orient="index").fillna("")
+
+
+def measurements(
+    answers: Sequence[Answered],
+    scores: Mapping[str, Mapping[str, float]],
+    guesses: Mapping[str, Mapping[str, float]],
+    between: Mapping[str, Mapping[str, tuple[float, float]]],
+) -> list[dict[str, Any]]:
+    """Every score as numbers, with the fields of `octavius.runs.history.Measurement`; arguments of `tabulate`."""
+    found = []
+    for name, items in sorted(rows(answers).items()):
+        sample = items[0].sample
+        first = headline_of(sample.task, sample.protocol, scores[name])
+        for metric, value in scores[name].items():
+            low, high = between.get(name, {}).get(metric, (None, None))
+            found.append(
+                {
+                    "set": name,
+                    "task": sample.task,
+                    "protocol": sample.protocol,
+                    "metric": metric,
+                    "headline": metric == first,
+                    "samples": len(items),
+                    "value": value,
+                    "chance": guesses.get(name, {}).get(metric),
+                    "low": low,
+                    "high": high,
+                }
+            )
+    return found
+
+
+def headline_of(task: str, protocol: str, scores: Mapping[str, float]) -> str:
+    """The key by which a set is compared: the headline of the first of its task's metrics that has one."""
+    keys = [headline(metric) for metric in TASKS[task].metrics(protocol).values()]
+    return next((key for key in keys if key in scores and key is not None), next(iter(scores)))
 
 
 def _cell(score: float, chance: float | None, between: tuple[float, float] | None) -> str:

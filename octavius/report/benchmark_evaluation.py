@@ -13,6 +13,7 @@ from octavius.evaluation import blind
 from octavius.evaluation.answers import Answered, gather_once, unique
 from octavius.evaluation.controls import ALL, Control
 from octavius.evaluation.prediction_files import PredictionFiles
+from octavius.evaluation.scores import headline_of
 from octavius.files import read_json, write_text
 
 CONTROLS = "controls.json"
@@ -118,7 +119,7 @@ class BenchmarkEvaluation(Evaluation):
             "settings": self._settings(),
             "samples": len(items),
             "protocol": sample.protocol,
-            "metric": blind.headline_of(sample.task, sample.protocol, scores["model"]),
+            "metric": headline_of(sample.task, sample.protocol, scores["model"]),
             "scores": scores,
         }
 

@@ -19,7 +19,7 @@ from octavius.compare.table import Result, write_tables
 from octavius.display import csv_cell, file_name, markdown_cell, table_cell, visible
 from octavius.evaluation.answers import Answered
 from octavius.evaluation.prediction_files import write_predictions
-from octavius.evaluation.scores import printed, score, tabulate
+from octavius.evaluation.scores import chance, printed, score, tabulate
 from octavius.instruction.sample import Boxes, Choice, LabelledBox, Media, Region, Sample
 from octavius.report.score import scores_of
 from octavius.report.tables import markdown
@@ -85,7 +85,7 @@ def test_callbacks_and_reports_survive(
         folder = Path(str(evaluate(RoutingReport(), answers).log_dir))
         draw([Result(odd, 0, {f"{odd}s": {"acc1": 0.5}}, {})], [odd], tmp_path / "picture.png")
     write_tables([Result(odd, 0, {f"{odd}s": {"acc1": 0.5}}, {})], [odd], [], tmp_path / "compared")
-    table = tabulate(answers, score(answers))
+    table = tabulate(answers, score(answers), chance(answers))
     assert "\x1b" not in printed(table)
     capsys.readouterr()
 

@@ -26,6 +26,7 @@ from octavius.instruction.sample import Media, Sample
 from octavius.instruction.tokenizer import Tokenizer
 from octavius.media.images import ArrayLoader
 from octavius.report.score import scores_of
+from octavius.runs.history import read as read_history
 from octavius.tasks import TASKS
 from tests.octavius.callbacks.fake_module import (
     FIRST,
@@ -171,8 +172,20 @@ def test_an_evaluation_from_prompts_to_files(
     assert table.columns.tolist() == ["samples", "protocol", "cider", "bleu1", "bleu4", "acc1"]
     assert table["acc1"]["seen/vqa"].startswith("0.600 [0.20, 1.00] (")
     assert table["acc1"]["captions"] == ""
-    kept = pd.read_csv(Path(logger.log_dir) / "metrics_test.csv", index_col=0, keep_default_na=False)
-    assert kept.astype(str).equals(table.astype(str))
+    numbers = pd.read_csv(Path(logger.log_dir) / "metrics_test.csv").set_index(["set", "metric"])
+    assert numbers.columns.tolist() == ["task", "protocol", "samples", "value", "chance", "low", "high"]
+    seen = numbers.loc[("seen/vqa", "acc1")]
+    assert (seen["value"], seen["low"], seen["high"], seen["samples"]) == (pytest.approx(0.6), 0.2, 1.0, 5)
+    assert f"({seen['chance']:.2f})" in table["acc1"]["seen/vqa"]
+    history = read_history(Path(logger.log_dir))
+    assert [(item.set, item.metric, item.value) for item in history] == [
+        (*index, value) for index, value in numbers["value"].items()
+    ]
+    assert {(item.stage, item.epoch, item.step) for item in history} == {("test", 1, 0)}
+    headlines = {"captions": "cider"} | dict.fromkeys(
+        ("seen/vqa", "seen/vqa/colour", "seen/vqa/side"), "acc1"
+    )
+    assert {item.set: item.metric for item in history if item.headline} == headlines
     exact = json.loads((Path(logger.log_dir) / "metrics_test.json").read_text())
     between = exact["seen/vqa"].pop("intervals")
     assert between.keys() == {"acc1", "acc1_exact"}

@@ -26,6 +26,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "part of an epoch": {"limit_train_batches": 4},
     "saved after each step": {"checkpoint": {"every_n_train_steps": 1}},
     "saved all the time": {"checkpoint": {"train_time_interval": timedelta(0)}},
+    "saved within epochs": {"checkpoint": {"every_n_minutes": 1e-9}},
     "packed": {"batching": "packed"},
     "grouped": {"batching": "grouped"},
     "two data workers": {"workers": 2},
@@ -118,6 +119,28 @@ def test_what_was_accumulated_is_done_again(decoder_folder: Path, tmp_path: Path
     assert kept["Pieces"] == {"epoch": 0, "batch": 4}
     assert kept["lr_schedulers"][0]["last_epoch"] == 2
     assert {float(state["step"]) for state in kept["optimizer_states"][0]["state"].values()} == {2.0}
+
+
+def test_a_killed_run_has_the_checkpoint_within_its_epoch(
+    whole: Callable[[str], Trained], decoder_folder: Path, tmp_path: Path
+) -> None:
+    """Nothing is saved on the way out: what is there was saved within the epoch, after a complete step."""
+    often = {"every_n_minutes": 1e-9, "save_on_exception": False}
+    train(tmp_path, decoder_folder, Stopper("forward", 5, halt), checkpoint=often)
+    assert saved(tmp_path)["global_step"] == 2
+    rest, found = train(tmp_path, decoder_folder, resume=True)
+    expected, weights = whole("accumulated")
+    assert not same(rest, expected)
+    assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
+
+
+def test_nothing_is_saved_within_an_epoch_that_is_short(decoder_folder: Path, tmp_path: Path) -> None:
+    for minutes in (10.0, None):
+        often = {"every_n_minutes": minutes, "save_on_exception": False}
+        train(tmp_path, decoder_folder, Stopper("forward", 5, halt), checkpoint=often)
+        assert not (tmp_path / "last.ckpt").exists()
+    with pytest.raises(ValueError, match=r"checkpoint\.every_n_minutes must be above 0 or null, found 0"):
+        train(tmp_path, decoder_folder, checkpoint={"every_n_minutes": 0})
 
 
 def test_a_step_that_is_half_done_is_not_saved(decoder_folder: Path, tmp_path: Path) -> None:

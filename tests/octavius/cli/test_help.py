@@ -13,17 +13,16 @@ from octavius.checkpoint import convert
 from octavius.cli import benchmarks
 from octavius.cli.lightning_cli import ConfigOnlyCLI, parse
 from octavius.cli.main import FUNCTIONS, STAGES, WRITERS, main
-from octavius.cli.usage import EXAMPLES, FOLDER, HELP, overview
+from octavius.cli.usage import EXAMPLES, FOLDER, HELP, QUICK_PARSERS, overview
 from octavius.compare.plan import read_plan
 from octavius.configuration.functions import call, underscored
 from octavius.configuration.rules import merging_rules
-from octavius.demo import options as demo
 from octavius.interference import report as interference
 from octavius.plan.report import split_arguments
 from octavius.report import score
 
 ROOT = Path(__file__).resolve().parents[3]
-GENERATED = {command: [[command]] for command in EXAMPLES if command not in (*STAGES, "demo")}
+GENERATED = {command: [[command]] for command in EXAMPLES if command not in (*STAGES, *QUICK_PARSERS)}
 GENERATED["check-data"] = [["check-data"], ["check-data", "--config", "2d.yaml"]]
 VALUES = {"N": "1", "X": "0.5", "DIR": "x", "NAME": "x", "TYPE": "32-true", "true": "true"}
 """A value for each kind of argument in the help of `fit`."""
@@ -119,8 +118,8 @@ def test_examples_work(example: str) -> None:
             parser.parse_args(underscored(argv))
     elif command == "compare":
         assert read_plan(argv).arms
-    elif command in ("score", "demo"):
-        {"score": score, "demo": demo}[command].parser().parse_all(argv)
+    elif command in ("score", *QUICK_PARSERS):
+        {"score": score.parser, **QUICK_PARSERS}[command]().parse_all(argv)
     else:
         if command == "import":
             _, argv = convert.parser().parse_known_args(argv)

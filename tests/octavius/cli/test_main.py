@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from octavius.callbacks.throughput import Throughput
 from octavius.checkpoint.saving import CheckpointFiles
 from octavius.cli.arguments import resolve
 from octavius.cli.main import main
+from octavius.runs.history import read as read_history
 from tests.datamodules.benchmarks import cifar_files
 from tests.tiny import ROOT, options, refused, settings, write_models
 
@@ -139,7 +141,17 @@ def test_a_run_leaves_a_checkpoint_and_says_where_all_lies(trained: Path) -> Non
     assert {path.name for path in (trained / folder).iterdir()} >= {
         "predictions_val.jsonl",
         "metrics_val.csv",
+        "history.jsonl",
+        "run.json",
+        "config.yaml",
     }
+    record = json.loads((trained / folder / "run.json").read_text())
+    assert record["command"] == "octavius fit --config small.yaml"
+    assert (record["status"], record["step"], record["seed"]) == ("finished", 2, 0)
+    assert yaml.safe_load((trained / folder / "config.yaml").read_text()) == yaml.safe_load(
+        (trained / "checkpoints" / "last.yaml").read_text()
+    )
+    assert {item.step for item in read_history(trained / folder)} == {2}
     assert steps(trained / "checkpoints" / "last.ckpt") == 2
 
 

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader
 
 from datamodules.instances import EvalSet, EvaluationInstances
 from octavius.evaluation.answers import Answered, answer_batch
-from octavius.evaluation.blind import ask_again, choose, compare, dealt, headline_of, tabulate
+from octavius.evaluation.blind import ask_again, choose, compare, dealt, tabulate
 from octavius.evaluation.controls import Control
+from octavius.evaluation.scores import headline_of
 from octavius.instruction.batch import Processor
 from octavius.instruction.prompt import PromptBuilder
 from octavius.instruction.tokenizer import Tokenizer

@@ -68,7 +68,7 @@ def test_chance_of_a_constant_gold_is_certain() -> None:
 def test_a_set_of_one_sample_has_no_chance() -> None:
     items = answered(in_set("q", questions(1)) + in_set("d", detections(3)))
     assert list(chance(items)) == ["d"]
-    assert tabulate(items, score(items))["acc1"]["q"] == "1.000 (-)"
+    assert tabulate(items, score(items), chance(items))["acc1"]["q"] == "1.000 (-)"
 
 
 def test_chance_of_two_golds_is_how_often_neighbours_agree() -> None:
@@ -87,7 +87,7 @@ def test_a_set_of_several_tasks_has_a_row_for_each() -> None:
     scores = score(items)
     assert set(scores) == {"lamm/conversation", "lamm/conversation/normal", "lamm/detection"}
     assert scores["lamm/detection"]["recall50"] == 1
-    table = tabulate(items, scores)
+    table = tabulate(items, scores, chance(items))
     assert table["samples"].to_dict() == {
         "lamm/conversation": 2,
         "lamm/conversation/normal": 2,
@@ -111,13 +111,13 @@ def test_answers_about_clouds_are_scored_and_written_down() -> None:
     scores, guesses = score(answers), chance(answers)
     assert (scores["rooms"]["recall50"], guesses["rooms"]["recall50"]) == (1, 0)
     assert (scores["answers"]["em1"], guesses["answers"]["em1"]) == (1, 0)
-    table = tabulate(answers, scores)
+    table = tabulate(answers, scores, chance(answers))
     assert (table["recall50"]["rooms"], table["em1"]["answers"]) == ("1.000 (0.00)", "1.000 (0.00)")
 
 
 def test_the_printed_table_is_in_parts_of_equal_metrics() -> None:
     items = answered(in_set("q", questions(6)) + in_set("d", detections(3)) + in_set("z", questions(2)))
-    parts = printed(tabulate(items, score(items))).split("\n\n")
+    parts = printed(tabulate(items, score(items), chance(items))).split("\n\n")
     heads = [part.splitlines()[0].split() for part in parts]
     boxes = ["recall50", "precision50", "map50", "map_coco", "map_coco_limit"]
     assert heads[:2] == [["samples", "protocol", *boxes], ["samples", "protocol", "acc1"]]

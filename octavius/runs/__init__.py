@@ -1,0 +1,1 @@
+"""What is kept of a run in its log folder, and the command that lists and compares runs."""

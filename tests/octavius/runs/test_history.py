@@ -1,0 +1,38 @@
+"""The scores of a run, read again after any interruption."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from octavius.runs.history import FILE, Measurement, append, last, read
+
+ONE = Measurement("val", 1, 10, "seen/vqa", "vqa", "standard", "acc1", True, 5, 0.6, 0.2)
+
+
+def test_what_is_appended_is_read(tmp_path: Path) -> None:
+    assert read(tmp_path) == []
+    two = replace(ONE, step=20, low=0.1, high=0.9, chance=None)
+    append(tmp_path, [ONE])
+    append(tmp_path, [two])
+    assert read(tmp_path) == [ONE, two]
+
+
+def test_a_line_that_a_crash_cut_is_ignored_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    append(tmp_path, [ONE, ONE])
+    whole = (tmp_path / FILE).read_text()
+    for size in range(len(whole)):
+        (tmp_path / FILE).write_text(whole[:size])
+        assert read(tmp_path) == [ONE] * whole[:size].count("\n")
+    for line in ("{}", "[1]", "1", "x", "{" * 99_999, '{"stage": "val", "more": 1}'):
+        (tmp_path / FILE).write_text(f"{line}\n")
+        with pytest.raises(ValueError, match=r"history\.jsonl, line 1: expected a score"):
+            read(tmp_path)
+
+
+def test_the_last_evaluation_is_the_test_if_there_is_one() -> None:
+    later = [replace(ONE, step=20), replace(ONE, step=20, metric="acc1_exact")]
+    assert last([ONE, *later]) == later
+    test = replace(ONE, stage="test")
+    assert last([ONE, test, *later]) == [test]
+    assert last([]) == []
