@@ -341,7 +341,7 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
         ["words.txt is not an image that can be read"],
     ),
     "empty question": (asking("--question", " "), ["the question is empty", "ask something"]),
-    "no question": (asking(), ["required: question"]),
+    "no question": (asking(), ["name either --question TEXT or --questions FILE", "found neither"]),
     "miniature over other files": (says(["miniature", "."]), ["it holds no miniature.json", "another root"]),
 }
 

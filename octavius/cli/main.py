@@ -22,6 +22,7 @@ from octavius.cli.classes import WRITERS
 from octavius.cli.demo import demo
 from octavius.cli.lightning_cli import ConfigOnlyCLI, parse, prepare
 from octavius.cli.predict import predict
+from octavius.cli.questions import joined
 from octavius.cli.reporting import reporting_errors
 from octavius.cli.serve import serve
 from octavius.cli.usage import HELP_ALL, overview, unknown_command
@@ -74,7 +75,8 @@ def run(argv: list[str]) -> None:
         own, rest = options_parser().parse_known_args(options)
         check_configuration(parse(ConfigOnlyCLI, command, rest).config, partial(check_samples, options=own))
     elif command in FUNCTIONS:
-        call(FUNCTIONS[command], command, options, command in WRITERS)
+        argv = joined(options) if command == "predict" else options
+        call(FUNCTIONS[command], command, argv, command in WRITERS)
     elif command == "test" and asks_for_benchmarks(options):
         run_benchmarks(options, prepare, BenchmarkSets)
     elif command in STAGES:

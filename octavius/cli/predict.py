@@ -1,16 +1,19 @@
-"""The command `octavius predict`: answers one question about an image or a point cloud."""
+"""The command `octavius predict`: answers questions about images or point clouds."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from octavius.checkpoint.load import load
+from octavius.cli.answer_files import Prediction, sample_of, write
+from octavius.cli.questions import files_of, joined, questions_of
 from octavius.cli.reporting import reporting_errors
 from octavius.cli.usage import HELP_ALL
 from octavius.configuration.functions import call
-from octavius.display import visible
-from octavius.instruction.sample import Media, References, Sample
+from octavius.instruction.sample import Media
 from octavius.limits import SIZE
 from octavius.media.regions import region_of
 from octavius.media.scan_frame import axis_alignment, info_beside
@@ -31,31 +34,40 @@ def main(args: Sequence[str] | None = None) -> None:
 def run(argv: list[str]) -> None:
     """Runs the command; errors propagate."""
     command, *options = ["--help" if argument == HELP_ALL else argument for argument in argv]
-    call(predict, command, options, positional=False)
+    call(predict, command, joined(options), positional=False)
 
 
 def predict(
-    question: str,
-    image: Path | None = None,
-    cloud: Path | None = None,
+    question: str | None = None,
+    questions: Path | None = None,
+    image: list[Path] | Path | None = None,
+    cloud: list[Path] | Path | None = None,
     box: str | None = None,
     media: dict[str, Path] | None = None,
+    json: bool = False,
+    out: Path | None = None,
     ckpt: str = "last.ckpt",
     max_new_tokens: int = 128,
     num_beams: int = 1,
     trust: bool = False,
 ) -> None:
-    """Answers a question about an image, a point cloud or one object in it.
+    """Answers questions about images, point clouds or objects in them.
 
     Args:
         question: the question; options may follow on a line of their own, lettered as (A) red (B) blue.
-        image: image file; omit it for a question without one.
-        cloud: point cloud (.ply or .npy), z up, in metres; omit it for a question without one. A mesh of
-            ScanNet is aligned with the .txt file next to it.
+        questions: file with a question on each line, instead of one question; each is asked about every image or
+            cloud.
+        image: image file, several of them, or a folder whose images are all asked about; omit it for a question
+            without one.
+        cloud: point cloud (.ply or .npy), z up, in metres, several of them or a folder; omit it for a question
+            without one. A mesh of ScanNet is aligned with the .txt file next to it.
         box: the object of the cloud that the question is about: centre and size of its box as "x y z dx dy
             dz" in the aligned cloud, or "all" if the cloud is one object. Without it the question is about
             the scene.
         media: files of any modality that the model has an encoder for, as --media.NAME FILE.
+        json: print each answer as a line of JSON, with the boxes that it names and the weights of the experts.
+        out: folder for answers.jsonl, and for a file with the boxes of each answer that names some: the picture
+            with the boxes drawn, or for a cloud the boxes alone as .ply, to be opened beside it.
         ckpt: a checkpoint of `octavius fit` with its configuration next to it, or a folder of `octavius
             export`.
         max_new_tokens: maximum length of the answer.
@@ -63,9 +75,17 @@ def predict(
         trust: let the configuration that came with the checkpoint name any class, which runs its code.
     """
     SIZE.check(max_new_tokens=max_new_tokens, num_beams=num_beams)
-    if not question.strip():
-        raise ValueError('the question is empty; ask something, such as --question "Describe the picture."')
-    found = media_of(image, cloud, box, media)
+    asked = questions_of(question, questions)
+    images, clouds = files_of(image, "image"), files_of(cloud, "cloud")
+    if len(images) > 1 and len(clouds) > 1:
+        raise ValueError(
+            "several images and several clouds: which belong together? Name one of either, or ask twice"
+        )
+    if len(clouds) > 1:
+        found = [media_of(images[0] if images else None, file, box, media) for file in clouds]
+    else:
+        first: list[Path | None] = [*images] or [None]
+        found = [media_of(file, clouds[0] if clouds else None, box, media) for file in first]
     module = load(find_checkpoint(ckpt), trust)
     if unknown := sorted(set(media or {}) - set(module.model.encoders)):
         known = ", ".join(module.model.encoders) or "none"
@@ -74,11 +94,28 @@ def predict(
             f"; it takes {known}"
         )
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    text, gate = ask(module.to(device or "cpu"), question, found, max_new_tokens, num_beams)
-    print(visible(text, len(text), breaks=True))
-    if gate is not None and len(gate) > 1:
-        used = (f"{index} ({weight:.2f})" for index, weight in enumerate(gate) if weight > 0)
-        print(f"experts: {', '.join(used)}")
+    module.to(device or "cpu")
+    turns = [(text, inputs) for inputs in found for text in asked]
+    answers, unread = list[Prediction](), 0
+    for text, inputs in tqdm(turns, unit="answer", disable=len(turns) == 1 or not sys.stderr.isatty()):
+        try:
+            answer, gate = ask(module, text, inputs, max_new_tokens, num_beams)
+        except ValueError as error:
+            if len(turns) == 1:
+                raise
+            tqdm.write(f"octavius: not answered: {error}", file=sys.stderr)
+            unread += 1
+            continue
+        answers.append(Prediction(text, inputs, answer, gate))
+        tqdm.write(answers[-1].line() if json else answers[-1].printed(len(found) > 1, len(asked) > 1))
+        if not json and len(turns) == 1 and (used := answers[-1].experts()):
+            print(f"experts: {used}")
+    if out is not None:
+        write(out, answers)
+    if unread:
+        raise ValueError(
+            f"{unread} of {len(turns)} questions were not answered, as listed above; the others were"
+        )
 
 
 def media_of(
@@ -138,9 +175,13 @@ def ask(
     Returns:
         The answer, and the gate weights of the experts; None without experts.
     """
-    sample = Sample("question", "conversation", "demo", media, question, References(("",)))
+    sample = sample_of(question, media)
     module.model.prepare(lambda: [sample], module.device)
-    batch = module.processor.collate([module.processor.example(sample, question, None)])
+    try:
+        example = module.processor.example(sample, question, None)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("sample question of demo: ")) from None
+    batch = module.processor.collate([example])
     with torch.inference_mode():
         texts, gate = module.answer(batch.to(module.device), max_new_tokens, num_beams=num_beams)
     return texts[0], None if gate is None else gate[0].tolist()

@@ -10,7 +10,6 @@ from jsonargparse import auto_cli
 
 from octavius.configuration.parser import Parser
 from octavius.configuration.rules import merging_rules
-from octavius.configuration.trust import TRUST
 from octavius.errors import readable
 
 
@@ -27,7 +26,15 @@ def call(function: Callable[..., Any], command: str, options: Sequence[str], pos
         ValueError: an option is unknown, or a value is missing or wrong.
     """
     # jsonargparse reads a bool option with a value only.
-    argv = [f"{TRUST}=true" if argument == TRUST else argument for argument in underscored(options)]
+    switches = {
+        f"--{name}"
+        for name, each in inspect.signature(function).parameters.items()
+        if each.annotation is bool
+    }
+    argv = underscored(options)
+    for index, argument in enumerate(argv):
+        if argument in switches and argv[index + 1 : index + 2] not in (["true"], ["false"]):
+            argv[index] = f"{argument}=true"
     settings: dict[str, Any] = {
         "as_positional": positional,
         "parser_class": Parser,

@@ -135,3 +135,30 @@ def test_a_whole_cloud_may_be_one_object(few_rooms: Path, tmp_path: Path) -> Non
 
 def test_commas_part_numbers_too() -> None:
     assert region_of("-1,2, 0.5 ,1 1 1").box == (-1.0, 2.0, 0.5, 1.0, 1.0, 1.0)
+
+
+def test_several_images_and_questions_are_answered_by_one_process(
+    run: Path,
+    asked: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = [asked[0]["media"]["image"], asked[1]["media"]["image"]]
+    Path("broken.png").write_bytes(b"not a picture")
+    Path("q.txt").write_text("What is red?\nWhere?\n")
+    checkpoint = ["--ckpt", str(run / "checkpoints" / "last.ckpt"), "--max_new_tokens", "3"]
+    argv = ["--questions", "q.txt", "--image", *files, "broken.png", "--json", "--out", "out"]
+    with pytest.raises(SystemExit) as end:
+        main(["predict", *argv, *checkpoint])
+    printed = capsys.readouterr()
+    assert end.value.code == 2
+    assert "2 of 6 questions were not answered" in printed.err
+    assert printed.err.count("octavius: not answered: broken.png is not an image") == 2
+    lines = [json.loads(line) for line in printed.out.splitlines() if line.startswith("{")]
+    assert [(line["image"], line["question"]) for line in lines] == [
+        (file, question) for file in files for question in ("What is red?", "Where?")
+    ]
+    kept = Path("out/answers.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in kept] == lines
