@@ -2,15 +2,20 @@
 
 from argparse import ArgumentError
 from contextlib import nullcontext
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from octavius.checkpoint_format.configuration import Configuration
 from octavius.configuration.text import parse_config, read_text
 from octavius.configuration.trust import only_listed
+
+# Some callbacks of Lightning have an enum as the default of a text, such as Timer's interval.
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
 
 
 class Parser(ArgumentParser):
