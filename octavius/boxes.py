@@ -1,12 +1,12 @@
-"""Axis-aligned 2D boxes (x1, y1, x2, y2), as fractions of the image size."""
+"""Axis-aligned 2D boxes in images, in the format xyxy normalised to [0, 1]; and the type of 3D boxes."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
 
 Box: TypeAlias = tuple[float, float, float, float]
-"""Box of an image: x1, y1, x2, y2 as fractions of its size."""
+"""Box in an image: x1, y1, x2, y2 as fractions of the image size."""
 Box3D: TypeAlias = tuple[float, float, float, float, float, float]
-"""Box of a point cloud: centre x, y, z and size along x, y, z in metres, z up; see `octavius.boxes3d`."""
+"""Box in a point cloud: centre x, y, z and size along x, y, z in metres, z up; see `octavius.boxes3d`."""
 
 
 def area(box: Box) -> float:
@@ -17,19 +17,19 @@ def area(box: Box) -> float:
 
 def iou(first: Box, second: Box) -> float:
     """Intersection over union of two boxes, in 0..1; 0 if both are empty."""
-    inner = (
+    intersection = (
         max(first[0], second[0]),
         max(first[1], second[1]),
         min(first[2], second[2]),
         min(first[3], second[3]),
     )
-    shared = area(inner)
-    whole = area(first) + area(second) - shared
-    return shared / whole if whole > 0 else 0.0
+    intersection_area = area(intersection)
+    union = area(first) + area(second) - intersection_area
+    return intersection_area / union if union > 0 else 0.0
 
 
 def clip(box: Box) -> Box:
-    """The part of a box inside the image.
+    """The part of a box inside the image; an empty box on the border if the box lies outside.
 
     >>> clip((-0.1, 0.2, 0.5, 1.3))
     (0.0, 0.2, 0.5, 1.0)
@@ -39,13 +39,15 @@ def clip(box: Box) -> Box:
 
 
 def normalise(box: Sequence[float], width: float, height: float) -> Box:
-    """Converts pixel edges (x1, y1, x2, y2) to fractions of the image size."""
+    """Converts pixel coordinates (x1, y1, x2, y2) to fractions of the image size."""
     x1, y1, x2, y2 = box
     return x1 / width, y1 / height, x2 / width, y2 / height
 
 
 def problem(box: Sequence[float], tolerance: float = 1e-3) -> str | None:
-    """Describes what is wrong with a box of fractions; None if it is valid.
+    """Describes what is wrong with a normalised box; None if it is valid.
+
+    Coordinates may lie outside [0, 1] by at most `tolerance`.
 
     >>> problem((0.6, 0.1, 0.2, 0.5))
     'x1 = 0.6 is not left of x2 = 0.2'
@@ -54,7 +56,7 @@ def problem(box: Sequence[float], tolerance: float = 1e-3) -> str | None:
         return f"a box has 4 numbers, this one has {len(box)}"
     x1, y1, x2, y2 = box
     if not all(-tolerance <= value <= 1 + tolerance for value in box):  # also catches NaN
-        return f"an edge lies outside 0..1: {[round(float(v), 4) for v in box]}"
+        return f"box coordinates outside 0..1: {[round(float(v), 4) for v in box]}"
     if x1 >= x2:
         return f"x1 = {x1:g} is not left of x2 = {x2:g}"
     if y1 >= y2:

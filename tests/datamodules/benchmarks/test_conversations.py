@@ -211,8 +211,8 @@ BAD = {
         "expected a number as a box edge, found 'left'",
     ),
     "reversed": (detection(box_xml(("dog", (0.6, 0, 0.2, 1)))), "bad box: x1 = 0.6 is not left of x2 = 0.2"),
-    "outside": (detection(box_xml(("dog", (0.6, 0, 1.01, 1)))), "bad box: an edge lies outside 0..1"),
-    "in pixels": (detection(box_xml(("dog", (10, 20, 64, 48)))), "bad box: an edge lies outside 0..1"),
+    "outside": (detection(box_xml(("dog", (0.6, 0, 1.01, 1)))), "bad box: box coordinates outside 0..1"),
+    "in pixels": (detection(box_xml(("dog", (10, 20, 64, 48)))), "bad box: box coordinates outside 0..1"),
     "not a number": (
         detection(box_xml(("dog", ("nan", 0, 1, 1)))),
         "expected a number as a box edge, found 'nan'",

@@ -292,7 +292,7 @@ def test_a_gold_of_another_kind(name: str, use: str) -> None:
         (
             "detection",
             Boxes((LabelledBox("cat", (0, 0, 1.2, 1)),)),
-            "a box of 'cat' is wrong: an edge lies outside",
+            "a box of 'cat' is wrong: box coordinates outside",
         ),
         (
             "dense_captioning3d",
