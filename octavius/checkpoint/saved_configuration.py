@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
-from octavius.checkpoint_format.configuration import Configuration, configuration_of, file_beside
+from octavius.checkpoint_format.configuration import Configuration, configuration_of, yaml_path
 from octavius.checkpoint_format.earlier import current_classes
 from octavius.configuration.text import parse_config
 from octavius.lora_moe.gates.earlier import with_gate_options
@@ -23,7 +23,7 @@ def saved_config(path: Path, checkpoint: Mapping[str, Any]) -> Configuration | N
         checkpoint: its content, from `read_checkpoint`.
 
     Raises:
-        ValueError: the configuration file next to it is not text.
+        ValueError: the configuration file next to it is not valid UTF-8.
     """
     found = configuration_of(path, checkpoint)
     if found is not None and found.note:
@@ -59,6 +59,6 @@ def _say_once(text: str) -> None:
 def missing_config(checkpoint: Path) -> str:
     """Error message for a checkpoint without a configuration."""
     return (
-        f"no configuration beside {checkpoint}, which was saved by an earlier version: expected "
-        f"{file_beside(checkpoint)}, which `octavius fit` wrote; copy it too"
+        f"no configuration next to {checkpoint}, which was saved by an earlier version: expected "
+        f"{yaml_path(checkpoint)}, which `octavius fit` wrote; copy it too"
     )

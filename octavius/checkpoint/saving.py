@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from octavius.callbacks.position import Position, validation_is_due
 from octavius.checkpoint.opened import OpenCheckpoint
 from octavius.checkpoint.resuming import check_optimizers
-from octavius.checkpoint_format.configuration import KEY, file_beside, headed, may_replace
+from octavius.checkpoint_format.configuration import KEY, may_overwrite, with_header, yaml_path
 from octavius.checkpoint_format.content import FORMAT, FORMAT_KEY
 from octavius.checkpoint_format.seal import is_sealed, seal
 from octavius.checkpoint_format.weights import read_checkpoint
@@ -150,8 +150,8 @@ class CheckpointFiles(TorchCheckpointIO):
             self._save(checkpoint, Path(path))
 
     def _save(self, checkpoint: dict[str, Any], path: Path) -> None:
-        beside = file_beside(path)
-        free = may_replace(beside) or (path.is_file() and not is_sealed(path))
+        yaml_file = yaml_path(path)
+        overwrite = may_overwrite(yaml_file) or (path.is_file() and not is_sealed(path))
         whole = {**checkpoint, KEY: self.configuration, FORMAT_KEY: FORMAT}
         try:
             with atomic_write(path) as partial:
@@ -163,8 +163,8 @@ class CheckpointFiles(TorchCheckpointIO):
             kept = "the one from before still stands" if path.is_file() else "there was none before"
             raise OSError(error.errno, f"{error.strerror}; {lost}, {kept}", str(path)) from error
         self.last = path
-        if free:
-            write_text(beside, headed(self.configuration))
+        if overwrite:
+            write_text(yaml_file, with_header(self.configuration))
 
     def load_checkpoint(
         self,
@@ -186,5 +186,5 @@ class CheckpointFiles(TorchCheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         """Removes the checkpoint and its YAML file."""
         super().remove_checkpoint(path)
-        if may_replace(beside := file_beside(Path(path))):
-            beside.unlink(missing_ok=True)
+        if may_overwrite(yaml_file := yaml_path(Path(path))):
+            yaml_file.unlink(missing_ok=True)

@@ -1,9 +1,10 @@
 """The configuration of a checkpoint: stored inside it, with an editable YAML copy next to it.
 
-Two files cannot be replaced atomically, so the checkpoint contains the configuration and is complete without
-the YAML file. The first line of that file holds the hash of the configuration that it was written from. If it
-matches the configuration inside the checkpoint, the file takes precedence, so that users can edit it;
-otherwise (a file of another checkpoint, of an interrupted save, or one written by hand) it is ignored.
+Two files cannot be replaced in one atomic step, so the checkpoint contains the configuration and is complete
+without the YAML file. The first line of the YAML file holds the hash of the configuration that was saved. While
+that hash equals the hash of the configuration in the checkpoint, the file belongs to the checkpoint and takes
+precedence, even if the lines below were edited. Otherwise (a file of another checkpoint, of an interrupted save,
+or one written by hand) the configuration in the checkpoint takes precedence.
 """
 
 import re
@@ -16,12 +17,12 @@ from typing import Any
 KEY = "configuration"
 """Key of the configuration in a checkpoint."""
 
-LINE = "# Configuration {} of the checkpoint beside it: while this line stands, what follows counts.\n"
+HEADER = "# Configuration {} of the checkpoint next to this file. Edits take effect as long as this line is kept.\n"
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """The configuration that a checkpoint was trained with.
+    """The configuration in effect for a checkpoint, and where it was found.
 
     Attributes:
         text: YAML.
@@ -36,14 +37,14 @@ class Configuration:
     note: str = ""
 
 
-def file_beside(checkpoint: Path) -> Path:
+def yaml_path(checkpoint: Path) -> Path:
     """The path of a checkpoint's YAML file, whether it exists or not."""
     return checkpoint.with_suffix(".yaml")
 
 
-def headed(text: str) -> str:
+def with_header(text: str) -> str:
     """The content of the YAML file for a configuration."""
-    return LINE.format(_hash(text)) + text
+    return HEADER.format(_hash(text)) + text
 
 
 def configuration_of(path: Path, checkpoint: Mapping[str, Any]) -> Configuration | None:
@@ -54,38 +55,44 @@ def configuration_of(path: Path, checkpoint: Mapping[str, Any]) -> Configuration
         checkpoint: its content. Earlier versions stored no configuration inside, only in the YAML file.
 
     Raises:
-        ValueError: the YAML file is not text.
+        ValueError: the YAML file is not valid UTF-8.
     """
-    beside, own = file_beside(path), checkpoint.get(KEY)
-    text = _read(beside)
-    if own is None:
-        return None if text is None else Configuration(text, str(beside), beside)
-    inside = Configuration(own, f"the configuration in {path}")
+    file, stored_text = yaml_path(path), checkpoint.get(KEY)
+    text = _read(file)
+    if stored_text is None:
+        return None if text is None else Configuration(text, str(file), file)
+    stored = Configuration(stored_text, f"the configuration in {path}")
     if text is None:
-        return inside
-    first, _, rest = text.partition("\n")
-    if _named(first) != _hash(own):
-        if text.strip() == own.strip():
-            return Configuration(text, str(beside), beside)
-        note = f"{beside} is not of {path.name}, whose own configuration counts; to use the file, name it by --config"
-        return replace(inside, note=note)
-    if rest == own:
-        return Configuration(text, str(beside), beside)
-    note = f"{beside} was changed since {path.name} was saved, and counts as it is now"
-    return Configuration(text, str(beside), beside, note)
+        return stored
+    first, _, body = text.partition("\n")
+    if _header_hash(first) != _hash(stored_text):
+        if text.strip() == stored_text.strip():  # the same content without the header: nothing to warn about
+            return Configuration(text, str(file), file)
+        note = (
+            f"ignoring {file}, which was not written for {path.name}: using the configuration inside the checkpoint; "
+            f"to use the file, add --config {file}"
+        )
+        return replace(stored, note=note)
+    if body == stored_text:
+        return Configuration(text, str(file), file)
+    note = f"{file} was edited after {path.name} was saved: using the edited file"
+    return Configuration(text, str(file), file, note)
 
 
-def may_replace(beside: Path) -> bool:
-    """Whether a YAML file does not exist or was written along with a checkpoint."""
-    text = _read(beside)
-    return text is None or _named(text.partition("\n")[0]) is not None
+def may_overwrite(file: Path) -> bool:
+    """Whether saving or removing a checkpoint may overwrite or delete a YAML file.
+
+    True if it does not exist, or if it has the header, even if it was edited below.
+    """
+    text = _read(file)
+    return text is None or _header_hash(text.partition("\n")[0]) is not None
 
 
-def _named(line: str) -> str | None:
-    """The hash in the first line of a file; None if it is another line."""
-    before, after = LINE.rstrip("\n").split("{}")
-    found = re.fullmatch(f"{re.escape(before)}([0-9a-f]{{16}}){re.escape(after)}", line.rstrip("\r"))
-    return None if found is None else found[1]
+def _header_hash(line: str) -> str | None:
+    """The hash in the first line of a file; None if the line is not a header."""
+    # The words behind the hash are not compared: they differ between versions.
+    match = re.fullmatch(r"# Configuration ([0-9a-f]{16}) of the checkpoint .*", line.rstrip("\r"))
+    return None if match is None else match[1]
 
 
 def _hash(text: str) -> str:
@@ -98,4 +105,4 @@ def _read(file: Path) -> str | None:
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not YAML text: {error}") from None
+        raise ValueError(f"{file} is not valid UTF-8: {error}") from None

@@ -1,4 +1,4 @@
-"""A checkpoint is loaded with its own configuration, or with the edited file beside it; never with another's."""
+"""Which configuration a checkpoint is loaded with: the one inside it, or the edited file next to it."""
 
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,25 @@ def content(path: Path) -> Any:
     return yaml.safe_load(found(path).text)
 
 
-def test_the_file_beside_counts_and_can_be_edited(tmp_path: Path) -> None:
-    path, beside = tmp_path / "a.ckpt", tmp_path / "a.yaml"
+def test_the_file_takes_precedence_and_can_be_edited(tmp_path: Path) -> None:
+    path, file = tmp_path / "a.ckpt", tmp_path / "a.yaml"
     save(path, "lr: 1\n")
-    assert (content(path), found(path).file, found(path).note) == ({"lr": 1}, beside, "")
-    beside.write_text(beside.read_text().replace("lr: 1", "lr: 2"))
-    assert (content(path), found(path).file) == ({"lr": 2}, beside)
-    assert "was changed since a.ckpt was saved" in found(path).note
+    assert (content(path), found(path).file, found(path).note) == ({"lr": 1}, file, "")
+    file.write_text(file.read_text().replace("lr: 1", "lr: 2"))
+    assert (content(path), found(path).file) == ({"lr": 2}, file)
+    assert "was edited after a.ckpt was saved" in found(path).note
 
 
-def test_without_the_file_the_checkpoint_has_its_own(tmp_path: Path) -> None:
+def test_the_header_of_an_earlier_version_is_known(tmp_path: Path) -> None:
+    path, file = tmp_path / "a.ckpt", tmp_path / "a.yaml"
+    save(path, "lr: 1\n")
+    number = file.read_text().split()[2]
+    earlier = f"# Configuration {number} of the checkpoint beside it: while this line stands, what follows counts.\n"
+    file.write_text(f"{earlier}lr: 2\n")
+    assert (content(path), found(path).file) == ({"lr": 2}, file)
+
+
+def test_without_the_file_the_stored_configuration_is_used(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     save(path, "lr: 1\n")
     (tmp_path / "a.yaml").rename(tmp_path / "elsewhere.yaml")
@@ -50,11 +59,11 @@ def test_a_copied_pair_keeps_its_edits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("old", ["lr: 1\n", "# a note\nlr: 1\n", ""])
-def test_the_file_of_another_checkpoint_does_not_count(tmp_path: Path, old: str) -> None:
+def test_the_file_of_another_checkpoint_is_ignored(tmp_path: Path, old: str) -> None:
     save(tmp_path / "a.ckpt", "lr: 2\n")
     (tmp_path / "a.yaml").write_text(old)
     assert content(tmp_path / "a.ckpt") == {"lr": 2}
-    assert "to use the file, name it by --config" in found(tmp_path / "a.ckpt").note
+    assert "to use the file, add --config" in found(tmp_path / "a.ckpt").note
     save(tmp_path / "b.ckpt", "lr: 1\n")
     (tmp_path / "b.yaml").replace(tmp_path / "a.yaml")
     assert content(tmp_path / "a.ckpt") == {"lr": 2}
@@ -81,8 +90,8 @@ def test_a_file_that_people_wrote_is_not_replaced_or_removed(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["2d.yaml"]
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "a.ckpt", "lr: 1\n")
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"a\.yaml is not YAML text"):
+    with pytest.raises(ValueError, match=r"a\.yaml is not valid UTF-8"):
         found(tmp_path / "a.ckpt")
