@@ -15,7 +15,7 @@ from octavius.encoders.sparse.layers import (
     SparseBatchNorm,
     SparseConv,
 )
-from octavius.encoders.sparse.tensor import SparseTensor, add, highest, prune
+from octavius.encoders.sparse.tensor import SparseTensor, add, prune, topk_mask
 
 
 class Scale(nn.Module):
@@ -93,7 +93,7 @@ class FCAF3DHead(nn.Module):
             return tensor
         coords = tensor.voxels.coords
         scores = trilinear(promise, coords[:, 1:].to(promise.features.dtype), coords[:, 0])
-        return prune(tensor, highest(scores[:, 0], tensor.voxels, self.keep))
+        return prune(tensor, topk_mask(scores[:, 0], tensor.voxels, self.keep))
 
     def _predict(self, tensor: SparseTensor, number: int) -> Predictions:
         """Boxes, class logits and centre-ness at one level."""

@@ -20,7 +20,7 @@ from octavius.encoders.sparse.layers import (
     SparseInstanceNorm,
     SparseMaxPool,
 )
-from octavius.encoders.sparse.tensor import SparseTensor, add, highest, prune, voxelise
+from octavius.encoders.sparse.tensor import SparseTensor, add, prune, topk_mask, voxelise
 from tests.octavius.encoders.sparse.dense import LOW, Site, dense_weight, places, sites, sparse, volume
 
 CUBE = [(b, x, y, z) for b in (0, 1) for x in (0, 1, 2) for y in (0, 1) for z in (0, 1)]
@@ -46,7 +46,7 @@ class Net(nn.Module):
         joined = add(self.up(coarse), fine)
         coords = joined.voxels.coords
         scores = trilinear(self.score(coarse), coords[:, 1:], coords[:, 0])
-        return prune(joined, highest(scores[:, 0], joined.voxels, 40))
+        return prune(joined, topk_mask(scores[:, 0], joined.voxels, 40))
 
 
 def test_parameters_are_named_and_shaped_as_those_of_minkowski_engine() -> None:

@@ -12,7 +12,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.utils import to_dense_batch
 
 from octavius.encoders.sparse.keys import LIMIT
-from octavius.encoders.sparse.tensor import SparseTensor, add, highest, prune, voxelise
+from octavius.encoders.sparse.tensor import SparseTensor, add, prune, topk_mask, voxelise
 from octavius.encoders.sparse.voxels import Voxels
 from tests.octavius.encoders.sparse.dense import Site, sites, sparse
 
@@ -113,7 +113,7 @@ def test_the_highest_of_each_cloud_are_those_of_a_sorted_list(
     for cloud in (0, 1):
         own = [i for i, row in enumerate(rows) if row[0] == cloud]
         expected |= set(sorted(own, key=lambda i: (-scores[i], i))[:count])
-    keep = highest(torch.tensor(scores, dtype=torch.float), voxels, count)
+    keep = topk_mask(torch.tensor(scores, dtype=torch.float), voxels, count)
     assert keep.nonzero().flatten().tolist() == sorted(expected)
 
 
@@ -146,14 +146,16 @@ def test_tensors_of_different_grids_are_not_joined() -> None:
         add(tensor, sparse([(0, 0, 0, 0)], 2, stride=2))
     with pytest.raises(ValueError, match="equally many channels, found 2 and 3"):
         add(tensor, sparse([(0, 0, 0, 0)], 3))
-    with pytest.raises(ValueError, match=r"expected features \(1, C\) for as many voxels, found \(2, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"expected features of shape \(1, C\), one row per voxel, found \(2, 2\)"
+    ):
         tensor.with_features(torch.zeros(2, 2))
-    with pytest.raises(ValueError, match="a mask of 1 booleans"):
+    with pytest.raises(ValueError, match=r"a boolean mask of shape \(1,\)"):
         prune(tensor, torch.ones(1))
-    with pytest.raises(ValueError, match=r"expected 1 scores for as many voxels, found \(2,\)"):
-        highest(torch.zeros(2), tensor.voxels, 1)
+    with pytest.raises(ValueError, match=r"expected 1 scores, one per voxel, found shape \(2,\)"):
+        topk_mask(torch.zeros(2), tensor.voxels, 1)
     with pytest.raises(ValueError, match="at least 1 voxel"):
-        highest(torch.zeros(1), tensor.voxels, 0)
+        topk_mask(torch.zeros(1), tensor.voxels, 0)
 
 
 def test_nothing_left_is_a_tensor_still() -> None:
