@@ -19,8 +19,8 @@ Batching: TypeAlias = Literal["padded", "grouped", "packed"]
 """How the training instances of a step are laid out in a batch.
 
 - `padded`: one row per instance, padded on the right to the longest.
-- `grouped`: as `padded`, but instances that the plan puts near each other are regrouped by length, which
-  leaves less padding.
+- `grouped`: as `padded`, but instances that are close to each other in the sampler's order are regrouped by
+  length, which leaves less padding.
 - `packed`: the instances that `padded` would batch are concatenated into one row, in which each attends to
   itself only; losses and gradients are those of `padded`.
 """
@@ -29,7 +29,7 @@ Batching: TypeAlias = Literal["padded", "grouped", "packed"]
 class InstructionDataModule(L.LightningDataModule):
     """Builds the loaders over the sets that a subclass returns from `train_sets` and `eval_sets`.
 
-    The order of training is a function of the seed and the epoch, the same on any number of ranks; a resumed
+    The order of the training samples depends only on the seed and the epoch, not on the number of ranks; a resumed
     run continues with the next batch.
     """
 
@@ -46,10 +46,10 @@ class InstructionDataModule(L.LightningDataModule):
         """Configures the loaders; no data are read.
 
         Args:
-            batch_size: training instances per step and process.
-            eval_batch_size: instances per batch of generation and process.
-            samples_per_epoch: training instances per epoch over all processes; null takes the size of all
-                training sets.
+            batch_size: training instances per step and rank.
+            eval_batch_size: instances per batch of generation and rank.
+            samples_per_epoch: training instances per epoch over all ranks; null takes `default_epoch_size`, which
+                is the total size of the training sets unless a subclass changes it.
             workers: worker processes of each loader; 0 loads in the main process.
             seed: seed of the shuffling, of the mixture and of the tasks' random choices (such as the wording
                 of a question).
@@ -82,25 +82,25 @@ class InstructionDataModule(L.LightningDataModule):
         for item in sets:
             yield from item.samples
 
-    def whole_epoch(self, sets: Sequence[TrainSet]) -> int:
-        """Default number of training instances per epoch over all processes, used if `samples_per_epoch` is null."""
+    def default_epoch_size(self, sets: Sequence[TrainSet]) -> int:
+        """Number of training instances per epoch over all ranks, used if `samples_per_epoch` is null."""
         return sum(len(item.samples) for item in sets)
 
     def train_dataloader(self) -> DataLoader[Example]:
-        """The loader of this rank's share of the planned mixture."""
+        """The loader of this rank's share of the sampled mixture."""
         sets, processor = self.train_sets(), self._processor()
         instances = TrainingInstances(sets, processor, self.seed)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         self._sampler = MixtureSampler(
-            [len(item.samples) for item in sets],
-            [item.weight for item in sets],
-            self.samples_per_epoch or self.whole_epoch(sets),
-            self.batch_size,
-            self.seed,
-            rank,
-            world,
-            [index if item.order is None else item.order for index, item in enumerate(sets)],
-            instances.length if self.batching == "grouped" else None,
+            sizes=[len(item.samples) for item in sets],
+            weights=[item.weight for item in sets],
+            length=self.samples_per_epoch or self.default_epoch_size(sets),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            rank=rank,
+            world=world,
+            orders=[index if item.order is None else item.order for index, item in enumerate(sets)],
+            length_of=instances.length if self.batching == "grouped" else None,
         )
         if self._resume is not None:
             self._sampler.resume(*self._resume)
@@ -110,15 +110,15 @@ class InstructionDataModule(L.LightningDataModule):
             self.batch_size,
             sampler=self._sampler,
             drop_last=True,
-            **self._loading(partial(processor.collate, packed=self.batching == "packed")),
+            **self._loader_options(partial(processor.collate, packed=self.batching == "packed")),
         )
 
     def val_dataloader(self) -> DataLoader[Example]:
-        """The loader of this rank's share of all validation sets, prompts without answers."""
+        """The loader of this rank's share of all validation sets, as prompts without answers for generation."""
         return self._eval_dataloader("validate")
 
     def test_dataloader(self) -> DataLoader[Example]:
-        """The loader of this rank's share of all test sets, prompts without answers."""
+        """The loader of this rank's share of all test sets, as prompts without answers for generation."""
         return self._eval_dataloader("test")
 
     def state_dict(self) -> dict[str, Any]:
@@ -135,8 +135,8 @@ class InstructionDataModule(L.LightningDataModule):
         steps = min(
             self.trainer.num_training_batches, float("inf") if self._sampler is None else self._sampler.steps
         )
-        whole = batches >= steps
-        return {"epoch": epoch + 1 if whole else epoch, "batch": 0 if whole else batches}
+        epoch_done = batches >= steps
+        return {"epoch": epoch + 1 if epoch_done else epoch, "batch": 0 if epoch_done else batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the position saved by `state_dict`; it applies to the next training loader only.
@@ -149,7 +149,10 @@ class InstructionDataModule(L.LightningDataModule):
         epoch: Any = state_dict.get("epoch")
         batch: Any = state_dict.get("batch")
         if not all(type(count) is int and count >= 0 for count in (epoch, batch)):
-            raise ValueError(f"expected how many epochs and batches are done, found {state_dict!r:.80}")
+            raise ValueError(
+                "expected non-negative integers 'epoch' and 'batch' in the state of the data module, found "
+                f"{state_dict!r:.80}"
+            )
         self._resume = (epoch, batch)
 
     def _processor(self) -> Processor:
@@ -159,7 +162,7 @@ class InstructionDataModule(L.LightningDataModule):
             )
         return self.processor
 
-    def _loading(self, collate: Callable[[list[Example]], Batch]) -> dict[str, Any]:
+    def _loader_options(self, collate: Callable[[list[Example]], Batch]) -> dict[str, Any]:
         return {
             "num_workers": self.workers,
             "collate_fn": collate,
@@ -175,15 +178,15 @@ class InstructionDataModule(L.LightningDataModule):
             data,
             self.eval_batch_size,
             sampler=even_share(len(data), rank, world),
-            **self._loading(processor.collate),
+            **self._loader_options(processor.collate),
         )
 
 
 def even_share(count: int, rank: int, world: int) -> list[int]:
     """Shards indices 0 to count - 1 round-robin, padding with the first ones so that all ranks get equally many.
 
-    All ranks must run the same number of batches: with a sharded model, a rank that has finished would leave
-    the others waiting in a collective. The evaluation scores a repeated sample once.
+    All ranks must run the same number of batches: with FSDP or another sharded model, a rank that has finished would
+    leave the others waiting in a collective. The evaluation scores a repeated sample once.
 
     >>> [even_share(5, rank, 3) for rank in range(3)]
     [[0, 3], [1, 4], [2, 0]]

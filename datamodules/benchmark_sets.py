@@ -123,7 +123,7 @@ class BenchmarkSets(InstructionDataModule):
             EvaluationInstances(self.eval_sets("test"), processor),
             self.eval_batch_size,
             sampler=[places[turn] for turn in even_share(len(places), rank, world)],
-            **self._loading(processor.collate),
+            **self._loader_options(processor.collate),
         )
 
 

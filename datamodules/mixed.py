@@ -149,7 +149,7 @@ class MixedInstructions(InstructionDataModule):
         """Whether any modality leaves out unreadable samples."""
         return any(getattr(part, "skips", False) for part in self.parts.values())
 
-    def whole_epoch(self, sets: Sequence[TrainSet]) -> int:
+    def default_epoch_size(self, sets: Sequence[TrainSet]) -> int:
         """All training sets, each modality as often as its passes."""
         # `_shared_out` scaled the weights to add up to instances, not to 1.
         return round(sum(item.weight for item in sets))

@@ -59,7 +59,7 @@ def test_an_earlier_checkpoint_without_its_configuration_is_refused(
     resave(last, lambda content: content.pop("configuration"))
     last.with_suffix(".yaml").unlink()
     text = refused(words, capsys)
-    assert "no configuration beside" in text
+    assert "no configuration next to" in text
     assert "last.yaml" in text
     assert advice in text
 
@@ -167,9 +167,9 @@ UNFIT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "a position below zero": (
         position({"epoch": 0, "batch": -1}),
-        "expected how many epochs and batches are done",
+        "expected non-negative integers 'epoch' and 'batch'",
     ),
-    "half a position": (position({"epoch": 1}), "expected how many epochs and batches are done"),
+    "half a position": (position({"epoch": 1}), "expected non-negative integers 'epoch' and 'batch'"),
     "a position in words": (position("early"), "ImageInstructions cannot take its place in the data back"),
 }
 

@@ -187,7 +187,7 @@ def test_each_modality_has_its_passes_and_each_set_its_share(
     total = sum(
         times * size for part, times in zip((images, clouds), passes, strict=True) for size, _ in part
     )
-    assert data.whole_epoch(sets) == round(total)
+    assert data.default_epoch_size(sets) == round(total)
 
 
 def test_an_epoch_goes_through_the_clouds_twice(processor: Processor) -> None:
@@ -289,7 +289,7 @@ def test_any_modalities_are_mixed_by_their_passes() -> None:
     one, two, three = (Part(name, [count], [1.0]) for name, count in (("a", 4), ("b", 6), ("c", 5)))
     data = MixedInstructions(one, two, Passes(1, 2, {"sounds": 3}), others={"sounds": three})
     assert [item.weight for item in data.train_sets()] == [4, 12, 15]
-    assert data.whole_epoch(data.train_sets()) == 31
+    assert data.default_epoch_size(data.train_sets()) == 31
     data = MixedInstructions(others={"sounds": three, "signals": two})
     assert [item.weight for item in data.train_sets()] == [5, 6]
     with pytest.raises(ValueError, match="two data modules or more, found images"):
