@@ -20,7 +20,7 @@ from transformers import LlamaConfig
 
 from octavius.decoder.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
-from octavius.instruction.batch import IGNORE, Batch
+from octavius.instruction.batch import IGNORE_INDEX, Batch
 from octavius.instruction.sample import References, Sample
 from octavius.lora_moe import LoRAMoEConfig
 from octavius.model import Octavius
@@ -118,7 +118,7 @@ def train(setup: Setup, step: Step) -> None:
 def batch_of(step: Step) -> Batch:
     """Builds a batch in which all samples have the maximum length."""
     ids = torch.zeros(step.batch, step.tokens, dtype=torch.long)
-    labels = torch.full_like(ids, IGNORE)
+    labels = torch.full_like(ids, IGNORE_INDEX)
     labels[:, -step.answer :] = 1
     rows, columns = torch.arange(step.batch).repeat_interleave(SLOTS), torch.arange(SLOTS).repeat(step.batch)
     mask = torch.ones_like(ids)

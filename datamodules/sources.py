@@ -159,7 +159,7 @@ class SourceInstructions(InstructionDataModule):
                 kept = random.Random(f"{source.benchmark}/{source.split}").sample(
                     range(len(samples)), source.limit
                 )
-                samples = [samples[place] for place in sorted(kept)]
+                samples = [samples[index] for index in sorted(kept)]
             if self.box_decimals != Sample.decimals:
                 samples = [replace(sample, decimals=self.box_decimals) for sample in samples]
             self._read[source] = samples

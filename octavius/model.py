@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from octavius.decoder.decoder import Decoder
 from octavius.encoders.base import Encoder, tags_of
-from octavius.instruction.batch import IGNORE, Batch, Processor
+from octavius.instruction.batch import IGNORE_INDEX, Batch, Processor
 from octavius.instruction.chat import chat_template
 from octavius.instruction.prompt import PromptBuilder, Template
 from octavius.instruction.sample import Sample
@@ -229,7 +229,7 @@ class Octavius(nn.Module):
             max_active = None if self.gate is None else self.gate.max_active
             # Set without a context: checkpointed layers run again in the backward pass, after this method.
             self.routing.set(spread(weights, batch.segments), max_active)
-        wanted = batch.labels[:, 1:] != IGNORE
+        wanted = batch.labels[:, 1:] != IGNORE_INDEX
         samples = wanted.nonzero()[:, 0] if batch.segments is None else batch.segments[:, 1:][wanted]
         logits = self.decoder.logits(
             embeddings,

@@ -54,29 +54,30 @@ def build_instructions(
 
     Questions and answers come from templates, the same for the same seed; or, with --model, from a language
     model behind any OpenAI-compatible endpoint, set by OPENAI_BASE_URL and OPENAI_API_KEY. The model gets the
-    annotation as text, never an image, and its pairs are accepted only if the annotation proves them. All
-    answers are cached: a run that was stopped continues, and one that was not sends no request again.
+    annotation as text, never an image, and its question-answer pairs are kept only if the annotation proves them.
+    All responses are cached: an interrupted run resumes, and repeating a finished one sends no requests.
 
     Args:
         source: whose annotations to read: coco, or scannet (with ScanRefer's sentences if that file exists).
         root: folder of the data set, in its official layout.
         split: name of the split in the data set, such as train2017 or train.
-        out: file to write; by default lamm_v2_<split>.json or scan2inst_<split>.json in root. Training takes
-            its folder as the root of the data, so for coco it must be root or a folder above it.
+        out: file to write; by default lamm_v2_<split>.json or scan2inst_<split>.json in root. Paths of
+            images are stored relative to the folder of this file, so for coco that folder must be root or an
+            ancestor of root.
         kinds: kinds of question, as in "[detection, VQA]"; all by default. For coco detection, description,
             classification, VQA; for scannet classification3d, description3d, VQA3D.
         limit: use only this many images or scans, a random subset; all by default.
-        seed: seed of the wordings, of what is asked about, and of the subset.
+        seed: seed of the choice of templates, of the objects asked about, and of the subset.
         model: name of the model at the endpoint; templates are used by default.
         concurrency: number of concurrent requests.
-        retries: how often a request is repeated after 429, 5xx, a time-out or a broken connection.
-        timeout: seconds until an answer must be complete.
+        retries: maximum number of retries of a request after HTTP 429 or 5xx, a time-out or a broken connection.
+        timeout: seconds that one attempt may take until its response is complete.
         extra: further fields of every request, such as "{temperature: 0.2}"; null removes one, as in
             "{response_format: null}" for an endpoint that does not support it.
-        cache: file of the cached answers; <out>.answers.jsonl by default.
+        cache: file of the cached responses; by default out with the suffix .answers.jsonl.
         prices: price of a million tokens, input and output, as in "[0.15, 0.6]"; adds the cost to the
             summary.
-        bad: error stops at a bad annotation, skip leaves bad ones out and warns.
+        bad: error stops at an invalid annotation, such as a box outside its image; skip leaves those out and warns.
         progress: show a progress bar.
 
     Raises:
@@ -95,8 +96,8 @@ def build_instructions(
         "split": split,
         "kinds": kinds,
         "limit": limit,
+        "seed": seed,
     }
-    record |= {"seed": seed}
     endpoint = None
     if model is not None:
         endpoint = connect(model, concurrency, retries, timeout, extra)
@@ -105,7 +106,7 @@ def build_instructions(
     annotations = read(source, root, split, kinds, bad)
     if limit is not None and limit < len(annotations):
         kept = random.Random(f"{seed}/{source}/{split}").sample(range(len(annotations)), limit)
-        annotations = [annotations[place] for place in sorted(kept)]
+        annotations = [annotations[index] for index in sorted(kept)]
     if endpoint is None:
         items = by_template(source, annotations, out, kinds, seed, progress)
     else:
@@ -143,10 +144,10 @@ def ask(
     prices: tuple[float, float] | None,
     progress: bool,
 ) -> list[Item]:
-    """The items of all annotations, from a model; prints what was rejected and what it cost."""
+    """The items of all annotations, from a model; prints how many were rejected, and the total cost."""
     for annotation in annotations:
         if annotation.image is not None:
-            relative(annotation, out.parent)  # before anything is paid for
+            relative(annotation, out.parent)  # fail on images elsewhere before any request is paid for
     made = by_model(annotations, kinds, endpoint, answers, lambda one: relative(one, out.parent), progress)
     files.write_rejected(out, made.rejected)
     print(made.told(prices))
@@ -154,7 +155,7 @@ def ask(
         print(f"rejected {len(made.rejected)}, listed in {files.rejected_of(out)}: {made.why()}")
     if made.unanswered:
         print(
-            f"warning: {made.unanswered} requests found no answer; the same command asks them again",
+            f"warning: {made.unanswered} requests failed; run the same command again to retry them",
             file=sys.stderr,
         )
     return made.items
@@ -184,7 +185,7 @@ def read(source: Source, root: Path, split: str, kinds: Sequence[str], bad: BadP
     else:
         found = read_scans(root, split, bad)
     if not found:
-        raise ValueError(f"nothing of the split '{split}' under {root} has an annotated object")
+        raise ValueError(f"no annotated objects in the split '{split}' under {root}")
     return found
 
 
@@ -212,12 +213,16 @@ def finish(source: Source, out: Path, items: list[Item], record: dict[str, Any],
     """
     if not items:
         raise ValueError(
-            f"nothing of what {', '.join(record['kinds'])} ask for is annotated; {out} is not written"
+            f"no items to write: no annotation has what the kinds {', '.join(record['kinds'])} need; {out} was "
+            "not written"
         )
     files.write(out, items, record)
     kinds = Counter(item["task_type"] for item in items)
-    told = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
+    summary = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
     print(
-        f"wrote {out}: {len(items)} items about {count} {'pictures' if source == 'coco' else 'scans'} ({told})"
+        f"wrote {out}: {len(items)} items from {count} {'images' if source == 'coco' else 'scans'} ({summary})"
     )
-    print(f"train on it with the source {{benchmark: {READERS[source]}, split: {out.stem}}} below its folder")
+    print(
+        f"to train on it, set data.root to {out.parent} and add {{benchmark: {READERS[source]}, split: {out.stem}}} "
+        "to data.train"
+    )

@@ -58,15 +58,15 @@ class Scenes(Sequence[Sample]):
         """The sample of an index."""
         if not 0 <= index < self.size:
             raise IndexError(index)
-        place = f"conventions/{self.part}/{self.convention}"
+        stream = f"conventions/{self.part}/{self.convention}"
         if self.pictures:
             drawn = self.pictures[index % len(self.pictures)]
             assert isinstance(drawn.gold, ClassName)
             media, shape = drawn.media, drawn.gold.name
         else:
-            scene = make_single(generator(0, place, index))
+            scene = make_single(generator(0, stream, index))
             media, shape = {"image": Media(array=symbols(scene, GRID))}, scene.things[0].shape
-        rng = random.Random(f"{place}/{self.wording}/{index}")
+        rng = random.Random(f"{stream}/{self.wording}/{index}")
         return Sample(
             f"{self.convention}/{self.part}/{index}",
             "classification",

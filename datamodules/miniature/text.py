@@ -196,7 +196,7 @@ def compare(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
 
     None if names are not unique, or no two objects are far enough apart.
     """
-    things = [scene.things[place] for place in rng.permutation(len(scene.things))[:3]]
+    things = [scene.things[index] for index in rng.permutation(len(scene.things))[:3]]
     names = [name(thing) for thing in things]
     rows = []
     for place, first in enumerate(things):
@@ -220,7 +220,7 @@ def attributes(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None
     clear = [thing for thing in scene.things if keys.count(getattr(thing, known)) == 1]
     if not clear or not all(thing.shape and thing.colour for thing in clear):
         return None
-    things = [clear[place] for place in rng.permutation(len(clear))]
+    things = [clear[index] for index in rng.permutation(len(clear))]
     asked = ", ".join(getattr(thing, known) for thing in things)
     return f"Name the {wanted} of each: {asked}.", "; ".join(
         _stated(thing, known, wanted) for thing in things

@@ -89,9 +89,9 @@ class Face:
         return x1, y1, x2, y2
 
 
-def generator(seed: int, place: str, index: int) -> np.random.Generator:
-    """The random stream of one item, a function of seed, place (such as `train/scene`) and index."""
-    return np.random.default_rng([seed, index, *place.encode()])
+def generator(seed: int, stream: str, index: int) -> np.random.Generator:
+    """The random generator of one item, a function of the seed, the stream (such as `train/scene`) and the index."""
+    return np.random.default_rng([seed, index, *stream.encode()])
 
 
 def make_scene(rng: np.random.Generator, shift: Shift = "none", count: int | None = None) -> Scene:

@@ -171,7 +171,7 @@ class Objects(L.LightningDataModule):
                 kept = random.Random(f"{source.benchmark}/{source.split}").sample(
                     range(len(samples)), source.limit
                 )
-                samples = [samples[place] for place in sorted(kept)]
+                samples = [samples[index] for index in sorted(kept)]
             jitter = self.jitter if source in self.train_sources else 0.0
             self._sets[source] = read_objects(samples, facts, jitter, self.bad, folder)
             if not self._sets[source]:

@@ -42,7 +42,7 @@ class SizeBaseline:
         """The most likely class of each box."""
         away = (_features(sides)[:, None] - self._means) / self._spreads
         scores = self._shares - (away**2).sum(2) / 2 - np.log(self._spreads).sum(1)
-        return [self.classes[place] for place in scores.argmax(1)]
+        return [self.classes[index] for index in scores.argmax(1)]
 
 
 def _features(sides: Sequence[Sides]) -> np.ndarray:

@@ -12,22 +12,22 @@ from torch import Tensor
 from octavius.instruction.prompt import Prompt, PromptBuilder
 from octavius.instruction.sample import Media, Sample
 
-Side: TypeAlias = Literal["left", "right", "packed"]
+Layout: TypeAlias = Literal["left", "right", "packed"]
 """Side on which rows are padded; `packed` concatenates all examples in one row without padding."""
 
-IGNORE = -100
+IGNORE_INDEX = -100
 """Label of positions that are not part of an answer; the default `ignore_index` of PyTorch's cross-entropy."""
 
 
 class Loader(ABC):
-    """Loads one reference, and collates loaded items into a batch; runs in the data workers."""
+    """Loads media items and collates them into a batch; both run in the DataLoader workers where there are any."""
 
     @abstractmethod
     def __call__(self, media: Media) -> Any:
-        """Loads a reference: a tensor, or `torch_geometric.data.Data` if sizes differ."""
+        """Loads one media item: a tensor, or `torch_geometric.data.Data` if sizes differ."""
 
     def collate(self, items: Sequence[Any]) -> Any:
-        """Batches loaded items; by default stacks tensors of equal shape to (M, ...)."""
+        """Batches loaded items; by default stacks M tensors of equal shape to (M, ...)."""
         return torch.stack(list(items))
 
 
@@ -87,19 +87,19 @@ class Batch:
     """A batch of instances; B samples, T tokens, Q question tokens.
 
     Attributes:
-        input_ids: (B, T) token ids; slots hold the padding id.
-        attention_mask: (B, T) 1 at tokens and slots, 0 at padding and hidden positions.
+        input_ids: (B, T) token ids; placeholders of media (`slots`) hold the padding id.
+        attention_mask: (B, T) 1 at tokens and slots, 0 at padding and at positions that the prompt masks out.
         labels: (B, T) token ids of the answer and its end token, -100 elsewhere; not shifted.
         question_ids: (B, Q) token ids that the gate reads, right-padded.
         question_mask: (B, Q) 1 at tokens, 0 at padding.
-        slots: modality to (N, 2) row and column of each slot, in the order of the media's vectors.
+        slots: modality to (N, 2) row and column of each slot, in the order of the media embeddings that replace them.
         media: modality to the collated media of those samples that have it: a stacked tensor, or a
             `torch_geometric.data.Batch` if sizes differ.
         samples: the samples, B of them.
         segments: (1, T) index of the sample that each token belongs to, if the batch is packed: one row holds
             all samples, concatenated. None otherwise.
-        left_out: for each sample the unreadable one that it replaces, or None; may be empty.
-        origins: for each sample its question as text and its place in the evaluation; may be empty in training.
+        left_out: for each sample the one that it replaces because that could not be read, or None; may be empty.
+        origins: for each sample its question as text, its evaluation set and its index there; may be empty in training.
     """
 
     input_ids: Tensor
@@ -130,7 +130,10 @@ class Batch:
 
 
 class Processor:
-    """Turns samples into examples (in the workers) and examples into batches, alike for fit, test and demo."""
+    """Turns samples into examples and examples into batches, the same way in training, evaluation and use.
+
+    Both run in the DataLoader workers where there are any.
+    """
 
     def __init__(self, prompts: PromptBuilder, loaders: dict[str, Loader]) -> None:
         """Takes the prompt builder and one media loader per modality."""
@@ -141,7 +144,7 @@ class Processor:
         """Builds the prompt and loads the media of one sample.
 
         Raises:
-            ValueError: the prompt cannot be built or a medium cannot be read; the message names the sample.
+            ValueError: the prompt cannot be built or a media item cannot be read; the message names the sample.
         """
         prompt = self.prompts.build(sample, question, answer)
         try:
@@ -158,48 +161,50 @@ class Processor:
             packed: concatenate examples with answers in one row.
         """
         answered = [len(example.prompt.ids) > example.prompt.answer_start for example in examples]
-        assert all(answered) or not any(answered), "a batch either trains or generates"
-        side: Side = "left" if not all(answered) else "packed" if packed else "right"
-        return collate(examples, self.prompts.tokenizer.pad_id, side, self.loaders)
+        assert all(answered) or not any(answered), (
+            "either all examples of a batch have an answer (training) or none has (generation)"
+        )
+        layout: Layout = "left" if not all(answered) else "packed" if packed else "right"
+        return collate(examples, self.prompts.tokenizer.pad_id, layout, self.loaders)
 
 
-def collate(examples: Sequence[Example], pad_id: int, side: Side, loaders: Mapping[str, Loader]) -> Batch:
+def collate(examples: Sequence[Example], pad_id: int, layout: Layout, loaders: Mapping[str, Loader]) -> Batch:
     """Pads examples to the longest, or concatenates them in one row, and collates their media.
 
     Args:
         examples: at least one example.
         pad_id: token id of padding.
-        side: side of the padding, or `packed`.
+        layout: side of the padding, or `packed`.
         loaders: modality to the loader that collates its media.
     """
     lengths = [len(example.prompt.ids) for example in examples]
     longest = max(lengths)
-    # (row, column) at which each example starts
-    places = [(row, longest - own if side == "left" else 0) for row, own in enumerate(lengths)]
-    count, size = len(examples), (len(examples), longest)
-    if side == "packed":
-        places = [(0, end - own) for end, own in zip(accumulate(lengths), lengths, strict=True)]
-        size = 1, sum(lengths)
-    asked = max(len(example.prompt.question_ids) for example in examples)
-    input_ids, labels = torch.full(size, pad_id), torch.full(size, IGNORE)
-    attention_mask, segments = (torch.zeros(size, dtype=torch.long) for _ in range(2))
-    question_ids = torch.full((count, asked), pad_id)
-    question_mask = torch.zeros(count, asked, dtype=torch.long)
+    # Row and column of the first token of each example.
+    starts = [(row, longest - length if layout == "left" else 0) for row, length in enumerate(lengths)]
+    count, shape = len(examples), (len(examples), longest)
+    if layout == "packed":
+        starts = [(0, end - length) for end, length in zip(accumulate(lengths), lengths, strict=True)]
+        shape = 1, sum(lengths)
+    longest_question = max(len(example.prompt.question_ids) for example in examples)
+    input_ids, labels = torch.full(shape, pad_id), torch.full(shape, IGNORE_INDEX)
+    attention_mask, segments = (torch.zeros(shape, dtype=torch.long) for _ in range(2))
+    question_ids = torch.full((count, longest_question), pad_id)
+    question_mask = torch.zeros(count, longest_question, dtype=torch.long)
     slots: dict[str, list[tuple[int, int]]] = {}
     media: dict[str, list[Any]] = {}
-    for number, (example, (row, shift)) in enumerate(zip(examples, places, strict=True)):
+    for index, (example, (row, start)) in enumerate(zip(examples, starts, strict=True)):
         prompt = example.prompt
         ids = torch.tensor(prompt.ids)
-        input_ids[row, shift : shift + len(ids)] = ids
-        attention_mask[row, shift : shift + len(ids)] = 1
-        attention_mask[row, [shift + place for place in prompt.hidden]] = 0
-        segments[row, shift : shift + len(ids)] = number
-        labels[row, shift + prompt.answer_start : shift + len(ids)] = ids[prompt.answer_start :]
-        question_ids[number, : len(prompt.question_ids)] = torch.tensor(prompt.question_ids)
-        question_mask[number, : len(prompt.question_ids)] = 1
+        input_ids[row, start : start + len(ids)] = ids
+        attention_mask[row, start : start + len(ids)] = 1
+        attention_mask[row, [start + column for column in prompt.hidden]] = 0
+        segments[row, start : start + len(ids)] = index
+        labels[row, start + prompt.answer_start : start + len(ids)] = ids[prompt.answer_start :]
+        question_ids[index, : len(prompt.question_ids)] = torch.tensor(prompt.question_ids)
+        question_mask[index, : len(prompt.question_ids)] = 1
         for modality, columns in prompt.slots.items():
             # Slots and media are appended together, so that vector i of a modality belongs into slot i.
-            slots.setdefault(modality, []).extend((row, column + shift) for column in columns)
+            slots.setdefault(modality, []).extend((row, column + start) for column in columns)
             media.setdefault(modality, []).append(example.media[modality])
     return Batch(
         input_ids,
@@ -210,7 +215,7 @@ def collate(examples: Sequence[Example], pad_id: int, side: Side, loaders: Mappi
         {modality: torch.tensor(cells) for modality, cells in slots.items()},
         {modality: loaders[modality].collate(items) for modality, items in media.items()},
         [example.sample for example in examples],
-        segments if side == "packed" else None,
+        segments if layout == "packed" else None,
         tuple(example.instead_of for example in examples),
         tuple(Origin(one.prompt.question, one.prompt.gate_text, one.set_name, one.index) for one in examples),
     )

@@ -1,4 +1,4 @@
-"""Figure of `octavius interference`."""
+"""Figure drawn by `octavius interference`: gradient conflicts between tasks, and use of the experts."""
 
 from typing import Any, cast
 
@@ -12,25 +12,29 @@ from octavius.interference.gradients import conflicting
 
 
 def draw(
-    gradients: pd.DataFrame, routing: pd.DataFrame, experts: pd.DataFrame, alike: pd.DataFrame, title: str
+    gradients: pd.DataFrame,
+    routing: pd.DataFrame,
+    ablations: pd.DataFrame,
+    similarity: pd.DataFrame,
+    title: str,
 ) -> Figure:
-    """Gradient cosines, conflicts by depth, routing, losses without each expert, and similarity of experts.
+    """Gradient cosines, conflicts by layer, routing, loss change per ablated expert, and similarity of experts.
 
-    Panels without data are left out: a single LoRA has the first two only.
+    Panels without data are left out: a model with one LoRA, without experts, has the first two only.
     """
     panels = [_cosines, _by_depth]
     panels += [_routing] if not routing.empty else []
-    panels += [_losses] if not experts.empty else []
-    panels += [_similarity] if not alike.empty else []
-    across = min(3, len(panels))
-    down = -(-len(panels) // across)
-    figure = Figure(figsize=(5.2 * across, 4.6 * down), dpi=110, layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).flatten()
-    tables = {_routing: routing, _losses: experts, _similarity: alike}
-    for panel, place in zip(panels, axes, strict=False):
-        panel(place, tables.get(panel, gradients))
-    for place in axes[len(panels) :]:
-        place.set_axis_off()
+    panels += [_losses] if not ablations.empty else []
+    panels += [_similarity] if not similarity.empty else []
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5.2 * columns, 4.6 * rows), dpi=110, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    tables = {_routing: routing, _losses: ablations, _similarity: similarity}
+    for panel, ax in zip(panels, axes, strict=False):
+        panel(ax, tables.get(panel, gradients))
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
     figure.suptitle(title, parse_math=False)
     return figure
 
@@ -44,7 +48,7 @@ def _cosines(axes: Axes, table: pd.DataFrame) -> None:
         grid[tasks.index(one), tasks.index(other)] = grid[tasks.index(other), tasks.index(one)] = cosine
     bound = max(0.05, float(np.nanmax(np.abs(grid)))) if np.isfinite(grid).any() else 1.0
     _heat(axes, grid, tasks, tasks, "RdBu", (-bound, bound))
-    axes.set_title("cosine of the tasks' gradients\n(mean over layers; red: against each other)", fontsize=10)
+    axes.set_title("cosine of the tasks' gradients\n(mean over layers; red: conflicting)", fontsize=10)
 
 
 def _by_depth(axes: Axes, table: pd.DataFrame) -> None:
@@ -53,9 +57,9 @@ def _by_depth(axes: Axes, table: pd.DataFrame) -> None:
         if projection in shares.index.get_level_values(0):
             own = shares[projection]
             axes.plot(own.index, own, marker="o", ms=3, color=COLOURS[index % len(COLOURS)], label=projection)
-    axes.axhline(0.5, color="0.7", lw=0.8, ls="--")
-    axes.set(ylim=(-0.02, 1.02), xlabel="depth")
-    axes.set_title("share of pairs against each other, by depth", fontsize=10)
+    axes.axhline(0.5, color="0.7", lw=0.8, ls="--")  # what random gradients would have
+    axes.set(ylim=(-0.02, 1.02), xlabel="layer")
+    axes.set_title("fraction of conflicting task pairs, by layer", fontsize=10)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -97,8 +101,8 @@ def _losses(axes: Axes, table: pd.DataFrame) -> None:
     bound = max(0.01, float(np.abs(grid).max()))
     labels = [name.removeprefix("without_") for name in names]
     _heat(axes, grid, list(table.index), labels, "PuOr_r", (-bound, bound))
-    axes.set_xlabel("expert that is switched off")
-    axes.set_title("change of the answer loss\n(nats per token)", fontsize=10)
+    axes.set_xlabel("ablated expert")
+    axes.set_title("change in answer loss without it\n(nats per token)", fontsize=10)
 
 
 def _similarity(axes: Axes, table: pd.DataFrame) -> None:
@@ -109,7 +113,7 @@ def _similarity(axes: Axes, table: pd.DataFrame) -> None:
         grid[one, other] = grid[other, one] = cosine
     labels = [str(expert) for expert in range(count)]
     _heat(axes, grid, labels, labels, "RdBu", (-1, 1))
-    axes.set_title("cosine of the experts' updates\n(mean over layers)", fontsize=10)
+    axes.set_title("cosine of the experts' weight deltas BA\n(mean over layers)", fontsize=10)
 
 
 def _heat(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from octavius.instruction.batch import IGNORE, Batch
+from octavius.instruction.batch import IGNORE_INDEX, Batch
 from octavius.instruction.sample import Sample
 from octavius.lora_moe import LoRAMoELinear
 from octavius.model import Octavius
@@ -53,7 +53,7 @@ def padded(batch: Batch, left: int, right: int) -> Batch:
     return Batch(
         wider(batch.input_ids, 7),
         wider(batch.attention_mask, 0),
-        wider(batch.labels, IGNORE),
+        wider(batch.labels, IGNORE_INDEX),
         F.pad(batch.question_ids, (0, 3), value=9),
         F.pad(batch.question_mask, (0, 3)),
         slots,
@@ -87,7 +87,7 @@ def oracle(model: Octavius, row: Row, write: Write) -> Tensor:
         -logits[place - 1].log_softmax(0)[prompt.ids[place]]
         for place in range(prompt.answer_start, len(prompt.ids))
     ]
-    assert batch.labels[0].ne(IGNORE).sum() == len(losses)
+    assert batch.labels[0].ne(IGNORE_INDEX).sum() == len(losses)
     return torch.stack(losses)
 
 
@@ -258,7 +258,7 @@ def test_an_absent_modality_gets_a_gradient_of_zero(
     make_model: MakeModel, rows: list[Row], write: Write, places: list[int], absent: set[str]
 ) -> None:
     model = make_model()
-    batch = write(model.processor(), *(rows[place] for place in places))
+    batch = write(model.processor(), *(rows[index] for index in places))
     out = model(batch)
     for place, index in enumerate(places):
         torch.testing.assert_close(

@@ -21,7 +21,7 @@ from octavius.checkpoint_format.weights import read_checkpoint, trainable_names
 from octavius.decoder.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.evaluation.answers import Decoding, answer_batch
-from octavius.instruction.batch import IGNORE, Batch
+from octavius.instruction.batch import IGNORE_INDEX, Batch
 from octavius.instruction.sample import Boxes, Choice, LabelledBox, Media, References, Sample
 from octavius.lora_moe import LoRAMoEConfig
 from octavius.training import OctaviusModule
@@ -167,7 +167,7 @@ def test_four_times_one_is_once_four(make_module: MakeModule, loss_norm: str) ->
 
 def divisor(loss_norm: str, batches: list[Batch]) -> int:
     if loss_norm == "token":
-        return sum(int((batch.labels != IGNORE).sum()) for batch in batches)
+        return sum(int((batch.labels != IGNORE_INDEX).sum()) for batch in batches)
     if loss_norm == "sample":
         return sum(len(batch) for batch in batches)
     return sum(

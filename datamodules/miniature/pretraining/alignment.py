@@ -44,7 +44,7 @@ class Pictures(Dataset[dict[str, Any]]):
     """Images of the world with a caption each, drawn on demand; item i is always the same.
 
     Args:
-        place: random stream of the world, such as `clip/train`; streams share no scene.
+        stream: random stream of the world, such as `clip/train`; streams share no scene.
         size: number of items.
         seed: seed of the world.
         faces: fraction of faces.
@@ -55,7 +55,7 @@ class Pictures(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        place: str,
+        stream: str,
         size: int,
         seed: int,
         faces: float = 0.25,
@@ -63,7 +63,7 @@ class Pictures(Dataset[dict[str, Any]]):
         shift: Shift = "none",
         located: float = 0.5,
     ) -> None:
-        self.place, self.size, self.seed, self.shift = place, size, seed, shift
+        self.stream, self.size, self.seed, self.shift = stream, size, seed, shift
         self.faces, self.singles, self.located = faces, singles, located
 
     def __len__(self) -> int:
@@ -71,12 +71,12 @@ class Pictures(Dataset[dict[str, Any]]):
 
     def facts(self, index: int) -> Scene | Face:
         """The scene or face that an item shows."""
-        return self._make(generator(self.seed, self.place, index))
+        return self._make(generator(self.seed, self.stream, index))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < self.size:
             raise IndexError(index)
-        rng = generator(self.seed, self.place, index)
+        rng = generator(self.seed, self.stream, index)
         facts = self._make(rng)
         if isinstance(facts, Face):
             picture, told = draw_face(facts), face_captions(facts)

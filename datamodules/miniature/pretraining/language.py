@@ -55,27 +55,27 @@ HIDING: dict[str, tuple[Literal["shape", "colour"], ...]] = {
     **dict.fromkeys(("look_up", "compare", "side", "level"), ("colour",)),
     **dict.fromkeys(("captioning", "count"), ("shape", "colour")),
 }
-"""What may be hidden without making a kind of question unanswerable."""
+"""Attributes that may be omitted, by kind of question or topic, without making it unanswerable."""
 
 
 class WorldQuestions(Sequence[Sample]):
-    """A virtual list of samples: item i is generated from (seed, place, i) on demand."""
+    """A lazy sequence of samples: item i is made on demand from the seed, the stream, the kind, the form and i."""
 
     def __init__(
-        self, seed: int, place: str, kind: str, form: Form, length: int, hidden: float = 0.0
+        self, seed: int, stream: str, kind: str, form: Form, length: int, hidden: float = 0.0
     ) -> None:
         """Selects one kind of question in one form.
 
         Args:
             seed: seed of all random choices.
-            place: random stream; keeps training and evaluation scenes apart.
+            stream: name of the random stream; keeps training and evaluation scenes apart.
             kind: one of `KINDS`.
             form: `symbolic` passes the scene as features, `written` as text in the question.
             length: number of items.
             hidden: fraction of scenes in which all shapes, or all colours, are hidden, so that the model
                 never guesses one from the other.
         """
-        self.seed, self.place, self.kind, self.form, self.length = seed, place, kind, form, length
+        self.seed, self.stream, self.kind, self.form, self.length = seed, stream, kind, form, length
         self.hidden = hidden
 
     def __len__(self) -> int:
@@ -89,8 +89,8 @@ class WorldQuestions(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         """One sample, or a list of samples for a slice."""
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(self.length))]
-        rng = generator(self.seed, f"{self.place}/{self.kind}/{self.form}", index)
+            return [self[each] for each in range(*index.indices(self.length))]
+        rng = generator(self.seed, f"{self.stream}/{self.kind}/{self.form}", index)
         facts, task, question, gold, group = make_question(self.kind, rng, self.hidden)
         media: dict[str, Media] = {}
         if self.form == "symbolic":
@@ -137,15 +137,15 @@ def make_question(
     if kind == "captioning":
         return scene, kind, "", References(text.captions(scene)), ""
     if kind == "look_up":
-        question, meant = text.look_up(scene, rng)
-        return scene, "detection", question, _boxes({name: thing.box for name, thing in meant.items()}), ""
+        question, targets = text.look_up(scene, rng)
+        return scene, "detection", question, _boxes({name: thing.box for name, thing in targets.items()}), ""
     return scene, kind, "", scene_boxes(scene), ""
 
 
-def hide(scene: Scene, kind: str, share: float, rng: np.random.Generator) -> Scene:
-    """Hides all shapes or all colours in `share` of the scenes, unless the question then becomes ambiguous."""
+def hide(scene: Scene, kind: str, probability: float, rng: np.random.Generator) -> Scene:
+    """With the given probability omits all shapes or all colours, unless the question then becomes ambiguous."""
     parts = HIDING.get(kind, ())
-    if not parts or rng.random() >= share:
+    if not parts or rng.random() >= probability:
         return scene
     part = parts[int(rng.integers(len(parts)))]
     bare = replace(
@@ -155,8 +155,8 @@ def hide(scene: Scene, kind: str, share: float, rng: np.random.Generator) -> Sce
             for thing in scene.things
         ),
     )
-    told_apart = len({text.name(thing) for thing in bare.things}) == len(bare.things)
-    return bare if told_apart or kind not in ("look_up", "compare", "side", "level") else scene
+    unambiguous = len({text.name(thing) for thing in bare.things}) == len(bare.things)
+    return bare if unambiguous or kind not in ("look_up", "compare", "side", "level") else scene
 
 
 def vocabulary(folder: Path, seed: int = 0, scenes: int = 3000) -> None:
@@ -215,11 +215,11 @@ class WorldLanguage(InstructionDataModule):
         Args:
             weights: weight of each kind of question; all equal by default.
             written: fraction of scenes that are written into the question instead of given symbolically.
-            hidden: fraction of training scenes in which shapes or colours are hidden.
-            eval_count: scenes per kind and form in the evaluation.
-            batch_size: instances per step.
-            eval_batch_size: instances per batch of generation.
-            samples_per_epoch: instances between two evaluations.
+            hidden: fraction of training scenes from which all shapes or all colours are omitted.
+            eval_count: scenes per kind and form in the evaluation, three times as many for vqa.
+            batch_size: training instances per step and rank.
+            eval_batch_size: instances per batch of generation and rank.
+            samples_per_epoch: training instances per epoch over all ranks.
             workers: worker processes of each loader.
             seed: seed of all random choices.
             processor: turns samples into examples for the model; the command line takes it from the model.
@@ -244,7 +244,7 @@ class WorldLanguage(InstructionDataModule):
         ]
 
     def eval_sets(self, stage: str) -> list[EvalSet]:
-        """Every kind in both forms, on scenes of their own."""
+        """Every kind in both forms, on scenes that do not occur in training, with nothing omitted."""
         forms: tuple[Form, Form] = ("symbolic", "written")
         counts = {"vqa": 3 * self.eval_count}
         return [

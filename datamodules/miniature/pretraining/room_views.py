@@ -45,7 +45,7 @@ class Views(Dataset[dict[str, Any]]):
     """Views of objects with a caption each, rendered on demand; item i is always the same.
 
     Args:
-        place: random stream, such as `clip-rooms/train`; streams share no room and no object.
+        stream: random stream, such as `clip-rooms/train`; streams share no room and no object.
         size: number of items.
         seed: seed of all random choices.
         world: which objects occur.
@@ -56,7 +56,7 @@ class Views(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        place: str,
+        stream: str,
         size: int,
         seed: int,
         world: World = "seen",
@@ -64,7 +64,7 @@ class Views(Dataset[dict[str, Any]]):
         turns: tuple[int, int] = TURNS,
         distinct: tuple[tuple[str, str], ...] = (),
     ) -> None:
-        self.place, self.size, self.seed, self.world = place, size, seed, world
+        self.stream, self.size, self.seed, self.world = stream, size, seed, world
         self.scans, self.turns, self.distinct = scans, turns, distinct
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ class Views(Dataset[dict[str, Any]]):
         """Image (3, 64, 64), caption, class and colour, and which of them the caption mentions."""
         if not 0 <= index < self.size:
             raise IndexError(index)
-        rng = generator(self.seed, self.place, index)
+        rng = generator(self.seed, self.stream, index)
         look, front, points, colourless = self.thing(index, rng)
         yaw = rng.uniform(-np.pi, np.pi) if rng.random() < AROUND else rng.uniform(-ASIDE, ASIDE)
         picture = render(points, front + yaw, rng.uniform(*PITCH))
@@ -100,7 +100,7 @@ class Views(Dataset[dict[str, Any]]):
             # Consecutive items rotate through `rooms` rooms, so that a batch is varied and each scan is
             # reused.
             room = index // (rooms * items) * rooms + index % rooms
-            shown = one_of(crops(self.seed, self.place, room, self.world), rng)
+            shown = one_of(crops(self.seed, self.stream, room, self.world), rng)
             if shown is not None:
                 return shown
         return whole(look_in(self.world, rng), rng, COLOURLESS)
@@ -198,7 +198,7 @@ class RoomViews(lightning.LightningDataModule):
         """Five loaders, in the order of `octavius.pretraining.views.VALIDATION`."""
         pairs = [(c, n) for c in COLOURS for n in CLASSES if (c, n) not in HELD_OUT_PAIRS]
         order = generator(self.seed, "clip-rooms/pairs", 0).permutation(len(pairs))[:100]
-        chosen = tuple(pairs[place] for place in order)
+        chosen = tuple(pairs[index] for index in order)
         few, few_each = self.probe_views, (1, 16)
         return [
             self._loader(Views("clip-rooms/whole", few, self.seed, scans=0), CLASSES),

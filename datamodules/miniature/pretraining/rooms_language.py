@@ -36,22 +36,22 @@ POOL = 4000
 
 
 class RoomQuestions(Sequence[Sample]):
-    """A virtual list of samples: item i is generated from (seed, place, i) on demand."""
+    """A lazy sequence of samples: item i is generated on demand from the seed, the stream, the kind and i."""
 
     def __init__(
-        self, seed: int, place: str, kind: str, length: int, hidden: float = 0.0, few: float = 0.0
+        self, seed: int, stream: str, kind: str, length: int, hidden: float = 0.0, few: float = 0.0
     ) -> None:
         """Selects one kind of question.
 
         Args:
             seed: seed of all random choices.
-            place: random stream; keeps training and evaluation rooms apart.
+            stream: random stream; keeps training and evaluation rooms apart.
             kind: a key of `datamodules.miniature.rooms.texts.symbolic_questions.KINDS`.
             length: number of items.
             hidden: fraction of questions in which classes or colours are hidden, where possible.
             few: fraction of rooms in which few objects are left.
         """
-        self.seed, self.place, self.kind, self.length = seed, place, kind, length
+        self.seed, self.stream, self.kind, self.length = seed, stream, kind, length
         self.hidden, self.few = hidden, few
 
     def __len__(self) -> int:
@@ -66,9 +66,9 @@ class RoomQuestions(Sequence[Sample]):
         """One sample, or a list of samples for a slice."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(self.length))]
-        rng = generator(self.seed, f"{self.place}/{self.kind}", index)
+        rng = generator(self.seed, f"{self.stream}/{self.kind}", index)
         while True:
-            plan = planned(self.seed, self.place, int(rng.integers(min(POOL, self.length))))
+            plan = planned(self.seed, self.stream, int(rng.integers(min(POOL, self.length))))
             asked = KINDS[self.kind](imagined(plan, rng, self.few), rng, self.hidden)
             if asked is not None:
                 break

@@ -58,9 +58,9 @@ def belongs(look: Look, world: World) -> bool:
 
 
 @lru_cache(maxsize=KEPT)
-def crops(seed: int, place: str, number: int, world: World) -> tuple[ViewedObject, ...]:
+def crops(seed: int, stream: str, number: int, world: World) -> tuple[ViewedObject, ...]:
     """The seen objects of a room that belong to a world, as scanned, with their surroundings."""
-    room = make_room(generator(seed, f"{place}/room", number), CHANGES[world])
+    room = make_room(generator(seed, f"{stream}/room", number), CHANGES[world])
     seen = scan(room)
     cloud = np.concatenate([seen.points, seen.colours.astype(np.float32) / 255], 1)
     found = []

@@ -51,9 +51,9 @@ UNSEEN = 0.08
 
 
 @lru_cache(maxsize=8192)
-def planned(seed: int, place: str, index: int) -> Room:
+def planned(seed: int, stream: str, index: int) -> Room:
     """A room of a separate random stream; cached, as furnishing is slower than all that is done with it later."""
-    return make_room(generator(seed, place, index))
+    return make_room(generator(seed, stream, index))
 
 
 def imagined(room: Room, rng: np.random.Generator, few: float = 0.0) -> Room:

@@ -21,7 +21,7 @@ class RoiEncoder(Encoder):
 
     Attributes:
         width: length of a RoI's feature vector.
-        num_tokens: number of vectors that the reader outputs per scene.
+        num_tokens: number of vectors that the reader outputs per scene, one per query.
     """
 
     def __init__(self, width: int, reader: ReaderSizes | None = None, use: Use = "all") -> None:
@@ -29,10 +29,10 @@ class RoiEncoder(Encoder):
 
         Args:
             width: length of a RoI's feature vector.
-            reader: sizes of the trained reader; those of the published model by default.
+            reader: sizes of the reader, which is trained; by default those of the published model.
             use: what of a RoI reaches the reader, in training and evaluation: `all`, its `boxes` only, its
                 `features` only, or `nothing`, as if each scene were empty. All but `all` are blind controls:
-                what a model scores with them does not come from the hidden part.
+                a score that is reached with them cannot be due to what is hidden.
         """
         super().__init__()
         self.width, self.use = width, use
@@ -40,27 +40,30 @@ class RoiEncoder(Encoder):
         self.num_tokens = self.reader.queries
 
     def forward(self, media: Batch) -> Batch:
-        """The RoIs with what `use` hides set to zero, or without any RoI for `nothing`."""
+        """The RoIs with the inputs that `use` excludes set to zero, or without any RoI for `nothing`."""
         if self.use == "all":
             return media
         if self.use == "nothing":
             return kept(media, torch.zeros_like(media.batch, dtype=torch.bool))
         seen = media.clone()
-        hidden = "boxes" if self.use == "features" else "x"
-        seen[hidden] = torch.zeros_like(media[hidden])
+        zeroed = "boxes" if self.use == "features" else "x"
+        seen[zeroed] = torch.zeros_like(media[zeroed])
         return seen
 
     def blank(self) -> Batch:
-        """One scene of `MANY` objects, without a batch vector: on the meta device its content could not be read."""
+        """Dummy input for memory estimates: one scene of `MANY` RoIs.
+
+        It has no batch vector, as code that reads the values of one fails on the meta device.
+        """
         return Batch(x=torch.zeros(MANY, self.width), boxes=torch.ones(MANY, 6), ptr=torch.tensor([0, MANY]))
 
     def projector(self, width: int, normalise: bool) -> ObjectAsScene:
-        """A new reader for a language model of that hidden size."""
+        """A new reader for a language model of hidden size `width`."""
         return ObjectAsScene(self.width, width, normalise=normalise, **asdict(self.reader))
 
 
 def kept(rois: Batch, keep: Tensor) -> Batch:
-    """The RoIs selected by the mask `keep` (O,); the number of scenes is unchanged."""
+    """The RoIs selected by the mask `keep` of O booleans, one per RoI; the number of scenes is unchanged."""
     batch = rois.batch[keep]
     sizes = batch.bincount(minlength=len(rois.ptr) - 1)
     ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])

@@ -89,7 +89,7 @@ def test_a_request_without_an_answer_is_told_and_asked_again(
     root = write_coco(tmp_path)
     with serving(lambda number, body: failing(400) if number == 0 else truth(number, body)) as server:
         out = build(monkeypatch, server, "coco", root, concurrency=1)
-        assert "warning: 1 requests found no answer" in capsys.readouterr().err
+        assert "warning: 1 requests failed" in capsys.readouterr().err
         assert "no answer: " in out.with_suffix(".rejected.jsonl").read_text()
         few = len(json.loads(out.read_text()))
         build(monkeypatch, server, "coco", root, concurrency=1)

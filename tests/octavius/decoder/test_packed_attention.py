@@ -14,7 +14,7 @@ from octavius.decoder.packed_attention import PACKED, packed_mask, positions_in
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.precomputed_rois import PrecomputedRois
-from octavius.instruction.batch import IGNORE, Batch, Example, Processor
+from octavius.instruction.batch import IGNORE_INDEX, Batch, Example, Processor
 from octavius.instruction.sample import Media, References, Sample
 from octavius.model import Octavius
 from tests.octavius.settings import lora_moe
@@ -205,5 +205,5 @@ def test_answers_to_come_are_never_packed(language: Path) -> None:
     items = [processor.example(item.sample, "What is there?", None) for item in examples(processor)]
     batch = processor.collate(items, packed=True)
     assert batch.segments is None
-    assert bool((batch.labels == IGNORE).all())
+    assert bool((batch.labels == IGNORE_INDEX).all())
     assert bool((batch.attention_mask[:, -1] == 1).all())

@@ -28,7 +28,7 @@ def _gather(rank: int, folder: str) -> None:
     distributed.init_process_group("gloo", meeting, timedelta(seconds=60), world_size=2, rank=rank)
     places = even_share(len(WHOLE), rank, 2)
     assert len(places) == 3
-    found = gather_once([WHOLE[place] for place in places])
+    found = gather_once([WHOLE[index] for index in places])
     Path(folder, f"{rank}.txt").write_text(" ".join(item.sample.id for item in found))
     distributed.destroy_process_group()
 

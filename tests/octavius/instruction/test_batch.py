@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavius.instruction.batch import IGNORE, Batch, Example, Processor, collate
+from octavius.instruction.batch import IGNORE_INDEX, Batch, Example, Processor, collate
 from octavius.instruction.prompt import Prompt, PromptBuilder
 from octavius.instruction.sample import Media, References, Sample
 from octavius.instruction.tokenizer import Tokenizer
@@ -47,8 +47,8 @@ def test_every_row_is_its_prompt(items: list[Example], side: Literal["left", "ri
         before, after = (empty, 0) if side == "left" else (0, empty)
         assert batch.input_ids[row].tolist() == [PAD] * before + prompt.ids + [PAD] * after
         assert batch.attention_mask[row].tolist() == [0] * before + [1] * len(prompt.ids) + [0] * after
-        marked = [IGNORE] * prompt.answer_start + prompt.ids[prompt.answer_start :]
-        assert batch.labels[row].tolist() == [IGNORE] * before + marked + [IGNORE] * after
+        marked = [IGNORE_INDEX] * prompt.answer_start + prompt.ids[prompt.answer_start :]
+        assert batch.labels[row].tolist() == [IGNORE_INDEX] * before + marked + [IGNORE_INDEX] * after
         real = batch.question_mask[row].bool()
         assert batch.question_ids[row][real].tolist() == prompt.question_ids
         assert batch.question_mask[row].tolist() == sorted(batch.question_mask[row].tolist(), reverse=True)
@@ -72,7 +72,7 @@ def test_answers_pad_right_and_questions_left(processor: Processor, make_sample:
     assert not fit.attention_mask[0, -1]
     assert use.attention_mask[:, -1].all()
     assert not use.attention_mask[0, 0]
-    assert (use.labels == IGNORE).all()
+    assert (use.labels == IGNORE_INDEX).all()
     both = [processor.example(make_sample(), "Is it?", answer) for answer in ("no", None)]
     with pytest.raises(AssertionError, match="either trains or generates"):
         processor.collate(both)

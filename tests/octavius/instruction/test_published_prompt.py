@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from octavius.instruction.batch import IGNORE, Example, collate
+from octavius.instruction.batch import IGNORE_INDEX, Example, collate
 from octavius.instruction.prompt import PromptBuilder, Template
 from octavius.instruction.sample import Sample
 from octavius.instruction.tokenizer import Tokenizer
@@ -107,7 +107,7 @@ def test_clouds_are_padded_in_training_alone(
     assert batch.attention_mask[0].tolist() == [
         int(index not in prompt.hidden) for index in range(len(prompt.ids))
     ]
-    assert batch.labels[0, : prompt.answer_start].eq(IGNORE).all()
+    assert batch.labels[0, : prompt.answer_start].eq(IGNORE_INDEX).all()
     assert batch.slots["cloud"].tolist() == [[0, first], [0, first + 1]]
 
 

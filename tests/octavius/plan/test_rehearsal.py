@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from octavius.decoder.decoder import Decoder
-from octavius.instruction.batch import IGNORE, Batch
+from octavius.instruction.batch import IGNORE_INDEX, Batch
 from octavius.instruction.sample import References, Sample
 from octavius.model import Octavius
 from octavius.plan.outline import Setup, outline
@@ -129,7 +129,7 @@ def measured(model: Octavius, checkpointing: bool) -> Rehearsal:
 
 def whole_batch() -> Batch:
     size = (STEP.batch, STEP.tokens)
-    labels = torch.full(size, IGNORE)
+    labels = torch.full(size, IGNORE_INDEX)
     labels[:, -STEP.answer :] = 1
     mask = torch.ones(size, dtype=torch.long)
     mask[0, -1] = 0

@@ -64,4 +64,4 @@ def test_named_equals_a_search_word_by_word(text: list[str], names: set[tuple[st
             else:
                 start += 1
     found = named(" ".join(text), [" ".join(name) for name in ordered])
-    assert {ordered[place] for place in found} == held
+    assert {ordered[index] for index in found} == held

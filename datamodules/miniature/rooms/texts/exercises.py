@@ -15,7 +15,13 @@ from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.room import Piece, Room
 from datamodules.miniature.rooms.symbolic import centred
 from datamodules.miniature.rooms.texts.captions import anchors_of, label, said
-from datamodules.miniature.rooms.texts.relations import HELD_OUT_RELATIONS, HOLDS, PHRASES, PLACES, claims
+from datamodules.miniature.rooms.texts.relations import (
+    HELD_OUT_RELATIONS,
+    PHRASES,
+    PLACES,
+    PREDICATES,
+    claims,
+)
 
 Exercise: TypeAlias = tuple[str, str]
 
@@ -65,7 +71,7 @@ def around(room: Room, rng: np.random.Generator) -> Exercise | None:
     anchor, rows = anchors[int(rng.integers(len(anchors)))], dict[str, str]()
     near, far = list[tuple[Piece, str]](), list[tuple[Piece, str]]()
     for piece in anchors:
-        true = [relation for relation in ORDER if HOLDS[relation](piece, anchor)]
+        true = [relation for relation in ORDER if PREDICATES[relation](piece, anchor)]
         if piece != anchor and not any((relation, anchor.name) in HELD_OUT_RELATIONS for relation in true):
             (near if true else far).append((piece, true[0] if true else ""))
     for place in rng.permutation(len(near))[: MOST - 1]:
@@ -127,7 +133,7 @@ def written(numbers: Sequence[float]) -> str:
 
 def _drawn(pieces: Sequence[Piece], rng: np.random.Generator) -> list[Piece]:
     """Up to `MOST` of the objects, in random order."""
-    return [pieces[place] for place in rng.permutation(len(pieces))[: int(rng.integers(1, MOST + 1))]]
+    return [pieces[index] for index in rng.permutation(len(pieces))[: int(rng.integers(1, MOST + 1))]]
 
 
 def _label(room: Room, piece: Piece) -> str:

@@ -1,7 +1,7 @@
 """Spatial relations between objects, computed from boxes and independent of the layout generator.
 
-`left`, `right`, `front` and `behind` are relative to the anchor's own front, as for someone sitting in the
-chair; anchors without a front do not have them.
+`left`, `right`, `front` and `behind` are in the anchor's intrinsic frame of reference, that of someone who sits in
+it; anchors without a front do not have them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,14 +20,20 @@ from datamodules.instructions.relations import (
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES
 from datamodules.miniature.rooms.room import Piece, Room
 
-OVERSIZE = 1.5
-"""`on`: largest footprint over the carrier's."""
-APART, OVER = 0.06, 0.2
-"""`above`, `below`: smallest gap, smallest shared fraction of the smaller footprint."""
-REACH = 1.5
-"""`left`, `right`, `front`, `behind`: largest gap in metres."""
-AT_WALL, BETWEEN, CENTRAL = 0.15, 0.51, 0.2
-"""Metres to a wall; fraction of a footprint between the anchors; fraction of the room around its centre."""
+MAX_FOOTPRINT_RATIO = 1.5
+"""`on`: maximum ratio of the object's footprint area to that of its support."""
+MIN_VERTICAL_GAP = 0.06
+"""`above`, `below`: minimum gap in metres."""
+MIN_OVERLAP = 0.2
+"""`above`, `below`: minimum shared fraction of the smaller footprint."""
+MAX_DIRECTIONAL_GAP = 1.5
+"""`left`, `right`, `front`, `behind`: maximum gap in metres."""
+MAX_WALL_DISTANCE = 0.15
+"""`wall`, `corner`: maximum distance to a wall in metres."""
+MIN_FRACTION_BETWEEN = 0.51
+"""`between`: minimum fraction of the object's footprint that lies between the anchors."""
+MAX_CENTRE_OFFSET = 0.2
+"""`middle`: maximum distance of the object's centre from the room's centre along each side, as a fraction of that side."""
 
 PHRASES = {
     "on": "on the {0}",
@@ -46,7 +52,7 @@ PHRASES = {
     "wall": "against the wall",
     "middle": "in the middle of the room",
 }
-"""Phrase of each relation, with its anchors; the last three have none."""
+"""Phrase template of each relation; {0} and {1} are anchors. Those in `PLACES` have none."""
 
 PLACES = ("corner", "wall", "middle")
 ANCHORED = tuple(relation for relation in PHRASES if relation not in PLACES)
@@ -57,7 +63,10 @@ HELD_OUT_RELATIONS = frozenset(
     for j, name in enumerate(CLASSES)
     if (i + 3 * j) % 7 == 0
 )
-"""Pairs of relation and anchor class that never occur in training; both occur there with others."""
+"""Pairs of relation and anchor class that never occur in training, about one in seven.
+
+Each relation and each class still occurs there, in other pairs.
+"""
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class Claim:
 
     @property
     def held_out(self) -> bool:
-        """Whether training never uses this relation with one of these anchors."""
+        """Whether the pair of the relation and one anchor's class is held out from training."""
         return any((self.relation, anchor.name) in HELD_OUT_RELATIONS for anchor in self.anchors)
 
 
@@ -82,7 +91,7 @@ def satisfying(room: Room, pool: Sequence[Piece], claim: Claim) -> list[Piece]:
         return _extreme(pool, claim.anchors[0], nearest=claim.relation == "closest")
     if claim.relation == "between":
         return [piece for piece in pool if between(piece.box, claim.anchors[0].box, claim.anchors[1].box)]
-    holds = HOLDS[claim.relation]
+    holds = PREDICATES[claim.relation]
     return [piece for piece in pool if holds(piece, claim.anchors[0])]
 
 
@@ -91,7 +100,9 @@ def claims(room: Room, piece: Piece, anchors: Sequence[Piece]) -> Iterator[Claim
     others = [anchor for anchor in anchors if anchor != piece]
     yield from (Claim(place) for place in PLACES if place in places(room, piece))
     for anchor in others:
-        yield from (Claim(relation, (anchor,)) for relation, holds in HOLDS.items() if holds(piece, anchor))
+        yield from (
+            Claim(relation, (anchor,)) for relation, holds in PREDICATES.items() if holds(piece, anchor)
+        )
     for i, first in enumerate(others):
         for second in others[i + 1 :]:
             if between(piece.box, first.box, second.box):
@@ -99,14 +110,14 @@ def claims(room: Room, piece: Piece, anchors: Sequence[Piece]) -> Iterator[Claim
 
 
 def places(room: Room, piece: Piece) -> tuple[str, ...]:
-    """Which of corner, wall and middle are true; what is in a corner is also at a wall."""
+    """Which of corner, wall and middle hold; what is in a corner is also at a wall."""
     w, d, _ = room.size
     x1, y1, _, x2, y2, _ = piece.box
-    at_x = min(x1 + w / 2, w / 2 - x2) < AT_WALL
-    at_y = min(y1 + d / 2, d / 2 - y2) < AT_WALL
-    central = abs(x1 + x2) / 2 < CENTRAL * w and abs(y1 + y2) / 2 < CENTRAL * d
+    at_x = min(x1 + w / 2, w / 2 - x2) < MAX_WALL_DISTANCE
+    at_y = min(y1 + d / 2, d / 2 - y2) < MAX_WALL_DISTANCE
+    central = abs(x1 + x2) / 2 < MAX_CENTRE_OFFSET * w and abs(y1 + y2) / 2 < MAX_CENTRE_OFFSET * d
     found = (("corner", at_x and at_y), ("wall", at_x or at_y), ("middle", central and not (at_x or at_y)))
-    return tuple(place for place, true in found if true)
+    return tuple(place for place, holds in found if holds)
 
 
 def on(piece: Piece, anchor: Piece) -> bool:
@@ -114,52 +125,63 @@ def on(piece: Piece, anchor: Piece) -> bool:
     return (
         abs(piece.box[2] - anchor.box[5]) <= TOUCH
         and footprint_shared(piece.box, anchor.box) >= CARRIED
-        and footprint(piece.box) <= OVERSIZE * footprint(anchor.box)
+        and footprint(piece.box) <= MAX_FOOTPRINT_RATIO * footprint(anchor.box)
     )
 
 
 def above(piece: Piece, anchor: Piece) -> bool:
     """Whether an object is above the anchor without touching it."""
-    return piece.box[2] - anchor.box[5] >= APART and footprint_shared(piece.box, anchor.box) >= OVER
+    return (
+        piece.box[2] - anchor.box[5] >= MIN_VERTICAL_GAP
+        and footprint_shared(piece.box, anchor.box) >= MIN_OVERLAP
+    )
 
 
 def between(box: Edges, first: Edges, second: Edges) -> bool:
     """Whether a box overlaps two others in height, and most of its footprint lies between them.
 
-    The space between is the part of the common hull that belongs to neither: along one axis from one to the
-    other, along the other axis where both are.
+    The space between is a rectangle on the floor: along one axis the gap between the two boxes, along the other axis
+    the interval in which they overlap.
     """
     if any(min(box[5], other[5]) <= max(box[2], other[2]) for other in (first, second)):
         return False
     for i, j in ((0, 1), (1, 0)):
-        near, far = sorted((first, second), key=lambda side: side[i])
-        strip = (near[i + 3], max(near[j], far[j]), far[i], min(near[j + 3], far[j + 3]))
+        low, high = sorted((first, second), key=lambda side: side[i])
+        strip = (low[i + 3], max(low[j], high[j]), high[i], min(low[j + 3], high[j + 3]))
         along = min(box[i + 3], strip[2]) - max(box[i], strip[0])
         across = min(box[j + 3], strip[3]) - max(box[j], strip[1])
-        if along > 0 and across > 0 and along * across > BETWEEN * footprint(box):
+        if along > 0 and across > 0 and along * across > MIN_FRACTION_BETWEEN * footprint(box):
             return True
     return False
 
 
-def _toward(right: int, forward: int) -> Callable[[Piece, Piece], bool]:
-    """A predicate: beyond one face of the anchor, within 45 degrees of its direction, overlapping in height, near."""
+def _in_direction(right: int, forward: int) -> Callable[[Piece, Piece], bool]:
+    """Makes a predicate: the object lies in a direction from the anchor, in the anchor's frame.
+
+    It lies beyond the anchor's face in that direction, within 45 degrees of it, overlaps the anchor in height, and is at
+    most `MAX_DIRECTIONAL_GAP` away. The front of an anchor points along an axis of the room.
+
+    Args:
+        right: component of the direction to the right of the anchor: -1, 0 or 1.
+        forward: component to its front: -1, 0 or 1.
+    """
 
     def holds(piece: Piece, anchor: Piece) -> bool:
-        if anchor.front is None or gap(piece.box, anchor.box) > REACH:
+        if anchor.front is None or gap(piece.box, anchor.box) > MAX_DIRECTIONAL_GAP:
             return False
         if min(piece.box[5], anchor.box[5]) <= max(piece.box[2], anchor.box[2]):
             return False
         fx, fy = anchor.front
         x, y = right * fy + forward * fx, -right * fx + forward * fy
         dx, dy = ((piece.box[i] + piece.box[i + 3] - anchor.box[i] - anchor.box[i + 3]) / 2 for i in range(2))
-        reach = (anchor.box[3] - anchor.box[0]) / 2 if x else (anchor.box[4] - anchor.box[1]) / 2
-        out, aside = dx * x + dy * y, abs(dx * y) + abs(dy * x)
-        return out > reach and out > aside
+        half_extent = (anchor.box[3] - anchor.box[0]) / 2 if x else (anchor.box[4] - anchor.box[1]) / 2
+        forward_offset, lateral_offset = dx * x + dy * y, abs(dx * y) + abs(dy * x)
+        return forward_offset > half_extent and forward_offset > lateral_offset
 
     return holds
 
 
-HOLDS: dict[str, Callable[[Piece, Piece], bool]] = {
+PREDICATES: dict[str, Callable[[Piece, Piece], bool]] = {
     "on": on,
     "carrying": lambda piece, anchor: on(anchor, piece),
     "above": above,
@@ -167,16 +189,16 @@ HOLDS: dict[str, Callable[[Piece, Piece], bool]] = {
     "next": lambda piece, anchor: (
         gap(piece.box, anchor.box) < NEAR and not on(piece, anchor) and not on(anchor, piece)
     ),
-    "left": _toward(-1, 0),
-    "right": _toward(1, 0),
-    "front": _toward(0, 1),
-    "behind": _toward(0, -1),
+    "left": _in_direction(-1, 0),
+    "right": _in_direction(1, 0),
+    "front": _in_direction(0, 1),
+    "behind": _in_direction(0, -1),
 }
 """Relations to one anchor whose truth depends on the two objects only."""
 
 
 def _extreme(pool: Sequence[Piece], anchor: Piece, nearest: bool) -> list[Piece]:
-    """The nearest or farthest of at least two objects, if by a clear lead; otherwise none."""
+    """The nearest or farthest object; empty if there are fewer than two, or if the runner-up is within `LEAD` metres of it."""
     ranked = sorted((gap(piece.box, anchor.box) * (1 if nearest else -1), piece.number) for piece in pool)
     if len(ranked) < 2 or ranked[1][0] - ranked[0][0] < LEAD:
         return []

@@ -55,7 +55,7 @@ def small(**changes: object) -> RoomViews:
 
 def things(views: Views, count: int) -> list[ViewedObject]:
     """What the first items show, without drawing it."""
-    return [views.thing(index, generator(views.seed, views.place, index)) for index in range(count)]
+    return [views.thing(index, generator(views.seed, views.stream, index)) for index in range(count)]
 
 
 def test_an_item_is_the_same_always_and_differs_by_index_seed_and_place() -> None:
