@@ -99,7 +99,7 @@ class Batch:
         segments: (1, T) index of the sample that each token belongs to, if the batch is packed: one row holds
             all samples, concatenated. None otherwise.
         left_out: for each sample the one that it replaces because that could not be read, or None; may be empty.
-        origins: for each sample its question as text, its evaluation set and its index there; may be empty in training.
+        origins: for each sample its question as text, evaluation set and index there; may be empty in training.
     """
 
     input_ids: Tensor

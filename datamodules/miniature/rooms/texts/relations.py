@@ -33,7 +33,7 @@ MAX_WALL_DISTANCE = 0.15
 MIN_FRACTION_BETWEEN = 0.51
 """`between`: minimum fraction of the object's footprint that lies between the anchors."""
 MAX_CENTRE_OFFSET = 0.2
-"""`middle`: maximum distance of the object's centre from the room's centre along each side, as a fraction of that side."""
+"""`middle`: maximum distance of the object's centre from the room's along each side, as a fraction of that side."""
 
 PHRASES = {
     "on": "on the {0}",
@@ -158,8 +158,8 @@ def between(box: Edges, first: Edges, second: Edges) -> bool:
 def _in_direction(right: int, forward: int) -> Callable[[Piece, Piece], bool]:
     """Makes a predicate: the object lies in a direction from the anchor, in the anchor's frame.
 
-    It lies beyond the anchor's face in that direction, within 45 degrees of it, overlaps the anchor in height, and is at
-    most `MAX_DIRECTIONAL_GAP` away. The front of an anchor points along an axis of the room.
+    It lies beyond the anchor's face in that direction, within 45 degrees of it, overlaps the anchor in height, and
+    is at most `MAX_DIRECTIONAL_GAP` away. The front of an anchor points along an axis of the room.
 
     Args:
         right: component of the direction to the right of the anchor: -1, 0 or 1.
@@ -198,7 +198,7 @@ PREDICATES: dict[str, Callable[[Piece, Piece], bool]] = {
 
 
 def _extreme(pool: Sequence[Piece], anchor: Piece, nearest: bool) -> list[Piece]:
-    """The nearest or farthest object; empty if there are fewer than two, or if the runner-up is within `LEAD` metres of it."""
+    """The nearest or farthest object; empty if there are fewer than two, or the runner-up is within `LEAD` metres."""
     ranked = sorted((gap(piece.box, anchor.box) * (1 if nearest else -1), piece.number) for piece in pool)
     if len(ranked) < 2 or ranked[1][0] - ranked[0][0] < LEAD:
         return []

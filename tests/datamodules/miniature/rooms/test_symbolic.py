@@ -25,7 +25,7 @@ from datamodules.miniature.rooms.symbolic import (
     symbols,
     turned,
 )
-from datamodules.miniature.rooms.texts.relations import HOLDS, places
+from datamodules.miniature.rooms.texts.relations import PREDICATES, places
 from datamodules.miniature.world import generator
 
 ROOMS = [make_room(generator(5, "symbolic", index)) for index in range(6)]
@@ -123,7 +123,7 @@ def test_an_imagined_room_keeps_its_plan(plan: Room, seed: int) -> None:
         assert worn.setdefault((piece.name, old.colour), piece.colour) == piece.colour
         assert places(room, piece) == places(plan, old)
         for other in room.pieces:
-            for holds in HOLDS.values():
+            for holds in PREDICATES.values():
                 assert holds(piece, other) == holds(old, before[other.number])
     assert len(set(worn.items())) == len({(name, new) for (name, _), new in worn.items()})
 

@@ -14,7 +14,7 @@ from datamodules.miniature.rooms.room import Piece, Room
 from datamodules.miniature.rooms.texts.relations import (
     ANCHORED,
     HELD_OUT_RELATIONS,
-    HOLDS,
+    PREDICATES,
     Claim,
     above,
     between,
@@ -101,8 +101,8 @@ TABLE: Edges = (-1.0, -0.5, 0.0, 1.0, 0.5, 0.75)
 )
 def test_on_and_above(box: Edges, rests: bool, hovers: bool) -> None:
     thing, table = piece(0, box), piece(1, TABLE, "table")
-    assert (on(thing, table), HOLDS["carrying"](table, thing)) == (rests, rests)
-    assert (above(thing, table), HOLDS["below"](table, thing)) == (hovers, hovers)
+    assert (on(thing, table), PREDICATES["carrying"](table, thing)) == (rests, rests)
+    assert (above(thing, table), PREDICATES["below"](table, thing)) == (hovers, hovers)
     assert not on(table, thing)
 
 
@@ -140,20 +140,20 @@ def test_sides_turn_with_their_anchor(box: Edges, relation: str, quarter: int) -
         piece(1, (-0.25, -0.25, 0, 0.25, 0.25, 1), "chair", quarter),
     )
     sides = ("left", "right", "front", "behind")
-    assert [side for side in sides if HOLDS[side](thing, anchor)] == [relation]
+    assert [side for side in sides if PREDICATES[side](thing, anchor)] == [relation]
     table = piece(1, anchor.box, "table", quarter)
-    assert not any(HOLDS[side](thing, table) for side in sides)  # a table has no front
+    assert not any(PREDICATES[side](thing, table) for side in sides)  # a table has no front
     high = piece(0, (x1, y1, 1.5, x2, y2, 2.0))
-    assert not any(HOLDS[side](high, anchor) for side in sides)
+    assert not any(PREDICATES[side](high, anchor) for side in sides)
     far = piece(0, (9 * x1, 9 * y1, z1, 9 * x1 + 0.1, 9 * y1 + 0.1, z2))
-    assert not any(HOLDS[side](far, anchor) for side in sides)
+    assert not any(PREDICATES[side](far, anchor) for side in sides)
 
 
 def test_next_is_near_and_not_stacked() -> None:
     anchor = piece(0, TABLE, "table")
     near, far = piece(1, (1.4, 0, 0, 1.8, 0.4, 1)), piece(2, (1.6, 0, 0, 2.0, 0.4, 1))
     stacked = piece(3, (-0.2, -0.2, 0.75, 0.2, 0.2, 1.2))
-    assert [HOLDS["next"](thing, anchor) for thing in (near, far, stacked)] == [True, False, False]
+    assert [PREDICATES["next"](thing, anchor) for thing in (near, far, stacked)] == [True, False, False]
 
 
 def test_superlatives_need_a_clear_lead_and_a_rival() -> None:
