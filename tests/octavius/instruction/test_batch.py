@@ -74,7 +74,7 @@ def test_answers_pad_right_and_questions_left(processor: Processor, make_sample:
     assert not use.attention_mask[0, 0]
     assert (use.labels == IGNORE_INDEX).all()
     both = [processor.example(make_sample(), "Is it?", answer) for answer in ("no", None)]
-    with pytest.raises(AssertionError, match="either trains or generates"):
+    with pytest.raises(AssertionError, match="either all examples of a batch have an answer"):
         processor.collate(both)
 
 
