@@ -228,9 +228,12 @@ class Reader:
             return NOTHING
         found, end = NOTHING, 0
         for match in forms.BRACKETED.finditer(self.said):
-            if match.start() >= end and not self._is_hypothetical(match.start()):
-                more, end = self._joined(match.start())
-                found |= more
+            if match.start() < end:
+                continue
+            more, after = self._joined(match.start())
+            # Only an option that is new needs the search in the clause before it, which takes most of the time.
+            if more <= found or not self._is_hypothetical(match.start()):
+                found, end = found | more, after
         end = 0
         for match in forms.MENTIONED.finditer(self.said):
             if match.start() < end:
@@ -238,9 +241,10 @@ class Reader:
             place = self._after_filler(match.end())
             token = self._token(place)
             asked = token is not None and self.said.startswith("?", token.end)
-            if token and token.letter and not asked and not self._is_hypothetical(match.start()):
-                more, end = self._joined(place)
-                found |= more
+            if token and token.letter and not asked:
+                more, after = self._joined(place)
+                if more <= found or not self._is_hypothetical(match.start()):
+                    found, end = found | more, after
         return found
 
     def contents(self) -> Found:
