@@ -1,29 +1,139 @@
-"""Progress bar with step, remaining time, loss and samples/s."""
+"""Progress of a run: a bar with smoothed loss and remaining time on a terminal, else a line now and then."""
 
-import sys
+import time
+from datetime import timedelta
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import TQDMProgressBar
 
+DECAY = 0.95
+"""Decay of the moving average of the loss per step, which spans some 20 steps."""
 
-class Progress(TQDMProgressBar):
-    """Refreshes at every step on a terminal, and rarely if the output goes to a file."""
+LINES = 10
+"""Number of lines per epoch, and per evaluation, where the output is not a terminal."""
+
+
+class Trend:
+    """Moving average of the training loss, and an estimate of the time that is left of the whole fit."""
 
     def __init__(self) -> None:
-        """Chooses the refresh rate."""
-        super().__init__(refresh_rate=1 if sys.stdout.isatty() else 100)
+        """Starts without a value."""
+        self.loss: float | None = None
+        self._began: tuple[float, int] | None = None
+
+    def begin(self, trainer: L.Trainer) -> None:
+        """Starts the clock, at the step from which a run resumes."""
+        self._began = time.monotonic(), trainer.global_step
+
+    def update(self, trainer: L.Trainer) -> None:
+        """Adds the loss of the step that has just ended."""
+        found = trainer.progress_bar_metrics.get("train/loss")
+        if found is not None:
+            now = float(found)
+            self.loss = now if self.loss is None else DECAY * self.loss + (1 - DECAY) * now
+
+    def left(self, trainer: L.Trainer) -> timedelta | None:
+        """Time to the end of the fit at the pace so far, evaluations included; None if that is not known."""
+        total = trainer.estimated_stepping_batches
+        if self._began is None or total == float("inf"):
+            return None
+        began, first = self._began
+        done = trainer.global_step - first
+        if done < 1:
+            return None
+        seconds = (time.monotonic() - began) / done * max(0, int(total) - trainer.global_step)
+        return timedelta(seconds=round(seconds))
+
+
+class Progress(TQDMProgressBar):
+    """A bar for terminals: epoch, step, moving average of the loss, samples/s, and the time left of the whole fit."""
+
+    def __init__(self) -> None:
+        """Refreshes at every step."""
+        super().__init__(refresh_rate=1)
+        self._trend = Trend()
+
+    def on_train_start(self, trainer: L.Trainer, *rest: Any) -> None:
+        """Starts the clock, and says why nothing moves at first."""
+        super().on_train_start(trainer, *rest)
+        self._trend.begin(trainer)
+        announce_compilation(trainer, *rest)
 
     def on_train_epoch_start(self, trainer: L.Trainer, *rest: Any) -> None:
         """Counts epochs from one, like the printed tables."""
         super().on_train_epoch_start(trainer, *rest)
-        number, last = trainer.current_epoch + 1, trainer.max_epochs or -1
-        self.train_progress_bar.set_description(
-            f"epoch {number} of {last}" if last > 0 else f"epoch {number}"
-        )
+        self.train_progress_bar.set_description(_epoch(trainer))
+
+    def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
+        """Updates the average before the bar is drawn."""
+        self._trend.update(trainer)
+        super().on_train_batch_end(trainer, *rest)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """The metrics shown in the bar, without the number of the log folder (`v_num`)."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        if self._trend.loss is not None:
+            metrics["train/loss"] = self._trend.loss
+        if (left := self._trend.left(trainer)) is not None:
+            metrics["left"] = str(left)
         return metrics
+
+
+class ProgressLines(L.Callback):
+    """Lines for files and pipes, in which a bar would leave a line that grows with every step."""
+
+    def __init__(self) -> None:
+        """Starts without a value."""
+        self._trend = Trend()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the clock, and says why nothing is printed at first."""
+        self._trend.begin(trainer)
+        announce_compilation(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
+        """Prints step, loss, speed and remaining time from time to time."""
+        self._trend.update(trainer)
+        done, total = rest[-1] + 1, trainer.num_training_batches
+        if trainer.is_global_zero and _is_due(done, total):
+            parts = [f"{_epoch(trainer)}: batch {done}" + (f" of {total}" if total != float("inf") else "")]
+            parts += [] if self._trend.loss is None else [f"train/loss {self._trend.loss:.3f}"]
+            speed = trainer.progress_bar_metrics.get("samples/s")
+            parts += [] if speed is None else [f"{float(speed):.3g} samples/s"]
+            left = self._trend.left(trainer)
+            parts += [] if left is None else [f"{left} left"]
+            print(", ".join(parts), flush=True)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
+        """Prints how far an evaluation is."""
+        self._evaluated(trainer, "validation", rest[3] + 1, trainer.num_val_batches)
+
+    def on_test_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
+        """Prints how far an evaluation is."""
+        self._evaluated(trainer, "test", rest[3] + 1, trainer.num_test_batches)
+
+    def _evaluated(self, trainer: L.Trainer, stage: str, done: int, totals: Any) -> None:
+        total = sum(totals) if isinstance(totals, list) else totals
+        if trainer.is_global_zero and not trainer.sanity_checking and _is_due(done, total):
+            print(f"{stage}: batch {done} of {total}", flush=True)
+
+
+def announce_compilation(trainer: L.Trainer, module: L.LightningModule) -> None:
+    """Says that the first step compiles the language model, if it does."""
+    decoder = getattr(getattr(module, "model", None), "decoder", None)
+    if trainer.is_global_zero and getattr(decoder, "compiled", False):
+        print("compiling the language model: the first step takes one to three minutes", flush=True)
+
+
+def _is_due(done: int, total: float) -> bool:
+    """Whether one of `LINES` equal parts has just ended; of an endless epoch every hundredth batch."""
+    if total == float("inf"):
+        return done % 100 == 0
+    return done * LINES // int(total) > (done - 1) * LINES // int(total)
+
+
+def _epoch(trainer: L.Trainer) -> str:
+    number, last = trainer.current_epoch + 1, trainer.max_epochs or -1
+    return f"epoch {number} of {last}" if last > 0 else f"epoch {number}"

@@ -1,7 +1,7 @@
 """LightningCLI with Octavius' callbacks and checkpoint files."""
 
-import logging
 import re
+import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.left_out import LeftOutSamples
 from octavius.callbacks.pictures import AnswerSamples
 from octavius.callbacks.position import Position
-from octavius.callbacks.progress import Progress
+from octavius.callbacks.progress import Progress, ProgressLines
 from octavius.callbacks.routing import RoutingReport
 from octavius.callbacks.run_record import RunRecord
 from octavius.callbacks.stopping import Stopping
@@ -27,6 +27,7 @@ from octavius.callbacks.throughput import Throughput
 from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
 from octavius.checkpoint.saving import Checkpoint, CheckpointFiles
 from octavius.cli.arguments import called, resolve
+from octavius.cli.messages import quieten
 from octavius.cli.trainer_options import check_trainer
 from octavius.configuration.functions import parser_settings
 from octavius.configuration.parser import LightningParser
@@ -144,7 +145,12 @@ class OctaviusCLI(LightningCLI):
             LeftOutSamples(),
         ]
         callbacks += [LearningRateMonitor("step")] if asked["logger"] else []
-        callbacks += [Progress()] if asked["enable_progress_bar"] is not False else []
+        # Not a setting of the trainer: a saved configuration should not depend on where the output went.
+        on_terminal = sys.stdout.isatty()
+        if asked["enable_progress_bar"] is not False:
+            callbacks.append(Progress() if on_terminal else ProgressLines())
+            options["enable_progress_bar"] = on_terminal
+        options["enable_model_summary"] = False  # `prepare` prints a line instead
         plugins = [*listed(asked["plugins"]), self.files]
         precision = supported_precision(asked["precision"], asked["accelerator"])
         built = super().instantiate_trainer(
@@ -178,13 +184,21 @@ def listed(value: Any) -> list[Any]:
 def prepare(stage: str, argv: Sequence[str]) -> OctaviusCLI:
     """Builds model, data and trainer from the arguments, and silences warnings about intended behaviour."""
     torch.set_float32_matmul_precision("high")
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start")  # frozen encoders
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(worth_reading)
+    quieten()
     cli = parse(OctaviusCLI, stage, argv)
+    if cli.trainer.is_global_zero and stage == "fit":
+        print(sizes(cli.model))
     if isinstance(cli.datamodule, InstructionDataModule):  # it restores its position within an epoch itself
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
     return cli
+
+
+def sizes(model: L.LightningModule) -> str:
+    """The number of parameters, and how many of them are trained."""
+    counts = [(part.numel(), part.requires_grad) for part in model.parameters()]
+    total, trained = sum(count for count, _ in counts), sum(count for count, trains in counts if trains)
+    share = f"{trained / 1e6:,.2f} M ({trained / total:.1%})"
+    return f"model: {total / 1e6:,.1f} M parameters, of which {share} are trained"
 
 
 def parse(kind: type[OctaviusCLI], command: str, argv: Sequence[str]) -> OctaviusCLI:
@@ -212,9 +226,3 @@ def parse(kind: type[OctaviusCLI], command: str, argv: Sequence[str]) -> Octaviu
             checkpoint=found.checkpoint,
             argv=[command, *argv],
         )
-
-
-def worth_reading(record: logging.LogRecord) -> bool:
-    """Logging filter that drops Lightning's tips, and its copy of an error that is reported in full at the end."""
-    text = record.getMessage()
-    return "Tip:" not in text and "was raised with message" not in text

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -155,16 +156,18 @@ def test_a_run_leaves_a_checkpoint_and_says_where_all_lies(trained: Path) -> Non
     assert steps(trained / "checkpoints" / "last.ckpt") == 2
 
 
-def test_the_bar_tells_epoch_step_loss_and_speed(trained: Path) -> None:
+def test_lines_tell_epoch_batch_loss_and_speed_where_there_is_no_terminal(trained: Path) -> None:
     printed = (trained / "printed.txt").read_text()
-    last = [line for line in printed.replace("\r", "\n").splitlines() if line.startswith("epoch 1 of 1: ")][
-        -1
-    ]
-    assert "100%" in last
-    assert "| 2/2 [" in last
-    assert "train/loss=" in last
-    assert "samples/s=" in last
-    assert "v_num" not in printed
+    assert re.search(
+        r"^model: [\d.,]+ M parameters, of which [\d.]+ M \([\d.]+%\) are trained$", printed, re.MULTILINE
+    )
+    [first, last] = [line for line in printed.splitlines() if line.startswith("epoch 1 of 1: ")]
+    assert first.startswith("epoch 1 of 1: batch 1 of 2, train/loss ")
+    assert last.startswith("epoch 1 of 1: batch 2 of 2, train/loss ")
+    assert " samples/s, " in last
+    assert last.endswith(" left")
+    assert "\r" not in printed
+    assert "validation: batch " in printed
 
 
 def test_the_configuration_beside_the_checkpoint_is_whole_and_plain(trained: Path) -> None:
