@@ -4,15 +4,12 @@ import random
 from itertools import product
 from typing import get_args
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.miniature.convention_data import Conventions, Scenes
 from datamodules.miniature.conventions import MOST, Cue, Wording, blind_ceiling, question, tables
 from datamodules.miniature.world import SHAPES
-from octavius.instruction.sample import ClassName
 
 
 @given(st.integers(1, MOST), st.integers(4, len(SHAPES)))
@@ -72,33 +69,3 @@ def test_unseen_questions_are_never_in_training(told: Cue) -> None:
         for wording in get_args(Wording)
     }
     assert not asked["seen"] & (asked["unseen_wording"] | asked["unseen_frame"])
-
-
-def test_samples_answer_by_their_convention_and_are_made_from_their_index() -> None:
-    words = tables(2)
-    train = [Scenes(index, own, "key", "seen", "train", 50) for index, own in enumerate(words)]
-    test = Scenes(0, words[0], "key", "seen", "test", 50)
-    for index, own in enumerate(words):
-        sample = train[index][7]
-        assert isinstance(sample.gold, ClassName)
-        assert sample.group == f"convention{index}"
-        array, again = sample.media["image"].array, train[index][7].media["image"].array
-        assert array is not None
-        assert again is not None
-        assert np.array_equal(array, again)
-        shape = SHAPES[int(array[array[:, 0] > 0][0, 1 : 1 + len(SHAPES)].argmax())]
-        assert sample.gold.name == own[SHAPES.index(shape)]
-    first = {item.media["image"].array.tobytes() for item in train[0]}  # type: ignore[union-attr]
-    assert not first & {item.media["image"].array.tobytes() for item in test}  # type: ignore[union-attr]
-    with pytest.raises(IndexError):
-        test[50]
-
-
-def test_sets_are_one_a_convention_in_training_and_one_a_wording_in_use() -> None:
-    data = Conventions(3, weights=[1, 1, 10], eval_scenes=4)
-    assert [item.weight for item in data.train_sets()] == [1, 1, 10]
-    sets = data.eval_sets("test")
-    assert [item.name for item in sets] == ["seen", "unseen_wording", "unseen_frame"]
-    assert all(len({sample.id for sample in item.samples}) == 12 for item in sets)
-    with pytest.raises(ValueError, match="weight for each of 3"):
-        Conventions(3, weights=[1, 2])

@@ -1,7 +1,6 @@
 """The command line: which settings win, what a run leaves behind, and how it resumes."""
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -20,7 +19,6 @@ import yaml
 from octavius import __version__
 from octavius.callbacks.throughput import Throughput
 from octavius.checkpoint.saving import CheckpointFiles
-from octavius.cli.arguments import resolve
 from octavius.cli.main import main
 from octavius.runs.history import read as read_history
 from tests.datamodules.benchmarks import cifar_files
@@ -225,11 +223,6 @@ def test_command_line_beats_files_beat_the_checkpoints_own_beats_defaults(
     assert {**LORA, "experts": 3, "rank": 2}.items() <= shown["model"]["init_args"]["lora"].items()
 
 
-def test_other_words_stay_in_their_order() -> None:
-    words = ["--trainer.max_epochs=3", "--model.init_args.lr", "0.1", "--data.init_args.root", "a=b"]
-    assert resolve(words).resolved == words
-
-
 @pytest.mark.usefixtures("kept")
 def test_a_run_goes_on_from_a_checkpoint() -> None:
     main(["fit", "--config", "small.yaml", "--ckpt", "last.ckpt", *options(trainer__max_epochs=2)])
@@ -332,12 +325,6 @@ def test_missing_data_are_the_exit_status(
     assert capsys.readouterr().out.startswith("cifar10  not ready" if cut else "cifar10  ready")
 
 
-def test_the_stack_of_an_error_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OCTAVIUS_DEBUG", "1")
-    with pytest.raises(ValueError, match="no command 'fitt'; did you mean 'fit'"):
-        main(["fitt"])
-
-
 @pytest.mark.slow
 def test_ctrl_c_at_a_terminal_reaches_data_workers_too(here: Path) -> None:
     words = ["fit", "--config", "small.yaml", *options(data__init_args__workers=2, trainer__max_epochs=9999)]
@@ -363,14 +350,6 @@ def test_ctrl_c_at_a_terminal_reaches_data_workers_too(here: Path) -> None:
     assert "Traceback" not in printed
     assert "go on with: octavius fit --ckpt last.ckpt" in printed
     assert run.returncode == 130
-
-
-def test_what_a_terminal_cannot_show_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(written, encoding="ascii", write_through=True))
-    with pytest.raises(SystemExit):
-        main(["fit\u00e9"])
-    assert b"there is no command 'fit\\xe9'" in written.getvalue()
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["--version"]])

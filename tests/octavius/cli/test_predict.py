@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,8 @@ import pytest
 import torch
 import yaml
 
-from datamodules.benchmarks import read
 from octavius.cli.main import main
 from octavius.cli.predict import ask, load, media_of
-from octavius.instruction.sample import Media, Region
-from octavius.media.regions import region_of
 from tests.pages import README, blocks
 from tests.tiny import settings, write_models
 
@@ -103,38 +99,6 @@ def test_beams_and_greedy_agree_on_one_token(run: Path, asked: list[dict[str, An
     media = media_of(Path(asked[0]["media"]["image"]))
     greedy = ask(module, "What is this?", media, max_new_tokens=1)
     assert ask(module, "What is this?", media, max_new_tokens=1, num_beams=3) == greedy
-
-
-def test_an_object_of_a_scan_is_meant_as_its_reader_means_it(few_rooms: Path) -> None:
-    """The mesh lies turned in its file; the box speaks of the aligned room."""
-    sample = read("scannet_classification", few_rooms / "seen", "val")[3]
-    meant = sample.media["cloud"]
-    assert meant.pose is not None
-    assert meant.region is not None
-    assert meant.region.box is not None
-    said = " ".join(map(repr, meant.region.box))
-    found = media_of(cloud=meant.path, box=said)
-    assert set(found) == {"cloud"}
-    assert (found["cloud"].path, found["cloud"].pose) == (meant.path, meant.pose)
-    assert found["cloud"].region == Region(said, meant.region.box)
-
-
-def test_a_scene_is_meant_as_its_reader_means_it(few_rooms: Path) -> None:
-    meant = read("scanqa", few_rooms / "seen", "val")[0].media["cloud"]
-    assert media_of(cloud=meant.path) == {"cloud": replace(meant, objects=None)}
-
-
-def test_a_whole_cloud_may_be_one_object(few_rooms: Path, tmp_path: Path) -> None:
-    [file, *_] = (few_rooms / "seen" / "shapenet_pc").iterdir()
-    assert media_of(cloud=file, box=" all") == {"cloud": Media(path=file, region=Region("all", None))}
-    picture = tmp_path / "a.png"
-    picture.touch()
-    assert set(media_of(picture, file)) == {"image", "cloud"}
-    assert media_of() == {}
-
-
-def test_commas_part_numbers_too() -> None:
-    assert region_of("-1,2, 0.5 ,1 1 1").box == (-1.0, 2.0, 0.5, 1.0, 1.0, 1.0)
 
 
 def test_several_images_and_questions_are_answered_by_one_process(

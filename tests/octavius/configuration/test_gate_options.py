@@ -1,50 +1,24 @@
 """The gate in a configuration: short names, options, layers of configurations, and the keys of earlier versions."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from jsonargparse import ArgumentError
 
-from octavius.checkpoint.load import build, load
 from octavius.checkpoint.saved_configuration import with_current_names
 from octavius.checkpoint_format.configuration import Configuration
-from octavius.cli.main import main
 from octavius.configuration.parser import LightningParser
 from octavius.configuration.rules import merging_rules
 from octavius.errors import message
 from octavius.lora_moe.gates import GATES
-from octavius.lora_moe.gates.earlier import MOVED, with_gate_options
-from octavius.lora_moe.gates.factory import class_path
-from tests.tiny import refused, settings, write_models
+from octavius.lora_moe.gates.earlier import MOVED
+from tests.octavius.settings import EARLIER_LORA
 
 COMPLETE = [
     *("--model=OctaviusModule", "--model.decoder=Decoder", "--model.decoder.name=x", "--model.encoders={}"),
     *("--data=ImageInstructions", "--data.root=r"),
 ]
-OLD: dict[str, Any] = {
-    "experts": 3,
-    "rank": 2,
-    "alpha": 32.0,
-    "dropout": 0.1,
-    "top_k": 2,
-    "targets": ["q_proj", "k_proj", "v_proj", "o_proj"],
-    "gate": "instance",
-    "gate_inputs": [],
-    "per_layer": False,
-    "universal": False,
-    "temperature": 1.0,
-    "jitter": 0.0,
-    "tasks": None,
-    "clusters": 16,
-    "shared_a": False,
-    "scale": "peft",
-    "init": "peft",
-    "backend": "auto",
-    "losses": {},
-}
-"""`lora` as every earlier version saved it."""
 
 
 def gate_of(parser: LightningParser, *words: str) -> tuple[str, dict[str, Any]]:
@@ -152,7 +126,7 @@ def test_an_earlier_key_is_refused_with_its_present_name_and_value(
 @pytest.mark.parametrize("name", GATES)
 def test_saved_settings_of_earlier_versions_are_those_of_now(parser: LightningParser, name: str) -> None:
     changed = {"tasks": ["vqa", "captioning", "detection"]} if name == "individual" else {}
-    saved = {**OLD, "gate": name, **changed}
+    saved = {**EARLIER_LORA, "gate": name, **changed}
     content = {"model": {"init_args": {"lora": saved}}, "seed_everything": 3}
     text = with_current_names(Configuration(yaml.safe_dump(content), "last.yaml"))
     found, options = gate_of(parser, "--config", text)
@@ -161,65 +135,3 @@ def test_saved_settings_of_earlier_versions_are_those_of_now(parser: LightningPa
     assert options == {**expected, **changed}
     assert yaml.safe_load(text)["seed_everything"] == 3
     assert with_current_names(Configuration(text, "last.yaml")) == text
-
-
-def test_options_of_an_earlier_version_keep_their_values() -> None:
-    said = {
-        **OLD,
-        "gate": "source",
-        "top_k": 1,
-        "gate_inputs": ["media"],
-        "per_layer": True,
-        "temperature": 0.5,
-        "jitter": 0.25,
-    }
-    found = with_gate_options(said)
-    assert found["gate"] == {
-        "class_path": class_path(GATES["source"]),
-        "init_args": {
-            "top_k": 1,
-            "inputs": ["media"],
-            "per_layer": True,
-            "universal": False,
-            "temperature": 0.5,
-            "jitter": 0.25,
-        },
-    }
-    assert not MOVED.keys() & found.keys()
-    assert with_gate_options({**OLD, "gate": "cluster", "clusters": 5})["gate"]["init_args"]["clusters"] == 5
-    for other in (None, 3, {"experts": 2}, {"gate": "nearest", "top_k": 1}):
-        assert with_gate_options(other) == other
-
-
-def test_a_checkpoint_of_an_earlier_version_is_scored_answers_and_leaves(
-    tmp_path: Path, miniature_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    small = settings(write_models(tmp_path / "models"), miniature_root)
-    small["trainer"] |= {"limit_train_batches": 1, "limit_val_batches": 0, "limit_test_batches": 1}
-    Path("small.yaml").write_text(yaml.safe_dump(small))
-    main(["fit", "--config", "small.yaml"])
-    beside = Path("checkpoints/last.yaml")
-    line, _, rest = beside.read_text().partition("\n")
-    content = yaml.safe_load(rest)
-    content["model"]["init_args"]["lora"] = OLD
-    beside.write_text(f"{line}\n{yaml.safe_dump(content)}")
-    module = load(Path("checkpoints/last.ckpt"))
-    assert type(module.model.gate) is GATES["instance"]
-    main(["test", "--ckpt", "last.ckpt"])
-    main(["export", "--question", "What is it?", "--format", "peft", "--out", "adapter"])
-    assert "experts: " in capsys.readouterr().out
-    text = Path("adapter/manifest.json").read_text()
-    assert '"experts": 1' in text
-    Path("adapter/manifest.json").write_text(text.replace('"experts": 1', '"experts": 1, "top_k": 1'))
-    Path("adapter/sha256.json").unlink()
-    load(Path("adapter"))
-    beside.unlink()
-    assert "is gate.init_args.top_k now" in refused(
-        ["test", "--ckpt", "last.ckpt", "--model.lora.top_k", "1"], capsys
-    )
-
-
-def test_a_section_of_an_export_is_built_by_the_same_rules() -> None:
-    with pytest.raises(ArgumentError, match=r"top_k is gate\.init_args\.top_k now"):
-        build({"class_path": "octavius.training.OctaviusModule", "init_args": {"lora": {"top_k": 1}}}, None)

@@ -1,20 +1,15 @@
 """The callbacks of the page, over scripted answers and without a browser."""
 
 from collections.abc import Generator
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from octavius.demo import callbacks as module
-from octavius.demo.asking import Turn, earlier
+from octavius.demo.asking import Turn
 from octavius.demo.callbacks import EQUALLY, GATE, OWN, Callbacks, messages
-from octavius.demo.drawing import bars, cloud, picture
-from octavius.demo.examples import by_task, chips, pictured
-from octavius.instruction.sample import LabelledBox, Media
 from octavius.serve.rows import Answer
 from tests.octavius.demo.scripted import GATE as CHOSEN
 from tests.octavius.demo.scripted import scripted
@@ -56,17 +51,6 @@ def test_an_answer_streams_with_boxes_and_bars_at_its_end(page: Callbacks) -> No
     assert "<b>" not in below.value
     assert "margin between the first two: 0.50" in below.value
     assert states[-1][1][0].answer.weights == CHOSEN
-
-
-def test_earlier_turns_are_remembered_if_they_are_about_the_same_picture(page: Callbacks) -> None:
-    engine: Any = page.asked.engine
-    media = page.shown[0].media
-    turns = last(page.ask("Describe the picture.", media, [], True), 1)
-    turns = last(page.ask("What else?", media, turns, True), 1)
-    assert engine.asked[-1].history == (("Describe the picture.", "A red ball & a *blue* box."),)
-    last(page.ask("What else?", media, turns, False), 1)
-    assert engine.asked[-1].history == ()
-    assert earlier(turns, page.shown[2].media) == []
 
 
 @pytest.mark.parametrize(
@@ -166,34 +150,6 @@ def test_an_example_brings_its_question_and_the_right_answer(page: Callbacks) ->
     assert image.endswith("things.png")
     assert "ball" in truth
     assert not view.visible
-
-
-def test_examples_take_turns_and_fit_the_model(page: Callbacks) -> None:
-    found = pictured(page.examples, ("cloud",))
-    assert [example.benchmark for example, _ in found] == ["rooms/dense"]
-    assert chips(page.examples, ("image",)) == ["Find all objects.", "Describe the picture."]
-    assert chips([], ("image",))
-    assert chips(
-        [replace(page.examples[0], own=True), replace(page.examples[1], own=True, media={})], ()
-    ) == ["Describe the picture."]
-    assert list(by_task(page.examples[:1])) == ["held_out/detection"]
-
-
-def test_boxes_and_bars_are_drawn_to_scale(page: Callbacks) -> None:
-    text = picture(page.shown[0].media["image"], [LabelledBox("a & b", (0.5, 0.5, 1.0, 1.0))])
-    assert 'viewBox="0 0 1000 750.0"' in text
-    assert 'x="500.0" y="375.0" width="500.0" height="375.0"' in text
-    assert "a &amp; b" in text
-    assert "width:50.0%" in bars(Answer("x", weights=(2.0, 1.0)))
-    assert bars(Answer("x")) == ""
-
-
-def test_a_large_cloud_is_thinned(tmp_path: Path) -> None:
-    np.save(tmp_path / "large.npy", np.random.default_rng(0).random((40_000, 3)))
-    figure = cloud(Media(path=tmp_path / "large.npy"), {"answer": [("<i>", (0, 0, 0, 1, 1, 1))]})
-    assert len(figure.data[0].x) == 15_000
-    assert figure.data[1].hovertext == "&lt;i&gt;"
-    assert len(figure.data[1].x) == 36
 
 
 def test_texts_are_shown_literally() -> None:

@@ -2,46 +2,20 @@
 
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from octavius.instruction import chat_rendering
 from octavius.instruction.chat import chat_template, depends_on_moment, template_of
 from octavius.instruction.prompt import PromptBuilder
 from octavius.instruction.sample import References, Sample
 from octavius.instruction.tokenizer import Tokenizer
-
-FOLDER = Path(__file__).resolve().parents[3] / "checkpoints" / "miniature" / "language"
-
-CHATML = (
-    "{% if messages[0].role != 'system' %}<|im_start|>system\nYou are helpful.<|im_end|>\n{% endif %}"
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+from tests.octavius.instruction.chat_templates import (
+    CHATML,
+    FAMILIES,
+    backend_of,
+    template_text,
 )
-"""As of Qwen2.5 and SmolLM2."""
-
-HEADERS = (
-    "{{ bos_token }}{% for message in messages %}<|start|>{{ message.role }}<|end|>\n\n"
-    "{{ message.content | trim }}<|eot|>{% endfor %}"
-    "{% if add_generation_prompt %}<|start|>assistant<|end|>\n\n{% endif %}"
-)
-"""As of LLaMA 3."""
-
-FAMILIES = {
-    "chatml": (CHATML, ["<|im_start|>", "<|im_end|>"], "<|im_end|>"),
-    "headers": (HEADERS, ["<|start|>", "<|end|>", "<|eot|>"], "<|eot|>"),
-}
-
-
-def backend_of(family: str) -> PreTrainedTokenizerBase:
-    template, marks, eos = FAMILIES[family]
-    backend = AutoTokenizer.from_pretrained(FOLDER)
-    backend.add_special_tokens({"additional_special_tokens": marks, "eos_token": eos})
-    backend.chat_template = template
-    return backend
 
 
 def asked(history: tuple[tuple[str, str], ...] = ()) -> Sample:
@@ -102,12 +76,6 @@ def test_a_template_that_forgets_what_is_said_is_refused() -> None:
         chat_template(Tokenizer(backend))
 
 
-def template_text(text: str) -> Tokenizer:
-    backend = backend_of("chatml")
-    backend.chat_template = text
-    return Tokenizer(backend)
-
-
 DATED = "{{ '<|im_start|>system\nToday is ' + strftime_now('%d %B %Y, %H:%M:%S') + '<|im_end|>\n' }}" + CHATML
 
 
@@ -125,41 +93,3 @@ def test_words_with_a_date_are_those_of_the_given_moment() -> None:
 def test_kept_words_that_are_none_are_refused(words: Any) -> None:
     with pytest.raises(ValueError, match=r"last\.ckpt keeps "):
         template_of(words, "last.ckpt")
-
-
-BAD = {
-    "{{ raise_exception('only with a system message') }}": "raised TemplateError: only with a system message",
-    "{{ messages[0].content.nothing.more }}": "raised UndefinedError",
-    "{% for": "raised TemplateSyntaxError",
-    "{{ cycler.__init__.__globals__ }}": "raised SecurityError",
-    "{{ 'a' * 10 ** 10 }}": "takes more than 1 GiB of memory",
-    "{{ 'a' * 10 ** 7 }}": "makes 10,000,000 characters of a few words",
-    CHATML.replace("{{ message.content }}", "{{ message.content | upper }}"): "a question stands 0 times",
-    CHATML.replace("{{ message.content }}", "{{ message.content * 2 }}"): "a question stands 2 times",
-    CHATML + "{{ messages[0].content }}": "a question stands 2 times",
-    CHATML.replace(
-        "<|im_start|>{{ message.role }}\n{{ message.content }}", "{{ message.role }}"
-    ): "stands 0 times",
-    CHATML.partition("{% if add")[0]: "has no place for an answer",
-    "{% for message in messages | reverse %}{{ message.content }}{% endfor %}": "has no place|ends an answer|order",
-}
-
-
-@pytest.mark.parametrize("text", BAD)
-def test_a_template_that_cannot_be_followed_is_told(text: str) -> None:
-    with pytest.raises(ValueError, match=BAD[text]) as caught:
-        chat_template(template_text(text))
-    assert "write a `template` instead" in str(caught.value) or "eos token" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-        "{{ 9 ** (9 ** 9) }}",
-    ],
-)
-def test_a_template_without_an_end_is_ended(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_rendering, "SECONDS", 1)
-    with pytest.raises(ValueError, match="did not come to its end within 1 s"):
-        chat_template(template_text(text))

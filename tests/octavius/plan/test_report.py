@@ -9,13 +9,9 @@ import torch
 import yaml
 
 from octavius.cli.main import main
-from octavius.plan.memory import GIB, KINDS, parts, plan_memory, standing
-from octavius.plan.outline import Setup, outline
-from octavius.plan.rehearsal import Step
+from octavius.plan.outline import Setup
 from octavius.plan.report import schedule, split_arguments
 from tests.tiny import refused, settings, write_models
-
-MIB = 2**20
 
 
 @pytest.fixture(scope="module")
@@ -38,34 +34,6 @@ def setup(folder: Path) -> Setup:
     return Setup(decoder, {}, lora, False, 64, False, "32-true", False, 8, 1, 3, -1, 320)
 
 
-def test_memory_that_stands_adds_up_by_hand(setup: Setup) -> None:
-    layer = 4 * 64 * 64 + 3 * 64 * 100 + 2 * 64
-    adapter = 2 * 4 * (64 + 64)
-    root = 2 * 1000 * 64 + 64 + 2 * 64  # embeddings, head, the last norm; the gate
-    frozen, trained = 4 * layer + 2 * 1000 * 64 + 64, 4 * adapter + 2 * 64
-    model = outline(setup)
-    alone = standing(setup, model, 1)
-    assert list(alone) == list(KINDS)
-    assert alone == {
-        "frozen decoder": 4 * frozen,
-        "frozen encoders": 0,
-        "trained weights": 4 * trained,
-        "gradients": 4 * trained,
-        "optimizer states": 8 * trained,
-        "gathered": 0,
-    }
-    assert standing(setup, model, 4) == alone | {"gathered": 4 * trained}
-    assert standing(replace(setup, sharded=True), model, 4) == {
-        "frozen decoder": frozen,
-        "frozen encoders": 0,
-        "trained weights": trained,
-        "gradients": trained,
-        "optimizer states": 2 * trained,
-        "gathered": 4 * (root + 2 * 64 + 3 * (layer + adapter) + 2 * adapter),
-    }
-    assert parts(model)["LoRA experts"] == (4 * adapter, 4 * adapter)
-
-
 def test_steps_tokens_and_time(setup: Setup) -> None:
     options, rest = split_arguments(
         ["--gpus", "4", "--gpu", "A100", "--utilisation", "0.5", "--text_tokens", "30", "-x"]
@@ -83,13 +51,6 @@ def test_steps_tokens_and_time(setup: Setup) -> None:
     assert schedule(replace(setup, max_steps=7), options, 0).steps == 7
     with pytest.raises(ValueError, match="--samples"):
         schedule(replace(setup, samples_per_epoch=None), options, 0)
-
-
-def test_memory_grows_with_the_batch(setup: Setup) -> None:
-    model = outline(setup)
-    one, two = (plan_memory(setup, model, 1, Step(batch, 64, 32), GIB) for batch in (4, 8))
-    assert two.kinds["activations"] == pytest.approx(2 * one.kinds["activations"], rel=0.01)
-    assert one.total - GIB > one.kinds["activations"] > MIB / 2
 
 
 @pytest.mark.slow

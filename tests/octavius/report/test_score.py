@@ -1,6 +1,5 @@
 """`octavius score` gives the scores of the metrics themselves, in files and in the paper's tables."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -8,36 +7,15 @@ from typing import Any
 import pytest
 
 from octavius.cli.main import main
-from octavius.evaluation.answers import Answered
-from octavius.evaluation.prediction_files import write_predictions
 from octavius.evaluation.predictions import prediction, read_predictions, under
 from octavius.evaluation.scores import score as score_live
 from octavius.instruction.golds import to_json
 from octavius.instruction.sample import References
-from octavius.report.paper import PAPER, SOURCE, TABLES
 from octavius.report.score import scores_of
-from octavius.report.tables import markdown
-from tests.octavius.callbacks.fake_module import answered, captions, detections, in_set, questions
+from tests.octavius.callbacks.fake_module import answered, detections, in_set, questions
 from tests.octavius.metrics.conftest import Scored, scored  # noqa: F401 - the fixture
+from tests.octavius.report.answers import some, write
 from tests.tiny import refused
-
-
-def write(path: Path, items: list[Answered]) -> Path:
-    write_predictions(path, items)
-    return path
-
-
-def some() -> list[Answered]:
-    """Answers of three sets, some of them wrong."""
-    samples = (
-        in_set("scienceqa", questions(6))
-        + in_set("flickr30k", captions(3))
-        + in_set("voc2012", detections(4))
-    )
-    said = {"q1": "(C)", "q4": "?", "c0": "a ring", "d2": "cat [0, 0, 1, 1]"}
-    items = answered(samples)
-    spoken = answered(samples, lambda one: said.get(one.id, ""))
-    return [two if two.sample.id in said else one for one, two in zip(items, spoken, strict=True)]
 
 
 def test_written_answers_score_as_live_ones(tmp_path: Path) -> None:
@@ -101,42 +79,6 @@ def test_both_protocols_and_likelihoods_from_one_file(tmp_path: Path) -> None:
     lines[0]["likelihoods"] = [[-8.0, 10], [-2.0, 2], [-3.0, 2]]  # the longest is the likeliest a token
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert scores_of([file], "standard")[0].values["acc1_likelihood"] == pytest.approx(1 / 3)
-
-
-def test_the_papers_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = write(tmp_path / "all.jsonl", some())
-    main(["score", str(file), "--out", str(tmp_path)])
-    said = capsys.readouterr().out
-    assert said == (tmp_path / "scores.md").read_text()
-    assert "## Table 1: images" in said
-    assert "## Table 2" not in said, "no set fills a column of it"
-    with (tmp_path / "scores.csv").open() as text:
-        rows = list(csv.DictReader(text))
-    mine = next(row for row in rows if row["source"] == "this checkpoint" and row["row"] == "standard")
-    assert float(mine["VQA ScienceQA Acc@1"]) == pytest.approx(100 * 4 / 6)
-    assert float(mine["Det. VOC Recall@0.5"]) == pytest.approx(75)
-    assert float(mine["VQA ScienceQA Acc@1 low"]) < 67 < float(mine["VQA ScienceQA Acc@1 high"])
-    assert mine["Facial hair Acc@1"] == ""
-    papers = [row for row in rows if row["source"] == SOURCE and row["row"] == "LAMM v2, MoE"]
-    assert papers[0]["Det. VOC Recall@0.5"] == "39.04"
-    assert "another model" in SOURCE
-    long = list(csv.DictReader((tmp_path / "scores_scores.csv").open()))
-    assert {row["metric"] for row in long if row["set"] == "voc2012"} >= {"map50", "map_coco", "recall50"}
-
-
-def test_rows_of_the_paper_are_as_long_as_its_tables() -> None:
-    for title, columns in TABLES.items():
-        assert all(len(row) == len(columns) for row in PAPER[title].values())
-
-
-def test_parts_of_the_miniature_are_rows(tmp_path: Path) -> None:
-    items = [
-        *answered(in_set("held_out/vqa", questions(3))),
-        *answered(in_set("unseen_style/vqa", questions(4))),
-    ]
-    text = markdown(scores_of([write(tmp_path / "m.jsonl", items)], "standard"))
-    assert "| held_out, standard | this checkpoint, on sets of its own that stand in" in text
-    assert text.count("| - | - | 100.00 [") >= 2
 
 
 def test_answers_are_read_anew_by_another_protocol() -> None:

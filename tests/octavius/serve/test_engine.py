@@ -13,7 +13,7 @@ import torch
 
 from octavius.instruction.sample import Media, Region
 from octavius.serve.engine import ClosedError, Engine
-from octavius.serve.rows import Answer, Question, Row, held_back
+from octavius.serve.rows import Answer, Question, Row
 from octavius.training import OctaviusModule
 from tests.octavius.serve.conftest import alone, wait_until
 
@@ -122,14 +122,6 @@ def test_an_answer_ends_before_a_stop_string(engine: Engine, twin: OctaviusModul
     assert answers[-1].finish == "stop"
     for before in answers:
         assert answers[-1].text.startswith(before.text)
-
-
-@pytest.mark.parametrize(
-    ("text", "stops", "shown"),
-    [("ab", ("bc",), "a"), ("ab", ("cd",), "ab"), ("a\ufffd", (), "a"), ("aab", ("aabb", "b!"), "")],
-)
-def test_what_may_still_change_is_not_shown(text: str, stops: tuple[str, ...], shown: str) -> None:
-    assert held_back(text, stops) == shown
 
 
 def test_a_cancelled_row_ends_and_the_others_go_on(engine: Engine, twin: OctaviusModule) -> None:

@@ -2,14 +2,13 @@
 
 import re
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer
 
-from datamodules.miniature.pretraining.alignment import ABSENT, tokenize
+from datamodules.miniature.pretraining.alignment import ABSENT
 from datamodules.miniature.pretraining.room_views import RoomViews, Views, collate, same, spared
 from datamodules.miniature.rooms.files import Sizes, plan, room_of
 from datamodules.miniature.rooms.furniture.catalogue import (
@@ -20,19 +19,15 @@ from datamodules.miniature.rooms.furniture.catalogue import (
 )
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.layout import make_room
-from datamodules.miniature.rooms.objects import ViewedObject, belongs, crops, one_of
+from datamodules.miniature.rooms.objects import ViewedObject, belongs, crops
 from datamodules.miniature.rooms.texts.naming import (
     NAMES,
-    PROMPTS,
     TEMPLATES,
-    prompts,
     sentence,
-    vocabulary,
 )
 from datamodules.miniature.world import generator
 from octavius.presets import find_checkpoint
 from octavius.pretraining.views import ANSWERS, VALIDATION
-from tests.datamodules.miniature.pieces import unmerged
 
 FOLDER = find_checkpoint("miniature/clip_rooms")
 LINES = [
@@ -132,30 +127,6 @@ def test_half_of_the_views_are_of_scans_and_a_tenth_of_the_others_are_colourless
     assert all(np.ptp(thing.points[:, 3:]) == 0 for thing in grey)
 
 
-def test_crops_are_what_lies_in_and_about_the_box() -> None:
-    room = make_room(generator(0, "clip-rooms/a/room", 3))
-    found = crops(0, "clip-rooms/a", 3, "seen")
-    boxes = {(piece.look, piece.yaw): piece.box for piece in room.pieces}
-    assert 4 < len(found) <= len(room.pieces)
-    for shown in found:
-        box = np.array(boxes[shown.look, shown.front])
-        assert len(shown.points) >= 50
-        assert (shown.points[:, :3] > box[:3] - 0.051).all()
-        assert (shown.points[:, :3] < box[3:] + 0.051).all()
-    assert any((shown.points[:, :3].min(0) < boxes[shown.look, shown.front][:3]).any() for shown in found)
-
-
-def test_each_class_of_a_room_is_shown_as_often() -> None:
-    thing = crops(0, "clip-rooms/a", 3, "seen")[0]
-    other = thing._replace(
-        look=next(s.look for s in crops(0, "clip-rooms/a", 3, "seen") if s.look.name != thing.look.name)
-    )
-    rng = np.random.default_rng(0)
-    names = [one_of((thing, thing, thing, other), rng).look.name for _ in range(300)]  # type: ignore[union-attr]
-    assert 110 < names.count(other.look.name) < 190
-    assert one_of((), rng) is None
-
-
 def test_captions_are_true_and_all_kinds_occur() -> None:
     views = Views("clip-rooms/train", 200, 2, scans=0)
     kinds = set()
@@ -253,29 +224,3 @@ def test_validation_has_a_loader_for_each_figure() -> None:
     assert batch["asked"]["class"].shape[:2] == (2, len(CLASSES))
     assert batch["asked"]["colour"].shape[:2] == (2, len(COLOURS))
     assert len(next(iter(data.train_dataloader()))["text"]) == 6
-
-
-def test_every_word_is_one_token_and_unseen_names_too(tokenizer: object) -> None:
-    zero_shot = [
-        form.format(name) for form in ("a photo of a {}.", "a point cloud model of a {}.") for name in NAMES
-    ]
-    assert unmerged(tokenizer, [*LINES, *zero_shot]) == []  # type: ignore[arg-type]
-    assert unmerged(tokenizer, ["a zebra"]) != []  # type: ignore[arg-type]
-    ids = tokenize(tokenizer, zero_shot)  # type: ignore[arg-type]
-    assert len({tuple(row) for row in ids.tolist()}) == len(zero_shot)
-    assert (ids[:, 0] == 1).all()
-    assert ((ids == 2).sum(1) == 1).all()
-
-
-def test_the_shipped_tokenizer_is_that_of_the_captions(tmp_path: Path) -> None:
-    vocabulary().save_pretrained(tmp_path)
-    assert (tmp_path / "tokenizer.json").read_text() == (FOLDER / "tokenizer.json").read_text()
-
-
-def test_prompts_are_the_zero_shot_sentences(tokenizer: object) -> None:
-    asked = prompts(lambda texts: tokenize(tokenizer, texts), ("chair", "bunk bed"))  # type: ignore[arg-type]
-    read = tokenizer.decode(asked["class"][1, 1], skip_special_tokens=True)  # type: ignore[attr-defined]
-    assert read == "a point cloud model of a bunk bed."
-    assert PROMPTS["class"] == ("a photo of a {name}.", "a point cloud model of a {name}.")
-    assert sentence("{a} {name}", "armchair") == "an armchair"
-    assert sentence("{a} {colour} thing", colour="red") == "a red thing"

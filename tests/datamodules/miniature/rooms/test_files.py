@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,10 @@ import numpy as np
 import pytest
 
 from datamodules.benchmarks import read
-from datamodules.benchmarks.clouds import scannet
 from datamodules.miniature.rooms import files
 from datamodules.miniature.rooms.files import Sizes, build, plan, room_of
-from datamodules.miniature.rooms.furniture.catalogue import CLASSES, KINDS, UNSEEN_CLASSES
-from datamodules.miniature.rooms.scannet import COLUMNS
-from datamodules.miniature.rooms.sensor import FLOOR, NOTHING, WALL, scan
-from datamodules.miniature.rooms.shapenet import POINTS, SUBJECTS
 from datamodules.miniature.rooms.texts.annotations import WORLDS
 from octavius.instruction.sample import ClassName, DescribedObjects, References, Sample
-from octavius.media.clouds import read_points
 from tests.datamodules.miniature.rooms.conftest import SIZES
 
 Facts = dict[str, dict[str, Any]]
@@ -102,73 +95,6 @@ def test_readers_find_the_texts(rooms_root: Path, facts: Facts, world: str, spli
 def test_training_has_no_utterances(rooms_root: Path) -> None:
     with pytest.raises(ValueError, match="no sample found"):
         read("nr3d_captioning", rooms_root / "seen", "train")
-
-
-def test_the_alignment_brings_points_back(rooms_root: Path) -> None:
-    room = room_of(0, "seen", "train", 1)
-    seen = scan(room)
-    samples = read("scannet_classification", rooms_root / "seen", "train")
-    cloud = next(sample for sample in samples if sample.id.startswith("scene0001_00")).media["cloud"]
-    points = read_points(cloud)
-    assert points[:, :3] == pytest.approx(seen.points, abs=2e-5)
-    assert points[:, 3:] * 255 == pytest.approx(seen.colours, abs=0.01)
-    assert cloud.pose is not None
-    assert abs(cloud.pose[0][0]) < 0.9999  # it is turned
-
-
-def test_labels_and_segments_are_as_official(rooms_root: Path) -> None:
-    folder = rooms_root / "seen"
-    header, *rows = (folder / "scannetv2-labels.combined.tsv").read_text().splitlines()
-    assert header.split("\t") == list(COLUMNS)
-    assert [row.split("\t")[1] for row in rows] == ["wall", "floor", *CLASSES]
-    numbers = scannet.nyu40_ids(folder)
-    assert {name: numbers[name] for name in CLASSES} == {name: KINDS[name].nyu40 for name in CLASSES}
-    assert set(scannet.nyu40_ids(rooms_root / "unseen_classes")) >= set(UNSEEN_CLASSES)
-    name = "scene0000_00"
-    groups = json.loads((folder / "scans" / name / f"{name}.aggregation.json").read_text())["segGroups"]
-    used = Counter(segment for group in groups for segment in group["segments"])
-    assert max(used.values()) == 1
-    found = scan(room_of(0, "seen", "train", 0))
-    segments = json.loads((folder / "scans" / name / f"{name}_vh_clean_2.0.010000.segs.json").read_text())
-    assert segments["segIndices"] == found.segments.tolist()
-    owner = {segment: group["objectId"] for group in groups for segment in group["segments"]}
-    kept = [*found.seen]
-    labels = {group["objectId"]: group["label"] for group in groups}
-    ends = {WALL: "wall", FLOOR: "floor"}
-    for segment, piece in zip(found.segments.tolist(), found.owners.tolist(), strict=True):
-        if piece in kept:
-            assert owner[segment] == piece
-        elif piece in ends:
-            assert labels[owner[segment]] == ends[piece]
-        else:
-            assert piece == NOTHING or piece not in kept
-            assert segment not in owner
-
-
-@pytest.mark.parametrize(("world", "split"), [("seen", "train"), *((world, "test") for world in SUBJECTS)])
-def test_readers_find_single_things(rooms_root: Path, world: str, split: str) -> None:
-    samples = read("shapenet_classification", rooms_root / world, split)
-    names = [sample.gold.name for sample in samples if isinstance(sample.gold, ClassName)]
-    assert names == list(SUBJECTS[world])
-    for sample in samples:
-        points = read_points(sample.media["cloud"])[:, :3]
-        assert points.shape == (POINTS, 3)
-        assert points.mean(0) == pytest.approx(np.zeros(3), abs=1e-5)
-        assert np.linalg.norm(points, axis=1).max() == pytest.approx(1, abs=1e-5)
-    tall = next(sample for sample in samples if sample.gold == ClassName(names[0], tuple(sorted(set(names)))))
-    path = tall.media["cloud"].path
-    assert path is not None
-    assert np.load(path).dtype == np.float32
-
-
-def test_things_stand_upright_after_the_readers_turn(rooms_root: Path) -> None:
-    """A table's top is above: its points crowd at the upper end."""
-    samples = read("shapenet_classification", rooms_root / "seen", "test")
-    [table] = [
-        sample for sample in samples if isinstance(sample.gold, ClassName) and sample.gold.name == "table"
-    ]
-    heights = read_points(table.media["cloud"])[:, 2]
-    assert (heights > np.quantile([heights.min(), heights.max()], 0.8)).mean() > 0.5
 
 
 def digests(root: Path) -> dict[str, str]:

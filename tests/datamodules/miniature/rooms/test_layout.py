@@ -3,16 +3,13 @@
 from collections import Counter
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.miniature.rooms.furniture.catalogue import CLASSES, UNSEEN_CLASSES, built
+from datamodules.miniature.rooms.furniture.catalogue import CLASSES, UNSEEN_CLASSES
 from datamodules.miniature.rooms.furniture.palette import COLOURS
-from datamodules.miniature.rooms.furniture.solids import surface
 from datamodules.miniature.rooms.layout import USES, Change, make_room
-from datamodules.miniature.rooms.plan import Plan
-from datamodules.miniature.rooms.room import Piece, Room, box_at
+from datamodules.miniature.rooms.room import Piece
 
 CHANGES: tuple[Change, ...] = ("none", "pairs", "classes")
 
@@ -72,55 +69,3 @@ def test_a_room_depends_on_its_stream_alone() -> None:
     first, again, other = (make_room(np.random.default_rng(seed)) for seed in (3, 3, 4))
     assert first == again
     assert first != other
-
-
-@pytest.mark.parametrize("quarter", range(4))
-@pytest.mark.parametrize("name", ["sofa", "desk", "toilet"])
-def test_a_box_holds_the_turned_parts(quarter: int, name: str) -> None:
-    plan = Plan(np.random.default_rng(5), (5, 5, 2.5), "none")
-    look = plan.look(name)
-    piece = Piece(0, look, quarter, (0.3, -0.2, 0), box_at(look, quarter, (0.3, -0.2, 0)))
-    rng = np.random.default_rng(0)
-    points = np.concatenate([surface(part, 3000, rng)[0] for part in built(look).parts])
-    turn = np.exp(1j * piece.yaw) * (points[:, 0] + 1j * points[:, 1])
-    low = turn.real.min() + 0.3, turn.imag.min() - 0.2
-    high = turn.real.max() + 0.3, turn.imag.max() - 0.2
-    assert low == pytest.approx(piece.box[:2], abs=0.02)
-    assert high == pytest.approx(piece.box[3:5], abs=0.02)
-
-
-def test_a_group_stands_as_its_words_say() -> None:
-    for seed in range(12):
-        plan = Plan(np.random.default_rng(seed), (6, 6, 2.6), "none")
-        desk = plan.against(plan.look("desk"))
-        assert desk is not None
-        assert desk.front is not None
-        chair = plan.before(desk, plan.look("office chair"), 0.2, faces_it=True)
-        assert chair is not None
-        ahead = np.array(chair.at[:2]) - np.array(desk.at[:2])
-        assert ahead @ np.array(desk.front) > 0
-        assert chair.front == (-desk.front[0], -desk.front[1])
-        lamp = plan.upon(desk, plan.look("lamp", "top"))
-        assert lamp is None or lamp.box[2] == pytest.approx(desk.box[5])
-
-
-def test_a_blocked_floor_stays_free() -> None:
-    plan = Plan(np.random.default_rng(0), (4, 4, 2.5), "none")
-    door = plan.hung(plan.look("door"))
-    assert door is not None
-    plan.block(door, 4.0)
-    width = door.box[3] - door.box[0], door.box[4] - door.box[1]
-    assert plan.blocked[0][3] - plan.blocked[0][0] + plan.blocked[0][4] - plan.blocked[0][1] == pytest.approx(
-        sum(width) + 4.0
-    )
-    x, y = door.at[0] + 2 * door.front[0], door.at[1] + 2 * door.front[1]  # type: ignore[index]
-    assert not plan.fits((x - 0.1, y - 0.1, 0, x + 0.1, y + 0.1, 0.5))
-    assert plan.fits((x - 0.1, y - 0.1, 1.5, x + 0.1, y + 0.1, 2.0))
-
-
-def test_seen_parts_of_a_room_keep_their_numbers() -> None:
-    room = make_room(np.random.default_rng(0))
-    part = room.only((1, 3))
-    assert [piece.number for piece in part.pieces] == [1, 3]
-    assert isinstance(part, Room)
-    assert part.size == room.size

@@ -132,3 +132,56 @@ def test_wrong_shapes_are_refused(embeddings: tuple[int, ...], mask: tuple[int, 
     gate = InstanceGate(GateSize(8, 2), top_k=1)
     with pytest.raises(ValueError, match=r"expects question embeddings \(samples, tokens, 8\)"):
         gate(torch.randn(embeddings), torch.ones(mask))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 999), counts=st.lists(st.integers(2, 5), min_size=1, max_size=3))
+def test_a_gate_for_each_depth_is_as_many_gates(seed: int, counts: list[int]) -> None:
+    torch.manual_seed(seed)
+    gate = InstanceGate(GateSize(6, counts), top_k=2, temperature=0.7)
+    embeddings, mask = torch.randn(3, 4, 6), torch.ones(3, 4)
+    start = 0
+    for count, found in zip(counts, gate(embeddings, mask), strict=True):
+        alone = InstanceGate(GateSize(6, count), top_k=2, temperature=0.7)
+        alone.weight.data = gate.weight.data[start : start + count]
+        torch.testing.assert_close(found, alone(embeddings, mask))
+        start += count
+    assert start == len(gate.weight)
+
+
+def test_modalities_and_media_add_to_the_logits() -> None:
+    torch.manual_seed(0)
+    gate = InstanceGate(GateSize(6, 4, modalities=2), top_k=None, inputs=("modality", "media"))
+    assert gate.modality_embeddings is not None
+    assert gate.media_weight is not None
+    torch.nn.init.normal_(gate.modality_embeddings)
+    embeddings, mask, media = torch.randn(3, 4, 6), torch.ones(3, 4), torch.randn(3, 6)
+    media[2] = 0
+    brings = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    found = gate(embeddings, mask, modalities=brings, media=media)
+    for row in range(3):
+        question = embeddings[row].mean(0)
+        question = question / question.square().mean().sqrt()
+        for own, here in zip(gate.modality_embeddings, brings[row], strict=True):
+            question = question + here * own
+        logits = gate.weight @ question
+        if row < 2:
+            logits = logits + gate.media_weight @ (media[row] / media[row].square().mean().sqrt())
+        torch.testing.assert_close(found[row], logits.softmax(0))
+    found[0, 0].backward()
+    grads = (gate.weight.grad, gate.modality_embeddings.grad, gate.media_weight.grad)
+    assert all(grad is not None and grad.abs().max() > 0 for grad in grads)
+    with pytest.raises(ValueError, match=r"give it `modalities` \(B, M\)"):
+        gate(embeddings, mask, media=media)
+    with pytest.raises(ValueError, match=r"give it `media` \(B, D\)"):
+        gate(embeddings, mask, modalities=brings)
+
+
+def test_a_lone_expert_still_teaches_its_gate() -> None:
+    torch.manual_seed(0)
+    gate = InstanceGate(GateSize(8, 4), top_k=1)
+    weights = gate(torch.randn(2, 5, 8), torch.ones(2, 5))
+    assert ((weights > 0).sum(1) == 1).all()
+    weights.sum().backward()
+    assert gate.weight.grad is not None
+    assert gate.weight.grad.abs().sum(1).min() > 0  # through the softmax, of those not chosen too

@@ -15,7 +15,6 @@ from PIL import Image, ImageOps
 from octavius.instruction.sample import Media
 from octavius.media.images import ImageLoader
 from octavius.media.pictures import LONGEST_SIDE, MOST_PIXELS, open_picture
-from octavius.media.pictures.headers import split_jpeg
 from tests.octavius.media.pictures.png_files import chunk, png
 
 RED, WHITE = (204, 0, 51), (255, 255, 255)
@@ -93,23 +92,6 @@ def test_only_the_first_metadata_of_a_jpeg_file_count(tmp_path: Path) -> None:
     sos = data.index(b"\xff\xda")
     (tmp_path / "a.jpg").write_bytes(data[:sos] + second + data[sos:])
     np.testing.assert_array_equal(seen(tmp_path / "a.jpg"), turned)
-
-
-@pytest.mark.parametrize(
-    "junk", [b"", b"\0\1", b"\xff\0", b"\xff\xff", b"\xff\xf0", b"\xff\x01", b"\xff\xc8", b"\xff\xd0"]
-)
-def test_no_metadata_of_a_jpeg_file_reach_the_decoder(junk: bytes) -> None:
-    stream = BytesIO()
-    Image.fromarray(NOISE).save(stream, "JPEG", icc_profile=b"profile", comment=b"words")
-    plain, words = stream.getvalue(), b"Exif\0\0II*\0"
-    hidden = junk + (b"\xff\xe1" + struct.pack(">H", 2 + len(words)) + words) * 3
-    kept, found = split_jpeg(plain[:2] + hidden + plain[2:])
-    assert b"Exif" not in kept
-    assert b"words" not in kept
-    assert b"profile" in kept
-    assert found == b"II*\0"
-    with Image.open(BytesIO(plain)) as before, Image.open(BytesIO(kept)) as after:
-        np.testing.assert_array_equal(after, before)
 
 
 @pytest.mark.parametrize("marker", [0xE1, 0xE2, 0xED, 0xFE])

@@ -1,51 +1,20 @@
 """AP equals the devkit's loop, pycocotools, and sums by hand."""
 
-import contextlib
-import io
-import json
 import math
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from octavius.boxes import iou
 from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.metrics import CocoAP, VocAP
+from tests.octavius.metrics.boxes.detected_scenes import Scenes, scenes, values
 
-EDGES = st.tuples(*[st.integers(0, 3)] * 2, *[st.integers(1, 3)] * 2)
-objects = st.builds(
-    LabelledBox,
-    st.sampled_from(["dog", "cat"]),
-    EDGES.map(lambda s: (s[0] / 8, s[1] / 8, (s[0] + s[2]) / 8, (s[1] + s[3]) / 8)),  # exact in binary
-    ignored=st.integers(0, 4).map(lambda n: n == 0),
-)
-Scenes = list[tuple[list[LabelledBox], list[LabelledBox]]]
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 HALF = (0.0, 0.0, 1.0, 0.4)
-
-
-@st.composite
-def scenes(draw: st.DrawFn, ignored: bool = True) -> Scenes:
-    """Images of predicted boxes, no two of one score, and of true ones."""
-    pairs = draw(
-        st.lists(st.tuples(st.lists(objects, max_size=4), st.lists(objects, max_size=4)), max_size=4)
-    )
-    scores = iter(draw(st.permutations(range(16))))
-    found = [[replace(box, score=next(scores) / 16, ignored=False) for box in boxes] for boxes, _ in pairs]
-    true = [[box if ignored else replace(box, ignored=False) for box in boxes] for _, boxes in pairs]
-    return list(zip(found, true, strict=True))
-
-
-def values(metric: VocAP | CocoAP, images: Scenes) -> dict[str, float]:
-    metric.update([found for found, _ in images], [Boxes(tuple(true)) for _, true in images])
-    return {key: value.item() for key, value in metric.compute().items()}
 
 
 def devkit(images: Scenes, label: str, eleven: bool) -> float | None:
@@ -89,50 +58,6 @@ def test_voc_equals_the_devkits_loop(images: Scenes) -> None:
         each = [ap for label in ("cat", "dog") if (ap := devkit(images, label, eleven)) is not None]
         expected = sum(each) / len(each) if each else math.nan
         assert found[key] == pytest.approx(expected, abs=1e-6, nan_ok=True)
-
-
-def reference(images: Scenes, folder: Path) -> Sequence[float]:
-    """Pycocotools as one calls it, on files in pixels."""
-    numbers = {"cat": 1, "dog": 2}
-
-    def row(box: LabelledBox, place: int) -> dict[str, object]:
-        x1, y1, x2, y2 = (64 * edge for edge in box.box)
-        sides = [x1, y1, x2 - x1, y2 - y1]
-        return {
-            "image_id": place,
-            "category_id": numbers[box.label],
-            "bbox": sides,
-            "area": sides[2] * sides[3],
-        }
-
-    true = [
-        row(box, n) | {"iscrowd": int(box.ignored)} for n, (_, boxes) in enumerate(images) for box in boxes
-    ]
-    data = {
-        "images": [{"id": place} for place in range(len(images))],
-        "categories": [{"id": number, "name": name} for name, number in numbers.items()],
-        "annotations": [{"id": place, **one} for place, one in enumerate(true, start=1)],
-    }
-    (folder / "gt.json").write_text(json.dumps(data))
-    found = [row(box, n) | {"score": box.score} for n, (boxes, _) in enumerate(images) for box in boxes]
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(str(folder / "gt.json"))
-        evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return [float(value) for value in evaluation.stats[:3]]
-
-
-@given(images=scenes().filter(lambda images: any(found for found, _ in images)))
-def test_coco_equals_pycocotools(images: Scenes, tmp_path_factory: pytest.TempPathFactory) -> None:
-    found = values(CocoAP(), images)
-    expected = [
-        math.nan if value == -1 else value for value in reference(images, tmp_path_factory.getbasetemp())
-    ]
-    assert [found[key] for key in ("map_coco", "map50_coco", "map75_coco")] == pytest.approx(
-        expected, abs=1e-6, nan_ok=True
-    )
 
 
 def test_by_hand() -> None:

@@ -1,6 +1,5 @@
 """The grammar of things: looks are as asked, built things stand on the floor, and their named colour rules."""
 
-import colorsys
 import math
 from dataclasses import replace
 
@@ -21,9 +20,8 @@ from datamodules.miniature.rooms.furniture.catalogue import (
     draw_look,
     other_than,
 )
-from datamodules.miniature.rooms.furniture.palette import COLOURS, TONES, tone
+from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.furniture.solids import area, surface
-from datamodules.miniature.rooms.scannet import NYU40
 
 NAMES = st.sampled_from(tuple(KINDS))
 SEEDS = st.integers(0, 2**31)
@@ -108,28 +106,3 @@ def test_a_twin_differs_in_one_attribute(seed: int, name: str) -> None:
 def test_what_does_not_stand_so_is_refused() -> None:
     with pytest.raises(ValueError, match="no style of 'bed' stands on the wall; it has plain, head, posts"):
         draw_look(np.random.default_rng(0), "bed", stands="wall")
-
-
-def test_labels_of_the_set_of_forty() -> None:
-    named = {name: NYU40[kind.nyu40 - 1] for name, kind in KINDS.items()}
-    same = "bathtub bed bookshelf box cabinet chair curtain desk door dresser lamp picture sink sofa table toilet"
-    assert {name for name, label in named.items() if label == name} == {*same.split(), "whiteboard", "window"}
-    assert (named["refrigerator"], named["nightstand"], named["tv"]) == (
-        "refridgerator",
-        "night stand",
-        "television",
-    )
-    assert (len(NYU40), NYU40[0], NYU40[21], NYU40[38]) == (40, "wall", "ceiling", "otherfurniture")
-
-
-@given(SEEDS, st.sampled_from(COLOURS))
-def test_a_tone_lies_in_its_own_range_alone(seed: int, colour: str) -> None:
-    red, green, blue = tone(colour, np.random.default_rng(seed))
-    hue, saturation, value = colorsys.rgb_to_hsv(red, green, blue)
-
-    def inside(limits: tuple[tuple[float, float], ...], slack: float) -> bool:
-        (h1, h2), (s1, s2), (v1, v2) = limits
-        around = any(h1 - slack <= hue + turn <= h2 + slack for turn in (-1, 0, 1))
-        return around and s1 - slack <= saturation <= s2 + slack and v1 - slack <= value <= v2 + slack
-
-    assert [name for name, limits in TONES.items() if inside(limits, 0.005)] == [colour]

@@ -1,14 +1,13 @@
 """Relations are what their words say: hand-made rooms, slow oracles, and the same after a turn."""
 
 import itertools
-import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.instructions.relations import Edges, footprint_shared, gap
+from datamodules.instructions.relations import Edges
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, draw_look
 from datamodules.miniature.rooms.room import Piece, Room
 from datamodules.miniature.rooms.texts.relations import (
@@ -40,30 +39,12 @@ def cells(box: Edges) -> set[tuple[int, int]]:
     return {(x, y) for x in range(x1, x2) for y in range(y1, y2)}
 
 
-def corners(box: Edges) -> list[tuple[int, ...]]:
-    """All whole points of a box."""
-    return list(itertools.product(*(range(round(box[i]), round(box[i + 3]) + 1) for i in range(3))))
-
-
 def piece(number: int, box: Edges, name: str = "chair", quarter: int = 0) -> Piece:
     return Piece(number, LOOKS[name], quarter, ((box[0] + box[3]) / 2, (box[1] + box[4]) / 2, box[2]), box)
 
 
 def room(*pieces: Piece) -> Room:
     return Room("office", (6.0, 6.0, 2.5), pieces, 0)
-
-
-@given(boxes(), boxes())
-def test_the_gap_is_the_shortest_way(first: Edges, second: Edges) -> None:
-    slow = min(math.dist(a, b) for a in corners(first) for b in corners(second))
-    assert gap(first, second) == pytest.approx(slow)
-
-
-@given(boxes(), boxes())
-def test_shared_footprints(first: Edges, second: Edges) -> None:
-    common = len(cells(first) & cells(second))
-    smaller = min(len(cells(first)), len(cells(second)))
-    assert footprint_shared(first, second) == pytest.approx(common / smaller)
 
 
 @given(boxes(), boxes(), boxes())

@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from octavius.callbacks.board import drawable, legend_label
 from octavius.callbacks.pictures import AnswerSamples
 from octavius.callbacks.routing import RoutingReport
 from octavius.compare.picture import draw
 from octavius.compare.table import Result, write_tables
-from octavius.display import csv_cell, file_name, markdown_cell, table_cell, visible
 from octavius.evaluation.answers import Answered
 from octavius.evaluation.prediction_files import write_predictions
 from octavius.evaluation.scores import chance, printed, score, tabulate
@@ -24,16 +22,7 @@ from octavius.instruction.sample import Boxes, Choice, LabelledBox, Media, Regio
 from octavius.report.score import scores_of
 from octavius.report.tables import markdown
 from octavius.report.tables import write_tables as write_score_tables
-
-# fmt: off
-ODD = (
-    "$x$", "costs $5 or $6", r"$\frac{$", r"\$", "$$", r"\mathdefault", "a | b", "two\nlines", "tab\there", "nul\0l",
-    "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\u202etxet", "\u200f\u200e", "\ud800", "\udcff half", "\U0001f600",
-    "漢字 العربية", "x" * 100_000, "_hidden", "__", "<script>alert(1)</script>", "<b>", "&amp;", "=1+1", "+cmd", "-2",
-    "@SUM(A1)", "../../up", "/", ".", "..", "a/b", " ", "%", "{}", "{0}", "*bold*", "[x](javascript:1)", "`", "#",
-    "'",     '"', "\r", "\u2028", "\ufdfd" * 50,
-)
-# fmt: on
+from tests.octavius.odd_texts import ODD
 
 
 def images(folder: Path) -> Path:
@@ -103,30 +92,3 @@ def test_scores_of_odd_predictions_are_written(tmp_path: Path) -> None:
         names = [row[0] for row in csv.reader(file)]
     assert not [name for name in names if name.startswith(("=", "+", "@"))]
     assert markdown(scores)
-
-
-@pytest.mark.parametrize("odd", ODD, ids=lambda odd: ascii(odd[:20]))
-def test_shown_texts(odd: str) -> None:
-    for shown in (
-        visible(odd),
-        markdown_cell(odd),
-        table_cell(odd),
-        drawable(odd),
-        legend_label(odd),
-        str(csv_cell(odd)),
-    ):
-        shown.encode()
-        assert not {"\x1b", "\0", "\u202e", "\u200f"} & set(shown)
-    assert len(visible(odd)) <= 4000
-    assert "\n" not in visible(odd)
-    assert not legend_label(odd).startswith("_")
-
-
-def test_names_of_files_are_distinct_and_stay_in_their_folder(tmp_path: Path) -> None:
-    names = {file_name(odd): odd for odd in ODD}
-    assert len(names) == len(ODD)
-    for name in names:
-        (tmp_path / f"{name}.jsonl").write_text("x")
-        assert [*tmp_path.glob(f"{name}.jsonl")] == [tmp_path / f"{name}.jsonl"]
-    assert len([*tmp_path.iterdir()]) == len(ODD)
-    assert file_name("held_out/vqa") == "held_out.vqa" != file_name("held_out.vqa")

@@ -1,0 +1,42 @@
+"""Plans of comparisons: names of arms, the order of columns, and options of a plan file."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from octavius.compare.plan import Comparison, name_arms, read_plan
+
+
+def test_arms_are_named_after_their_overlays() -> None:
+    arms = name_arms(["2d.yaml", "own/base.yaml"], ["ablations/one_lora.yaml"])
+    assert arms == {
+        "base": ("2d.yaml", "own/base.yaml"),
+        "one_lora": ("2d.yaml", "own/base.yaml", "ablations/one_lora.yaml"),
+    }
+    with pytest.raises(ValueError, match="two arms would be called 'base'"):
+        name_arms(["a/base.yaml"], ["b/base.yaml"])
+
+
+def test_the_baseline_is_the_first_column() -> None:
+    arms: dict[str, tuple[str, ...]] = {"a": (), "b": (), "c": ()}
+    assert Comparison(arms, 1, (("a", "b"), ("c", "b")), Path(), ()).columns == ["b", "a", "c"]
+    assert Comparison(arms, 1, (("a", "b"), ("b", "c")), Path(), ()).columns == ["a", "b", "c"]
+
+
+def test_a_file_and_the_command_line_over_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("base", "one", "two"):
+        Path(f"{name}.yaml").write_text("{}")
+    options = {"trainer.max_steps": 5, "model.init_args.lora": None}
+    content = {"config": ["base.yaml"], "arms": {"a": ["one.yaml"], "b": ["two.yaml"]}, "options": options}
+    Path("plan.yaml").write_text(yaml.safe_dump(content | {"seeds": 2}))
+    plan = read_plan(["--plan", "plan.yaml", "--seeds", "4", "--trainer.precision", "64"])
+    assert plan.arms == {"a": ("base.yaml", "one.yaml"), "b": ("base.yaml", "two.yaml")}
+    assert (plan.seeds, plan.jobs, plan.name, plan.differences) == (4, 1, "plan", (("b", "a"),))
+    assert sorted(zip(plan.options[::2], plan.options[1::2], strict=True)) == [
+        ("--model.init_args.lora", "null"),
+        ("--trainer.max_steps", "5"),
+        ("--trainer.precision", "64"),
+    ]
+    assert read_plan(["--plan", "plan.yaml", "--arms", "b"]).arms == {"b": ("base.yaml", "two.yaml")}

@@ -1,0 +1,70 @@
+"""Memory of a plan, by hand and as the batch grows."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from octavius.plan.memory import GIB, KINDS, parts, plan_memory, standing
+from octavius.plan.outline import Setup, outline
+from octavius.plan.rehearsal import Step
+from tests.tiny import settings, write_models
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration of tiny models without data, in `plan.yaml`."""
+    home = tmp_path_factory.mktemp("plan")
+    config = settings(write_models(home), home)
+    (home / "plan.yaml").write_text(yaml.safe_dump(config))
+    shape = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 100, "num_hidden_layers": 4}
+    shape |= {"num_attention_heads": 4, "vocab_size": 1000}
+    (home / "shape").mkdir()
+    (home / "shape" / "config.json").write_text(json.dumps(shape))
+    return home
+
+
+@pytest.fixture
+def setup(folder: Path) -> Setup:
+    lora = {"experts": 2, "rank": 4, "targets": ["q_proj"]}
+    decoder = {"name": str(folder / "shape")}
+    return Setup(decoder, {}, lora, False, 64, False, "32-true", False, 8, 1, 3, -1, 320)
+
+
+def test_memory_that_stands_adds_up_by_hand(setup: Setup) -> None:
+    layer = 4 * 64 * 64 + 3 * 64 * 100 + 2 * 64
+    adapter = 2 * 4 * (64 + 64)
+    root = 2 * 1000 * 64 + 64 + 2 * 64  # embeddings, head, the last norm; the gate
+    frozen, trained = 4 * layer + 2 * 1000 * 64 + 64, 4 * adapter + 2 * 64
+    model = outline(setup)
+    alone = standing(setup, model, 1)
+    assert list(alone) == list(KINDS)
+    assert alone == {
+        "frozen decoder": 4 * frozen,
+        "frozen encoders": 0,
+        "trained weights": 4 * trained,
+        "gradients": 4 * trained,
+        "optimizer states": 8 * trained,
+        "gathered": 0,
+    }
+    assert standing(setup, model, 4) == alone | {"gathered": 4 * trained}
+    assert standing(replace(setup, sharded=True), model, 4) == {
+        "frozen decoder": frozen,
+        "frozen encoders": 0,
+        "trained weights": trained,
+        "gradients": trained,
+        "optimizer states": 2 * trained,
+        "gathered": 4 * (root + 2 * 64 + 3 * (layer + adapter) + 2 * adapter),
+    }
+    assert parts(model)["LoRA experts"] == (4 * adapter, 4 * adapter)
+
+
+def test_memory_grows_with_the_batch(setup: Setup) -> None:
+    model = outline(setup)
+    one, two = (plan_memory(setup, model, 1, Step(batch, 64, 32), GIB) for batch in (4, 8))
+    assert two.kinds["activations"] == pytest.approx(2 * one.kinds["activations"], rel=0.01)
+    assert one.total - GIB > one.kinds["activations"] > MIB / 2

@@ -1,0 +1,22 @@
+"""Captions of an object: scored with ROUGE-L too, and by scene under the published protocol."""
+
+import random
+
+import pytest
+
+from octavius.instruction.sample import References, Sample
+from octavius.tasks import Captioning3D
+
+
+def test_the_right_answers_of_scenes_score_best_under_each_protocol() -> None:
+    golds = [References(("a red chair by the wall",), "one"), References(("a small lamp on a desk",), "two")]
+    samples = [Sample(f"s{n}", "captioning3d", "rooms", {}, "", gold) for n, gold in enumerate(golds)]
+    task = Captioning3D()
+    for protocol in task.protocols:
+        metrics = task.metrics(protocol)
+        said = [task.parse(task.answer(sample, random.Random(0)), sample) for sample in samples]
+        metrics.update(said, golds)
+        found = {key: value.item() for key, value in metrics.compute().items()}
+        assert set(found) == {"cider", "rouge_l", "bleu1", "bleu2", "bleu3", "bleu4"}
+        assert found["rouge_l"] == pytest.approx(1)
+        assert found["cider"] == pytest.approx(10)
