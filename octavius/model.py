@@ -19,12 +19,13 @@ from octavius.decoder.decoder import Decoder
 from octavius.encoders.base import Encoder, tags_of
 from octavius.instruction.batch import IGNORE_INDEX, Batch, Processor
 from octavius.instruction.chat import chat_template
-from octavius.instruction.prompt import PromptBuilder, Template
+from octavius.instruction.prompt import Template
 from octavius.instruction.sample import Sample
 from octavius.lora_moe import LoRAMoEConfig, Routing, build_lora_moe
 from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput
 from octavius.lora_moe.losses import auxiliary
 from octavius.lora_moe.routing import Weights
+from octavius.published.prompts import prompt_builder
 from octavius.suggestions import nearest
 from octavius.tasks import TASKS
 
@@ -120,7 +121,7 @@ class Octavius(nn.Module):
         template = chat_template(self.decoder.tokenizer) if template == "chat" else template
         encoders: dict[str, Encoder] = {name: module for name, module in self.encoders.items()}  # type: ignore[misc]
         slots = {name: encoder.num_tokens for name, encoder in encoders.items()}
-        prompts = PromptBuilder(
+        prompts = prompt_builder(
             self.decoder.tokenizer, slots, template, max_tokens, generation_template, tags_of(encoders)
         )
         return Processor(prompts, {name: encoder.loader() for name, encoder in encoders.items()})

@@ -30,7 +30,7 @@ from octavius.decoder.decoder import Decoder
 from octavius.decoder.loading import widen
 from octavius.distributed.precision import has_bfloat16
 from octavius.distributed.sharding import shard
-from octavius.encoders.base import Encoder, UnreadableMediaError, tags_of
+from octavius.encoders.base import Encoder, UnreadableMediaError
 from octavius.evaluation.answers import Answered, Decoding, answer_batch
 from octavius.folders import saving_folder
 from octavius.instruction.batch import Batch, Processor
@@ -39,13 +39,10 @@ from octavius.instruction.prompt import Template
 from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE
 from octavius.lora_moe import LoRAMoEConfig
 from octavius.lora_moe.gates.fitting import fit_gate
-from octavius.lora_moe.layer import LoRAMoELinear
 from octavius.model import AnswerLosses, Octavius
 from octavius.presets import find_checkpoint
+from octavius.published.tag_tokens import train_tag_tokens
 from octavius.tasks import TASKS
-
-SPARE = "<XSFQ/>"
-"""An unused token. The published code adds it before the tags, so the ids of the tags depend on it."""
 
 PROJECTORS = "projectors.safetensors"
 """Name of the file with the projectors, next to a decoder that was trained with them."""
@@ -116,15 +113,7 @@ class OctaviusModule(L.LightningModule):
         if projectors is not None:
             begin_with(self.model.projectors, find_checkpoint(projectors))
         if tag_tokens:  # after building the model, which freezes the decoder
-            if isinstance(decoder.lm.get_output_embeddings(), LoRAMoELinear):
-                raise ValueError(
-                    "tag_tokens trains the output layer itself, so that it cannot have experts too: leave it out of "
-                    "lora.targets, or set tag_tokens to false"
-                )
-            own = template.tags if isinstance(template, Template) else Template().tags
-            known = {**tags_of(encoders), **own}
-            tags = (tag for modality in encoders for tag in known.get(modality, ()))
-            decoder.add_tokens([SPARE, *dict.fromkeys(tags)])
+            train_tag_tokens(decoder, encoders, template)
         self.processor: Processor = self.model.processor(template, max_tokens, test_template)
         self._chat = template == "chat"
         self.lr, self.betas, self.weight_decay, self.warmup = lr, betas, weight_decay, warmup

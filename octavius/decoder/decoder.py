@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, distributed, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AddedToken, GenerationConfig
+from transformers import GenerationConfig
 
 from octavius.decoder.check import Capabilities, check_model
 from octavius.decoder.loading import layers, load_model, locate
@@ -323,26 +323,6 @@ class Decoder(nn.Module):
         lengths = torch.tensor([len(one) for one in said], device=device)
         padded = pad_sequence(said, batch_first=True, padding_value=self.tokenizer.pad_id).to(device)
         return padded, torch.arange(padded.shape[1], device=device) < lengths[:, None]
-
-    def add_tokens(self, tokens: Sequence[str]) -> None:
-        """Adds tokens to the vocabulary and unfreezes all word embeddings and the output layer.
-
-        The published code does so with the tags around media. New rows are initialised with the mean of the
-        others; tokens that the tokenizer already has stay as they are.
-
-        Args:
-            tokens: the new tokens, in the order of their ids.
-        """
-        backend, known = self.tokenizer.backend, len(self.tokenizer.backend)
-        backend.add_tokens([AddedToken(word, special=True, normalized=False) for word in tokens])
-        self.tokenizer = Tokenizer(backend)
-        self.lm.resize_token_embeddings(len(backend), mean_resizing=False)
-        tables = [self.lm.get_input_embeddings(), self.lm.get_output_embeddings()]
-        for table in tables:
-            weight = cast(nn.Parameter, table.weight)
-            weight.requires_grad_(True)
-            with torch.no_grad():
-                weight[known:] = weight[:known].float().mean(0).to(weight.dtype)
 
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
         """Writes a Hugging Face folder: the given weights of `lm` in half precision, configuration and tokenizer."""

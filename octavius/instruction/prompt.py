@@ -15,23 +15,29 @@ TAGS = {"image": ("<Img>", "</Img>"), "cloud": ("<Pcl>", "</Pcl>"), "rois": ("<P
 """Text before and after the slots of each modality."""
 
 
+PUBLISHED_OPTIONS = ("systems", "opening", "again", "joined", "gate", "padded", "longest")
+"""Options of a template for prompts of the published code."""
+
+
 @dataclass(frozen=True)
 class Template:
     """The fixed text of a dialogue, and the tags around the slots of each modality.
 
-    Most models need only the first five attributes; the others reproduce the prompts of the published code.
+    The attributes from `systems` to `longest` reproduce the prompts of the published code: only the builder of
+    `octavius.published.prompts` takes them.
 
     Attributes:
-        system: system prompt; the first text, or in place of `{system}` in `human` or `opening` if one
-            contains it.
+        system: system prompt; the first text, or, in prompts of the published code, in place of `{system}` in
+            `human` or `opening` if one contains it.
         human: text before the media and the first question.
         assistant: text after each question.
         between: text after each earlier answer, before the next turn.
         tags: modality to the texts before and after its slots.
+        end: text that ends each answer; empty for the tokenizer's eos token.
+        space: text before each question and answer.
         systems: system prompt by task, instead of `system`.
         opening: text between the media and the first question.
         again: text before later questions; null uses `human`.
-        end: text that ends each answer; empty for the tokenizer's eos token.
         joined: tokenize a question with the text around it as one string, likewise an answer with its end,
             without `space`. Needed by models that were trained so, as tokens may merge across the parts.
         gate: what the gate reads: the question, the first question of the dialogue, or the whole prompt after
@@ -39,7 +45,6 @@ class Template:
         padded: modality to a number of positions up to which its slots are followed by hidden ones.
         longest: in training, truncate the prompt after so many tokens behind the media; null does not
             truncate.
-        space: text before each question and answer, unless `joined`.
     """
 
     system: str = ""
@@ -62,6 +67,13 @@ class Template:
         WHOLE.check(padded=self.padded)
         COUNT.check(longest=self.longest)
 
+    @property
+    def published_options(self) -> list[str]:
+        """Names of the options in use that only prompts of the published code have."""
+        plain = Template()
+        used = [name for name in PUBLISHED_OPTIONS if getattr(self, name) != getattr(plain, name)]
+        return [*used, "{system}"] if "{system}" in self.human else used
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -71,8 +83,8 @@ class Prompt:
         ids: all tokens; slots hold the padding id until the model overwrites their embeddings.
         answer_start: index of the answer's first token; `len(ids)` without an answer (generation).
         slots: modality to the indices of its slots, in order.
-        question_ids: the tokens that the gate reads (see `Template.gate`).
-        hidden: indices that no other position attends to.
+        question_ids: the tokens that the gate reads, those of the question (see also `Template.gate`).
+        hidden: indices that no other position attends to; only prompts of the published code have some.
         question: the question as text.
         gate_text: the text of `question_ids`; with `Template.longest` before it was truncated.
     """
@@ -111,6 +123,9 @@ class PromptBuilder:
             max_tokens: largest length of a prompt with its answer.
             generation_template: template for generation; `template` by default.
             tags: modality to the texts before and after its slots, where the template has none.
+
+        Raises:
+            ValueError: a template has options of the published code.
         """
         self.tokenizer = tokenizer
         self.slots = slots
@@ -118,6 +133,16 @@ class PromptBuilder:
         self.generation_template = generation_template or self.template
         self.max_tokens = max_tokens
         self.tags = tags or {}
+        for own in (self.template, self.generation_template):
+            self.check_template(own)
+
+    def check_template(self, template: Template) -> None:
+        """Raises ValueError if a template has options that this builder does not implement."""
+        if used := template.published_options:
+            raise ValueError(
+                f"the template has options of the published code: {', '.join(used)}; make its builder by "
+                "octavius.published.prompts.prompt_builder"
+            )
 
     def build(self, sample: Sample, question: str, answer: str | None) -> Prompt:
         """Builds one prompt; without an answer it ends where generation starts.
@@ -126,50 +151,35 @@ class PromptBuilder:
             ValueError: a modality has no slots, or the question or the answer is empty.
             TooLongError: the prompt has more than `max_tokens`.
         """
-        if not question.strip():
-            raise ValueError(f"sample {sample.id}: the question is empty; the gate reads it, so write one")
-        if answer is not None and not answer.strip():
-            raise ValueError(f"sample {sample.id}: the answer is empty; a training sample needs one")
+        check_texts(sample, question, answer)
         template = self.generation_template if answer is None else self.template
-        system = template.systems.get(sample.task, template.system)
-        first = "" if "{system}" in template.human + template.opening else system
         ids = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
-        ids += self._fixed(first) + self._fixed(template.human.replace("{system}", system))
-        slots, hidden, tag = self._write_slots(ids, sample, template)
-        begin = len(ids)  # the closing tag counts towards `longest`, the slots do not
+        ids += self._fixed(template.system) + self._fixed(template.human)
+        slots, tag = self._write_slots(ids, sample, template)
         pieces: list[Piece] = [(tag, True)]
-        opening = template.opening.replace("{system}", system)
+        opening = ""  # `human` stands before the media already
         for asked, answered in sample.history:
-            pieces += [
-                *_asked(opening, asked, template),
-                *_answered(answered, template),
-                (template.between, True),
-            ]
-            opening = template.human.replace("{system}", "") if template.again is None else template.again
-        pieces += _asked(opening, question, template)
+            pieces += [(opening, True), (template.space + asked, False), (template.assistant, True)]
+            pieces += [(template.space + answered, False), (template.end, True)]
+            pieces += [(template.between, True)]
+            opening = template.human
+        pieces += [(opening, True), (template.space + question, False), (template.assistant, True)]
         ids += self._encode(pieces)
         start = len(ids)
         if answer is not None:
-            pieces += (said := _answered(answer, template))
-            ids += self._encode(said) + ([] if template.end else [self.tokenizer.eos_id])
-        if template.longest is not None and answer is not None:
-            ids = ids[: begin + template.longest]
+            ids += self._encode([(template.space + answer, False), (template.end, True)])
+            ids += [] if template.end else [self.tokenizer.eos_id]
+        self._check_length(ids, start, sample)
+        asked_ids = self.tokenizer.encode(template.space + question)
+        return Prompt(ids, start, slots, asked_ids, question=question, gate_text=question)
+
+    def _check_length(self, ids: Sequence[int], start: int, sample: Sample) -> None:
+        """Raises TooLongError if a prompt, whose answer begins at `start`, has more than `max_tokens`."""
         if len(ids) > self.max_tokens:
             raise TooLongError(
                 f"sample {sample.id}: {len(ids)} tokens, {len(ids) - start} of them the answer's, but "
                 f"max_tokens is {self.max_tokens}; raise it, or leave the sample out"
             )
-        if start >= len(ids) and answer is not None:
-            raise ValueError(
-                f"sample {sample.id}: nothing of the answer is left within {template.longest} tokens; raise "
-                "`longest` of the template, or leave the sample out"
-            )
-        gate_text = "".join(text for text, _ in pieces)
-        gate_ids = ids[begin:]
-        if template.gate != "prompt":
-            gate_text = sample.history[0][0] if template.gate == "first" and sample.history else question
-            gate_ids = self.tokenizer.encode(gate_text if template.joined else template.space + gate_text)
-        return Prompt(ids, start, slots, gate_ids, hidden, question, gate_text)
 
     def _encode(self, pieces: Sequence[Piece]) -> list[int]:
         """Token ids of texts that are tokenized one by one."""
@@ -186,41 +196,39 @@ class PromptBuilder:
 
     def _write_slots(
         self, ids: list[int], sample: Sample, template: Template
-    ) -> tuple[dict[str, list[int]], list[int], str]:
+    ) -> tuple[dict[str, list[int]], str]:
         """Appends the slots of every medium of the sample, with the tags around them.
 
         Returns:
-            The slot positions, the hidden positions, and the last closing tag, which the caller appends.
+            The slot positions, and the last closing tag, which the caller appends.
         """
         positions: dict[str, list[int]] = {}
-        hidden: list[int] = []
         after = ""
         for modality in sample.media:
-            if modality not in self.slots:
-                raise ValueError(
-                    f"sample {sample.id} brings the modality {modality!r}, but this model takes "
-                    f"{', '.join(sorted(self.slots)) or 'none'}; add an encoder or leave the data set out"
-                )
-            before, behind = template.tags.get(modality, self.tags.get(modality, ("", "")))
+            before, behind = self._tags_of(modality, sample, template)
             ids += self._encode([(after, True), (before, True)])
-            end = len(ids) + self.slots[modality]
-            padded = max(end, len(ids) + template.padded.get(modality, 0))
-            positions[modality] = list(range(len(ids), end))
-            hidden += range(end, padded)
-            ids += [self.tokenizer.pad_id] * (padded - len(ids))
+            positions[modality] = list(range(len(ids), len(ids) + self.slots[modality]))
+            ids += [self.tokenizer.pad_id] * self.slots[modality]
             after = behind
-        return positions, hidden, after
+        return positions, after
+
+    def _tags_of(self, modality: str, sample: Sample, template: Template) -> tuple[str, str]:
+        """The texts before and after the slots of a modality.
+
+        Raises:
+            ValueError: the model does not take it.
+        """
+        if modality not in self.slots:
+            raise ValueError(
+                f"sample {sample.id} brings the modality {modality!r}, but this model takes "
+                f"{', '.join(sorted(self.slots)) or 'none'}; add an encoder or leave the data set out"
+            )
+        return template.tags.get(modality, self.tags.get(modality, ("", "")))
 
 
-def _asked(opening: str, question: str, template: Template) -> list[Piece]:
-    """A question with the text around it."""
-    if template.joined:
-        return [(f"{opening}{question}{template.assistant}", False)]
-    return [(opening, True), (template.space + question, False), (template.assistant, True)]
-
-
-def _answered(answer: str, template: Template) -> list[Piece]:
-    """An answer and the text that ends it."""
-    if template.joined:
-        return [(f"{answer}{template.end}", False)]
-    return [(template.space + answer, False), (template.end, True)]
+def check_texts(sample: Sample, question: str, answer: str | None) -> None:
+    """Raises ValueError if the question or the answer is empty; None is no answer, for generation."""
+    if not question.strip():
+        raise ValueError(f"sample {sample.id}: the question is empty; the gate reads it, so write one")
+    if answer is not None and not answer.strip():
+        raise ValueError(f"sample {sample.id}: the answer is empty; a training sample needs one")

@@ -129,17 +129,6 @@ class Gate(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has nothing to fit")
 
-    def fill_published(self, weight: Tensor) -> None:  # noqa: ARG002
-        """Loads the weight (D, E) of the gate of a published checkpoint.
-
-        Raises:
-            ValueError: this gate computes something else from it than the published one.
-        """
-        raise ValueError(
-            f"the gate of the file scores plain means of word embeddings, which {type(self).__name__} does not; set "
-            "lora.gate: published, as --config published.yaml does"
-        )
-
     @abstractmethod
     def choices(self, asked: GateInputs) -> list[GateOutput]:
         """Routes a batch: one decision (B, E) for all layers, or a list with one per layer of the language model."""

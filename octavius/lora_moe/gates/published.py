@@ -1,11 +1,8 @@
 """The gate of the published code, for continuing from its checkpoints."""
 
-from pathlib import Path
-
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-from octavius.checkpoint_format.weights import load_exactly
 from octavius.lora_moe.gates.base import GateInputs, GateOutput, GateSize, Reading
 from octavius.lora_moe.gates.instance import InstanceGate
 
@@ -26,14 +23,6 @@ class PublishedGate(InstanceGate):
     def __init__(self, size: GateSize, /, *, top_k: int | None = 2) -> None:
         super().__init__(size, top_k=top_k)
         self.reads = PublishedGate.reads  # the parent has set it from its inputs
-
-    def fill_published(self, weight: Tensor) -> None:
-        """Loads the weight (D, E) of the gate of a published checkpoint.
-
-        Raises:
-            ValueError: it has another shape.
-        """
-        load_exactly(self, {"weight": weight.T}, {"weight"}, Path("the gate of the file"))
 
     def reset_parameters(self) -> None:
         """Draws the weight from N(0, 1)."""

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaF
 from octavius.checkpoint.load import load
 from octavius.cli.main import main
 from octavius.lora_moe.merge import layers_of
-from tests.octavius import published
+from tests.octavius import published_code as published
 from tests.tiny import SHIPPED, refused, settings, write_models
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]

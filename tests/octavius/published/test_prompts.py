@@ -1,6 +1,7 @@
 """The templates of the published code reproduce its token sequences exactly."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from octavius.instruction.batch import IGNORE_INDEX, Example, collate
 from octavius.instruction.prompt import PromptBuilder, Template
 from octavius.instruction.sample import Sample
 from octavius.instruction.tokenizer import Tokenizer
+from octavius.published.prompts import PublishedPromptBuilder, prompt_builder
 
 MakeSample = Callable[..., Sample]
 PRESET = Path(__file__).resolve().parents[3] / "configs" / "published.yaml"
@@ -31,7 +33,7 @@ def templates() -> tuple[Template, Template]:
 @pytest.fixture
 def builder(tokenizer: Tokenizer) -> PromptBuilder:
     training, asking = templates()
-    return PromptBuilder(tokenizer, SLOTS, training, 2048, asking)
+    return prompt_builder(tokenizer, SLOTS, training, 2048, asking)
 
 
 def pieces(tokenizer: Tokenizer, *texts: str | int) -> list[int]:
@@ -119,18 +121,16 @@ class Stacked:
 
 
 def test_what_is_too_long_is_cut_on_the_right(tokenizer: Tokenizer, make_sample: MakeSample) -> None:
-    from dataclasses import replace
-
     whole, _ = templates()
     sample = make_sample("s", "image", task="vqa")
     question, answer = "What is this?", "A ring and a ball."
-    entire = PromptBuilder(tokenizer, SLOTS, whole).build(sample, question, answer)
+    entire = prompt_builder(tokenizer, SLOTS, whole).build(sample, question, answer)
     after = len(entire.ids) - entire.slots["image"][-1] - 1
     for kept in range(after - len(entire.ids) + entire.answer_start + 1, after + 2):
-        builder = PromptBuilder(tokenizer, SLOTS, replace(whole, longest=kept))
+        builder = prompt_builder(tokenizer, SLOTS, replace(whole, longest=kept))
         assert builder.build(sample, question, answer).ids == entire.ids[: len(entire.ids) - after + kept]
         assert builder.build(sample, question, None).ids == entire.ids[: entire.answer_start]
-    shorter = PromptBuilder(tokenizer, SLOTS, replace(whole, longest=4))
+    shorter = prompt_builder(tokenizer, SLOTS, replace(whole, longest=4))
     with pytest.raises(ValueError, match="nothing of the answer is left within 4 tokens; raise `longest`"):
         shorter.build(sample, question, answer)
 
@@ -141,3 +141,52 @@ def test_special_tokens_in_words_of_data_are_words(
     prompt = builder.build(make_sample("s", task="vqa"), "</s>?", "<s> </s>")
     assert tokenizer.eos_id not in prompt.ids
     assert prompt.ids.count(tokenizer.bos_id) == 1
+
+
+PLAIN = (
+    Template(),
+    Template("Be brief.", "User:", " Bot:", "<s>", {"image": ("{", "}")}, space=""),
+    Template("Be brief.", end="\n###"),
+)
+
+
+@pytest.mark.parametrize("template", PLAIN)
+@pytest.mark.parametrize("answer", ["A ring.", None])
+@pytest.mark.parametrize("history", [(), (("What is it?", "A ball."), ("Where?", "Here."))])
+def test_without_these_options_it_builds_the_usual_prompts(
+    template: Template,
+    answer: str | None,
+    history: tuple[tuple[str, str], ...],
+    tokenizer: Tokenizer,
+    make_sample: MakeSample,
+) -> None:
+    sample = replace(make_sample("s", "image", "cloud", task="vqa"), history=history)
+    usual = PromptBuilder(tokenizer, SLOTS, template)
+    assert type(prompt_builder(tokenizer, SLOTS, template)) is PromptBuilder
+    both = [
+        one.build(sample, "Why?", answer)
+        for one in (usual, PublishedPromptBuilder(tokenizer, SLOTS, template))
+    ]
+    assert both[0] == both[1]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"systems": {"vqa": "a"}},
+        {"opening": "a"},
+        {"again": ""},
+        {"joined": True},
+        {"gate": "first"},
+        {"padded": {"image": 4}},
+        {"longest": 4},
+        {"human": "{system} a"},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_the_usual_builder_refuses_each_of_these_options(
+    option: dict[str, Any], tokenizer: Tokenizer
+) -> None:
+    assert type(prompt_builder(tokenizer, SLOTS, None, 2048, Template(**option))) is PublishedPromptBuilder
+    with pytest.raises(ValueError, match="the template has options of the published code: "):
+        PromptBuilder(tokenizer, SLOTS, Template(**option))

@@ -27,9 +27,9 @@ from octavius.lora_moe.build import LoRAMoEConfig
 from octavius.lora_moe.gates.base import GateSize
 from octavius.lora_moe.gates.published import PublishedGate
 from octavius.training import OctaviusModule
-from tests.octavius import published
+from tests.octavius import published_code as published
 
-PRESET = Path(__file__).resolve().parents[2] / "configs" / "published.yaml"
+PRESET = Path(__file__).resolve().parents[3] / "configs" / "published.yaml"
 EXPERTS, RANK, IMAGE, CLOUD, HEADS, QUERIES = 3, 2, 5, 8, 2, 4
 SYSTEM = "You look."
 QUESTIONS = ("What is this?", "Is the ball red, or is it blue?", "Where is it?")

@@ -1,0 +1,1 @@
+"""What only serves the published code: its checkpoints, its prompts and its tag tokens."""

@@ -1,0 +1,110 @@
+"""Prompts of the published code: texts tokenized together, padded slots, truncation, and what its gate reads."""
+
+from collections.abc import Mapping
+
+from octavius.instruction.prompt import Piece, Prompt, PromptBuilder, Template, check_texts
+from octavius.instruction.sample import Sample
+from octavius.instruction.tokenizer import Tokenizer
+
+
+def prompt_builder(
+    tokenizer: Tokenizer,
+    slots: dict[str, int],
+    template: Template | None = None,
+    max_tokens: int = 2048,
+    generation_template: Template | None = None,
+    tags: Mapping[str, tuple[str, str]] | None = None,
+) -> PromptBuilder:
+    """The builder that the templates need; arguments as of `PromptBuilder`."""
+    templates = [one for one in (template, generation_template) if one is not None]
+    kind = PublishedPromptBuilder if any(one.published_options for one in templates) else PromptBuilder
+    return kind(tokenizer, slots, template, max_tokens, generation_template, tags)
+
+
+class PublishedPromptBuilder(PromptBuilder):
+    """Builds prompts with all options of a template; without those of the published code, as `PromptBuilder`."""
+
+    def check_template(self, template: Template) -> None:
+        """Accepts every template."""
+
+    def build(self, sample: Sample, question: str, answer: str | None) -> Prompt:
+        """Builds one prompt; without an answer it ends where generation starts.
+
+        Raises:
+            ValueError: a modality has no slots, the question or the answer is empty, or the truncation leaves
+                nothing of the answer.
+            TooLongError: the prompt has more than `max_tokens`.
+        """
+        check_texts(sample, question, answer)
+        template = self.generation_template if answer is None else self.template
+        system = template.systems.get(sample.task, template.system)
+        first = "" if "{system}" in template.human + template.opening else system
+        ids = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
+        ids += self._fixed(first) + self._fixed(template.human.replace("{system}", system))
+        slots, hidden, tag = self._write_padded_slots(ids, sample, template)
+        begin = len(ids)  # the closing tag counts towards `longest`, the slots do not
+        pieces: list[Piece] = [(tag, True)]
+        opening = template.opening.replace("{system}", system)
+        for asked, answered in sample.history:
+            pieces += [
+                *_asked(opening, asked, template),
+                *_answered(answered, template),
+                (template.between, True),
+            ]
+            opening = template.human.replace("{system}", "") if template.again is None else template.again
+        pieces += _asked(opening, question, template)
+        ids += self._encode(pieces)
+        start = len(ids)
+        if answer is not None:
+            pieces += (said := _answered(answer, template))
+            ids += self._encode(said) + ([] if template.end else [self.tokenizer.eos_id])
+        if template.longest is not None and answer is not None:
+            ids = ids[: begin + template.longest]
+        self._check_length(ids, start, sample)
+        if start >= len(ids) and answer is not None:
+            raise ValueError(
+                f"sample {sample.id}: nothing of the answer is left within {template.longest} tokens; raise "
+                "`longest` of the template, or leave the sample out"
+            )
+        gate_text = "".join(text for text, _ in pieces)
+        gate_ids = ids[begin:]
+        if template.gate != "prompt":
+            gate_text = sample.history[0][0] if template.gate == "first" and sample.history else question
+            gate_ids = self.tokenizer.encode(gate_text if template.joined else template.space + gate_text)
+        return Prompt(ids, start, slots, gate_ids, hidden, question, gate_text)
+
+    def _write_padded_slots(
+        self, ids: list[int], sample: Sample, template: Template
+    ) -> tuple[dict[str, list[int]], list[int], str]:
+        """Appends the slots of every medium, followed by hidden positions, with the tags around them.
+
+        Returns:
+            The slot positions, the hidden positions, and the last closing tag, which the caller appends.
+        """
+        positions: dict[str, list[int]] = {}
+        hidden: list[int] = []
+        after = ""
+        for modality in sample.media:
+            before, behind = self._tags_of(modality, sample, template)
+            ids += self._encode([(after, True), (before, True)])
+            end = len(ids) + self.slots[modality]
+            padded = max(end, len(ids) + template.padded.get(modality, 0))
+            positions[modality] = list(range(len(ids), end))
+            hidden += range(end, padded)
+            ids += [self.tokenizer.pad_id] * (padded - len(ids))
+            after = behind
+        return positions, hidden, after
+
+
+def _asked(opening: str, question: str, template: Template) -> list[Piece]:
+    """A question with the text around it."""
+    if template.joined:
+        return [(f"{opening}{question}{template.assistant}", False)]
+    return [(opening, True), (template.space + question, False), (template.assistant, True)]
+
+
+def _answered(answer: str, template: Template) -> list[Piece]:
+    """An answer and the text that ends it."""
+    if template.joined:
+        return [(f"{answer}{template.end}", False)]
+    return [(template.space + answer, False), (template.end, True)]
