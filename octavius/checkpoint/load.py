@@ -1,7 +1,6 @@
 """Loads the model of a checkpoint or of an exported folder, for use without a trainer."""
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,8 @@ from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
 from octavius.checkpoint.peft_format import read_adapter
 from octavius.checkpoint.saved_configuration import current_section
 from octavius.checkpoint_format.weights import load_exactly
-from octavius.configuration.parser import Parser
-from octavius.configuration.rules import merging_rules
+from octavius.configuration.instantiate import instantiate
 from octavius.configuration.text import check, read_text
-from octavius.configuration.trust import only_listed
 from octavius.folders import check_folder
 from octavius.lora_moe.merge import layers_of
 from octavius.training import PROJECTORS, OctaviusModule
@@ -62,11 +59,7 @@ def build(model: Any, untrusted: str | None) -> OctaviusModule:
         model: the section.
         untrusted: name of the file that it is from, if only trusted classes are allowed; None allows all.
     """
-    parser = Parser(exit_on_error=False)
-    parser.add_subclass_arguments(OctaviusModule, "model")
-    limits = nullcontext() if untrusted is None else only_listed(untrusted, model)
-    with merging_rules(), limits:
-        module: OctaviusModule = parser.instantiate(parser.parse_object({"model": model})).model
+    module: OctaviusModule = instantiate("model", OctaviusModule, model, untrusted)
     return module
 
 

@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import open_clip
 import torch
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from octavius.configuration.instantiate import instantiate
 from octavius.decoder.check import Capabilities
 from octavius.decoder.decoder import Decoder
 from octavius.decoder.reach import Layout
@@ -133,7 +134,7 @@ def outline(setup: Setup, layers: int | None = None) -> Octavius:
     """
     config = setup.decoder
     encoders = {name: encoder_outline(parts) for name, parts in setup.encoders.items()}
-    lora: LoRAMoEConfig | None = parsed("lora", LoRAMoEConfig | None, setup.lora)
+    lora: LoRAMoEConfig | None = instantiate("lora", LoRAMoEConfig | None, setup.lora)
     if lora is not None and layers is not None and not isinstance(lora.experts, int):
         lora = replace(lora, experts=max(lora.experts))
     with torch.device("meta"):
@@ -151,21 +152,8 @@ def encoder_outline(config: dict[str, Any]) -> Encoder:
     if pretrained is not None and options.get("name") in open_clip.list_models():
         check_weights(options["name"], pretrained)
     with torch.device("meta") if pretrained is not None else nullcontext(), _quiet():
-        made: Encoder = parsed("encoder", Encoder, config)
+        made: Encoder = instantiate("encoder", Encoder, config)
     return made.to("meta")
-
-
-def parsed(name: str, kind: Any, config: Any) -> Any:
-    """Instantiates a part of a configuration.
-
-    Args:
-        name: key for error messages.
-        kind: type of the part.
-        config: the part as plain values.
-    """
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument(f"--{name}", type=kind)
-    return parser.instantiate(parser.parse_object({name: config}))[name]
 
 
 @contextmanager

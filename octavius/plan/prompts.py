@@ -6,22 +6,24 @@ from typing import Literal
 import lightning as L
 from jsonargparse import Namespace
 
+from octavius.configuration.instantiate import instantiate
 from octavius.decoder.loading import locate
 from octavius.encoders.base import Encoder, tags_of
 from octavius.encoders.image_cache import CachedImageLoader
 from octavius.encoders.rois.roi_cache import CachedRoiLoader
 from octavius.instruction.batch import Processor
 from octavius.instruction.chat import chat_template
-from octavius.instruction.prompt import PromptBuilder, Template
+from octavius.instruction.prompt import Template
 from octavius.instruction.tokenizer import load_tokenizer
-from octavius.plan.outline import encoder_outline, parsed
+from octavius.plan.outline import encoder_outline
+from octavius.published.prompts import prompt_builder
 
 
 def check_configuration(
     config: Namespace, check: Callable[[L.LightningDataModule, Processor | None], None]
 ) -> None:
     """Passes data module and processor of a parsed configuration to a function that checks its samples."""
-    data = parsed("data", L.LightningDataModule, config["data"].as_dict())
+    data = instantiate("data", L.LightningDataModule, config["data"].as_dict())
     processor = None
     if str(config["model"]["class_path"]).endswith("OctaviusModule"):
         try:
@@ -48,9 +50,9 @@ def processor_outline(model: Namespace) -> Processor:
     except Exception as error:  # transformers raises almost anything on bad names and files
         raise ValueError(f"the tokenizer cannot be loaded: {error}") from None
     encoders: dict[str, Encoder] = {name: encoder_outline(one) for name, one in options["encoders"].items()}
-    template = parsed("template", Template | Literal["chat"] | None, options["template"])
-    generation_template = parsed("template", Template | None, options["test_template"])
-    prompts = PromptBuilder(
+    template = instantiate("template", Template | Literal["chat"] | None, options["template"])
+    generation_template = instantiate("template", Template | None, options["test_template"])
+    prompts = prompt_builder(
         tokenizer,
         {name: encoder.num_tokens for name, encoder in encoders.items()},
         chat_template(tokenizer) if template == "chat" else template,
