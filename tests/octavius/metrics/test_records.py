@@ -23,7 +23,7 @@ def test_records_come_back_in_the_order_of_updates(updates: list[list[Any]]) -> 
     assert metric.kept() == everything
     metric.half()
     assert metric.kept() == everything
-    assert all(part.dtype is torch.uint8 for part in metric.things)
+    assert all(part.dtype is torch.uint8 for part in getattr(metric, metric.state))
     metric.reset()
     assert metric.kept() == []
 

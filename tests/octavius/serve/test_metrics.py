@@ -4,6 +4,8 @@ from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from octavius.serve.metrics import BOUNDS, Metrics
 
 
@@ -22,7 +24,7 @@ def test_durations_fall_into_cumulative_buckets() -> None:
     assert (
         values['octavius_answer_seconds_bucket{le="+Inf"}'] == values["octavius_answer_seconds_count"] == "5"
     )
-    assert float(values["octavius_answer_seconds_sum"]) == sum(seconds)
+    assert float(values["octavius_answer_seconds_sum"]) == pytest.approx(sum(seconds))
     assert values[f'octavius_requests_total{{route="{chat}",status="400"}}'] == "1"
     assert (values["octavius_running_rows"], values["octavius_waiting_rows"]) == ("2", "3")
     assert (values["octavius_tokens_total"], values["octavius_rows_total"]) == ("7", "0")
