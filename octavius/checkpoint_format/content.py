@@ -13,6 +13,8 @@ import torch
 from packaging.version import InvalidVersion, Version
 from torch import Tensor
 
+from octavius.checkpoint_format.bounds import is_stored
+
 FORMAT_KEY, FORMAT = "checkpoint_format", 2
 """Format 2 has a checksum at the end of the file and the configuration inside; earlier ones lack this key."""
 
@@ -90,7 +92,7 @@ def _tensors(value: Any) -> str | None:
     for name, part in value.items():
         if not isinstance(name, str) or not isinstance(part, Tensor):
             return f"expected a tensor at {name!r:.80}, found {type(part).__name__}"
-        if part.layout != torch.strided or part.is_quantized or part.is_meta:
+        if not _plain(part):
             return f"{name} is not a plain tensor"
         if not _finite(part):
             return f"{name} holds numbers that are not finite; take a checkpoint from before the training diverged"
@@ -100,8 +102,11 @@ def _tensors(value: Any) -> str | None:
 def _not_finite(value: Any, place: str = "") -> str | None:
     """The first NaN, or non-plain tensor, inside nested values; infinity is allowed: it means "none yet"."""
     if isinstance(value, Tensor):
-        plain = value.layout == torch.strided and not value.is_quantized and not value.is_meta
-        return None if plain and not bool(value.isnan().any()) else f"{place} is no plain tensor of numbers"
+        return (
+            None
+            if _plain(value) and not bool(value.isnan().any())
+            else f"{place} is no plain tensor of numbers"
+        )
     if isinstance(value, float):
         return f"{place} is not a number" if math.isnan(value) else None
     if isinstance(value, Mapping):
@@ -111,6 +116,16 @@ def _not_finite(value: Any, place: str = "") -> str | None:
     else:
         return None
     return next(filter(None, (_not_finite(part, f"{place}.{key}") for key, part in items)), None)
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Whether a tensor is neither sparse, quantised, without values, nor expanded from fewer values."""
+    return (
+        tensor.layout == torch.strided
+        and not tensor.is_quantized
+        and not tensor.is_meta
+        and is_stored(tensor)
+    )
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -176,6 +191,8 @@ def _optimizers(value: Any) -> str | None:
         if strange := [place for place in parts if place not in known]:
             return f"it has a state for parameter {strange[0]!r:.60}, which is in no group"
         tensors = [part for values in parts.values() for part in values.values() if isinstance(part, Tensor)]
+        if not all(map(_plain, tensors)):
+            return "it holds a tensor that is not plain"
         if not all(map(_finite, tensors)):
             return "it holds numbers that are not finite; take a checkpoint from before the training diverged"
     return None

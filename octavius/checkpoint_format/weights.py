@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from octavius.checkpoint_format.bounds import check_archive, too_large
 from octavius.checkpoint_format.content import wrong_format, wrong_kind
 from octavius.checkpoint_format.earlier import current_states
 from octavius.checkpoint_format.seal import check_seal
@@ -194,6 +195,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         )
     try:
         sealed = check_seal(path)
+        check_archive(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged pickle raises nearly any exception
         size = path.stat().st_size if path.is_file() else 0
@@ -207,7 +209,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint of Octavius: expected the key 'state_dict', found none")
     try:
-        wrong = wrong_kind(checkpoint) or wrong_format(checkpoint, sealed)
+        wrong = too_large(checkpoint) or wrong_kind(checkpoint) or wrong_format(checkpoint, sealed)
     except RecursionError:
         wrong = "its values are nested too deep"
     if wrong:

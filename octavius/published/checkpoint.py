@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from octavius.checkpoint_format.bounds import check_archive
 from octavius.checkpoint_format.seal import check_seal
 from octavius.checkpoint_format.weights import load_exactly, part_of, trainable_names
 from octavius.encoders.projector import LinearProjector
@@ -33,6 +34,7 @@ def read_published(file: Path) -> dict[str, Tensor]:
     """
     try:
         check_seal(file)  # a published archive has a CRC-32 for each tensor
+        check_archive(file)
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
@@ -42,7 +44,9 @@ def read_published(file: Path) -> dict[str, Tensor]:
         ) from None
     if isinstance(state, Mapping) and "state_dict" in state:
         raise ValueError(f"{file} is a checkpoint of this program already; use it as it is, by --ckpt {file}")
-    tensors = isinstance(state, Mapping) and all(isinstance(part, Tensor) for part in state.values())
+    tensors = isinstance(state, Mapping) and all(
+        isinstance(name, str) and isinstance(part, Tensor) for name, part in state.items()
+    )
     if not tensors or not any(".lora_moe_A." in name for name in state):
         raise ValueError(
             f"{file} is no published checkpoint of Octavius: expected tensors such as {LLM}model.layers.0."
