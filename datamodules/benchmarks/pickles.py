@@ -34,8 +34,9 @@ class _Kind(Buildable):
         """Applies the state (version, byte order, None, None, None, ...): no subarray, names or fields."""
         if type(state) is not tuple or len(state) < 5 or any(part is not None for part in state[2:5]):
             raise UnsafePickleError("an array is of a type with parts, expected plain numbers")
-        if state[1] not in ("<", ">", "|", "="):
-            raise UnsafePickleError(f"a byte order is {state[1]!r:.20}")
+        if type(state[1]) is not str or state[1] not in ("<", ">", "|", "="):
+            # Not shown: the `repr` of a list that holds another twice, over many levels, never ends.
+            raise UnsafePickleError("a byte order is none of <, >, | and =")
         self.order = state[1]
         return self
 

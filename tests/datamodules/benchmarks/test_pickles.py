@@ -245,6 +245,7 @@ BOMBS = {
     + b"c_codecs\nencode\n(h\x02U\x06latin1tR" * 20_000
     + b"l.",
     "doubled lists": b"(U\x04data" + doubled(200) + b"d.",
+    "a byte order of doubled lists": doubled(200) + b"0}U\x04datacnumpy\ndtype\n(U\x02u1tR(K\x03h\xc8NNNtbs.",
     "deep lists": b"(U\x04data" + b"(" * 100_000 + b"l" * 100_000 + b"d.",
     "many arrays": b"(U\x04data(" + (ARRAY + state(b"K\x03\x85")) * 5000 + b"ld.",
     "an array remembered often": b"(U\x04data" + ARRAY + b"q\x01" * 200_000 + state(b"K\x03\x85") + b"d.",
