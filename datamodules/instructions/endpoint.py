@@ -150,9 +150,14 @@ def without_credentials(address: str) -> tuple[str, tuple[str, str] | None]:
         host, port = None, None
     if not host or parts.scheme not in ("http", "https"):
         raise ValueError("OPENAI_BASE_URL is no address such as http://localhost:8000/v1")
+    if parts.query:  # not shown, as it may hold a key; the client would put the path of a request behind it
+        raise ValueError(
+            "OPENAI_BASE_URL has a query (?name=value), expected an address such as http://localhost:8000/v1; give "
+            "a key by OPENAI_API_KEY"
+        )
     name = f"[{host}]" if ":" in host else host
     place = name if port is None else f"{name}:{port}"
-    return urlunsplit((parts.scheme, place, parts.path, parts.query, "")), (auth if any(auth) else None)
+    return urlunsplit((parts.scheme, place, parts.path, "", "")), (auth if any(auth) else None)
 
 
 def client() -> Any:

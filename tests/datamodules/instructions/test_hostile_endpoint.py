@@ -284,6 +284,14 @@ def test_what_is_no_address_is_told(monkeypatch: pytest.MonkeyPatch, address: st
         connect("m", 1, 0, 1.0, None)
 
 
+def test_an_address_with_a_query_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client would ask `/v1?key=../chat/completions`, and every message names the address."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://x/v1?api-key=quite-secret-words")
+    with pytest.raises(ValueError, match="OPENAI_BASE_URL has a query") as error:
+        connect("m", 1, 0, 1.0, None)
+    assert "quite-secret" not in str(error.value)
+
+
 @given(st.binary(max_size=200))
 def test_no_body_raises(content: bytes) -> None:
     text, _, wrong = said_in(content)
