@@ -29,7 +29,7 @@ _BEFORE_REASON = _any(
 BRACKETED = re.compile(rf"(?<!{WORD})\(\s?([A-Za-z])\s?\)(?!{WORD})")
 BARE = re.compile(
     rf"(?<!{WORD})([A-Za-z])(?=[ \t]*(?:\Z|\n|[,;!?)\]}}/|&(]|{_C}|\.(?!{WORD})|:(?![\\/])|-(?!{WORD})|选项|因|由"
-    rf"|{_BEFORE_REASON}\b))"
+    rf"|正确|对|です|だ|입니다|{_BEFORE_REASON}\b))"
 )
 """A letter on its own: not in `B-cell`, `B.C.`, `B's`, `C major`, nor the article in `A dog`."""
 
@@ -68,12 +68,12 @@ DENIED = re.compile(
 _THING = _any("answers? choice option pick guess solution antwort respuesta réponse risposta resposta ответ")
 _OF = _any(
     "to for of in among from here above below the this that these those your my question problem options? choices? "
-    "letter image picture given provided correct best most therefore then thus clearly definitely obviously probably "
-    "likely"
+    "letter image picture given provided correct correcta correcte best most therefore then thus clearly definitely "
+    "obviously probably likely"
 )
 _IS = (
-    r"(?:[\s*]*[:=→]|\s*[-=]+>|\s+-(?=\s)|[ \t]*\n|'s\b|\s*(?:应该是|应为|应选|是|为|は|은|는)"
-    rf"|\s+{_any('is are would_be should_be must_be will_be has_to_be est ist es è é')}\b)"
+    r"(?:[\s*]*[:=→]|\s*[-=]+>|\s+-(?=\s)|[ \t]*\n|'s\b|\s*(?:应该是|应为|应选|是|为|為|は|은|는)"
+    rf"|\s+{_any('is are would_be should_be must_be will_be has_to_be est ist lautet es è é')}\b)"
 )
 _CHOOSE = _any("choose choosing chose pick picking select selecting go_with going_with opt_for vote_for")
 _WOULD = _any("would will can must do therefore strongly also most still")
@@ -95,7 +95,7 @@ _LINKS = _any(
 )
 _RIGHT = _any("correct right best true accurate appropriate answer option choice one")
 DECLARED_AFTER = re.compile(
-    rf"(?:^|[.,:;!?\n(]\s*|\b{_LINKS}\s+)(?P<token>{_TOKEN})\)?\s*(?:(?:{_ONE}\s+)?"
+    rf"(?:^|[.,:;!?\n(]\s*|选项\s*|\b{_LINKS}\s+)(?P<token>{_TOKEN})\)?\s*(?:(?:{_ONE}\s+)?"
     rf"{_any('is was would_be must_be seems looks seems_to_be')}\s+(?:(?i:\w+ly)\s+)?(?:{_any('the my our')}\s+)?"
     rf"(?:{_any('most only single final best correct right')}\s+)*{_RIGHT}\b|(?:选项)?(?:是)?(?:正确|对))",
     re.MULTILINE,
@@ -112,10 +112,15 @@ SENTENCES = re.compile(r"\n|[.!?]\s+")
 CLAUSES = re.compile(rf"[.,:;!?\n]|\b{_any('so then but therefore hence thus')}\b")
 HYPOTHETICAL = re.compile(
     rf"\b{_any('if whether unless suppose supposing assume assuming doubts? deny denies why wrong false untrue')}\b"
+    rf"|\b{_any('incorrect worst (?<!at_)least second_best unable refuse hesitate reluctant might may could')}\b"
+    rf"|(?i:\bnot\s+(?:the|an?)\s+(?:\w+\s+)?$)"
     rf"|(?i:n't|\bnot|\bnever|\bcannot)\s+(?:\w+\s+){{0,2}}"
     rf"{_any('think believe say claim mean sure certain true case agree that conclude guess answer know')}\b"
 )
 """Words in the clause before a declaration that negate or question it."""
+
+CONDITION = re.compile(r",?\s+(?i:if|unless)\b")
+"""What follows an option that would be the answer in another case."""
 
 FILLER = re.compile(
     r"(?:[\s:,\-=>→*]|\((?!\s?[A-Za-z]\s?\)))+|"
@@ -216,10 +221,10 @@ _LONE_QUOTED = re.compile(r"'([A-Za-z])'|<([A-Za-z])>")
 
 
 def cleaned(text: str) -> str:
-    r"""A text without mark-up and with plain punctuation: `**[B]**` and `$\text{(B)}$` both become `(B)`."""
+    r"""A text in plain punctuation, without mark-up and end tokens: `**[B]**` and `$\text{(B)}$` become `(B)`."""
     plain = _STYLED.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
     plain = "".join(letter for letter in plain if unicodedata.category(letter) not in ("Cf", "Co", "Cs"))
-    plain = plain.replace(r"\(", "").replace(r"\)", "")
+    plain = re.sub(r"</?s>|<\|\w+\|>|\\[()]", "", plain)
     plain = _LATEX.sub(r"\1", plain).translate(_MARKS)
     plain = re.sub(r"\*+|__+|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)", "", plain)
     # No runs of spaces, so that patterns with optional spaces stay linear in the length of the text.

@@ -185,7 +185,8 @@ class Reader:
             if start < end:  # inside the previous match
                 continue
             found, end = self._joined(match.end())
-            if found and not self._is_hypothetical(start):
+            elsewhere = "would be" in match[0].lower() and forms.CONDITION.match(self.said, end)
+            if found and not elsewhere and not self._is_hypothetical(start):
                 is_final = (
                     match["final"]
                     or match["revised"]

@@ -22,8 +22,9 @@ STATING = (
     "{{{}}}", "- {}", "> {}", "# {}", "1. {}", "${}$", "\\({}\\)", "\\boxed{{{}}}", "\\boxed{{\\text{{{}}}}}",
     "$\\boxed{{({})}}$", "<answer>{}</answer>", "<ANSWER>({})</ANSWER>", "<answer>\n{}\n</answer>",
     '{{"answer": "{}"}}', "{{'answer': '{}'}}", '```json\n{{"answer": "{}"}}\n```',
-    '{{"final_answer": "({})"}}', "\u200b{}\u200b", "\n\n{}\n", "{}\r\n", "\ufeff{}", "The answer is {}.",
-    "The answer is {}", "the answer is ({}).", "THE ANSWER IS {}", "The answer is **{}**.", "Answer: {}",
+    '{{"final_answer": "({})"}}', "\u200b{}\u200b", "\n\n{}\n", "{}\r\n", "{}</s>", "{}<|im_end|>",
+    "\ufeff{}", "The answer is {}.", "The answer is {}",
+    "the answer is ({}).", "THE ANSWER IS {}", "The answer is **{}**.", "Answer: {}",
     "answer:{}", "ANSWER: {}", "Ans: {}", "Ans. {}", "Answer = {}", "Answer -> {}", "**Answer:** {}",
     "**Answer: {}**", "**Answer**: **{}**", "### Answer\n{}", "Answer:\n\n{}", "Final answer: {}",
     "My answer: {}", "The answer would be {}", "The answer should be ({})", "The correct answer is {}.",
@@ -41,6 +42,7 @@ STATING = (
     "Question: Is it A?\nAnswer: {}", "neither A nor D: it is {}", "{}, because A is small",
     "{} because (A) is small", "{}\n\n(A) is too small, (D) is not it.", "{}. It rolls.", "{}: it rolls",
     "答案是{}。", "答案：{}", "正确答案是（{}）。", "选{}", "【{}】", "「{}」", "Die Antwort ist {}.",
+    "La respuesta correcta es {}", "Die richtige Antwort lautet {}", "答案為{}",
     "La respuesta es {}", "La réponse est {}.", "Ответ: {}", "答えは{}", "정답은 {}",
 )
 # fmt: on
@@ -53,6 +55,8 @@ LETTERS_ONLY = (
     "\u200b{}\u200b",
     "{{{}}}",
     "neither A nor D: it is {}",
+    "选项{}正确",
+    "答えは{}です",
 )
 
 # fmt: off
@@ -79,7 +83,10 @@ SILENT = (
     "red or green", "red and dark red", "either red or green", "It is not red.", "It isn't the blue ball.",
     "no red", "reddish", "infrared", "a dark-red thing", "greener", "red is wrong", "red? green?", "", " ",
     "\n", "?", "(", "()", "<think>The answer is B", "不是B", "答案不是B", "答案是A或B", "B是错误的",
-    "Die Antwort ist nicht B", "La respuesta no es B",
+    "Die Antwort ist nicht B", "La respuesta no es B", "The incorrect option is B", "Incorrect answer: B",
+    "The least likely answer is B", "The worst choice is B", "The second best answer is B",
+    "Not the answer: B", "Not the best choice: B", "I am unable to choose B.", "You might choose B",
+    "The answer would be B if the ball were blue.", "An incorrect answer would be B.",
 )
 # fmt: on
 """None of these states one option."""
@@ -129,6 +136,8 @@ def test_what_states_no_option(text: str) -> None:
         ("I pick A... no, B", 1),
         ('{"reasoning": "maybe A", "answer": "C"}', 2),
         ("If it were (A) it would be red, so (B).", 1),
+        ("At least the answer is B.", 1),
+        ("I would say B if I had to guess.", 1),
     ],
 )
 def test_single_texts(text: str, place: int) -> None:
