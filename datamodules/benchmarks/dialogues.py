@@ -85,8 +85,9 @@ _FILE = re.compile(
 # where it is a type in a program, such as List<Image>.
 _PLACEHOLDER = re.compile(
     r"(?<!\w)<\|?/?(?:image|img|im(?=[-_](?:start|end|patch|pad))|picture|photo|frame|video|vid|clip|audio|sound"
-    r"|speech|voice|music|points?|pcl|pcd|(?:points?[-_ ]?)?clouds?|depth|thermal|mesh|vision|visual|media)"
-    r"(?:[-_ ]?(?:start|end|pad|patch|token|embeds?|features?|placeholder|here|history|[0-9]{1,4})){0,3}\|?>"
+    r"|speech|voice|music|points?|pcl|pcd|(?:points?[-_ ]?)?clouds?|depth|thermal|mesh|vision|visual|media)s?"
+    r"(?:[-_ ]?(?:start|end|pad|patch|token|embeds?|features?|frames?|clip|map|placeholder|here|history|[0-9]{1,4}))"
+    r"{0,3}\|?>"
     r"|(?-i:\[/?(?:IMG|IMAGE|VIDEO|AUDIO)(?:_[A-Z]+|[0-9]+)?\])",
     re.IGNORECASE,
 )

@@ -82,6 +82,10 @@ def test_remarks_are_passed_over(tmp_path: Path, key: str, value: object) -> Non
         "<image1>",
         "<image>",
         "<speech>",
+        "<images>",
+        "<video_frames>",
+        "<depth_map>",
+        "<AudioClip>",
     ],
 )
 @pytest.mark.parametrize("turn", ["question", "answer"])
