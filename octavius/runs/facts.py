@@ -67,7 +67,7 @@ def status_of(facts: dict[str, Any]) -> str:
         os.kill(int(host["pid"]), 0)
     except ProcessLookupError:
         return "killed"
-    except (PermissionError, KeyError, ValueError, OverflowError):
+    except (PermissionError, KeyError, TypeError, ValueError, OverflowError):
         pass
     return status
 

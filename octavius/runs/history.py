@@ -63,12 +63,31 @@ def read(folder: Path) -> list[Measurement]:
     found = []
     for number, line in enumerate(lines[:-1], 1):  # what follows the last line break is empty or incomplete
         try:
-            found.append(Measurement(**json.loads(line)))
+            found.append(_checked(Measurement(**json.loads(line))))
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"{folder / FILE}, line {number}: expected a score as Octavius writes it ({error}); remove the line"
             ) from None
     return found
+
+
+def _checked(item: Measurement) -> Measurement:
+    """The same measurement, after its values were checked to be of their types.
+
+    Raises:
+        TypeError: one is not.
+    """
+    optional = [value for value in (item.chance, item.low, item.high) if value is not None]
+    kinds: tuple[tuple[type | tuple[type, ...], Sequence[object]], ...] = (
+        (str, (item.stage, item.set, item.task, item.protocol, item.metric)),
+        (int, (item.epoch, item.step, item.samples)),
+        ((int, float), (item.value, *optional)),
+    )
+    for kind, values in kinds:
+        for value in values:
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise TypeError(f"{value!r:.60} is of the wrong type")
+    return item
 
 
 def last(history: Sequence[Measurement]) -> list[Measurement]:

@@ -16,13 +16,17 @@ from typing import Any
 import yaml
 
 from octavius.display import csv_cell, visible
-from octavius.files import write_text
+from octavius.files import open_file, write_text
 from octavius.options import OptionParser
 from octavius.runs import facts, history
 from octavius.runs.history import Measurement
 
 SAME = ("status", "started", "ended", "host", "packages", "folder", "error", "checkpoint")
 """Facts that are not compared: they differ between any two runs, or stand in the list."""
+
+
+MOST_SETTINGS = 100_000
+"""Number of values in a configuration that is compared; the largest of ours has 700."""
 
 
 def parser() -> OptionParser:
@@ -101,12 +105,17 @@ def read(folder: Path) -> dict[str, Any]:
     """
     path = folder / facts.FILE
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        with open_file(path) as file:
+            found = json.loads(file.read())
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error}); remove the folder, or the file") from None
-    if not isinstance(found, dict) or not isinstance(found.get("started"), str):
+    if (
+        not isinstance(found, dict)
+        or not isinstance(found.get("started"), str)
+        or not isinstance(found.get("host", {}), dict)
+    ):
         raise ValueError(
-            f"{path} is not a run's: expected an object with `started`; remove the folder, or the file"
+            f"{path} is not a run's: expected an object with `started` and `host`; remove the folder, or the file"
         )
     return found
 
@@ -187,8 +196,16 @@ def configuration(folder: Path) -> dict[str, Any]:
         found = yaml.safe_load((folder / facts.CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{folder / facts.CONFIG} cannot be read: {error}") from None
+    left, waiting = MOST_SETTINGS, [found]
+    while waiting:  # aliases of YAML can hold themselves, or stand for any number of values
+        part, left = waiting.pop(), left - 1
+        if left < 0:
+            raise ValueError(
+                f"{folder / facts.CONFIG} cannot be read: it holds more than {MOST_SETTINGS:,} values"
+            )
+        waiting += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
     return found if isinstance(found, dict) else {}
 
 

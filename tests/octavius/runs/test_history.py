@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,15 @@ def test_a_line_that_a_crash_cut_is_ignored_and_a_damaged_one_is_named(tmp_path:
         (tmp_path / FILE).write_text(f"{line}\n")
         with pytest.raises(ValueError, match=r"history\.jsonl, line 1: expected a score"):
             read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("value", "0.5"), ("value", None), ("low", [1]), ("step", True), ("task", 5)]
+)
+def test_a_value_of_another_type_is_named(tmp_path: Path, key: str, value: Any) -> None:
+    append(tmp_path, [ONE, replace(ONE, **{key: value})])
+    with pytest.raises(ValueError, match=r"history\.jsonl, line 2: .* is of the wrong type"):
+        read(tmp_path)
 
 
 def test_the_last_evaluation_is_the_test_if_there_is_one() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from octavius.runs import facts, history
 from octavius.runs.history import Measurement
-from octavius.runs.listing import flat, runs, short_names, took
+from octavius.runs.listing import flat, read, runs, short_names, took
 
 ONE = Measurement("test", 1, 10, "seen/vqa", "vqa", "standard", "acc1", True, 5, 0.6, 0.25, 0.5, 0.75)
 ROOT = Path(__file__).resolve().parents[3]
@@ -94,11 +94,37 @@ def test_mistakes(argv: list[str], said: str) -> None:
         runs(argv)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"started": 3}', "{" * 99_999])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"started": 3}', "{" * 99_999, '{"started": "", "host": []}']
+)
 def test_a_damaged_record_is_named(two: tuple[Path, Path], text: str) -> None:
     (two[0] / facts.FILE).write_text(text)
     with pytest.raises(ValueError, match=r"a/version_0/run\.json"):
         runs([])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: &a {b: *a}",
+        "c: &c0 [x, x]\n" + "".join(f"c{n}: &c{n} [*c{n - 1}, *c{n - 1}]\n" for n in range(1, 40)),
+        "[" * 20_000,
+    ],
+    ids=["an alias of itself", "doubled aliases", "deep"],
+)
+def test_a_configuration_without_an_end_is_named(two: tuple[Path, Path], text: str) -> None:
+    (two[0] / facts.CONFIG).write_text(text)
+    with pytest.raises(ValueError, match=r"a/version_0/config\.yaml cannot be read"):
+        runs(["a/version_0", "b/version_0"])
+
+
+def test_a_host_without_a_process_is_still_listed(
+    two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = read(two[0])
+    facts.write(two[0], found | {"status": "running", "host": {**found["host"], "pid": None}})
+    runs([])
+    assert "running" in capsys.readouterr().out
 
 
 def test_odd_texts_do_not_break_the_table(two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
