@@ -28,6 +28,7 @@ from octavius.cli.serve import serve
 from octavius.cli.usage import HELP_ALL, overview, unknown_command
 from octavius.compare.runs import compare
 from octavius.configuration.functions import call
+from octavius.files import check_writable
 from octavius.interference import report as lab
 from octavius.plan.prompts import check_configuration
 from octavius.plan.report import report, split_arguments
@@ -143,6 +144,7 @@ def run_import(argv: Sequence[str]) -> None:
 def run_interference(argv: Sequence[str]) -> None:
     """Runs `interference`: measures a checkpoint on its training samples and writes a report."""
     options, rest = lab.parser().parse_known_args(list(argv))
+    check_writable(options.out)
     cli = prepare("interference", rest)
     if cli.checkpoint is None or not isinstance(cli.model, OctaviusModule):
         raise ValueError("name a checkpoint of an OctaviusModule, such as --ckpt last.ckpt")

@@ -13,6 +13,7 @@ from octavius.cli.questions import files_of, joined, questions_of
 from octavius.cli.reporting import reporting_errors
 from octavius.cli.usage import HELP_ALL
 from octavius.configuration.functions import call
+from octavius.files import check_writable
 from octavius.instruction.sample import Media
 from octavius.limits import SIZE
 from octavius.media.regions import region_of
@@ -86,6 +87,8 @@ def predict(
     else:
         first: list[Path | None] = [*images] or [None]
         found = [media_of(file, clouds[0] if clouds else None, box, media) for file in first]
+    if out is not None:
+        check_writable(out)
     module = load(find_checkpoint(ckpt), trust)
     if unknown := sorted(set(media or {}) - set(module.model.encoders)):
         known = ", ".join(module.model.encoders) or "none"

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from octavius.cli.main import main
-from octavius.cli.predict import ask, load, media_of
+from octavius.cli.predict import ask, load, media_of, predict
 from tests.pages import README, blocks
 from tests.tiny import settings, write_models
 
@@ -126,3 +126,12 @@ def test_several_images_and_questions_are_answered_by_one_process(
     ]
     kept = Path("out/answers.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in kept] == lines
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("octavius.cli.predict.load", lambda *_: pytest.fail("the model was loaded"))
+    with pytest.raises(OSError, match="so that nothing can be written"):
+        predict(question="What?", out=tmp_path / "file" / "out")

@@ -23,6 +23,15 @@ def test_what_the_routing_tells_of_the_task() -> None:
     assert routing_table({"a": a, "b": a}, {"a": a, "b": a})["mutual_information"].tolist() == [0.0, 0.0]
 
 
+def test_a_folder_that_cannot_be_written_to_is_found_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        main(["interference", "--ckpt", "nowhere.ckpt", "--out", str(tmp_path / "file/lab")])
+    assert "so that nothing can be written" in capsys.readouterr().err
+
+
 def test_the_command_writes_a_page_and_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
