@@ -11,6 +11,7 @@ KEY = "sk-proj-AbCd+1234/efgh5678IJKL=mnop"
 
 
 def test_credentials_leave_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", "https://user:p%40ss@[::1]:8000/v1")
     made = connect("m", 1, 0, 1.0, None)
     assert (made.base_url, made.auth) == ("https://[::1]:8000/v1", ("user", "p@ss"))
