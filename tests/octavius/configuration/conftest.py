@@ -6,6 +6,7 @@ from unittest.mock import MagicMock
 import pytest
 from jsonargparse import Namespace
 
+import octavius.cli.classes  # noqa: F401 - the classes that have short names
 from octavius.cli.lightning_cli import ConfigOnlyCLI, parse
 from octavius.configuration.parser import LightningParser
 
