@@ -103,9 +103,7 @@ def _columns(vertices: np.ndarray, path: Path) -> np.ndarray:
         )
     columns = [vertices[names[name]].astype(np.float64) for name in ("x", "y", "z")]
     colours = next((triple for triple in COLOURS if set(triple) <= set(names)), None)
-    if colours is None and (
-        unknown := [name for name in vertices.dtype.names or () if _COLOURED.search(name.lower())]
-    ):
+    if colours is None and (unknown := _other_colours(vertices.dtype.names or ())):
         raise ValueError(
             f"{path}: its vertices have {', '.join(unknown)[:80]}, which are no colours that can be read; expected "
             f"{' or '.join(', '.join(triple) for triple in COLOURS)}. Rename them, or leave them out for a grey cloud"
@@ -114,6 +112,14 @@ def _columns(vertices: np.ndarray, path: Path) -> np.ndarray:
         rgb = _fractions(np.stack([vertices[names[name]] for name in colours], axis=1), str(path))
         return np.concatenate([np.stack(columns, axis=1), rgb], axis=1)
     return np.stack(columns, axis=1)
+
+
+def _other_colours(names: tuple[str, ...]) -> list[str]:
+    """The names that hold colours in a form that is not read, such as `scalar_R`, `scalar_G` and `scalar_B`."""
+    lower = {name.lower() for name in names}
+    stems = {name[:-1] for name in lower if name.endswith("r")}
+    triples = {f"{stem}{end}" for stem in stems for end in "rgb" if {f"{stem}g", f"{stem}b"} <= lower}
+    return [name for name in names if name.lower() in triples or _COLOURED.search(name.lower())]
 
 
 def _check_places(xyz: np.ndarray, source: str) -> None:

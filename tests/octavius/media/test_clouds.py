@@ -117,6 +117,11 @@ NOT_COLOURED = {
         (1, 2),
         "have specular_red, specular_blue",
     ),
+    "scalar fields": (
+        "float scalar_R, float scalar_G, float scalar_B",
+        (1, 2, 3),
+        "its vertices have scalar_R, scalar_G, scalar_B, which are no colours",
+    ),
     "signed": (
         "char red, char green, char blue",
         (1, 2, 3),
