@@ -44,6 +44,8 @@ MEDIA = (
     *(
         "video",
         "videos",
+        "vid",
+        "vids",
         "clip",
         "clips",
         "audio",
@@ -77,7 +79,8 @@ OTHERS = ("system", "tools", "tool_calls", "functions", "function_call", "messag
 """Keys that hold other content without which a conversation makes no sense."""
 
 _FILE = re.compile(
-    r"\.(jpe?g|png|gif|bmp|webp|tiff?|mp4|avi|mov|mkv|webm|wav|mp3|flac|ogg|m4a|npy|npz|ply|pcd|obj|glb|stl|pdf)$",
+    r"\.(jpe?g|png|gif|bmp|webp|tiff?|mp4|avi|mov|mkv|webm|wav|mp3|flac|ogg|m4a|npy|npz|ply|pcd|obj|glb|stl|pdf)"
+    r"(?:[?#].*)?$",
     re.IGNORECASE,
 )
 
@@ -86,8 +89,8 @@ _FILE = re.compile(
 _PLACEHOLDER = re.compile(
     r"(?<!\w)<\|?/?(?:image|img|im(?=[-_](?:start|end|patch|pad))|picture|photo|frame|video|vid|clip|audio|sound"
     r"|speech|voice|music|points?|pcl|pcd|(?:points?[-_ ]?)?clouds?|depth|thermal|mesh|vision|visual|media)s?"
-    r"(?:[-_ ]?(?:start|end|pad|patch|token|embeds?|features?|frames?|clip|map|placeholder|here|history|[0-9]{1,4}))"
-    r"{0,3}\|?>"
+    r"(?:[-_ ]?(?:start|end|pad|patch|tokens?|embeds?|features?|frames?|clip|map|placeholder|here|history"
+    r"|[0-9]{1,4})){0,3}\|?>"
     r"|(?-i:\[/?(?:IMG|IMAGE|VIDEO|AUDIO)(?:_[A-Z]+|[0-9]+)?\])",
     re.IGNORECASE,
 )
@@ -116,7 +119,7 @@ def refuse_unknown(record: Mapping[str, object], known: Collection[str], clouds:
         medium = {word.rstrip("0123456789") for word in words} & set(MEDIA)
         if clouds:
             medium -= set(_CLOUDS)
-        if medium or key in OTHERS or _names_a_file(value):
+        if medium or key.casefold() in OTHERS or _names_a_file(value):
             raise BadItemError(
                 f"the key {shown(key)} ({shown(value)}) brings what is not read here; "
                 f"read are {', '.join(sorted(known))}"
@@ -124,12 +127,19 @@ def refuse_unknown(record: Mapping[str, object], known: Collection[str], clouds:
 
 
 def _names_a_file(value: object) -> bool:
-    """Whether a value is the file name of a medium, or a container with one."""
-    if isinstance(value, list):
-        return any(isinstance(one, str | dict | list) and _names_a_file(one) for one in value[:100])
-    if isinstance(value, dict):
-        return any(_names_a_file(one) for one in value.values() if isinstance(one, str))
-    return isinstance(value, str) and len(value) < 4096 and _FILE.search(value.strip()) is not None
+    """Whether a value is the file name of a medium, or a container with one; looks at the first 1,000 values."""
+    waiting = [value]
+    for _ in range(1000):  # no recursion: JSON may be nested as deep as Python's own calls
+        if not waiting:
+            break
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += [*one.values()][:100]
+        elif isinstance(one, list):
+            waiting += one[:100]
+        elif isinstance(one, str) and len(one) < 4096 and _FILE.search(one.strip()) is not None:
+            return True
+    return False
 
 
 def refuse_placeholders(said: str, what: str, has_media: bool) -> None:

@@ -39,6 +39,10 @@ def read(root: Path, *items: dict[str, Any]) -> list[str]:
         ("depth", "d"),
         ("source", "train/clip.mp4"),
         ("files", [{"path": "a.png"}]),
+        ("vid", "x"),
+        ("url", "https://x/a.mp4?t=1"),
+        ("attachments", [{"file": {"path": "x.png"}}]),
+        ("System", "You are a pirate."),
         ("system", "You are a pirate."),
         ("tools", [{"name": "search"}]),
     ],
@@ -61,6 +65,13 @@ def test_a_key_that_brings_what_is_not_read_refuses_the_item(tmp_path: Path, key
 )
 def test_remarks_are_passed_over(tmp_path: Path, key: str, value: object) -> None:
     assert read(tmp_path, item("What?", "A dog.", **{key: value})) == ["What?"]
+
+
+def test_a_remark_may_be_nested_as_deep_as_json_is(tmp_path: Path) -> None:
+    deep = "[" * 700 + "]" * 700
+    text = json.dumps([item("What?", "A dog.", remark="DEEP")]).replace('"DEEP"', deep)
+    (tmp_path / "train.json").write_text(text)
+    assert [sample.question for sample in conversations.read(tmp_path, "train")] == ["What?"]
 
 
 @pytest.mark.parametrize(
