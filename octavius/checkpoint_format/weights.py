@@ -167,7 +167,7 @@ def check_names(
     missing, extra = sorted(set(wanted) - set(saved)), sorted(set(saved) - set(wanted))
     reshaped = [
         f"{name}: {tuple(saved[name].shape)} in the file, {tuple(shape)} here"
-        for name, shape in wanted.items()
+        for name, shape in sorted(wanted.items())
         if name in saved and saved[name].shape != shape
     ]
     if missing or extra or reshaped:
