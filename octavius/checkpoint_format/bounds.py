@@ -3,9 +3,10 @@
 `torch.load(weights_only=True)` runs no code of the file, but a few hundred bytes can make it fill the memory
 (`bytearray(10**11)`, compressed members), or make every later walk over the values endless: a list that holds
 another twice, over forty levels, or a tensor that repeats one number 10**12 times. `torch.save` writes none of
-these.
+these; what its calls may copy stands in `pickle_cost`.
 """
 
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 
 from torch import Tensor
 
+from octavius.checkpoint_format.pickle_cost import check_pickle
 from octavius.checkpoint_format.seal import DamagedError
+from octavius.files import open_file
 
 MOST_VALUES = 1_000_000
 """Number of values in the mappings and lists of a checkpoint; 100,000 trained tensors with AdamW need 600,000."""
@@ -21,24 +24,37 @@ MOST_VALUES = 1_000_000
 DEEPEST = 900
 """Levels of nested mappings and lists."""
 
+LEGACY_PICKLES = 5
+"""Pickles before the numbers in files of torch before 1.6: mark, version, machine, content, keys of storages."""
 
-def check_archive(path: Path) -> None:
-    """Refuses an archive that expands when it is read.
+
+def check_torch_file(path: Path) -> None:
+    """Refuses a file of `torch.save` that expands when it is read; those of torch before 1.6 are no archives.
 
     Raises:
-        DamagedError: a member is compressed, or its pickle calls `bytearray`, which takes any size.
+        DamagedError: a member is compressed, or a pickle calls `bytearray`, which takes any size, or what else
+            `check_pickle` refuses.
         OSError: it cannot be read.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            if packed := [one.filename for one in members if one.compress_type != zipfile.ZIP_STORED]:
-                raise DamagedError(f"its part {packed[0]:.60} is compressed, as torch.save never writes it")
-            pickles = [archive.read(one) for one in members if one.filename.endswith("data.pkl")]
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
-        raise DamagedError(str(error)) from None
-    if any(b"builtins\nbytearray\n" in content for content in pickles):
-        raise DamagedError("it makes a bytearray, which no checkpoint holds")
+    with open_file(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        try:
+            if not zipfile.is_zipfile(stream):
+                stream.seek(0)
+                for _ in range(LEGACY_PICKLES):
+                    check_pickle(stream, size)
+                return
+            with zipfile.ZipFile(stream) as archive:
+                members = archive.infolist()
+                if packed := [one.filename for one in members if one.compress_type != zipfile.ZIP_STORED]:
+                    raise DamagedError(
+                        f"its part {packed[0]:.60} is compressed, as torch.save never writes it"
+                    )
+                for one in members:
+                    if one.filename.endswith("data.pkl"):
+                        check_pickle(archive.read(one), size)
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, ValueError) as error:
+            raise DamagedError(str(error)) from None
 
 
 def too_large(content: Any) -> str | None:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from octavius.checkpoint_format.bounds import check_archive, too_large
+from octavius.checkpoint_format.bounds import check_torch_file, too_large
 from octavius.checkpoint_format.content import wrong_format, wrong_kind
 from octavius.checkpoint_format.earlier import current_states
 from octavius.checkpoint_format.seal import check_seal
@@ -167,7 +167,7 @@ def check_names(
     missing, extra = sorted(set(wanted) - set(saved)), sorted(set(saved) - set(wanted))
     reshaped = [
         f"{name}: {tuple(saved[name].shape)} in the file, {tuple(shape)} here"
-        for name, shape in sorted(wanted.items())
+        for name, shape in wanted.items()
         if name in saved and saved[name].shape != shape
     ]
     if missing or extra or reshaped:
@@ -195,7 +195,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         )
     try:
         sealed = check_seal(path)
-        check_archive(path)
+        check_torch_file(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged pickle raises nearly any exception
         size = path.stat().st_size if path.is_file() else 0

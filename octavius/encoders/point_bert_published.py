@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from octavius.checkpoint_format.bounds import check_torch_file
 from octavius.encoders.point_bert import PointBERT
 
 CONTAINERS = ("base_model", "state_dict")
@@ -64,6 +65,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by name, without container and prefix."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # ULIP stores its arguments as well
+            check_torch_file(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"no file at {path}; download a release of Point-BERT or ULIP and name it") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from octavius.checkpoint_format.bounds import check_archive
+from octavius.checkpoint_format.bounds import check_torch_file
 from octavius.checkpoint_format.seal import check_seal
 from octavius.checkpoint_format.weights import load_exactly, part_of, trainable_names
 from octavius.encoders.projector import LinearProjector
@@ -34,7 +34,7 @@ def read_published(file: Path) -> dict[str, Tensor]:
     """
     try:
         check_seal(file)  # a published archive has a CRC-32 for each tensor
-        check_archive(file)
+        check_torch_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]

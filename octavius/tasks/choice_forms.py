@@ -54,14 +54,18 @@ _ADVERB = _any(r"\w+ly also just")
 _DOES_NOT = _any(r"\w+n't cannot (?:does|did|do|could|would|can)_not")
 _ARE = _any("is are was were seems? looks? would_be must_be can_be")
 DENIED = re.compile(
-    rf"(?:\b{_NOT_BEFORE}(?:\s+{_SMALL}\b){{0,4}}\s*|(?:不是|不选|不应选|并非|非|排除)\s*(?:选项)?\s*)"
+    rf"(?:\b(?:(?P<verb>{_any('is are was were')})n't|{_NOT_BEFORE})(?:\s+{_SMALL}\b){{0,4}}\s*"
+    r"|(?:不是|不选|不应选|并非|非|排除)\s*(?:选项)?\s*)"
     rf"{_TOKEN}(?:(?:,\s*{_TOKEN})*,?\s+(?i:or|nor)\s+(?:{_SMALL}\s+)?{_TOKEN})*"
+    rf"(?P<but>,?\s+(?i:but)\s+(?:{_any('rather instead is')}\s+)?(?={_TOKEN}))?"
+    rf"|\b(?:{_any('both')}\s+)?{_NO_PRONOUN}(?:,\s*{_TOKEN})*,?\s+(?i:and)\s+{_TOKEN}\s+{_any('are were seem')}\s+"
+    rf"(?:{_any('both all')}\s+)?(?:{_ADVERB}\s+)?{_NOT_AFTER}\b"
     rf"|{_NO_PRONOUN}\s+(?:{_ONE}\s+)?{_ARE}\s+(?:{_ADVERB}\s+)?{_NOT_AFTER}\b"
     rf"|{_NO_PRONOUN}\s+{_DOES_NOT}\b"
     rf"|{_NO_PRONOUN}\s*[-:]\s*{_any('no wrong incorrect false')}\b"
     rf"|{_NO_PRONOUN}\s*(?:选项)?\s*(?:是|为)?(?:错|不)"
 )
-"""Options that a text says are not the answer."""
+"""Options that a text says are not the answer; `not A but` and `isn't A but` are denied without what follows."""
 
 # Options that are declared to be the answer.
 
@@ -114,6 +118,8 @@ HYPOTHETICAL = re.compile(
     rf"\b{_any('if whether unless suppose supposing assume assuming doubts? deny denies why wrong false untrue')}\b"
     rf"|\b{_any('incorrect worst (?<!at_)least second_best unable refuse hesitate reluctant might may could')}\b"
     rf"|(?i:\bnot\s+(?:the|an?)\s+(?:\w+\s+)?$)"
+    rf"|\b{_any('people others they someone everyone some many most students experts')}\s+(?:\w+\s+)?"
+    rf"(?:{_any('say says said think thinks thought believe believes claim claims argue assume guess answer')}\b|$)"
     rf"|(?i:n't|\bnot|\bnever|\bcannot)\s+(?:\w+\s+){{0,2}}"
     rf"{_any('think believe say claim mean sure certain true case agree that conclude guess answer know')}\b"
 )
@@ -126,7 +132,7 @@ FILLER = re.compile(
     r"(?:[\s:,\-=>→*]|\((?!\s?[A-Za-z]\s?\)))+|"
     + _any(
         "therefore thus then clearly definitely obviously probably likely most indeed simply just actually surely "
-        "certainly the an? option choice letter answer that it's it is following one 选项"
+        "certainly the an? option choice letter answer that it's it is following one to_be 选项"
     )
     + rf"(?!{WORD})"
 )
@@ -146,7 +152,8 @@ OR_LETTER = re.compile(rf"[ \t,]*(?i:or)\s+([B-HJ-Z])(?!{WORD}|')")
 
 LEADING = re.compile(
     r"[\s>#*•·:.-]*(?:\d{1,2}[.)]\s+)?"
-    rf"(?:{_any('definitely probably certainly clearly surely likely most_likely')}[,:]?\s+)?"
+    rf"(?:{_any('assistant ai model response output')}\s*:\s*)?(?:{_any('yes sure okay ok certainly')}\s*[,.:!]\s*)?"
+    rf"(?:{_any('definitely probably certainly clearly surely likely most_likely')}[,:]?\s+(?:(?i:to be)\s+)?)?"
     rf"(?:{_any('option choice letter answer')}\s*:?\s*)?"
 )
 LED = re.compile(rf"\s*(?:\Z|\n|\?\s*\Z|[.,:;!)/(-]|{_any('because since due as')}\b|{_C})")
@@ -224,7 +231,8 @@ def cleaned(text: str) -> str:
     r"""A text in plain punctuation, without mark-up and end tokens: `**[B]**` and `$\text{(B)}$` become `(B)`."""
     plain = _STYLED.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
     plain = "".join(letter for letter in plain if unicodedata.category(letter) not in ("Cf", "Co", "Cs"))
-    plain = re.sub(r"</?s>|<\|\w+\|>|\\[()]", "", plain)
+    plain = re.sub(r"</?s>|<\|\w+\|>|\\[()\[\]]", "", plain)
+    plain = re.sub(r"\\(?=[.!*_#>~|-])", "", plain)  # escapes of Markdown
     plain = _LATEX.sub(r"\1", plain).translate(_MARKS)
     plain = re.sub(r"\*+|__+|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)", "", plain)
     # No runs of spaces, so that patterns with optional spaces stay linear in the length of the text.

@@ -113,7 +113,7 @@ def _read(text: str, options: Options) -> Found:
     if scoped is not None:
         return scoped
     said, meanings = _masked(forms.cleaned(text), options)
-    reader = Reader(forms.DENIED.sub(" * ", said), meanings, options)
+    reader = Reader(forms.DENIED.sub(_without_denied, said), meanings, options)
     tried: tuple[Callable[[], Found], ...] = (
         reader.declared,
         lambda: reader.leading() | reader.last_sentence(),
@@ -121,6 +121,11 @@ def _read(text: str, options: Options) -> Found:
         reader.contents,
     )
     return next((found for form in tried if (found := form())), NOTHING)
+
+
+def _without_denied(found: re.Match[str]) -> str:
+    """What replaces a denied option: `The answer isn't A but B` becomes `The answer is * B`."""
+    return " is * " if found["but"] and found["verb"] else " * "
 
 
 def _scoped(text: str, options: Options) -> Found | None:
@@ -195,7 +200,8 @@ class Reader:
                 plain, final = (plain, final | found) if is_final else (plain | found, final)
         for match in forms.DECLARED_AFTER.finditer(self.said):
             token = self._token(match.start("token"), any_end=True)
-            plain |= token.found if token else NOTHING
+            if token and not token.found <= plain and not self._is_hypothetical(match.start("token")):
+                plain |= token.found
         return final or plain
 
     def leading(self) -> Found:

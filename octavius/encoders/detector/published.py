@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from octavius.checkpoint_format.bounds import check_torch_file
 from octavius.encoders.detector.detector import Detector
 
 RENAMED = (
@@ -78,10 +79,11 @@ def our_name(name: str) -> str:
 def _tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint of mmcv or mmengine, or of a bare state dict."""
     try:
+        check_torch_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"no file of published weights at {path}") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
             f"{path} holds no weights that can be read safely ({reason}); if other objects are stored with the "

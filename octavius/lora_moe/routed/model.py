@@ -253,7 +253,8 @@ class RoutedModel(RoutedCalls):
             ValueError: of the trained tensors some are missing, unknown or of another shape, even if not `strict`.
         """
         own = self.state_dict()
-        wanted = {name: own[name].shape for name in self._saved_names()}
+        saved = self._saved_names()
+        wanted = {name: part.shape for name, part in own.items() if name in saved}
         if state_dict.keys() & (own.keys() - wanted.keys()):
             return super().load_state_dict(state_dict, strict, assign)
         check_names(state_dict, wanted, "this state dict", "Use the settings that it was trained with")

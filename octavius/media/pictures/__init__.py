@@ -1,7 +1,8 @@
 """Opens image files in one way everywhere, as a browser would show them, and within limits.
 
 EXIF orientation is applied, an animation yields its first frame, colours are converted to sRGB, transparent
-parts become white. Images with annotated boxes are the exception: COCO's and VOC's boxes refer to the pixels
+parts become white, and pixels that a complete stream does not hold keep the decoder's colour. A file that is cut
+short is refused. Images with annotated boxes are the exception: COCO's and VOC's boxes refer to the pixels
 as stored, so orientation is not applied there (see `Media.stored`).
 
 Limits are checked on headers, before anything is decoded.

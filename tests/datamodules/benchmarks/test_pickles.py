@@ -233,7 +233,7 @@ def test_other_objects_are_refused(tmp_path: Path, protocol: int, value: Any) ->
 def doubled(depth: int) -> bytes:
     """A list of twice the same list of twice the same list: short, and endless where it is written out."""
     return b"]q\x00" + b"".join(
-        b"](h" + bytes([n]) + b"h" + bytes([n]) + b"eq" + bytes([n + 1]) for n in range(depth)
+        b"0](h" + bytes([n]) + b"h" + bytes([n]) + b"eq" + bytes([n + 1]) for n in range(depth)
     )
 
 

@@ -44,6 +44,12 @@ STATING = (
     "答案是{}。", "答案：{}", "正确答案是（{}）。", "选{}", "【{}】", "「{}」", "Die Antwort ist {}.",
     "La respuesta correcta es {}", "Die richtige Antwort lautet {}", "答案為{}",
     "La respuesta es {}", "La réponse est {}.", "Ответ: {}", "答えは{}", "정답은 {}",
+    "The answer isn't A but {}.", "The answer is not A but {}.", "The answer is not A, but rather {}",
+    "Not A but {}.", "Both A and D are wrong, so {}",
+    "A and D are both incorrect. The answer is {}", "Yes, {}", "Sure! {}",
+    "ASSISTANT: {}", "The answer is most likely to be {}.", "most likely to be {}", "\\[{}\\]",
+    "{}\\.", "\\*\\*{}\\*\\*",
+    "Many people think that A is correct. The answer is {}.", "Some believe that the answer is A, but it is {}.",
 )
 # fmt: on
 """With a letter or, most of them, with the words of an option in the place of {}."""
@@ -87,6 +93,8 @@ SILENT = (
     "The least likely answer is B", "The worst choice is B", "The second best answer is B",
     "Not the answer: B", "Not the best choice: B", "I am unable to choose B.", "You might choose B",
     "The answer would be B if the ball were blue.", "An incorrect answer would be B.",
+    "Some people say the answer is B. They are wrong.", "People choose B", "Many believe that B is correct",
+    "The answer is not A but", "A and B are wrong", "It isn't A but it may be C", "I doubt that B is correct.", "Yes",
 )
 # fmt: on
 """None of these states one option."""

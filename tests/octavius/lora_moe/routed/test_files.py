@@ -186,7 +186,7 @@ def test_missing_and_cut_files_are_named(folder: Path, make_llama: Make, name: s
         ("lora_moe.rnak", 3, r"lora_moe\.rnak, which is not known to Octavius .*did you mean 'rank'"),
         ("lora_moe.rank", "four", "lora_moe.rank: expected int, found four"),
         ("lora_moe.rank", None, "rank has no value"),
-        # Sorted, so that the message does not depend on the hash seed.
+        # In the model's order, so that the message does not depend on the hash seed.
         ("lora_moe.rank", 3, r"Other shapes: model\.layers\.0\.self_attn\.q_proj\.lora_A"),
         ("lora_moe.gate", "soft", "lora_moe.gate: there is no gate 'soft'"),
         ("lora_moe.targets", ["k_proj"], "of another model|with the weights"),
