@@ -19,7 +19,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import BufferedReader
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -53,6 +53,27 @@ def open_file(path: Path) -> BufferedReader:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def read_text(path: Path, encoding: str = "utf-8") -> str:
+    """The text of a regular file, see `open_file`. Line ends become a line feed.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        UnicodeDecodeError: it is not in this encoding.
+    """
+    with TextIOWrapper(open_file(path), encoding=encoding) as file:
+        return file.read()
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a regular file, see `open_file`.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    with open_file(path) as file:
+        return file.read()
 
 
 @contextmanager
@@ -168,7 +189,7 @@ def read_json(path: Path) -> Any:
         ValueError: it is damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is damaged: it is not JSON ({error}); remove it, and it is made anew"

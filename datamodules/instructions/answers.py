@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from octavius.display import json_text
+from octavius.files import read_bytes
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Answers:
         self._known: dict[str, Answer] = {}
         self._mend = False
         if path.is_file():
-            content = path.read_bytes()
+            content = read_bytes(path)
             self._mend = not content.endswith(b"\n") and bool(content)
             for line in content.splitlines():
                 self._take(line)

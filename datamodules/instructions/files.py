@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from octavius.display import json_text
-from octavius.files import write_text
+from octavius.files import read_text, write_text
 
 VERSION = 1
 """Incremented when the same annotations and settings give other items."""
@@ -37,7 +37,7 @@ def check(out: Path, record: dict[str, Any]) -> None:
     if not out.exists():
         return
     try:
-        found = json.loads(record_of(out).read_text(encoding="utf-8"))
+        found = json.loads(read_text(record_of(out)))
     except (OSError, ValueError):
         raise ValueError(
             f"{out} exists, and no readable {record_of(out).name} beside it tells how it was made. {ADVICE}"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from octavius.files import partial_of, remove_partials, write_text
+from octavius.files import partial_of, read_text, remove_partials, write_text
 from octavius.limits import Range
 from octavius.processes import worker_pool
 
@@ -70,7 +70,7 @@ def mapping(processes: int | None, count: int, few: int) -> Iterator[Callable[..
 def _check(root: Path, record_name: str, wanted: dict[str, Any]) -> None:
     """Raises if a folder does not have the wanted record."""
     try:
-        found = json.loads((root / record_name).read_text(encoding="utf-8"))
+        found = json.loads(read_text(root / record_name))
     except OSError:
         raise ValueError(
             f"{root} exists, but is not a miniature: it holds no {record_name}. {ADVICE}"

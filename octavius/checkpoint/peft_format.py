@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from octavius.files import atomic_write, write_text
+from octavius.files import atomic_write, read_text, write_text
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -180,7 +180,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
     if missing := [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]:
         raise ValueError(f"{folder} has no {' and no '.join(missing)}; a LoRA that PEFT saved has both")
     try:
-        settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        settings = json.loads(read_text(folder / CONFIG))
         state = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder} cannot be read as an adapter: {' '.join(str(error).split())}") from None

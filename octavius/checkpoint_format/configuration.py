@@ -14,6 +14,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from octavius.files import read_text
+
 KEY = "configuration"
 """Key of the configuration in a checkpoint."""
 
@@ -103,6 +105,6 @@ def _read(file: Path) -> str | None:
     if not file.is_file():
         return None
     try:
-        return file.read_text(encoding="utf-8")
+        return read_text(file)
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not valid UTF-8: {error}") from None

@@ -28,7 +28,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from octavius.encoders.known_files import digest_of, fact, recall, remember
-from octavius.files import atomic_write, remove_partials, write_text
+from octavius.files import atomic_write, read_bytes, remove_partials, write_text
 from octavius.instruction.sample import Media
 
 Shape: TypeAlias = tuple[int | None, ...]
@@ -145,7 +145,7 @@ class FeatureCache:
                 "own calls the encoder's `prepare` before it loads anything"
             )
         try:
-            return torch.from_numpy(_rows(file.read_bytes(), shape))
+            return torch.from_numpy(_rows(read_bytes(file), shape))
         except ValueError as error:
             file.unlink(missing_ok=True)
             raise ValueError(

@@ -19,7 +19,7 @@ from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 
-from octavius.files import open_file, write_text
+from octavius.files import open_file, read_bytes, write_text
 
 FILE = "known-files.json"
 SETTLED = 2_000_000_000
@@ -97,7 +97,7 @@ def remember(folder: Path) -> None:
 
 def _read(folder: Path) -> dict[str, tuple[Stamp, str]]:
     with suppress(OSError, ValueError, RecursionError):
-        content = json.loads((folder / FILE).read_bytes())
+        content = json.loads(read_bytes(folder / FILE))
         if isinstance(content, dict):
             return {
                 name: (tuple(row[:-1]), row[-1])

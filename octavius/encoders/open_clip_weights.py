@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import open_clip
 from lightning.pytorch.utilities import rank_zero_warn
 
+from octavius.files import read_text
 from octavius.suggestions import nearest
 
 BESIDE = "open_clip_config.json"
@@ -109,7 +110,7 @@ def _source_of(file: Path) -> Source | None:
         beside = file.absolute().parent / BESIDE  # the hub's cache consists of links
     if beside.is_file():
         try:
-            facts = json.loads(beside.read_text(encoding="utf-8"))
+            facts = json.loads(read_text(beside))
             pixels = facts.get("preprocess_cfg", {})
             return _source(str(beside), {**facts["model_cfg"], **pixels})
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -18,6 +18,7 @@ from torch.nn import functional
 from torchvision.ops import StochasticDepth
 
 from octavius.encoders.point_ops import farthest_points, k_nearest
+from octavius.files import read_text
 from octavius.folders import check_folder, saving_folder
 from octavius.limits import COUNT, PROBABILITY, SIZE
 from octavius.media.clouds import GREY
@@ -305,7 +306,7 @@ def load_point_bert(name: str) -> PointBERT:
             "they are written by `octavius fit --config pretrain/points.yaml`"
         )
     try:
-        model = PointBERT(**json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        model = PointBERT(**json.loads(read_text(folder / CONFIG)))
         check_folder(folder)
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (TypeError, ValueError, RuntimeError, SafetensorError, OSError) as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from octavius.display import file_name
 from octavius.evaluation.answers import Answered
 from octavius.evaluation.predictions import line_of, read_predictions
-from octavius.files import atomic_write
+from octavius.files import atomic_write, read_bytes
 
 PARTS = "unfinished"
 """Name of the folder of part files, inside the folder of the predictions."""
@@ -108,7 +108,7 @@ def write_predictions(path: Path, answers: Sequence[Answered], append: bool = Fa
 
 def mend(file: Path) -> None:
     """Removes lines that a crash or a full disk left incomplete; their samples are answered again."""
-    lines = file.read_bytes().splitlines(keepends=True)
+    lines = read_bytes(file).splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n") and _is_object(line)]
     if whole != lines:
         with atomic_write(file) as partial:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from octavius.evaluation.answers import Answered
+from octavius.files import read_text
 from octavius.instruction.golds import from_json, to_json
 from octavius.instruction.sample import DescribedObject, LabelledBox, Media, Sample
 from octavius.suggestions import nearest
@@ -94,7 +95,7 @@ def read_predictions(path: Path, cut: bool = False) -> list[Answered]:
 
 def _lines(path: Path, cut: bool) -> Iterator[tuple[int, str]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8 at byte {error.start}") from None
     lines = text.split("\n")

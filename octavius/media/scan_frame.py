@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from octavius.files import read_text
 from octavius.instruction.sample import Pose
 
 MESH, INFO = "_vh_clean_2.ply", ".txt"
@@ -23,7 +24,7 @@ def axis_alignment(info: Path) -> Pose | None:
         ValueError: the file is not text, or the alignment is not a rigid motion.
     """
     try:
-        lines = info.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(info, "utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{info} is not text in UTF-8 at byte {error.start}; copy it again") from None
     pairs = [line.partition("=") for line in lines]

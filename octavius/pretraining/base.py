@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from octavius.encoders.image import CONFIG, WEIGHTS
+from octavius.files import read_text
 from octavius.folders import check_folder, saving_folder
 from octavius.limits import NOT_NEGATIVE, POSITIVE, SHARE, WHOLE
 from octavius.presets import find_checkpoint
@@ -66,7 +67,7 @@ class ClipTraining(lightning.LightningModule):
         self.clip = open_clip.create_model(f"local-dir:{self.folder}", load_weights=False)
         if isinstance(self.clip.visual, VisionTransformer):
             place_patches(self.clip.visual)
-        looks = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))["preprocess_cfg"]
+        looks = json.loads(read_text(self.folder / CONFIG))["preprocess_cfg"]
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(looks[name]).view(3, 1, 1), persistent=False)
 

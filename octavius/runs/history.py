@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from octavius.files import read_text
+
 FILE = "history.jsonl"
 
 
@@ -54,12 +56,14 @@ def read(folder: Path) -> list[Measurement]:
     """The history of a log folder; empty without one. A last line that a crash left incomplete is ignored.
 
     Raises:
-        ValueError: another line is damaged.
+        ValueError: it cannot be read, or another line is damaged.
     """
     try:
-        lines = (folder / FILE).read_text(encoding="utf-8").split("\n")
+        lines = read_text(folder / FILE).split("\n")
     except FileNotFoundError:
         return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder / FILE} cannot be read: {error}") from None
     found = []
     for number, line in enumerate(lines[:-1], 1):  # what follows the last line break is empty or incomplete
         try:

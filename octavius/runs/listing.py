@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from octavius.display import csv_cell, visible
-from octavius.files import open_file, write_text
+from octavius.files import open_file, read_text, write_text
 from octavius.options import OptionParser
 from octavius.runs import facts, history
 from octavius.runs.history import Measurement
@@ -193,7 +193,7 @@ def compared(found: dict[str, Any]) -> dict[str, Any]:
 def configuration(folder: Path) -> dict[str, Any]:
     """The configuration of a run; empty without one."""
     try:
-        found = yaml.safe_load((folder / facts.CONFIG).read_text(encoding="utf-8"))
+        found = yaml.safe_load(read_text(folder / facts.CONFIG))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

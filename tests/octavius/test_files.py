@@ -14,7 +14,9 @@ from octavius.files import (
     check_replaceable,
     check_writable,
     partial_of,
+    read_bytes,
     read_json,
+    read_text,
     remove_partials,
     write_text,
 )
@@ -172,3 +174,14 @@ def test_damaged_json_is_told_with_its_file(tmp_path: Path, content: str) -> Non
     path.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=r"a\.json is damaged: it is not JSON .* remove it"):
         read_json(path)
+
+
+def test_pipes_and_folders_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "text").write_bytes(b"\xef\xbb\xbfa\r\nb")
+    assert read_text(tmp_path / "text", "utf-8-sig") == "a\nb"
+    assert read_bytes(tmp_path / "text")[3:] == b"a\r\nb"
+    for path in (tmp_path / "pipe", tmp_path):
+        for read in (read_text, read_bytes, read_json):
+            with pytest.raises(OSError, match=r"Is a (pipe|directory)"):
+                read(path)

@@ -18,6 +18,7 @@ from octavius.encoders.detector.predictions import Predictions
 from octavius.encoders.detector.proposals import Proposals, Suppression, chosen
 from octavius.encoders.detector.tr3d import TR3DHead
 from octavius.encoders.sparse.tensor import voxelise
+from octavius.files import read_text
 from octavius.folders import check_folder, saving_folder
 from octavius.limits import COUNT, POSITIVE, SIZE, WHOLE
 from octavius.presets import find_checkpoint
@@ -209,7 +210,7 @@ def load_detector(name: str | Path) -> Detector:
                 "`octavius fit --config pretrain/detector.yaml`"
             )
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads(read_text(folder / CONFIG))
         sizes: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in config["design"].items()
         }

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from octavius import __version__
 from octavius.errors import readable
-from octavius.files import atomic_write, write_text
+from octavius.files import atomic_write, read_bytes, read_text, write_text
 from octavius.lora_moe.build import LoRAMoEConfig
 from octavius.lora_moe.gates.earlier import with_gate_options
 from octavius.lora_moe.gates.factory import imported_gates
@@ -59,7 +59,7 @@ def write(folder: Path, saved: Saved, tensors: Mapping[str, Tensor]) -> None:
     said["lora_moe"]["gate"] = saved.lora_moe.gate_factory.settings
     text = dumps(said, indent=2, ensure_ascii=False) + "\n"
     settings = folder / SETTINGS
-    if settings.is_file() and settings.read_bytes() != text.encode():
+    if settings.is_file() and read_bytes(settings) != text.encode():
         # If killed in between, the folder must not pair the tensors of one save with the settings of another.
         settings.unlink()
     with atomic_write(folder / TENSORS) as partial:
@@ -82,7 +82,7 @@ def read(folder: Path) -> Saved:
         )
     path = folder / SETTINGS
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = json.loads(read_text(path))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}; save the model again") from None
     names = [field.name for field in fields(Saved)]

@@ -1,6 +1,7 @@
 """The command that lists and compares runs, over log folders written by hand."""
 
 import csv
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -115,6 +116,14 @@ def test_a_damaged_record_is_named(two: tuple[Path, Path], text: str) -> None:
 def test_a_configuration_without_an_end_is_named(two: tuple[Path, Path], text: str) -> None:
     (two[0] / facts.CONFIG).write_text(text)
     with pytest.raises(ValueError, match=r"a/version_0/config\.yaml cannot be read"):
+        runs(["a/version_0", "b/version_0"])
+
+
+@pytest.mark.parametrize("name", [facts.FILE, facts.CONFIG, history.FILE])
+def test_pipes_are_not_waited_for(two: tuple[Path, Path], name: str) -> None:
+    (two[0] / name).unlink(missing_ok=True)
+    os.mkfifo(two[0] / name)
+    with pytest.raises(ValueError, match=rf"a/version_0/{name} cannot be read.*pipe|no run in a/version_0"):
         runs(["a/version_0", "b/version_0"])
 
 
