@@ -62,18 +62,18 @@ class Annotation:
         return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
 
     @property
-    def told(self) -> str:
+    def sentences(self) -> str:
         """All sentences, joined."""
         return " ".join([*self.captions, *(text for texts in self.descriptions.values() for text in texts)])
 
     @property
     def absent(self) -> list[str]:
         """Classes certainly absent: without box or crowd, and not mentioned in a sentence."""
-        present = {thing.kind for thing in self.things} | self.crowds | mentioned(self.told, self.kinds)
+        present = {thing.kind for thing in self.things} | self.crowds | mentioned(self.sentences, self.kinds)
         return [kind for kind in self.kinds if kind not in present]
 
 
-def read_pictures(root: Path, split: str, captions: bool, bad: BadPolicy = "error") -> list[Annotation]:
+def read_images(root: Path, split: str, captions: bool, bad: BadPolicy = "error") -> list[Annotation]:
     """The images of a COCO split that have an object.
 
     Args:
@@ -85,12 +85,12 @@ def read_pictures(root: Path, split: str, captions: bool, bad: BadPolicy = "erro
     Raises:
         ValueError: a file is missing or malformed.
     """
-    pictures = coco.read_detection(root, split, bad)
+    samples = coco.read_detection(root, split, bad)
     crowds = coco.read_crowds(root, split)
-    told: dict[str, tuple[str, ...]] = {}
+    sentences: dict[str, tuple[str, ...]] = {}
     if captions or (root / "annotations" / f"captions_{split}.json").is_file():
-        told = {sample.id: _texts(sample) for sample in coco.read_captioning(root, split, bad)}
-    kinds = tuple(sorted({one.label for sample in pictures for one in _boxes(sample).objects}))
+        sentences = {sample.id: _texts(sample) for sample in coco.read_captioning(root, split, bad)}
+    kinds = tuple(sorted({one.label for sample in samples for one in _boxes(sample).objects}))
     return [
         Annotation(
             sample.id,
@@ -101,9 +101,9 @@ def read_pictures(root: Path, split: str, captions: bool, bad: BadPolicy = "erro
             kinds,
             sample.media["image"].path,
             crowds.get(sample.id, frozenset()),
-            told.get(sample.id, ()),
+            sentences.get(sample.id, ()),
         )
-        for sample in pictures
+        for sample in samples
     ]
 
 
@@ -118,13 +118,13 @@ def read_scans(root: Path, split: str, bad: BadPolicy = "error") -> list[Annotat
     """
     numbers = scannet.nyu40_ids(root)
     names = {number: name for number, name in DETECTION_CLASSES.items() if number != OTHER_FURNITURE}
-    told: dict[str, dict[str, tuple[str, ...]]] = {}
+    sentences: dict[str, dict[str, tuple[str, ...]]] = {}
     file = f"ScanRefer_filtered_{split}.json"
-    if any((root / place / file).is_file() for place in ("", "ScanRefer")):
+    if any((root / folder / file).is_file() for folder in ("", "ScanRefer")):
         for sample in scanrefer.read_captioning(root, split, bad):
             region = sample.media["cloud"].region
             assert region is not None
-            told.setdefault(_gold(sample).scene, {})[region.object] = _texts(sample)
+            sentences.setdefault(_gold(sample).scene, {})[region.object] = _texts(sample)
     return [
         Annotation(
             scan.name,
@@ -133,7 +133,7 @@ def read_scans(root: Path, split: str, bad: BadPolicy = "error") -> list[Annotat
                 for one in scan.objects.values()
             ),
             tuple(names.values()),
-            descriptions=told.get(scan.name, {}),
+            descriptions=sentences.get(scan.name, {}),
         )
         for scan in scannet.read_scenes(root, split, bad)
         if scan.objects

@@ -5,31 +5,32 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from datamodules.benchmarks.base import BadPolicy
-from datamodules.instructions import files, pictures, rooms
-from datamodules.instructions.annotation import Annotation, read_pictures, read_scans
-from datamodules.instructions.answers import Answers
+from datamodules.instructions import files, images, scans
+from datamodules.instructions.annotation import Annotation, read_images, read_scans
 from datamodules.instructions.by_model import by_model
 from datamodules.instructions.endpoint import Endpoint, connect
-from datamodules.instructions.pictures import Item
+from datamodules.instructions.images import Item
+from datamodules.instructions.response_cache import ResponseCache
 from octavius.limits import COUNT, NOT_NEGATIVE, SEED
 from octavius.suggestions import nearest
 
 Source: TypeAlias = Literal["coco", "scannet"]
 
-KINDS: dict[str, tuple[str, ...]] = {"coco": tuple(pictures.KINDS), "scannet": tuple(rooms.KINDS)}
+KINDS: dict[str, tuple[str, ...]] = {"coco": tuple(images.KINDS), "scannet": tuple(scans.KINDS)}
 """Kinds of question by source: the `task_type`s of LAMM and of Scan2Inst."""
 
 NAMES = {"coco": "lamm_v2_{split}.json", "scannet": "scan2inst_{split}.json"}
 """Default file names."""
 
 READERS = {"coco": "conversations", "scannet": "scan2inst_clouds"}
-"""Benchmarks that read the files back."""
+"""Readers of `datamodules.benchmarks` for the files that this command writes."""
 
 
 def build_instructions(
@@ -90,7 +91,7 @@ def build_instructions(
     check_settings(source, kinds, limit)
     SEED.check(seed=seed)
     NOT_NEGATIVE.check(prices=prices)
-    record: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "version": files.VERSION,
         "source": source,
         "split": split,
@@ -101,22 +102,22 @@ def build_instructions(
     endpoint = None
     if model is not None:
         endpoint = connect(model, concurrency, retries, timeout, extra)
-        record |= {"model": model, "extra": endpoint.secrets.strike_all(extra)}
-    files.check(out, record)
+        settings |= {"model": model, "extra": endpoint.secrets.redact_all(extra)}
+    files.refuse_other_settings(out, settings)
     annotations = read(source, root, split, kinds, bad)
     if limit is not None and limit < len(annotations):
         kept = random.Random(f"{seed}/{source}/{split}").sample(range(len(annotations)), limit)
         annotations = [annotations[index] for index in sorted(kept)]
     if endpoint is None:
-        items = by_template(source, annotations, out, kinds, seed, progress)
+        items = generate_from_templates(source, annotations, out, kinds, seed, progress)
     else:
-        answers = Answers(out.with_suffix(".answers.jsonl") if cache is None else cache.expanduser())
-        items = ask(annotations, out, kinds, endpoint, answers, prices, progress)
-    finish(source, out, items, record, len(annotations))
+        answers = ResponseCache(out.with_suffix(".answers.jsonl") if cache is None else cache.expanduser())
+        items = generate_with_model(annotations, out, kinds, endpoint, answers, prices, progress)
+    write_and_report(source, out, items, settings, len(annotations))
     return out
 
 
-def by_template(
+def generate_from_templates(
     source: Source,
     annotations: Sequence[Annotation],
     out: Path,
@@ -125,40 +126,42 @@ def by_template(
     progress: bool,
 ) -> list[Item]:
     """The items of all annotations, from templates."""
-    unit = " pictures" if source == "coco" else " scans"
+    unit = " images" if source == "coco" else " scans"
     items: list[Item] = []
     for annotation in tqdm(annotations, f"writing {out.name}", unit=unit, disable=not progress):
         if annotation.image is None:
-            items += rooms.by_template(annotation, kinds, seed)
+            items += scans.by_template(annotation, kinds, seed)
         else:
-            items += pictures.by_template(annotation, kinds, seed, relative(annotation, out.parent))
+            items += images.by_template(annotation, kinds, seed, relative_image_path(annotation, out.parent))
     return items
 
 
-def ask(
+def generate_with_model(
     annotations: Sequence[Annotation],
     out: Path,
     kinds: Sequence[str],
     endpoint: Endpoint,
-    answers: Answers,
+    answers: ResponseCache,
     prices: tuple[float, float] | None,
     progress: bool,
 ) -> list[Item]:
-    """The items of all annotations, from a model; prints how many were rejected, and the total cost."""
+    """The items of all annotations, from a model; prints the usage and why pairs were rejected."""
+    image_path = partial(relative_image_path, out_dir=out.parent)
     for annotation in annotations:
         if annotation.image is not None:
-            relative(annotation, out.parent)  # fail on images elsewhere before any request is paid for
-    made = by_model(annotations, kinds, endpoint, answers, lambda one: relative(one, out.parent), progress)
-    files.write_rejected(out, made.rejected)
-    print(made.told(prices))
-    if made.rejected:
-        print(f"rejected {len(made.rejected)}, listed in {files.rejected_of(out)}: {made.why()}")
-    if made.unanswered:
+            image_path(annotation)  # fail on images elsewhere before any request is paid for
+    outcome = by_model(annotations, kinds, endpoint, answers, image_path, progress)
+    files.write_rejected(out, outcome.rejected)
+    print(outcome.summary(prices))
+    if outcome.rejected:
+        reasons = outcome.rejection_reasons()
+        print(f"rejected {len(outcome.rejected)}, listed in {files.rejected_of(out)}: {reasons}")
+    if outcome.unanswered:
         print(
-            f"warning: {made.unanswered} requests failed; run the same command again to retry them",
+            f"warning: {outcome.unanswered} requests failed; run the same command again to retry them",
             file=sys.stderr,
         )
-    return made.items
+    return outcome.items
 
 
 def check_settings(source: Source, kinds: Sequence[str], limit: int | None) -> None:
@@ -169,8 +172,12 @@ def check_settings(source: Source, kinds: Sequence[str], limit: int | None) -> N
     """
     unknown = [kind for kind in kinds if kind not in KINDS[source]]
     if unknown or not kinds:
-        found = f"found {unknown[0]!r}{nearest(unknown[0], KINDS[source])}" if unknown else "found none"
-        raise ValueError(f"--kinds of {source} are {', '.join(KINDS[source])}; {found}")
+        known = f"{source} has {', '.join(KINDS[source])}"
+        if unknown:
+            raise ValueError(
+                f"unknown kind {unknown[0]!r} in --kinds{nearest(unknown[0], KINDS[source])}; {known}"
+            )
+        raise ValueError(f"--kinds is empty; {known}")
     COUNT.check(limit=limit)
 
 
@@ -181,31 +188,33 @@ def read(source: Source, root: Path, split: str, kinds: Sequence[str], bad: BadP
         ValueError: files are missing or malformed, or no object is annotated.
     """
     if source == "coco":
-        found = read_pictures(root, split, "description" in kinds, bad)
+        annotations = read_images(root, split, "description" in kinds, bad)
     else:
-        found = read_scans(root, split, bad)
-    if not found:
+        annotations = read_scans(root, split, bad)
+    if not annotations:
         raise ValueError(f"no annotated objects in the split '{split}' under {root}")
-    return found
+    return annotations
 
 
-def relative(annotation: Annotation, home: Path) -> str:
+def relative_image_path(annotation: Annotation, out_dir: Path) -> str:
     """Path of an image relative to the folder of the instruction file.
 
     Raises:
         ValueError: the image is outside that folder, where the reader would refuse it.
     """
     assert annotation.image is not None
-    picture, folder = Path(os.path.abspath(annotation.image)), Path(os.path.abspath(home))
-    if not picture.is_relative_to(folder):
+    image, folder = Path(os.path.abspath(annotation.image)), Path(os.path.abspath(out_dir))
+    if not image.is_relative_to(folder):
         raise ValueError(
-            f"the pictures in {picture.parent} do not lie below {folder}, the folder of --out, which training takes "
+            f"the images in {image.parent} do not lie below {folder}, the folder of --out, which training takes "
             "as the root of the data; choose --out in the folder of COCO, or in a folder above it"
         )
-    return picture.relative_to(folder).as_posix()
+    return image.relative_to(folder).as_posix()
 
 
-def finish(source: Source, out: Path, items: list[Item], record: dict[str, Any], count: int) -> None:
+def write_and_report(
+    source: Source, out: Path, items: list[Item], settings: dict[str, Any], num_annotations: int
+) -> None:
     """Writes the file, and prints what it contains and how to train on it.
 
     Raises:
@@ -213,15 +222,14 @@ def finish(source: Source, out: Path, items: list[Item], record: dict[str, Any],
     """
     if not items:
         raise ValueError(
-            f"no items to write: no annotation has what the kinds {', '.join(record['kinds'])} need; {out} was "
+            f"no items to write: no annotation has what the kinds {', '.join(settings['kinds'])} need; {out} was "
             "not written"
         )
-    files.write(out, items, record)
+    files.write(out, items, settings)
     kinds = Counter(item["task_type"] for item in items)
     summary = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
-    print(
-        f"wrote {out}: {len(items)} items from {count} {'images' if source == 'coco' else 'scans'} ({summary})"
-    )
+    unit = "images" if source == "coco" else "scans"
+    print(f"wrote {out}: {len(items)} items from {num_annotations} {unit} ({summary})")
     print(
         f"to train on it, set data.root to {out.parent} and add {{benchmark: {READERS[source]}, split: {out.stem}}} "
         "to data.train"

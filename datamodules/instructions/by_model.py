@@ -1,4 +1,4 @@
-"""Instruction data in a language model's words, validated against the annotations."""
+"""Instruction data written by a language model and validated against the annotations."""
 
 import re
 import sys
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datamodules.instructions import pictures, rooms
+from datamodules.instructions import images, scans
 from datamodules.instructions.annotation import Annotation
-from datamodules.instructions.answers import Answers
 from datamodules.instructions.endpoint import Endpoint, Spent, ask_all
-from datamodules.instructions.pictures import Item
+from datamodules.instructions.images import Item
 from datamodules.instructions.prompts import Job, messages
+from datamodules.instructions.response_cache import ResponseCache
 from datamodules.instructions.validation import Pair, check, pairs_of, vocabulary
 
 OBJECTS = 16
@@ -25,10 +25,10 @@ class Outcome:
 
     Attributes:
         items: entries of the instruction file, in the order of the annotations.
-        rejected: pairs that were not accepted, with reasons.
+        rejected: question-answer pairs that were not accepted, with reasons.
         unanswered: number of requests without an answer.
         cached: number of requests answered from the cache.
-        spent: requests and tokens of the others.
+        spent: usage of the requests that were sent.
     """
 
     items: list[Item]
@@ -37,12 +37,12 @@ class Outcome:
     cached: int
     spent: Spent
 
-    def told(self, prices: tuple[float, float] | None) -> str:
+    def summary(self, prices: tuple[float, float] | None) -> str:
         """One line with requests and tokens, and the cost if the prices of a million tokens (in, out) are known."""
         spent = self.spent
         text = (
-            f"asked {spent.requests} requests, {self.cached} more came from the cache ({spent.retried} faults were "
-            f"retried, {spent.malformed} answers were malformed): {spent.tokens_in:,} tokens in, "
+            f"sent {spent.requests} requests ({spent.retried} retries, {spent.malformed} malformed responses), "
+            f"{self.cached} more were answered from the cache: {spent.tokens_in:,} tokens in, "
             f"{spent.tokens_out:,} out"
         )
         if prices is None:
@@ -50,7 +50,7 @@ class Outcome:
         cost = (spent.tokens_in * prices[0] + spent.tokens_out * prices[1]) / 1e6
         return f"{text}; cost {cost:.4f} at {prices[0]:g} and {prices[1]:g} a million"
 
-    def why(self) -> str:
+    def rejection_reasons(self) -> str:
         """The most frequent reasons for rejection, counted with quoted names and numbers masked."""
         reasons = Counter(re.sub(r"'[^']*'|\[[^\]]*\]|\d+", "..", row["reason"]) for row in self.rejected)
         return ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
@@ -60,8 +60,8 @@ def by_model(
     annotations: Sequence[Annotation],
     kinds: Sequence[str],
     endpoint: Endpoint,
-    answers: Answers,
-    place: Callable[[Annotation], str],
+    answers: ResponseCache,
+    image_path: Callable[[Annotation], str],
     progress: bool,
 ) -> Outcome:
     """Asks for pairs about every annotation, and accepts those that the annotation proves.
@@ -70,8 +70,8 @@ def by_model(
         annotations: of images or of scans.
         kinds: the `task_type`s to ask for.
         endpoint: the endpoint to ask.
-        answers: the cache.
-        place: returns the path of an annotation's image relative to the folder of the file.
+        answers: the cache of responses.
+        image_path: returns the path of an annotation's image relative to the folder of the file.
         progress: show a progress bar.
 
     Raises:
@@ -87,7 +87,8 @@ def by_model(
     except KeyboardInterrupt:
         done = sum(key in answers for key in wanted)
         print(
-            f"stopped: {done} of {len(wanted)} answers are kept in {answers.path}; the same command goes on",
+            f"stopped: {done} of {len(wanted)} answers are cached in {answers.path}; run the same command again to "
+            "continue",
             file=sys.stderr,
         )
         raise
@@ -104,7 +105,7 @@ def by_model(
         good, bad = check(job, answers[key].text, names)
         rejected += [{"about": about, "reason": reason, "pair": pair} for reason, pair in bad]
         for pair in good:
-            items.append(entry(job.annotation, pair, numbers[about, pair.kind], place))
+            items.append(entry(job.annotation, pair, numbers[about, pair.kind], image_path))
             numbers[about, pair.kind] += 1
     return Outcome(items, rejected, len(failed), cached, spent)
 
@@ -130,8 +131,8 @@ def fault(text: str) -> str | None:
     return None
 
 
-def entry(annotation: Annotation, pair: Pair, number: int, place: Callable[[Annotation], str]) -> Item:
+def entry(annotation: Annotation, pair: Pair, number: int, image_path: Callable[[Annotation], str]) -> Item:
     """A pair as an entry of the instruction file."""
     if annotation.image is None:
-        return rooms.item(annotation, pair.thing, pair.kind, pair.talk)
-    return pictures.item(annotation, place(annotation), pair.kind, number, pair.talk)
+        return scans.item(annotation, pair.thing, pair.kind, pair.talk)
+    return images.item(annotation, image_path(annotation), pair.kind, number, pair.talk)

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from datamodules.instructions.answers import Answer, Answers, key_of
 from datamodules.instructions.http import FAULT, bounded_client
 from datamodules.instructions.prompts import Message
 from datamodules.instructions.redaction import Secrets, credentials, secrets_of
+from datamodules.instructions.response_cache import Response, ResponseCache, key_of
 from octavius.limits import POSITIVE, Range
 
 OPENAI = "https://api.openai.com/v1"
@@ -72,7 +72,7 @@ class Endpoint:
 
 @dataclass
 class Spent:
-    """Usage of a run: requests answered, faults retried, malformed answers, tokens in and out."""
+    """Usage of a run: requests answered, retries, malformed answers, tokens in and out."""
 
     requests: int = 0
     retried: int = 0
@@ -179,7 +179,7 @@ def client() -> Any:
 def ask_all(
     endpoint: Endpoint,
     bodies: Mapping[str, Mapping[str, Any]],
-    answers: Answers,
+    answers: ResponseCache,
     fault: Callable[[str], str | None],
     progress: bool,
 ) -> tuple[Spent, dict[str, str]]:
@@ -188,7 +188,7 @@ def ask_all(
     Args:
         endpoint: the endpoint to ask.
         bodies: requests by key.
-        answers: the cache.
+        answers: the cache of responses.
         fault: returns what is malformed in an answer, None if nothing; malformed answers are counted.
         progress: show a progress bar.
 
@@ -214,7 +214,7 @@ def ask_all(
 async def _ask_all(
     endpoint: Endpoint,
     bodies: Mapping[str, Mapping[str, Any]],
-    answers: Answers,
+    answers: ResponseCache,
     fault: Callable[[str], str | None],
     spent: Spent,
     failed: dict[str, str],
@@ -256,7 +256,7 @@ async def _ask(
     endpoint: Endpoint,
     key: str,
     body: Mapping[str, Any],
-    answers: Answers,
+    answers: ResponseCache,
     fault: Callable[[str], str | None],
     spent: Spent,
 ) -> None:
@@ -272,7 +272,7 @@ async def _ask(
     spent.malformed += bool(answer.fault or fault(answer.text))
 
 
-async def _once(connection: Any, endpoint: Endpoint, body: Mapping[str, Any], spent: Spent) -> Answer:
+async def _once(connection: Any, endpoint: Endpoint, body: Mapping[str, Any], spent: Spent) -> Response:
     """One answer, with secrets removed.
 
     Raises:
@@ -280,15 +280,15 @@ async def _once(connection: Any, endpoint: Endpoint, body: Mapping[str, Any], sp
         ValueError: no request will be answered.
     """
     openai, rest = client(), {name: body[name] for name in body if name not in ("model", "messages")}
-    strike = endpoint.secrets.strike
+    redact = endpoint.secrets.redact
     try:
         raw = await connection.chat.completions.with_raw_response.create(
             model=body["model"], messages=body["messages"], extra_body=rest
         )
     except openai.APIStatusError as error:
-        said = f"{endpoint.base_url} says {error.status_code}: {strike(error.message)[:300]}"
+        said = f"{endpoint.base_url} says {error.status_code}: {redact(error.message)[:300]}"
         if 300 <= error.status_code < 400:
-            place = strike(str(error.response.headers.get("location", "nowhere")))[:200]
+            place = redact(str(error.response.headers.get("location", "nowhere")))[:200]
             raise ValueError(
                 f"{endpoint.base_url} sends requests on to {place}, which are not followed, as the key would go "
                 "there too; set OPENAI_BASE_URL to the address itself"
@@ -298,10 +298,10 @@ async def _once(connection: Any, endpoint: Endpoint, body: Mapping[str, Any], sp
         raise UnansweredError(said) from None
     except openai.OpenAIError as error:
         cause = f" ({error.__cause__})" if error.__cause__ else ""
-        raise UnansweredError(strike(f"{error}{cause}")[:300]) from None
+        raise UnansweredError(redact(f"{error}{cause}")[:300]) from None
     spent.retried += raw.retries_taken
     text, usage, wrong = said_in(raw.http_response.content)
-    return Answer(strike(text), *spent.count(usage), fault=strike(wrong))
+    return Response(redact(text), *spent.count(usage), fault=redact(wrong))
 
 
 def said_in(content: bytes) -> tuple[str, Any, str]:

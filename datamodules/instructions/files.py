@@ -24,7 +24,7 @@ def rejected_of(out: Path) -> Path:
     return out.with_suffix(".rejected.jsonl")
 
 
-def check(out: Path, record: dict[str, Any]) -> None:
+def refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
     """Refuses to overwrite a file unless it was made with the same settings.
 
     Raises:
@@ -37,20 +37,22 @@ def check(out: Path, record: dict[str, Any]) -> None:
     if not out.exists():
         return
     try:
-        found = json.loads(read_text(record_of(out)))
+        recorded = json.loads(read_text(record_of(out)))
     except (OSError, ValueError):
         raise ValueError(
             f"{out} exists, and no readable {record_of(out).name} beside it tells how it was made. {ADVICE}"
         ) from None
-    if found != record:
-        raise ValueError(f"{out} was made with other settings.\nfound:  {found}\nwanted: {record}\n{ADVICE}")
+    if recorded != settings:
+        raise ValueError(
+            f"{out} was made with other settings.\nfound:  {recorded}\nwanted: {settings}\n{ADVICE}"
+        )
 
 
-def write(out: Path, items: Iterable[dict[str, Any]], record: dict[str, Any]) -> None:
+def write(out: Path, items: Iterable[dict[str, Any]], settings: dict[str, Any]) -> None:
     """Writes the items, one per line, and the settings."""
     rows = ",\n".join(json_text(item) for item in items)
     # The record first: a file without a record could never be overwritten.
-    write_text(record_of(out), json.dumps(record, indent=2) + "\n")
+    write_text(record_of(out), json.dumps(settings, indent=2) + "\n")
     write_text(out, f"[\n{rows}\n]\n")
 
 

@@ -34,7 +34,7 @@ class Secrets:
 
     values: frozenset[str] = field(default=frozenset(), repr=False)
 
-    def strike(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Replaces the secrets, in any of their forms, and credentials in addresses."""
         text = re.sub(r"(\w://)[^\s/@]+@", rf"\1{STRUCK}@", text)
         if self._forms is None:
@@ -51,13 +51,13 @@ class Secrets:
             text = text[:start] + STRUCK + text[end:]
         return text
 
-    def strike_all(self, value: Any) -> Any:
-        """Applies `strike` to all strings in nested lists and mappings."""
+    def redact_all(self, value: Any) -> Any:
+        """Applies `redact` to all strings in nested lists and mappings."""
         if isinstance(value, str):
-            return self.strike(value)
+            return self.redact(value)
         if isinstance(value, Mapping):
-            return {self.strike(str(name)): self.strike_all(one) for name, one in value.items()}
-        return [self.strike_all(one) for one in value] if isinstance(value, list | tuple) else value
+            return {self.redact(str(name)): self.redact_all(one) for name, one in value.items()}
+        return [self.redact_all(one) for one in value] if isinstance(value, list | tuple) else value
 
     @cached_property
     def _forms(self) -> re.Pattern[str] | None:

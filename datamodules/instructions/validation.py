@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from datamodules.instructions.annotation import Annotation, Thing
-from datamodules.instructions.pictures import Talk, boxes_xml
+from datamodules.instructions.images import Talk, boxes_xml
 from datamodules.instructions.prompts import Job, box
 from datamodules.instructions.wordings import mentioned, plural
 
@@ -200,7 +200,9 @@ def check_classes(annotation: Annotation, said: Said, names: tuple[str, ...]) ->
     """Refuses a class that is neither annotated nor in a human sentence, unless it is said to be absent."""
     known = {name for thing in annotation.things for name in (thing.label, thing.kind)} | annotation.crowds
     for name in sorted(mentioned(said.text, names) - known - said.absent):
-        if not any(label.endswith(f" {name}") for label in known) and not mentioned(annotation.told, (name,)):
+        if not any(label.endswith(f" {name}") for label in known) and not mentioned(
+            annotation.sentences, (name,)
+        ):
             raise RejectedError(f"it names the class '{name}', which is not in the annotation")
 
 

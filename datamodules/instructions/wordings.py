@@ -2,37 +2,37 @@
 
 from octavius.tasks.base import named
 
-Form = tuple[str, str]
+QuestionAnswer = tuple[str, str]
 """A question and its answer."""
 
-CLASSIFICATION: tuple[Form, ...] = (
+CLASSIFICATION: tuple[QuestionAnswer, ...] = (
     ("What is the main object in this picture?", "{name}"),
     ("Name the object that this picture is mostly about.", "{name}"),
     ("Which object takes up most of the picture?", "It is {a_name}."),
     ("What does this picture mainly show?", "It mainly shows {a_name}."),
 )
 
-COUNT: tuple[Form, ...] = (
+COUNTING: tuple[QuestionAnswer, ...] = (
     ("How many {names} are there?", "{number}"),
     ("How many {names} can you see?", "{number}"),
     ("Count the {names}.", "{number}"),
     ("What is the number of {names}?", "There are {number}."),
 )
 
-PRESENCE: tuple[Form, ...] = (
+PRESENCE: tuple[QuestionAnswer, ...] = (
     ("Are there any {names}?", "{yes}"),
     ("Can you see any {names}?", "{yes}"),
     ("Do you see {names} here? Answer yes or no.", "{yes}"),
     ("Tell me whether there are any {names}.", "{yes}, there are {some} {names}."),
 )
 
-PLACE: tuple[Form, ...] = (
+PLACE: tuple[QuestionAnswer, ...] = (
     ("Where is the {name}?", "At the {place} of the picture."),
     ("In which part of the picture is the {name}?", "The {name} is at the {place}."),
     ("Say where in the picture the {name} is.", "The {name} is at the {place} of the picture."),
 )
 
-SIDE: tuple[tuple[Form, ...], ...] = (
+SIDE: tuple[tuple[QuestionAnswer, ...], ...] = (
     (
         ("Is the {first} left or right of the {second}?", "{side}"),
         ("On which side of the {second} is the {first}, left or right?", "The {first} is on the {side}."),
@@ -44,7 +44,7 @@ SIDE: tuple[tuple[Form, ...], ...] = (
 )
 """By axis: horizontal, then vertical."""
 
-NAMING: tuple[Form, ...] = (
+NAMING: tuple[QuestionAnswer, ...] = (
     ("What is this object?", "This is {a_name}."),
     ("Which class is this object?", "{name}"),
     ("Name this object.", "{name}"),
@@ -52,13 +52,13 @@ NAMING: tuple[Form, ...] = (
     ("What do you call this object?", "It is called {a_name}."),
 )
 
-ON: tuple[Form, ...] = (
+ON: tuple[QuestionAnswer, ...] = (
     ("What is on the {name}?", "{things}"),
     ("What stands or lies on the {name}?", "On the {name} there is {things}."),
     ("Name what is on top of the {name}.", "{things}"),
 )
 
-CLOSEST: tuple[Form, ...] = (
+CLOSEST: tuple[QuestionAnswer, ...] = (
     ("What is closest to the {name}?", "The {thing}."),
     ("Which object is nearest to the {name}?", "{thing}"),
     ("Name the object that stands closest to the {name}.", "{thing}"),
@@ -131,4 +131,4 @@ def mentioned(text: str, names: tuple[str, ...]) -> set[str]:
     words = text.casefold()
     forms = {form: name for name in names for form in (plural(name), name) if form.casefold() in words}
     spelled = list(forms)
-    return {forms[spelled[place]] for place in named(text, spelled)}
+    return {forms[spelled[index]] for index in named(text, spelled)}

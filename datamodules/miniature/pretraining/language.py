@@ -1,13 +1,13 @@
-"""Text and symbolic data about the miniature's world, to train its language model without images.
+"""Text and symbolic data about the miniature (the small synthetic world), to train its language model without images.
 
-Each scene is either written into the question, or given as a symbolic grid in place of image features. No
-scene, pair or wording of a zero-shot set occurs.
+Each scene is either written into the question, or given as a symbolic grid in place of image features. No scene,
+shape-colour pair or question wording of a zero-shot evaluation set occurs.
 """
 
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, overload
 
@@ -37,32 +37,42 @@ from octavius.tasks import TASKS
 
 Form = Literal["symbolic", "written"]
 
-EXERCISES = {"compare": text.compare, "attributes": text.attributes}
-"""Questions about a whole scene, which practise what multiple-choice questions need for one object."""
+AUXILIARY_QUESTIONS = {"compare": text.compare, "attributes": text.attributes}
+"""Questions about all objects of a scene, to train the skills that multiple-choice questions need for one object."""
 
-KINDS = ("detection", "look_up", *EXERCISES, "captioning", "vqa", "classification", "hair", "smile")
+KINDS = ("detection", "look_up", *AUXILIARY_QUESTIONS, "captioning", "vqa", "classification", "hair", "smile")
 
 IMAGE_TASKS = ("detection", "captioning", "vqa", "classification", "facial_attributes")
-"""Tasks on the miniature's images; the questions of other tasks are not in its vocabulary."""
+"""Tasks on the miniature's images; the tokenizer's vocabulary covers the questions of no other task."""
 
 TOPICS = ("count", *("colour", "object", "side", "level") * 3)
-"""Topics of multiple-choice questions to draw from: counting is learned quickly, finding the right object is not."""
+"""Topics of multiple-choice questions, drawn uniformly, so `count` is drawn less often than the others.
 
-HIDING: dict[str, tuple[Literal["shape", "colour"], ...]] = {
+`side` asks for left or right, `level` for above or below. Counting is learned quickly, locating an object is not.
+"""
+
+NAMING = ("look_up", "compare", "side", "level")
+"""Kinds of question and topics that name objects, whose names must differ."""
+
+OMITTABLE: dict[str, tuple[Literal["shape", "colour"], ...]] = {
     "detection": ("colour",),
     "classification": ("colour",),
     "colour": ("shape",),
-    **dict.fromkeys(("look_up", "compare", "side", "level"), ("colour",)),
+    **dict.fromkeys(NAMING, ("colour",)),
     **dict.fromkeys(("captioning", "count"), ("shape", "colour")),
 }
 """Attributes that may be omitted, by kind of question or topic, without making it unanswerable."""
+
+
+TRAIN_LENGTH = 2_000_000
+"""Length of each training set; its samples are made on demand."""
 
 
 class WorldQuestions(Sequence[Sample]):
     """A lazy sequence of samples: item i is made on demand from the seed, the stream, the kind, the form and i."""
 
     def __init__(
-        self, seed: int, stream: str, kind: str, form: Form, length: int, hidden: float = 0.0
+        self, seed: int, stream: str, kind: str, form: Form, length: int, omit_probability: float = 0.0
     ) -> None:
         """Selects one kind of question in one form.
 
@@ -72,11 +82,11 @@ class WorldQuestions(Sequence[Sample]):
             kind: one of `KINDS`.
             form: `symbolic` passes the scene as features, `written` as text in the question.
             length: number of items.
-            hidden: fraction of scenes in which all shapes, or all colours, are hidden, so that the model
-                never guesses one from the other.
+            omit_probability: probability that all shapes, or all colours, of a scene are omitted, so that the
+                model does not learn to infer one from the other.
         """
         self.seed, self.stream, self.kind, self.form, self.length = seed, stream, kind, form, length
-        self.hidden = hidden
+        self.omit_probability = omit_probability
 
     def __len__(self) -> int:
         """Number of items."""
@@ -91,21 +101,41 @@ class WorldQuestions(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(self.length))]
         rng = generator(self.seed, f"{self.stream}/{self.kind}/{self.form}", index)
-        facts, task, question, gold, group = make_question(self.kind, rng, self.hidden)
+        asked = make_question(self.kind, rng, self.omit_probability)
+        question = asked.question
         media: dict[str, Media] = {}
         if self.form == "symbolic":
-            media["image"] = Media(array=symbols(facts))
+            media["image"] = Media(array=symbols(asked.facts))
         else:
-            wording = question or str(rng.choice(TASKS[task].questions))
-            written = text.write_face(facts) if isinstance(facts, Face) else text.write_scene(facts)
-            question = f"{written}\n{wording}"
-        return Sample(f"{self.form}/{self.kind}/{index}", task, self.kind, media, question, gold, group=group)
+            wording = question or str(rng.choice(TASKS[asked.task].questions))
+            facts = asked.facts
+            scene_text = text.write_face(facts) if isinstance(facts, Face) else text.write_scene(facts)
+            question = f"{scene_text}\n{wording}"
+        key = f"{self.form}/{self.kind}/{index}"
+        return Sample(key, asked.task, self.kind, media, question, asked.gold, group=asked.group)
 
 
-def make_question(
-    kind: str, rng: np.random.Generator, hidden: float = 0.0
-) -> tuple[Scene | Face, str, str, Gold, str]:
-    """Draws a scene and a question of a kind: (facts, task, question or empty, gold, group)."""
+@dataclass(frozen=True)
+class SceneQuestion:
+    """A question about a scene or a face.
+
+    Attributes:
+        facts: the scene or the face.
+        task: name of the task.
+        question: the question; empty for one of the task's own, which is drawn later.
+        gold: what a right answer must state.
+        group: group of the sample, by which scores are listed; may be empty.
+    """
+
+    facts: Scene | Face
+    task: str
+    question: str
+    gold: Gold
+    group: str = ""
+
+
+def make_question(kind: str, rng: np.random.Generator, omit_probability: float = 0.0) -> SceneQuestion:
+    """Draws a scene or a face, and a question of a kind about it."""
     if kind in ("hair", "smile"):
         face = make_face(rng)
         forms = text.HAIR_QUESTIONS if kind == "hair" else text.SMILE_QUESTIONS
@@ -114,37 +144,40 @@ def make_question(
             if kind == "hair"
             else ClassName("yes" if face.smile else "no", ("yes", "no"))
         )
-        return face, "facial_attributes", str(rng.choice(forms)), gold, kind
+        return SceneQuestion(face, "facial_attributes", str(rng.choice(forms)), gold, kind)
     if kind == "classification":
-        single = hide(make_single(rng), kind, hidden, rng)
-        return single, kind, "", ClassName(single.things[0].shape, SHAPES), ""
-    if kind in EXERCISES:
-        # Some scenes do not allow the exercise.
+        single = omit_attribute(make_single(rng), kind, omit_probability, rng)
+        return SceneQuestion(single, kind, "", ClassName(single.things[0].shape, SHAPES))
+    if kind in AUXILIARY_QUESTIONS:
+        # Some scenes do not allow such a question.
         while True:
-            scene = hide(make_scene(rng), kind, hidden, rng)
-            exercise = EXERCISES[kind](scene, rng)
+            scene = omit_attribute(make_scene(rng), kind, omit_probability, rng)
+            exercise = AUXILIARY_QUESTIONS[kind](scene, rng)
             if exercise is not None:
-                return scene, "conversation", exercise[0], References((exercise[1],)), ""
+                question, answer = exercise
+                return SceneQuestion(scene, "conversation", question, References((answer,)))
     if kind == "vqa":
-        wanted = str(rng.choice(TOPICS))
+        topic = str(rng.choice(TOPICS))
         while True:
-            scene = make_scene(rng, count=int(rng.integers(2, 5)) if wanted in ("side", "level") else None)
-            scene = hide(scene, wanted, hidden, rng)
-            asked = text.ask(scene, wanted, rng)
-            if asked is not None:
-                return scene, kind, asked.text, Choice(asked.options, asked.answer, asked.reason), wanted
-    scene = hide(make_scene(rng), kind, hidden, rng)
+            scene = make_scene(rng, count=int(rng.integers(2, 5)) if topic in ("side", "level") else None)
+            scene = omit_attribute(scene, topic, omit_probability, rng)
+            drawn = text.ask(scene, topic, rng)
+            if drawn is not None:
+                choice = Choice(drawn.options, drawn.answer, drawn.reason)
+                return SceneQuestion(scene, kind, drawn.text, choice, topic)
+    scene = omit_attribute(make_scene(rng), kind, omit_probability, rng)
     if kind == "captioning":
-        return scene, kind, "", References(text.captions(scene)), ""
+        return SceneQuestion(scene, kind, "", References(text.captions(scene)))
     if kind == "look_up":
         question, targets = text.look_up(scene, rng)
-        return scene, "detection", question, _boxes({name: thing.box for name, thing in targets.items()}), ""
-    return scene, kind, "", scene_boxes(scene), ""
+        boxes = _boxes({name: thing.box for name, thing in targets.items()})
+        return SceneQuestion(scene, "detection", question, boxes)
+    return SceneQuestion(scene, kind, "", scene_boxes(scene))
 
 
-def hide(scene: Scene, kind: str, probability: float, rng: np.random.Generator) -> Scene:
+def omit_attribute(scene: Scene, kind: str, probability: float, rng: np.random.Generator) -> Scene:
     """With the given probability omits all shapes or all colours, unless the question then becomes ambiguous."""
-    parts = HIDING.get(kind, ())
+    parts = OMITTABLE.get(kind, ())
     if not parts or rng.random() >= probability:
         return scene
     part = parts[int(rng.integers(len(parts)))]
@@ -156,14 +189,14 @@ def hide(scene: Scene, kind: str, probability: float, rng: np.random.Generator) 
         ),
     )
     unambiguous = len({text.name(thing) for thing in bare.things}) == len(bare.things)
-    return bare if unambiguous or kind not in ("look_up", "compare", "side", "level") else scene
+    return bare if unambiguous or kind not in NAMING else scene
 
 
-def vocabulary(folder: Path, seed: int = 0, scenes: int = 3000) -> None:
+def build_vocabulary(folder: Path, seed: int = 0, scenes: int = 3000) -> None:
     """Builds the tokenizer of the miniature's language model from the world's text.
 
     Args:
-        folder: folder to which its files are written, next to the model's config.json.
+        folder: folder to which the tokenizer's files are written, next to the model's config.json.
         seed: seed of the scenes in the corpus.
         scenes: number of scenes, and of faces, in the corpus.
     """
@@ -173,15 +206,15 @@ def vocabulary(folder: Path, seed: int = 0, scenes: int = 3000) -> None:
     SEED.check(seed=seed)
     COUNT.check(scenes=scenes)
     tokenizer = build_tokenizer(world_lines(seed, scenes, lines))
-    with tempfile.TemporaryDirectory() as written:
-        tokenizer.save_pretrained(written)
-        for file in Path(written).iterdir():
+    with tempfile.TemporaryDirectory() as temporary:
+        tokenizer.save_pretrained(temporary)
+        for file in Path(temporary).iterdir():
             with atomic_write(folder / file.name) as partial:
                 shutil.copyfile(file, partial)
 
 
 def scene_boxes(scene: Scene) -> Boxes:
-    """Gold of detection, with class names only, as in the data sets."""
+    """Gold of detection: labels are class names without colours, as in the real data sets."""
     return Boxes(tuple(LabelledBox(thing.shape, _rounded(thing.box)) for thing in scene.things))
 
 
@@ -190,7 +223,7 @@ def _boxes(named: dict[str, Box]) -> Boxes:
 
 
 def _rounded(box: Box) -> Box:
-    x1, y1, x2, y2 = (round(edge, 4) for edge in box)
+    x1, y1, x2, y2 = (round(value, 4) for value in box)
     return x1, y1, x2, y2
 
 
@@ -236,7 +269,7 @@ class WorldLanguage(InstructionDataModule):
         shares: dict[Form, float] = {"symbolic": 1 - self.written, "written": self.written}
         return [
             TrainSet(
-                WorldQuestions(self.seed, "language-train", kind, form, 2_000_000, self.hidden),
+                WorldQuestions(self.seed, "language-train", kind, form, TRAIN_LENGTH, self.hidden),
                 weight * share,
             )
             for kind, weight in self.weights.items()

@@ -1,7 +1,7 @@
-"""Symbolic data about the miniature's rooms, to teach its language model rooms without point clouds.
+"""Symbolic data about the miniature's rooms, to train its language model on rooms without point clouds.
 
-Objects are given as symbolic features, one row per object that a detector would find; data about the drawn
-world are mixed in. No room, pair, class or relation of a zero-shot set occurs.
+Objects are given as symbolic features, one row per object that a detector would find; data about the drawn world are
+mixed in. No room, colour-class pair, class or relation of a zero-shot evaluation set occurs.
 """
 
 import json
@@ -17,7 +17,12 @@ from transformers import PreTrainedTokenizerFast
 
 from datamodules.instances import EvalSet, TrainSet
 from datamodules.miniature import text
-from datamodules.miniature.pretraining.language import IMAGE_TASKS, WorldLanguage, WorldQuestions
+from datamodules.miniature.pretraining.language import (
+    IMAGE_TASKS,
+    TRAIN_LENGTH,
+    WorldLanguage,
+    WorldQuestions,
+)
 from datamodules.miniature.rooms.symbolic import imagined, planned
 from datamodules.miniature.rooms.texts.symbolic_questions import KINDS
 from datamodules.miniature.vocabulary import FIELD, grow_tokenizer, room_lines, world_lines
@@ -36,23 +41,23 @@ POOL = 4000
 
 
 class RoomQuestions(Sequence[Sample]):
-    """A lazy sequence of samples: item i is generated on demand from the seed, the stream, the kind and i."""
+    """A lazy sequence of samples: item i is made on demand from the seed, the stream, the kind and i."""
 
     def __init__(
-        self, seed: int, stream: str, kind: str, length: int, hidden: float = 0.0, few: float = 0.0
+        self, seed: int, stream: str, kind: str, length: int, omit_probability: float = 0.0, few: float = 0.0
     ) -> None:
         """Selects one kind of question.
 
         Args:
             seed: seed of all random choices.
-            stream: random stream; keeps training and evaluation rooms apart.
+            stream: name of the random stream; keeps training and evaluation rooms apart.
             kind: a key of `datamodules.miniature.rooms.texts.symbolic_questions.KINDS`.
             length: number of items.
-            hidden: fraction of questions in which classes or colours are hidden, where possible.
+            omit_probability: probability that classes or colours are omitted from a question, where possible.
             few: fraction of rooms in which few objects are left.
         """
         self.seed, self.stream, self.kind, self.length = seed, stream, kind, length
-        self.hidden, self.few = hidden, few
+        self.omit_probability, self.few = omit_probability, few
 
     def __len__(self) -> int:
         """Number of items."""
@@ -65,11 +70,11 @@ class RoomQuestions(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         """One sample, or a list of samples for a slice."""
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(self.length))]
+            return [self[each] for each in range(*index.indices(self.length))]
         rng = generator(self.seed, f"{self.stream}/{self.kind}", index)
         while True:
             plan = planned(self.seed, self.stream, int(rng.integers(min(POOL, self.length))))
-            asked = KINDS[self.kind](imagined(plan, rng, self.few), rng, self.hidden)
+            asked = KINDS[self.kind](imagined(plan, rng, self.few), rng, self.omit_probability)
             if asked is not None:
                 break
         media = {"cloud": Media(array=asked.rows)}
@@ -104,11 +109,11 @@ class RoomsLanguage(WorldLanguage):
             rooms: fraction of questions about rooms.
             few: fraction of training rooms in which few objects are left; evaluation rooms are complete.
             written: fraction of images that are written into the question.
-            hidden: fraction of training questions in which classes or colours are hidden, where possible.
-            eval_count: questions per kind in the evaluation.
-            batch_size: instances per step.
-            eval_batch_size: instances per batch of generation.
-            samples_per_epoch: instances between two evaluations.
+            hidden: fraction of training questions from which classes or colours are omitted, where possible.
+            eval_count: questions per kind in the evaluation; three times as many for vqa, four times for vqa3d.
+            batch_size: training samples per step and rank.
+            eval_batch_size: samples per batch of generation and rank.
+            samples_per_epoch: training samples per epoch over all ranks.
             workers: worker processes of each loader.
             seed: seed of all random choices.
             processor: turns samples into examples for the model; the command line takes it from the model.
@@ -138,14 +143,14 @@ class RoomsLanguage(WorldLanguage):
         ]
         return sets + [
             TrainSet(
-                RoomQuestions(self.seed, "rooms-language-train", kind, 2_000_000, self.hidden, self.few),
+                RoomQuestions(self.seed, "rooms-language-train", kind, TRAIN_LENGTH, self.hidden, self.few),
                 weight / all_rooms * self.rooms,
             )
             for kind, weight in self.room_weights.items()
         ]
 
     def eval_sets(self, stage: str) -> list[EvalSet]:
-        """Every kind, on images and rooms of their own, all symbolic."""
+        """Every kind, on images and rooms that do not occur in training, all symbolic."""
         counts = {"vqa": 3 * self.eval_count, "vqa3d": 4 * self.eval_count}
         pictures = [
             EvalSet(
@@ -174,7 +179,7 @@ def grow(folder: Path, source: str = "miniature/language", seed: int = 0) -> Non
     Args:
         folder: folder to which the model is written.
         source: folder of a language model whose tokenizer was built by
-            `datamodules.miniature.pretraining.language.vocabulary`.
+            `datamodules.miniature.pretraining.language.build_vocabulary`.
         seed: seed of the new embeddings.
 
     Raises:

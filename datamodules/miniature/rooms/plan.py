@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from datamodules.instructions.relations import Edges
+from datamodules.instructions.relations import MinMaxBox
 from datamodules.miniature.rooms.furniture.catalogue import Look, Shift, built, draw_look
 from datamodules.miniature.rooms.furniture.solids import Triple
 from datamodules.miniature.rooms.room import FRONTS, Piece, box_at
@@ -22,7 +22,7 @@ class Plan:
     def __init__(self, rng: np.random.Generator, size: Triple, shift: Shift) -> None:
         self.rng, self.size, self.shift = rng, size, shift
         self.pieces: list[Piece] = []
-        self.blocked: list[Edges] = []
+        self.blocked: list[MinMaxBox] = []
 
     def look(self, name: str, stands: str | None = None) -> Look:
         """Draws the look of a new object of a class."""
@@ -132,7 +132,7 @@ class Plan:
             )
         )
 
-    def fits(self, box: Edges) -> bool:
+    def fits(self, box: MinMaxBox) -> bool:
         """Whether a box is inside the room and keeps its distance from all others that overlap in height."""
         w, d, h = self.size
         if box[0] < -w / 2 or box[3] > w / 2 or box[1] < -d / 2 or box[4] > d / 2 or box[5] > h:

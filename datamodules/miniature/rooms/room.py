@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from datamodules.instructions.relations import Edges
+from datamodules.instructions.relations import MinMaxBox
 from datamodules.miniature.rooms.furniture.catalogue import KINDS, Look, built
 from datamodules.miniature.rooms.furniture.solids import Triple
 
@@ -14,7 +14,7 @@ FRONTS = ((0, 1), (-1, 0), (0, -1), (1, 0))
 
 @dataclass(frozen=True)
 class Piece:
-    """One object in a room.
+    """One object of a room: a piece of furniture, or what lies on one.
 
     Attributes:
         number: unique in its room, from 0.
@@ -28,7 +28,7 @@ class Piece:
     look: Look
     quarter: int
     at: Triple
-    box: Edges
+    box: MinMaxBox
 
     @property
     def name(self) -> str:
@@ -77,7 +77,7 @@ class Room:
         return replace(self, pieces=tuple(piece for piece in self.pieces if piece.number in numbers))
 
 
-def box_at(look: Look, quarter: int, at: Triple) -> Edges:
+def box_at(look: Look, quarter: int, at: Triple) -> MinMaxBox:
     """The box of an object at a position."""
     x, y, h = built(look).half
     if quarter % 2:

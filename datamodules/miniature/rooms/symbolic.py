@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from datamodules.instructions.relations import Edges
+from datamodules.instructions.relations import MinMaxBox
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, HELD_OUT_PAIRS
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.layout import make_room
@@ -86,7 +86,7 @@ def imagined(room: Room, rng: np.random.Generator, few: float = 0.0) -> Room:
     return replace(room, size=(d, w, h) if quarters % 2 else (w, d, h), pieces=tuple(kept or pieces))
 
 
-def turned(box: Edges, quarters: int) -> Edges:
+def turned(box: MinMaxBox, quarters: int) -> MinMaxBox:
     """A box after quarter turns about the vertical, counter-clockwise."""
     for _ in range(quarters % 4):
         x1, y1, z1, x2, y2, z2 = box
@@ -128,7 +128,7 @@ def alone(piece: Piece, rng: np.random.Generator, hidden: Collection[Part] = ())
     return row
 
 
-def centred(box: Edges) -> Box3D:
+def centred(box: MinMaxBox) -> Box3D:
     """A box as centre and size, rounded to millimetres."""
     x1, y1, z1, x2, y2, z2 = box
     x, y, z = (round((low + high) / 2, 3) for low, high in ((x1, x2), (y1, y2), (z1, z2)))

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from datamodules.benchmarks.base import DatasetNotFoundError
-from datamodules.instructions.annotation import Thing, read_pictures, read_scans
+from datamodules.instructions.annotation import Thing, read_images, read_scans
 from tests.datamodules.benchmarks.scan_files import NAME
 from tests.datamodules.instructions.official import CUP, write_coco, write_scannet
 
 
 def test_a_picture_is_what_the_files_tell(tmp_path: Path) -> None:
-    first, table, crowd = read_pictures(write_coco(tmp_path), "val2017", captions=True)
+    first, table, crowd = read_images(write_coco(tmp_path), "val2017", captions=True)
     assert [thing.label for thing in first.things] == ["person", "dog", "dog", "cup"]
     assert first.things[1] == Thing("1", "dog", "dog", (0.6, 0.4, 0.8, 0.8))
     assert first.image == tmp_path / "val2017" / "000000000007.jpg"
@@ -25,9 +25,9 @@ def test_a_picture_is_what_the_files_tell(tmp_path: Path) -> None:
 
 def test_captions_are_missed_only_where_they_are_needed(tmp_path: Path) -> None:
     write_coco(tmp_path, captions=False)
-    assert read_pictures(tmp_path, "val2017", captions=False)[0].captions == ()
+    assert read_images(tmp_path, "val2017", captions=False)[0].captions == ()
     with pytest.raises(DatasetNotFoundError, match=r"captions_val2017\.json not found"):
-        read_pictures(tmp_path, "val2017", captions=True)
+        read_images(tmp_path, "val2017", captions=True)
 
 
 def test_a_scan_is_what_the_files_tell(tmp_path: Path) -> None:
@@ -45,4 +45,4 @@ def test_a_scan_is_what_the_files_tell(tmp_path: Path) -> None:
     assert "bed" in room.absent
     assert "garbage bin" not in room.kinds
     assert room.descriptions == {"1": ("A low table by the door.",)}
-    assert room.told == "A low table by the door."
+    assert room.sentences == "A low table by the door."

@@ -134,8 +134,8 @@ def test_the_same_settings_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "kind": ({"kinds": ["grounding"]}, "--kinds of coco are detection, .*, VQA; found 'grounding'"),
-    "no kind": ({"kinds": []}, "found none"),
+    "kind": ({"kinds": ["grounding"]}, "unknown kind 'grounding' in --kinds; coco has detection, .*, VQA"),
+    "no kind": ({"kinds": []}, "--kinds is empty; coco has"),
     "limit": ({"limit": 0}, "limit should be a whole number of at least 1 .*, found 0"),
     "split": ({"split": "test2017"}, r"instances_test2017\.json not found"),
     "suffix": ({"out": Path("x.txt")}, r"--out should name a \.json file, found x\.txt"),

@@ -33,12 +33,17 @@ def test_pictures_in_a_models_words(
     with serving(truth) as server:
         out = build(monkeypatch, server, "coco", root, prices=(10.0, 30.0))
         said = capsys.readouterr().out
-        assert "asked 3 requests, 0 more came from the cache (0 faults were retried, 0 answers were" in said
-        assert "): 300 tokens in, 30 out; " in said
+        assert (
+            "sent 3 requests (0 retries, 0 malformed responses), 0 more were answered from the cache" in said
+        )
+        assert "from the cache: 300 tokens in, 30 out; " in said
         assert "cost 0.0039 at 10 and 30 a million" in said
         content = out.read_bytes()
         assert build(monkeypatch, server, "coco", root, prices=(10.0, 30.0)) == out
-        assert "asked 0 requests, 3 more came from the cache" in capsys.readouterr().out
+        assert (
+            "sent 0 requests (0 retries, 0 malformed responses), 3 more were answered from the cache"
+            in capsys.readouterr().out
+        )
         assert len(server.bodies) == 3
     assert out.read_bytes() == content
     samples = read("conversations", root, "lamm_v2_val2017")
@@ -115,7 +120,7 @@ def test_ctrl_c_says_how_to_go_on(
                 build(monkeypatch, server, "coco", root, concurrency=1)
         finally:
             signal.signal(signal.SIGINT, before)
-        assert "stopped: 1 of 3 answers are kept in" in capsys.readouterr().err
+        assert "stopped: 1 of 3 answers are cached in" in capsys.readouterr().err
         assert not (root / "lamm_v2_val2017.json").exists()
         build(monkeypatch, server, "coco", root, concurrency=1)
         assert len(server.bodies) == 4  # the one that was stopped, and the third

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from datamodules.instructions.answers import Answers
 from datamodules.instructions.by_model import fault
 from datamodules.instructions.endpoint import Endpoint, Spent, ask_all, connect
+from datamodules.instructions.response_cache import ResponseCache
 from tests.datamodules.instructions.server import Body, Reply, Server, failing, saying, serving
 
 GOOD = '{"pairs": []}'
@@ -24,11 +24,13 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
 
 
-def ask(server: Server, file: Path, count: int = 1, **options: Any) -> tuple[Spent, dict[str, str], Answers]:
+def ask(
+    server: Server, file: Path, count: int = 1, **options: Any
+) -> tuple[Spent, dict[str, str], ResponseCache]:
     """Asks so many questions, named by their numbers."""
     asked = Endpoint("m", server.url, **{"timeout": 5.0, **options})
     bodies = {str(n): asked.body([{"role": "user", "content": str(n)}]) for n in range(count)}
-    answers = Answers(file)
+    answers = ResponseCache(file)
     spent, failed = ask_all(asked, bodies, answers, fault, progress=False)
     return spent, failed, answers
 
@@ -128,7 +130,7 @@ def test_an_endpoint_that_is_down_stops_the_run(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"gave no answer to 5 requests in a row; the last: .*says 500"):
             ask(server, tmp_path / "a", count=50, concurrency=1, retries=0)
         assert len(server.bodies) == 8
-        assert len(Answers(tmp_path / "a")) == 3
+        assert len(ResponseCache(tmp_path / "a")) == 3
     with pytest.raises(ValueError, match=r"in a row; the last: Connection error\."):
         ask(server, tmp_path / "b", count=9, retries=0)
 
@@ -175,7 +177,7 @@ def test_ctrl_c_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
             ask(server, tmp_path / "a", count=10, concurrency=1)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert len(Answers(tmp_path / "a")) == 4
+    assert len(ResponseCache(tmp_path / "a")) == 4
     with serving(lambda *_: saying(GOOD)) as server:
         spent, _, answers = ask(server, tmp_path / "a", count=10, concurrency=1)
         asked = [body["messages"][0]["content"] for body in server.bodies]

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.instructions.answers import Answers
 from datamodules.instructions.build import build_instructions
 from datamodules.instructions.by_model import fault
 from datamodules.instructions.endpoint import Endpoint, ask_all, connect, said_in
 from datamodules.instructions.http import LARGEST
 from datamodules.instructions.redaction import STRUCK
+from datamodules.instructions.response_cache import ResponseCache
 from datamodules.instructions.validation import pairs_of
 from tests.datamodules.instructions.official import write_coco
 from tests.datamodules.instructions.server import Body, Reply, Server, honest, saying, serving
@@ -36,10 +36,10 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 
-def ask(url: str, file: Path, count: int = 1, **options: Any) -> tuple[dict[str, str], Answers]:
+def ask(url: str, file: Path, count: int = 1, **options: Any) -> tuple[dict[str, str], ResponseCache]:
     asked = Endpoint("m", url, **{"timeout": 5.0, "retries": 0, "concurrency": 2, **options})
     bodies = {str(n): asked.body([{"role": "user", "content": str(n)}]) for n in range(count)}
-    answers = Answers(file)
+    answers = ResponseCache(file)
     return ask_all(asked, bodies, answers, fault, progress=False)[1], answers
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.instructions.annotation import Annotation, Thing
-from datamodules.instructions.pictures import boxes_xml
+from datamodules.instructions.images import boxes_xml
 from datamodules.instructions.prompts import ASKED, Job
 from datamodules.instructions.validation import check, vocabulary
 

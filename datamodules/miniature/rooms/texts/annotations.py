@@ -86,7 +86,7 @@ def generate_texts(room: Room, world: World, rng: np.random.Generator, train: bo
         one for one in questions(room, rng, world.relations) if numbers & {*one.pieces} or _of_all(world)
     ]
     if world.relations == "unseen":
-        asked = [one for one in asked if one.claim is not None and one.claim.held_out]
+        asked = [one for one in asked if one.constraint is not None and one.constraint.held_out]
     return RoomTexts(room, texts(DESCRIPTIONS), {} if train else texts(UTTERANCES), asked)
 
 
@@ -166,7 +166,7 @@ def _utterance(number: int, scan: str, room: Room, target: int, said: Text) -> d
         "tokens": repr(tokens(said.text)),
         "dataset": "nr3d",
         "mentions_target_class": "name" in mentioned(said.form),
-        "uses_object_lang": bool(said.claim.anchors),
+        "uses_object_lang": bool(said.constraint.anchors),
         "uses_spatial_lang": True,
         "uses_color_lang": "colour" in mentioned(said.form),
         "uses_shape_lang": False,

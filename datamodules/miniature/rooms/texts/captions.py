@@ -9,7 +9,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from datamodules.miniature.rooms.room import Piece, Room
-from datamodules.miniature.rooms.texts.relations import PHRASES, PLACES, Claim, claims, satisfying
+from datamodules.miniature.rooms.texts.relations import (
+    PHRASES,
+    PLACES,
+    Constraint,
+    constraints_met_by,
+    objects_satisfying,
+)
 
 DESCRIPTIONS = (
     "This is {thing}. It is {where}.",
@@ -48,10 +54,10 @@ PLACE_FIRST = 0.5
 
 @dataclass(frozen=True)
 class Text:
-    """A text that fits only one object, the claim in it, and its template."""
+    """A text that fits only one object, the constraint in it, and its template."""
 
     text: str
-    claim: Claim
+    constraint: Constraint
     form: str
 
 
@@ -64,28 +70,28 @@ def describe(
     count: int = 3,
 ) -> list[Text]:
     """Up to `count` texts from different templates that fit no other object of the room."""
-    known = [claim for claim in _all_claims(room, piece) if allowed(claim, relations)]
+    known = [constraint for constraint in _all_constraints(room, piece) if allowed(constraint, relations)]
     texts: list[Text] = []
     for place in rng.permutation(len(forms)):
         form = forms[place]
         order = [known[i] for i in rng.permutation(len(known))]
         if rng.random() < PLACE_FIRST:
-            order.sort(key=lambda claim: claim.relation not in PLACES)
-        for claim in order:
-            if fitting(room, piece, form, claim) == [piece]:
-                texts.append(Text(_worded(room, piece, form, claim), claim, form))
+            order.sort(key=lambda constraint: constraint.relation not in PLACES)
+        for constraint in order:
+            if fitting(room, piece, form, constraint) == [piece]:
+                texts.append(Text(_worded(room, piece, form, constraint), constraint, form))
                 break
         if len(texts) == count:
             break
     return texts
 
 
-def fitting(room: Room, piece: Piece, form: str, claim: Claim) -> list[Piece]:
+def fitting(room: Room, piece: Piece, form: str, constraint: Constraint) -> list[Piece]:
     """The objects that fit what a template says about this one; superlatives compare within its class or colour."""
     said_of = mentioned(form)
     first = "name" if "name" in said_of else "colour"
     pool = [other for other in room.pieces if getattr(other, first) == getattr(piece, first)]
-    pool = satisfying(room, pool, claim)
+    pool = objects_satisfying(room, pool, constraint)
     for attribute in said_of - {first}:
         wanted = getattr(piece, attribute)
         pool = [other for other in pool if not wanted or getattr(other, attribute) == wanted]
@@ -103,9 +109,9 @@ def mentioned(form: str) -> frozenset[str]:
     return frozenset(attribute for field in fields for attribute in FIELDS[field])
 
 
-def allowed(claim: Claim, relations: Relations) -> bool:
-    """Whether a claim may be used."""
-    return relations == "any" or claim.held_out == (relations == "unseen")
+def allowed(constraint: Constraint, relations: Relations) -> bool:
+    """Whether a constraint may be used."""
+    return relations == "any" or constraint.held_out == (relations == "unseen")
 
 
 def label(room: Room, piece: Piece) -> str | None:
@@ -118,11 +124,11 @@ def label(room: Room, piece: Piece) -> str | None:
     return None
 
 
-def said(room: Room, claim: Claim) -> str:
-    """A claim in words, such as `on the desk`."""
-    names = [label(room, anchor) for anchor in claim.anchors]
-    assert all(names), claim
-    return PHRASES[claim.relation].format(*names)
+def said(room: Room, constraint: Constraint) -> str:
+    """A constraint in words, such as `on the desk`."""
+    names = [label(room, anchor) for anchor in constraint.anchors]
+    assert all(names), constraint
+    return PHRASES[constraint.relation].format(*names)
 
 
 def with_article(words: str) -> str:
@@ -135,19 +141,19 @@ def anchors_of(room: Room) -> list[Piece]:
     return [piece for piece in room.pieces if label(room, piece) is not None]
 
 
-def _all_claims(room: Room, piece: Piece) -> Iterator[Claim]:
-    """All true claims about an object's location, including superlatives within its class."""
+def _all_constraints(room: Room, piece: Piece) -> Iterator[Constraint]:
+    """All constraints that an object's location satisfies, including superlatives within its class."""
     anchors = anchors_of(room)
-    yield from claims(room, piece, anchors)
+    yield from constraints_met_by(room, piece, anchors)
     twins = [other for other in room.pieces if other.name == piece.name]
     for anchor in anchors if len(twins) > 1 else ():
         for relation in ("closest", "farthest"):
-            claim = Claim(relation, (anchor,))
-            if anchor not in twins and satisfying(room, twins, claim) == [piece]:
-                yield claim
+            constraint = Constraint(relation, (anchor,))
+            if anchor not in twins and objects_satisfying(room, twins, constraint) == [piece]:
+                yield constraint
 
 
-def _worded(room: Room, piece: Piece, form: str, claim: Claim) -> str:
+def _worded(room: Room, piece: Piece, form: str, constraint: Constraint) -> str:
     thing = with_article(" ".join(filter(None, (piece.size, piece.colour, piece.name))))
     return form.format(
         thing=thing,
@@ -155,5 +161,5 @@ def _worded(room: Room, piece: Piece, form: str, claim: Claim) -> str:
         sized=f"{piece.size} {piece.name}".strip(),
         name=piece.name,
         colour=piece.colour,
-        where=said(room, claim),
+        where=said(room, constraint),
     )

@@ -16,11 +16,11 @@ from datamodules.miniature.rooms.room import Piece, Room
 from datamodules.miniature.rooms.symbolic import centred
 from datamodules.miniature.rooms.texts.captions import anchors_of, label, said
 from datamodules.miniature.rooms.texts.relations import (
-    HELD_OUT_RELATIONS,
+    HELD_OUT_RELATION_PAIRS,
     PHRASES,
     PLACES,
     PREDICATES,
-    claims,
+    constraints_met_by,
 )
 
 Exercise: TypeAlias = tuple[str, str]
@@ -55,8 +55,12 @@ def standing(room: Room, rng: np.random.Generator) -> Exercise | None:
     """Locations of some objects: `lamp on the desk; bed against the wall`."""
     anchors, rows = anchors_of(room), dict[str, str]()
     for piece in _drawn([piece for piece in anchors if piece.look.way.stands != "wall"], rng):
-        true = [claim for claim in claims(room, piece, anchors) if claim.relation in ("on", *PLACES)]
-        if true and not any(claim.held_out for claim in true):
+        true = [
+            constraint
+            for constraint in constraints_met_by(room, piece, anchors)
+            if constraint.relation in ("on", *PLACES)
+        ]
+        if true and not any(constraint.held_out for constraint in true):
             rows[_label(room, piece)] = said(room, true[-1] if true[-1].relation == "on" else true[0])
     if not rows:
         return None
@@ -72,7 +76,9 @@ def around(room: Room, rng: np.random.Generator) -> Exercise | None:
     near, far = list[tuple[Piece, str]](), list[tuple[Piece, str]]()
     for piece in anchors:
         true = [relation for relation in ORDER if PREDICATES[relation](piece, anchor)]
-        if piece != anchor and not any((relation, anchor.name) in HELD_OUT_RELATIONS for relation in true):
+        if piece != anchor and not any(
+            (relation, anchor.name) in HELD_OUT_RELATION_PAIRS for relation in true
+        ):
             (near if true else far).append((piece, true[0] if true else ""))
     for place in rng.permutation(len(near))[: MOST - 1]:
         piece, relation = near[place]

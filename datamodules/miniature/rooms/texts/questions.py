@@ -17,7 +17,13 @@ from datamodules.miniature.rooms.texts.captions import (
     said,
     with_article,
 )
-from datamodules.miniature.rooms.texts.relations import ANCHORED, PLACES, Claim, claims, satisfying
+from datamodules.miniature.rooms.texts.relations import (
+    ANCHORED,
+    PLACES,
+    Constraint,
+    constraints_met_by,
+    objects_satisfying,
+)
 
 WORDINGS = {
     "object": ("What is {where}?", "Which object is {where}?", "What do you see {where}?"),
@@ -57,14 +63,14 @@ class Question:
         text: the question.
         answers: all accepted answers, the most usual one first.
         pieces: numbers of the objects that it is about.
-        claim: the relation in it, if any.
+        constraint: the relation in it, if any.
     """
 
     kind: str
     text: str
     answers: tuple[str, ...]
     pieces: tuple[int, ...]
-    claim: Claim | None = None
+    constraint: Constraint | None = None
 
 
 def questions(room: Room, rng: np.random.Generator, relations: Relations = "seen") -> list[Question]:
@@ -116,21 +122,21 @@ def _objects(
             if second == anchor or second.number not in named:
                 continue
             anchors = (anchor, second)
-        claim = Claim(relation, anchors)
-        right = satisfying(room, room.pieces, claim) if allowed(claim, relations) else []
+        constraint = Constraint(relation, anchors)
+        right = objects_satisfying(room, room.pieces, constraint) if allowed(constraint, relations) else []
         if len(right) == 1 and right[0].number not in done and anchor.number not in done:
             done |= {right[0].number, anchor.number}
             answers = (right[0].name, f"{right[0].colour} {right[0].name}")
-            yield _asked("object", rng, answers, right, claim, where=said(room, claim))
+            yield _asked("object", rng, answers, right, constraint, where=said(room, constraint))
 
 
 def _colours(
     room: Room, order: Sequence[Piece], rng: np.random.Generator, relations: Relations
 ) -> Iterator[Question]:
     for piece in order:
-        words, claim = _reference(room, piece, rng, relations, coloured=False)
+        words, constraint = _reference(room, piece, rng, relations, coloured=False)
         if words:
-            yield _asked("colour", rng, (piece.colour,), [piece], claim, ref=words)
+            yield _asked("colour", rng, (piece.colour,), [piece], constraint, ref=words)
 
 
 def _counts(
@@ -165,15 +171,19 @@ def _places(
     for piece in order:
         if piece.look.way.stands == "wall":
             continue
-        words, claim = _reference(room, piece, rng, relations, coloured=True)
-        true = [one for one in claims(room, piece, anchors) if one.relation in ("on", *PLACES, "next")]
+        words, constraint = _reference(room, piece, rng, relations, coloured=True)
         true = [
-            one for one in true if allowed(one, "seen" if relations == "seen" else "any") and one != claim
+            one for one in constraints_met_by(room, piece, anchors) if one.relation in ("on", *PLACES, "next")
+        ]
+        true = [
+            one
+            for one in true
+            if allowed(one, "seen" if relations == "seen" else "any") and one != constraint
         ]
         true.sort(key=lambda one: ("on", *PLACES, "next").index(one.relation))
         if words and true:
             answers = tuple(said(room, one) for one in true)
-            yield _asked("place", rng, answers, [piece], claim, ref=words)
+            yield _asked("place", rng, answers, [piece], constraint, ref=words)
 
 
 def _existences(
@@ -223,16 +233,20 @@ def _larger(
 
 def _reference(
     room: Room, piece: Piece, rng: np.random.Generator, relations: Relations, coloured: bool
-) -> tuple[str | None, Claim | None]:
-    """A phrase that refers to only one object (by class, colour or location), and the claim in it."""
+) -> tuple[str | None, Constraint | None]:
+    """A phrase that refers to only one object (by class, colour or location), and the constraint in it."""
     twins = [other for other in room.pieces if other.name == piece.name]
     if len(twins) == 1 and relations != "unseen":
         return piece.name, None
     if coloured and relations != "unseen" and label(room, piece):
         return label(room, piece), None
-    known = [claim for claim in claims(room, piece, anchors_of(room)) if allowed(claim, relations)]
+    known = [
+        constraint
+        for constraint in constraints_met_by(room, piece, anchors_of(room))
+        if allowed(constraint, relations)
+    ]
     for i in rng.permutation(len(known)):
-        if satisfying(room, twins, known[i]) == [piece]:
+        if objects_satisfying(room, twins, known[i]) == [piece]:
             return f"{piece.name} {said(room, known[i])}", known[i]
     return None, None
 
@@ -247,11 +261,11 @@ def _asked(
     rng: np.random.Generator,
     answers: tuple[str, ...],
     pieces: Iterable[Piece],
-    claim: Claim | None = None,
+    constraint: Constraint | None = None,
     **words: str,
 ) -> Question:
     form = WORDINGS[kind][int(rng.integers(len(WORDINGS[kind])))]
-    return Question(kind, form.format(**words), answers, tuple(piece.number for piece in pieces), claim)
+    return Question(kind, form.format(**words), answers, tuple(piece.number for piece in pieces), constraint)
 
 
 def _first(found: Iterator[Question], most: int) -> list[Question]:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from datamodules.instructions.relations import (
-    CARRIED,
-    LEAD,
-    NEAR,
-    TOUCH,
-    Edges,
-    footprint,
-    footprint_shared,
+    CONTACT_TOLERANCE,
+    MAX_NEXT_TO_GAP,
+    MIN_MARGIN,
+    MIN_SUPPORT_OVERLAP,
+    MinMaxBox,
+    footprint_area,
+    footprint_overlap,
     gap,
 )
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES
@@ -57,7 +57,7 @@ PHRASES = {
 PLACES = ("corner", "wall", "middle")
 ANCHORED = tuple(relation for relation in PHRASES if relation not in PLACES)
 
-HELD_OUT_RELATIONS = frozenset(
+HELD_OUT_RELATION_PAIRS = frozenset(
     (relation, name)
     for i, relation in enumerate(ANCHORED)
     for j, name in enumerate(CLASSES)
@@ -70,8 +70,8 @@ Each relation and each class still occurs there, in other pairs.
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A relation to zero, one or two anchors."""
+class Constraint:
+    """A spatial constraint on an object that is not named: a relation and its zero, one or two anchors."""
 
     relation: str
     anchors: tuple[Piece, ...] = ()
@@ -79,37 +79,41 @@ class Claim:
     @property
     def held_out(self) -> bool:
         """Whether the pair of the relation and one anchor's class is held out from training."""
-        return any((self.relation, anchor.name) in HELD_OUT_RELATIONS for anchor in self.anchors)
+        return any((self.relation, anchor.name) in HELD_OUT_RELATION_PAIRS for anchor in self.anchors)
 
 
-def satisfying(room: Room, pool: Sequence[Piece], claim: Claim) -> list[Piece]:
-    """The objects of a pool for which a claim is true; superlatives compare within the pool."""
-    pool = [piece for piece in pool if piece not in claim.anchors]
-    if claim.relation in PLACES:
-        return [piece for piece in pool if claim.relation in places(room, piece)]
-    if claim.relation in ("closest", "farthest"):
-        return _extreme(pool, claim.anchors[0], nearest=claim.relation == "closest")
-    if claim.relation == "between":
-        return [piece for piece in pool if between(piece.box, claim.anchors[0].box, claim.anchors[1].box)]
-    holds = PREDICATES[claim.relation]
-    return [piece for piece in pool if holds(piece, claim.anchors[0])]
+def objects_satisfying(room: Room, candidates: Sequence[Piece], constraint: Constraint) -> list[Piece]:
+    """The candidates that satisfy a constraint; superlatives compare the candidates with each other."""
+    candidates = [piece for piece in candidates if piece not in constraint.anchors]
+    if constraint.relation in PLACES:
+        return [piece for piece in candidates if constraint.relation in places_of(room, piece)]
+    if constraint.relation in ("closest", "farthest"):
+        return _extreme(candidates, constraint.anchors[0], nearest=constraint.relation == "closest")
+    if constraint.relation == "between":
+        return [
+            piece
+            for piece in candidates
+            if between(piece.box, constraint.anchors[0].box, constraint.anchors[1].box)
+        ]
+    holds = PREDICATES[constraint.relation]
+    return [piece for piece in candidates if holds(piece, constraint.anchors[0])]
 
 
-def claims(room: Room, piece: Piece, anchors: Sequence[Piece]) -> Iterator[Claim]:
-    """All true claims about an object's location, except superlatives."""
+def constraints_met_by(room: Room, piece: Piece, anchors: Sequence[Piece]) -> Iterator[Constraint]:
+    """All constraints that an object's location satisfies, except superlatives, with any of some anchors."""
     others = [anchor for anchor in anchors if anchor != piece]
-    yield from (Claim(place) for place in PLACES if place in places(room, piece))
+    yield from (Constraint(place) for place in PLACES if place in places_of(room, piece))
     for anchor in others:
         yield from (
-            Claim(relation, (anchor,)) for relation, holds in PREDICATES.items() if holds(piece, anchor)
+            Constraint(relation, (anchor,)) for relation, holds in PREDICATES.items() if holds(piece, anchor)
         )
     for i, first in enumerate(others):
         for second in others[i + 1 :]:
             if between(piece.box, first.box, second.box):
-                yield Claim("between", (first, second))
+                yield Constraint("between", (first, second))
 
 
-def places(room: Room, piece: Piece) -> tuple[str, ...]:
+def places_of(room: Room, piece: Piece) -> tuple[str, ...]:
     """Which of corner, wall and middle hold; what is in a corner is also at a wall."""
     w, d, _ = room.size
     x1, y1, _, x2, y2, _ = piece.box
@@ -123,9 +127,9 @@ def places(room: Room, piece: Piece) -> tuple[str, ...]:
 def on(piece: Piece, anchor: Piece) -> bool:
     """Whether an object rests on the anchor."""
     return (
-        abs(piece.box[2] - anchor.box[5]) <= TOUCH
-        and footprint_shared(piece.box, anchor.box) >= CARRIED
-        and footprint(piece.box) <= MAX_FOOTPRINT_RATIO * footprint(anchor.box)
+        abs(piece.box[2] - anchor.box[5]) <= CONTACT_TOLERANCE
+        and footprint_overlap(piece.box, anchor.box) >= MIN_SUPPORT_OVERLAP
+        and footprint_area(piece.box) <= MAX_FOOTPRINT_RATIO * footprint_area(anchor.box)
     )
 
 
@@ -133,11 +137,11 @@ def above(piece: Piece, anchor: Piece) -> bool:
     """Whether an object is above the anchor without touching it."""
     return (
         piece.box[2] - anchor.box[5] >= MIN_VERTICAL_GAP
-        and footprint_shared(piece.box, anchor.box) >= MIN_OVERLAP
+        and footprint_overlap(piece.box, anchor.box) >= MIN_OVERLAP
     )
 
 
-def between(box: Edges, first: Edges, second: Edges) -> bool:
+def between(box: MinMaxBox, first: MinMaxBox, second: MinMaxBox) -> bool:
     """Whether a box overlaps two others in height, and most of its footprint lies between them.
 
     The space between is a rectangle on the floor: along one axis the gap between the two boxes, along the other axis
@@ -150,7 +154,7 @@ def between(box: Edges, first: Edges, second: Edges) -> bool:
         strip = (low[i + 3], max(low[j], high[j]), high[i], min(low[j + 3], high[j + 3]))
         along = min(box[i + 3], strip[2]) - max(box[i], strip[0])
         across = min(box[j + 3], strip[3]) - max(box[j], strip[1])
-        if along > 0 and across > 0 and along * across > MIN_FRACTION_BETWEEN * footprint(box):
+        if along > 0 and across > 0 and along * across > MIN_FRACTION_BETWEEN * footprint_area(box):
             return True
     return False
 
@@ -187,7 +191,7 @@ PREDICATES: dict[str, Callable[[Piece, Piece], bool]] = {
     "above": above,
     "below": lambda piece, anchor: above(anchor, piece),
     "next": lambda piece, anchor: (
-        gap(piece.box, anchor.box) < NEAR and not on(piece, anchor) and not on(anchor, piece)
+        gap(piece.box, anchor.box) < MAX_NEXT_TO_GAP and not on(piece, anchor) and not on(anchor, piece)
     ),
     "left": _in_direction(-1, 0),
     "right": _in_direction(1, 0),
@@ -197,9 +201,11 @@ PREDICATES: dict[str, Callable[[Piece, Piece], bool]] = {
 """Relations to one anchor whose truth depends on the two objects only."""
 
 
-def _extreme(pool: Sequence[Piece], anchor: Piece, nearest: bool) -> list[Piece]:
-    """The nearest or farthest object; empty if there are fewer than two, or the runner-up is within `LEAD` metres."""
-    ranked = sorted((gap(piece.box, anchor.box) * (1 if nearest else -1), piece.number) for piece in pool)
-    if len(ranked) < 2 or ranked[1][0] - ranked[0][0] < LEAD:
+def _extreme(candidates: Sequence[Piece], anchor: Piece, nearest: bool) -> list[Piece]:
+    """The nearest or farthest object; empty if there are fewer than two or the runner-up is within `MIN_MARGIN`."""
+    ranked = sorted(
+        (gap(piece.box, anchor.box) * (1 if nearest else -1), piece.number) for piece in candidates
+    )
+    if len(ranked) < 2 or ranked[1][0] - ranked[0][0] < MIN_MARGIN:
         return []
-    return [piece for piece in pool if piece.number == ranked[0][1]]
+    return [piece for piece in candidates if piece.number == ranked[0][1]]

@@ -78,23 +78,24 @@ def told(gold: Gold) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_hidden_is_neither_told_nor_shown(kind: str) -> None:
-    """Where a scene is hidden, all its shapes or all its colours are gone from words and symbols alike."""
+def test_an_omitted_attribute_is_neither_named_nor_shown(kind: str) -> None:
+    """Where an attribute is omitted, all shapes or all colours are gone from words and symbols alike."""
     counts: Counter[str] = Counter()
     for index in range(150):
         rng = generator(7, "hidden", index)
-        facts, _, question, gold, group = make_question(kind, rng, hidden=0.6)
+        asked = make_question(kind, rng, omit_probability=0.6)
+        facts = asked.facts
         if isinstance(facts, Face):
             continue
         gone = [part for part in ("shape", "colour") if not any(getattr(t, part) for t in facts.things)]
         counts.update(gone or ["nothing"])
-        words = f"{question.removeprefix('Give the box of')} {told(gold)}"
+        words = f"{asked.question.removeprefix('Give the box of')} {told(asked.gold)}"
         rows = symbols(facts)
         rows = rows[rows[:, 0] > 0]
         for part, place, names in (("shape", "class", (*SHAPES, "face")), ("colour", "colour", COLOURS)):
             one_hot = (np.sort(rows[:, PARTS[place]], axis=1)[:, -2:] == [0, 1]).all()
             assert one_hot == (part not in gone)
-            if part in gone and group != "colour":
+            if part in gone and asked.group != "colour":
                 assert not any(re.search(rf"\b{name}\b", words) for name in names)
     assert counts["nothing"] >= 30 or kind in ("hair", "smile")
     assert (counts["colour"] >= 15) == (kind not in ("attributes", "hair", "smile"))

@@ -24,7 +24,7 @@ from datamodules.miniature.rooms.files import room_of
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, HELD_OUT_PAIRS, UNSEEN_CLASSES
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.symbolic import NAMES, PARTS, STRENGTH, WIDTH, planned
-from datamodules.miniature.rooms.texts.relations import HELD_OUT_RELATIONS
+from datamodules.miniature.rooms.texts.relations import HELD_OUT_RELATION_PAIRS
 from datamodules.miniature.rooms.texts.symbolic_questions import KINDS
 from datamodules.miniature.vocabulary import room_lines
 from octavius.instruction.sample import ClassName, DescribedObjects, References, Sample
@@ -65,7 +65,7 @@ def test_nothing_held_out_is_told_or_shown(kind: str) -> None:
         texts = gold.texts if isinstance(gold, References) else ()
         for text in (*said(sample), *texts):
             assert not pairs_told(text) & HELD_OUT_PAIRS, text
-            assert not relations_told(text) & HELD_OUT_RELATIONS, text
+            assert not relations_told(text) & HELD_OUT_RELATION_PAIRS, text
             assert not UNSEEN_NAME.search(text), text
         rows = sample.media["cloud"].array
         assert rows is not None

@@ -18,7 +18,7 @@ from datamodules.miniature.rooms.furniture.catalogue import (
 from datamodules.miniature.rooms.room import Room
 from datamodules.miniature.rooms.shapenet import look_of
 from datamodules.miniature.rooms.texts.annotations import WORLDS
-from datamodules.miniature.rooms.texts.relations import HELD_OUT_RELATIONS
+from datamodules.miniature.rooms.texts.relations import HELD_OUT_RELATION_PAIRS
 from tests.datamodules.miniature.rooms.oracle import COLOUR, NAME, ONE_ANCHOR
 
 Facts = dict[str, dict[str, Any]]
@@ -68,7 +68,7 @@ def test_training_tells_nothing_that_is_held_out(rooms_root: Path) -> None:
     assert len(texts) > 500
     for text in texts:
         assert not pairs_told(text) & HELD_OUT_PAIRS, text
-        assert not relations_told(text) & HELD_OUT_RELATIONS, text
+        assert not relations_told(text) & HELD_OUT_RELATION_PAIRS, text
         assert not UNSEEN_NAME.search(text), text
         if not text.startswith("Where can you find"):
             assert not ZERO_SHOT_WORDS.search(text) or text == "one", text
@@ -141,9 +141,9 @@ def test_zero_shot_targets_are_all_unseen(rooms_root: Path, facts: Facts, world:
 def test_unseen_relations_are_all_that_this_world_tells(rooms_root: Path, facts: Facts) -> None:
     world = "unseen_relations"
     for row in json.loads((rooms_root / world / "ScanRefer_filtered_test.json").read_text()):
-        assert relations_told(row["description"]) & HELD_OUT_RELATIONS, row
+        assert relations_told(row["description"]) & HELD_OUT_RELATION_PAIRS, row
     for row in json.loads((rooms_root / world / "ScanQA_v1.0_test_w_obj.json").read_text()):
-        assert relations_told(row["question"]) & HELD_OUT_RELATIONS, row
+        assert relations_told(row["question"]) & HELD_OUT_RELATION_PAIRS, row
     things = [thing for room in facts[world].values() for thing in room["objects"]]
     assert {(thing["colour"], thing["name"]) for thing in things}.isdisjoint(HELD_OUT_PAIRS)
 
@@ -154,7 +154,7 @@ def test_other_worlds_differ_in_their_own_way_alone(rooms_root: Path, facts: Fac
         names = {thing["name"] for room in facts[world].values() for thing in room["objects"]}
         assert bool(names & set(UNSEEN_CLASSES)) == (world == "unseen_classes")
         if world == "unseen_pairs":
-            assert not any(relations_told(row["description"]) & HELD_OUT_RELATIONS for row in rows)
+            assert not any(relations_told(row["description"]) & HELD_OUT_RELATION_PAIRS for row in rows)
     seen = [thing for thing in facts["unseen_classes"].values()]
     known = [thing for room in seen for thing in room["objects"] if thing["name"] in CLASSES]
     assert {(thing["colour"], thing["name"]) for thing in known}.isdisjoint(HELD_OUT_PAIRS)

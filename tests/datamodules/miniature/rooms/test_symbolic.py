@@ -25,7 +25,7 @@ from datamodules.miniature.rooms.symbolic import (
     symbols,
     turned,
 )
-from datamodules.miniature.rooms.texts.relations import PREDICATES, places
+from datamodules.miniature.rooms.texts.relations import PREDICATES, places_of
 from datamodules.miniature.world import generator
 
 ROOMS = [make_room(generator(5, "symbolic", index)) for index in range(6)]
@@ -121,7 +121,7 @@ def test_an_imagined_room_keeps_its_plan(plan: Room, seed: int) -> None:
         assert (piece.colour, piece.name) not in HELD_OUT_PAIRS
         assert (piece.look.style, piece.name) not in HELD_OUT_STYLES
         assert worn.setdefault((piece.name, old.colour), piece.colour) == piece.colour
-        assert places(room, piece) == places(plan, old)
+        assert places_of(room, piece) == places_of(plan, old)
         for other in room.pieces:
             for holds in PREDICATES.values():
                 assert holds(piece, other) == holds(old, before[other.number])

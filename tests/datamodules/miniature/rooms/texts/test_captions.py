@@ -9,7 +9,7 @@ from datamodules.miniature.rooms.room import Piece, Room, box_at
 from datamodules.miniature.rooms.texts.captions import (
     DESCRIPTIONS,
     UTTERANCES,
-    Claim,
+    Constraint,
     describe,
     label,
     mentioned,
@@ -30,7 +30,7 @@ def test_a_label_is_as_short_as_can_be() -> None:
     twins = Room("office", (5, 5, 2.5), (pieces[0], Piece(1, looks[0], 0, (0, 0, 0), pieces[0].box)), 0)
     assert label(twins, pieces[0]) is None
     assert (
-        said(room, Claim("between", (pieces[0], pieces[2])))
+        said(room, Constraint("between", (pieces[0], pieces[2])))
         == f"between the {looks[0].colour} chair and the desk"
     )
 

@@ -10,7 +10,7 @@ from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.layout import make_room
 from datamodules.miniature.rooms.room import Room
 from datamodules.miniature.rooms.texts.exercises import EXERCISES, WORDINGS
-from datamodules.miniature.rooms.texts.relations import HELD_OUT_RELATIONS
+from datamodules.miniature.rooms.texts.relations import HELD_OUT_RELATION_PAIRS
 from datamodules.miniature.world import generator
 from tests.datamodules.miniature.rooms.oracle import ONE_ANCHOR, PLURALS, Fact, called, holds, standing
 
@@ -98,7 +98,7 @@ def test_around() -> None:
             how, thing = row.removeprefix(f"{label} "), one(room, label)
             true = {phrase for phrase, relation in SIDED.items() if holds(room, relation, thing, [anchor])}
             assert how in true if true else how == "apart"
-            assert not {(SIDED[phrase], anchor["name"]) for phrase in true} & HELD_OUT_RELATIONS
+            assert not {(SIDED[phrase], anchor["name"]) for phrase in true} & HELD_OUT_RELATION_PAIRS
             seen.add(how)
     assert len(seen) > 6
 

@@ -7,26 +7,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.instructions.relations import Edges
+from datamodules.instructions.relations import MinMaxBox
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, draw_look
 from datamodules.miniature.rooms.room import Piece, Room
 from datamodules.miniature.rooms.texts.relations import (
     ANCHORED,
-    HELD_OUT_RELATIONS,
+    HELD_OUT_RELATION_PAIRS,
     PREDICATES,
-    Claim,
+    Constraint,
     above,
     between,
-    claims,
+    constraints_met_by,
+    objects_satisfying,
     on,
-    places,
-    satisfying,
+    places_of,
 )
 
 LOOKS = {name: draw_look(np.random.default_rng(0), name) for name in CLASSES}
 
 
-def boxes(low: int = -3, high: int = 3) -> st.SearchStrategy[Edges]:
+def boxes(low: int = -3, high: int = 3) -> st.SearchStrategy[MinMaxBox]:
     """Boxes with whole edges, at least one long."""
     corner, size = st.tuples(*[st.integers(low, high)] * 3), st.tuples(*[st.integers(1, 4)] * 3)
     return st.tuples(corner, size).map(
@@ -34,12 +34,12 @@ def boxes(low: int = -3, high: int = 3) -> st.SearchStrategy[Edges]:
     )  # type: ignore[return-value]
 
 
-def cells(box: Edges) -> set[tuple[int, int]]:
+def cells(box: MinMaxBox) -> set[tuple[int, int]]:
     x1, y1, _, x2, y2, _ = map(round, box)
     return {(x, y) for x in range(x1, x2) for y in range(y1, y2)}
 
 
-def piece(number: int, box: Edges, name: str = "chair", quarter: int = 0) -> Piece:
+def piece(number: int, box: MinMaxBox, name: str = "chair", quarter: int = 0) -> Piece:
     return Piece(number, LOOKS[name], quarter, ((box[0] + box[3]) / 2, (box[1] + box[4]) / 2, box[2]), box)
 
 
@@ -48,7 +48,7 @@ def room(*pieces: Piece) -> Room:
 
 
 @given(boxes(), boxes(), boxes())
-def test_between_counts_cells(box: Edges, first: Edges, second: Edges) -> None:
+def test_between_counts_cells(box: MinMaxBox, first: MinMaxBox, second: MinMaxBox) -> None:
     levels = [set(range(round(b[2]), round(b[5]))) for b in (box, first, second)]
     shares_height = bool(levels[0] & levels[1]) and bool(levels[0] & levels[2])
     share = []
@@ -65,7 +65,7 @@ def test_between_counts_cells(box: Edges, first: Edges, second: Edges) -> None:
     assert between(box, first, second) == (shares_height and max(share) > 0.51)
 
 
-TABLE: Edges = (-1.0, -0.5, 0.0, 1.0, 0.5, 0.75)
+TABLE: MinMaxBox = (-1.0, -0.5, 0.0, 1.0, 0.5, 0.75)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ TABLE: Edges = (-1.0, -0.5, 0.0, 1.0, 0.5, 0.75)
         ((-0.2, -0.2, 0.0, 0.2, 0.2, 0.5), False, False),
     ],
 )
-def test_on_and_above(box: Edges, rests: bool, hovers: bool) -> None:
+def test_on_and_above(box: MinMaxBox, rests: bool, hovers: bool) -> None:
     thing, table = piece(0, box), piece(1, TABLE, "table")
     assert (on(thing, table), PREDICATES["carrying"](table, thing)) == (rests, rests)
     assert (above(thing, table), PREDICATES["below"](table, thing)) == (hovers, hovers)
@@ -98,8 +98,8 @@ def test_on_and_above(box: Edges, rests: bool, hovers: bool) -> None:
         ((1.0, 0.0, 0, 2.0, 1.0, 1), ()),
     ],
 )
-def test_places(box: Edges, found: tuple[str, ...]) -> None:
-    assert places(room(), piece(0, box)) == found
+def test_places(box: MinMaxBox, found: tuple[str, ...]) -> None:
+    assert places_of(room(), piece(0, box)) == found
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_places(box: Edges, found: tuple[str, ...]) -> None:
     ],
 )
 @pytest.mark.parametrize("quarter", range(4))
-def test_sides_turn_with_their_anchor(box: Edges, relation: str, quarter: int) -> None:
+def test_sides_turn_with_their_anchor(box: MinMaxBox, relation: str, quarter: int) -> None:
     x1, y1, z1, x2, y2, z2 = box
     for _ in range(quarter):
         x1, y1, x2, y2 = -y2, x1, -y1, x2
@@ -143,7 +143,7 @@ def test_superlatives_need_a_clear_lead_and_a_rival() -> None:
     scene = room(anchor, *row)
 
     def found(relation: str, pool: list[Piece]) -> list[int]:
-        return [thing.number for thing in satisfying(scene, pool, Claim(relation, (anchor,)))]
+        return [thing.number for thing in objects_satisfying(scene, pool, Constraint(relation, (anchor,)))]
 
     assert found("closest", row) == [0]
     assert found("farthest", row) == [2]
@@ -153,12 +153,13 @@ def test_superlatives_need_a_clear_lead_and_a_rival() -> None:
 
 
 @given(st.lists(boxes(), min_size=3, max_size=5))
-def test_claims_are_all_that_is_true(found: list[Edges]) -> None:
+def test_constraints_are_all_that_hold(found: list[MinMaxBox]) -> None:
     pieces = [piece(i, box, ("chair", "table", "sofa")[i % 3], i % 4) for i, box in enumerate(found)]
     scene = room(*pieces)
     for thing in pieces:
         told = {
-            (claim.relation, tuple(a.number for a in claim.anchors)) for claim in claims(scene, thing, pieces)
+            (constraint.relation, tuple(a.number for a in constraint.anchors))
+            for constraint in constraints_met_by(scene, thing, pieces)
         }
         for relation in (*ANCHORED, "corner", "wall", "middle"):
             if relation in ("closest", "farthest"):
@@ -166,17 +167,17 @@ def test_claims_are_all_that_is_true(found: list[Edges]) -> None:
                 continue
             count = {"between": 2, "corner": 0, "wall": 0, "middle": 0}.get(relation, 1)
             for anchors in itertools.combinations([other for other in pieces if other != thing], count):
-                true = thing in satisfying(scene, pieces, Claim(relation, anchors))
+                true = thing in objects_satisfying(scene, pieces, Constraint(relation, anchors))
                 assert ((relation, tuple(a.number for a in anchors)) in told) == true
 
 
 def test_each_relation_keeps_anchors_and_each_anchor_keeps_relations() -> None:
-    assert len(HELD_OUT_RELATIONS) / len(ANCHORED) / len(CLASSES) == pytest.approx(1 / 7, abs=0.01)
+    assert len(HELD_OUT_RELATION_PAIRS) / len(ANCHORED) / len(CLASSES) == pytest.approx(1 / 7, abs=0.01)
     for relation in ANCHORED:
-        assert 3 <= sum(held == relation for held, _ in HELD_OUT_RELATIONS) <= 6
+        assert 3 <= sum(held == relation for held, _ in HELD_OUT_RELATION_PAIRS) <= 6
     for name in CLASSES:
-        assert 1 <= sum(held == name for _, held in HELD_OUT_RELATIONS) <= 3
-    held, told = sorted(HELD_OUT_RELATIONS)[0], ("on", "desk")
-    assert Claim(held[0], (piece(0, TABLE, held[1]),)).held_out
-    assert Claim(told[0], (piece(0, TABLE, told[1]),)).held_out == (told in HELD_OUT_RELATIONS)
-    assert not Claim("corner").held_out
+        assert 1 <= sum(held == name for _, held in HELD_OUT_RELATION_PAIRS) <= 3
+    held, told = sorted(HELD_OUT_RELATION_PAIRS)[0], ("on", "desk")
+    assert Constraint(held[0], (piece(0, TABLE, held[1]),)).held_out
+    assert Constraint(told[0], (piece(0, TABLE, told[1]),)).held_out == (told in HELD_OUT_RELATION_PAIRS)
+    assert not Constraint("corner").held_out

@@ -9,11 +9,11 @@ from datamodules.benchmarks.conversations import EDGES
 from datamodules.instructions.annotation import Annotation, Thing
 from datamodules.instructions.wordings import (
     CLASSIFICATION,
-    COUNT,
+    COUNTING,
     PLACE,
     PRESENCE,
     SIDE,
-    Form,
+    QuestionAnswer,
     plural,
     with_article,
 )
@@ -25,49 +25,55 @@ Item: TypeAlias = dict[str, Any]
 Talk: TypeAlias = tuple[str, str]
 """A question and its answer."""
 
-MAIN, LEAD = 0.15, 2.0
-"""The main object covers at least the share `MAIN` of its image, and `LEAD` times the area of any other."""
+MIN_AREA, MIN_AREA_RATIO = 0.15, 2.0
+"""The main object covers at least this fraction of its image, and this many times the area of any other."""
 
-MOST = 10
-"""Largest number of objects that a question asks to count."""
+MAX_COUNTED = 10
+"""Maximum number of objects that a question asks to count."""
 
-APART = 0.12
-"""Least distance between two centres, as a fraction of the image, to ask which is left or above."""
+MIN_DISTANCE = 0.12
+"""Minimum distance between two centres, as a fraction of the image, to ask which is left or above."""
 
 COLUMNS, ROWS = ("left", "middle", "right"), ("top", "middle", "bottom")
 
 
-def detection(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
+def detection(annotation: Annotation, rng: random.Random) -> Iterator[Talk]:
     """All objects, as XML in LAMM's format."""
-    yield rng.choice(TASKS["detection"].questions), boxes_xml(picture.things)
+    yield rng.choice(TASKS["detection"].questions), boxes_xml(annotation.things)
 
 
-def description(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
+def description(annotation: Annotation, rng: random.Random) -> Iterator[Talk]:
     """One of the captions."""
-    if picture.captions:
-        yield rng.choice(TASKS["captioning"].questions), rng.choice(picture.captions)
+    if annotation.captions:
+        yield rng.choice(TASKS["captioning"].questions), rng.choice(annotation.captions)
 
 
-def classification(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
+def classification(annotation: Annotation, rng: random.Random) -> Iterator[Talk]:
     """The main object of the image, if there is one."""
-    sizes = {thing: (thing.box[2] - thing.box[0]) * (thing.box[3] - thing.box[1]) for thing in picture.things}
-    main = max(picture.things, key=lambda thing: sizes[thing])
+    sizes = {
+        thing: (thing.box[2] - thing.box[0]) * (thing.box[3] - thing.box[1]) for thing in annotation.things
+    }
+    main = max(annotation.things, key=lambda thing: sizes[thing])
     rest = [size for thing, size in sizes.items() if thing != main]
-    if sizes[main] >= MAIN and sizes[main] >= LEAD * max(rest, default=0.0) and not picture.crowds:
+    if (
+        sizes[main] >= MIN_AREA
+        and sizes[main] >= MIN_AREA_RATIO * max(rest, default=0.0)
+        and not annotation.crowds
+    ):
         yield said(rng, CLASSIFICATION, name=main.label, a_name=with_article(main.label))
 
 
-def vqa(picture: Annotation, rng: random.Random) -> Iterator[Talk]:
+def vqa(annotation: Annotation, rng: random.Random) -> Iterator[Talk]:
     """Counting, presence, location of a single object, and relative position of two."""
-    if countable := {kind: count for kind, count in picture.counts.items() if count <= MOST}:
+    if countable := {kind: count for kind, count in annotation.counts.items() if count <= MAX_COUNTED}:
         kind = rng.choice(list(countable))
         # The last wording ("There are ...") is for several.
         yield said(
-            rng, COUNT if countable[kind] > 1 else COUNT[:3], names=plural(kind), number=countable[kind]
+            rng, COUNTING if countable[kind] > 1 else COUNTING[:3], names=plural(kind), number=countable[kind]
         )
-    yield from presence(picture, rng)
+    yield from presence(annotation, rng)
     # Only objects that are alone in their class, so that their name identifies them.
-    single = [thing for thing in picture.things if picture.counts.get(thing.kind) == 1]
+    single = [thing for thing in annotation.things if annotation.counts.get(thing.kind) == 1]
     if single:
         thing = rng.choice(single)
         yield said(rng, PLACE, name=thing.label, place=place_of(thing))
@@ -102,24 +108,24 @@ KINDS: dict[str, Callable[[Annotation, random.Random], Iterator[Talk]]] = {
 """Generators of questions about an image, by LAMM's `task_type`."""
 
 
-def by_template(picture: Annotation, kinds: Sequence[str], seed: int, image: str) -> Iterator[Item]:
+def by_template(annotation: Annotation, kinds: Sequence[str], seed: int, image: str) -> Iterator[Item]:
     """The items of one image, the same for the same seed.
 
     Args:
-        picture: its annotation.
+        annotation: its annotation.
         kinds: keys of `KINDS`.
         seed: seed of the wordings, and of what is asked about.
         image: path of the image relative to the folder of the file.
     """
     for kind in kinds:
-        rng = random.Random(f"{seed}/{picture.name}/{kind}")
-        for number, talk in enumerate(KINDS[kind](picture, rng)):
-            yield item(picture, image, kind, number, talk)
+        rng = random.Random(f"{seed}/{annotation.name}/{kind}")
+        for number, talk in enumerate(KINDS[kind](annotation, rng)):
+            yield item(annotation, image, kind, number, talk)
 
 
-def item(picture: Annotation, image: str, kind: str, number: int, talk: Talk) -> Item:
+def item(annotation: Annotation, image: str, kind: str, number: int, talk: Talk) -> Item:
     """A question and its answer as an entry of LAMM's JSON."""
-    identity = {"id": f"{picture.name}-{kind}-{number}", "image": image}
+    identity = {"id": f"{annotation.name}-{kind}-{number}", "image": image}
     return {**identity, "conversations": conversation(talk), "task_type": kind}
 
 
@@ -138,7 +144,7 @@ def boxes_xml(things: Sequence[Thing]) -> str:
     return f"<Objects>{''.join(f'<Item>{row}</Item>' for row in rows)}</Objects>"
 
 
-def said(rng: random.Random, forms: Sequence[Form], **words: object) -> Talk:
+def said(rng: random.Random, forms: Sequence[QuestionAnswer], **words: object) -> Talk:
     """Fills in one of the wordings; the answer is capitalized."""
     question, answer = (text.format(**words) for text in rng.choice(forms))
     return question, answer[0].upper() + answer[1:]
@@ -158,6 +164,6 @@ def place_of(thing: Thing) -> str:
 def side_of(first: Thing, second: Thing, axis: int) -> str:
     """Relative position of the first to the second object along an axis; empty if not clear."""
     gap = (first.box[axis] + first.box[axis + 2] - second.box[axis] - second.box[axis + 2]) / 2
-    if abs(gap) < APART:
+    if abs(gap) < MIN_DISTANCE:
         return ""
     return (("left", "right"), ("above", "below"))[axis][int(gap > 0)]

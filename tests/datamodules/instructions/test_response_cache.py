@@ -2,39 +2,39 @@
 
 from pathlib import Path
 
-from datamodules.instructions.answers import Answer, Answers, key_of
+from datamodules.instructions.response_cache import Response, ResponseCache, key_of
 
-ONE, TWO = Answer("Yes.\nNo.", 10, 2), Answer("ä", 0, 0)
+ONE, TWO = Response("Yes.\nNo.", 10, 2), Response("ä", 0, 0)
 
 
 def test_answers_are_found_again(tmp_path: Path) -> None:
-    answers = Answers(tmp_path / "a.jsonl")
+    answers = ResponseCache(tmp_path / "a.jsonl")
     assert "1" not in answers
     answers.add("1", ONE)
     answers.add("2", TWO)
-    again = Answers(tmp_path / "a.jsonl")
+    again = ResponseCache(tmp_path / "a.jsonl")
     assert len(again) == 2
     assert (again["1"], again["2"]) == (ONE, TWO)
 
 
 def test_a_line_that_was_cut_is_passed_over_and_the_next_is_whole(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
-    answers = Answers(file)
+    answers = ResponseCache(file)
     answers.add("1", ONE)
     answers.add("2", TWO)
     file.write_bytes(file.read_bytes()[:-9])
-    cut = Answers(file)
+    cut = ResponseCache(file)
     assert "1" in cut
     assert "2" not in cut
     cut.add("3", TWO)
-    again = Answers(file)
+    again = ResponseCache(file)
     assert ("1" in again, "2" in again, again["3"]) == (True, False, TWO)
 
 
 def test_what_is_no_answer_is_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text('[]\n{"key": "1"}\n\xff\n{"key": "1", "text": "x", "tokens_in": null, "tokens_out": 1}\n')
-    assert len(Answers(file)) == 0
+    assert len(ResponseCache(file)) == 0
 
 
 def test_a_key_tells_requests_apart() -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from datamodules.benchmarks.documents import parse_xml
-from datamodules.instructions.annotation import Annotation, Thing, read_pictures
-from datamodules.instructions.pictures import (
+from datamodules.instructions.annotation import Annotation, Thing, read_images
+from datamodules.instructions.images import (
     KINDS,
     boxes_xml,
     by_template,
@@ -64,9 +64,11 @@ def test_only_a_clear_main_object_is_asked_for(things: list[Thing], main: str | 
 
 
 def test_no_question_is_asked_that_a_crowd_or_a_caption_makes_doubtful() -> None:
-    picture = Annotation("1", (DOG,), ("bear", "cat", "dog"), crowds=frozenset({"cat"}), captions=("Bears.",))
+    annotation = Annotation(
+        "1", (DOG,), ("bear", "cat", "dog"), crowds=frozenset({"cat"}), captions=("Bears.",)
+    )
     for seed in range(40):
-        for question, answer in presence(picture, random.Random(seed)):
+        for question, answer in presence(annotation, random.Random(seed)):
             assert "dogs" in question
             assert answer.startswith("Yes")
     crowded = Annotation("1", (DOG,), ("dog",), crowds=frozenset({"dog"}))
@@ -83,13 +85,13 @@ def test_places_and_sides_by_hand() -> None:
 
 
 def test_the_same_seed_gives_the_same_items_whatever_else_is_asked() -> None:
-    picture = Annotation("1", (DOG, CAT), ("bear", "cat", "dog"), captions=("A dog.", "A cat."))
-    both = list(by_template(picture, ["detection", "VQA"], 0, "1.jpg"))
+    annotation = Annotation("1", (DOG, CAT), ("bear", "cat", "dog"), captions=("A dog.", "A cat."))
+    both = list(by_template(annotation, ["detection", "VQA"], 0, "1.jpg"))
     assert both == [
-        *by_template(picture, ["detection"], 0, "1.jpg"),
-        *by_template(picture, ["VQA"], 0, "1.jpg"),
+        *by_template(annotation, ["detection"], 0, "1.jpg"),
+        *by_template(annotation, ["VQA"], 0, "1.jpg"),
     ]
-    seeds = {str(list(by_template(picture, list(KINDS), seed, "1.jpg"))) for seed in range(10)}
+    seeds = {str(list(by_template(annotation, list(KINDS), seed, "1.jpg"))) for seed in range(10)}
     assert len(seeds) > 5
 
 
@@ -100,11 +102,11 @@ def test_answers_about_real_pictures_are_true(shared_data: Path) -> None:
     names = {category["id"]: category["name"] for category in coco.dataset["categories"]}
     singular = {plural(name): name for name in names.values()}
     checked: Counter[str] = Counter()
-    for picture, seed in product(read_pictures(root, "val2017", captions=True), range(3)):
-        rows = coco.loadAnns(coco.getAnnIds([int(picture.name)]))
+    for annotation, seed in product(read_images(root, "val2017", captions=True), range(3)):
+        rows = coco.loadAnns(coco.getAnnIds([int(annotation.name)]))
         centre = {names[row["category_id"]]: row["bbox"][0] + row["bbox"][2] / 2 for row in rows}
         counts = Counter(names[row["category_id"]] for row in rows)
-        for item in by_template(picture, ["VQA"], seed, "x.jpg"):
+        for item in by_template(annotation, ["VQA"], seed, "x.jpg"):
             question, answer = (turn["value"] for turn in item["conversations"])
             asked = [name for words, name in singular.items() if f" {words}" in question]
             if found := re.fullmatch(r"(?:There are )?(\d+)\.?", answer):

@@ -5,11 +5,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from datamodules.instructions.annotation import Annotation, Thing
-from datamodules.instructions.pictures import Item, Talk, conversation, presence, said
-from datamodules.instructions.relations import CARRIED, LEAD, NEAR, TOUCH, Edges, footprint_shared, gap
+from datamodules.instructions.images import Item, Talk, conversation, presence, said
+from datamodules.instructions.relations import (
+    CONTACT_TOLERANCE,
+    MAX_NEXT_TO_GAP,
+    MIN_MARGIN,
+    MIN_SUPPORT_OVERLAP,
+    MinMaxBox,
+    footprint_overlap,
+    gap,
+)
 from datamodules.instructions.wordings import (
     CLOSEST,
-    COUNT,
+    COUNTING,
     NAMING,
     ON,
     listed,
@@ -22,38 +30,38 @@ About: TypeAlias = Iterator[tuple[Thing | None, Talk]]
 """Pairs of the object that a question is about (None for the room) and the question with its answer."""
 
 COUNTED, SEARCHED = 3, 2
-"""Per room, `COUNTED` questions on counts, and `SEARCHED` each on presence, support and proximity."""
+"""Per room, `COUNTINGED` questions on counts, and `SEARCHED` each on presence, support and proximity."""
 
 
-def naming(room: Annotation, rng: random.Random) -> About:
+def naming(scan: Annotation, rng: random.Random) -> About:
     """The name of every object."""
-    for thing in room.things:
+    for thing in scan.things:
         yield thing, said(rng, NAMING, name=thing.label, a_name=with_article(thing.label))
 
 
-def describing(room: Annotation, rng: random.Random) -> About:
+def describing(scan: Annotation, rng: random.Random) -> About:
     """Every object by one of its annotated descriptions, or else by its size and surroundings."""
-    anchors = single(room)
-    for thing in room.things:
-        texts = room.descriptions.get(thing.id) or (measured(thing, anchors),)
+    anchors = single(scan)
+    for thing in scan.things:
+        texts = scan.descriptions.get(thing.id) or (measured(thing, anchors),)
         yield thing, (rng.choice(TASKS["captioning3d"].questions), rng.choice(texts))
 
 
-def vqa(room: Annotation, rng: random.Random) -> About:
+def vqa(scan: Annotation, rng: random.Random) -> About:
     """Counting, presence, what is on an object, what is closest to it."""
-    counts = room.counts
+    counts = scan.counts
     for kind in rng.sample(sorted(counts), min(COUNTED, len(counts))):
         # The last wording ("There are ...") is for several.
-        forms = COUNT if counts[kind] > 1 else COUNT[:3]
+        forms = COUNTING if counts[kind] > 1 else COUNTING[:3]
         yield None, said(rng, forms, names=plural(kind), number=counts[kind])
     for _ in range(SEARCHED):
-        yield from ((None, talk) for talk in presence(room, rng))
-    anchors = single(room)
-    laden = [(anchor, things) for anchor in anchors if (things := carried(room, anchor))]
+        yield from ((None, talk) for talk in presence(scan, rng))
+    anchors = single(scan)
+    laden = [(anchor, things) for anchor in anchors if (things := carried(scan, anchor))]
     for anchor, things in rng.sample(laden, min(SEARCHED, len(laden))):
         names = [with_article(label) for label in dict.fromkeys(thing.label for thing in things)]
         yield None, said(rng, ON, name=anchor.label, things=listed(names))
-    near = [(anchor, thing) for anchor in anchors if (thing := closest(room, anchor)) is not None]
+    near = [(anchor, thing) for anchor in anchors if (thing := closest(scan, anchor)) is not None]
     for anchor, thing in rng.sample(near, min(SEARCHED, len(near))):
         yield None, said(rng, CLOSEST, name=anchor.label, thing=thing.label)
 
@@ -66,45 +74,45 @@ KINDS: dict[str, Callable[[Annotation, random.Random], About]] = {
 """Generators of questions about a scan, by Scan2Inst's `task_type`."""
 
 
-def by_template(room: Annotation, kinds: Sequence[str], seed: int) -> Iterator[Item]:
+def by_template(scan: Annotation, kinds: Sequence[str], seed: int) -> Iterator[Item]:
     """The items of one scan, the same for the same seed; questions about the room are not repeated.
 
     Args:
-        room: its annotation.
+        scan: its annotation.
         kinds: keys of `KINDS`.
         seed: seed of the wordings, and of what is asked about.
     """
     for kind in kinds:
-        rng = random.Random(f"{seed}/{room.name}/{kind}")
-        told = set[Talk]()
-        for thing, talk in KINDS[kind](room, rng):
-            if thing is not None or talk not in told:
-                yield item(room, thing, kind, talk)
-            told.add(talk)
+        rng = random.Random(f"{seed}/{scan.name}/{kind}")
+        seen = set[Talk]()
+        for thing, talk in KINDS[kind](scan, rng):
+            if thing is not None or talk not in seen:
+                yield item(scan, thing, kind, talk)
+            seen.add(talk)
 
 
-def item(room: Annotation, thing: Thing | None, kind: str, talk: Talk) -> Item:
+def item(scan: Annotation, thing: Thing | None, kind: str, talk: Talk) -> Item:
     """A question and its answer as an entry of Scan2Inst's JSON, whose names have underscores for spaces."""
     about = {} if thing is None else {"object_id": thing.id, "object_name": thing.label.replace(" ", "_")}
-    return {"scene_id": room.name, **about, "task_type": kind, "conversations": conversation(talk)}
+    return {"scene_id": scan.name, **about, "task_type": kind, "conversations": conversation(talk)}
 
 
-def single(room: Annotation) -> list[Thing]:
+def single(scan: Annotation) -> list[Thing]:
     """The objects that their label identifies uniquely."""
     labels, kinds = (
-        [thing.label for thing in room.things],
-        [thing.kind for thing in room.things if thing.kind],
+        [thing.label for thing in scan.things],
+        [thing.kind for thing in scan.things if thing.kind],
     )
     return [
         thing
-        for thing in room.things
+        for thing in scan.things
         if labels.count(thing.label) == 1 and kinds.count(thing.kind) <= 1 and kinds.count(thing.label) <= 1
     ]
 
 
-def carried(room: Annotation, anchor: Thing) -> list[Thing]:
+def carried(scan: Annotation, anchor: Thing) -> list[Thing]:
     """The objects that rest on another."""
-    return [thing for thing in room.things if rests_on(thing, anchor)]
+    return [thing for thing in scan.things if rests_on(thing, anchor)]
 
 
 def rests_on(thing: Thing, anchor: Thing) -> bool:
@@ -112,17 +120,17 @@ def rests_on(thing: Thing, anchor: Thing) -> bool:
     upper, lower = edges(thing), edges(anchor)
     return (
         thing != anchor
-        and abs(upper[2] - lower[5]) <= TOUCH
+        and abs(upper[2] - lower[5]) <= CONTACT_TOLERANCE
         and thing.box[3] * thing.box[4] < anchor.box[3] * anchor.box[4]
-        and footprint_shared(upper, lower) >= CARRIED
+        and footprint_overlap(upper, lower) >= MIN_SUPPORT_OVERLAP
     )
 
 
-def closest(room: Annotation, anchor: Thing) -> Thing | None:
+def closest(scan: Annotation, anchor: Thing) -> Thing | None:
     """The object nearest to another; None if the runner-up is about as near."""
-    others = [thing for thing in room.things if thing != anchor]
+    others = [thing for thing in scan.things if thing != anchor]
     ranked = sorted((gap(edges(thing), edges(anchor)), thing.id, thing) for thing in others)
-    if not ranked or (len(ranked) > 1 and ranked[1][0] - ranked[0][0] < LEAD):
+    if not ranked or (len(ranked) > 1 and ranked[1][0] - ranked[0][0] < MIN_MARGIN):
         return None
     return ranked[0][2]
 
@@ -133,7 +141,7 @@ def measured(thing: Thing, anchors: Sequence[Thing]) -> str:
     text = f"{with_article(thing.label)}, about {max(x, y):.1f} m wide and {height:.1f} m high"
     below = [anchor for anchor in anchors if rests_on(thing, anchor)]
     gaps = {anchor: gap(edges(anchor), edges(thing)) for anchor in anchors if anchor != thing}
-    near = [anchor for anchor in gaps if gaps[anchor] < NEAR]
+    near = [anchor for anchor in gaps if gaps[anchor] < MAX_NEXT_TO_GAP]
     if below:
         text += f", on the {below[0].label}"
     elif near:
@@ -141,7 +149,7 @@ def measured(thing: Thing, anchors: Sequence[Thing]) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def edges(thing: Thing) -> Edges:
+def edges(thing: Thing) -> MinMaxBox:
     """Lowest and highest corner of an object: x, y, z, x, y, z in metres."""
     x, y, z, dx, dy, dz = thing.box
     return x - dx / 2, y - dy / 2, z - dz / 2, x + dx / 2, y + dy / 2, z + dz / 2

@@ -1,4 +1,4 @@
-"""Append-only cache of a language model's answers, so that no request is paid for twice."""
+"""Append-only cache of a language model's responses, so that no request is paid for twice."""
 
 import json
 import os
@@ -13,13 +13,13 @@ from octavius.files import read_bytes
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A model's answer.
+class Response:
+    """A model's response.
 
     Attributes:
-        text: the answer; empty if there is a fault.
+        text: its text; empty if there is a fault.
         tokens_in: tokens of the prompt.
-        tokens_out: tokens of the answer.
+        tokens_out: tokens of the response.
         fault: why there is no text; empty if there is.
     """
 
@@ -29,21 +29,21 @@ class Answer:
     fault: str = ""
 
 
-class Answers:
-    """A JSON-lines file of answers, by request key.
+class ResponseCache:
+    """A JSON-lines file of responses, by request key.
 
-    Each answer is appended and synced as soon as it arrives, so a run can be stopped at any time; a last line
+    Each response is appended and synced as soon as it arrives, so a run can be stopped at any time; a last line
     that was cut off is ignored.
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads an existing file; a missing one is created with the first answer."""
+        """Reads an existing file; a missing one is created with the first response."""
         self.path = path
-        self._known: dict[str, Answer] = {}
-        self._mend = False
+        self._known: dict[str, Response] = {}
+        self._cut = False
         if path.is_file():
             content = read_bytes(path)
-            self._mend = not content.endswith(b"\n") and bool(content)
+            self._cut = not content.endswith(b"\n") and bool(content)
             for line in content.splitlines():
                 self._take(line)
 
@@ -53,26 +53,26 @@ class Answers:
     def __len__(self) -> int:
         return len(self._known)
 
-    def __getitem__(self, key: str) -> Answer:
+    def __getitem__(self, key: str) -> Response:
         return self._known[key]
 
-    def add(self, key: str, answer: Answer) -> None:
-        """Stores one answer."""
-        line = json_text({"key": key, **asdict(answer)}) + "\n"
+    def add(self, key: str, response: Response) -> None:
+        """Stores one response."""
+        line = json_text({"key": key, **asdict(response)}) + "\n"
         # unbuffered: one write per line, so that concurrent runs do not interleave
         with self.path.open("ab", buffering=0) as file:
-            # After a line that was cut off, begin a new one.
-            file.write((("\n" if self._mend else "") + line).encode())
+            # After a last line that was cut off, begin a new line.
+            file.write((("\n" if self._cut else "") + line).encode())
             os.fsync(file.fileno())
-        self._mend = False
-        self._known[key] = answer
+        self._cut = False
+        self._known[key] = response
 
     def _take(self, line: bytes) -> None:
         try:
             row = json.loads(line)
             numbers = int(row["tokens_in"]), int(row["tokens_out"])
-            answer = Answer(str(row["text"]), *numbers, str(row.get("fault", "")))
-            self._known[str(row["key"])] = answer
+            response = Response(str(row["text"]), *numbers, str(row.get("fault", "")))
+            self._known[str(row["key"])] = response
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return
 

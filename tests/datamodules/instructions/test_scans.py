@@ -5,7 +5,7 @@ import random
 import pytest
 
 from datamodules.instructions.annotation import Annotation, Thing
-from datamodules.instructions.rooms import by_template, carried, closest, describing, measured, single, vqa
+from datamodules.instructions.scans import by_template, carried, closest, describing, measured, single, vqa
 
 TABLE = Thing("1", "coffee table", "table", (0.5, 0.25, 0.25, 1.0, 0.5, 0.5))
 CUP = Thing("3", "cup", "", (0.25, 0.15, 0.55, 0.1, 0.1, 0.1))
