@@ -8,20 +8,20 @@ from typing import Any, Literal, TypeAlias
 import lightning as L
 from torch.utils.data import DataLoader
 
-from datamodules.instances import EvalSet, EvaluationInstances, TrainingInstances, TrainSet
+from datamodules.examples import EvalSet, EvaluationExamples, TrainingExamples, TrainSet
 from datamodules.mixture import MixtureSampler
 from octavius.instruction.batch import Batch, Example, Processor
 from octavius.instruction.sample import Sample
 from octavius.limits import COUNT, SEED, SIZE, WORKERS
-from octavius.processes import serve
+from octavius.processes import init_worker
 
 Batching: TypeAlias = Literal["padded", "grouped", "packed"]
-"""How the training instances of a step are laid out in a batch.
+"""How the training samples of a step are laid out in a batch.
 
-- `padded`: one row per instance, padded on the right to the longest.
-- `grouped`: as `padded`, but instances that are close to each other in the sampler's order are regrouped by
+- `padded`: one row per sample, padded on the right to the longest.
+- `grouped`: as `padded`, but samples that are close to each other in the sampler's order are regrouped by
   length, which leaves less padding.
-- `packed`: the instances that `padded` would batch are concatenated into one row, in which each attends to
+- `packed`: the samples that `padded` would batch are concatenated into one row, in which each attends to
   itself only; losses and gradients are those of `padded`.
 """
 
@@ -46,9 +46,9 @@ class InstructionDataModule(L.LightningDataModule):
         """Configures the loaders; no data are read.
 
         Args:
-            batch_size: training instances per step and rank.
-            eval_batch_size: instances per batch of generation and rank.
-            samples_per_epoch: training instances per epoch over all ranks; null takes `default_epoch_size`, which
+            batch_size: training samples per step and rank.
+            eval_batch_size: samples per batch of generation and rank.
+            samples_per_epoch: training samples per epoch over all ranks; null takes `default_epoch_size`, which
                 is the total size of the training sets unless a subclass changes it.
             workers: worker processes of each loader; 0 loads in the main process.
             seed: seed of the shuffling, of the mixture and of the tasks' random choices (such as the wording
@@ -83,13 +83,13 @@ class InstructionDataModule(L.LightningDataModule):
             yield from item.samples
 
     def default_epoch_size(self, sets: Sequence[TrainSet]) -> int:
-        """Number of training instances per epoch over all ranks, used if `samples_per_epoch` is null."""
+        """Number of training samples per epoch over all ranks, used if `samples_per_epoch` is null."""
         return sum(len(item.samples) for item in sets)
 
     def train_dataloader(self) -> DataLoader[Example]:
         """The loader of this rank's share of the sampled mixture."""
         sets, processor = self.train_sets(), self._processor()
-        instances = TrainingInstances(sets, processor, self.seed)
+        examples = TrainingExamples(sets, processor, self.seed)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         self._sampler = MixtureSampler(
             sizes=[len(item.samples) for item in sets],
@@ -100,13 +100,13 @@ class InstructionDataModule(L.LightningDataModule):
             rank=rank,
             world=world,
             orders=[index if item.order is None else item.order for index, item in enumerate(sets)],
-            length_of=instances.length if self.batching == "grouped" else None,
+            length_of=examples.length if self.batching == "grouped" else None,
         )
         if self._resume is not None:
             self._sampler.resume(*self._resume)
             self._resume = None
         return DataLoader(
-            instances,
+            examples,
             self.batch_size,
             sampler=self._sampler,
             drop_last=True,
@@ -166,29 +166,29 @@ class InstructionDataModule(L.LightningDataModule):
         return {
             "num_workers": self.workers,
             "collate_fn": collate,
-            "worker_init_fn": serve,
+            "worker_init_fn": init_worker,
             "persistent_workers": self.workers > 0,
         }
 
     def _eval_dataloader(self, stage: str) -> DataLoader[Example]:
         processor = self._processor()
-        data = EvaluationInstances(self.eval_sets(stage), processor)
+        data = EvaluationExamples(self.eval_sets(stage), processor)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return DataLoader(
             data,
             self.eval_batch_size,
-            sampler=even_share(len(data), rank, world),
+            sampler=shard_indices(len(data), rank, world),
             **self._loader_options(processor.collate),
         )
 
 
-def even_share(count: int, rank: int, world: int) -> list[int]:
+def shard_indices(count: int, rank: int, world: int) -> list[int]:
     """Shards indices 0 to count - 1 round-robin, padding with the first ones so that all ranks get equally many.
 
     All ranks must run the same number of batches: with FSDP or another sharded model, a rank that has finished would
     leave the others waiting in a collective. The evaluation scores a repeated sample once.
 
-    >>> [even_share(5, rank, 3) for rank in range(3)]
+    >>> [shard_indices(5, rank, 3) for rank in range(3)]
     [[0, 3], [1, 4], [2, 0]]
     """
     rounds = -(-count // world)

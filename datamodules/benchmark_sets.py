@@ -10,8 +10,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from datamodules.base import InstructionDataModule, even_share
-from datamodules.instances import EvalSet, EvaluationInstances, TrainSet, find_task
+from datamodules.base import InstructionDataModule, shard_indices
+from datamodules.examples import EvalSet, EvaluationExamples, TrainSet, find_task
 from datamodules.sources import Source, SourceInstructions
 from datamodules.suite import SUITE, sources
 from octavius.instruction.batch import Example
@@ -120,15 +120,15 @@ class BenchmarkSets(InstructionDataModule):
         processor, places = self._processor(), self.left()
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return DataLoader(
-            EvaluationInstances(self.eval_sets("test"), processor),
+            EvaluationExamples(self.eval_sets("test"), processor),
             self.eval_batch_size,
-            sampler=[places[turn] for turn in even_share(len(places), rank, world)],
+            sampler=[places[turn] for turn in shard_indices(len(places), rank, world)],
             **self._loader_options(processor.collate),
         )
 
 
 def _fact(item: EvalSet, sample: Sample) -> dict[str, Any]:
-    # The question is drawn as `EvaluationInstances._example` draws it, so a changed wording is seen.
+    # The question is drawn as `EvaluationExamples._example` draws it, so a changed wording is seen.
     rng = random.Random(f"{item.name}/{sample.id}")
     media = {}
     for name, one in sample.media.items():

@@ -15,7 +15,7 @@ from datamodules.benchmarks.documents import load_json
 from datamodules.benchmarks.values import take_text
 from datamodules.sources import Source
 from datamodules.suite import sources
-from octavius.instruction.batch import Loader
+from octavius.instruction.batch import MediaLoader
 from octavius.instruction.sample import Media
 from octavius.media.clouds import CloudLoader
 from octavius.media.images import ImageLoader
@@ -24,7 +24,7 @@ from octavius.media.rois import StoredRoiLoader
 NAMED = 3
 """How many missing files are listed per benchmark."""
 
-LOADERS: dict[str, Loader] = {
+LOADERS: dict[str, MediaLoader] = {
     "image": ImageLoader(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "cloud": CloudLoader(),
     "rois": StoredRoiLoader(),

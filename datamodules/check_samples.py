@@ -23,14 +23,14 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from datamodules.base import InstructionDataModule
 from datamodules.benchmarks.base import KEPT, LeftOutWarning
 from datamodules.check_data import LOADERS
-from datamodules.instances import find_task
+from datamodules.examples import find_task
 from datamodules.mixed import MixedInstructions
 from datamodules.sources import Source, SourceInstructions
 from octavius.files import write_text
-from octavius.instruction.batch import Loader, Processor
+from octavius.instruction.batch import MediaLoader, Processor
 from octavius.instruction.sample import Media, References, Sample
 from octavius.options import OptionParser
-from octavius.processes import serve
+from octavius.processes import init_worker
 
 TOLD = 10
 """How many problems of each kind are printed; `--out` writes all of them."""
@@ -88,7 +88,7 @@ class Looks(Dataset[list[Problem]]):
     def __init__(self, tasks: Sequence[Task], processor: Processor | None) -> None:
         """Uses the model's own prompt builder and media loaders if a processor is given."""
         self.tasks, self.processor = tasks, processor
-        self.loaders: dict[str, Loader] = {**LOADERS, **(processor.loaders if processor else {})}
+        self.loaders: dict[str, MediaLoader] = {**LOADERS, **(processor.loaders if processor else {})}
 
     def __len__(self) -> int:
         """Number of checks."""
@@ -244,7 +244,7 @@ def look(tasks: Sequence[Task], processor: Processor | None, jobs: int) -> list[
         CHUNK,
         num_workers=jobs if jobs > 1 else 0,
         collate_fn=_flat,
-        worker_init_fn=serve,
+        worker_init_fn=init_worker,
     )
     problems: list[Problem] = []
     try:

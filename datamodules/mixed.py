@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from inspect import signature
 
 from datamodules.base import Batching, InstructionDataModule
-from datamodules.instances import EvalSet, TrainSet
+from datamodules.examples import EvalSet, TrainSet
 from datamodules.sources import SourceInstructions
 from octavius.instruction.batch import Processor
 from octavius.limits import POSITIVE
@@ -78,16 +78,16 @@ class MixedInstructions(InstructionDataModule):
             images: data module of images, with its sources.
             clouds: data module of point clouds, with its sources.
             passes: passes through each modality's training sets per epoch.
-            batch_size: training instances per step and process.
-            eval_batch_size: instances per batch of generation and process.
-            samples_per_epoch: training instances per epoch over all processes; null takes all training sets,
+            batch_size: training samples per step and rank.
+            eval_batch_size: samples per batch of generation and rank.
+            samples_per_epoch: training samples per epoch over all ranks; null takes all training sets,
                 each modality as often as its passes.
             workers: worker processes of each loader; 0 loads in the main process.
             seed: seed of the shuffling, of the mixture and of the tasks' random choices; a miniature has
                 its own seed.
             processor: turns samples into examples for the model; the command line takes it from the model.
-            batching: layout of a training batch: `padded` (one row per instance), `grouped` (as `padded`,
-                regrouped by length) or `packed` (all instances in one row).
+            batching: layout of a training batch: `padded` (one row per sample), `grouped` (as `padded`,
+                regrouped by length) or `packed` (all samples in one row).
             others: data modules of other modalities by name.
 
         Raises:
@@ -151,7 +151,7 @@ class MixedInstructions(InstructionDataModule):
 
     def default_epoch_size(self, sets: Sequence[TrainSet]) -> int:
         """All training sets, each modality as often as its passes."""
-        # `_shared_out` scaled the weights to add up to instances, not to 1.
+        # `_shared_out` scaled the weights to add up to numbers of samples, not to 1.
         return round(sum(item.weight for item in sets))
 
 

@@ -8,26 +8,26 @@ from torch.utils.data import Sampler
 
 
 class Draw(NamedTuple):
-    """A planned sample: which set, which index in it, and the epoch that seeds its random choices."""
+    """A drawn sample: the index of its set, its index there, and the epoch that seeds its random choices."""
 
     source: int
-    place: int
+    sample_index: int
     epoch: int
 
 
-NEAR = 32
-"""Steps per stretch of the plan within which samples are regrouped by length."""
+STEPS_TO_GROUP = 32
+"""Number of successive steps whose samples are regrouped by length."""
 
 
 class MixtureSampler(Sampler[Draw]):
     """Samples a weighted mixture of data sets, deterministically and identically for any number of ranks.
 
     The order of an epoch is a function of (seed, epoch). Every rank computes all of it and takes its own
-    slice: global step k holds the planned samples k * G to (k + 1) * G with G = batch_size * world, of which
+    slice: global step k holds the samples k * G to (k + 1) * G with G = batch_size * world, of which
     rank r takes the r-th `batch_size`. Two ranks therefore see the batches of one rank with twice the batch
     size. Within a set, sampling is without replacement, also across epochs.
 
-    If `length_of` is given, the samples of each stretch of `NEAR` steps are sorted into global batches of
+    If `length_of` is given, the samples of `STEPS_TO_GROUP` successive steps are sorted into global batches of
     similar length.
     """
 
@@ -50,9 +50,9 @@ class MixtureSampler(Sampler[Draw]):
             weights: relative weight of each set.
             length: samples per epoch over all ranks; an incomplete last global batch is dropped.
             batch_size: samples per step and rank.
-            seed: seed of the plan.
+            seed: seed of the order.
             rank: rank of this process.
-            world: number of processes.
+            world: number of ranks.
             orders: number that seeds the shuffling of each set; its index by default.
             length_of: number of tokens of a sample, to group by; None disables grouping.
 
@@ -79,7 +79,7 @@ class MixtureSampler(Sampler[Draw]):
         self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Selects the epoch to plan; called by Lightning."""
+        """Selects the epoch; called by Lightning."""
         if epoch != self.epoch:
             self.start = 0
         self.epoch = epoch
@@ -97,12 +97,12 @@ class MixtureSampler(Sampler[Draw]):
         plan = self.plan(self.epoch)
         grouped = -1
         for step in range(self.start, self.steps):
-            # A stretch is grouped when it is reached: measuring tokenizes each sample, which should not delay
-            # step 0.
-            if self.length_of is not None and step // NEAR != grouped:
-                grouped = step // NEAR
-                first = grouped * NEAR * self.group
-                last = min(first + NEAR * self.group, len(plan))
+            # Steps are regrouped when the first of them is reached: measuring tokenizes each sample, which should not
+            # delay step 0.
+            if self.length_of is not None and step // STEPS_TO_GROUP != grouped:
+                grouped = step // STEPS_TO_GROUP
+                first = grouped * STEPS_TO_GROUP * self.group
+                last = min(first + STEPS_TO_GROUP * self.group, len(plan))
                 plan[first:last] = self.by_length(plan[first:last], grouped)
             first = step * self.group + self.rank * self.batch_size
             yield from plan[first : first + self.batch_size]
@@ -112,17 +112,17 @@ class MixtureSampler(Sampler[Draw]):
 
         Args:
             draws: samples of some whole steps.
-            number: index of this stretch in the epoch, which seeds the shuffling.
+            number: index of these steps in the epoch, which seeds the shuffling.
         """
         assert self.length_of is not None
         lengths = [self.length_of(draw) for draw in draws]
-        by_length = sorted(range(len(draws)), key=lambda place: (lengths[place], place))
+        by_length = sorted(range(len(draws)), key=lambda index: (lengths[index], index))
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) * 7919 + number)
         order = torch.randperm(len(draws) // self.group, generator=generator).tolist()
         return [
-            draws[place]
+            draws[index]
             for batch in order
-            for place in by_length[batch * self.group : (batch + 1) * self.group]
+            for index in by_length[batch * self.group : (batch + 1) * self.group]
         ]
 
     def plan(self, epoch: int) -> list[Draw]:
@@ -139,9 +139,9 @@ class MixtureSampler(Sampler[Draw]):
         total = self.steps * self.group
         exact = [weight / sum(self.weights) * total for weight in self.weights]
         counts = [int(share) for share in exact]
-        rest = sorted(range(len(exact)), key=lambda place: counts[place] - exact[place])
-        for place in rest[: total - sum(counts)]:
-            counts[place] += 1
+        rest = sorted(range(len(exact)), key=lambda index: counts[index] - exact[index])
+        for index in rest[: total - sum(counts)]:
+            counts[index] += 1
         return counts
 
     def _indices(self, index: int, first: int, count: int) -> Iterator[int]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from datamodules.base import Batching, InstructionDataModule
 from datamodules.benchmarks import BENCHMARKS, read
-from datamodules.instances import EvalSet, TrainSet
+from datamodules.examples import EvalSet, TrainSet
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Sample
 from octavius.limits import COUNT, POSITIVE, Range
@@ -99,16 +99,16 @@ class SourceInstructions(InstructionDataModule):
             bad: `error` stops at a bad item of an annotation file, and at an unreadable sample when it is
                 loaded; `skip` warns and leaves bad items out, replaces an unreadable training sample by
                 another, and leaves an unreadable evaluation sample out of the scores.
-            batch_size: training instances per step and process.
-            eval_batch_size: instances per batch of generation and process.
-            samples_per_epoch: training instances per epoch over all processes; null takes the size of all
+            batch_size: training samples per step and rank.
+            eval_batch_size: samples per batch of generation and rank.
+            samples_per_epoch: training samples per epoch over all ranks; null takes the size of all
                 training sets.
             workers: worker processes of each loader; 0 loads in the main process.
             seed: seed of the shuffling, of the mixture and of the tasks' random choices; the miniature has
                 its own seed.
             processor: turns samples into examples for the model; the command line takes it from the model.
-            batching: layout of a training batch: `padded` (one row per instance), `grouped` (as `padded`,
-                regrouped by length) or `packed` (all instances in one row).
+            batching: layout of a training batch: `padded` (one row per sample), `grouped` (as `padded`,
+                regrouped by length) or `packed` (all samples in one row).
             box_decimals: decimals of box coordinates in answers, 1 to 6. Two resolve 1 % of an image, or 1
                 cm. Perfect answers to COCO reach an AP of .77 with two decimals, of .99 with three.
 

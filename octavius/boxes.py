@@ -44,12 +44,12 @@ def normalise(box: Sequence[float], width: float, height: float) -> Box:
     return x1 / width, y1 / height, x2 / width, y2 / height
 
 
-def problem(box: Sequence[float], tolerance: float = 1e-3) -> str | None:
+def box_error(box: Sequence[float], tolerance: float = 1e-3) -> str | None:
     """Describes what is wrong with a normalised box; None if it is valid.
 
     Coordinates may lie outside [0, 1] by at most `tolerance`.
 
-    >>> problem((0.6, 0.1, 0.2, 0.5))
+    >>> box_error((0.6, 0.1, 0.2, 0.5))
     'x1 = 0.6 is not left of x2 = 0.2'
     """
     if len(box) != 4:

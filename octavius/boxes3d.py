@@ -36,16 +36,16 @@ def stack(boxes: Sequence[Sequence[float]]) -> Tensor:
         (N, 6), or (N, 7) if any of them is rotated.
     """
     if wrong := [box for box in boxes if len(box) not in (PLAIN, TURNED)]:
-        raise ValueError(f"{len(wrong)} of {len(boxes)} boxes: {problem(wrong[0])}")
+        raise ValueError(f"{len(wrong)} of {len(boxes)} boxes: {box_error(wrong[0])}")
     width = max((len(box) for box in boxes), default=PLAIN)
     rows = [[*box, *[0.0] * (width - len(box))] for box in boxes]
     return torch.tensor(rows, dtype=torch.float64).reshape(len(boxes), width)
 
 
-def problem(box: Sequence[float]) -> str | None:
+def box_error(box: Sequence[float]) -> str | None:
     """Describes what is wrong with a box; None if it is valid.
 
-    >>> problem((0.0, 0.0, 0.5, 1.0, -1.0, 1.0))
+    >>> box_error((0.0, 0.0, 0.5, 1.0, -1.0, 1.0))
     'its size along y is -1, not above 0'
     """
     if len(box) not in (PLAIN, TURNED):

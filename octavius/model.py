@@ -164,7 +164,7 @@ class Octavius(nn.Module):
             return self.gate.choices(self._asked(batch, embeddings))
         if self.lora is None or self.lora.experts != 1:
             return []
-        ones = torch.ones(len(batch), 1, device=batch.question_ids.device)
+        ones = torch.ones(len(batch), 1, device=batch.gate_ids.device)
         return [GateOutput(ones, ones)]
 
     def _weights(self, choices: Sequence[GateOutput]) -> Weights | None:
@@ -176,10 +176,10 @@ class Octavius(nn.Module):
 
     def _asked(self, batch: Batch, embeddings: Tensor | None) -> GateInputs:
         """The inputs of the gate: questions, tasks and, if the gate reads them, the media."""
-        question = self.decoder.embed(batch.question_ids)
+        question = self.decoder.embed(batch.gate_ids)
         tasks = [f"{sample.task}/{sample.group}" for sample in batch.samples]
         if self.gate is None or not {"modality", "media"} & {*self.gate.reads}:
-            return GateInputs(question, batch.question_mask, tasks)
+            return GateInputs(question, batch.gate_mask, tasks)
         embeddings = self.embed(batch) if embeddings is None else embeddings
         sums = embeddings.new_zeros(len(batch), self.decoder.width, dtype=torch.float32)
         counts = sums.new_zeros(len(batch), max(1, len(self.projectors)))
@@ -187,11 +187,11 @@ class Octavius(nn.Module):
             if name in batch.slots:
                 rows, places = batch.slots[name].unbind(1)
                 # The sample of each slot: its row, or in a packed row the segment at its position.
-                owners = rows if batch.segments is None else batch.segments[rows, places]
+                owners = rows if batch.segment_ids is None else batch.segment_ids[rows, places]
                 sums = sums.index_add(0, owners, embeddings[rows, places].float())
                 counts[:, column] = torch.bincount(owners, minlength=len(batch))
         means = sums / counts.sum(1, keepdim=True).clamp(min=1)
-        return GateInputs(question, batch.question_mask, tasks, (counts > 0).float(), means)
+        return GateInputs(question, batch.gate_mask, tasks, (counts > 0).float(), means)
 
     def embed(self, batch: Batch) -> Tensor:
         """Embeddings (B, T, D) of the prompts with the projected media in their slots.
@@ -229,21 +229,21 @@ class Octavius(nn.Module):
         if weights is not None:
             max_active = None if self.gate is None else self.gate.max_active
             # Set without a context: checkpointed layers run again in the backward pass, after this method.
-            self.routing.set(spread(weights, batch.segments), max_active)
+            self.routing.set(spread(weights, batch.segment_ids), max_active)
         wanted = batch.labels[:, 1:] != IGNORE_INDEX
-        samples = wanted.nonzero()[:, 0] if batch.segments is None else batch.segments[:, 1:][wanted]
+        samples = wanted.nonzero()[:, 0] if batch.segment_ids is None else batch.segment_ids[:, 1:][wanted]
         logits = self.decoder.logits(
             embeddings,
             batch.attention_mask,
             F.pad(wanted, (0, 1)),
-            batch.segments,
+            batch.segment_ids,
             partial(self.hold, weights, samples, True),
         )
         losses = F.cross_entropy(logits.float(), batch.labels[:, 1:][wanted], reduction="none")
         choices = choices or self.routing.noted()
         names = () if self.lora is None else self.lora.losses
         extra = auxiliary(names, choices, batch.attention_mask) if names else losses.new_zeros(0)
-        gate = mean_gate(choices, batch.attention_mask, batch.segments)
+        gate = mean_gate(choices, batch.attention_mask, batch.segment_ids)
         return AnswerLosses(losses, samples, gate, extra)
 
     @torch.no_grad()
@@ -335,17 +335,19 @@ class Octavius(nn.Module):
         return self.routing.use(cast(Tensor, own)[None] if tokens else own, max_active)
 
 
-def spread(weights: Weights, segments: Tensor | None) -> Weights:
+def spread(weights: Weights, segment_ids: Tensor | None) -> Weights:
     """Expands gate weights (B, E) of samples to (1, T, E), one per token of the packed row they share.
 
-    Weights by depth are expanded each. Without `segments` the weights are returned as they are.
+    Weights by depth are expanded each. Without `segment_ids` the weights are returned as they are.
     """
-    if segments is None:
+    if segment_ids is None:
         return weights
-    return weights[segments] if isinstance(weights, Tensor) else [part[segments] for part in weights]
+    return weights[segment_ids] if isinstance(weights, Tensor) else [part[segment_ids] for part in weights]
 
 
-def mean_gate(choices: Sequence[GateOutput], mask: Tensor, segments: Tensor | None = None) -> Tensor | None:
+def mean_gate(
+    choices: Sequence[GateOutput], mask: Tensor, segment_ids: Tensor | None = None
+) -> Tensor | None:
     """Gate weights (B, E) for reports: the mean over gates, and over tokens if each has its own weights.
 
     A layer with fewer experts than others counts as giving the missing ones zero.
@@ -353,14 +355,16 @@ def mean_gate(choices: Sequence[GateOutput], mask: Tensor, segments: Tensor | No
     Args:
         choices: the decision of each gate, with weights (B, E) or (B, T, E).
         mask: (B, T) 1 at real tokens.
-        segments: (1, T) index of the sample that each token of a packed row belongs to.
+        segment_ids: (1, T) index of the sample that each token of a packed row belongs to.
 
     Returns:
         None if there are no decisions.
     """
-    if segments is not None:
-        choices = [GateOutput(*(_by_sample(part, mask, segments) for part in choice)) for choice in choices]
-        mask = mask[:1].new_ones(int(segments.max()) + 1, 1)
+    if segment_ids is not None:
+        choices = [
+            GateOutput(*(_by_sample(part, mask, segment_ids) for part in choice)) for choice in choices
+        ]
+        mask = mask[:1].new_ones(int(segment_ids.max()) + 1, 1)
     share = (mask / mask.sum(1, keepdim=True)).unsqueeze(-1)
     # Beam search repeats each sample for its beams, adjacent in the batch: every n-th row is one per sample.
     weights = [choice.weights[:: max(1, len(choice.weights) // len(mask))] for choice in choices]
@@ -370,10 +374,12 @@ def mean_gate(choices: Sequence[GateOutput], mask: Tensor, segments: Tensor | No
     return torch.stack(padded).mean(0) if padded else None
 
 
-def _by_sample(table: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
+def _by_sample(table: Tensor, mask: Tensor, segment_ids: Tensor) -> Tensor:
     """Averages a table (1, T, E) of a packed row over the real tokens of each sample, giving (B, E)."""
     if table.dim() < 3:
         return table
-    owners = segments[mask.bool()]
-    sums = table.new_zeros(int(segments.max()) + 1, table.shape[2]).index_add(0, owners, table[mask.bool()])
+    owners = segment_ids[mask.bool()]
+    sums = table.new_zeros(int(segment_ids.max()) + 1, table.shape[2]).index_add(
+        0, owners, table[mask.bool()]
+    )
     return sums / torch.bincount(owners, minlength=len(sums)).unsqueeze(1)

@@ -29,7 +29,7 @@ STOP_SIGNALS = tuple(
 _PR_SET_PDEATHSIG = 1
 
 
-def serve(*_: object) -> None:
+def init_worker(*_: object) -> None:
     """Initialises a worker process: it ignores stop signals and ends when its parent does.
 
     Ctrl-C in a terminal and SIGTERM from a scheduler reach the whole process group. If workers ended at once,
@@ -97,7 +97,7 @@ def worker_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     Raises:
         ChildProcessError: a worker was killed.
     """
-    pool = ProcessPoolExecutor(processes, initializer=serve)
+    pool = ProcessPoolExecutor(processes, initializer=init_worker)
     try:
         yield pool
     except BrokenProcessPool:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from datamodules.clouds import CloudInstructions
-from datamodules.instances import EvaluationInstances
+from datamodules.examples import EvaluationExamples
 from datamodules.sources import Source
 from octavius.errors import message
 from octavius.instruction.batch import Processor
@@ -321,15 +321,15 @@ def test_points_are_looked_at_when_they_are_loaded(root: Root, case: str) -> Non
     processor = Processor(
         PromptBuilder(load_tokenizer(SHIPPED / "language"), {"cloud": 16}), {"cloud": CloudLoader()}
     )
-    instances = EvaluationInstances(sets, processor)
-    assert len(instances) == 2
+    examples = EvaluationExamples(sets, processor)
+    assert len(examples) == 2
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the words are looked at below
-        instances[0]
+        examples[0]
     text = str(caught.value)
     assert [
         part for part in [f"sample {BED}-1 of shapenet_classification", *expected] if part not in text
     ] == []
-    assert instances[1].media["cloud"].shape == (3, 6)
+    assert examples[1].media["cloud"].shape == (3, 6)
 
 
 def test_a_scan_that_was_broken_is_told_by_each_benchmark_that_speaks_of_it(root: Root) -> None:

@@ -14,7 +14,7 @@ import torch
 import yaml
 from PIL import Image
 
-from datamodules.instances import find_task
+from datamodules.examples import find_task
 from octavius.cli.main import main
 from tests.tiny import options, refused, settings, write_models
 

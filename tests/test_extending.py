@@ -21,7 +21,7 @@ from octavius.cli.main import main
 from octavius.encoders.base import Encoder
 from octavius.evaluation.answers import Answered
 from octavius.evaluation.scores import chance, headline_of, score, set_intervals, tabulate
-from octavius.instruction.batch import Loader
+from octavius.instruction.batch import MediaLoader
 from octavius.instruction.sample import Media, References, Sample
 from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, GateSize
 from octavius.tasks import TASKS
@@ -85,7 +85,7 @@ class LengthGate(Gate):
 
 
 @dataclass(frozen=True)
-class SignalLoader(Loader):
+class SignalLoader(MediaLoader):
     """Reads a signal of a fixed length."""
 
     length: int
@@ -108,10 +108,10 @@ class SignalEncoder(Encoder):
         super().__init__()
         self.length, self.num_tokens, self.width = length, num_tokens, length // num_tokens
 
-    def loader(self) -> Loader:
+    def loader(self) -> MediaLoader:
         return SignalLoader(self.length)
 
-    def blank(self) -> Tensor:
+    def dummy_input(self) -> Tensor:
         return torch.zeros(1, self.length)
 
     def forward(self, media: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from reprlib import Repr
 from typing import TypeVar
 
 from datamodules.benchmarks.base import BadItemError
-from octavius.boxes import Box, clip, normalise, problem
+from octavius.boxes import Box, box_error, clip, normalise
 
 T = TypeVar("T")
 
@@ -195,7 +195,7 @@ def numbers(values: Sequence[object], count: int) -> tuple[float, ...]:
 def checked_box(box: Box, tolerance: float) -> Box:
     """Clips a box in fractions of the image; refuses one that exceeds it by more than the tolerance."""
     inside = clip(box)
-    reason = problem(box, tolerance) or problem(inside)
+    reason = box_error(box, tolerance) or box_error(inside)
     if reason:
         raise BadItemError(f"bad box: {reason}")
     return inside
@@ -211,7 +211,7 @@ def pixel_box(edges: Sequence[float], width: float, height: float) -> Box:
         -PIXELS_OUTSIDE <= edge <= limit + PIXELS_OUTSIDE for edge, limit in zip(edges, limits, strict=True)
     ):
         box = clip(normalise(edges, width, height))
-        reason = problem(box)
+        reason = box_error(box)
         if reason is None:
             return box
     shown = ", ".join(f"{edge:g}" for edge in edges)

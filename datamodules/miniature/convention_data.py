@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from datamodules.base import Batching, InstructionDataModule
 from datamodules.benchmarks import read
-from datamodules.instances import EvalSet, TrainSet
+from datamodules.examples import EvalSet, TrainSet
 from datamodules.miniature import files
 from datamodules.miniature.conventions import Cue, Wording, blind_ceiling, question, tables
 from datamodules.miniature.symbolic import symbols
@@ -109,15 +109,15 @@ class Conventions(InstructionDataModule):
             weights: weight of each convention in training; null weights them equally.
             train_scenes: training samples per convention.
             eval_scenes: evaluation samples per convention and wording.
-            batch_size: training instances per step and process.
-            eval_batch_size: instances per batch of generation and process.
-            samples_per_epoch: training instances per epoch over all processes; null takes the size of all
+            batch_size: training samples per step and rank.
+            eval_batch_size: samples per batch of generation and rank.
+            samples_per_epoch: training samples per epoch over all ranks; null takes the size of all
                 training sets.
             workers: worker processes of each loader; 0 loads in the main process.
             seed: seed of the shuffling and of the mixture.
             processor: turns samples into examples for the model; the command line takes it from the model.
-            batching: layout of a training batch: `padded` (one row per instance), `grouped` (as `padded`,
-                regrouped by length) or `packed` (all instances in one row).
+            batching: layout of a training batch: `padded` (one row per sample), `grouped` (as `padded`,
+                regrouped by length) or `packed` (all samples in one row).
 
         Raises:
             ValueError: there are not that many conventions, or the weights are not K.

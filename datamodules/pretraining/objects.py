@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import even_share
+from datamodules.base import shard_indices
 from datamodules.benchmarks import read
 from datamodules.benchmarks.base import BadPolicy
 from datamodules.mixture import Draw, MixtureSampler
@@ -19,7 +19,7 @@ from datamodules.pretraining.object_clouds import Facts, ObjectCloud, read_objec
 from datamodules.pretraining.render import render
 from datamodules.pretraining.size_baseline import SizeBaseline
 from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, SIZE, WORKERS
-from octavius.processes import serve
+from octavius.processes import init_worker
 
 ObjectBatch: TypeAlias = dict[str, Any]
 """A batch of objects; see `Objects`."""
@@ -186,7 +186,7 @@ class Objects(L.LightningDataModule):
         return [self.objects(source) for source in self.train_sources]
 
     def train_dataloader(self) -> DataLoader[ObjectBatch]:
-        """The loader of this rank's share of the planned mixture."""
+        """The loader of this rank's share of the sampled mixture."""
         sets = self.training_objects()
         sizes = [len(objects) for objects in sets]
         rank, world = self._place()
@@ -205,7 +205,7 @@ class Objects(L.LightningDataModule):
             self.batch_size,
             sampler=sampler,
             num_workers=self.workers,
-            worker_init_fn=serve,
+            worker_init_fn=init_worker,
             persistent_workers=self.workers > 0,
             collate_fn=data.collate,
             drop_last=True,
@@ -217,7 +217,7 @@ class Objects(L.LightningDataModule):
         loaders = []
         for source in self.validate_sources:
             data = NamedObjects(self.objects(source), self.points, source.title, self.size_baseline(source))
-            share = even_share(len(data), rank, world)
+            share = shard_indices(len(data), rank, world)
             loaders.append(
                 DataLoader(
                     data,
@@ -238,7 +238,7 @@ class Objects(L.LightningDataModule):
             self.eval_batch_size,
             sampler=range(rank, len(data), world),
             num_workers=self.workers,
-            worker_init_fn=serve,
+            worker_init_fn=init_worker,
         )
 
     def size_baseline(self, source: ObjectSource) -> float | None:
@@ -282,9 +282,9 @@ class TrainingObjects(Dataset[ObjectBatch]):
         self.starts = [sum(sizes[:index]) for index in range(len(sizes))]
 
     def __getitem__(self, draw: Draw) -> ObjectBatch:
-        """A planned object; crop and caption are drawn anew in every epoch."""
-        one = self.sets[draw.source][draw.place]
-        rng = random.Random(f"{self.seed}/{draw.epoch}/{draw.source}/{draw.place}")
+        """A drawn object; crop and caption are drawn anew in every epoch."""
+        one = self.sets[draw.source][draw.sample_index]
+        rng = random.Random(f"{self.seed}/{draw.epoch}/{draw.source}/{draw.sample_index}")
         generator = torch.Generator().manual_seed(rng.getrandbits(63))
         colour = one.facts.colour
         told = colour if rng.random() < self.share else ""
@@ -296,7 +296,7 @@ class TrainingObjects(Dataset[ObjectBatch]):
             "text": form.format(a="an" if thing[0] in "aeiou" else "a", thing=thing),
             "colour": self.colours.index(colour) if colour else UNKNOWN,
             "told": self.colours.index(told) if told else UNKNOWN,
-            "object": self.starts[draw.source] + draw.place,
+            "object": self.starts[draw.source] + draw.sample_index,
         }
 
     def collate(self, items: Sequence[ObjectBatch]) -> ObjectBatch:

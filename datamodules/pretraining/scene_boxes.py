@@ -21,7 +21,7 @@ from datamodules.pretraining.scene_augmentation import Augmentation, augment, fe
 from octavius.instruction.sample import Media
 from octavius.limits import COUNT, SEED, SIZE, WORKERS
 from octavius.media.clouds import CloudLoader
-from octavius.processes import serve
+from octavius.processes import init_worker
 
 Labels: TypeAlias = Literal["raw", "benchmark"]
 
@@ -52,8 +52,8 @@ class TrainingScenes(Dataset[Data]):
 
     def __getitem__(self, draw: Draw) -> Data:
         """A planned scene."""
-        scene = self.scenes[draw.place]
-        rng = np.random.default_rng([self.seed, draw.epoch, draw.place])
+        scene = self.scenes[draw.sample_index]
+        rng = np.random.default_rng([self.seed, draw.epoch, draw.sample_index])
         return _item(scene, *augment(self._load(scene.cloud).numpy(), scene.boxes, rng, self.augmentation))
 
 
@@ -227,7 +227,7 @@ class SceneBoxes(L.LightningDataModule):
         return {
             "num_workers": self.workers,
             "collate_fn": collate,
-            "worker_init_fn": serve,
+            "worker_init_fn": init_worker,
             "persistent_workers": self.workers > 0,
         }
 

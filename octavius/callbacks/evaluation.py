@@ -43,7 +43,7 @@ from octavius.runs.history import Measurement
 from octavius.suggestions import nearest
 
 HEAD = """\
-blind controls, on the same samples (majority: most frequent training answer; text: media hidden; box: boxes without
+blind controls, on the same samples (majority: most frequent training answer; text: media masked; box: boxes without
 features; shuffled: features of another scene)"""
 
 

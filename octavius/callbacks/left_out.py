@@ -31,7 +31,7 @@ class LeftOutSamples(L.Callback):
     def on_train_batch_start(self, *hook: Any) -> None:
         """Counts and names the samples that were replaced in a batch."""
         batch = hook[2]
-        for gone in batch.left_out if isinstance(batch, Batch) else ():
+        for gone in batch.replaces if isinstance(batch, Batch) else ():
             if gone is None:
                 continue
             self._count += 1

@@ -25,14 +25,14 @@ BAR, GAP, TASK = 0.8, 0.35, 1.45
 class RoutingReport(L.Callback):
     """Reports after each evaluation which experts answered which task; does nothing below two experts.
 
-    If layers or tokens have gate weights of their own, those of an instance are their mean over layers and
+    If layers or tokens have gate weights of their own, those of a sample are their mean over layers and
     prompt tokens; an expert then counts as used if any layer gives it weight for any token.
 
     In TensorBoard, under `routing/{stage}/{task}/`: `expert_{e}` (histogram of the gate weight),
-    `usage/expert_{e}` (fraction of instances with non-zero weight for this expert), and in nats
+    `usage/expert_{e}` (fraction of samples with non-zero weight for this expert), and in nats
     `entropy_of_mean` (of the task's mean gate weights: low if the task uses few experts) and `mean_entropy`
-    (mean over instances: low if each relies on one expert). Over all tasks, under `routing/{stage}/`:
-    `dead/expert_{e}` (1 if no instance used the expert) and the figure `experts`. In the log folder:
+    (mean over samples: low if each relies on one expert). Over all tasks, under `routing/{stage}/`:
+    `dead/expert_{e}` (1 if no sample used the expert) and the figure `experts`. In the log folder:
     `routing_{stage}.png` and `routing_{stage}.csv`.
     """
 
@@ -61,7 +61,7 @@ class RoutingReport(L.Callback):
 
 
 def gate_table(answers: Sequence[Answered]) -> pd.DataFrame:
-    """Gate weights with one row per instance (indexed by task, benchmark, group) and one column per expert.
+    """Gate weights with one row per sample (indexed by task, benchmark, group) and one column per expert.
 
     Answers without gate weights, or with non-finite ones, are left out.
     """
@@ -75,7 +75,7 @@ def gate_table(answers: Sequence[Answered]) -> pd.DataFrame:
 
 
 def used(gates: pd.DataFrame) -> np.ndarray:
-    """Whether any instance has non-zero weight for each expert, (E,)."""
+    """Whether any sample has non-zero weight for each expert, (E,)."""
     return np.asarray((gates > 0).any())
 
 
@@ -83,9 +83,9 @@ def summarise(gates: pd.DataFrame) -> pd.DataFrame:
     """Mean weight and usage of each expert, one row per task, benchmark, group and expert."""
     means = gates.groupby(level=CELL).mean().stack()
     usage = (gates > 0).groupby(level=CELL).mean().stack()
-    instances = gates.groupby(level=CELL).size()
+    counts = gates.groupby(level=CELL).size()
     table = pd.DataFrame({"mean_weight": means, "usage": usage}).reset_index()
-    table.insert(4, "instances", instances.reindex(pd.MultiIndex.from_frame(table[CELL])).to_numpy())
+    table.insert(4, "instances", counts.reindex(pd.MultiIndex.from_frame(table[CELL])).to_numpy())
     return table
 
 
@@ -136,7 +136,7 @@ def draw(gates: pd.DataFrame, title: str) -> Figure:
     labels = [f"{name}\n({count})" for name, count in zip(names, counts, strict=True)]
     axes.set_xticks(places, labels, rotation=40, ha="right", rotation_mode="anchor", fontsize=9)
     axes.set(xlim=(0, width), ylim=(0, 1), ylabel="mean gate weight")
-    axes.set_xlabel("evaluation set (instances)", fontsize=9)
+    axes.set_xlabel("evaluation set (samples)", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, pad=26)
     handles, experts = axes.get_legend_handles_labels()

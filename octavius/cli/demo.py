@@ -12,7 +12,7 @@ import lightning as L
 import torch
 
 from datamodules.base import InstructionDataModule
-from datamodules.instances import EvalSet, find_task
+from datamodules.examples import EvalSet, find_task
 from octavius.checkpoint.load import load_checkpoint, load_export
 from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
 from octavius.cli.serve import PORT, listening

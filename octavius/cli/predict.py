@@ -181,7 +181,7 @@ def ask(
     sample = sample_of(question, media)
     module.model.prepare(lambda: [sample], module.device)
     try:
-        example = module.processor.example(sample, question, None)
+        example = module.processor.build_example(sample, question, None)
     except ValueError as error:
         raise ValueError(str(error).removeprefix("sample question of demo: ")) from None
     batch = module.processor.collate([example])

@@ -263,13 +263,13 @@ def _can_pack(
     name = type(lm).__name__
     ids = torch.cat(list(texts)).to(lm.device)[None]
     lengths = torch.tensor([len(text) for text in texts])
-    segments = torch.repeat_interleave(torch.arange(len(texts)), lengths).to(lm.device)[None]
+    segment_ids = torch.repeat_interleave(torch.arange(len(texts)), lengths).to(lm.device)[None]
     wanted = torch.zeros_like(ids, dtype=torch.bool)
-    wanted[:, :-1] = segments[:, 1:] == segments[:, :-1]
+    wanted[:, :-1] = segment_ids[:, 1:] == segment_ids[:, :-1]
     try:
         attend_by(lm, PACKED)
         with recorded_windows() as windows:
-            options: dict[str, Any] = packed_options(segments, torch.ones_like(ids))
+            options: dict[str, Any] = packed_options(segment_ids, torch.ones_like(ids))
             logits, _ = logits_at(lm, embed(lm, ids), wanted, use_cache=False, **options)
         found = log_likelihoods(logits, ids[:, 1:][wanted[:, :-1]])
     except Exception as error:

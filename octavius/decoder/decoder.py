@@ -127,7 +127,7 @@ class Decoder(nn.Module):
         embeddings: Tensor,
         attention_mask: Tensor,
         wanted: Positions,
-        segments: Tensor | None = None,
+        segment_ids: Tensor | None = None,
         around: Around = nullcontext,
     ) -> Tensor:
         """Vocabulary logits (M, V) at the wanted positions, row by row.
@@ -136,7 +136,7 @@ class Decoder(nn.Module):
             embeddings: (B, T, D).
             attention_mask: (B, T) 1 on real tokens.
             wanted: (B, T) true where logits are wanted, or the rows and columns of these positions.
-            segments: (1, N) index of the text that each token of a packed row belongs to; texts are
+            segment_ids: (1, N) index of the text that each token of a packed row belongs to; texts are
                 contiguous. A token attends to earlier ones of its own text only, and positions count from the
                 start of that text.
             around: makes the context in which the output layer runs on the wanted positions alone, (1, M, D).
@@ -145,19 +145,19 @@ class Decoder(nn.Module):
             ValueError: the texts are packed, but the model cannot keep them apart.
         """
         options: dict[str, Tensor] = {"attention_mask": attention_mask}
-        if segments is None:
+        if segment_ids is None:
             attend_by(self.lm, self.attention)
         else:
-            self.check_packing(segments)
+            self.check_packing(segment_ids)
             attend_by(self.lm, PACKED)
-            options = packed_options(segments, attention_mask)
+            options = packed_options(segment_ids, attention_mask)
         return logits_at(self.lm, embeddings, wanted, around, use_cache=False, **options)[0]
 
-    def check_packing(self, segments: Tensor | None = None) -> None:
+    def check_packing(self, segment_ids: Tensor | None = None) -> None:
         """Refuses packed batches if texts that share a row would influence each other.
 
         Args:
-            segments: as in `logits`; None checks whether the model supports packing at all.
+            segment_ids: as in `logits`; None checks whether the model supports packing at all.
 
         Raises:
             ValueError: it does not; the message says why.
@@ -168,8 +168,8 @@ class Decoder(nn.Module):
                 "it needs the decoder's `attention` to be sdpa or eager, and a model that can have sdpa; found "
                 f"{self.attention!r} and {type(self.lm).__name__}"
             )
-        if reason is None and limit is not None and segments is not None:
-            longest = int(segments.unique_consecutive(return_counts=True)[1].max())
+        if reason is None and limit is not None and segment_ids is not None:
+            longest = int(segment_ids.unique_consecutive(return_counts=True)[1].max())
             if longest > limit:
                 reason = (
                     f"a text has {longest} tokens, and {type(self.lm).__name__} does not tell the packed attention "

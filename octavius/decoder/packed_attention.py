@@ -30,29 +30,29 @@ def recorded_windows() -> Iterator[set[int]]:
         _recorded.pop()
 
 
-def packed_mask(segments: Tensor, real: Tensor) -> Tensor:
+def packed_mask(segment_ids: Tensor, real: Tensor) -> Tensor:
     """Packs segment ids and the padding mask into one tensor that reaches `attend` through transformers.
 
     transformers passes a 4-D attention mask through unchanged, so a (1, 1, 2, N) tensor is used to carry both
     rows; it is not a mask in the usual sense.
 
     Args:
-        segments: (1, N) index of the text that each token belongs to; texts are contiguous.
-        real: (1, N) 1 on tokens that others may attend to, 0 on hidden ones.
+        segment_ids: (1, N) index of the text that each token belongs to; texts are contiguous.
+        real: (1, N) 1 on tokens that others may attend to, 0 on masked ones.
     """
     # On the CPU, because `attend` needs the lengths as Python ints, and reading them from a GPU would sync.
-    return torch.stack([segments, real.to(segments.dtype)], 1)[None].cpu()
+    return torch.stack([segment_ids, real.to(segment_ids.dtype)], 1)[None].cpu()
 
 
-def positions_in(segments: Tensor) -> Tensor:
+def positions_in(segment_ids: Tensor) -> Tensor:
     """The position (B, T) of each token within its text; texts are contiguous.
 
     >>> positions_in(torch.tensor([[4, 4, 4, 2, 2]]))
     tensor([[0, 1, 2, 0, 1]])
     """
-    places = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
-    first = torch.ones_like(segments, dtype=torch.bool)
-    first[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    places = torch.arange(segment_ids.shape[1], device=segment_ids.device).expand_as(segment_ids)
+    first = torch.ones_like(segment_ids, dtype=torch.bool)
+    first[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
     return places - (places * first).cummax(1).values
 
 
@@ -87,7 +87,7 @@ def attend(
 def _seen(real: Tensor, window: int | None, device: torch.device) -> Tensor | None:
     """Attention mask (1, 1, T, T) of one text, None where plain causal attention is enough.
 
-    Each token attends to itself even if hidden, because a row without any key gives NaN.
+    Each token attends to itself even if masked, because a row without any key gives NaN.
     """
     count = len(real)
     if bool(real.all()) and (window is None or count <= window):

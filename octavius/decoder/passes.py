@@ -28,9 +28,12 @@ def attend_by(lm: PreTrainedModel, kind: str) -> None:
     lm.config._attn_implementation = kind
 
 
-def packed_options(segments: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+def packed_options(segment_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
     """Attention mask and position ids of several texts in one row, (1, N), for the attention `PACKED`."""
-    return {"attention_mask": packed_mask(segments, attention_mask), "position_ids": positions_in(segments)}
+    return {
+        "attention_mask": packed_mask(segment_ids, attention_mask),
+        "position_ids": positions_in(segment_ids),
+    }
 
 
 def logits_at(

@@ -8,7 +8,7 @@ import torch
 from torch import distributed, nn
 
 from octavius.encoders.projector import LinearProjector
-from octavius.instruction.batch import Loader
+from octavius.instruction.batch import MediaLoader
 from octavius.instruction.sample import Media
 
 
@@ -32,16 +32,16 @@ class Encoder(nn.Module, ABC):
     """Text before and after the slots of a medium, where the prompt's template has none for the modality."""
 
     @abstractmethod
-    def loader(self) -> Loader:
-        """The loader that turns a file or array into this encoder's input, in the data workers."""
+    def loader(self) -> MediaLoader:
+        """The loader that turns a file or array into this encoder's input, in the DataLoader workers."""
 
     @abstractmethod
     def forward(self, media: Any) -> Any:
         """Features (M, N, width), or whatever else `projector` takes."""
 
     @abstractmethod
-    def blank(self) -> Any:
-        """An input of `forward` for one empty medium, used for its shape when memory and time are estimated."""
+    def dummy_input(self) -> Any:
+        """An input of `forward` for one media item, used for its shape when memory and time are estimated."""
 
     def projector(self, width: int, normalise: bool) -> nn.Module:
         """Creates the trained module that maps features to vectors (M, N, width) for the language model.

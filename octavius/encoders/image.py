@@ -14,7 +14,7 @@ from octavius.encoders.feature_cache import FeatureCache, hash_of, key_of
 from octavius.encoders.image_cache import CachedImageLoader, fill
 from octavius.encoders.open_clip_weights import check_weights
 from octavius.folders import check_folder
-from octavius.instruction.batch import Loader
+from octavius.instruction.batch import MediaLoader
 from octavius.instruction.sample import Media
 from octavius.media.images import ImageLoader
 from octavius.media.pictures import VERSION as PICTURES
@@ -85,7 +85,7 @@ class ImageEncoder(Encoder):
             }
             self.cache = FeatureCache(Path(cache).expanduser(), key_of(facts), _shown)
 
-    def loader(self) -> Loader:
+    def loader(self) -> MediaLoader:
         """Loads an image for this tower, or its cached tokens."""
         if self.cache is not None:
             return CachedImageLoader(self.cache, (self.num_tokens, self.width))
@@ -107,7 +107,7 @@ class ImageEncoder(Encoder):
             shape = self.num_tokens, self.width
             fill(self.cache, media, self._pixels(), lambda pixels: self(pixels.to(device)), shape, silent())
 
-    def blank(self) -> Tensor:
+    def dummy_input(self) -> Tensor:
         """A black image (1, 3, H, W)."""
         return torch.zeros(1, 3, self.image_size, self.image_size)
 

@@ -10,7 +10,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from octavius.encoders.base import UnreadableMediaError
 from octavius.encoders.feature_cache import FeatureCache
-from octavius.instruction.batch import Loader
+from octavius.instruction.batch import MediaLoader
 from octavius.instruction.sample import Media
 
 TOGETHER = 32
@@ -18,7 +18,7 @@ TOGETHER = 32
 
 
 @dataclass(frozen=True)
-class CachedImageLoader(Loader):
+class CachedImageLoader(MediaLoader):
     """Loads cached features instead of the image.
 
     Attributes:

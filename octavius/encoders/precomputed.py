@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from octavius.encoders.base import Encoder
-from octavius.instruction.batch import Loader
+from octavius.instruction.batch import MediaLoader
 from octavius.limits import NOT_NEGATIVE, PROBABILITY, SIZE
 from octavius.media.images import ArrayLoader
 
@@ -28,11 +28,11 @@ class PrecomputedFeatures(Encoder):
         self.num_tokens, self.width = num_tokens, width
         self.noise, self.drop = noise, drop
 
-    def loader(self) -> Loader:
+    def loader(self) -> MediaLoader:
         """Loads arrays of exactly (num_tokens, width)."""
         return ArrayLoader((self.num_tokens, self.width))
 
-    def blank(self) -> Tensor:
+    def dummy_input(self) -> Tensor:
         """One medium of zeros (1, num_tokens, width)."""
         return torch.zeros(1, self.num_tokens, self.width)
 

@@ -126,8 +126,8 @@ def answer_batch(module: Any, batch: Batch, decoding: Decoding = GREEDY) -> list
     tokenizer = module.processor.prompts.tokenizer
     answers = []
     for row, (sample, text) in enumerate(zip(batch.samples, texts, strict=True)):
-        origin = batch.origins[row]
-        gone = batch.left_out[row] if batch.left_out else None
+        one = batch.metadata[row]
+        gone = batch.replaces[row] if batch.replaces else None
         if gone is not None:
             answers.append(
                 Answered(
@@ -136,9 +136,9 @@ def answer_batch(module: Any, batch: Batch, decoding: Decoding = GREEDY) -> list
                     "",
                     None,
                     None,
-                    origin.index,
+                    one.index,
                     left_out=gone.reason,
-                    set_name=origin.set_name,
+                    set_name=one.set_name,
                 )
             )
             continue
@@ -149,15 +149,15 @@ def answer_batch(module: Any, batch: Batch, decoding: Decoding = GREEDY) -> list
         answers.append(
             Answered(
                 sample,
-                origin.question,
+                one.question,
                 text,
                 value,
                 weights[row],
-                origin.index,
+                one.index,
                 scores,
                 likely,
-                set_name=origin.set_name,
-                gate_text=origin.gate_text,
+                set_name=one.set_name,
+                gate_text=one.gate_text,
             )
         )
     return answers

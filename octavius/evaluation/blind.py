@@ -1,4 +1,4 @@
-"""Blind controls: re-asks a subset of the samples with media hidden or shuffled, and compares the scores."""
+"""Blind controls: re-asks a subset of the samples with media masked or shuffled, and compares the scores."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any

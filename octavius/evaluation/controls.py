@@ -4,7 +4,7 @@ A model that ignores a point cloud may still score well, because questions and a
 control removes one kind of information and keeps everything else:
 
     majority   no model: the most frequent training answer to this kind of question
-    text       no media: their slots are hidden from attention
+    text       no media: their slots are masked
     box        no object features: zeros, so that only the boxes of objects are known
     shuffled   wrong object features: each box gets those of an object of another scene
 """
@@ -29,7 +29,7 @@ ALL: tuple[Control, ...] = get_args(Control)
 
 
 def text_only(batch: Batch) -> Batch:
-    """The batch with every media slot hidden from attention; the tags around them stay."""
+    """The batch with every media slot masked; the tags around them stay."""
     mask = batch.attention_mask.clone()
     for places in batch.slots.values():
         mask[places[:, 0], places[:, 1]] = 0

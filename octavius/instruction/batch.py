@@ -19,7 +19,7 @@ IGNORE_INDEX = -100
 """Label of positions that are not part of an answer; the default `ignore_index` of PyTorch's cross-entropy."""
 
 
-class Loader(ABC):
+class MediaLoader(ABC):
     """Loads media items and collates them into a batch; both run in the DataLoader workers where there are any."""
 
     @abstractmethod
@@ -32,7 +32,7 @@ class Loader(ABC):
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class FailedSample:
     """A sample that could not be read, or whose prompt could not be built.
 
     Attributes:
@@ -45,8 +45,8 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What an evaluation records of a sample in a batch besides its answer.
+class EvalMetadata:
+    """Metadata that an evaluation writes with the prediction for a sample.
 
     Attributes:
         question: the question as text.
@@ -63,13 +63,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Example:
-    """One instance, ready to be batched: its prompt and its loaded media.
+    """A sample with its prompt and its loaded media, ready to be batched.
 
     Attributes:
         sample: the sample.
         prompt: its prompt.
         media: modality to what its loader returned.
-        instead_of: the unreadable sample that this one replaces; None if it replaces none.
+        replaces: the failed sample in whose place this one was taken; None if it is the sample that was asked for.
         set_name: name of the evaluation set; empty in training.
         index: index of the sample in the evaluation dataset.
     """
@@ -77,42 +77,42 @@ class Example:
     sample: Sample
     prompt: Prompt
     media: dict[str, Any]
-    instead_of: LeftOut | None = None
+    replaces: FailedSample | None = None
     set_name: str = ""
     index: int = 0
 
 
 @dataclass
 class Batch:
-    """A batch of instances; B samples, T tokens, Q question tokens.
+    """A batch of examples; B samples, T tokens, Q tokens that the gate reads.
 
     Attributes:
         input_ids: (B, T) token ids; placeholders of media (`slots`) hold the padding id.
         attention_mask: (B, T) 1 at tokens and slots, 0 at padding and at positions that the prompt masks out.
         labels: (B, T) token ids of the answer and its end token, -100 elsewhere; not shifted.
-        question_ids: (B, Q) token ids that the gate reads, right-padded.
-        question_mask: (B, Q) 1 at tokens, 0 at padding.
+        gate_ids: (B, Q) token ids of `gate_text`, which the gate reads, right-padded.
+        gate_mask: (B, Q) 1 at tokens, 0 at padding.
         slots: modality to (N, 2) row and column of each slot, in the order of the media embeddings that replace them.
         media: modality to the collated media of those samples that have it: a stacked tensor, or a
             `torch_geometric.data.Batch` if sizes differ.
         samples: the samples, B of them.
-        segments: (1, T) index of the sample that each token belongs to, if the batch is packed: one row holds
+        segment_ids: (1, T) index of the sample that each token belongs to, if the batch is packed: one row holds
             all samples, concatenated. None otherwise.
-        left_out: for each sample the one that it replaces because that could not be read, or None; may be empty.
-        origins: for each sample its question as text, evaluation set and index there; may be empty in training.
+        replaces: for each sample the failed one that it replaces, or None; may be empty.
+        metadata: for each sample what an evaluation writes with its prediction; may be empty in training.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
-    question_ids: Tensor
-    question_mask: Tensor
+    gate_ids: Tensor
+    gate_mask: Tensor
     slots: dict[str, Tensor]
     media: dict[str, Any]
     samples: list[Sample]
-    segments: Tensor | None = None
-    left_out: tuple[LeftOut | None, ...] = ()
-    origins: tuple[Origin, ...] = ()
+    segment_ids: Tensor | None = None
+    replaces: tuple[FailedSample | None, ...] = ()
+    metadata: tuple[EvalMetadata, ...] = ()
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
         """The batch with all tensors moved to a device."""
@@ -135,12 +135,12 @@ class Processor:
     Both run in the DataLoader workers where there are any.
     """
 
-    def __init__(self, prompts: PromptBuilder, loaders: dict[str, Loader]) -> None:
+    def __init__(self, prompts: PromptBuilder, loaders: dict[str, MediaLoader]) -> None:
         """Takes the prompt builder and one media loader per modality."""
         self.prompts = prompts
         self.loaders = loaders
 
-    def example(self, sample: Sample, question: str, answer: str | None) -> Example:
+    def build_example(self, sample: Sample, question: str, answer: str | None) -> Example:
         """Builds the prompt and loads the media of one sample.
 
         Raises:
@@ -165,10 +165,12 @@ class Processor:
             "either all examples of a batch have an answer (training) or none has (generation)"
         )
         layout: Layout = "left" if not all(answered) else "packed" if packed else "right"
-        return collate(examples, self.prompts.tokenizer.pad_id, layout, self.loaders)
+        return collate_examples(examples, self.prompts.tokenizer.pad_id, layout, self.loaders)
 
 
-def collate(examples: Sequence[Example], pad_id: int, layout: Layout, loaders: Mapping[str, Loader]) -> Batch:
+def collate_examples(
+    examples: Sequence[Example], pad_id: int, layout: Layout, loaders: Mapping[str, MediaLoader]
+) -> Batch:
     """Pads examples to the longest, or concatenates them in one row, and collates their media.
 
     Args:
@@ -185,11 +187,11 @@ def collate(examples: Sequence[Example], pad_id: int, layout: Layout, loaders: M
     if layout == "packed":
         starts = [(0, end - length) for end, length in zip(accumulate(lengths), lengths, strict=True)]
         shape = 1, sum(lengths)
-    longest_question = max(len(example.prompt.question_ids) for example in examples)
+    longest_gate_text = max(len(example.prompt.gate_ids) for example in examples)
     input_ids, labels = torch.full(shape, pad_id), torch.full(shape, IGNORE_INDEX)
-    attention_mask, segments = (torch.zeros(shape, dtype=torch.long) for _ in range(2))
-    question_ids = torch.full((count, longest_question), pad_id)
-    question_mask = torch.zeros(count, longest_question, dtype=torch.long)
+    attention_mask, segment_ids = (torch.zeros(shape, dtype=torch.long) for _ in range(2))
+    gate_ids = torch.full((count, longest_gate_text), pad_id)
+    gate_mask = torch.zeros(count, longest_gate_text, dtype=torch.long)
     slots: dict[str, list[tuple[int, int]]] = {}
     media: dict[str, list[Any]] = {}
     for index, (example, (row, start)) in enumerate(zip(examples, starts, strict=True)):
@@ -197,25 +199,28 @@ def collate(examples: Sequence[Example], pad_id: int, layout: Layout, loaders: M
         ids = torch.tensor(prompt.ids)
         input_ids[row, start : start + len(ids)] = ids
         attention_mask[row, start : start + len(ids)] = 1
-        attention_mask[row, [start + column for column in prompt.hidden]] = 0
-        segments[row, start : start + len(ids)] = index
+        attention_mask[row, [start + column for column in prompt.masked]] = 0
+        segment_ids[row, start : start + len(ids)] = index
         labels[row, start + prompt.answer_start : start + len(ids)] = ids[prompt.answer_start :]
-        question_ids[index, : len(prompt.question_ids)] = torch.tensor(prompt.question_ids)
-        question_mask[index, : len(prompt.question_ids)] = 1
+        gate_ids[index, : len(prompt.gate_ids)] = torch.tensor(prompt.gate_ids)
+        gate_mask[index, : len(prompt.gate_ids)] = 1
         for modality, columns in prompt.slots.items():
             # Slots and media are appended together, so that vector i of a modality belongs into slot i.
             slots.setdefault(modality, []).extend((row, column + start) for column in columns)
             media.setdefault(modality, []).append(example.media[modality])
     return Batch(
-        input_ids,
-        attention_mask,
-        labels,
-        question_ids,
-        question_mask,
-        {modality: torch.tensor(cells) for modality, cells in slots.items()},
-        {modality: loaders[modality].collate(items) for modality, items in media.items()},
-        [example.sample for example in examples],
-        segments if layout == "packed" else None,
-        tuple(example.instead_of for example in examples),
-        tuple(Origin(one.prompt.question, one.prompt.gate_text, one.set_name, one.index) for one in examples),
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        labels=labels,
+        gate_ids=gate_ids,
+        gate_mask=gate_mask,
+        slots={modality: torch.tensor(cells) for modality, cells in slots.items()},
+        media={modality: loaders[modality].collate(items) for modality, items in media.items()},
+        samples=[example.sample for example in examples],
+        segment_ids=segment_ids if layout == "packed" else None,
+        replaces=tuple(example.replaces for example in examples),
+        metadata=tuple(
+            EvalMetadata(one.prompt.question, one.prompt.gate_text, one.set_name, one.index)
+            for one in examples
+        ),
     )

@@ -42,7 +42,7 @@ class Template:
             without `space`. Needed by models that were trained so, as tokens may merge across the parts.
         gate: what the gate reads: the question, the first question of the dialogue, or the whole prompt after
             the media.
-        padded: modality to a number of positions up to which its slots are followed by hidden ones.
+        padded: modality to a number of positions up to which its slots are followed by masked ones.
         longest: in training, truncate the prompt after so many tokens behind the media; null does not
             truncate.
     """
@@ -77,23 +77,23 @@ class Template:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One instance as token ids.
+    """A sample with its question and its answer as token ids.
 
     Attributes:
         ids: all tokens; slots hold the padding id until the model overwrites their embeddings.
         answer_start: index of the answer's first token; `len(ids)` without an answer (generation).
         slots: modality to the indices of its slots, in order.
-        question_ids: the tokens that the gate reads, those of the question (see also `Template.gate`).
-        hidden: indices that no other position attends to; only prompts of the published code have some.
+        gate_ids: the tokens that the gate reads, those of the question (see also `Template.gate`).
+        masked: indices that no other position attends to; only prompts of the published code have some.
         question: the question as text.
-        gate_text: the text of `question_ids`; with `Template.longest` before it was truncated.
+        gate_text: the text of `gate_ids`; with `Template.longest` before it was truncated.
     """
 
     ids: list[int]
     answer_start: int
     slots: dict[str, list[int]]
-    question_ids: list[int]
-    hidden: list[int] = field(default_factory=list)
+    gate_ids: list[int]
+    masked: list[int] = field(default_factory=list)
     question: str = ""
     gate_text: str = ""
 

@@ -185,7 +185,7 @@ class Media:
 
 @dataclass(frozen=True)
 class Sample:
-    """One instance of one task.
+    """One sample of one task.
 
     Attributes:
         id: unique within its benchmark and split.

@@ -145,7 +145,7 @@ def answered(
         for sample in samples[start : start + batch_size]:
             task, rng = TASKS[sample.task], random.Random(f"interference/{sample.id}")
             examples.append(
-                processor.example(sample, task.question(sample, rng, unseen), task.answer(sample, rng))
+                processor.build_example(sample, task.question(sample, rng, unseen), task.answer(sample, rng))
             )
         yield processor.collate(examples)
 

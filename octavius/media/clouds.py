@@ -14,7 +14,7 @@ from torch import Tensor
 
 from octavius.boxes3d import FARTHEST
 from octavius.files import open_file
-from octavius.instruction.batch import Loader
+from octavius.instruction.batch import MediaLoader
 from octavius.instruction.sample import Media, Pose
 from octavius.media.arrays import MAGIC, load_array
 from octavius.media.ply import read_vertices
@@ -41,7 +41,7 @@ _BAD_POINTS = "remove such points, or leave the cloud out"
 
 
 @dataclass(frozen=True)
-class CloudLoader(Loader):
+class CloudLoader(MediaLoader):
     """Loads all points of a cloud from a PLY or `.npy` file, or from an array.
 
     Points are not subsampled, and the region of a sample is not cropped: how many points and how much context

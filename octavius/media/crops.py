@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from octavius.boxes3d import PLAIN, edges, problem
+from octavius.boxes3d import PLAIN, box_error, edges
 
 MARGIN = 0.05
 """Metres added to a box on every side: annotated and detected boxes tend to cut off the object's surface."""
@@ -29,7 +29,7 @@ def inside(points: Tensor, box: Sequence[float] | Tensor, margin: float = MARGIN
         ValueError: the box is invalid, or the margin is negative.
     """
     numbers = [float(value) for value in box]
-    said = problem(numbers) if len(numbers) == PLAIN else f"expected {PLAIN} numbers, found {len(numbers)}"
+    said = box_error(numbers) if len(numbers) == PLAIN else f"expected {PLAIN} numbers, found {len(numbers)}"
     if said is not None:
         raise ValueError(f"no box to crop: {said}")
     if not margin >= 0:

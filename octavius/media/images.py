@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from octavius.instruction.batch import Loader
+from octavius.instruction.batch import MediaLoader
 from octavius.instruction.sample import Media
 from octavius.media.pictures import check_size, open_picture
 
 
 @dataclass(frozen=True)
-class ImageLoader(Loader):
+class ImageLoader(MediaLoader):
     """Opens an image (see `octavius.media.pictures`), resizes it to a square and normalizes it.
 
     The aspect ratio is not kept and nothing is cropped, so boxes in fractions of the image remain valid.
@@ -53,7 +53,7 @@ def _of_array(array: np.ndarray) -> Image.Image:
 
 
 @dataclass(frozen=True)
-class ArrayLoader(Loader):
+class ArrayLoader(MediaLoader):
     """Returns an array of one fixed shape as a tensor.
 
     Attributes:

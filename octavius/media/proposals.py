@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from octavius.boxes3d import PLAIN, problem
+from octavius.boxes3d import PLAIN, box_error
 from octavius.files import atomic_write, open_file
 from octavius.media.arrays import load_array, load_arrays
 
@@ -63,7 +63,7 @@ def read_proposals(file: Path) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"{file}: expected boxes (K, 6), centre and size, and scores (K,), found {found.shape} and {sure.shape}"
         )
-    wrong = [(index, said) for index, box in enumerate(found.tolist()) if (said := problem(box))]
+    wrong = [(index, said) for index, box in enumerate(found.tolist()) if (said := box_error(box))]
     if wrong or not np.isfinite(sure).all():
         said = f"box {wrong[0][0]}: {wrong[0][1]}" if wrong else "a score is not finite"
         raise ValueError(f"{file}: {said}; leave such boxes out")

@@ -1,6 +1,6 @@
 """Reads the object of a cloud that a question is about, as people write it."""
 
-from octavius.boxes3d import PLAIN, problem
+from octavius.boxes3d import PLAIN, box_error
 from octavius.instruction.sample import Region
 
 
@@ -20,7 +20,7 @@ def region_of(box: str) -> Region:
     except ValueError:
         said: str | None = "it holds what is no number"
     else:
-        said = problem(numbers) if len(numbers) == PLAIN else f"it has {len(numbers)} numbers"
+        said = box_error(numbers) if len(numbers) == PLAIN else f"it has {len(numbers)} numbers"
     if said:
         raise ValueError(
             f'"{box}" is no box: {said}; expected its centre and size in metres as "x y z dx dy dz", or all'

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from octavius.boxes import Box3D
 from octavius.boxes3d import FARTHEST, enclosing
-from octavius.instruction.batch import Loader
+from octavius.instruction.batch import MediaLoader
 from octavius.instruction.sample import Media
 from octavius.media.arrays import load_array
 
@@ -48,7 +48,7 @@ def rois_of(features: Tensor, boxes: Tensor) -> Data:
     return Data(x=features, boxes=boxes)
 
 
-class RoiLoader(Loader, ABC):
+class RoiLoader(MediaLoader, ABC):
     """Base class of RoI loaders, which batches RoIs."""
 
     def collate(self, items: Sequence[Data]) -> Batch:

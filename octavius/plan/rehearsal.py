@@ -177,7 +177,7 @@ def _vectors(model: Octavius, step: Step, live: Live) -> Tensor | None:
     encoder = cast(Encoder, model.encoders[name])
     before = live.operations
     with torch.no_grad():
-        features = encoder(encoder.blank())
+        features = encoder(encoder.dummy_input())
     live.operations += (step.batch - 1) * (live.operations - before)
     vectors = torch.cat([model.projectors[name](features) for _ in range(step.batch)])
     return vectors.flatten(0, 1)

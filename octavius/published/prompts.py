@@ -41,7 +41,7 @@ class PublishedPromptBuilder(PromptBuilder):
         first = "" if "{system}" in template.human + template.opening else system
         ids = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
         ids += self._fixed(first) + self._fixed(template.human.replace("{system}", system))
-        slots, hidden, tag = self._write_padded_slots(ids, sample, template)
+        slots, masked, tag = self._write_padded_slots(ids, sample, template)
         begin = len(ids)  # the closing tag counts towards `longest`, the slots do not
         pieces: list[Piece] = [(tag, True)]
         opening = template.opening.replace("{system}", system)
@@ -71,18 +71,18 @@ class PublishedPromptBuilder(PromptBuilder):
         if template.gate != "prompt":
             gate_text = sample.history[0][0] if template.gate == "first" and sample.history else question
             gate_ids = self.tokenizer.encode(gate_text if template.joined else template.space + gate_text)
-        return Prompt(ids, start, slots, gate_ids, hidden, question, gate_text)
+        return Prompt(ids, start, slots, gate_ids, masked, question, gate_text)
 
     def _write_padded_slots(
         self, ids: list[int], sample: Sample, template: Template
     ) -> tuple[dict[str, list[int]], list[int], str]:
-        """Appends the slots of every medium, followed by hidden positions, with the tags around them.
+        """Appends the slots of every medium, followed by masked positions, with the tags around them.
 
         Returns:
-            The slot positions, the hidden positions, and the last closing tag, which the caller appends.
+            The slot positions, the masked positions, and the last closing tag, which the caller appends.
         """
         positions: dict[str, list[int]] = {}
-        hidden: list[int] = []
+        masked: list[int] = []
         after = ""
         for modality in sample.media:
             before, behind = self._tags_of(modality, sample, template)
@@ -90,10 +90,10 @@ class PublishedPromptBuilder(PromptBuilder):
             end = len(ids) + self.slots[modality]
             padded = max(end, len(ids) + template.padded.get(modality, 0))
             positions[modality] = list(range(len(ids), end))
-            hidden += range(end, padded)
+            masked += range(end, padded)
             ids += [self.tokenizer.pad_id] * (padded - len(ids))
             after = behind
-        return positions, hidden, after
+        return positions, masked, after
 
 
 def _asked(opening: str, question: str, template: Template) -> list[Piece]:

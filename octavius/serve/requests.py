@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from octavius.boxes3d import PLAIN, problem
+from octavius.boxes3d import PLAIN, box_error
 from octavius.display import visible
 from octavius.instruction.sample import Media, Region
 from octavius.limits import SEED, SHARE, Range
@@ -292,7 +292,7 @@ def _region(box: Any, where: str) -> Region:
     if box == "all":
         return Region("all", None)
     numbers = isinstance(box, list) and len(box) == PLAIN and all(_is_number(value) for value in box)
-    said = problem([float(value) for value in box]) if numbers else f"found {visible(repr(box), 60)}"
+    said = box_error([float(value) for value in box]) if numbers else f"found {visible(repr(box), 60)}"
     if said:
         raise RequestError(
             f'{where} should be "all" or [x, y, z, dx, dy, dz], centre and size in metres: {said}', where

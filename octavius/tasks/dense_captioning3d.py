@@ -8,7 +8,7 @@ from typing import ClassVar
 from torchmetrics import Metric
 
 from octavius.boxes import Box3D
-from octavius.boxes3d import problem
+from octavius.boxes3d import box_error
 from octavius.instruction.sample import DescribedObject, DescribedObjects, Sample
 from octavius.metrics import DenseCaptions
 from octavius.tasks.base import Task, gold_of, whose
@@ -99,7 +99,7 @@ def _plain(text: str) -> str:
 def _fault(box: Box3D) -> str | None:
     if max(map(abs, box)) > _FARTHEST:
         return f"a number is beyond {_FARTHEST:g} metres"
-    return problem(box)
+    return box_error(box)
 
 
 def _written(box: Box3D, decimals: int) -> str:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torchmetrics import Metric
 
-from octavius.boxes import Box, problem
+from octavius.boxes import Box, box_error
 from octavius.instruction.sample import Boxes, LabelledBox, Sample
 from octavius.metrics import PROTOCOLS, BoxRecallPrecision, CocoAP, VocAP, same_thing
 from octavius.tasks import published
@@ -95,7 +95,7 @@ class Detection(Task):
                     "rename it: a label is not empty, has no comma, semicolon or square bracket, no dot or "
                     "colon at its ends, and does not begin with 'and'"
                 )
-            if said := problem(item.box):
+            if said := box_error(item.box):
                 raise ValueError(f"{whose(sample)}: a box of {item.label!r} is wrong: {said}")
         return objects
 
@@ -114,7 +114,7 @@ def _boxes(text: str) -> list[tuple[LabelledBox, int]]:
         closed += text.count("]", end, match.end())
         end = match.end()
         x1, y1, x2, y2 = (float(number) for number in match.groups())
-        if label and problem((x1, y1, x2, y2)) is None:
+        if label and box_error((x1, y1, x2, y2)) is None:
             found.append((LabelledBox(label, (x1, y1, x2, y2)), closed))
     return found
 

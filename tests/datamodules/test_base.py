@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from datamodules.base import InstructionDataModule
-from datamodules.instances import EvalSet, TrainSet
-from octavius.instruction.batch import Batch, Loader, Processor
+from datamodules.examples import EvalSet, TrainSet
+from octavius.instruction.batch import Batch, MediaLoader, Processor
 from octavius.instruction.sample import Media, References, Sample
 
 
@@ -66,7 +66,7 @@ def test_every_sample_is_evaluated_and_no_rank_has_less_to_do(
         loader = data.val_dataloader() if stage == "validate" else data.test_dataloader()
         ranks.append(
             [
-                [(o.set_name, s.id) for o, s in zip(batch.origins, batch.samples, strict=True)]
+                [(o.set_name, s.id) for o, s in zip(batch.metadata, batch.samples, strict=True)]
                 for batch in loader
             ]
         )
@@ -197,7 +197,7 @@ def test_grouped_batches_are_of_like_length(processor: Processor) -> None:
     assert sorted(chain(*ids(iter(batches)))) == sorted(chain(*ids(iter(whole))))
 
 
-class Where(Loader):
+class Where(MediaLoader):
     """Gives the number of the worker in which it was asked, -1 in the main process."""
 
     def __call__(self, media: Media) -> torch.Tensor:  # noqa: ARG002 - the signature of a loader

@@ -61,7 +61,7 @@ def test_a_configuration_becomes_batches(data: CloudInstructions) -> None:
 def test_sets_name_their_protocol(data: CloudInstructions) -> None:
     [batch] = data.val_dataloader()
     protocols = [sample.protocol for sample in batch.samples]
-    named = list(zip([origin.set_name for origin in batch.origins], protocols, strict=True))
+    named = list(zip([one.set_name for one in batch.metadata], protocols, strict=True))
     assert named == [("usual", "standard")] * 3 + [("paper", "published")] * 3
     usual, paper = ([item.id for item in batch.samples[first : first + 3]] for first in (0, 3))
     assert usual == paper

@@ -54,7 +54,7 @@ def test_a_configuration_becomes_batches(miniature_root: Path, processor: Proces
     assert all(batch.media["image"].shape == (6, 3, 16, 16) for batch in batches)
     [batch] = data.val_dataloader()
     assert [sample.benchmark for sample in batch.samples] == ["voc_detection"] * 4
-    assert [origin.set_name for origin in batch.origins] == ["style"] * 4
+    assert [one.set_name for one in batch.metadata] == ["style"] * 4
     assert list(data.test_dataloader()) == []
 
 

@@ -15,8 +15,8 @@ from jsonargparse import ArgumentParser
 
 from datamodules.base import InstructionDataModule
 from datamodules.clouds import CloudInstructions
+from datamodules.examples import EvalSet, TrainSet
 from datamodules.images import ImageInstructions
-from datamodules.instances import EvalSet, TrainSet
 from datamodules.miniature.data import MiniatureClouds, MiniatureImages
 from datamodules.mixed import MixedInstructions, Passes
 from datamodules.sources import Source
@@ -121,7 +121,7 @@ def test_a_configuration_becomes_batches_of_both(
         assert abs(trained[name] - share * total / (40 + 2 * asked)) < 1
     assert sum(len(batch.media) == 2 for batch in batches) > len(batches) / 2, "batches mix modalities"
     [batch] = data.val_dataloader()
-    named = [origin.set_name for origin in batch.origins]
+    named = [one.set_name for one in batch.metadata]
     assert list(zip(named, [item.protocol for item in batch.samples], strict=True)) == [
         *[("pictures", "standard")] * 2,
         *[("rooms", "published")] * 3,

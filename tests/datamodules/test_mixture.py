@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from datamodules.mixture import NEAR, Draw, MixtureSampler
+from datamodules.mixture import STEPS_TO_GROUP, Draw, MixtureSampler
 
 SIZES = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 SEEDS = st.integers(0, 10_000)
@@ -51,7 +51,7 @@ def test_no_sample_returns_before_all_have_been_drawn(
     for epoch in range(5):
         for draw in sampler.plan(epoch):
             assert draw.epoch == epoch
-            drawn[draw.source].append(draw.place)
+            drawn[draw.source].append(draw.sample_index)
     for size, indices in zip(sizes, drawn, strict=True):
         for start in range(0, len(indices), size):
             cycle = indices[start : start + size]
@@ -125,7 +125,7 @@ def test_empty_sets_and_weights_are_refused(sizes: list[int], weights: list[floa
 
 
 def lengths_by_place(draw: Draw) -> int:
-    return 10 + draw.place * 7 % 50
+    return 10 + draw.sample_index * 7 % 50
 
 
 def grouped(rank: int = 0, world: int = 1, batch_size: int = 4) -> MixtureSampler:
@@ -135,7 +135,7 @@ def grouped(rank: int = 0, world: int = 1, batch_size: int = 4) -> MixtureSample
 def test_grouping_deals_out_the_same_instances_by_length() -> None:
     sampler = grouped()
     plan, found = sampler.plan(0), list(sampler)
-    stretch = NEAR * 4
+    stretch = STEPS_TO_GROUP * 4
     assert len(plan) > 2 * stretch
     assert found != plan
     for start in range(0, len(plan), stretch):
@@ -161,7 +161,7 @@ def test_grouped_ranks_share_the_plan_of_one() -> None:
 
 def test_a_grouped_run_goes_on_where_it_was() -> None:
     whole = list(grouped())
-    for step in (1, NEAR - 1, NEAR, NEAR + 5):
+    for step in (1, STEPS_TO_GROUP - 1, STEPS_TO_GROUP, STEPS_TO_GROUP + 5):
         rest = grouped()
         rest.resume(0, step)
         assert list(rest) == whole[4 * step :]

@@ -38,7 +38,7 @@ def test_all_are_asked_and_right_answers_are_understood(
     data.processor = processor if modality == "image" else cloud_processor
     batches = list(data.test_dataloader())
     asked = [sample for batch in batches for sample in batch.samples]
-    named = [origin.set_name for batch in batches for origin in batch.origins]
+    named = [one.set_name for batch in batches for one in batch.metadata]
     assert set(named) == {source.title for source in chosen}
     assert {name for name, sample in zip(named, asked, strict=True) if sample.protocol == "published"} == {
         source.title for source in chosen if source.title.startswith("lamm_")

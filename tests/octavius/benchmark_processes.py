@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from datamodules.instances import EvalSet
+from datamodules.examples import EvalSet
 from octavius.callbacks.evaluation import Evaluation
 from octavius.distributed.fsdp2 import FSDP2
 from octavius.instruction.tokenizer import load_tokenizer

@@ -97,6 +97,6 @@ def write() -> Callable[..., Batch]:
     """Writes a batch of (sample, question, answer or None)."""
 
     def batch(processor: Processor, *rows: tuple[Sample, str, str | None]) -> Batch:
-        return processor.collate([processor.example(*row) for row in rows])
+        return processor.collate([processor.build_example(*row) for row in rows])
 
     return batch

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from datamodules.base import InstructionDataModule
-from datamodules.instances import EvalSet, TrainSet
+from datamodules.examples import EvalSet, TrainSet
 from datamodules.mixed import MixedInstructions
 from octavius.decoder.decoder import Decoder
 from octavius.distributed.fsdp2 import FSDP2

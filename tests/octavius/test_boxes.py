@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavius.boxes import Box, area, clip, iou, normalise, problem
+from octavius.boxes import Box, area, box_error, clip, iou, normalise
 
 CELLS = 8
 edges = st.integers(0, CELLS)
@@ -53,7 +53,7 @@ def test_normalise_undoes_pixels(box: Box, width: int, height: int) -> None:
 
 @given(grid_boxes)
 def test_a_box_is_good_exactly_when_it_has_cells(box: Box) -> None:
-    assert (problem(box) is None) == bool(cells(box))
+    assert (box_error(box) is None) == bool(cells(box))
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_a_box_is_good_exactly_when_it_has_cells(box: Box) -> None:
     ],
 )
 def test_a_bad_box_is_told_in_words(box: tuple[float, ...], words: str) -> None:
-    assert words in str(problem(box))
+    assert words in str(box_error(box))
 
 
 def test_rounding_just_past_the_rim_is_forgiven() -> None:
-    assert problem((-0.0005, 0.0, 1.0005, 1.0)) is None
-    assert problem((-0.002, 0.0, 1.0, 1.0)) is not None
+    assert box_error((-0.0005, 0.0, 1.0005, 1.0)) is None
+    assert box_error((-0.002, 0.0, 1.0, 1.0)) is not None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from octavius.boxes3d import (
+    box_error,
     corners,
     edges,
     enclosing,
@@ -18,7 +19,6 @@ from octavius.boxes3d import (
     iou3d,
     iou_bev,
     overlap_bev,
-    problem,
     stack,
     volume,
 )
@@ -277,10 +277,10 @@ def test_stack_takes_plain_and_turned_boxes_and_tells_bad_ones() -> None:
     ],
 )
 def test_a_bad_box_is_told_in_words(box: Row, words: str) -> None:
-    assert words in str(problem(box))
+    assert words in str(box_error(box))
 
 
 @given(turned)
 def test_a_good_box_has_no_problem(box: Row) -> None:
-    assert problem(box) is None
-    assert problem(box[:6]) is None
+    assert box_error(box) is None
+    assert box_error(box[:6]) is None

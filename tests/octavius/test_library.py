@@ -43,9 +43,10 @@ class InOrder(IterableDataset[dict[str, torch.Tensor]]):
         self.batches = batches
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        names = ("input_ids", "attention_mask", "labels", "question_ids", "question_mask")
+        names = ("input_ids", "attention_mask", "labels")
         for batch in self.batches:
-            yield {name: getattr(batch, name) for name in names}
+            question = {"question_ids": batch.gate_ids, "question_mask": batch.gate_mask}
+            yield {name: getattr(batch, name) for name in names} | question
 
 
 def our_loop(module: OctaviusModule, batches: list[Batch], folder: Path) -> list[float]:

@@ -54,8 +54,8 @@ def padded(batch: Batch, left: int, right: int) -> Batch:
         wider(batch.input_ids, 7),
         wider(batch.attention_mask, 0),
         wider(batch.labels, IGNORE_INDEX),
-        F.pad(batch.question_ids, (0, 3), value=9),
-        F.pad(batch.question_mask, (0, 3)),
+        F.pad(batch.gate_ids, (0, 3), value=9),
+        F.pad(batch.gate_mask, (0, 3)),
         slots,
         batch.media,
         batch.samples,
@@ -75,7 +75,7 @@ def oracle(model: Octavius, row: Row, write: Write) -> Tensor:
             pieces[place] = linear.weight @ feature + linear.bias
     gate = None
     if model.gate is not None:
-        mean = torch.stack([lm.get_input_embeddings().weight[token] for token in prompt.question_ids]).mean(0)
+        mean = torch.stack([lm.get_input_embeddings().weight[token] for token in prompt.gate_ids]).mean(0)
         mean = mean / mean.square().mean().sqrt()
         best = (model.gate.weight @ mean).topk(model.gate.top_k)
         gate = torch.zeros(1, model.gate.experts)

@@ -94,9 +94,9 @@ STUCK = {
     """,
     "for a child that ignores SIGTERM": """
         import multiprocessing
-        from octavius.processes import serve
+        from octavius.processes import init_worker
         def work():
-            serve()
+            init_worker()
             Path("served").write_text("")
             time.sleep(60)
         multiprocessing.get_context("fork").Process(target=work, daemon=True).start()
@@ -205,8 +205,8 @@ except ConnectionError as error:
 @pytest.mark.parametrize("how", ["fork", "forkserver", "spawn"])
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path, how: str) -> None:
     (tmp_path / "worked.py").write_text(
-        "import os, time\nfrom pathlib import Path\nfrom octavius.processes import serve\n"
-        "def work(name):\n    serve()\n    Path(name).write_text(str(os.getpid()))\n    time.sleep(60)\n"
+        "import os, time\nfrom pathlib import Path\nfrom octavius.processes import init_worker\n"
+        "def work(name):\n    init_worker()\n    Path(name).write_text(str(os.getpid()))\n    time.sleep(60)\n"
     )
     code = f"""
 sys.path.insert(0, os.getcwd())
@@ -292,9 +292,9 @@ def test_every_loader_has_workers_that_leave_signals_to_their_parent() -> None:
         for piece in text.split("DataLoader(")[1:]:
             call = piece[: piece.find("\n        )") + 1 or 400]
             if "num_workers" in call:
-                assert "worker_init_fn=serve" in call or "num_workers=0" in call, path
+                assert "worker_init_fn=init_worker" in call or "num_workers=0" in call, path
         if '"num_workers"' in text:
-            assert '"worker_init_fn": serve' in text, path
+            assert '"worker_init_fn": init_worker' in text, path
 
 
 def test_nothing_starts_processes_in_another_way() -> None:

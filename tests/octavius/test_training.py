@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from datamodules.base import InstructionDataModule
-from datamodules.instances import EvalSet, TrainSet
+from datamodules.examples import EvalSet, TrainSet
 from octavius.callbacks.evaluation import Evaluation
 from octavius.checkpoint_format.weights import read_checkpoint, trainable_names
 from octavius.decoder.decoder import Decoder

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import InstructionDataModule
-from datamodules.instances import EvalSet, TrainSet
+from datamodules.examples import EvalSet, TrainSet
 from octavius.checkpoint_format.weights import read_checkpoint
 from octavius.decoder.decoder import Decoder
 from octavius.instruction.batch import Batch

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from datamodules.base import InstructionDataModule
-from datamodules.instances import EvalSet, TrainSet
+from datamodules.examples import EvalSet, TrainSet
 from octavius.callbacks.evaluation import Evaluation
 from octavius.decoder.decoder import Decoder
 from octavius.distributed.fsdp2 import FSDP2

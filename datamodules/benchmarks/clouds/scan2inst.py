@@ -10,7 +10,7 @@ from datamodules.benchmarks.clouds.scans import Scans
 from datamodules.benchmarks.dialogues import refuse_placeholders, refuse_unknown, turns_of
 from datamodules.benchmarks.documents import load_json
 from datamodules.benchmarks.values import identity, shown, take, take_text
-from octavius.boxes3d import problem
+from octavius.boxes3d import box_error
 from octavius.instruction.sample import ClassName, Gold, Media, References, Region, Sample
 from octavius.media.rois import FEATURES, box_of
 
@@ -154,7 +154,7 @@ def _object(things: DataFolder, scene: str, number: str, name: str) -> Media:
         box = box_of(file)
     except ValueError as error:
         raise BadItemError(str(error)) from None
-    if said := problem(box):
+    if said := box_error(box):
         raise BadItemError(f"the box of {file} is wrong: {said}")
     return Media(path=file, region=Region(number, box))
 

@@ -19,7 +19,7 @@ from datamodules.benchmarks.clouds.scan2inst import Key, samples_of
 from datamodules.benchmarks.documents import load_json
 from datamodules.benchmarks.pickle_machine import Function, Machine, UnsafePickleError
 from datamodules.benchmarks.pickles import MOST_AXES, encode, load_pickle
-from octavius.boxes3d import from_edges, problem
+from octavius.boxes3d import box_error, from_edges
 from octavius.instruction.sample import Media, Region, Sample
 
 LAYOUT = """\
@@ -174,7 +174,7 @@ def _object(feature: Any, edges: Any, number: str) -> Media:
     """Reference to the features of one object."""
     row = _rows(_tensor(feature).reshape(1, -1), _tensor(edges).reshape(1, -1))
     x, y, z, dx, dy, dz = (float(value) for value in row[0, -6:])
-    if said := problem((x, y, z, dx, dy, dz)):
+    if said := box_error((x, y, z, dx, dy, dz)):
         raise BadItemError(f"the box of object {number} is wrong: {said}")
     return Media(array=row, region=Region(number, (x, y, z, dx, dy, dz)))
 

@@ -18,7 +18,7 @@ from datamodules.benchmarks.base import BadItemError, BlemishError, DataFolder, 
 from datamodules.benchmarks.documents import load_json
 from datamodules.benchmarks.values import object_number, shown, take
 from octavius.boxes import Box3D
-from octavius.boxes3d import from_edges, problem
+from octavius.boxes3d import box_error, from_edges
 from octavius.instruction.sample import Media, Region
 from octavius.media.clouds import read_points
 from octavius.media.scan_frame import axis_alignment
@@ -208,7 +208,7 @@ def _objects(
         one = ScanObject(
             key, " ".join(label.replace("_", " ").split()), (x, y, z, dx, dy, dz), int(counts[found].sum())
         )
-        if said := problem(one.box):
+        if said := box_error(one.box):
             flat = min(one.box[3:]) == 0
             broken[key] = f"{NOTHING if flat else 'has a bad box'} around its {one.points} points: {said}"
         elif objects.setdefault(key, one) != one:

@@ -28,7 +28,7 @@ from datamodules.miniature.world import (
 )
 from octavius.limits import COUNT, SEED, SIZE, WORKERS
 from octavius.presets import find_checkpoint
-from octavius.processes import serve
+from octavius.processes import init_worker
 
 PairBatch: TypeAlias = dict[str, Any]
 """A batch of pairs; see `MiniaturePairs`."""
@@ -207,7 +207,7 @@ class MiniaturePairs(lightning.LightningDataModule):
             pictures,
             batch_size=batch_size or self.batch_size,
             num_workers=self.workers,
-            worker_init_fn=serve,
+            worker_init_fn=init_worker,
             collate_fn=partial(collate, tokenizer=tokenizer),
             drop_last=batch_size is None,
         )

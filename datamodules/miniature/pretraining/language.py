@@ -14,7 +14,7 @@ from typing import Literal, overload
 import numpy as np
 
 from datamodules.base import InstructionDataModule
-from datamodules.instances import EvalSet, TrainSet
+from datamodules.examples import EvalSet, TrainSet
 from datamodules.miniature import text
 from datamodules.miniature.symbolic import symbols
 from datamodules.miniature.vocabulary import build_tokenizer, world_lines
@@ -250,9 +250,9 @@ class WorldLanguage(InstructionDataModule):
             written: fraction of scenes that are written into the question instead of given symbolically.
             hidden: fraction of training scenes from which all shapes or all colours are omitted.
             eval_count: scenes per kind and form in the evaluation, three times as many for vqa.
-            batch_size: training instances per step and rank.
-            eval_batch_size: instances per batch of generation and rank.
-            samples_per_epoch: training instances per epoch over all ranks.
+            batch_size: training samples per step and rank.
+            eval_batch_size: samples per batch of generation and rank.
+            samples_per_epoch: training samples per epoch over all ranks.
             workers: worker processes of each loader.
             seed: seed of all random choices.
             processor: turns samples into examples for the model; the command line takes it from the model.

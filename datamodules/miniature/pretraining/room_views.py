@@ -23,7 +23,7 @@ from datamodules.miniature.world import generator
 from datamodules.pretraining.render import render
 from octavius.limits import COUNT, SEED, SIZE, WORKERS
 from octavius.presets import find_checkpoint
-from octavius.processes import serve
+from octavius.processes import init_worker
 
 ViewBatch: TypeAlias = dict[str, Any]
 """A batch of views; see `RoomViews`."""
@@ -220,7 +220,7 @@ class RoomViews(lightning.LightningDataModule):
             views,
             batch_size=self.batch_size if asked is None else 100,
             num_workers=self.workers,
-            worker_init_fn=serve,
+            worker_init_fn=init_worker,
             collate_fn=partial(collate, tokenizer=tokenizer, asked=texts),
             drop_last=asked is None,
         )

@@ -15,7 +15,7 @@ from jsonargparse import auto_cli
 from safetensors.numpy import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
-from datamodules.instances import EvalSet, TrainSet
+from datamodules.examples import EvalSet, TrainSet
 from datamodules.miniature import text
 from datamodules.miniature.pretraining.language import (
     IMAGE_TASKS,

@@ -4,7 +4,7 @@ import torch
 from torch_geometric.data import Batch
 
 from octavius.encoders.rois.object_as_scene import ReaderSizes
-from octavius.encoders.rois.roi_encoder import RoiEncoder, Use, kept
+from octavius.encoders.rois.roi_encoder import RoiEncoder, Use, select_rois
 from octavius.limits import NOT_NEGATIVE, PROBABILITY, SIZE
 from octavius.media.rois import RoiArrayLoader
 
@@ -47,6 +47,6 @@ class PrecomputedRois(RoiEncoder):
             return rois
         keep = torch.rand(len(rois.x), device=rois.x.device) >= self.drop
         left = rois.batch[keep].bincount(minlength=len(rois.ptr) - 1)
-        rois = kept(rois, keep | (left == 0)[rois.batch])
+        rois = select_rois(rois, keep | (left == 0)[rois.batch])
         rois.x = rois.x + self.noise * torch.randn_like(rois.x)
         return rois

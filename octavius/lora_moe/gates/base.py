@@ -221,7 +221,7 @@ class TopKRouter:
         PROBABILITY.check(jitter=self.jitter)
         if top_k > experts:
             raise ValueError(
-                f"an instance cannot use more experts than there are: top_k = {top_k}, experts = {experts}; "
+                f"a sample cannot use more experts than there are: top_k = {top_k}, experts = {experts}; "
                 f"lower top_k to {experts} or raise experts"
             )
         if self.universal and top_k > experts - 2:

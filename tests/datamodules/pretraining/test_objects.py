@@ -99,7 +99,7 @@ def test_training_items_tell_what_is_true(data: Objects) -> None:
     draws = [Draw(source, index, epoch) for source in (0, 1) for index in range(6) for epoch in range(4)]
     with_colour = 0
     for draw in draws:
-        item, one = items[draw], data.training_objects()[draw.source][draw.place]
+        item, one = items[draw], data.training_objects()[draw.source][draw.sample_index]
         assert items.classes[item["label"]] == one.name
         assert one.name in item["text"]
         assert (item["colour"] >= 0) == bool(one.facts.colour)

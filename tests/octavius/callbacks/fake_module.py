@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from datamodules.base import InstructionDataModule
-from datamodules.instances import EvalSet, TrainSet
+from datamodules.examples import EvalSet, TrainSet
 from octavius.evaluation.answers import Answered, Decoding, answer_batch
-from octavius.instruction.batch import Batch, Loader, Processor
+from octavius.instruction.batch import Batch, MediaLoader, Processor
 from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, Media, References, Sample
 from octavius.tasks import TASKS
 
@@ -64,7 +64,7 @@ class Rois:
         return Rois(*(part.to(device) for part in (self.x, self.boxes, self.batch)))  # type: ignore[call-overload]
 
 
-class RoisOfArrays(Loader):
+class RoisOfArrays(MediaLoader):
     """Arrays (O, 3 + 6) of features and boxes."""
 
     def __call__(self, media: Media) -> Tensor:

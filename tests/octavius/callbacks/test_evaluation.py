@@ -13,7 +13,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
-from datamodules.instances import EvalSet, TrainSet
+from datamodules.examples import EvalSet, TrainSet
 from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.left_out import LeftOutSamples
 from octavius.evaluation.answers import Answered

@@ -93,7 +93,7 @@ def test_an_export_answers_as_the_checkpoint(
 
 def example(module: OctaviusModule, picture: Path) -> Any:
     sample = Sample("s", "captioning", "b", media_of(picture), QUESTION, References(("a ball",)))
-    return module.processor.example(sample, QUESTION, "a ball")
+    return module.processor.build_example(sample, QUESTION, "a ball")
 
 
 def test_transformers_loads_the_merged_folder(run: Path, routed: Tensor) -> None:

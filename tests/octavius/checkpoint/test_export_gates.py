@@ -47,7 +47,7 @@ def make(folder: Path, **settings: Any) -> OctaviusModule:
 def routed(module: OctaviusModule, task: str) -> torch.Tensor:
     """Logits under the routing that the model itself gives the question."""
     sample = Sample("s", task, "b", {}, QUESTION, References(("",)))
-    batch = module.processor.collate([module.processor.example(sample, QUESTION, None)])
+    batch = module.processor.collate([module.processor.build_example(sample, QUESTION, None)])
     with torch.no_grad():
         weights = module.model.route(batch)
         assert weights is not None

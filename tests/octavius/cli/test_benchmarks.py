@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from datamodules.benchmark_sets import BenchmarkSets
-from datamodules.instances import EvalSet
+from datamodules.examples import EvalSet
 from octavius.checkpoint_format import weights
 from octavius.checkpoint_format.seal import check_seal
 from octavius.cli.benchmarks import claim

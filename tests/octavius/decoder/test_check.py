@@ -148,16 +148,16 @@ def compare(decoder: Decoder) -> None:
     losses = F.cross_entropy(logits, ids[:, 1:][wanted[:, :-1]], reduction="none")
     lengths = [len(text) - 1 for text in texts]
     assert [float(part.mean()) for part in losses.split(lengths)] == pytest.approx(expected, rel=2e-4)
-    segments = torch.cat([torch.full_like(text, index) for index, text in enumerate(texts)])[None]
+    segment_ids = torch.cat([torch.full_like(text, index) for index, text in enumerate(texts)])[None]
     row = torch.cat(texts)[None]
     if decoder.capabilities.packing is None and lm._supports_sdpa:
-        wanted = F.pad(segments[:, 1:] == segments[:, :-1], (0, 1))
-        logits = decoder.logits(decoder.embed(row), torch.ones_like(row), wanted, segments)
+        wanted = F.pad(segment_ids[:, 1:] == segment_ids[:, :-1], (0, 1))
+        logits = decoder.logits(decoder.embed(row), torch.ones_like(row), wanted, segment_ids)
         losses = F.cross_entropy(logits, row[:, 1:][wanted[:, :-1]], reduction="none")
         assert [float(part.mean()) for part in losses.split(lengths)] == pytest.approx(expected, rel=2e-4)
     else:
         with pytest.raises(ValueError, match="texts cannot be packed: "):
-            decoder.logits(decoder.embed(row), torch.ones_like(row), segments > -1, segments)
+            decoder.logits(decoder.embed(row), torch.ones_like(row), segment_ids > -1, segment_ids)
     compare_use(decoder, texts)
 
 

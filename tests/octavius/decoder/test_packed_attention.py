@@ -57,7 +57,7 @@ def examples(processor: Processor) -> list[Example]:
     things = numbers.uniform(1, 2, size=(3, 10)).astype(np.float32)
     media = [{"image": picture}, {"cloud": Media(array=things)}, {}, {"cloud": Media(array=things[:0])}]
     return [
-        processor.example(
+        processor.build_example(
             Sample(str(index), "captioning", "none", media[index % 4], "", References(("a",))),
             "What is there?" if index % 3 else "Describe the room and all that is in it.",
             TEXTS[index * 3 % 4],
@@ -129,7 +129,7 @@ def test_what_a_neighbour_says_changes_nothing(language: Path) -> None:
     model = made(language, "sdpa", 3)
     processor = model.processor()
     items = examples(processor)
-    other = processor.example(items[1].sample, "What is there?", "nothing that was said before")
+    other = processor.build_example(items[1].sample, "What is there?", "nothing that was said before")
     changed = [items[0], other, *items[2:]]
     losses, rows, _ = outcome(model, processor.collate(items, packed=True))
     again, rows_again, _ = outcome(model, processor.collate(changed, packed=True))
@@ -171,9 +171,9 @@ def test_hidden_tokens_and_a_sliding_window_are_kept_to(language: Path) -> None:
     lengths, x = [7, 2, 5], torch.randn(14, 16)
     real = torch.ones(14, dtype=torch.long)
     real[[2, 8, 11]] = 0
-    segments = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))
+    segment_ids = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))
     everywhere = torch.ones(1, 14, dtype=torch.bool)
-    found = decoder.logits(x[None], real[None], everywhere, segments[None])
+    found = decoder.logits(x[None], real[None], everywhere, segment_ids[None])
     assert lm.config._attn_implementation == PACKED
     lm.config._attn_implementation = "sdpa"
     for own, mask, text in zip(found.split(lengths), real.split(lengths), x.split(lengths), strict=True):
@@ -193,17 +193,17 @@ def _band(mask: Tensor, window: int) -> Tensor:
 
 
 def test_a_packed_batch_by_hand() -> None:
-    segments = torch.tensor([[1, 1, 1, 0, 0]])
-    assert positions_in(segments).tolist() == [[0, 1, 2, 0, 1]]
-    assert packed_mask(segments, torch.tensor([[1, 0, 1, 1, 1]])).tolist() == [
+    segment_ids = torch.tensor([[1, 1, 1, 0, 0]])
+    assert positions_in(segment_ids).tolist() == [[0, 1, 2, 0, 1]]
+    assert packed_mask(segment_ids, torch.tensor([[1, 0, 1, 1, 1]])).tolist() == [
         [[[1, 1, 1, 0, 0], [1, 0, 1, 1, 1]]]
     ]
 
 
 def test_answers_to_come_are_never_packed(language: Path) -> None:
     processor = made(language, "sdpa", 1).processor()
-    items = [processor.example(item.sample, "What is there?", None) for item in examples(processor)]
+    items = [processor.build_example(item.sample, "What is there?", None) for item in examples(processor)]
     batch = processor.collate(items, packed=True)
-    assert batch.segments is None
+    assert batch.segment_ids is None
     assert bool((batch.labels == IGNORE_INDEX).all())
     assert bool((batch.attention_mask[:, -1] == 1).all())

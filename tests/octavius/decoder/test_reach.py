@@ -44,7 +44,7 @@ def test_experts_in_the_output_layer_are_those_of_each_sample(
     model = with_experts(make_model, experts)
     assert any(name.endswith("lm_head") for name in layers_of(model.decoder.lm))
     processor = model.processor()
-    items = [processor.example(make_sample(f"s{n}"), *row) for n, row in enumerate(ROWS)]
+    items = [processor.build_example(make_sample(f"s{n}"), *row) for n, row in enumerate(ROWS)]
     alone = torch.cat([model(processor.collate([item])).losses for item in items]).detach()
     for packed in (False, True):
         out = model(processor.collate(items, packed))
@@ -65,7 +65,7 @@ def test_gradients_of_a_packed_batch_reach_the_output_layers_experts(
 ) -> None:
     model = with_experts(make_model)
     processor = model.processor()
-    items = [processor.example(make_sample(f"s{n}"), *row) for n, row in enumerate(ROWS)]
+    items = [processor.build_example(make_sample(f"s{n}"), *row) for n, row in enumerate(ROWS)]
     layer: Any = model.decoder.lm.get_output_embeddings()
     found: list[list[Tensor]] = []
     for packed in (False, True):

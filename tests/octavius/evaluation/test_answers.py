@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import distributed
 from torch.multiprocessing.spawn import start_processes
 
-from datamodules.base import even_share
+from datamodules.base import shard_indices
 from octavius.evaluation.answers import Answered, gather_once
 from tests.octavius.callbacks.fake_module import answered, captions, in_set, questions
 
@@ -22,7 +22,7 @@ def _gather(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     meeting = f"file://{folder}/rendezvous"
     distributed.init_process_group("gloo", meeting, timedelta(seconds=60), world_size=2, rank=rank)
-    places = even_share(len(WHOLE), rank, 2)
+    places = shard_indices(len(WHOLE), rank, 2)
     assert len(places) == 3
     found = gather_once([WHOLE[index] for index in places])
     Path(folder, f"{rank}.txt").write_text(" ".join(item.sample.id for item in found))

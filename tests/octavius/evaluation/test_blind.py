@@ -16,7 +16,7 @@ from torch import distributed
 from torch.multiprocessing.spawn import start_processes
 from torch.utils.data import DataLoader
 
-from datamodules.instances import EvalSet, EvaluationInstances
+from datamodules.examples import EvalSet, EvaluationExamples
 from octavius.evaluation.answers import Answered, answer_batch
 from octavius.evaluation.blind import ask_again, choose, compare, dealt, tabulate
 from octavius.evaluation.controls import Control
@@ -44,7 +44,7 @@ def processor(tokenizer: Tokenizer) -> Processor:
 
 
 def loader(processor: Processor, *sets: EvalSet) -> DataLoader[Any]:
-    return DataLoader(EvaluationInstances(sets, processor), 3, collate_fn=processor.collate)
+    return DataLoader(EvaluationExamples(sets, processor), 3, collate_fn=processor.collate)
 
 
 def own_answers(processor: Processor, data: DataLoader[Any]) -> list[Answered]:

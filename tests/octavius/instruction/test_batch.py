@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavius.instruction.batch import IGNORE_INDEX, Batch, Example, Processor, collate
+from octavius.instruction.batch import IGNORE_INDEX, Batch, Example, Processor, collate_examples
 from octavius.instruction.prompt import Prompt, PromptBuilder
 from octavius.instruction.sample import Media, References, Sample
 from octavius.instruction.tokenizer import Tokenizer
@@ -36,7 +36,7 @@ def examples(draw: st.DrawFn) -> Example:
 
 @given(st.lists(examples(), min_size=1, max_size=4), st.sampled_from(["left", "right"]))
 def test_every_row_is_its_prompt(items: list[Example], side: Literal["left", "right"]) -> None:
-    batch = collate(items, PAD, side, LOADERS)
+    batch = collate_examples(items, PAD, side, LOADERS)
     length = max(len(item.prompt.ids) for item in items)
     assert batch.input_ids.shape == batch.attention_mask.shape == batch.labels.shape == (len(items), length)
     assert len(batch) == len(items)
@@ -49,9 +49,9 @@ def test_every_row_is_its_prompt(items: list[Example], side: Literal["left", "ri
         assert batch.attention_mask[row].tolist() == [0] * before + [1] * len(prompt.ids) + [0] * after
         marked = [IGNORE_INDEX] * prompt.answer_start + prompt.ids[prompt.answer_start :]
         assert batch.labels[row].tolist() == [IGNORE_INDEX] * before + marked + [IGNORE_INDEX] * after
-        real = batch.question_mask[row].bool()
-        assert batch.question_ids[row][real].tolist() == prompt.question_ids
-        assert batch.question_mask[row].tolist() == sorted(batch.question_mask[row].tolist(), reverse=True)
+        real = batch.gate_mask[row].bool()
+        assert batch.gate_ids[row][real].tolist() == prompt.gate_ids
+        assert batch.gate_mask[row].tolist() == sorted(batch.gate_mask[row].tolist(), reverse=True)
         for name, columns in prompt.slots.items():
             slots.setdefault(name, []).extend([row, before + column] for column in columns)
             media.setdefault(name, []).append(int(item.media[name]))
@@ -66,28 +66,30 @@ def processor(tokenizer: Tokenizer) -> Processor:
 
 def test_answers_pad_right_and_questions_left(processor: Processor, make_sample: MakeSample) -> None:
     asked = [("Is it?", "no"), ("What is it then, tell me?", "a ring")]
-    fit = processor.collate([processor.example(make_sample("s", "image"), *words) for words in asked])
-    use = processor.collate([processor.example(make_sample("s", "image"), words[0], None) for words in asked])
+    fit = processor.collate([processor.build_example(make_sample("s", "image"), *words) for words in asked])
+    use = processor.collate(
+        [processor.build_example(make_sample("s", "image"), words[0], None) for words in asked]
+    )
     assert fit.attention_mask[:, 0].all()
     assert not fit.attention_mask[0, -1]
     assert use.attention_mask[:, -1].all()
     assert not use.attention_mask[0, 0]
     assert (use.labels == IGNORE_INDEX).all()
-    both = [processor.example(make_sample(), "Is it?", answer) for answer in ("no", None)]
+    both = [processor.build_example(make_sample(), "Is it?", answer) for answer in ("no", None)]
     with pytest.raises(AssertionError, match="either all examples of a batch have an answer"):
         processor.collate(both)
 
 
 def test_a_batch_without_any_medium(processor: Processor, make_sample: MakeSample) -> None:
-    batch = processor.collate([processor.example(make_sample(), "Is it?", "no")])
+    batch = processor.collate([processor.build_example(make_sample(), "Is it?", "no")])
     assert (batch.slots, batch.media) == ({}, {})
 
 
 def test_moving_moves_every_tensor(processor: Processor, make_sample: MakeSample) -> None:
-    batch = processor.collate([processor.example(make_sample("s", "image"), "Is it?", "no")])
+    batch = processor.collate([processor.build_example(make_sample("s", "image"), "Is it?", "no")])
     moved = batch.to("meta", non_blocking=True)
     assert isinstance(moved, Batch)
-    tensors = [moved.input_ids, moved.attention_mask, moved.labels, moved.question_ids, moved.question_mask]
+    tensors = [moved.input_ids, moved.attention_mask, moved.labels, moved.gate_ids, moved.gate_mask]
     assert all(tensor.is_meta for tensor in [*tensors, moved.slots["image"], moved.media["image"]])
     assert moved.samples == batch.samples
     assert not batch.input_ids.is_meta
@@ -100,4 +102,4 @@ def test_a_bad_medium_is_told_with_its_sample(processor: Processor) -> None:
         ValueError,
         match=r"^sample s7 of cats: expected an array of shape \(3, 5\), found one of shape \(2, 5\)",
     ):
-        processor.example(sample, "What?", "it")
+        processor.build_example(sample, "What?", "it")

@@ -87,15 +87,15 @@ def test_marks(
     assert fit.ids[: fit.answer_start] == use.ids
     assert fit.ids[-1] == tokenizer.eos_id
     assert tokenizer.decode(fit.ids[fit.answer_start :]) == answer.strip()
-    assert (fit.slots, fit.question_ids) == (use.slots, use.question_ids)
+    assert (fit.slots, fit.gate_ids) == (use.slots, use.gate_ids)
     assert {name: len(places) for name, places in fit.slots.items()} == {
         name: builder.slots[name] for name in media
     }
     assert all(fit.ids[place] == tokenizer.pad_id for places in fit.slots.values() for place in places)
-    assert tokenizer.decode(fit.question_ids) == question.strip()
+    assert tokenizer.decode(fit.gate_ids) == question.strip()
     assert fit.question == fit.gate_text == use.gate_text == question
-    size = len(fit.question_ids)
-    ends = [end for end in range(size, fit.answer_start + 1) if fit.ids[end - size : end] == fit.question_ids]
+    size = len(fit.gate_ids)
+    ends = [end for end in range(size, fit.answer_start + 1) if fit.ids[end - size : end] == fit.gate_ids]
     assert ends[-1] == fit.answer_start - len(tokenizer.encode(builder.template.assistant))
 
 

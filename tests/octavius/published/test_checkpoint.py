@@ -113,7 +113,7 @@ def samples() -> list[Sample]:
 
 def batch_of(module: OctaviusModule, answered: bool, rows: slice = slice(0, 3)) -> Batch:
     examples = [
-        module.processor.example(sample, sample.question, ANSWERS[int(sample.id)] if answered else None)
+        module.processor.build_example(sample, sample.question, ANSWERS[int(sample.id)] if answered else None)
         for sample in samples()[rows]
     ]
     return module.processor.collate(examples)

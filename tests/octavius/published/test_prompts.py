@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from octavius.instruction.batch import IGNORE_INDEX, Example, collate
+from octavius.instruction.batch import IGNORE_INDEX, Example, collate_examples
 from octavius.instruction.prompt import PromptBuilder, Template
 from octavius.instruction.sample import Sample
 from octavius.instruction.tokenizer import Tokenizer
@@ -55,9 +55,9 @@ def test_training(builder: PromptBuilder, tokenizer: Tokenizer, make_sample: Mak
     asked = pieces(tokenizer, "What is this?\n### Assistant:")
     assert prompt.ids == [tokenizer.bos_id, *start, *asked, *tokenizer.encode("A ring.\n###")]
     assert prompt.answer_start == 1 + len(start) + len(asked)
-    assert prompt.question_ids == tokenizer.encode("What is this?")
+    assert prompt.gate_ids == tokenizer.encode("What is this?")
     assert tokenizer.eos_id not in prompt.ids
-    assert prompt.hidden == []
+    assert prompt.masked == []
 
 
 def test_later_turns(builder: PromptBuilder, tokenizer: Tokenizer, make_sample: MakeSample) -> None:
@@ -77,7 +77,7 @@ def test_later_turns(builder: PromptBuilder, tokenizer: Tokenizer, make_sample: 
         "A sea.\n###",
     )
     assert prompt.ids[1:] == expected
-    assert prompt.question_ids == tokenizer.encode("Is it red?")
+    assert prompt.gate_ids == tokenizer.encode("Is it red?")
     assert (prompt.question, prompt.gate_text) == ("What is it?", "Is it red?")
 
 
@@ -88,7 +88,7 @@ def test_asking(builder: PromptBuilder, tokenizer: Tokenizer, make_sample: MakeS
     last = "You find boxes.\n\nHuman: What is where?\n###\n### Assistant:"
     read = pieces(tokenizer, "</Img>", last)
     assert prompt.ids == [tokenizer.bos_id, *pieces(tokenizer, "### Human:", "<Img>", 3), *read]
-    assert prompt.question_ids == read
+    assert prompt.gate_ids == read
     assert (prompt.question, prompt.gate_text) == ("What is where?", f"</Img>{last}")
     assert prompt.answer_start == len(prompt.ids)
 
@@ -102,12 +102,14 @@ def test_clouds_are_padded_in_training_alone(
         pieces(tokenizer, PADDED, "</Pcl>", "What is this?\n### Assistant:", "A ring.\n###")
     )
     assert prompt.slots == {"cloud": [first, first + 1]}
-    assert prompt.hidden == [first + 2, first + 3, first + 4]
+    assert prompt.masked == [first + 2, first + 3, first + 4]
     asked = builder.build(sample, "What is this?", None)
-    assert (len(asked.slots["cloud"]), asked.hidden) == (2, [])
-    batch = collate([Example(sample, prompt, {"cloud": torch.zeros(1)})], 0, "right", {"cloud": Stacked()})
+    assert (len(asked.slots["cloud"]), asked.masked) == (2, [])
+    batch = collate_examples(
+        [Example(sample, prompt, {"cloud": torch.zeros(1)})], 0, "right", {"cloud": Stacked()}
+    )
     assert batch.attention_mask[0].tolist() == [
-        int(index not in prompt.hidden) for index in range(len(prompt.ids))
+        int(index not in prompt.masked) for index in range(len(prompt.ids))
     ]
     assert batch.labels[0, : prompt.answer_start].eq(IGNORE_INDEX).all()
     assert batch.slots["cloud"].tolist() == [[0, first], [0, first + 1]]

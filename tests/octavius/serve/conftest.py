@@ -40,7 +40,7 @@ class Spread(Encoder):
     def forward(self, media: Tensor) -> Tensor:
         return torch.stack([media.mean(1), media.std(1)], dim=1)
 
-    def blank(self) -> Tensor:
+    def dummy_input(self) -> Tensor:
         return torch.zeros(1, 2, 6)
 
 
@@ -124,7 +124,7 @@ def alone(module: OctaviusModule, question: Question) -> tuple[str, list[float]]
     sample = Sample(
         "question", "conversation", "demo", question.media, question.text, References(("",)), question.history
     )
-    batch = module.processor.collate([module.processor.example(sample, question.text, None)])
+    batch = module.processor.collate([module.processor.build_example(sample, question.text, None)])
     with torch.inference_mode():
         texts, gate = module.answer(batch, question.max_new_tokens)
     assert gate is not None

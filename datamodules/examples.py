@@ -1,7 +1,7 @@
 """Map-style data sets that turn samples into examples, for training and for evaluation.
 
-With `bad: skip` an unreadable sample is replaced by another of its set. The replacement is a function of the
-planned sample alone: it is the same on any number of processes and in a resumed run.
+With `bad: skip` an unreadable sample is replaced by another of its set. The replacement depends on the sample
+that was drawn alone: it is the same on any number of ranks and in a resumed run.
 """
 
 import random
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from datamodules.benchmarks.base import BadPolicy
 from datamodules.mixture import Draw
-from octavius.instruction.batch import Example, LeftOut, Processor
+from octavius.instruction.batch import Example, FailedSample, Processor
 from octavius.instruction.sample import Sample
 from octavius.metrics import Protocol
 from octavius.suggestions import nearest
@@ -97,7 +97,7 @@ def first_readable(keys: Iterator[K], make: Callable[[K], T]) -> tuple[T, str | 
     )
 
 
-class TrainingInstances(Dataset[Example]):
+class TrainingExamples(Dataset[Example]):
     """Training examples, prompts with answers; every random choice is seeded by (seed, epoch, sample id)."""
 
     def __init__(self, sets: Sequence[TrainSet], processor: Processor, seed: int) -> None:
@@ -105,43 +105,45 @@ class TrainingInstances(Dataset[Example]):
         self.sets, self.processor, self.seed = list(sets), processor, seed
 
     def __getitem__(self, draw: Draw) -> Example:
-        """The example of a planned sample, or of its replacement."""
+        """The example of a drawn sample, or of its replacement."""
         taken = self.sets[draw.source]
         if taken.bad == "error":
-            return self.processor.example(*self._said(draw))
-        example, problem = self._first(draw, lambda one: self.processor.example(*self._said(one)))
+            return self.processor.build_example(*self._with_texts(draw))
+        example, problem = self._first(draw, lambda one: self.processor.build_example(*self._with_texts(one)))
         if problem is None:
             return example
-        return replace(example, instead_of=LeftOut(taken.samples[draw.place], problem))
+        return replace(example, replaces=FailedSample(taken.samples[draw.sample_index], problem))
 
     def length(self, draw: Draw) -> int:
-        """Number of tokens of a planned sample's prompt and answer; its media are not read."""
+        """Number of tokens of a drawn sample's prompt and answer; its media are not read."""
 
         def count(one: Draw) -> int:
-            return len(self.processor.prompts.build(*self._said(one)).ids)
+            return len(self.processor.prompts.build(*self._with_texts(one)).ids)
 
         return count(draw) if self.sets[draw.source].bad == "error" else self._first(draw, count)[0]
 
     def _first(self, draw: Draw, make: Callable[[Draw], T]) -> tuple[T, str | None]:
-        """Applies `make` to a planned sample and then to its replacements; returns as `first_readable`."""
+        """Applies `make` to a drawn sample and then to its replacements; returns as `first_readable`."""
 
         def tried() -> Iterator[Draw]:
             yield draw
             size = len(self.sets[draw.source].samples)
-            rng = random.Random(f"{self.seed}/{draw.epoch}/{draw.source}/{draw.place}/instead")
-            yield from (draw._replace(place=place) for place in rng.sample(range(size), min(size, TRIES)))
+            rng = random.Random(f"{self.seed}/{draw.epoch}/{draw.source}/{draw.sample_index}/instead")
+            yield from (
+                draw._replace(sample_index=index) for index in rng.sample(range(size), min(size, TRIES))
+            )
 
         return first_readable(tried(), make)
 
-    def _said(self, draw: Draw) -> tuple[Sample, str, str]:
-        """A planned sample with its question and its answer."""
-        sample = self.sets[draw.source].samples[draw.place]
+    def _with_texts(self, draw: Draw) -> tuple[Sample, str, str]:
+        """A drawn sample with its question and its answer."""
+        sample = self.sets[draw.source].samples[draw.sample_index]
         rng = random.Random(f"{self.seed}/{draw.epoch}/{sample.benchmark}/{sample.id}")
         task = find_task(sample.task)
         return sample, task.question(sample, rng), task.answer(sample, rng)
 
 
-class EvaluationInstances(Dataset[Example]):
+class EvaluationExamples(Dataset[Example]):
     """Evaluation examples, prompts without answers, set after set; a sample's question is the same in every epoch.
 
     Each example names its evaluation set, and its index in this data set.
@@ -150,35 +152,35 @@ class EvaluationInstances(Dataset[Example]):
     def __init__(self, sets: Sequence[EvalSet], processor: Processor) -> None:
         """Indexes the samples of all sets; each sample's `protocol` becomes that of its set."""
         self.sets, self.processor = list(sets), processor
-        self.places = [
+        self.indices = [
             (which, index) for which, item in enumerate(self.sets) for index in range(len(item.samples))
         ]
 
     def __len__(self) -> int:
         """Number of samples of all sets."""
-        return len(self.places)
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> Example:
-        """The example of one sample; if unreadable, of the next readable one of its set, marked as `instead_of`."""
-        which, number = self.places[index]
+        """The example of one sample; if unreadable, of the next readable one of its set, marked as `replaces`."""
+        which, number = self.indices[index]
         item = self.sets[which]
         return replace(self._read(item, number), set_name=item.name, index=index)
 
     def _read(self, item: EvalSet, number: int) -> Example:
         if item.bad == "error":
             return self._example(item, number)
-        # A batch needs an example at this index; the evaluation drops the answer of one marked `instead_of`.
+        # A batch needs an example at this index; the evaluation drops the answer of one marked `replaces`.
         turns = range(min(len(item.samples), TRIES + 1))
         others = ((number + turn) % len(item.samples) for turn in turns)
         example, problem = first_readable(others, lambda one: self._example(item, one))
         if problem is None:
             return example
         sample = replace(item.samples[number], protocol=item.protocol)
-        return replace(example, instead_of=LeftOut(sample, problem))
+        return replace(example, replaces=FailedSample(sample, problem))
 
     def _example(self, item: EvalSet, number: int) -> Example:
         """The example of one sample; its question is seeded by the names of the set and the sample alone."""
         sample = replace(item.samples[number], protocol=item.protocol)
         rng = random.Random(f"{item.name}/{sample.id}")
         question = find_task(sample.task).question(sample, rng, item.unseen_wording)
-        return self.processor.example(sample, question, None)
+        return self.processor.build_example(sample, question, None)
