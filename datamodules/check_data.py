@@ -21,8 +21,8 @@ from octavius.media.clouds import CloudLoader
 from octavius.media.images import ImageLoader
 from octavius.media.rois import StoredRoiLoader
 
-NAMED = 3
-"""How many missing files are listed per benchmark."""
+MAX_LISTED = 3
+"""Maximum number of missing files that are listed per benchmark."""
 
 LOADERS: dict[str, MediaLoader] = {
     "image": ImageLoader(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -54,8 +54,8 @@ class Check:
 def check_data(data_root: Path, benchmarks: str = "2d,3d", json: bool = False) -> None:
     """Checks which benchmarks can be evaluated; the exit status is 1 if any cannot.
 
-    Annotation files are read, the existence of all media is checked and three of each benchmark are opened,
-    which takes seconds.
+    Annotation files are read, the existence of all media is checked and three media files of each benchmark are
+    opened, which takes seconds.
 
     Args:
         data_root: folder that holds all benchmarks, laid out as in docs/data.md.
@@ -98,12 +98,12 @@ def check(data_root: Path, source: Source) -> Check:
 
 def _samples(folder: Path, source: Source) -> tuple[str, list[str]]:
     """Reads a source's annotations, looks for its media and opens three of them."""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         samples = read(source.benchmark, folder, source.split, bad="skip")
     wrong = [
         str(item.message)
-        for item in told
+        for item in caught
         if isinstance(item.message, LeftOutWarning) and not all(one.known for one in item.message.reasons)
     ]
     media = [(kind, medium) for sample in samples for kind, medium in sample.media.items()]
@@ -162,8 +162,8 @@ def _named(missing: list[Path], what: str) -> list[str]:
     """One line with the number of missing files and the first few of them; no line if none is missing."""
     if not missing:
         return []
-    shown = ", ".join(str(path) for path in missing[:NAMED])
-    return [f"{len(missing):,} {what} missing: {shown}{', ...' if len(missing) > NAMED else ''}"]
+    shown = ", ".join(str(path) for path in missing[:MAX_LISTED])
+    return [f"{len(missing):,} {what} missing: {shown}{', ...' if len(missing) > MAX_LISTED else ''}"]
 
 
 def _unreadable(media: list[tuple[str, Media]]) -> list[str]:

@@ -225,7 +225,7 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
     "nothing to train on": (data(turns(), train=[]), ["nothing to train on", "data.init_args.train"]),
     "picture for a model without eyes": (
         lambda place: place.fit(model={"encoders": {}}),
-        ["brings the modality 'image'", "takes none", "add an encoder"],
+        ["has the modality 'image'", "takes none", "add an encoder"],
     ),
     "prompt too long": (
         lambda place: place.fit(model={"max_tokens": 20}),

@@ -37,7 +37,7 @@ Pixels = tuple[int, int, int, int]
 
 def draw_scene(scene: Scene) -> Image.Image:
     """Draws a scene (1 to 4 objects) in its style on its background."""
-    rng = np.random.default_rng(scene.ink)
+    rng = np.random.default_rng(scene.detail_seed)
     canvas = _background(scene.background, rng)
     for thing in scene.things:
         ink = _jitter(INKS[thing.colour], rng, 14)
@@ -48,7 +48,7 @@ def draw_scene(scene: Scene) -> Image.Image:
 
 def draw_face(face: Face) -> Image.Image:
     """Draws a face: hair, head, fringe, eyes, mouth, and glasses if it has them."""
-    rng = np.random.default_rng(face.ink)
+    rng = np.random.default_rng(face.detail_seed)
     canvas = _background(face.background, rng)
     x1, y1, x2, y2 = (edge * ZOOM for edge in face.pixels)
     width, height = x2 - x1, y2 - y1

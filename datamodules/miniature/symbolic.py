@@ -67,7 +67,7 @@ def symbols(facts: Scene | Face, grid: int = GRID) -> np.ndarray:
         rows = _face_row(facts)[None]
         owner = owners([facts.pixels], grid)
     else:
-        rng = np.random.default_rng(facts.ink)
+        rng = np.random.default_rng(facts.detail_seed)
         rows = np.stack([_thing_row(thing.shape, thing.colour, thing.box, rng) for thing in facts.things])
         owner = owners([thing.pixels for thing in facts.things], grid)
     patches[owner >= 0] = rows[owner[owner >= 0]]

@@ -59,13 +59,13 @@ class Thing:
 class Scene:
     """One to four objects, sorted by their left edge, on a background.
 
-    `ink` seeds the appearance, as an image or as symbols, and nothing else.
+    `detail_seed` seeds the appearance, as an image or as symbols, and nothing else.
     """
 
     things: tuple[Thing, ...]
     style: str
     background: str
-    ink: int
+    detail_seed: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Face:
     pixels: tuple[int, int, int, int]
     style: str
     background: str
-    ink: int
+    detail_seed: int
 
     @property
     def box(self) -> Box:

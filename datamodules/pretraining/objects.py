@@ -36,8 +36,8 @@ CAPTIONS = (
 UNKNOWN = -1
 """Index of a colour that is unknown, or not mentioned."""
 
-ASIDE = 0.9
-"""Angle in radians between a front and the outermost of its views."""
+MAX_VIEW_ANGLE = 0.9
+"""Largest angle of a view to the front of an object, in radians."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class ObjectSource:
     """One split of one set of objects.
 
     Attributes:
-        benchmark: a reader of `datamodules.benchmarks` for the classification of clouds, such as
+        benchmark: name of a reader in `datamodules.benchmarks` for the classification of clouds, such as
             `scannet_classification` or `shapenet_classification`.
         split: name of the split in the data set.
         folder: folder of the data set, relative to the data module's root.
         name: name in logs and tables; the benchmark's by default.
         weight: relative weight in the training mixture.
         limit: use only this many objects, a random subset that is the same in every run; null uses all.
-        held_out: use only objects that training never shows, by what is known of them (`Objects.facts`).
+        held_out: use only objects that training never shows, according to `Objects.facts`.
     """
 
     benchmark: str
@@ -78,7 +78,7 @@ class Objects(L.LightningDataModule):
     """Point clouds of single objects with captions and views, for `octavius.pretraining.points`.
 
     A training batch has `points` (B, N, 6), not normalized; `label` (B,) and `classes`, the names of all
-    labels; `text`, B captions; `colour` and `told` (B,), indices of the object's colour and of the one that
+    labels; `text`, B captions; `colour` and `mentioned` (B,), indices of the object's colour and of the one that
     its caption mentions, -1 for none; `object` (B,), indices of the objects. A validation batch has `points`,
     `label`, `classes` (all names of the set), `index` (B,) within the set, `set`, its name, and
     `size_baseline`, the accuracy of guessing from box sizes (`SizeBaseline`, fitted to the training boxes),
@@ -111,16 +111,16 @@ class Objects(L.LightningDataModule):
             root: folder of the data; the sources' folders are relative to it.
             train: objects to align with.
             validate: objects to classify after each epoch.
-            bad: `error` stops at a bad object, `skip` leaves bad ones out and warns.
+            bad: `error` stops at an invalid object, `skip` leaves those out and warns.
             points: number N of points per cloud; the encoder's `num_points`.
             jitter: perturbation of the boxes of training crops as a fraction of their sides, which makes the
                 encoder robust to a detector's boxes.
             colours: fraction of captions that mention the colour, if it is known.
             captions: caption templates with `{thing}` and optionally `{a}`.
             views: number V of views per object.
-            batch_size: objects per step and process.
-            eval_batch_size: objects per evaluation batch and process.
-            samples_per_epoch: objects per epoch over all processes; null takes the number of training
+            batch_size: objects per step and rank.
+            eval_batch_size: objects per evaluation batch and rank.
+            samples_per_epoch: objects per epoch over all ranks; null takes the number of training
                 objects.
             workers: worker processes of each loader.
             seed: seed of the shuffling, the crops and the captions.
@@ -189,7 +189,7 @@ class Objects(L.LightningDataModule):
         """The loader of this rank's share of the sampled mixture."""
         sets = self.training_objects()
         sizes = [len(objects) for objects in sets]
-        rank, world = self._place()
+        rank, world = self._rank_and_world()
         sampler = MixtureSampler(
             sizes,
             [source.weight for source in self.train_sources],
@@ -212,8 +212,8 @@ class Objects(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[ObjectBatch]]:
-        """A loader for each validation set; all processes get equally many objects, so some may be repeated."""
-        rank, world = self._place()
+        """A loader for each validation set; all ranks get equally many objects, so some may be repeated."""
+        rank, world = self._rank_and_world()
         loaders = []
         for source in self.validate_sources:
             data = NamedObjects(self.objects(source), self.points, source.title, self.size_baseline(source))
@@ -232,7 +232,7 @@ class Objects(L.LightningDataModule):
     def view_dataloader(self) -> DataLoader[ObjectBatch]:
         """This rank's share of the views of all training objects: `object` (B,) and `images` (B, V, 64, 64, 3)."""
         data = ObjectViews([one for objects in self.training_objects() for one in objects], self.views)
-        rank, world = self._place()
+        rank, world = self._rank_and_world()
         return DataLoader(
             data,
             self.eval_batch_size,
@@ -256,7 +256,7 @@ class Objects(L.LightningDataModule):
         found = guess([one.box[3:6] for one in asked if one.box])
         return float(np.mean([name == one.name for name, one in zip(found, asked, strict=True)]))
 
-    def _place(self) -> tuple[int, int]:
+    def _rank_and_world(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
@@ -287,15 +287,15 @@ class TrainingObjects(Dataset[ObjectBatch]):
         rng = random.Random(f"{self.seed}/{draw.epoch}/{draw.source}/{draw.sample_index}")
         generator = torch.Generator().manual_seed(rng.getrandbits(63))
         colour = one.facts.colour
-        told = colour if rng.random() < self.share else ""
-        thing = f"{told} {one.name}".strip()
+        mentioned = colour if rng.random() < self.share else ""
+        thing = f"{mentioned} {one.name}".strip()
         form = self.captions[rng.randrange(len(self.captions))]
         return {
             "points": one.crop(self.points, self.jitter, generator),
             "label": self.classes.index(one.name),
             "text": form.format(a="an" if thing[0] in "aeiou" else "a", thing=thing),
             "colour": self.colours.index(colour) if colour else UNKNOWN,
-            "told": self.colours.index(told) if told else UNKNOWN,
+            "mentioned": self.colours.index(mentioned) if mentioned else UNKNOWN,
             "object": self.starts[draw.source] + draw.sample_index,
         }
 
@@ -303,7 +303,7 @@ class TrainingObjects(Dataset[ObjectBatch]):
         """Collates items into a batch; `points` first, as Lightning takes the batch size from the first tensor."""
         numbers = {
             name: torch.tensor([item[name] for item in items])
-            for name in ("label", "colour", "told", "object")
+            for name in ("label", "colour", "mentioned", "object")
         }
         points = torch.stack([item["points"] for item in items])
         return {
@@ -365,4 +365,4 @@ def yaws(front: float | None, views: int) -> list[float]:
     """
     if front is None:
         return [2 * np.pi * index / views for index in range(views)]
-    return [front] if views == 1 else (front + np.linspace(-ASIDE, ASIDE, views)).tolist()
+    return [front] if views == 1 else (front + np.linspace(-MAX_VIEW_ANGLE, MAX_VIEW_ANGLE, views)).tolist()

@@ -83,10 +83,10 @@ def predict(
             "several images and several clouds: which belong together? Name one of either, or ask twice"
         )
     if len(clouds) > 1:
-        found = [media_of(images[0] if images else None, file, box, media) for file in clouds]
+        inputs = [media_of(images[0] if images else None, file, box, media) for file in clouds]
     else:
         first: list[Path | None] = [*images] or [None]
-        found = [media_of(file, clouds[0] if clouds else None, box, media) for file in first]
+        inputs = [media_of(file, clouds[0] if clouds else None, box, media) for file in first]
     if out is not None:
         check_writable(out)
     module = load(find_checkpoint(ckpt), trust)
@@ -98,19 +98,19 @@ def predict(
         )
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     module.to(device or "cpu")
-    turns = [(text, inputs) for inputs in found for text in asked]
+    turns = [(text, media_items) for media_items in inputs for text in asked]
     answers, unread = list[Prediction](), 0
-    for text, inputs in tqdm(turns, unit="answer", disable=len(turns) == 1 or not sys.stderr.isatty()):
+    for text, media_items in tqdm(turns, unit="answer", disable=len(turns) == 1 or not sys.stderr.isatty()):
         try:
-            answer, gate = ask(module, text, inputs, max_new_tokens, num_beams)
+            answer, gate_weights = ask(module, text, media_items, max_new_tokens, num_beams)
         except ValueError as error:
             if len(turns) == 1:
                 raise
             tqdm.write(f"octavius: not answered: {error}", file=sys.stderr)
             unread += 1
             continue
-        answers.append(Prediction(text, inputs, answer, gate))
-        tqdm.write(answers[-1].line() if json else answers[-1].printed(len(found) > 1, len(asked) > 1))
+        answers.append(Prediction(text, media_items, answer, gate_weights))
+        tqdm.write(answers[-1].line() if json else answers[-1].printed(len(inputs) > 1, len(asked) > 1))
         if not json and len(turns) == 1 and (used := answers[-1].experts()):
             print(f"experts: {used}")
     if out is not None:
@@ -186,5 +186,5 @@ def ask(
         raise ValueError(str(error).removeprefix("sample question of demo: ")) from None
     batch = module.processor.collate([example])
     with torch.inference_mode():
-        texts, gate = module.answer(batch.to(module.device), max_new_tokens, num_beams=num_beams)
-    return texts[0], None if gate is None else gate[0].tolist()
+        texts, gate_weights = module.answer(batch.to(module.device), max_new_tokens, num_beams=num_beams)
+    return texts[0], None if gate_weights is None else gate_weights[0].tolist()

@@ -1,7 +1,7 @@
-"""The predictions files of an evaluation: written as the answers come, and whole in the end.
+"""The predictions files of an evaluation: appended to while answers are generated, and complete in the end.
 
-Each rank appends its answers to a part file of its own, whose lines but possibly the last are complete if the run is
-killed. When all answers are there, rank 0 writes each once, in the order of the data, and removes the parts.
+Each rank appends its answers to a part file of its own; if the run is killed, only the last line can be incomplete.
+When all answers are there, rank 0 writes each once, in the order of the data, and removes the parts.
 """
 
 import json
@@ -57,17 +57,17 @@ class PredictionFiles:
         return (self.folder / f"{name}.jsonl").is_file() or any(part.stat().st_size for part in parts)
 
     def read(self, set_names: Iterable[str]) -> list[Answered]:
-        """The answers to some evaluation sets, whole files and parts alike; of several to one sample, the first.
+        """The answers to some evaluation sets, from final files and part files; if a sample has several, the first.
 
         Lines that a crash or a full disk left incomplete are removed from the part files.
         """
         first: dict[tuple[str, str], Answered] = {}
         for set_name in set_names:
             name = self._file_of(set_name)
-            whole, parts = self.folder / f"{name}.jsonl", self._parts(name)
+            final, parts = self.folder / f"{name}.jsonl", self._parts(name)
             for part in parts:
-                mend(part)
-            for file in [*([whole] if whole.is_file() else []), *parts]:
+                drop_incomplete_lines(part)
+            for file in [*([final] if final.is_file() else []), *parts]:
                 for item in read_predictions(file, cut=True):
                     if item.set_name == set_name:
                         first.setdefault(item.key, item)
@@ -77,10 +77,10 @@ class PredictionFiles:
         return self.name or file_name(set_name)
 
     def _by_file(self, answers: Iterable[Answered]) -> dict[str, list[Answered]]:
-        found: dict[str, list[Answered]] = {}
+        by_file: dict[str, list[Answered]] = {}
         for item in answers:
-            found.setdefault(self._file_of(item.set_name), []).append(item)
-        return found
+            by_file.setdefault(self._file_of(item.set_name), []).append(item)
+        return by_file
 
     def _part(self, name: str, rank: int) -> Path:
         return self.folder / PARTS / f"{name}.{rank}.part"
@@ -106,13 +106,13 @@ def write_predictions(path: Path, answers: Sequence[Answered], append: bool = Fa
         file.writelines(lines)
 
 
-def mend(file: Path) -> None:
+def drop_incomplete_lines(file: Path) -> None:
     """Removes lines that a crash or a full disk left incomplete; their samples are answered again."""
     lines = read_bytes(file).splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith(b"\n") and _is_object(line)]
-    if whole != lines:
+    complete = [line for line in lines if line.endswith(b"\n") and _is_object(line)]
+    if complete != lines:
         with atomic_write(file) as partial:
-            partial.write_bytes(b"".join(whole))
+            partial.write_bytes(b"".join(complete))
 
 
 def _is_object(line: bytes) -> bool:

@@ -220,7 +220,7 @@ class PromptBuilder:
         """
         if modality not in self.slots:
             raise ValueError(
-                f"sample {sample.id} brings the modality {modality!r}, but this model takes "
+                f"sample {sample.id} has the modality {modality!r}, but this model takes "
                 f"{', '.join(sorted(self.slots)) or 'none'}; add an encoder or leave the data set out"
             )
         return template.tags.get(modality, self.tags.get(modality, ("", "")))

@@ -26,8 +26,8 @@ from octavius.files import atomic_write
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.sample import Sample
 from octavius.interference.experts import Change, losses_with, only, similarity, weights_of, without
+from octavius.interference.figure import draw
 from octavius.interference.gradients import cosines, gradients_of
-from octavius.interference.picture import draw
 from octavius.lora_moe.gates.base import Gate
 from octavius.options import OptionParser
 from octavius.tasks import TASKS

@@ -1,4 +1,4 @@
-"""Loaders of images and of plain arrays: from a reference to the tensor that an encoder takes."""
+"""Loaders of images and of plain arrays: from a media item to the tensor that an encoder takes."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from octavius.media.pictures import check_size, open_picture
 
 @dataclass(frozen=True)
 class ImageLoader(MediaLoader):
-    """Opens an image (see `octavius.media.pictures`), resizes it to a square and normalizes it.
+    """Opens an image (see `octavius.media.images`), resizes it to a square and normalizes it.
 
     The aspect ratio is not kept and nothing is cropped, so boxes in fractions of the image remain valid.
 
@@ -34,9 +34,9 @@ class ImageLoader(MediaLoader):
         Raises:
             ValueError: the file does not exist or cannot be decoded, or the array is not an image.
         """
-        picture = open_picture(media) if media.path is not None else _of_array(np.asarray(media.array))
-        image = picture.resize((self.size, self.size), Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255
+        image = open_picture(media) if media.path is not None else _of_array(np.asarray(media.array))
+        resized = image.resize((self.size, self.size), Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(resized, dtype=np.float32)).permute(2, 0, 1) / 255
         mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
         return (pixels - mean) / std
 
@@ -66,7 +66,7 @@ class ArrayLoader(MediaLoader):
         """The array as float32.
 
         Raises:
-            ValueError: the reference is a file, or an array of another shape.
+            ValueError: the media item is a file, or an array of another shape.
         """
         if media.array is None or media.array.shape != self.shape:
             what = f"the file {media.path}" if media.array is None else f"one of shape {media.array.shape}"

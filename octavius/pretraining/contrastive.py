@@ -45,7 +45,7 @@ def symmetric_loss(
 
 
 def alike(
-    kind: Alike, objects: Tensor, labels: Tensor, colours: Tensor, told: Tensor | None = None
+    kind: Alike, objects: Tensor, labels: Tensor, colours: Tensor, mentioned: Tensor | None = None
 ) -> Tensor:
     """Mask of the pairs in which target j fits object i.
 
@@ -55,7 +55,7 @@ def alike(
         objects: (A,) index of each row's object; may repeat.
         labels: (A,) its class.
         colours: (A,) its colour, -1 if unknown.
-        told: (A,) colour that its target mentions, -1 for none; `colours` by default.
+        mentioned: (A,) colour that its target mentions, -1 for none; `colours` by default.
 
     Returns:
         (A, A) bool.
@@ -67,7 +67,7 @@ def alike(
         return fits
     if kind != "caption":
         raise ValueError(f"things are alike by instance, caption or class, not by {kind!r}")
-    said = colours if told is None else told
+    said = colours if mentioned is None else mentioned
     return fits & ((colours[:, None] == said[None]) | (colours[:, None] < 0) | (said[None] < 0))
 
 

@@ -42,7 +42,7 @@ class PointAlignmentModule(L.LightningModule):
     """Aligns a point encoder with the space of a frozen CLIP, as in ULIP (Octavius, section 3.2.2).
 
     Batches are dictionaries. For training: `points` (B, N, 3 or 6); `label` (B,) with `classes`, the names of
-    all labels; `text`, B captions; `colour` and `told` (B,), the object's colour and that of its caption, -1
+    all labels; `text`, B captions; `colour` and `mentioned` (B,), the object's colour and that of its caption, -1
     for none; `object` (B,), indices of the objects. For validation: `points`, `label`, `classes`, `index`
     (B,) within its set, `set`, its name, and `size_baseline`, the accuracy from box sizes alone, or None. The
     data module's `view_dataloader()` yields `object` (B,) and `images` (B, V, H, W, 3), uint8, views of every
@@ -272,10 +272,10 @@ class PointAlignmentModule(L.LightningModule):
 
     def _in_batch(self, kind: str, things: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
         """The loss against all targets of all processes' batches."""
-        objects, labels, colours, told = (
-            self._everyones(batch[name]) for name in ("object", "label", "colour", "told")
+        objects, labels, colours, mentioned = (
+            self._everyones(batch[name]) for name in ("object", "label", "colour", "mentioned")
         )
-        same = alike(self.alike, objects, labels, colours, told if kind == "text" else None)
+        same = alike(self.alike, objects, labels, colours, mentioned if kind == "text" else None)
         everyone = self._everyones(things, sync_grads=True), self._everyones(targets)
         first = self.global_rank * len(things)
         return symmetric_loss(things, targets, *everyone, self.logit_scale.exp(), same, first)

@@ -38,7 +38,8 @@ _NO_PRONOUN = rf"(?!\b[Ii]\b){_TOKEN}"
 
 # Options that are denied.
 
-_SMALL = _any(
+# Words that may stand between a negation and the option that it denies.
+_FUNCTION_WORD = _any(
     "the an? any in on at be been by as it is that this to option choice answer letter say choose chosen pick select "
     "think call called have has see shows? contains? looks? like seem really necessarily likely just"
 )
@@ -54,12 +55,8 @@ _ADVERB = _any(r"\w+ly also just")
 _DOES_NOT = _any(r"\w+n't cannot (?:does|did|do|could|would|can)_not")
 _ARE = _any("is are was were seems? looks? would_be must_be can_be")
 DENIED = re.compile(
-    rf"(?:\b(?:(?P<verb>{_any('is are was were')})n't|{_NOT_BEFORE})(?:\s+{_SMALL}\b){{0,4}}\s*"
-    r"|(?:不是|不选|不应选|并非|非|排除)\s*(?:选项)?\s*)"
-    rf"{_TOKEN}(?:(?:,\s*{_TOKEN})*,?\s+(?i:or|nor)\s+(?:{_SMALL}\s+)?{_TOKEN})*"
-    rf"(?P<but>,?\s+(?i:but)\s+(?:{_any('rather instead is')}\s+)?(?={_TOKEN}))?"
-    rf"|\b(?:{_any('both')}\s+)?{_NO_PRONOUN}(?:,\s*{_TOKEN})*,?\s+(?i:and)\s+{_TOKEN}\s+{_any('are were seem')}\s+"
-    rf"(?:{_any('both all')}\s+)?(?:{_ADVERB}\s+)?{_NOT_AFTER}\b"
+    rf"(?:\b{_NOT_BEFORE}(?:\s+{_FUNCTION_WORD}\b){{0,4}}\s*|(?:不是|不选|不应选|并非|非|排除)\s*(?:选项)?\s*)"
+    rf"{_TOKEN}(?:(?:,\s*{_TOKEN})*,?\s+(?i:or|nor)\s+(?:{_FUNCTION_WORD}\s+)?{_TOKEN})*"
     rf"|{_NO_PRONOUN}\s+(?:{_ONE}\s+)?{_ARE}\s+(?:{_ADVERB}\s+)?{_NOT_AFTER}\b"
     rf"|{_NO_PRONOUN}\s+{_DOES_NOT}\b"
     rf"|{_NO_PRONOUN}\s*[-:]\s*{_any('no wrong incorrect false')}\b"
@@ -69,12 +66,17 @@ DENIED = re.compile(
 
 # Options that are declared to be the answer.
 
-_THING = _any("answers? choice option pick guess solution antwort respuesta réponse risposta resposta ответ")
+# What an option is declared to be.
+_ANSWER_NOUN = _any(
+    "answers? choice option pick guess solution antwort respuesta réponse risposta resposta ответ"
+)
+# Words that may stand between the thing and the verb, as in "the answer to this question is".
 _OF = _any(
     "to for of in among from here above below the this that these those your my question problem options? choices? "
     "letter image picture given provided correct correcta correcte best most therefore then thus clearly definitely "
     "obviously probably likely"
 )
+# The verb or the mark that links the thing to the option: "is", a colon, an arrow, a new line.
 _IS = (
     r"(?:[\s*]*[:=→]|\s*[-=]+>|\s+-(?=\s)|[ \t]*\n|'s\b|\s*(?:应该是|应为|应选|是|为|為|は|은|는)"
     rf"|\s+{_any('is are would_be should_be must_be will_be has_to_be est ist lautet es è é')}\b)"
@@ -85,7 +87,7 @@ _IT_IS = _any("it_is it's it_must_be")
 _SAY = _any("say think believe guess conclude answer answer_with")
 DECLARED_BEFORE = re.compile(
     rf"(?:(?P<final>\b{_any('final revised corrected')}[ \t]+))?"
-    rf"(?:(?<!{WORD})(?:{_THING}|答案|答え|正解|정답)(?:\s+{_OF}\b)*{_IS}"
+    rf"(?:(?<!{WORD})(?:{_ANSWER_NOUN}|答案|答え|正解|정답)(?:\s+{_OF}\b)*{_IS}"
     rf"|(?P<revised>(?<!{WORD}){_any('wait actually correction sorry no')}\s*[,:])"
     rf"|(?<!{WORD})(?i:ans)[.:=]"
     rf"|(?<!{WORD}){_CHOOSE}\b"

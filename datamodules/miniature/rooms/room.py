@@ -64,13 +64,13 @@ class Room:
         kind: its use.
         size: width (x), depth (y), height (z) in metres.
         pieces: its objects in the order of their numbers; numbers may be missing.
-        ink: seeds walls, light and scan, and nothing else.
+        detail_seed: seeds walls, light and scan, and nothing else.
     """
 
     kind: str
     size: Triple
     pieces: tuple[Piece, ...]
-    ink: int
+    detail_seed: int
 
     def only(self, numbers: Collection[int]) -> "Room":
         """The room with only these objects, such as those that were seen."""

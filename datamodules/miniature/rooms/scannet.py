@@ -150,7 +150,7 @@ def _alignment(room: Room) -> np.ndarray:
     It is rounded as written to the file. The written points have positive coordinates, as if the first camera
     had defined the frame.
     """
-    rng = np.random.default_rng([room.ink, 2])
+    rng = np.random.default_rng([room.detail_seed, 2])
     angle = rng.uniform(-math.pi, math.pi)
     c, s = math.cos(angle), math.sin(angle)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])

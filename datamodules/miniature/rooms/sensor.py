@@ -87,7 +87,7 @@ class _Cloud:
 
 def scan(room: Room) -> Scan:
     """Scans a room, deterministically."""
-    rng = np.random.default_rng(room.ink)
+    rng = np.random.default_rng(room.detail_seed)
     whole = _joined([*_pieces(room, rng), *_shell(room, rng)])
     distance = nearest_view(whole.points, whole.normals, _cameras(room, rng))
     total = np.bincount(whole.owners[whole.owners >= 0], minlength=len(room.pieces))
@@ -116,7 +116,7 @@ def scan(room: Room) -> Scan:
 
 def paint(look: Look) -> dict[str, np.ndarray]:
     """Colour (red, green, blue in 0..1) of each role of an object's parts."""
-    rng = np.random.default_rng([look.ink, 1])
+    rng = np.random.default_rng([look.detail_seed, 1])
     body, accent = tone(look.colour, rng), tone(look.accent, rng)
     named = {"body": body, "accent": accent, "trim": TRIMS[look.trim], "dark": DARK, "light": LIGHT}
     return {role: np.array(colour) for role, colour in named.items()}

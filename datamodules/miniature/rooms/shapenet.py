@@ -41,7 +41,7 @@ def look_of(seed: int, world: str, split: str, name: str, index: int) -> Look:
 
 def cloud(look: Look) -> np.ndarray:
     """An object's whole surface, (POINTS, 3) float32, mean at the origin, farthest point at distance 1, y up."""
-    points, _ = whole_thing(look, POINTS, np.random.default_rng([look.ink, 3]))
+    points, _ = whole_thing(look, POINTS, np.random.default_rng([look.detail_seed, 3]))
     points = points - points.mean(0)
     points = points / np.linalg.norm(points, axis=1).max()
     return np.stack([points[:, 0], points[:, 2], -points[:, 1]], 1).astype(np.float32)

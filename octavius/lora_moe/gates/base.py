@@ -227,7 +227,7 @@ class TopKRouter:
         if self.universal and top_k > experts - 2:
             raise ValueError(
                 f"a universal expert gets what the gate leaves of the weight after top_k = {top_k} of the other "
-                f"{experts - 1}: nothing; expected at least top_k + 2 experts, and a gate that cuts"
+                f"{experts - 1}: nothing; expected at least top_k + 2 experts, and a number for top_k"
             )
         return experts - self.universal
 

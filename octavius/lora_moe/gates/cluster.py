@@ -42,8 +42,8 @@ class ClusterGate(Gate):
     ) -> None:
         super().__init__(size, per_layer=per_layer)
         SIZE.check(clusters=clusters)
-        self.cut = TopKRouter(top_k, universal, temperature)
-        self.routed = [self.cut.routed(count) for count in self.counts]
+        self.router = TopKRouter(top_k, universal, temperature)
+        self.routed = [self.router.routed(count) for count in self.counts]
         self.top_k, self.clusters = top_k, clusters
         self.weight = nn.Parameter(torch.empty(sum(self.routed), clusters))
         self.register_buffer("centroids", torch.zeros(clusters, self.width))
@@ -98,18 +98,18 @@ class ClusterGate(Gate):
     @property
     def max_active(self) -> int | None:
         """See `TopKRouter`."""
-        return self.cut.max_active
+        return self.router.max_active
 
     def choices(self, asked: GateInputs) -> list[GateOutput]:
         """Routes by the question alone."""
         # Distances and logits in fp32, whatever the precision of training.
         with torch.autocast(asked.embeddings.device.type, enabled=False):
             logits = self.weight.float().T[self.cluster_of(asked.embeddings, asked.mask)]
-            return [self.cut.choose(own) for own in logits.split(self.routed, dim=-1)]
+            return [self.router.choose(own) for own in logits.split(self.routed, dim=-1)]
 
     def extra_repr(self) -> str:
         """Settings shown when the model is printed."""
-        return f"width={self.width}, clusters={self.clusters}, experts={self.experts}, {self.cut}"
+        return f"width={self.width}, clusters={self.clusters}, experts={self.experts}, {self.router}"
 
 
 def centroids_of(points: Tensor, clusters: int, rounds: int = 100) -> Tensor:

@@ -52,12 +52,12 @@ class InstanceGate(Gate):
         jitter: float = 0.0,
     ) -> None:
         super().__init__(size, per_layer=per_layer)
-        self.cut = TopKRouter(top_k, universal, temperature, jitter)
-        self.routed = [self.cut.routed(count) for count in self.counts]
+        self.router = TopKRouter(top_k, universal, temperature, jitter)
+        self.routed = [self.router.routed(count) for count in self.counts]
         self.top_k, self.reads = top_k, ("question", *inputs)
         if "modality" in inputs and not size.modalities:
             raise ValueError(
-                "the gate cannot read which modalities a sample brings: the model has none; leave `modality` out of "
+                "the gate cannot read which modalities a sample has: the model has none; leave `modality` out of "
                 "its inputs"
             )
         # One linear layer for all depths: (sum of their experts, D).
@@ -80,7 +80,7 @@ class InstanceGate(Gate):
     @property
     def max_active(self) -> int | None:
         """See `TopKRouter`."""
-        return self.cut.max_active
+        return self.router.max_active
 
     def choices(self, asked: GateInputs) -> list[GateOutput]:
         """Routes by the question, and by modalities and media if they are among the inputs."""
@@ -88,7 +88,7 @@ class InstanceGate(Gate):
         with torch.autocast(asked.embeddings.device.type, enabled=False):
             question = self.read_question(asked)
             logits = self._logits(question, asked.modalities, asked.media)
-            return [self.cut.choose(own) for own in logits.split(self.routed, dim=-1)]
+            return [self.router.choose(part) for part in logits.split(self.routed, dim=-1)]
 
     def read_question(self, asked: GateInputs) -> Tensor:
         """Represents the questions as vectors (B, D) in fp32."""
@@ -96,15 +96,13 @@ class InstanceGate(Gate):
 
     def extra_repr(self) -> str:
         """Settings shown when the model is printed."""
-        return f"width={self.width}, experts={self.experts}, {self.cut}"
+        return f"width={self.width}, experts={self.experts}, {self.router}"
 
     def _logits(self, question: Tensor, modalities: Tensor | None, media: Tensor | None) -> Tensor:
         """Logits of all depths side by side in fp32, from the pooled question (B, D) and the further inputs."""
         if self.modality_embeddings is not None:
             if modalities is None:
-                raise ValueError(
-                    "this gate reads which modalities a sample brings: give it `modalities` (B, M)"
-                )
+                raise ValueError("this gate reads which modalities a sample has: give it `modalities` (B, M)")
             question = question + modalities.float() @ self.modality_embeddings.float()
         logits = F.linear(self._noisy(question), self.weight.float())
         if self.media_weight is not None:
@@ -115,4 +113,4 @@ class InstanceGate(Gate):
         return logits
 
     def _noisy(self, inputs: Tensor) -> Tensor:
-        return self.cut.noisy(inputs) if self.training else inputs
+        return self.router.noisy(inputs) if self.training else inputs

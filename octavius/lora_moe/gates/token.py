@@ -32,9 +32,9 @@ class TokenGate(LayerGate):
         jitter: float = 0.0,
     ) -> None:
         super().__init__(size)
-        self.cut = TopKRouter(top_k, universal, temperature, jitter)
+        self.router = TopKRouter(top_k, universal, temperature, jitter)
         self.top_k = top_k
-        self.weight = nn.Parameter(torch.empty(self.cut.routed(*self.counts), self.width))
+        self.weight = nn.Parameter(torch.empty(self.router.routed(*self.counts), self.width))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -49,9 +49,9 @@ class TokenGate(LayerGate):
             # The RMS is divided out of the logits, not of x, which is equal since the layer is linear: autograd then
             # saves no normalised copy of x.
             scale = inputs.square().mean(dim=-1, keepdim=True).add(torch.finfo(torch.float32).eps).rsqrt()
-            noisy = self.cut.noisy(inputs) if self.training else inputs
-            return self.cut.choose(F.linear(noisy, self.weight.float()) * scale)
+            noisy = self.router.noisy(inputs) if self.training else inputs
+            return self.router.choose(F.linear(noisy, self.weight.float()) * scale)
 
     def extra_repr(self) -> str:
         """Settings shown when the model is printed."""
-        return f"width={self.width}, experts={self.experts}, {self.cut}"
+        return f"width={self.width}, experts={self.experts}, {self.router}"

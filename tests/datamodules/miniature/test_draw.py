@@ -26,7 +26,7 @@ from datamodules.miniature.world import (
 def changed(facts: Scene | Face) -> np.ndarray:
     """Which pixels (SIZE, SIZE) the things of a picture change on its empty background."""
     picture = draw_face(facts) if isinstance(facts, Face) else draw_scene(facts)
-    empty = draw_scene(Scene((), facts.style, facts.background, facts.ink))
+    empty = draw_scene(Scene((), facts.style, facts.background, facts.detail_seed))
     return np.abs(np.asarray(picture, int) - np.asarray(empty, int)).max(-1) > 0
 
 

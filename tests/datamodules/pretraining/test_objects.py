@@ -13,7 +13,7 @@ from datamodules.miniature.pretraining.objects import MiniatureObjects
 from datamodules.miniature.rooms.files import Sizes, build
 from datamodules.mixture import Draw
 from datamodules.pretraining.object_clouds import KEPT, Facts
-from datamodules.pretraining.objects import ASIDE, Objects, ObjectSource, TrainingObjects, yaws
+from datamodules.pretraining.objects import MAX_VIEW_ANGLE, Objects, ObjectSource, TrainingObjects, yaws
 from datamodules.pretraining.render import render
 from datamodules.pretraining.size_baseline import SizeBaseline
 from octavius.media.clouds import GREY, read_points
@@ -103,8 +103,8 @@ def test_training_items_tell_what_is_true(data: Objects) -> None:
         assert items.classes[item["label"]] == one.name
         assert one.name in item["text"]
         assert (item["colour"] >= 0) == bool(one.facts.colour)
-        assert item["told"] in (-1, item["colour"])
-        said = items.colours[item["told"]] if item["told"] >= 0 else None
+        assert item["mentioned"] in (-1, item["colour"])
+        said = items.colours[item["mentioned"]] if item["mentioned"] >= 0 else None
         assert (said is not None) == any(colour in item["text"].split() for colour in items.colours)
         assert said is None or f"{said} {one.name}" in item["text"]
         assert " a orange" not in item["text"].replace("of a orange", "")
@@ -124,7 +124,7 @@ def test_a_batch_holds_what_the_module_reads(data: Objects) -> None:
     batch = batches[0]
     assert next(iter(batch)) == "points"
     assert batch["points"].shape == (4, 48, 6)
-    assert {batch[name].shape for name in ("label", "colour", "told", "object")} == {(4,)}
+    assert {batch[name].shape for name in ("label", "colour", "mentioned", "object")} == {(4,)}
     assert len(batch["text"]) == 4
     counts = np.bincount([int(number >= sizes[0]) for batch in batches for number in batch["object"]])
     assert counts[0] == pytest.approx(2 * counts[1], abs=4)
@@ -166,7 +166,7 @@ def test_views_show_the_objects_from_about_their_fronts(data: Objects) -> None:
     ahead = render(one.own_points().numpy(), one.facts.front)
     assert np.array_equal(images[place, 1].numpy(), ahead)
     assert yaws(1.0, 1) == [1.0]
-    assert yaws(1.0, 3) == pytest.approx([1 - ASIDE, 1.0, 1 + ASIDE])
+    assert yaws(1.0, 3) == pytest.approx([1 - MAX_VIEW_ANGLE, 1.0, 1 + MAX_VIEW_ANGLE])
     assert yaws(None, 4) == pytest.approx([0, np.pi / 2, np.pi, 3 * np.pi / 2])
 
 

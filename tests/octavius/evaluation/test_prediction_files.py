@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavius.evaluation.answers import Answered
-from octavius.evaluation.prediction_files import PARTS, PredictionFiles, mend, write_predictions
+from octavius.evaluation.prediction_files import (
+    PARTS,
+    PredictionFiles,
+    drop_incomplete_lines,
+    write_predictions,
+)
 from octavius.evaluation.predictions import read_predictions
 from octavius.tasks import TASKS
 from tests.octavius.callbacks.fake_module import answered, captions, detections, in_set, questions
@@ -33,7 +38,7 @@ def test_damaged_lines_go_and_whole_ones_stay(tmp_path: Path, damage: bytes, pla
     lines = list(WHOLE)
     lines.insert(place, damage if damage.endswith(b"\n") or place == 2 else damage + b"\n")
     (tmp_path / "a.part").write_bytes(b"".join(lines))
-    mend(tmp_path / "a.part")
+    drop_incomplete_lines(tmp_path / "a.part")
     assert (tmp_path / "a.part").read_bytes() == b"".join(WHOLE)
 
 
@@ -41,7 +46,7 @@ def test_a_whole_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.part"
     path.write_bytes(b"".join(WHOLE))
     before = path.stat()
-    mend(path)
+    drop_incomplete_lines(path)
     assert path.stat() == before
 
 

@@ -116,7 +116,7 @@ def test_empty_words(
 
 def test_an_unknown_modality(builder: PromptBuilder, make_sample: MakeSample) -> None:
     with pytest.raises(
-        ValueError, match="brings the modality 'smell', but this model takes image, sound; add an"
+        ValueError, match="has the modality 'smell', but this model takes image, sound; add an"
     ):
         builder.build(make_sample("s", "smell"), "What?", "it")
 

@@ -123,5 +123,5 @@ def test_depths(make_llama: MakeLlama) -> None:
 
 
 def test_modalities_that_the_model_has_not_are_refused(make_llama: MakeLlama) -> None:
-    with pytest.raises(ValueError, match="which modalities a sample brings: the model has none"):
+    with pytest.raises(ValueError, match="which modalities a sample has: the model has none"):
         put(make_llama, lora_moe(inputs=["modality"]))

@@ -46,7 +46,7 @@ class Things(L.LightningDataModule):
         rank, world = self.place()
         rows = torch.arange(OBJECTS).view(world, -1)[rank]
         batch = {"points": self.points[rows], "label": self.labels[rows], "object": rows, "classes": CLASSES}
-        batch |= {"colour": self.labels[rows], "told": torch.full((len(rows),), -1)}
+        batch |= {"colour": self.labels[rows], "mentioned": torch.full((len(rows),), -1)}
         batch |= {"text": [f"a {CLASSES[label]}" for label in self.labels[rows]]}
         return DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
 

@@ -72,7 +72,7 @@ class Things(L.LightningDataModule):
             "classes": CLASSES,
             "text": [f"a {CLASSES[label]}" for label in labels],
             "colour": labels,
-            "told": torch.full((COUNT,), -1),
+            "mentioned": torch.full((COUNT,), -1),
             "object": torch.arange(COUNT),
         }
         self.asked = {"index": torch.arange(COUNT), "set": "things", "size_baseline": 0.5}

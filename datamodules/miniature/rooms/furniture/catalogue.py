@@ -56,26 +56,36 @@ Shift: TypeAlias = Literal["none", "pairs"]
 
 @dataclass(frozen=True)
 class Look:
-    """What an object is, independent of its position; `ink` seeds the small choices of its recipe and its tones."""
+    """What an object is, independent of its position.
+
+    Attributes:
+        name: its class.
+        style: one of the styles of its class.
+        colour: the colour by which texts name it.
+        accent: its second colour.
+        trim: colour of legs and handles.
+        relative_size: overall size within the range of its style, 0 (smallest) to 1.
+        detail_seed: seeds the small choices of its recipe, and its tones.
+    """
 
     name: str
     style: str
     colour: str
     accent: str
     trim: str
-    share: float
-    ink: int
+    relative_size: float
+    detail_seed: int
 
     @property
     def size(self) -> str:
         """`small`, `large`, or empty in between."""
-        return "small" if self.share < SMALL else "large" if self.share > LARGE else ""
+        return "small" if self.relative_size < SMALL else "large" if self.relative_size > LARGE else ""
 
     @property
     def held_out(self) -> bool:
         """Whether training never shows such an object."""
-        pair, made = (self.colour, self.name), (self.style, self.name)
-        return pair in HELD_OUT_PAIRS or made in HELD_OUT_STYLES or self.name in UNSEEN_CLASSES
+        pair, styled = (self.colour, self.name), (self.style, self.name)
+        return pair in HELD_OUT_PAIRS or styled in HELD_OUT_STYLES or self.name in UNSEEN_CLASSES
 
     @property
     def way(self) -> Style:
@@ -138,8 +148,8 @@ def draw_look(rng: np.random.Generator, name: str, shift: Shift = "none", stands
 def other_than(look: Look, rng: np.random.Generator, attribute: str) -> Look:
     """The look of a twin that differs in `colour` or `size` only; its colour is never held out."""
     if attribute == "size":
-        share = rng.uniform(0, SMALL) if look.share > 0.5 else rng.uniform(LARGE, 1)
-        return replace(look, share=float(share))
+        relative_size = rng.uniform(0, SMALL) if look.relative_size > 0.5 else rng.uniform(LARGE, 1)
+        return replace(look, relative_size=float(relative_size))
     others = [c for c in COLOURS if c not in (look.colour, look.accent)]
     free = [c for c in others if (c, look.name) not in HELD_OUT_PAIRS]
     return replace(look, colour=free[int(rng.integers(len(free)))])
@@ -148,8 +158,8 @@ def other_than(look: Look, rng: np.random.Generator, attribute: str) -> Look:
 @lru_cache(maxsize=256)
 def built(look: Look) -> Thing:
     """Builds the object of a look, deterministically."""
-    rng = np.random.default_rng(look.ink)
-    near = np.clip(look.share + rng.uniform(-VARIETY, VARIETY, 3), 0, 1)
+    rng = np.random.default_rng(look.detail_seed)
+    near = np.clip(look.relative_size + rng.uniform(-VARIETY, VARIETY, 3), 0, 1)
     limits = [(low * SPREAD[0], high * SPREAD[1]) for low, high in look.way.sizes]
     w, d, h = (low + (high - low) * float(part) for (low, high), part in zip(limits, near, strict=True))
     parts = look.way.recipe(Order(w, d, h, rng))
@@ -159,11 +169,11 @@ def built(look: Look) -> Thing:
     c, s = math.cos(tilt), math.sin(tilt)
     shift = (-c * middle[0] - s * middle[1], s * middle[0] - c * middle[1], -low[2])
     half = (float(high[0] - low[0]) / 2, float(high[1] - low[1]) / 2, float(high[2] - low[2]))
-    share = look.way.top
+    fraction = look.way.top
     return Thing(
         look,
         tilt,
         tuple(moved(parts, shift)),
         half,
-        (half[2], w * share / 2, d * share / 2) if share else None,
+        (half[2], w * fraction / 2, d * fraction / 2) if fraction else None,
     )

@@ -33,7 +33,7 @@ def seen(room: Room) -> Scan:
 
 
 def piece(number: int, name: str, at: tuple[float, float, float], share: float = 0.5) -> Piece:
-    look = replace(draw_look(np.random.default_rng(0), name), share=share)
+    look = replace(draw_look(np.random.default_rng(0), name), relative_size=share)
     return Piece(number, look, 0, at, box_at(look, 0, at))
 
 
@@ -42,7 +42,7 @@ def test_the_same_facts_give_the_same_points(room: Room, seen: Scan) -> None:
     for name in ("points", "colours", "segments", "owners"):
         assert np.array_equal(getattr(again, name), getattr(seen, name))
     assert again.shares == seen.shares
-    other = scan(Room(room.kind, room.size, room.pieces, room.ink + 1))
+    other = scan(Room(room.kind, room.size, room.pieces, room.detail_seed + 1))
     assert not np.array_equal(other.points[:100], seen.points[:100])
 
 

@@ -26,7 +26,7 @@ def test_noise_is_of_training_alone_bounded_and_seeded() -> None:
         assert torch.equal(gate(*x), first)
         gate.eval()
         still = copy.deepcopy(gate)
-        still.cut = TopKRouter(2)
+        still.router = TopKRouter(2)
         assert torch.equal(gate(*x), still.train()(*x))
     token, x3 = TokenGate(GateSize(8, 4), top_k=2, jitter=0.3), torch.randn(2, 3, 8)
     assert not torch.equal(token(x3).weights, token(x3).weights)
@@ -35,15 +35,15 @@ def test_noise_is_of_training_alone_bounded_and_seeded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cut", "experts", "message"),
+    ("router", "experts", "message"),
     [
         (TopKRouter(3, universal=True), 4, "expected at least top_k [+] 2 experts"),
-        (TopKRouter(None, universal=True), 4, "and a gate that cuts"),
+        (TopKRouter(None, universal=True), 4, "and a number for top_k"),
         (TopKRouter(1, temperature=0), 4, "temperature should be a number above 0 .*, found 0"),
         (TopKRouter(1, jitter=1.0), 4, "jitter should be a number of at least 0 and below 1, found 1"),
         (TopKRouter(5), 4, "more experts than there are: top_k = 5, experts = 4"),
     ],
 )
-def test_impossible_cuts_are_refused(cut: TopKRouter, experts: int, message: str) -> None:
+def test_impossible_cuts_are_refused(router: TopKRouter, experts: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        cut.routed(experts)
+        router.routed(experts)

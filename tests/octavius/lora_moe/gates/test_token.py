@@ -12,15 +12,15 @@ from octavius.lora_moe.gates.base import GateOutput, GateSize, TopKRouter
 from octavius.lora_moe.gates.token import TokenGate
 
 
-def slow_choice(logits: list[float], cut: TopKRouter) -> list[float]:
+def slow_choice(logits: list[float], router: TopKRouter) -> list[float]:
     """The weights of one sample's or token's logits, by the words of `TopKRouter`."""
-    powers = [math.exp(logit / cut.temperature) for logit in logits]
+    powers = [math.exp(logit / router.temperature) for logit in logits]
     full = [power / sum(powers) for power in powers]
-    top_k = len(logits) if cut.top_k is None else cut.top_k
+    top_k = len(logits) if router.top_k is None else router.top_k
     kept = sorted(range(len(logits)), key=lambda e: full[e], reverse=True)[:top_k]
-    total = sum(full[e] for e in kept) if top_k > 1 and not cut.universal else 1.0
+    total = sum(full[e] for e in kept) if top_k > 1 and not router.universal else 1.0
     weights = [full[e] / total if e in kept else 0.0 for e in range(len(logits))]
-    return [*weights, 1 - sum(weights)] if cut.universal else weights
+    return [*weights, 1 - sum(weights)] if router.universal else weights
 
 
 @st.composite
@@ -35,22 +35,25 @@ def cuts(draw: st.DrawFn) -> tuple[TopKRouter, int]:
 @settings(max_examples=40, deadline=None)
 @given(chosen=cuts(), seed=st.integers(0, 999), tokens=st.integers(0, 3))
 def test_token_gate_equals_its_definition(chosen: tuple[TopKRouter, int], seed: int, tokens: int) -> None:
-    cut, experts = chosen
+    router, experts = chosen
     torch.manual_seed(seed)
     gate = TokenGate(
-        GateSize(5, experts), top_k=cut.top_k or 1, universal=cut.universal, temperature=cut.temperature
+        GateSize(5, experts),
+        top_k=router.top_k or 1,
+        universal=router.universal,
+        temperature=router.temperature,
     )
     x = torch.randn((2, tokens, 5) if tokens else (2, 5)) * 4
     weights, probabilities = gate(x)
     assert weights.shape == (*x.shape[:-1], experts)
-    assert probabilities.shape == (*x.shape[:-1], experts - cut.universal)
+    assert probabilities.shape == (*x.shape[:-1], experts - router.universal)
     for found, token in zip(weights.reshape(-1, experts), x.reshape(-1, 5), strict=True):
         scale = math.sqrt(sum(float(value) ** 2 for value in token) / 5)
         logits = [
             sum(float(w * v) for w, v in zip(row, token, strict=True)) / scale for row in gate.weight.detach()
         ]
-        torch.testing.assert_close(found, torch.tensor(slow_choice(logits, cut)), rtol=1e-4, atol=1e-5)
-    if cut.universal:
+        torch.testing.assert_close(found, torch.tensor(slow_choice(logits, router)), rtol=1e-4, atol=1e-5)
+    if router.universal:
         torch.testing.assert_close(weights.sum(-1), torch.ones(x.shape[:-1]))
 
 

@@ -31,7 +31,7 @@ WAYS = [(name, style) for name, kind in KINDS.items() for style in kind.styles]
 @pytest.mark.parametrize(("name", "style"), WAYS)
 def test_things_stand_on_the_floor_above_the_origin(name: str, style: str) -> None:
     for seed in range(4):
-        look = replace(draw_look(np.random.default_rng(seed), name), style=style, share=seed / 3)
+        look = replace(draw_look(np.random.default_rng(seed), name), style=style, relative_size=seed / 3)
         thing = built(look)
         c, s = math.cos(thing.tilt), math.sin(thing.tilt)
         rng = np.random.default_rng(0)
@@ -98,7 +98,7 @@ def test_a_twin_differs_in_one_attribute(seed: int, name: str) -> None:
     look = draw_look(rng, name)
     assert differing(look, other_than(look, rng, "colour")) == ["colour"]
     twin = other_than(look, rng, "size")
-    assert differing(look, twin) == ["share"]
+    assert differing(look, twin) == ["relative_size"]
     assert twin.size not in ("", look.size)
     assert not other_than(look, rng, "colour").held_out
 

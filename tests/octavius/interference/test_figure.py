@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from octavius.interference.figure import draw
 from octavius.interference.gradients import cosines
-from octavius.interference.picture import draw
 
 
 def test_the_page_of_one_lora_has_no_experts_and_odd_names_are_drawn(tmp_path: Path) -> None:
