@@ -12,7 +12,7 @@ from datamodules.examples import EvalSet, EvaluationExamples, TrainingExamples, 
 from datamodules.mixture import MixtureSampler
 from octavius.instruction.batch import Batch, Example, Processor
 from octavius.instruction.sample import Sample
-from octavius.limits import COUNT, SEED, SIZE, WORKERS
+from octavius.limits import POSITIVE_INT, SEED_RANGE, SIZE_RANGE, WORKERS_RANGE
 from octavius.processes import init_worker
 
 Batching: TypeAlias = Literal["padded", "grouped", "packed"]
@@ -56,10 +56,10 @@ class InstructionDataModule(L.LightningDataModule):
             processor: turns samples into examples for the model; the command line takes it from the model.
             batching: layout of a training batch: `padded`, `grouped` (by length) or `packed` (one row).
         """
-        SIZE.check(batch_size=batch_size, eval_batch_size=eval_batch_size)
-        COUNT.check(samples_per_epoch=samples_per_epoch)
-        WORKERS.check(workers=workers)
-        SEED.check(seed=seed)
+        SIZE_RANGE.check(batch_size=batch_size, eval_batch_size=eval_batch_size)
+        POSITIVE_INT.check(samples_per_epoch=samples_per_epoch)
+        WORKERS_RANGE.check(workers=workers)
+        SEED_RANGE.check(seed=seed)
         super().__init__()
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.samples_per_epoch, self.workers, self.seed = samples_per_epoch, workers, seed

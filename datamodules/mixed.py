@@ -9,7 +9,7 @@ from datamodules.base import Batching, InstructionDataModule
 from datamodules.examples import EvalSet, TrainSet
 from datamodules.sources import SourceInstructions
 from octavius.instruction.batch import Processor
-from octavius.limits import POSITIVE
+from octavius.limits import POSITIVE_NUMBER
 
 LOADING = ("batch_size", "eval_batch_size", "samples_per_epoch", "workers", "seed", "processor", "batching")
 """Settings of the loaders: read from the mixture, and refused in its parts, where they would have no effect."""
@@ -36,7 +36,7 @@ class Passes:
                 f"the passes through all modalities should be positive, found images {self.images}, clouds "
                 f"{self.clouds} and others {self.others}; to train on one modality alone, take its own data module"
             )
-        POSITIVE.check(images=self.images, clouds=self.clouds, others=self.others)
+        POSITIVE_NUMBER.check(images=self.images, clouds=self.clouds, others=self.others)
 
     def of(self, name: str) -> float:
         """The passes through the sets of a modality."""

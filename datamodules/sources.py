@@ -11,7 +11,7 @@ from datamodules.benchmarks import BENCHMARKS, read
 from datamodules.examples import EvalSet, TrainSet
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Sample
-from octavius.limits import COUNT, POSITIVE, Range
+from octavius.limits import POSITIVE_INT, POSITIVE_NUMBER, Range
 from octavius.metrics import Protocol
 
 
@@ -50,8 +50,8 @@ class Source:
             raise ValueError(f"the weight of {self.title} should be positive, found {self.weight}")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"the limit of {self.title} should be at least 1 or null, found {self.limit}")
-        POSITIVE.check(**{f"the weight of {self.title}": self.weight})
-        COUNT.check(**{f"the limit of {self.title}": self.limit})
+        POSITIVE_NUMBER.check(**{f"the weight of {self.title}": self.weight})
+        POSITIVE_INT.check(**{f"the limit of {self.title}": self.limit})
 
     @property
     def title(self) -> str:
@@ -119,7 +119,7 @@ class SourceInstructions(InstructionDataModule):
         self.root = Path(root).expanduser()
         self.train, self.validate, self.test = train or [], validate or [], test or []
         self.bad, self.box_decimals = bad, box_decimals
-        Range(1, MOST_DECIMALS, whole=True).check(box_decimals=box_decimals)
+        Range(1, MOST_DECIMALS, integer=True).check(box_decimals=box_decimals)
         self._read: dict[Source, list[Sample]] = {}
         for stage, sources in (("validate", self.validate), ("test", self.test)):
             repeated = [name for name, count in Counter(item.title for item in sources).items() if count > 1]

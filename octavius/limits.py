@@ -15,18 +15,18 @@ class Range:
     """An interval of allowed values.
 
     Attributes:
-        least: lower bound.
-        most: upper bound.
-        whole: allow integers only.
-        above: exclude `least` itself.
-        below: exclude `most` itself.
+        minimum: lower bound.
+        maximum: upper bound.
+        integer: allow integers only.
+        exclude_minimum: exclude `minimum` itself.
+        exclude_maximum: exclude `maximum` itself.
     """
 
-    least: float
-    most: float
-    whole: bool = False
-    above: bool = False
-    below: bool = False
+    minimum: float
+    maximum: float
+    integer: bool = False
+    exclude_minimum: bool = False
+    exclude_maximum: bool = False
 
     def check(self, **settings: float | Iterable[float] | Mapping[Any, float] | None) -> None:
         """Checks that each setting, or each number in it, is in the range; None is accepted.
@@ -42,32 +42,32 @@ class Range:
                     raise ValueError(f"{name} should be {self}, found {number!r:.40}")
 
     def _holds(self, number: float) -> bool:
-        kinds = int if self.whole else (int, float)
+        kinds = int if self.integer else (int, float)
         if isinstance(number, bool) or not isinstance(number, kinds) or math.isnan(number):
             return False
-        low = number > self.least if self.above else number >= self.least
-        return low and (number < self.most if self.below else number <= self.most)
+        low = number > self.minimum if self.exclude_minimum else number >= self.minimum
+        return low and (number < self.maximum if self.exclude_maximum else number <= self.maximum)
 
     def __str__(self) -> str:
         """The range in words, for error messages."""
-        kind = "a whole number" if self.whole else "a number"
-        low = f"above {self.least:,g}" if self.above else f"of at least {self.least:,g}"
-        return f"{kind} {low} and {'below' if self.below else 'at most'} {_plain(self.most)}"
+        kind = "a whole number" if self.integer else "a number"
+        low = f"above {self.minimum:,g}" if self.exclude_minimum else f"of at least {self.minimum:,g}"
+        return f"{kind} {low} and {'below' if self.exclude_maximum else 'at most'} {_plain(self.maximum)}"
 
 
 def _plain(number: float) -> str:
     return f"{number:,.0f}" if number >= 1 else f"{number:g}"
 
 
-COUNT = Range(1, 10**8, whole=True)
-WHOLE = Range(0, 10**8, whole=True)
-SIZE = Range(1, 2**16, whole=True)
+POSITIVE_INT = Range(1, 10**8, integer=True)
+NON_NEGATIVE_INT = Range(0, 10**8, integer=True)
+SIZE_RANGE = Range(1, 2**16, integer=True)
 """A batch size, or a dimension of a layer."""
-WORKERS = Range(0, 256, whole=True)
-SEED = Range(0, 2**32 - 1, whole=True)
+WORKERS_RANGE = Range(0, 256, integer=True)
+SEED_RANGE = Range(0, 2**32 - 1, integer=True)
 """Seeds that numpy, torch and Lightning all accept."""
-SHARE = Range(0, 1)
-PROBABILITY = Range(0, 1, below=True)
+FRACTION = Range(0, 1)
+PROBABILITY_BELOW_1 = Range(0, 1, exclude_maximum=True)
 """The probability of dropping something, which must be below 1."""
-POSITIVE = Range(0, 10**9, above=True)
-NOT_NEGATIVE = Range(0, 10**9)
+POSITIVE_NUMBER = Range(0, 10**9, exclude_minimum=True)
+NON_NEGATIVE_NUMBER = Range(0, 10**9)

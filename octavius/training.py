@@ -36,7 +36,7 @@ from octavius.folders import saving_folder
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.chat import depends_on_moment, template_of
 from octavius.instruction.prompt import Template
-from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE
+from octavius.limits import FRACTION, NON_NEGATIVE_NUMBER, POSITIVE_INT, POSITIVE_NUMBER, PROBABILITY_BELOW_1
 from octavius.lora_moe import LoRAMoEConfig
 from octavius.lora_moe.gates.fitting import fit_gate
 from octavius.model import AnswerLosses, Octavius
@@ -103,11 +103,11 @@ class OctaviusModule(L.LightningModule):
             projectors: a file of projectors, as `save_decoder` writes it, to start from instead of random
                 weights; tensors that are missing in it or differ in shape start at random and are reported.
         """
-        COUNT.check(max_tokens=max_tokens)
-        POSITIVE.check(lr=lr)
-        PROBABILITY.check(betas=betas)
-        NOT_NEGATIVE.check(weight_decay=weight_decay)
-        SHARE.check(warmup=warmup)
+        POSITIVE_INT.check(max_tokens=max_tokens)
+        POSITIVE_NUMBER.check(lr=lr)
+        PROBABILITY_BELOW_1.check(betas=betas)
+        NON_NEGATIVE_NUMBER.check(weight_decay=weight_decay)
+        FRACTION.check(warmup=warmup)
         super().__init__()
         self.model = Octavius(decoder, encoders, lora, normalise_features)
         if projectors is not None:

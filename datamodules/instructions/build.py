@@ -18,7 +18,7 @@ from datamodules.instructions.by_model import by_model
 from datamodules.instructions.endpoint import Endpoint, connect
 from datamodules.instructions.images import Item
 from datamodules.instructions.response_cache import ResponseCache
-from octavius.limits import COUNT, NOT_NEGATIVE, SEED
+from octavius.limits import NON_NEGATIVE_NUMBER, POSITIVE_INT, SEED_RANGE
 from octavius.suggestions import nearest
 
 Source: TypeAlias = Literal["coco", "scannet"]
@@ -89,8 +89,8 @@ def build_instructions(
     out = root / NAMES[source].format(split=split) if out is None else out.expanduser()
     kinds = list(KINDS[source]) if kinds is None else kinds
     check_settings(source, kinds, limit)
-    SEED.check(seed=seed)
-    NOT_NEGATIVE.check(prices=prices)
+    SEED_RANGE.check(seed=seed)
+    NON_NEGATIVE_NUMBER.check(prices=prices)
     settings: dict[str, Any] = {
         "version": files.VERSION,
         "source": source,
@@ -178,7 +178,7 @@ def check_settings(source: Source, kinds: Sequence[str], limit: int | None) -> N
                 f"unknown kind {unknown[0]!r} in --kinds{nearest(unknown[0], KINDS[source])}; {known}"
             )
         raise ValueError(f"--kinds is empty; {known}")
-    COUNT.check(limit=limit)
+    POSITIVE_INT.check(limit=limit)
 
 
 def read(source: Source, root: Path, split: str, kinds: Sequence[str], bad: BadPolicy) -> list[Annotation]:

@@ -19,7 +19,7 @@ from datamodules.instructions.http import FAULT, bounded_client
 from datamodules.instructions.prompts import Message
 from datamodules.instructions.redaction import Secrets, credentials, secrets_of
 from datamodules.instructions.response_cache import Response, ResponseCache, key_of
-from octavius.limits import POSITIVE, Range
+from octavius.limits import POSITIVE_NUMBER, Range
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -94,7 +94,7 @@ class UnansweredError(Exception):
     """One request got no answer; others may."""
 
 
-CONCURRENCY, RETRIES = Range(1, 1024, whole=True), Range(0, 1000, whole=True)
+CONCURRENCY, RETRIES = Range(1, 1024, integer=True), Range(0, 1000, integer=True)
 
 
 def connect(
@@ -109,7 +109,7 @@ def connect(
         raise ValueError("--model is empty; name a model of the endpoint")
     CONCURRENCY.check(concurrency=concurrency)
     RETRIES.check(retries=retries)
-    POSITIVE.check(timeout=timeout)
+    POSITIVE_NUMBER.check(timeout=timeout)
     client()
     if not os.environ.get("OPENAI_API_KEY"):
         raise ValueError(

@@ -15,7 +15,7 @@ from datamodules.miniature.symbolic import symbols
 from datamodules.miniature.world import SHAPES, generator, make_single
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import ClassName, Media, Sample
-from octavius.limits import COUNT, POSITIVE, WHOLE
+from octavius.limits import NON_NEGATIVE_INT, POSITIVE_INT, POSITIVE_NUMBER
 
 WORDINGS: tuple[Wording, ...] = ("seen", "unseen_wording", "unseen_frame")
 GRID = 3
@@ -122,9 +122,9 @@ class Conventions(InstructionDataModule):
         Raises:
             ValueError: there are not that many conventions, or the weights are not K.
         """
-        COUNT.check(conventions=conventions, train_scenes=train_scenes, eval_scenes=eval_scenes)
-        WHOLE.check(conflict=conflict)
-        POSITIVE.check(weights=weights)
+        POSITIVE_INT.check(conventions=conventions, train_scenes=train_scenes, eval_scenes=eval_scenes)
+        NON_NEGATIVE_INT.check(conflict=conflict)
+        POSITIVE_NUMBER.check(weights=weights)
         super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor, batching)
         self.words = tables(conventions, conflict)
         if weights is not None and len(weights) != conventions:

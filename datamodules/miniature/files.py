@@ -10,7 +10,7 @@ from datamodules.miniature import draw
 from datamodules.miniature.layouts import LAYOUTS, Item
 from datamodules.miniature.once import PROCESSES, mapping, once
 from datamodules.miniature.world import Face, Shift, generator
-from octavius.limits import COUNT, SEED
+from octavius.limits import POSITIVE_INT, SEED_RANGE
 
 VERSION = 3
 """Incremented when the same seed and sizes yield other facts, texts or files."""
@@ -91,8 +91,8 @@ def build(
     Raises:
         ValueError: the root contains something else.
     """
-    SEED.check(seed=seed)
-    COUNT.check(**asdict(sizes))
+    SEED_RANGE.check(seed=seed)
+    POSITIVE_INT.check(**asdict(sizes))
     PROCESSES.check(processes=processes)
     record = {"version": VERSION, "drawing": draw.VERSION, "seed": seed, "sizes": asdict(sizes)}
     return once(root, RECORD, record, lambda home: _write(home, seed, sizes, progress, processes))

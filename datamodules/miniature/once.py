@@ -12,7 +12,7 @@ from octavius.files import partial_of, read_text, remove_partials, write_text
 from octavius.limits import Range
 from octavius.processes import worker_pool
 
-PROCESSES = Range(1, 1024, whole=True)
+PROCESSES = Range(1, 1024, integer=True)
 """Allowed number of processes."""
 
 ADVICE = "Choose another root, or delete that folder if nothing in it is needed."

@@ -18,7 +18,15 @@ from datamodules.mixture import Draw, MixtureSampler
 from datamodules.pretraining.object_clouds import Facts, ObjectCloud, read_objects
 from datamodules.pretraining.render import render
 from datamodules.pretraining.size_baseline import SizeBaseline
-from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, SIZE, WORKERS
+from octavius.limits import (
+    FRACTION,
+    NON_NEGATIVE_NUMBER,
+    POSITIVE_INT,
+    POSITIVE_NUMBER,
+    SEED_RANGE,
+    SIZE_RANGE,
+    WORKERS_RANGE,
+)
 from octavius.processes import init_worker
 
 ObjectBatch: TypeAlias = dict[str, Any]
@@ -65,8 +73,8 @@ class ObjectSource:
 
     def __post_init__(self) -> None:
         """Validates the numbers."""
-        POSITIVE.check(weight=self.weight)
-        COUNT.check(limit=self.limit)
+        POSITIVE_NUMBER.check(weight=self.weight)
+        POSITIVE_INT.check(limit=self.limit)
 
     @property
     def title(self) -> str:
@@ -128,12 +136,12 @@ class Objects(L.LightningDataModule):
         Raises:
             ValueError: a number is out of range, or two validation sets share a name.
         """
-        COUNT.check(points=points, views=views, samples_per_epoch=samples_per_epoch)
-        NOT_NEGATIVE.check(jitter=jitter)
-        SHARE.check(colours=colours)
-        SIZE.check(batch_size=batch_size, eval_batch_size=eval_batch_size)
-        WORKERS.check(workers=workers)
-        SEED.check(seed=seed)
+        POSITIVE_INT.check(points=points, views=views, samples_per_epoch=samples_per_epoch)
+        NON_NEGATIVE_NUMBER.check(jitter=jitter)
+        FRACTION.check(colours=colours)
+        SIZE_RANGE.check(batch_size=batch_size, eval_batch_size=eval_batch_size)
+        WORKERS_RANGE.check(workers=workers)
+        SEED_RANGE.check(seed=seed)
         super().__init__()
         self.root = Path(root).expanduser()
         self.train_sources, self.validate_sources = train or [], validate or []

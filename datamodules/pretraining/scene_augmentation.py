@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octavius.limits import COUNT, NOT_NEGATIVE, SHARE
+from octavius.limits import FRACTION, NON_NEGATIVE_NUMBER, POSITIVE_INT
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Augmentation:
                 "expected at least 1 point, a share above 0 and at most 1, a flip in 0..1 and scales above 0; "
                 f"found {self}"
             )
-        COUNT.check(points=self.points)
-        SHARE.check(share=self.share, flip=self.flip)
-        NOT_NEGATIVE.check(turn=self.turn, scale=self.scale, shift=self.shift)
+        POSITIVE_INT.check(points=self.points)
+        FRACTION.check(share=self.share, flip=self.flip)
+        NON_NEGATIVE_NUMBER.check(turn=self.turn, scale=self.scale, shift=self.shift)
 
 
 def augment(

@@ -19,7 +19,7 @@ from datamodules.benchmarks.clouds.scans import Scan
 from datamodules.mixture import Draw, MixtureSampler
 from datamodules.pretraining.scene_augmentation import Augmentation, augment, fewer
 from octavius.instruction.sample import Media
-from octavius.limits import COUNT, SEED, SIZE, WORKERS
+from octavius.limits import POSITIVE_INT, SEED_RANGE, SIZE_RANGE, WORKERS_RANGE
 from octavius.media.clouds import CloudLoader
 from octavius.processes import init_worker
 
@@ -131,10 +131,10 @@ class SceneBoxes(L.LightningDataModule):
             seed: seed of the shuffling and of the augmentation.
             bad: `error` stops at the first malformed scan or object, `skip` leaves them out and warns.
         """
-        SIZE.check(batch_size=batch_size, eval_batch_size=eval_batch_size)
-        COUNT.check(samples_per_epoch=samples_per_epoch)
-        WORKERS.check(workers=workers)
-        SEED.check(seed=seed)
+        SIZE_RANGE.check(batch_size=batch_size, eval_batch_size=eval_batch_size)
+        POSITIVE_INT.check(samples_per_epoch=samples_per_epoch)
+        WORKERS_RANGE.check(workers=workers)
+        SEED_RANGE.check(seed=seed)
         super().__init__()
         self.root, self.folder = Path(root), folder
         self.splits = {"train": train, "validate": validate, "test": test}

@@ -37,7 +37,7 @@ from octavius.evaluation.scores import (
 )
 from octavius.files import write_text
 from octavius.instruction.sample import Sample
-from octavius.limits import COUNT, SIZE
+from octavius.limits import POSITIVE_INT, SIZE_RANGE
 from octavius.runs import history
 from octavius.runs.history import Measurement
 from octavius.suggestions import nearest
@@ -84,7 +84,7 @@ class Evaluation(L.Callback):
             sampling: sample answers at random, as for the published numbers; null decodes without sampling, which is
                 reproducible.
         """
-        SIZE.check(max_new_tokens=max_new_tokens, num_beams=num_beams)
+        SIZE_RANGE.check(max_new_tokens=max_new_tokens, num_beams=num_beams)
         if unknown := set(controls or ()) - set(ALL):
             raise ValueError(
                 f"there is no control {sorted(unknown)[0]!r}{nearest(sorted(unknown)[0], ALL)}"
@@ -95,7 +95,7 @@ class Evaluation(L.Callback):
                 f"controls_limit must be at least 1 or null, found {controls_limit}; for no controls set "
                 "`controls` to []"
             )
-        COUNT.check(controls_limit=controls_limit)
+        POSITIVE_INT.check(controls_limit=controls_limit)
         self.decoding = Decoding(max_new_tokens, num_beams, likelihood, sampling)
         self.controls, self.controls_limit = controls, controls_limit
         self.table: pd.DataFrame | None = None

@@ -19,7 +19,7 @@ from octavius.callbacks.cloud_pictures import cloud_of, cloud_panel
 from octavius.display import markdown_cell, visible
 from octavius.evaluation.answers import Answered
 from octavius.instruction.sample import Boxes, LabelledBox
-from octavius.limits import COUNT
+from octavius.limits import POSITIVE_INT
 from octavius.media.pictures import open_picture
 from octavius.tasks import TASKS
 
@@ -52,7 +52,7 @@ class AnswerSamples(L.Callback):
                 f"per_benchmark must be at least 1, found {per_benchmark}; "
                 "leave the callback out to show nothing"
             )
-        COUNT.check(per_benchmark=per_benchmark)
+        POSITIVE_INT.check(per_benchmark=per_benchmark)
         self.per_benchmark = per_benchmark
 
     def on_answers(

@@ -26,7 +26,7 @@ from octavius.demo.examples import Example, chips, pictured
 from octavius.demo.options import parser
 from octavius.demo.page import build_page
 from octavius.demo.server import check_installed, scratch, serving
-from octavius.limits import SIZE
+from octavius.limits import SIZE_RANGE
 from octavius.presets import find_checkpoint
 from octavius.serve.engine import Engine
 
@@ -49,7 +49,7 @@ def demo(words: Sequence[str]) -> None:
     """
     options = parser().parse_all(words)
     PORT.check(port=options.port)
-    SIZE.check(**{"max-new-tokens": options.max_new_tokens})
+    SIZE_RANGE.check(**{"max-new-tokens": options.max_new_tokens})
     check_installed()
     with listening(options.host, options.port) as listener:
         port = listener.getsockname()[1]

@@ -15,7 +15,7 @@ from octavius.cli.usage import HELP_ALL
 from octavius.configuration.functions import call
 from octavius.files import check_writable
 from octavius.instruction.sample import Media
-from octavius.limits import SIZE
+from octavius.limits import SIZE_RANGE
 from octavius.media.regions import region_of
 from octavius.media.scan_frame import axis_alignment, info_beside
 from octavius.presets import find_checkpoint
@@ -75,7 +75,7 @@ def predict(
         num_beams: number of beams in beam search; 1 is greedy.
         trust: let the configuration that came with the checkpoint name any class, which runs its code.
     """
-    SIZE.check(max_new_tokens=max_new_tokens, num_beams=num_beams)
+    SIZE_RANGE.check(max_new_tokens=max_new_tokens, num_beams=num_beams)
     asked = questions_of(question, questions)
     images, clouds = files_of(image, "image"), files_of(cloud, "cloud")
     if len(images) > 1 and len(clouds) > 1:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from octavius.checkpoint.load import load
-from octavius.limits import SIZE, Range
+from octavius.limits import SIZE_RANGE, Range
 from octavius.presets import find_checkpoint
 from octavius.serve.app import Limits, build_app
 from octavius.serve.engine import Engine
@@ -20,7 +20,7 @@ TOKEN = "OCTAVIUS_TOKEN"
 GRACE, LAST = 10.0, 5.0
 """Seconds that running answers get after a stop signal, and then the connections to send what they have."""
 
-PORT = Range(0, 65535, whole=True)
+PORT = Range(0, 65535, integer=True)
 
 
 def serve(
@@ -55,7 +55,7 @@ def serve(
         ValueError: a setting is out of range, the address is not free, or FastAPI or uvicorn is missing.
     """
     PORT.check(port=port)
-    SIZE.check(batch_size=batch_size)
+    SIZE_RANGE.check(batch_size=batch_size)
     limits = Limits(body_limit, max_new_tokens, timeout, queue)
     token = os.environ.get(TOKEN) if token is None else token
     if token is not None and not (token.isascii() and token.isprintable() and token.strip() == token != ""):

@@ -13,17 +13,17 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 
-from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE, WHOLE, Range
+from octavius.limits import NON_NEGATIVE_INT, NON_NEGATIVE_NUMBER, POSITIVE_INT, POSITIVE_NUMBER, Range
 
 RANGES = {
-    "accumulate_grad_batches": COUNT,
-    "check_val_every_n_epoch": COUNT,
-    "gradient_clip_val": NOT_NEGATIVE,
-    "log_every_n_steps": WHOLE,
-    "num_nodes": COUNT,
-    "num_sanity_val_steps": Range(-1, 10**8, whole=True),
-    "reload_dataloaders_every_n_epochs": WHOLE,
-    "val_check_interval": POSITIVE,
+    "accumulate_grad_batches": POSITIVE_INT,
+    "check_val_every_n_epoch": POSITIVE_INT,
+    "gradient_clip_val": NON_NEGATIVE_NUMBER,
+    "log_every_n_steps": NON_NEGATIVE_INT,
+    "num_nodes": POSITIVE_INT,
+    "num_sanity_val_steps": Range(-1, 10**8, integer=True),
+    "reload_dataloaders_every_n_epochs": NON_NEGATIVE_INT,
+    "val_check_interval": POSITIVE_NUMBER,
 }
 LAUNCHERS = ("NODE_RANK", "GROUP_RANK", "RANK", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "LSB_JOBID")
 """Environment variables that a multi-node launcher sets."""

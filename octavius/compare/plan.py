@@ -12,7 +12,7 @@ from octavius.options import OptionParser
 from octavius.presets import find_config
 from octavius.suggestions import nearest
 
-SEEDS, JOBS = Range(1, 1000, whole=True), Range(1, 256, whole=True)
+SEEDS, JOBS = Range(1, 1000, integer=True), Range(1, 256, integer=True)
 
 KEYS = ("config", "arms", "seeds", "baseline", "differences", "out", "options")
 """Keys of a plan file; all but `differences` and `options` are options of the command too."""

@@ -20,7 +20,7 @@ from torchvision.ops import StochasticDepth
 from octavius.encoders.point_ops import farthest_points, k_nearest
 from octavius.files import read_text
 from octavius.folders import check_folder, saving_folder
-from octavius.limits import COUNT, PROBABILITY, SIZE
+from octavius.limits import POSITIVE_INT, PROBABILITY_BELOW_1, SIZE_RANGE
 from octavius.media.clouds import GREY
 from octavius.presets import find_checkpoint
 
@@ -89,12 +89,12 @@ class PointBERT(nn.Module):
         projection_width: int | None = None,
     ) -> None:
         super().__init__()
-        SIZE.check(
+        SIZE_RANGE.check(
             channels=channels, groups=groups, group_size=group_size, width=width, depth=depth, heads=heads
         )
-        SIZE.check(token_width=token_width, projection_width=projection_width)
-        COUNT.check(num_points=num_points)
-        PROBABILITY.check(drop_path=drop_path)
+        SIZE_RANGE.check(token_width=token_width, projection_width=projection_width)
+        POSITIVE_INT.check(num_points=num_points)
+        PROBABILITY_BELOW_1.check(drop_path=drop_path)
         _check_sizes(channels, width, heads, num_points, max(groups, group_size))
         self.config: dict[str, Any] = {
             "channels": channels,

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from octavius.encoders.base import Encoder
 from octavius.instruction.batch import MediaLoader
-from octavius.limits import NOT_NEGATIVE, PROBABILITY, SIZE
+from octavius.limits import NON_NEGATIVE_NUMBER, PROBABILITY_BELOW_1, SIZE_RANGE
 from octavius.media.images import ArrayLoader
 
 
@@ -21,9 +21,9 @@ class PrecomputedFeatures(Encoder):
             noise: standard deviation of the Gaussian noise added in training.
             drop: probability of zeroing a vector in training.
         """
-        SIZE.check(num_tokens=num_tokens, width=width)
-        NOT_NEGATIVE.check(noise=noise)
-        PROBABILITY.check(drop=drop)
+        SIZE_RANGE.check(num_tokens=num_tokens, width=width)
+        NON_NEGATIVE_NUMBER.check(noise=noise)
+        PROBABILITY_BELOW_1.check(drop=drop)
         super().__init__()
         self.num_tokens, self.width = num_tokens, width
         self.noise, self.drop = noise, drop

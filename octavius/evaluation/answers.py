@@ -9,7 +9,7 @@ from torch import distributed
 from octavius.evaluation.box_scores import BoxScores
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
-from octavius.limits import POSITIVE, SHARE, WHOLE
+from octavius.limits import FRACTION, NON_NEGATIVE_INT, POSITIVE_NUMBER
 from octavius.tasks import TASKS
 
 DECIMALS = 4
@@ -76,9 +76,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
-        POSITIVE.check(temperature=self.temperature)
-        SHARE.check(top_p=self.top_p)
-        WHOLE.check(top_k=self.top_k)
+        POSITIVE_NUMBER.check(temperature=self.temperature)
+        FRACTION.check(top_p=self.top_p)
+        NON_NEGATIVE_INT.check(top_k=self.top_k)
 
 
 @dataclass(frozen=True)

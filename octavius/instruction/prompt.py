@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from octavius.instruction.sample import Sample
 from octavius.instruction.tokenizer import Tokenizer
-from octavius.limits import COUNT, WHOLE
+from octavius.limits import NON_NEGATIVE_INT, POSITIVE_INT
 
 Piece: TypeAlias = tuple[str, bool]
 """A text that is tokenized by itself, and whether special tokens are recognized in it (the template's own text)."""
@@ -64,8 +64,8 @@ class Template:
 
     def __post_init__(self) -> None:
         """Validates the numbers."""
-        WHOLE.check(padded=self.padded)
-        COUNT.check(longest=self.longest)
+        NON_NEGATIVE_INT.check(padded=self.padded)
+        POSITIVE_INT.check(longest=self.longest)
 
     @property
     def published_options(self) -> list[str]:

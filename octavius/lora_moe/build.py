@@ -6,7 +6,7 @@ from typing import cast, get_args
 
 from torch import nn
 
-from octavius.limits import NOT_NEGATIVE, POSITIVE, PROBABILITY, SIZE
+from octavius.limits import NON_NEGATIVE_NUMBER, POSITIVE_NUMBER, PROBABILITY_BELOW_1, SIZE_RANGE
 from octavius.lora_moe.backends import BackendName
 from octavius.lora_moe.gates.base import Gate, GateSize, LayerGate, Reading
 from octavius.lora_moe.gates.factory import GateFactory, GateLike, factory_of
@@ -54,10 +54,10 @@ class LoRAMoEConfig:
 
     def __post_init__(self) -> None:
         """Validates the numbers and turns `gate` into a `GateFactory`."""
-        SIZE.check(experts=self.experts, rank=self.rank)
-        POSITIVE.check(alpha=self.alpha)
-        PROBABILITY.check(dropout=self.dropout)
-        NOT_NEGATIVE.check(losses=self.losses)
+        SIZE_RANGE.check(experts=self.experts, rank=self.rank)
+        POSITIVE_NUMBER.check(alpha=self.alpha)
+        PROBABILITY_BELOW_1.check(dropout=self.dropout)
+        NON_NEGATIVE_NUMBER.check(losses=self.losses)
         # The dataclass is frozen, so plain assignment would raise.
         object.__setattr__(self, "gate", factory_of(self.gate))
 

@@ -8,7 +8,7 @@ from itertools import islice
 from jsonargparse import Namespace
 
 from octavius.encoders.base import Encoder
-from octavius.limits import COUNT, NOT_NEGATIVE, POSITIVE
+from octavius.limits import NON_NEGATIVE_NUMBER, POSITIVE_INT, POSITIVE_NUMBER
 from octavius.model import Octavius
 from octavius.options import OptionParser
 from octavius.plan.memory import GIB, Plan, parts, plan_memory, remedies, size
@@ -88,10 +88,10 @@ def report(config: Namespace, options: argparse.Namespace) -> str:
     Raises:
         ValueError: the configuration does not train an OctaviusModule, or contradicts the options.
     """
-    COUNT.check(gpus=options.gpus, longest=options.longest, samples=options.samples)
-    COUNT.check(text_tokens=options.text_tokens)
-    POSITIVE.check(memory=options.memory)
-    NOT_NEGATIVE.check(reserve=options.reserve)
+    POSITIVE_INT.check(gpus=options.gpus, longest=options.longest, samples=options.samples)
+    POSITIVE_INT.check(text_tokens=options.text_tokens)
+    POSITIVE_NUMBER.check(memory=options.memory)
+    NON_NEGATIVE_NUMBER.check(reserve=options.reserve)
     setup = setup_of(config)
     if not 0 < options.utilisation <= 1:
         raise ValueError(f"--utilisation is a share in 0..1 (0 excluded), found {options.utilisation:g}")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from octavius.encoders.image import CONFIG, WEIGHTS
 from octavius.files import read_text
 from octavius.folders import check_folder, saving_folder
-from octavius.limits import NOT_NEGATIVE, POSITIVE, SHARE, WHOLE
+from octavius.limits import FRACTION, NON_NEGATIVE_INT, NON_NEGATIVE_NUMBER, POSITIVE_NUMBER
 from octavius.presets import find_checkpoint
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
@@ -57,10 +57,10 @@ class ClipTraining(lightning.LightningModule):
         preset: str,
     ) -> None:
         super().__init__()
-        WHOLE.check(save_every=save_every)
-        POSITIVE.check(lr=lr)
-        SHARE.check(warmup=warmup, decay=decay)
-        NOT_NEGATIVE.check(weight_decay=weight_decay)
+        NON_NEGATIVE_INT.check(save_every=save_every)
+        POSITIVE_NUMBER.check(lr=lr)
+        FRACTION.check(warmup=warmup, decay=decay)
+        NON_NEGATIVE_NUMBER.check(weight_decay=weight_decay)
         self.folder, self.save_to, self.save_every = find_checkpoint(model), Path(save_to), save_every
         self.lr, self.warmup, self.decay, self.weight_decay = lr, warmup, decay, weight_decay
         self.preset = preset

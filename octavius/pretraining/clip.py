@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from octavius.limits import NOT_NEGATIVE
+from octavius.limits import NON_NEGATIVE_NUMBER
 from octavius.pretraining.base import ClipTraining
 from octavius.pretraining.probes import probe_scores, retrieval
 
@@ -110,8 +110,8 @@ class AlignmentModule(ClipTraining):
         background: float = 0.125,
     ) -> None:
         super().__init__(model, save_to, save_every, lr, warmup, decay, weight_decay, "pretrain/clip.yaml")
-        NOT_NEGATIVE.check(contrastive=contrastive, classes=classes, attributes=attributes, box=box)
-        NOT_NEGATIVE.check(edges=edges, background=background)
+        NON_NEGATIVE_NUMBER.check(contrastive=contrastive, classes=classes, attributes=attributes, box=box)
+        NON_NEGATIVE_NUMBER.check(edges=edges, background=background)
         self.weights = {"contrastive": contrastive, "box": box, "edges": edges}
         self.weights |= dict.fromkeys(ANSWERS, attributes) | {"class": classes}
         self.background = background

@@ -24,7 +24,7 @@ from octavius.encoders.detector.losses import Truth
 from octavius.encoders.detector.proposals import Proposals, Suppression, suppressed
 from octavius.encoders.rois.proposals import OVERLAP
 from octavius.instruction.sample import Boxes3D, LabelledBox3D
-from octavius.limits import NOT_NEGATIVE, POSITIVE, SHARE
+from octavius.limits import FRACTION, NON_NEGATIVE_NUMBER, POSITIVE_NUMBER
 from octavius.media.crops import inside
 from octavius.media.proposals import write_proposals
 from octavius.metrics.boxes.detection3d import THRESHOLDS, ClassScore, MeanAP3D, class_scores
@@ -90,9 +90,9 @@ class DetectorModule(L.LightningModule):
         decay: float = 0.9,
     ) -> None:
         super().__init__()
-        POSITIVE.check(lr=lr)
-        NOT_NEGATIVE.check(weight_decay=weight_decay)
-        SHARE.check(warmup=warmup, decay=decay)
+        POSITIVE_NUMBER.check(lr=lr)
+        NON_NEGATIVE_NUMBER.check(weight_decay=weight_decay)
+        FRACTION.check(warmup=warmup, decay=decay)
         self.kind, self.design, self.weights, self.save_to = detector, design, weights, Path(save_to)
         self.nms, self.lr, self.weight_decay, self.warmup, self.decay = nms, lr, weight_decay, warmup, decay
         self.boxes = None if boxes is None else Path(boxes)

@@ -14,7 +14,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import LambdaLR
 
 from octavius.encoders.point_bert import PointBERT, load_point_bert, save_point_bert, unit_sphere
-from octavius.limits import NOT_NEGATIVE, POSITIVE, PROBABILITY, SHARE, WHOLE, Range
+from octavius.limits import (
+    FRACTION,
+    NON_NEGATIVE_INT,
+    NON_NEGATIVE_NUMBER,
+    POSITIVE_NUMBER,
+    PROBABILITY_BELOW_1,
+    Range,
+)
 from octavius.pretraining.contrastive import Alike, MemoryBank, alike, memory_loss, symmetric_loss
 from octavius.pretraining.frozen_clip import FrozenCLIP
 from octavius.pretraining.point_augmentation import augment
@@ -100,13 +107,15 @@ class PointAlignmentModule(L.LightningModule):
         weight_decay: float = 0.1,
     ) -> None:
         super().__init__()
-        WHOLE.check(bank_size=bank_size, bank_draws=bank_draws)
-        NOT_NEGATIVE.check(text_weight=text_weight, image_weight=image_weight, weight_decay=weight_decay)
-        Range(0, 2, whole=True).check(up_axis=up_axis)
-        PROBABILITY.check(dropout=dropout)
-        SHARE.check(colourless=colourless, warmup=warmup)
-        POSITIVE.check(lr=lr)
-        NOT_NEGATIVE.check(last_lr=last_lr)
+        NON_NEGATIVE_INT.check(bank_size=bank_size, bank_draws=bank_draws)
+        NON_NEGATIVE_NUMBER.check(
+            text_weight=text_weight, image_weight=image_weight, weight_decay=weight_decay
+        )
+        Range(0, 2, integer=True).check(up_axis=up_axis)
+        PROBABILITY_BELOW_1.check(dropout=dropout)
+        FRACTION.check(colourless=colourless, warmup=warmup)
+        POSITIVE_NUMBER.check(lr=lr)
+        NON_NEGATIVE_NUMBER.check(last_lr=last_lr)
         self.encoder, self.clip = encoder, FrozenCLIP(clip, pretrained)
         if encoder.projection_width != self.clip.width:
             raise ValueError(

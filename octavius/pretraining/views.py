@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from octavius.limits import NOT_NEGATIVE
+from octavius.limits import NON_NEGATIVE_NUMBER
 from octavius.pretraining.base import ClipTraining
 from octavius.pretraining.clip import contrastive_loss, encode_text
 from octavius.pretraining.probes import retrieval
@@ -51,7 +51,7 @@ class ViewAlignmentModule(ClipTraining):
         super().__init__(
             model, save_to, save_every, lr, warmup, decay, weight_decay, "pretrain/clip_rooms.yaml"
         )
-        NOT_NEGATIVE.check(heads=heads)
+        NON_NEGATIVE_NUMBER.check(heads=heads)
         width = self.clip.text.text_projection.shape[1]
         self.heads = nn.ModuleDict({question: nn.Linear(width, size) for question, size in ANSWERS.items()})
         self.weight = heads

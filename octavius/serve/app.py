@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from octavius.limits import COUNT, POSITIVE
+from octavius.limits import POSITIVE_INT, POSITIVE_NUMBER
 from octavius.serve.engine import ClosedError, Engine
 from octavius.serve.metrics import Metrics
 from octavius.serve.replies import Reply, error_object, event
@@ -66,8 +66,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Validates the numbers."""
-        COUNT.check(queue=self.queue, tokens=self.tokens)
-        POSITIVE.check(body=self.body, seconds=self.seconds)
+        POSITIVE_INT.check(queue=self.queue, tokens=self.tokens)
+        POSITIVE_NUMBER.check(body=self.body, seconds=self.seconds)
 
 
 class Door:

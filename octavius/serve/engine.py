@@ -34,7 +34,7 @@ from octavius.encoders.feature_cache import FeatureCache
 from octavius.instruction.batch import Example
 from octavius.instruction.prompt import TooLongError
 from octavius.instruction.sample import References, Sample
-from octavius.limits import SIZE
+from octavius.limits import SIZE_RANGE
 from octavius.model import mean_gate
 from octavius.serve.rows import Answer, Listener, Question, Row
 from octavius.serve.steps import Sampling, Step, stacked
@@ -77,7 +77,7 @@ class Engine:
             batch_size: maximum number of questions that are answered at once.
             window: seconds for which an idle engine waits for further questions.
         """
-        SIZE.check(batch_size=batch_size)
+        SIZE_RANGE.check(batch_size=batch_size)
         self.module, self.batch_size, self.window = module.eval(), batch_size, window
         self.counts = dict.fromkeys(("batches", "rows", "tokens", "prompt_tokens", "cancelled", "failed"), 0)
         self._scratch = TemporaryDirectory(prefix="octavius-", ignore_cleanup_errors=True)

@@ -19,14 +19,14 @@ from typing import Any
 from octavius.boxes3d import PLAIN, box_error
 from octavius.display import visible
 from octavius.instruction.sample import Media, Region
-from octavius.limits import SEED, SHARE, Range
+from octavius.limits import FRACTION, SEED_RANGE, Range
 from octavius.serve.rows import Question
 
 MODEL = "octavius"
 """Name of the model in requests and replies."""
 
 MOST_STOPS, LONGEST_STOP = 4, 200
-TEMPERATURE, TOP_P = Range(0, 2), Range(0, 1, above=True)
+TEMPERATURE, TOP_P = Range(0, 2), Range(0, 1, exclude_minimum=True)
 
 PARTS = {"image_url": "image", "cloud_url": "cloud"}
 """Type of a content part to the modality of its medium."""
@@ -144,7 +144,7 @@ def read_request(body: bytes, most_tokens: int) -> ChatRequest:
         temperature=_number(fields, "temperature", TEMPERATURE, 0.0),
         top_p=_number(fields, "top_p", TOP_P, 1.0),
         stop=_stops(fields),
-        seed=None if "seed" not in fields else int(_number(fields, "seed", SEED, 0)),
+        seed=None if "seed" not in fields else int(_number(fields, "seed", SEED_RANGE, 0)),
     )
     return ChatRequest(question, media, stream, _flag(options, "include_usage"))
 
@@ -308,7 +308,7 @@ def _experts(fields: Mapping[str, Any]) -> tuple[float, ...] | None:
     if not isinstance(weights, list) or not weights or not all(_is_number(value) for value in weights):
         raise RequestError("experts should be a list of weights, one for each expert", "experts")
     for value in weights:
-        _in_range("experts", SHARE, value)
+        _in_range("experts", FRACTION, value)
     return tuple(map(float, weights))
 
 
@@ -316,7 +316,7 @@ def _most_tokens(fields: Mapping[str, Any], most: int) -> int:
     if {"max_tokens", "max_completion_tokens"} <= set(fields):
         raise RequestError("give max_completion_tokens or max_tokens, not both", "max_tokens")
     name = "max_tokens" if "max_tokens" in fields else "max_completion_tokens"
-    return int(_number(fields, name, Range(1, most, whole=True), min(Question.max_new_tokens, most)))
+    return int(_number(fields, name, Range(1, most, integer=True), min(Question.max_new_tokens, most)))
 
 
 def _stops(fields: Mapping[str, Any]) -> tuple[str, ...]:

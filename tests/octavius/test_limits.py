@@ -22,7 +22,7 @@ from datamodules.miniature.rooms.files import build as build_rooms
 from octavius.checkpoint.load import OctaviusModule
 from octavius.cli.predict import predict
 from octavius.configuration.trust import LISTED
-from octavius.limits import COUNT, PROBABILITY, SEED, SHARE, SIZE, Range
+from octavius.limits import FRACTION, POSITIVE_INT, PROBABILITY_BELOW_1, SEED_RANGE, SIZE_RANGE, Range
 
 DUMMIES = {"benchmark": "cifar10", "split": "train", "decoder": None, "encoders": {}, "root": "r"}
 OWN = [
@@ -140,10 +140,10 @@ def test_the_endpoint_refuses_numbers_that_mean_nothing(name: str, number: float
 @given(st.integers() | st.floats())
 def test_a_range_holds_exactly_what_lies_in_it(number: float) -> None:
     for found, wanted in (
-        (SHARE, 0 <= number <= 1),
-        (PROBABILITY, 0 <= number < 1),
-        (SIZE, isinstance(number, int) and 1 <= number <= 65_536),
-        (Range(0, 5, above=True), 0 < number <= 5),
+        (FRACTION, 0 <= number <= 1),
+        (PROBABILITY_BELOW_1, 0 <= number < 1),
+        (SIZE_RANGE, isinstance(number, int) and 1 <= number <= 65_536),
+        (Range(0, 5, exclude_minimum=True), 0 < number <= 5),
     ):
         try:
             found.check(value=number)
@@ -154,7 +154,7 @@ def test_a_range_holds_exactly_what_lies_in_it(number: float) -> None:
 
 
 def test_null_is_left_to_the_type_and_every_number_of_several_counts() -> None:
-    COUNT.check(limit=None)
-    SEED.check(seeds=[0, 2**32 - 1])
+    POSITIVE_INT.check(limit=None)
+    SEED_RANGE.check(seeds=[0, 2**32 - 1])
     with pytest.raises(ValueError, match="seeds should be"):
-        SEED.check(seeds=[0, 2**32])
+        SEED_RANGE.check(seeds=[0, 2**32])

@@ -26,7 +26,7 @@ from datamodules.miniature.world import (
     make_scene,
     make_single,
 )
-from octavius.limits import COUNT, SEED, SIZE, WORKERS
+from octavius.limits import POSITIVE_INT, SEED_RANGE, SIZE_RANGE, WORKERS_RANGE
 from octavius.presets import find_checkpoint
 from octavius.processes import init_worker
 
@@ -178,10 +178,10 @@ class MiniaturePairs(lightning.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        COUNT.check(pictures=pictures, probe_pictures=probe_pictures)
-        SIZE.check(batch_size=batch_size)
-        WORKERS.check(workers=workers)
-        SEED.check(seed=seed)
+        POSITIVE_INT.check(pictures=pictures, probe_pictures=probe_pictures)
+        SIZE_RANGE.check(batch_size=batch_size)
+        WORKERS_RANGE.check(workers=workers)
+        SEED_RANGE.check(seed=seed)
         self.tokenizer, self.pictures, self.probe_pictures = tokenizer, pictures, probe_pictures
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
 

@@ -32,7 +32,7 @@ from octavius.boxes import Box
 from octavius.files import atomic_write
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, Media, References, Sample
-from octavius.limits import COUNT, NOT_NEGATIVE, SEED, SHARE
+from octavius.limits import FRACTION, NON_NEGATIVE_NUMBER, POSITIVE_INT, SEED_RANGE
 from octavius.tasks import TASKS
 
 Form = Literal["symbolic", "written"]
@@ -203,8 +203,8 @@ def build_vocabulary(folder: Path, seed: int = 0, scenes: int = 3000) -> None:
     questions = [question for name in IMAGE_TASKS for question in TASKS[name].questions]
     answers = ["no objects", "yes", "no", *HAIR, *SHAPES, *(f"({letter})" for letter in "ABCDEF")]
     lines = [*questions, *text.HAIR_QUESTIONS, *text.SMILE_QUESTIONS, *answers]
-    SEED.check(seed=seed)
-    COUNT.check(scenes=scenes)
+    SEED_RANGE.check(seed=seed)
+    POSITIVE_INT.check(scenes=scenes)
     tokenizer = build_tokenizer(world_lines(seed, scenes, lines))
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer.save_pretrained(temporary)
@@ -257,9 +257,9 @@ class WorldLanguage(InstructionDataModule):
             seed: seed of all random choices.
             processor: turns samples into examples for the model; the command line takes it from the model.
         """
-        SHARE.check(written=written, hidden=hidden)
-        COUNT.check(eval_count=eval_count)
-        NOT_NEGATIVE.check(weights=weights)
+        FRACTION.check(written=written, hidden=hidden)
+        POSITIVE_INT.check(eval_count=eval_count)
+        NON_NEGATIVE_NUMBER.check(weights=weights)
         super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor)
         self.weights = weights or dict.fromkeys(KINDS, 1.0)
         self.written, self.hidden, self.eval_count = written, hidden, eval_count

@@ -21,7 +21,7 @@ from datamodules.miniature.rooms.objects import ViewedObject, World, crops, look
 from datamodules.miniature.rooms.texts.naming import NAMES, TEMPLATES, prompts, sentence
 from datamodules.miniature.world import generator
 from datamodules.pretraining.render import render
-from octavius.limits import COUNT, SEED, SIZE, WORKERS
+from octavius.limits import POSITIVE_INT, SEED_RANGE, SIZE_RANGE, WORKERS_RANGE
 from octavius.presets import find_checkpoint
 from octavius.processes import init_worker
 
@@ -183,10 +183,10 @@ class RoomViews(lightning.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        COUNT.check(views=views, probe_views=probe_views)
-        SIZE.check(batch_size=batch_size)
-        WORKERS.check(workers=workers)
-        SEED.check(seed=seed)
+        POSITIVE_INT.check(views=views, probe_views=probe_views)
+        SIZE_RANGE.check(batch_size=batch_size)
+        WORKERS_RANGE.check(workers=workers)
+        SEED_RANGE.check(seed=seed)
         self.tokenizer, self.views, self.probe_views = tokenizer, views, probe_views
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
 

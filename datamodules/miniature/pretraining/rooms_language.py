@@ -30,7 +30,7 @@ from datamodules.miniature.world import generator
 from octavius.folders import saving_folder
 from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Media, Sample
-from octavius.limits import COUNT, NOT_NEGATIVE, SHARE
+from octavius.limits import FRACTION, NON_NEGATIVE_NUMBER, POSITIVE_INT
 from octavius.presets import find_checkpoint
 from octavius.tasks import TASKS
 
@@ -118,9 +118,9 @@ class RoomsLanguage(WorldLanguage):
             seed: seed of all random choices.
             processor: turns samples into examples for the model; the command line takes it from the model.
         """
-        SHARE.check(rooms=rooms, few=few, written=written, hidden=hidden)
-        COUNT.check(eval_count=eval_count)
-        NOT_NEGATIVE.check(weights=weights, room_weights=room_weights)
+        FRACTION.check(rooms=rooms, few=few, written=written, hidden=hidden)
+        POSITIVE_INT.check(eval_count=eval_count)
+        NON_NEGATIVE_NUMBER.check(weights=weights, room_weights=room_weights)
         super().__init__(
             weights,
             written,

@@ -25,7 +25,7 @@ from datamodules.miniature.rooms.texts.annotations import (
     write_scanrefer,
 )
 from datamodules.miniature.world import generator
-from octavius.limits import COUNT, SEED
+from octavius.limits import POSITIVE_INT, SEED_RANGE
 
 VERSION = 1
 """Incremented when the same seed and sizes yield other facts, texts or files."""
@@ -103,8 +103,8 @@ def build(
     Raises:
         ValueError: the root contains something else.
     """
-    SEED.check(seed=seed)
-    COUNT.check(**asdict(sizes))
+    SEED_RANGE.check(seed=seed)
+    POSITIVE_INT.check(**asdict(sizes))
     PROCESSES.check(processes=processes)
     record = {"version": VERSION, "scanning": sensor.VERSION, "seed": seed, "sizes": asdict(sizes)}
     return once(root, RECORD, record, lambda home: _write(home, seed, sizes, progress, processes))

@@ -20,7 +20,7 @@ from octavius.encoders.detector.tr3d import TR3DHead
 from octavius.encoders.sparse.tensor import voxelise
 from octavius.files import read_text
 from octavius.folders import check_folder, saving_folder
-from octavius.limits import COUNT, POSITIVE, SIZE, WHOLE
+from octavius.limits import NON_NEGATIVE_INT, POSITIVE_INT, POSITIVE_NUMBER, SIZE_RANGE
 from octavius.presets import find_checkpoint
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -65,10 +65,10 @@ class Design:
 
     def __post_init__(self) -> None:
         """Validates the numbers."""
-        POSITIVE.check(voxel_size=self.voxel_size)
-        SIZE.check(widths=self.widths, blocks=self.blocks, stem=self.stem, channels=self.channels)
-        COUNT.check(keep=self.keep)
-        WHOLE.check(skip=self.skip, grown_from=self.grown_from)
+        POSITIVE_NUMBER.check(voxel_size=self.voxel_size)
+        SIZE_RANGE.check(widths=self.widths, blocks=self.blocks, stem=self.stem, channels=self.channels)
+        POSITIVE_INT.check(keep=self.keep)
+        NON_NEGATIVE_INT.check(skip=self.skip, grown_from=self.grown_from)
 
 
 PUBLISHED = Design()

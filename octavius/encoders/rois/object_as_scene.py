@@ -14,7 +14,7 @@ from torch_geometric.data import Batch
 from torch_geometric.utils import to_dense_batch
 
 from octavius.boxes3d import edges
-from octavius.limits import NOT_NEGATIVE, POSITIVE, PROBABILITY, SIZE
+from octavius.limits import NON_NEGATIVE_NUMBER, POSITIVE_NUMBER, PROBABILITY_BELOW_1, SIZE_RANGE
 
 QUERY_STD = 0.3
 """Standard deviation of the initial queries.
@@ -53,12 +53,12 @@ class ReaderSizes:
 
     def __post_init__(self) -> None:
         """Validates the numbers."""
-        SIZE.check(
+        SIZE_RANGE.check(
             width=self.width, queries=self.queries, heads=self.heads, layers=self.layers, hidden=self.hidden
         )
-        PROBABILITY.check(dropout=self.dropout)
-        POSITIVE.check(scale=self.scale)
-        NOT_NEGATIVE.check(order=self.order)
+        PROBABILITY_BELOW_1.check(dropout=self.dropout)
+        POSITIVE_NUMBER.check(scale=self.scale)
+        NON_NEGATIVE_NUMBER.check(order=self.order)
 
 
 class ObjectAsScene(nn.Module):

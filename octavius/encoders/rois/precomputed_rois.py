@@ -5,7 +5,7 @@ from torch_geometric.data import Batch
 
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.roi_encoder import RoiEncoder, Use, select_rois
-from octavius.limits import NOT_NEGATIVE, PROBABILITY, SIZE
+from octavius.limits import NON_NEGATIVE_NUMBER, PROBABILITY_BELOW_1, SIZE_RANGE
 from octavius.media.rois import RoiArrayLoader
 
 
@@ -30,9 +30,9 @@ class PrecomputedRois(RoiEncoder):
             use: what of a RoI reaches the reader: `all`, or for blind controls `boxes`, `features` or
                 `nothing`.
         """
-        SIZE.check(width=width)
-        NOT_NEGATIVE.check(noise=noise)
-        PROBABILITY.check(drop=drop)
+        SIZE_RANGE.check(width=width)
+        NON_NEGATIVE_NUMBER.check(noise=noise)
+        PROBABILITY_BELOW_1.check(drop=drop)
         super().__init__(width, reader, use)
         self.noise, self.drop = noise, drop
 

@@ -22,7 +22,7 @@ from octavius.encoders.rois.proposals import OVERLAP, Finder, source_of
 from octavius.encoders.rois.roi_cache import BOX, CachedRoiLoader
 from octavius.encoders.rois.roi_encoder import RoiEncoder, Use
 from octavius.instruction.sample import Media
-from octavius.limits import NOT_NEGATIVE, SIZE
+from octavius.limits import NON_NEGATIVE_NUMBER, SIZE_RANGE
 from octavius.media.clouds import VERSION as CLOUDS
 from octavius.media.clouds import CloudLoader
 from octavius.media.crops import FEWEST, MARGIN, crop, inside, resampled
@@ -78,8 +78,8 @@ class SceneEncoder(RoiEncoder):
         Raises:
             ValueError: the weights do not exist, or have no projection.
         """
-        SIZE.check(rois=rois)
-        NOT_NEGATIVE.check(margin=margin)
+        SIZE_RANGE.check(rois=rois)
+        NON_NEGATIVE_NUMBER.check(margin=margin)
         point_bert, source = load_point_bert(points), source_of(proposals)
         width = point_bert.width if features == "encoded" else point_bert.projection_width
         if width is None:

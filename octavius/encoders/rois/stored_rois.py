@@ -2,7 +2,7 @@
 
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.roi_encoder import RoiEncoder, Use
-from octavius.limits import SIZE
+from octavius.limits import SIZE_RANGE
 from octavius.media.rois import StoredRoiLoader
 
 
@@ -18,7 +18,7 @@ class StoredRois(RoiEncoder):
             use: what of a RoI reaches the reader: `all`, or for blind controls `boxes`, `features` or
                 `nothing`.
         """
-        SIZE.check(width=width)
+        SIZE_RANGE.check(width=width)
         super().__init__(width, reader, use)
 
     def loader(self) -> StoredRoiLoader:

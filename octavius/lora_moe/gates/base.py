@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from octavius.limits import POSITIVE, PROBABILITY, SIZE
+from octavius.limits import POSITIVE_NUMBER, PROBABILITY_BELOW_1, SIZE_RANGE
 
 Reading: TypeAlias = Literal["question", "padding", "modality", "media", "task", "token"]
 """Inputs that a gate may depend on: the question, the padding of its batch, which modalities a sample has, the mean
@@ -216,9 +216,9 @@ class TopKRouter:
         if experts < 1:
             raise ValueError(f"a gate needs at least 1 expert, found experts = {experts}; 1 is plain LoRA")
         top_k = experts if self.top_k is None else self.top_k
-        SIZE.check(top_k=top_k)
-        POSITIVE.check(temperature=self.temperature)
-        PROBABILITY.check(jitter=self.jitter)
+        SIZE_RANGE.check(top_k=top_k)
+        POSITIVE_NUMBER.check(temperature=self.temperature)
+        PROBABILITY_BELOW_1.check(jitter=self.jitter)
         if top_k > experts:
             raise ValueError(
                 f"a sample cannot use more experts than there are: top_k = {top_k}, experts = {experts}; "

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from octavius.limits import SIZE
+from octavius.limits import SIZE_RANGE
 from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, GateSize, TopKRouter
 from octavius.lora_moe.gates.question import pooled
 
@@ -41,7 +41,7 @@ class ClusterGate(Gate):
         temperature: float = 1.0,
     ) -> None:
         super().__init__(size, per_layer=per_layer)
-        SIZE.check(clusters=clusters)
+        SIZE_RANGE.check(clusters=clusters)
         self.router = TopKRouter(top_k, universal, temperature)
         self.routed = [self.router.routed(count) for count in self.counts]
         self.top_k, self.clusters = top_k, clusters
