@@ -117,12 +117,12 @@ class BenchmarkSets(InstructionDataModule):
 
     def test_dataloader(self) -> DataLoader[Example]:
         """The loader of this rank's share of the samples without an answer."""
-        processor, places = self._processor(), self.left()
+        processor, indices = self._processor(), self.left()
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return DataLoader(
             EvaluationExamples(self.eval_sets("test"), processor),
             self.eval_batch_size,
-            sampler=[places[turn] for turn in shard_indices(len(places), rank, world)],
+            sampler=[indices[turn] for turn in shard_indices(len(indices), rank, world)],
             **self._loader_options(processor.collate),
         )
 

@@ -185,10 +185,10 @@ class Octavius(nn.Module):
         counts = sums.new_zeros(len(batch), max(1, len(self.projectors)))
         for column, name in enumerate(self.projectors):
             if name in batch.slots:
-                rows, places = batch.slots[name].unbind(1)
+                rows, columns = batch.slots[name].unbind(1)
                 # The sample of each slot: its row, or in a packed row the segment at its position.
-                owners = rows if batch.segment_ids is None else batch.segment_ids[rows, places]
-                sums = sums.index_add(0, owners, embeddings[rows, places].float())
+                owners = rows if batch.segment_ids is None else batch.segment_ids[rows, columns]
+                sums = sums.index_add(0, owners, embeddings[rows, columns].float())
                 counts[:, column] = torch.bincount(owners, minlength=len(batch))
         means = sums / counts.sum(1, keepdim=True).clamp(min=1)
         return GateInputs(question, batch.gate_mask, tasks, (counts > 0).float(), means)

@@ -39,10 +39,10 @@ def find_checkpoint(name: str | Path) -> Path:
 
 def _candidates(kind: str, name: str | Path) -> list[Path]:
     """The paths that a name may refer to, in order of preference; an absolute path refers to itself."""
-    return [place / Path(name).expanduser() for place in _places(kind) if str(name)]
+    return [location / Path(name).expanduser() for location in _locations(kind) if str(name)]
 
 
-def _places(kind: str) -> list[Path]:
+def _locations(kind: str) -> list[Path]:
     """The folders to search, in order: the current one, its `configs/` or `checkpoints/`, the shipped ones."""
     return [Path.cwd(), Path.cwd() / kind, _shipped(kind)]
 
@@ -56,7 +56,7 @@ def _shipped(kind: str) -> Path:
 
 def _names(kind: str, patterns: Iterable[str]) -> list[str]:
     """All names under `configs/` or `checkpoints/` that would be found."""
-    stores = _places(kind)[1:]
+    stores = _locations(kind)[1:]
     return sorted(
         {
             path.relative_to(store).as_posix()
@@ -72,7 +72,7 @@ def _unknown(what: str, name: str | Path, kind: str, names: list[str]) -> ValueE
     spellings = {key: known for known in reversed(names) for key in (Path(known).stem, known)}
     near = closest(str(name), spellings)
     hint = "" if near is None else f"; did you mean '{spellings[near]}'?"
-    places = ", ".join(dict.fromkeys(str(place) for place in _places(kind)))
+    locations = ", ".join(dict.fromkeys(str(location) for location in _locations(kind)))
     parts: dict[str, list[str]] = {}
     for known in names:
         folder, _, last = known.rpartition("/")
@@ -84,4 +84,4 @@ def _unknown(what: str, name: str | Path, kind: str, names: list[str]) -> ValueE
         for folder, held in parts.items()
     ]
     known = f"Known names: {', '.join(few)}." if names else f"There is nothing in {kind}/ yet."
-    return ValueError(f"no {what} named '{name}'{hint} (looked in {places}). {known}")
+    return ValueError(f"no {what} named '{name}'{hint} (looked in {locations}). {known}")

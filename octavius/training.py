@@ -197,8 +197,8 @@ class OctaviusModule(L.LightningModule):
         Lightning's total batch count cannot serve as the key: it counts an interrupted batch twice.
         """
         assert self._seed is not None
-        place = f"{self._seed}/{self.current_epoch}/{batch_idx}/{self.global_rank}"
-        torch.manual_seed(int.from_bytes(sha256(place.encode()).digest()[:8]) >> 1)
+        stream = f"{self._seed}/{self.current_epoch}/{batch_idx}/{self.global_rank}"
+        torch.manual_seed(int.from_bytes(sha256(stream.encode()).digest()[:8]) >> 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
         """Summed loss of a micro-batch; `on_before_optimizer_step` divides by the divisor of the whole step.
@@ -383,5 +383,5 @@ def by_task(out: AnswerLosses, batch: Batch) -> Tensor:
     names = list(TASKS)
     tasks = torch.tensor([names.index(sample.task) for sample in batch.samples], device=out.rows.device)
     zeros = out.losses.new_zeros(len(names))
-    places, losses = tasks[out.rows], out.losses.detach()
-    return torch.cat([zeros.index_add(0, places, part) for part in (losses, torch.ones_like(losses))])
+    indices, losses = tasks[out.rows], out.losses.detach()
+    return torch.cat([zeros.index_add(0, indices, part) for part in (losses, torch.ones_like(losses))])

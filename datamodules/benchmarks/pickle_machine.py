@@ -55,7 +55,7 @@ class Machine:
     def __init__(
         self, data: bytes, functions: Mapping[str, Function], persistent: Function | None = None
     ) -> None:
-        self.data, self.place, self.encoded = data, 0, 0
+        self.data, self.offset, self.encoded = data, 0, 0
         self.functions, self.persistent = functions, persistent
         self.stack: list[Any] = []
         self.marks: list[int] = []
@@ -72,7 +72,7 @@ class Machine:
         while (code := self.take(1)) != b".":
             step = STEPS.get(code)
             if step is None:
-                raise UnsafePickleError(f"its byte {self.place - 1} is {code!r}, no opcode of plain data")
+                raise UnsafePickleError(f"its byte {self.offset - 1} is {code!r}, no opcode of plain data")
             step(self)
         value = self.pop()
         if self.stack or self.marks:
@@ -81,19 +81,19 @@ class Machine:
 
     def take(self, count: int) -> bytes:
         """Reads the next `count` bytes."""
-        end = self.place + count
+        end = self.offset + count
         if end > len(self.data):
             raise UnsafePickleError(f"it ends at byte {len(self.data)}, where {end} bytes were expected")
-        part = self.data[self.place : end]
-        self.place = end
+        part = self.data[self.offset : end]
+        self.offset = end
         return part
 
     def line(self) -> bytes:
         """Reads up to the next line feed, which is dropped."""
-        end = self.data.find(b"\n", self.place)
+        end = self.data.find(b"\n", self.offset)
         if end < 0:
             raise UnsafePickleError("it ends in the middle of a line")
-        return self.take(end + 1 - self.place)[:-1]
+        return self.take(end + 1 - self.offset)[:-1]
 
     def encode(self, text: str) -> bytes:
         """Encodes a string as Latin-1; in total at most as many bytes as the file has."""

@@ -156,8 +156,8 @@ def without_credentials(address: str) -> tuple[str, tuple[str, str] | None]:
             "a key by OPENAI_API_KEY"
         )
     name = f"[{host}]" if ":" in host else host
-    place = name if port is None else f"{name}:{port}"
-    return urlunsplit((parts.scheme, place, parts.path, "", "")), (auth if any(auth) else None)
+    location = name if port is None else f"{name}:{port}"
+    return urlunsplit((parts.scheme, location, parts.path, "", "")), (auth if any(auth) else None)
 
 
 def client() -> Any:
@@ -288,9 +288,9 @@ async def _once(connection: Any, endpoint: Endpoint, body: Mapping[str, Any], sp
     except openai.APIStatusError as error:
         said = f"{endpoint.base_url} says {error.status_code}: {redact(error.message)[:300]}"
         if 300 <= error.status_code < 400:
-            place = redact(str(error.response.headers.get("location", "nowhere")))[:200]
+            location = redact(str(error.response.headers.get("location", "nowhere")))[:200]
             raise ValueError(
-                f"{endpoint.base_url} sends requests on to {place}, which are not followed, as the key would go "
+                f"{endpoint.base_url} sends requests on to {location}, which are not followed, as the key would go "
                 "there too; set OPENAI_BASE_URL to the address itself"
             ) from None
         if error.status_code in FATAL:

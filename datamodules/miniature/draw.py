@@ -105,12 +105,12 @@ def _background(kind: str, rng: np.random.Generator) -> Image.Image:
         noise = rng.normal(0, 16, (SIZE, SIZE, 1)).astype(np.float32)
         pixels = np.clip(tone.astype(np.float32) + noise, 0, 255).astype(np.uint8)
     elif kind == "tiles":
-        place = np.arange(SIZE) // int(rng.integers(14, 26))
-        pixels = _two_tones((place[:, None] + place) % 2 > 0, tone, int(rng.integers(10, 22)))
+        axis = np.arange(SIZE) // int(rng.integers(14, 26))
+        pixels = _two_tones((axis[:, None] + axis) % 2 > 0, tone, int(rng.integers(10, 22)))
     elif kind == "dots":
         step = int(rng.integers(12, 20))
-        place = np.arange(SIZE) % step - step // 2
-        pixels = _two_tones(place[:, None] ** 2 + place**2 < (step / 5) ** 2, tone, int(rng.integers(20, 36)))
+        axis = np.arange(SIZE) % step - step // 2
+        pixels = _two_tones(axis[:, None] ** 2 + axis**2 < (step / 5) ** 2, tone, int(rng.integers(20, 36)))
     else:
         assert kind == "plain", kind
         return Image.new("RGB", (SIZE * ZOOM, SIZE * ZOOM), _colour(tone))

@@ -113,10 +113,10 @@ def _annotate_coco(folder: Path, splits: Splits) -> None:
             for index, caption in enumerate(captions(item.scene))
         ]
         frame = {"info": {"description": "miniature world", "year": 2017}, "licenses": [], "images": images}
-        places = folder / "annotations"
+        target = folder / "annotations"
         instances = {**frame, "annotations": objects, "categories": categories}
-        _write_json(places / f"instances_{split}2017.json", instances)
-        _write_json(places / f"captions_{split}2017.json", {**frame, "annotations": told})
+        _write_json(target / f"instances_{split}2017.json", instances)
+        _write_json(target / f"captions_{split}2017.json", {**frame, "annotations": told})
 
 
 def _coco_object(number: int, index: int, shape: str, pixels: tuple[int, int, int, int]) -> dict[str, Any]:

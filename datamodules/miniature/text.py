@@ -133,13 +133,13 @@ def face_captions(face: Face) -> tuple[str, ...]:
 
 def positions(scene: Scene) -> str:
     """A caption with the position of each object, for contrastive training."""
-    places = []
+    phrases = []
     for thing in scene.things:
         x, y = thing.centre
         column = ("left", "middle", "right")[min(2, int(x * 3))]
         row = ("top", "centre", "bottom")[min(2, int(y * 3))]
-        places.append(f"{_with_article(name(thing))} at the {row} {column}")
-    return ", ".join(places)
+        phrases.append(f"{_with_article(name(thing))} at the {row} {column}")
+    return ", ".join(phrases)
 
 
 def ask(scene: Scene, kind: str, rng: np.random.Generator, unseen: bool = False) -> Question | None:
@@ -199,8 +199,8 @@ def compare(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
     things = [scene.things[index] for index in rng.permutation(len(scene.things))[:3]]
     names = [name(thing) for thing in things]
     rows = []
-    for place, first in enumerate(things):
-        for second in things[place + 1 :]:
+    for position, first in enumerate(things):
+        for second in things[position + 1 :]:
             words = [_relation(first, second, axis) for axis in (0, 1)]
             if any(words):
                 said = " ".join(word for word in words if word)

@@ -138,7 +138,9 @@ def cloud_panel(axes: Axes, item: Answered, title: str) -> None:
 
 def _draw_edges(axes: Axes, view: View, boxes: Sequence[Box3D], colour: str, style: str) -> None:
     for box in boxes:
-        places = view.pixels(corners(torch.tensor(box, dtype=torch.float64)).numpy())
+        projected = view.pixels(corners(torch.tensor(box, dtype=torch.float64)).numpy())
         for first, second in EDGES:
-            (line,) = axes.plot(*places[[first, second], :2].T, color=colour, linestyle=style, linewidth=1.2)
+            (line,) = axes.plot(
+                *projected[[first, second], :2].T, color=colour, linestyle=style, linewidth=1.2
+            )
             line.set_path_effects([patheffects.withStroke(linewidth=2.4, foreground="white")])

@@ -169,11 +169,11 @@ def _box(axes: Axes, thing: LabelledBox, colour: str, style: str, below: bool) -
     frame.set_path_effects([patheffects.withStroke(linewidth=3.5, foreground="white")])
     axes.add_patch(frame)
     left = x1 < 0.65
-    place = y2 if below else y1
-    outside = place < 0.93 if below else place > 0.07
+    y = y2 if below else y1
+    outside = y < 0.93 if below else y > 0.07
     axes.text(
         x1 if left else x2,
-        place,
+        y,
         visible(thing.label, 40),
         ha="left" if left else "right",
         va="top" if below == outside else "bottom",

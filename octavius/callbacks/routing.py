@@ -123,18 +123,18 @@ def draw(gates: pd.DataFrame, title: str) -> Figure:
     width = sum(max(TASK, BAR * len(names)) + GAP for names in tasks.values()) + GAP
     figure = Figure(figsize=(width + 2.2, 4.8), dpi=120, layout="constrained")
     axes = figure.subplots()
-    places: list[float] = []
+    positions: list[float] = []
     left = GAP
     for task, names in tasks.items():
         room = max(TASK, BAR * len(names))
         start = left + (room - BAR * (len(names) - 1)) / 2
-        places.extend(start + BAR * number for number in range(len(names)))
+        positions.extend(start + BAR * number for number in range(len(names)))
         axes.text(left + room / 2, 1.02, task.replace("_", " "), ha="center", va="bottom", weight="bold")
         left += room + GAP
-    _stack(axes, np.array(places), bars.to_numpy())
+    _stack(axes, np.array(positions), bars.to_numpy())
     names = [drawable(benchmark, 60) for _, benchmark in bars.index]
     labels = [f"{name}\n({count})" for name, count in zip(names, counts, strict=True)]
-    axes.set_xticks(places, labels, rotation=40, ha="right", rotation_mode="anchor", fontsize=9)
+    axes.set_xticks(positions, labels, rotation=40, ha="right", rotation_mode="anchor", fontsize=9)
     axes.set(xlim=(0, width), ylim=(0, 1), ylabel="mean gate weight")
     axes.set_xlabel("evaluation set (samples)", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
@@ -144,19 +144,26 @@ def draw(gates: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _stack(axes: Axes, places: np.ndarray, bars: np.ndarray) -> None:
+def _stack(axes: Axes, positions: np.ndarray, bars: np.ndarray) -> None:
     """Draws bars (N, E) at x positions (N,), with the value on each segment that is high enough."""
     base = np.zeros(len(bars))
     for expert, shares in enumerate(bars.T):
         colour = COLOURS[expert % len(COLOURS)]
         hatch = "///" if expert // len(COLOURS) % 2 else None
         axes.bar(
-            places, shares, 0.6, base, color=colour, hatch=hatch, edgecolor="white", label=f"expert {expert}"
+            positions,
+            shares,
+            0.6,
+            base,
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            label=f"expert {expert}",
         )
         # Text colour by luma (Rec. 601).
         ink = "black" if np.dot(to_rgb(colour), (0.299, 0.587, 0.114)) > 0.41 else "white"
-        for place, low, share in zip(places, base, shares, strict=True):
+        for position, low, share in zip(positions, base, shares, strict=True):
             if share >= 0.06:
                 middle = low + share / 2
-                axes.text(place, middle, f"{share:.2f}", ha="center", va="center", color=ink, fontsize=8)
+                axes.text(position, middle, f"{share:.2f}", ha="center", va="center", color=ink, fontsize=8)
         base += shares

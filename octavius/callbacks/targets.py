@@ -56,9 +56,9 @@ def _bytes(module: nn.Module) -> int:
     return sum(part.nbytes for part in module.state_dict().values())
 
 
-def _local(place: str | Path, name: str) -> Path:
-    if "://" in str(place):
+def _local(location: str | Path, name: str) -> Path:
+    if "://" in str(location):
         raise ValueError(
-            f"{name} is {place}, expected a folder: files are replaced whole only on a file system"
+            f"{name} is {location}, expected a folder: files are replaced whole only on a file system"
         )
-    return Path(place)
+    return Path(location)

@@ -99,23 +99,23 @@ def _tensors(value: Any) -> str | None:
     return None
 
 
-def _not_finite(value: Any, place: str = "") -> str | None:
+def _not_finite(value: Any, path: str = "") -> str | None:
     """The first NaN, or non-plain tensor, inside nested values; infinity is allowed: it means "none yet"."""
     if isinstance(value, Tensor):
         return (
             None
             if _plain(value) and not bool(value.isnan().any())
-            else f"{place} is no plain tensor of numbers"
+            else f"{path} is no plain tensor of numbers"
         )
     if isinstance(value, float):
-        return f"{place} is not a number" if math.isnan(value) else None
+        return f"{path} is not a number" if math.isnan(value) else None
     if isinstance(value, Mapping):
         items: Any = value.items()
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
         items = enumerate(value)
     else:
         return None
-    return next(filter(None, (_not_finite(part, f"{place}.{key}") for key, part in items)), None)
+    return next(filter(None, (_not_finite(part, f"{path}.{key}") for key, part in items)), None)
 
 
 def _plain(tensor: Tensor) -> bool:
@@ -187,8 +187,8 @@ def _optimizers(value: Any) -> str | None:
             return f"expected param_groups with their params, found {groups!r:.80}"
         if not isinstance(parts, dict) or not all(isinstance(part, dict) for part in parts.values()):
             return f"expected a state for each parameter, found {parts!r:.80}"
-        known = {place for group in groups for place in group["params"] if isinstance(place, int)}
-        if strange := [place for place in parts if place not in known]:
+        known = {index for group in groups for index in group["params"] if isinstance(index, int)}
+        if strange := [index for index in parts if index not in known]:
             return f"it has a state for parameter {strange[0]!r:.60}, which is in no group"
         tensors = [part for values in parts.values() for part in values.values() if isinstance(part, Tensor)]
         if not all(map(_plain, tensors)):

@@ -119,8 +119,8 @@ def examples_of(data: InstructionDataModule) -> list[Example]:
 def _of_set(item: EvalSet) -> Iterator[Example]:
     """Some samples of a set, the same at every start, each with its question as in an evaluation."""
     count = min(PER_SET, len(item.samples))
-    for place in sorted(random.Random(item.name).sample(range(len(item.samples)), count)):
-        sample = replace(item.samples[place], benchmark=item.name)
+    for index in sorted(random.Random(item.name).sample(range(len(item.samples)), count)):
+        sample = replace(item.samples[index], benchmark=item.name)
         task, rng = find_task(sample.task), random.Random(f"{item.name}/{sample.id}")
         with suppress(ValueError):  # such as a protocol that does not fit; an evaluation would say so
             question = task.question(sample, rng, item.unseen_wording)

@@ -67,10 +67,10 @@ def serve(
         device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         engine = Engine(module.to(device or "cpu"), batch_size)
         address = listener.getsockname()
-        place = f"[{address[0]}]" if ":" in address[0] else address[0]
+        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         takes = ", ".join(("text", *module.model.encoders))
-        print(f"octavius serves {ckpt} ({takes}) at http://{place}:{address[1]}/v1", flush=True)
-        if token is None and not place.startswith(("127.", "[::1]")):
+        print(f"octavius serves {ckpt} ({takes}) at http://{shown}:{address[1]}/v1", flush=True)
+        if token is None and not shown.startswith(("127.", "[::1]")):
             print("no token is set: everyone who reaches this address can ask", flush=True)
         run(uvicorn, engine, build_app(engine, limits, token), listener)
 

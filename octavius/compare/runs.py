@@ -46,10 +46,10 @@ def compare(argv: Sequence[str]) -> None:
     claim(asked)
     for count, (run, said) in enumerate(carry_out_all(runs, asked.jobs), 1):
         print(f"[{count} of {len(runs)}] {run.arm}, seed {run.seed}: {said}", flush=True)
-    results, place = [result(run) for run in runs], asked.out / asked.name
-    print("\n" + write_tables(results, asked.columns, asked.differences, place))
-    draw(results, asked.columns, place.with_name(f"{place.name}.png"))
-    print(f"\ntables and picture: {place}.md, .csv and .png")
+    results, path = [result(run) for run in runs], asked.out / asked.name
+    print("\n" + write_tables(results, asked.columns, asked.differences, path))
+    draw(results, asked.columns, path.with_name(f"{path.name}.png"))
+    print(f"\ntables and picture: {path}.md, .csv and .png")
 
 
 def plan(asked: Comparison) -> list[Run]:

@@ -45,7 +45,7 @@ class Result:
 
 
 def write_tables(
-    results: Sequence[Result], arms: Sequence[str], differences: Sequence[tuple[str, str]], place: Path
+    results: Sequence[Result], arms: Sequence[str], differences: Sequence[tuple[str, str]], path: Path
 ) -> str:
     """Writes every value as CSV and the summary as Markdown.
 
@@ -53,16 +53,16 @@ def write_tables(
         results: all runs.
         arms: arms in the order of the tables.
         differences: pairs of arms, the second subtracted from the first.
-        place: path of the two files without suffix.
+        path: path of the two files without suffix.
 
     Returns:
         The summary.
     """
     long = values(results)
-    write_text(place.with_name(f"{place.name}.csv"), long.map(csv_cell).to_csv(index=False))
+    write_text(path.with_name(f"{path.name}.csv"), long.map(csv_cell).to_csv(index=False))
     texts = [markdown(overview(long, arms, differences)), markdown(summary(long, arms, differences))]
     text = "\n\n".join(texts)
-    write_text(place.with_name(f"{place.name}.md"), text + "\n")
+    write_text(path.with_name(f"{path.name}.md"), text + "\n")
     return text
 
 

@@ -88,11 +88,11 @@ class Decoder(nn.Module):
         """
         super().__init__()
         self.name = name
-        place = locate(name)
+        location = locate(name)
         options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
         try:
-            self.lm = load_model(place, from_scratch, options)
-            self.tokenizer: Tokenizer = load_tokenizer(place)
+            self.lm = load_model(location, from_scratch, options)
+            self.tokenizer: Tokenizer = load_tokenizer(location)
         except Exception as error:  # transformers, safetensors and gguf raise almost anything on bad files
             raise ValueError(
                 f"no language model could be loaded from {name!r}: expected a hub id (with a network or a "

@@ -37,20 +37,20 @@ def locate(name: str) -> str | Path:
         return name
 
 
-def load_model(place: str | Path, from_scratch: bool, options: dict[str, Any]) -> PreTrainedModel:
+def load_model(location: str | Path, from_scratch: bool, options: dict[str, Any]) -> PreTrainedModel:
     """Loads weights, or only the architecture, of a hub id, folder or GGUF file.
 
     Args:
-        place: the hub id or path.
+        location: the hub id or path.
         from_scratch: initialise the weights at random.
         options: passed to transformers.
 
     Raises:
         ValueError: tensors of the architecture are missing in the weights.
     """
-    path = Path(place)
+    path = Path(location)
     files = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
-    source = str(path.parent if files else place)
+    source = str(path.parent if files else location)
     if from_scratch:
         config = AutoConfig.from_pretrained(source, **files)
         return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, **options))

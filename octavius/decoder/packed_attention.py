@@ -50,10 +50,10 @@ def positions_in(segment_ids: Tensor) -> Tensor:
     >>> positions_in(torch.tensor([[4, 4, 4, 2, 2]]))
     tensor([[0, 1, 2, 0, 1]])
     """
-    places = torch.arange(segment_ids.shape[1], device=segment_ids.device).expand_as(segment_ids)
+    positions = torch.arange(segment_ids.shape[1], device=segment_ids.device).expand_as(segment_ids)
     first = torch.ones_like(segment_ids, dtype=torch.bool)
     first[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
-    return places - (places * first).cummax(1).values
+    return positions - (positions * first).cummax(1).values
 
 
 def attend(

@@ -99,7 +99,7 @@ class Callbacks:
     def choices(self) -> list[str]:
         """Who may answer: the gate, each expert alone, all of them, those of each task."""
         experts = self.asked.experts
-        alone = [f"expert {place} alone" for place in range(experts)]
+        alone = [f"expert {index} alone" for index in range(experts)]
         every = [EQUALLY] if experts > 1 else []
         tasks = [f"{EXPERTS_OF}{name}" for name in self.tasks] if experts > 1 else []
         return [GATE, *alone, *every, *tasks, OWN]
@@ -119,9 +119,9 @@ class Callbacks:
         experts = self.asked.experts
         if choice == EQUALLY:
             return [1.0 / experts] * experts
-        alone = [f"expert {place} alone" for place in range(experts)]
+        alone = [f"expert {number} alone" for number in range(experts)]
         if choice in alone:
-            return [float(place == alone.index(choice)) for place in range(experts)]
+            return [float(number == alone.index(choice)) for number in range(experts)]
         name = choice.removeprefix(EXPERTS_OF)
         if name not in self.tasks:
             raise ValueError(f"{choice!r} stands for no weights; choose another")
@@ -162,11 +162,11 @@ class Callbacks:
             return None, rest, gr.Plot(None, visible=False)
         return gr.skip(), found, gr.Plot(view, visible=True)
 
-    def take_example(self, place: int) -> tuple[Any, ...]:
+    def take_example(self, index: int) -> tuple[Any, ...]:
         """The media of an example, its picture, its scan, its view, its question, and the right answer."""
         import gradio as gr
 
-        example = self.shown[place]
+        example = self.shown[index]
         image, scan = example.media.get("image"), example.media.get("cloud")
         view = gr.Plot(None, visible=False) if scan is None else gr.Plot(cloud(scan, {}), visible=True)
         truth = (

@@ -87,10 +87,10 @@ def bars(answer: Answer, experts: str = "") -> str:
         return ""
     most = max(1.0, *answer.weights)
     rows = "".join(
-        f'<div class="octavius-row"><span>expert {place}</span><div class="octavius-bar"><div style="width:'
-        f'{100 * weight / most:.1f}%;background:{COLOURS[place % len(COLOURS)]}"></div></div>'
+        f'<div class="octavius-row"><span>expert {index}</span><div class="octavius-bar"><div style="width:'
+        f'{100 * weight / most:.1f}%;background:{COLOURS[index % len(COLOURS)]}"></div></div>'
         f"<span>{weight:.2f}</span></div>"
-        for place, weight in enumerate(answer.weights)
+        for index, weight in enumerate(answer.weights)
     )
     said = html.escape(f"instead of the gate's: {experts}")
     if not experts:
@@ -124,8 +124,8 @@ def cloud(media: Media, boxes: Mapping[str, Sequence[tuple[str, Box3D]]]) -> Any
         showlegend=False,
     )
     asked = {} if region is None else {"asked about": [("the object in question", region)]}
-    for place, (name, items) in enumerate({**asked, **boxes}.items()):
-        colour = TRUE if name in asked else (PREDICTED, COLOURS[2])[(place - len(asked)) % 2]
+    for number, (name, items) in enumerate({**asked, **boxes}.items()):
+        colour = TRUE if name in asked else (PREDICTED, COLOURS[2])[(number - len(asked)) % 2]
         for index, (text, box) in enumerate(items):
             edges = _edges(box)
             figure.add_scatter3d(

@@ -264,9 +264,9 @@ def _experts(callbacks: Callbacks, inputs: Inputs) -> "gr.Textbox | None":
         with gr.Row():
             sliders = [
                 gr.Slider(
-                    0, 1, 0, step=0.05, label=f"expert {place}", min_width=140, elem_id=f"expert-{place}"
+                    0, 1, 0, step=0.05, label=f"expert {index}", min_width=140, elem_id=f"expert-{index}"
                 )
-                for place in range(experts)
+                for index in range(experts)
             ]
     chat = _answers("Their answer", 420, "Choose who answers, or move a slider.", "forced")
     limits = {"concurrency_limit": callbacks.asked.engine.batch_size, "trigger_mode": "always_last", **QUIET}

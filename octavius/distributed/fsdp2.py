@@ -105,8 +105,8 @@ class FSDP2(ModelParallelStrategy):
             optimizer = optimizer.optimizer
         state = optimizer.state_dict()
         gathered = {
-            place: {key: self._whole(value) for key, value in values.items()}
-            for place, values in state["state"].items()
+            index: {key: self._whole(value) for key, value in values.items()}
+            for index, values in state["state"].items()
         }
         return {**state, "state": gathered} if self.is_global_zero else {}
 
@@ -131,8 +131,8 @@ class FSDP2(ModelParallelStrategy):
         for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             parts = {
-                place: {key: part(value, parameters[place]) for key, value in values.items()}
-                for place, values in saved["state"].items()
+                index: {key: part(value, parameters[index]) for key, value in values.items()}
+                for index, values in saved["state"].items()
             }
             optimizer.load_state_dict({**saved, "state": parts})
 

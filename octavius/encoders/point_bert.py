@@ -42,11 +42,11 @@ def unit_sphere(points: Tensor) -> Tensor:
     """
     if not points.shape[-2]:
         raise ValueError("a cloud without points has no size; leave it out")
-    places = points[..., :3] - points[..., :3].mean(-2, keepdim=True)
-    radius = places.norm(dim=-1).amax(-1)[..., None, None]
+    positions = points[..., :3] - points[..., :3].mean(-2, keepdim=True)
+    radius = positions.norm(dim=-1).amax(-1)[..., None, None]
     if not bool((radius > 0).all()):
         raise ValueError("all points of a cloud lie at one place, or are not finite; leave it out")
-    return torch.cat([places / radius, points[..., 3:]], dim=-1)
+    return torch.cat([positions / radius, points[..., 3:]], dim=-1)
 
 
 class PointBERT(nn.Module):
@@ -138,9 +138,11 @@ class PointBERT(nn.Module):
         groups, centres = self.grouped(points)
         tokens = self.reduce_dim(self.encoder(groups))
         first = self.cls_token.expand(len(points), -1, -1).to(tokens.dtype)
-        places = self.pos_embed(centres)
-        places = torch.cat([self.cls_pos.expand(len(points), -1, -1).to(places.dtype), places], dim=1)
-        hidden = self.norm(self.blocks(torch.cat([first, tokens], dim=1), places))
+        positions = self.pos_embed(centres)
+        positions = torch.cat(
+            [self.cls_pos.expand(len(points), -1, -1).to(positions.dtype), positions], dim=1
+        )
+        hidden = self.norm(self.blocks(torch.cat([first, tokens], dim=1), positions))
         return torch.cat([hidden[:, 0], hidden[:, 1:].amax(1)], dim=-1)
 
     def project(self, features: Tensor) -> Tensor:
@@ -161,12 +163,12 @@ class PointBERT(nn.Module):
         points = _outermost_first(self._channels_of(points))
         clouds, size, channels = points.shape
         flat = points.reshape(-1, channels)
-        places = flat[:, :3]
+        positions = flat[:, :3]
         numbers = torch.arange(clouds, device=points.device)
         batch = numbers.repeat_interleave(size)
-        centres = places[farthest_points(places, self.groups, batch)]
+        centres = positions[farthest_points(positions, self.groups, batch)]
         owners = numbers.repeat_interleave(self.groups)
-        _, near = k_nearest(places, centres, self.group_size, batch, owners)
+        _, near = k_nearest(positions, centres, self.group_size, batch, owners)
         groups = flat[near].view(-1, self.group_size, channels)
         moved = torch.cat([groups[..., :3] - centres[:, None], groups[..., 3:]], dim=-1)
         return moved.view(clouds, self.groups, self.group_size, channels), centres.view(clouds, -1, 3)
@@ -223,10 +225,10 @@ class Blocks(nn.Module):
         shares = [drop_path * index / max(depth - 1, 1) for index in range(depth)]
         self.blocks = nn.ModuleList(Block(width, heads, share) for share in shares)
 
-    def forward(self, hidden: Tensor, places: Tensor) -> Tensor:
-        """Tokens (B, T, D) after all blocks; `places` (B, T, D) is added before each."""
+    def forward(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """Tokens (B, T, D) after all blocks; `positions` (B, T, D) is added before each."""
         for block in self.blocks:
-            hidden = block(hidden + places)
+            hidden = block(hidden + positions)
         return hidden
 
 
@@ -329,8 +331,8 @@ def _check_sizes(channels: int, width: int, heads: int, num_points: int, least: 
 
 def _outermost_first(points: Tensor) -> Tensor:
     """The clouds (B, N, C) with the point farthest from the mean swapped to the front."""
-    places = points[..., :3]
-    outermost = (places - places.mean(1, keepdim=True)).square().sum(-1).argmax(1)
+    positions = points[..., :3]
+    outermost = (positions - positions.mean(1, keepdim=True)).square().sum(-1).argmax(1)
     clouds = torch.arange(len(points), device=points.device)
     order = torch.arange(points.shape[1], device=points.device).repeat(len(points), 1)
     order[clouds, outermost] = 0

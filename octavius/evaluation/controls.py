@@ -31,8 +31,8 @@ ALL: tuple[Control, ...] = get_args(Control)
 def text_only(batch: Batch) -> Batch:
     """The batch with every media slot masked; the tags around them stay."""
     mask = batch.attention_mask.clone()
-    for places in batch.slots.values():
-        mask[places[:, 0], places[:, 1]] = 0
+    for positions in batch.slots.values():
+        mask[positions[:, 0], positions[:, 1]] = 0
     return replace(batch, attention_mask=mask)
 
 

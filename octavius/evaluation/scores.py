@@ -159,12 +159,12 @@ def swapped(items: Sequence[Answered]) -> list[Answered]:
     """
     if len(items) < 2:
         return []
-    named = sorted(range(len(items)), key=lambda place: items[place].sample.id)
+    named = sorted(range(len(items)), key=lambda index: items[index].sample.id)
     order = torch.randperm(len(items), generator=torch.Generator().manual_seed(0)).tolist()
     given = {named[one]: named[order[(turn + 1) % len(order)]] for turn, one in enumerate(order)}
     return [
-        replace(item, text="", value=TASKS[item.sample.task].one_value(items[given[place]].sample), gate=None)
-        for place, item in enumerate(items)
+        replace(item, text="", value=TASKS[item.sample.task].one_value(items[given[index]].sample), gate=None)
+        for index, item in enumerate(items)
     ]
 
 

@@ -39,25 +39,25 @@ def chat_template(tokenizer: Tokenizer, moment: datetime | None = None) -> Templ
             token.
     """
     backend = tokenizer.backend
-    place = backend.name_or_path
+    location = backend.name_or_path
     moment = moment or datetime.now()
     [(opened, told)] = _rendered(tokenizer, moment)
     for text, said in ((opened, (ASKED, 1)), (told, (ANSWERED, 1)), (told, (ASKED, 2))):
-        _check_repeats(place, text, *said)
+        _check_repeats(location, text, *said)
     start, begin = opened.split(ASKED)
     past, rest = told.split(ANSWERED)
     if ASKED not in rest or ASKED not in past:
-        raise ValueError(f"the chat template of {place!r} changes the order of what is said; {WRITE_ONE}")
+        raise ValueError(f"the chat template of {location!r} changes the order of what is said; {WRITE_ONE}")
     before, shown = start.removeprefix(backend.bos_token or ""), past.partition(ASKED)[2]
     if shown.startswith(begin) and shown[len(begin) :].strip():
         raise ValueError(
-            f"the chat template of {place!r} has no place for an answer: it writes {shown!r} before an answer that "
-            f"is there, but only {begin!r} where one is to be generated (add_generation_prompt); {WRITE_ONE}"
+            f"the chat template of {location!r} has no place for an answer: it writes {shown!r} before an answer "
+            f"that is there, but only {begin!r} where one is to be generated (add_generation_prompt); {WRITE_ONE}"
         )
     after = rest[: rest.index(ASKED)]
     if not after.lstrip().startswith(str(backend.eos_token)):
         raise ValueError(
-            f"the chat template of {place!r} ends an answer with {after[:20]!r}, but its eos token, at which "
+            f"the chat template of {location!r} ends an answer with {after[:20]!r}, but its eos token, at which "
             f"generation stops, is {backend.eos_token!r}; set eos_token in its tokenizer_config.json"
         )
     # The user header stands before the first question and before each later one; it belongs to `human`.
@@ -111,14 +111,14 @@ def _rendered(tokenizer: Tokenizer, *moments: datetime) -> list[tuple[str, str]]
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _check_repeats(place: str, text: str, said: str, times: int) -> None:
+def _check_repeats(location: str, text: str, said: str, times: int) -> None:
     """Refuses a template that drops or repeats a message."""
     found = text.count(said)
     if found != times:
         what = "a question" if said == ASKED else "an answer"
         raise ValueError(
-            f"the chat template of {place!r} does not repeat what is said: {what} stands {found} times in its text, "
-            f"expected {times}; {WRITE_ONE}"
+            f"the chat template of {location!r} does not repeat what is said: {what} stands {found} times in its "
+            f"text, expected {times}; {WRITE_ONE}"
         )
 
 

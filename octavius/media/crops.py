@@ -35,9 +35,9 @@ def inside(points: Tensor, box: Sequence[float] | Tensor, margin: float = MARGIN
     if not margin >= 0:
         raise ValueError(f"a crop's margin is 0 metres or more, found {margin}")
     low, high = edges(torch.tensor(numbers, dtype=torch.float64)).chunk(2)
-    places = points[:, :3]
-    low, high = ((low - margin).to(places), (high + margin).to(places))
-    return ((places >= low) & (places <= high)).all(1).nonzero().squeeze(1)
+    positions = points[:, :3]
+    low, high = ((low - margin).to(positions), (high + margin).to(positions))
+    return ((positions >= low) & (positions <= high)).all(1).nonzero().squeeze(1)
 
 
 def crop(

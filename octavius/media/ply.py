@@ -63,15 +63,15 @@ def read_vertices(path: Path) -> np.ndarray:
     try:
         with open_file(path) as file:
             order, elements = _header(file, path)
-            places = [index for index, element in enumerate(elements) if element.name == "vertex"]
-            if not places:
+            indices = [index for index, element in enumerate(elements) if element.name == "vertex"]
+            if not indices:
                 found = ", ".join(element.name for element in elements)[:80] or "none"
                 raise ValueError(f"{path}: expected an element 'vertex' in the PLY header, found {found}")
             read = _text if order == "=" else _binary
-            for element in elements[: places[0]]:
+            for element in elements[: indices[0]]:
                 read(file, element, order, path)
-            vertices = read(file, elements[places[0]], order, path)
-            if places[0] == len(elements) - 1 and _more(file, order, vertices):
+            vertices = read(file, elements[indices[0]], order, path)
+            if indices[0] == len(elements) - 1 and _more(file, order, vertices):
                 raise ValueError(
                     f"{path}: its header promises {len(vertices)} of the element 'vertex', more follow; {_AGAIN}"
                 )
@@ -147,7 +147,7 @@ def _binary(file: BufferedReader, element: _Element, order: str, path: Path) -> 
 
 def _binary_lists(file: BufferedReader, element: _Element, order: str, path: Path) -> np.ndarray:
     """Rows of variable length, read one by one; the contents of lists are skipped."""
-    start, content, place = file.tell(), file.read(), 0
+    start, content, offset = file.tell(), file.read(), 0
     steps = [
         (
             struct.Struct(order + np.dtype(column.counted or column.kind).char),
@@ -160,18 +160,18 @@ def _binary_lists(file: BufferedReader, element: _Element, order: str, path: Pat
     for number in range(element.count):
         row = list[Any]()
         for form, itemsize, column in steps:
-            if place + form.size > len(content):
+            if offset + form.size > len(content):
                 raise ValueError(f"{path}: {_promised(element, number)}")
-            (value,) = form.unpack_from(content, place)
-            place += form.size
+            (value,) = form.unpack_from(content, offset)
+            offset += form.size
             if column.counted:
-                place += _length(value, element, path) * itemsize
+                offset += _length(value, element, path) * itemsize
             else:
                 row.append(value)
-        if place > len(content):
+        if offset > len(content):
             raise ValueError(f"{path}: {_promised(element, number)}")
         rows.append(tuple(row))
-    file.seek(start + place)
+    file.seek(start + offset)
     dtype = _dtype(element, order, path)
     return np.array(rows, dtype) if dtype.names else np.empty(len(rows), dtype)
 
@@ -193,17 +193,17 @@ def _text(file: BufferedReader, element: _Element, order: str, path: Path) -> np
 
 def _without_lists(words: list[bytes], element: _Element, path: Path) -> bytes:
     """The words of a row that do not belong to lists."""
-    kept, place = list[bytes](), 0
+    kept, offset = list[bytes](), 0
     try:
         for column in element.columns:
             if column.counted:
-                place += 1 + _length(float(words[place]), element, path)
+                offset += 1 + _length(float(words[offset]), element, path)
             else:
-                kept.append(words[place])
-                place += 1
+                kept.append(words[offset])
+                offset += 1
     except (IndexError, ValueError):
-        place = -1
-    if place != len(words):
+        offset = -1
+    if offset != len(words):
         shown = b" ".join(words)[:60].decode("latin-1")
         raise ValueError(
             f"{path}: its {element.name} rows cannot be read: {shown!r} has other lists than it says"

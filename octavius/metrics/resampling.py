@@ -39,7 +39,7 @@ def intervals(
     numbers = {unit: index for index, unit in enumerate(dict.fromkeys(units))}
     if len(numbers) < 2:
         return {}
-    places = np.array([numbers[unit] for unit in units])
+    indices = np.array([numbers[unit] for unit in units])
     ways: list[Any] = [getattr(metric, "weighted", None) for metric in metrics]
     quick: list[Weigh] = [weighted(predictions, golds) for weighted in ways if weighted is not None]
     silent = [metric for metric, weighted in zip(metrics, ways, strict=True) if weighted is None]
@@ -49,7 +49,7 @@ def intervals(
     for start in range(0, draws, AT_ONCE):
         size = (min(AT_ONCE, draws - start), len(numbers))
         drawn = generator.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), size[0])
-        weights = drawn[:, places].astype(float)
+        weights = drawn[:, indices].astype(float)
         for weigh in quick if start else [*quick, *slow]:
             for key, row in weigh(weights).items():
                 values.setdefault(key, []).append(row)

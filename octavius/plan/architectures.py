@@ -84,13 +84,13 @@ def architecture(name: str) -> PretrainedConfig:
         ValueError: no configuration can be found.
     """
     try:
-        place = locate(name)
-        if isinstance(place, str) and name in ARCHITECTURES:
+        location = locate(name)
+        if isinstance(location, str) and name in ARCHITECTURES:
             fields = dict(ARCHITECTURES[name])
             return AutoConfig.for_model(fields.pop("model_type"), **fields)
-        if isinstance(place, str) or place.suffix != ".gguf":
-            return AutoConfig.from_pretrained(str(place))
-        return AutoConfig.from_pretrained(str(place.parent), gguf_file=place.name)
+        if isinstance(location, str) or location.suffix != ".gguf":
+            return AutoConfig.from_pretrained(str(location))
+        return AutoConfig.from_pretrained(str(location.parent), gguf_file=location.name)
     except Exception as error:  # transformers raises almost anything on bad names and files
         raise ValueError(
             f"the shape of {name!r} is not known: expected a folder with a config.json, a hub id (with a network or "

@@ -188,8 +188,8 @@ def _losses(model: Octavius, step: Step, vectors: Tensor | None) -> Tensor:
     decoder, size = model.decoder, (step.batch, step.tokens)
     embeddings = decoder.embed(torch.zeros(size, dtype=torch.long))
     if vectors is not None:
-        places = torch.zeros(len(vectors), dtype=torch.long)
-        embeddings = embeddings.index_put((places, places), vectors.to(embeddings.dtype))
+        first = torch.zeros(len(vectors), dtype=torch.long)
+        embeddings = embeddings.index_put((first, first), vectors.to(embeddings.dtype))
     around: Around = nullcontext
     if model.lora is not None:
         assert isinstance(model.lora.experts, int)  # `outline` with a number of layers makes it one number

@@ -221,7 +221,7 @@ def leave(folder: Path, scans: Sequence[str], found: Sequence[Proposals], clouds
     for name, one, points in zip(scans, found, clouds, strict=True):
         best = suppressed(one.boxes, one.scores, OVERLAP)
         full = torch.tensor(
-            [len(inside(points, one.boxes[place])) > 0 for place in best.tolist()], dtype=torch.bool
+            [len(inside(points, one.boxes[index])) > 0 for index in best.tolist()], dtype=torch.bool
         )
         kept = best[full.to(best.device)][:MOST]
         write_proposals(folder / f"{name}.npz", one.boxes[kept], one.scores[kept])

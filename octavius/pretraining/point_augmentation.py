@@ -41,19 +41,19 @@ def augment(
     dropped = draw(0, 1, count) < draw(0, dropout, 1)
     points = torch.where(dropped[..., None], points[:, :1], points)
     tilt = (torch.randn(clouds, 3, generator=generator) * LEAN).clamp(-MOST_LEAN, MOST_LEAN).to(points)
-    places = points[..., :3] * draw(*SCALES, 1, 1) + draw(-SHIFT, SHIFT, 1, 3)
+    positions = points[..., :3] * draw(*SCALES, 1, 1) + draw(-SHIFT, SHIFT, 1, 3)
     for axis in range(3):
-        places = turned(places, tilt[:, axis], axis)
-    places = turned(places, draw(-torch.pi, torch.pi), up_axis)
+        positions = turned(positions, tilt[:, axis], axis)
+    positions = turned(positions, draw(-torch.pi, torch.pi), up_axis)
     grey = draw(0, 1, 1, 1) < colourless
-    return torch.cat([places, torch.where(grey, GREY, points[..., 3:])], dim=-1)
+    return torch.cat([positions, torch.where(grey, GREY, points[..., 3:])], dim=-1)
 
 
-def turned(places: Tensor, angles: Tensor, axis: int) -> Tensor:
+def turned(positions: Tensor, angles: Tensor, axis: int) -> Tensor:
     """Rotates clouds (B, N, 3) by angles (B,) about an axis, counter-clockwise seen from its positive end."""
     first, second = ((axis + 1) % 3, (axis + 2) % 3)
     cos, sin = angles.cos()[:, None], angles.sin()[:, None]
-    rows = list(places.unbind(-1))
+    rows = list(positions.unbind(-1))
     rows[first], rows[second] = (
         cos * rows[first] - sin * rows[second],
         sin * rows[first] + cos * rows[second],

@@ -77,7 +77,7 @@ def ranks_of(things: Tensor, classes: Tensor, labels: Tensor) -> Tensor:
 
 def figures_of(ranks: Tensor, classes: int, size_baseline: float | None) -> Figures:
     """The results from the ranks (N,) of a set's objects among `classes` names."""
-    shares = [(ranks < place).double().mean().item() for place in (1, FEW)]
+    shares = [(ranks < k).double().mean().item() for k in (1, FEW)]
     return Figures(len(ranks), shares[0], shares[1], 1 / classes, size_baseline)
 
 

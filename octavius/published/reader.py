@@ -50,8 +50,8 @@ def _published_names(layers: int) -> Iterator[tuple[str, str]]:
     ends = ("weight", "bias")
     linear = {"q": "query", "k": "key", "v": "value", "o": "out"}
     for end in ends:
-        yield from ((f"pos_3d_proj.{place}.{end}", f"place.{place}.{end}") for place in (0, 2))
-        yield from ((f"llama_proj_3d.{place}.{end}", f"leave.{place}.{end}") for place in (0, 1))
+        yield from ((f"pos_3d_proj.{index}.{end}", f"place.{index}.{end}") for index in (0, 2))
+        yield from ((f"llama_proj_3d.{index}.{end}", f"leave.{index}.{end}") for index in (0, 1))
         for layer in range(layers):
             for kind, name in (("cross_attn", "cross"), ("self_attn", "own")):
                 theirs, ours = f"resampler_3d.{kind}.{layer}", f"layers.{layer}.{name}"

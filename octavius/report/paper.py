@@ -104,15 +104,15 @@ _BY_TASK = {
 _BY_WORD = {"hair": "celeba_hair", "smile": "celeba_smile", "nr3d": "nr3d", "shapenet": "shapenet55"}
 
 
-def place(name: str, task: str) -> tuple[str, str]:
+def table_and_column(name: str, task: str) -> tuple[str, str]:
     """The row and the benchmark of a set.
 
     Names are those of the benchmark suite, or `part/task` in the miniature, whose sets each stand for the
     paper's benchmark of their task.
 
-    >>> place("scienceqa", "vqa"), place("lamm_scienceqa", "vqa")
+    >>> table_and_column("scienceqa", "vqa"), table_and_column("lamm_scienceqa", "vqa")
     (('', 'scienceqa'), ('LAMM JSON', 'scienceqa'))
-    >>> place("held_out/hair", "facial_attributes"), place("nr3d/captioning3d", "captioning3d")
+    >>> table_and_column("held_out/hair", "facial_attributes"), table_and_column("nr3d/captioning3d", "captioning3d")
     (('held_out', 'celeba_hair'), ('held_out', 'nr3d'))
     """
     part, _, rest = name.rpartition("/")

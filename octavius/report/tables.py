@@ -12,7 +12,7 @@ from octavius.evaluation.predictions import under
 from octavius.evaluation.scores import NOTES, limits, score_set, set_intervals
 from octavius.files import atomic_write, write_text
 from octavius.instruction.sample import References
-from octavius.report.paper import LAMM, PAPER, SOURCE, TABLES, Column, place
+from octavius.report.paper import LAMM, PAPER, SOURCE, TABLES, Column, table_and_column
 from octavius.tasks import TASKS
 
 LIKELIHOOD = "acc1_likelihood"
@@ -89,10 +89,14 @@ def paper_tables(scores: Sequence[Score]) -> dict[str, list[Row]]:
 
 
 def _our_rows(scores: Sequence[Score], columns: Sequence[Column]) -> Iterator[Row]:
-    parts = dict.fromkeys(place(one.name, one.task)[0] for one in scores)
+    parts = dict.fromkeys(table_and_column(one.name, one.task)[0] for one in scores)
     for part in parts:
         who = OURS if part in ("", LAMM) else STANDING_IN
-        mine = {(place(s.name, s.task)[1], s.protocol): s for s in scores if place(s.name, s.task)[0] == part}
+        mine = {
+            (table_and_column(s.name, s.task)[1], s.protocol): s
+            for s in scores
+            if table_and_column(s.name, s.task)[0] == part
+        }
         for protocol in ("published", "standard"):
             cells = tuple(_cell(mine.get((column.benchmark, protocol)), column.keys) for column in columns)
             yield Row(", ".join(filter(None, (part, protocol))), who, cells)
@@ -173,9 +177,9 @@ def _paper_lines(tables: dict[str, list[Row]]) -> Iterator[list[object]]:
     headings = list(dict.fromkeys(column.heading for title in tables for column in TABLES[title]))
     yield ["table", "row", "source", *(f"{name}{end}" for name in headings for end in ("", " low", " high"))]
     for title, rows in tables.items():
-        places = {column.heading: number for number, column in enumerate(TABLES[title])}
+        indices = {column.heading: number for number, column in enumerate(TABLES[title])}
         for row in rows:
-            cells = [row.cells[places[name]] if name in places else None for name in headings]
+            cells = [row.cells[indices[name]] if name in indices else None for name in headings]
             yield [title, row.name, row.source, *(part for cell in cells for part in _three(cell))]
 
 

@@ -234,21 +234,23 @@ def _read_content(content: Any, where: str, media: dict[str, Medium], asks: bool
         raise RequestError(f"{where} should be a text or a list of parts", where)
     texts = []
     for index, part in enumerate(parts):
-        place = where if isinstance(content, str) else f"{where}[{index}]"
+        location = where if isinstance(content, str) else f"{where}[{index}]"
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "text" and isinstance(part.get("text"), str):
-            texts.append(_clean(part["text"], place))
+            texts.append(_clean(part["text"], location))
         elif isinstance(kind, str) and kind in PARTS and asks:
             modality = PARTS[kind]
             if modality in media:
                 raise RequestError(
-                    f"{place}: a conversation has one {modality}, and {media[modality].param} is it already",
-                    place,
+                    f"{location}: a conversation has one {modality}, and {media[modality].param} is it already",
+                    location,
                 )
-            media[modality] = _read_medium(part, kind, f"{place}.{kind}")
+            media[modality] = _read_medium(part, kind, f"{location}.{kind}")
         else:
             known = ", ".join(("text", *PARTS) if asks else ("text",))
-            raise RequestError(f"{place}.type should be one of {known}, with its content", f"{place}.type")
+            raise RequestError(
+                f"{location}.type should be one of {known}, with its content", f"{location}.type"
+            )
     text = "\n".join(texts)
     if not text.strip():
         raise RequestError(f"{where} has no text; ask something", where)

@@ -152,7 +152,7 @@ class Row:
         """Appends a token to the answer, and ends it if it is the last one."""
         self.ids.append(token)
         text, finish = self._tokenizer.decode(self.ids), self._finish_of(token)
-        cuts = [place for stop in self._stops if (place := text.find(stop)) >= 0]
+        cuts = [index for stop in self._stops if (index := text.find(stop)) >= 0]
         if cuts:
             text, finish = text[: min(cuts)], "stop"
         elif finish is None:

@@ -160,9 +160,9 @@ def named(text: str, names: Sequence[str]) -> list[int]:
     """
     words = text.casefold()
     found = []
-    for place in sorted(range(len(names)), key=lambda place: -len(names[place].casefold())):
-        whole_word = re.compile(rf"(?<!\w){re.escape(names[place].casefold())}(?!\w)")
-        if names[place].strip() and whole_word.search(words):
-            found.append(place)
+    for index in sorted(range(len(names)), key=lambda index: -len(names[index].casefold())):
+        whole_word = re.compile(rf"(?<!\w){re.escape(names[index].casefold())}(?!\w)")
+        if names[index].strip() and whole_word.search(words):
+            found.append(index)
             words = whole_word.sub("\0", words)
     return sorted(found)

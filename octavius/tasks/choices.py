@@ -70,8 +70,8 @@ def parse_choice(
     >>> parse_choice("Red is warm. The answer is (B).", ["red", "blue"])
     1
     """
-    places = tuple(range(len(contents)) if meanings is None else meanings)
-    found = _read(_without_reasoning(text), _options(tuple(contents), places, lettered))
+    indices = tuple(range(len(contents)) if meanings is None else meanings)
+    found = _read(_without_reasoning(text), _options(tuple(contents), indices, lettered))
     return next(iter(found)) if len(found) == 1 and found != BEYOND else None
 
 
@@ -226,8 +226,12 @@ class Reader:
     def _led(self, start: int) -> int:
         """The position after anything that may precede an option at the start of a line."""
         match = forms.LEADING.match(self.said, start)
-        place = match.end() if match else start
-        return place + 1 if self._token(place) is None and self.said.startswith("(", place) else place
+        position = match.end() if match else start
+        return (
+            position + 1
+            if self._token(position) is None and self.said.startswith("(", position)
+            else position
+        )
 
     def mentioned(self) -> Found:
         """Letters in brackets, `option B`, `it is B`, `so B`; none if the text is undecided."""
@@ -245,11 +249,11 @@ class Reader:
         for match in forms.MENTIONED.finditer(self.said):
             if match.start() < end:
                 continue
-            place = self._after_filler(match.end())
-            token = self._token(place)
+            position = self._after_filler(match.end())
+            token = self._token(position)
             asked = token is not None and self.said.startswith("?", token.end)
             if token and token.letter and not asked:
-                more, after = self._joined(place)
+                more, after = self._joined(position)
                 if more <= found or not self._is_hypothetical(match.start()):
                     found, end = found | more, after
         return found

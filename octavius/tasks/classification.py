@@ -54,10 +54,10 @@ class Classification(Task):
         if said and exact:
             return exact[0]
         spellings = self._spellings(names)
-        place = parse_choice(
+        choice = parse_choice(
             text, list(spellings), [names.index(name) for name in spellings.values()], lettered=False
         )
-        return None if place is None else names[place]
+        return None if choice is None else names[choice]
 
     def _spellings(self, names: Sequence[str]) -> dict[str, str]:
         """Maps each case-folded spelling to the class name that it stands for."""

@@ -67,9 +67,9 @@ def option(text: str, options: Sequence[str]) -> int | None:
     first = re.findall(r"ANSWER: ([A-E])", text)[:1]
     letters = every or first or re.findall(r"\(([A-E])\)", text)
     if letters:
-        place = LETTERS.index(letters[0])
-        return place if len(set(letters)) == 1 and place < len(options) else None
-    found = [place for place, said in enumerate(options) if said.lower() in text.lower()]
+        choice = LETTERS.index(letters[0])
+        return choice if len(set(letters)) == 1 and choice < len(options) else None
+    found = [choice for choice, said in enumerate(options) if said.lower() in text.lower()]
     return found[0] if len(found) == 1 else None
 
 

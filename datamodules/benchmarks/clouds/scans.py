@@ -191,14 +191,14 @@ def _objects(
     edges = np.concatenate(
         [np.minimum.reduceat(sorted_xyz, starts), np.maximum.reduceat(sorted_xyz, starts)], axis=1
     )
-    places = {int(segment): index for index, segment in enumerate(names)}
+    index_of = {int(segment): index for index, segment in enumerate(names)}
     objects, broken = dict[str, ScanObject](), dict[str, str]()
     for group in _list(objects_file, "segGroups"):
         key, label = object_id(group, "objectId"), take(group, "label", str)
         wanted = set(_whole(take(group, "segments", list), f"the segments of object {key}"))
-        found = [places[segment] for segment in wanted if segment in places]
+        found = [index_of[segment] for segment in wanted if segment in index_of]
         if len(found) < len(wanted) or not found:
-            unknown = sorted(wanted - places.keys())
+            unknown = sorted(wanted - index_of.keys())
             broken[key] = (
                 f"names segments that no vertex is in: {unknown[:5]}" if unknown else f"{NOTHING}: no segment"
             )

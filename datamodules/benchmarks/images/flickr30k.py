@@ -61,8 +61,8 @@ def read_tokens(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample
     texts: dict[str, dict[str, str]] = {}
     for number, line in read_lines(file):
         with items.guard(f"line {number}"):
-            place, _, caption = line.partition("\t")
-            name, _, count = place.rpartition("#")
+            key, _, caption = line.partition("\t")
+            name, _, count = key.rpartition("#")
             if not name or not count.isdecimal() or not caption.strip():
                 raise BadItemError(f"expected <image>#<number>, a tab and a caption, found {shown(line)}")
             if texts.setdefault(name, {}).setdefault(count, caption.strip()) != caption.strip():

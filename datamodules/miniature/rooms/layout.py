@@ -34,8 +34,8 @@ def make_room(rng: np.random.Generator, change: Change = "none") -> Room:
     plan = Plan(rng, size, "pairs" if change == "pairs" else "none")
     _openings(plan)
     if change == "classes":
-        for place in rng.permutation(len(UNSEEN_CLASSES))[: int(rng.integers(2, 5))]:
-            _stand(plan, plan.look(UNSEEN_CLASSES[place]))
+        for index in rng.permutation(len(UNSEEN_CLASSES))[: int(rng.integers(2, 5))]:
+            _stand(plan, plan.look(UNSEEN_CLASSES[index]))
     furnish, extras = USES[kind]
     furnish(plan)
     wanted = int(rng.integers(8, 13) if kind == "bathroom" else rng.integers(10, 18))
@@ -65,8 +65,8 @@ def _stand(plan: Plan, look: Look) -> Piece | None:
     if look.way.stands == "wall":
         return plan.hung(look)
     if look.way.stands == "top" or (look.name == "box" and plan.rng.random() < 0.4):
-        for place in plan.rng.permutation(len(carriers)):
-            piece = plan.upon(carriers[place], look)
+        for index in plan.rng.permutation(len(carriers)):
+            piece = plan.upon(carriers[index], look)
             if piece is not None:
                 return piece
         return None
@@ -135,8 +135,8 @@ def _dining_room(plan: Plan) -> None:
     pair = (-0.5, 0.5) if max(x2 - x1, y2 - y1) > 1.2 else (0.0,)
     seats = [*[(side, along) for side in (0, 2) for along in pair], (1, 0.0), (3, 0.0)]
     mixed = plan.rng.random() < 0.3
-    for place in plan.rng.permutation(len(seats))[: int(plan.rng.integers(2, 7))]:
-        plan.around(table, plan.look("chair") if mixed else chair, *seats[place])
+    for index in plan.rng.permutation(len(seats))[: int(plan.rng.integers(2, 7))]:
+        plan.around(table, plan.look("chair") if mixed else chair, *seats[index])
     if plan.rng.random() < 0.5:
         _upon(plan, table, ("lamp", "box"))
 

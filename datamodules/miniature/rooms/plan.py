@@ -36,9 +36,9 @@ class Plan:
             if along < 0:
                 continue
             into_corner = self.rng.random() < corner
-            place = along * self.rng.choice((-1, 1)) if into_corner else self.rng.uniform(-along, along)
+            position = along * self.rng.choice((-1, 1)) if into_corner else self.rng.uniform(-along, along)
             back = gap + built(look).half[1] - self._room(quarter)[1]
-            piece = self._put(look, quarter, self._spot((0.0, 0.0), quarter, float(place), back), 0.0)
+            piece = self._put(look, quarter, self._spot((0.0, 0.0), quarter, float(position), back), 0.0)
             if piece is not None:
                 return piece
         return None
@@ -50,8 +50,8 @@ class Plan:
             x, y = (half - built(look).half[0] for half in self._room(0))
             if min(x, y) <= 0:
                 return None
-            place = (float(self.rng.uniform(-x, x)), float(self.rng.uniform(-y, y)))
-            piece = self._put(look, quarter, place, 0.0)
+            position = (float(self.rng.uniform(-x, x)), float(self.rng.uniform(-y, y)))
+            piece = self._put(look, quarter, position, 0.0)
             if piece is not None:
                 return piece
         return None

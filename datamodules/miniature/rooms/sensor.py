@@ -241,15 +241,15 @@ def _cameras(room: Room, rng: np.random.Generator) -> np.ndarray:
     w, d, _ = room.size
     boxes = np.array([piece.box for piece in room.pieces]).reshape(-1, 6)
     corners = ((-1, -1), (1, 1), (-1, 1), (1, -1), (0, 0), (0, 0))
-    places = []
+    positions = []
     for x, y in corners[: int(rng.integers(3, 7))]:
         for distance in (*[0.5] * 20, *[0.2] * 20):
             spot = np.array([(x + rng.uniform(-0.7, 0.7)) * w / 4, (y + rng.uniform(-0.7, 0.7)) * d / 4, 0])
             spot[2] = rng.uniform(*EYE)
             if not ((spot > boxes[:, :3] - distance) & (spot < boxes[:, 3:] + distance)).all(1).any():
-                places.append(spot)
+                positions.append(spot)
                 break
-    return np.array(places).reshape(-1, 3)
+    return np.array(positions).reshape(-1, 3)
 
 
 def _holes(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:

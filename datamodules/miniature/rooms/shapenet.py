@@ -19,7 +19,7 @@ from datamodules.miniature.world import generator
 
 POINTS = 8192
 
-SYNSETS = {name: f"{90_000_001 + place}" for place, name in enumerate(KINDS)}
+SYNSETS = {name: f"{90_000_001 + index}" for index, name in enumerate(KINDS)}
 """Ids in WordNet's format, above its range."""
 
 SUBJECTS: dict[str, tuple[str, ...]] = {

@@ -71,7 +71,7 @@ def imagined(room: Room, rng: np.random.Generator, few: float = 0.0) -> Room:
         free = [colour for colour in COLOURS if (colour, name) not in HELD_OUT_PAIRS]
         worn = dict.fromkeys(piece.colour for piece in room.pieces if piece.name == name)
         order = rng.permutation(len(free))[: len(worn)]
-        colours |= {(name, old): free[place] for old, place in zip(worn, order, strict=True)}
+        colours |= {(name, old): free[index] for old, index in zip(worn, order, strict=True)}
     pieces = []
     for piece in room.pieces:
         look = replace(piece.look, colour=colours[piece.name, piece.colour])
@@ -81,7 +81,7 @@ def imagined(room: Room, rng: np.random.Generator, few: float = 0.0) -> Room:
     kept = [piece for piece, share in zip(pieces, rng.random(len(pieces)), strict=True) if share >= UNSEEN]
     if rng.random() < few:
         some = set(rng.permutation(len(kept))[: int(rng.integers(2, FEW + 1))].tolist())
-        kept = [piece for place, piece in enumerate(kept) if place in some]
+        kept = [piece for index, piece in enumerate(kept) if index in some]
     w, d, h = room.size
     return replace(room, size=(d, w, h) if quarters % 2 else (w, d, h), pieces=tuple(kept or pieces))
 

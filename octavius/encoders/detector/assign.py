@@ -30,7 +30,7 @@ CELLS = 3
 
 
 def assign_fcaf3d(
-    places: Tensor, levels: Tensor, boxes: Tensor, count: int, inside: int = INSIDE, best: int = BEST
+    positions: Tensor, levels: Tensor, boxes: Tensor, count: int, inside: int = INSIDE, best: int = BEST
 ) -> tuple[Tensor, Tensor]:
     """FCAF3D's assignment (section 3.3 of the paper, with the published code's order of steps).
 
@@ -39,7 +39,7 @@ def assign_fcaf3d(
     several boxes keeps the one with the smallest volume.
 
     Args:
-        places: (N, 3) locations.
+        positions: (N, 3) locations.
         levels: (N,) level of each location, 0 for the finest.
         boxes: (M, 6) ground-truth boxes.
         count: number of levels.
@@ -49,44 +49,44 @@ def assign_fcaf3d(
     Returns:
         The box of each location (N,), or `NOBODY`; and its centre-ness in that box (N,), 0 if unassigned.
     """
-    if not len(boxes) or not len(places):
-        return torch.full_like(levels, NOBODY), places.new_zeros(len(places))
-    inner = centreness(places, boxes)  # (N, M), negative outside
+    if not len(boxes) or not len(positions):
+        return torch.full_like(levels, NOBODY), positions.new_zeros(len(positions))
+    inner = centreness(positions, boxes)  # (N, M), negative outside
     within = inner >= 0
     enough = torch.stack([within[levels == number].sum(0) >= inside for number in range(count)])
     # cumprod: a level counts only if all finer ones have enough locations as well.
     chosen = (enough.int().cumprod(0).sum(0) - 1).clamp(min=0)  # (M,)
     wanted = inner.masked_fill(levels[:, None] != chosen, -1)
-    top = wanted.topk(min(best, len(places)), dim=0)
+    top = wanted.topk(min(best, len(positions)), dim=0)
     among = torch.zeros_like(within).scatter_(0, top.indices, top.values >= 0)
-    volumes = boxes[:, 3:].prod(1).expand(len(places), -1).masked_fill(~among, torch.inf)
+    volumes = boxes[:, 3:].prod(1).expand(len(positions), -1).masked_fill(~among, torch.inf)
     least, box = volumes.min(1)
     taken = least.isfinite()
     return torch.where(taken, box, NOBODY), torch.where(taken, inner.gather(1, box[:, None])[:, 0], 0)
 
 
-def centreness(places: Tensor, boxes: Tensor) -> Tensor:
+def centreness(positions: Tensor, boxes: Tensor) -> Tensor:
     """Centre-ness (N, M) of locations (N, 3) in boxes (M, 6): 1 at the centre, 0 at a face, -1 outside.
 
     FCAF3D, equation 5: the square root of the product over the axes of the smaller over the larger distance
     to the two faces.
     """
     low, high = (side[None] for side in edges(boxes).chunk(2, dim=1))
-    below, above = places[:, None] - low, high - places[:, None]  # (N, M, 3)
+    below, above = positions[:, None] - low, high - positions[:, None]  # (N, M, 3)
     smaller, larger = torch.minimum(below, above), torch.maximum(below, above)
     value = (smaller.clamp(min=0) / larger.clamp(min=1e-9)).prod(2).sqrt()
     return value.where((smaller > 0).all(2), -1)
 
 
 def assign_tr3d(
-    places: Tensor, levels: Tensor, boxes: Tensor, box_levels: Tensor, nearest: int = NEAREST
+    positions: Tensor, levels: Tensor, boxes: Tensor, box_levels: Tensor, nearest: int = NEAREST
 ) -> Tensor:
     """TR3D's assignment (section 3.2 of the paper): the locations of the box's level nearest to its centre.
 
     A location assigned to several boxes keeps the one whose centre is nearest.
 
     Args:
-        places: (N, 3) locations.
+        positions: (N, 3) locations.
         levels: (N,) level of each location.
         boxes: (M, 6) ground-truth boxes.
         box_levels: (M,) level of each box, by its class.
@@ -95,11 +95,11 @@ def assign_tr3d(
     Returns:
         The box of each location (N,), or `NOBODY`.
     """
-    if not len(boxes) or not len(places):
+    if not len(boxes) or not len(positions):
         return torch.full_like(levels, NOBODY)
-    distances = (places[:, None] - boxes[:, :3]).square().sum(2)  # (N, M)
+    distances = (positions[:, None] - boxes[:, :3]).square().sum(2)  # (N, M)
     wanted = distances.masked_fill(levels[:, None] != box_levels, torch.inf)
-    top = wanted.topk(min(nearest, len(places)), dim=0, largest=False)
+    top = wanted.topk(min(nearest, len(positions)), dim=0, largest=False)
     among = torch.zeros_like(wanted, dtype=torch.bool).scatter_(0, top.indices, top.values.isfinite())
     least, box = distances.masked_fill(~among, torch.inf).min(1)
     return torch.where(least.isfinite(), box, NOBODY)

@@ -57,7 +57,7 @@ def fcaf3d_losses(predictions: Predictions, truths: Sequence[Truth], levels: int
         one = predictions.scene(number)
         assert one.centreness is not None
         with torch.no_grad():
-            box, centre = assign_fcaf3d(one.places, one.levels, boxes, levels)
+            box, centre = assign_fcaf3d(one.positions, one.levels, boxes, levels)
         rows = (box != NOBODY).nonzero().squeeze(1)
         count, weight = max(len(rows), 1), centre[rows]
         parts["class"].append(focal_loss(one.logits, _classes(box, labels)) / count)
@@ -83,7 +83,7 @@ def tr3d_losses(predictions: Predictions, truths: Sequence[Truth], class_levels:
     for number, (boxes, labels) in enumerate(truths):
         one = predictions.scene(number)
         with torch.no_grad():
-            box = assign_tr3d(one.places, one.levels, boxes, class_levels[labels])
+            box = assign_tr3d(one.positions, one.levels, boxes, class_levels[labels])
         total = total + focal_loss(one.logits, _classes(box, labels))
         rows = (box != NOBODY).nonzero().squeeze(1)
         found.append(one.boxes[rows])

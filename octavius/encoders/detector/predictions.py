@@ -16,7 +16,7 @@ class Predictions:
     A location is the lower corner of a voxel, as in the published detectors.
 
     Attributes:
-        places: (N, 3) locations in metres.
+        positions: (N, 3) locations in metres.
         boxes: (N, 6) box of each location, centre and size in metres.
         logits: (N, C) class logits.
         centreness: (N,) logit of the location's centre-ness in its box; None for heads without it.
@@ -25,7 +25,7 @@ class Predictions:
         clouds: number of scenes.
     """
 
-    places: Tensor
+    positions: Tensor
     boxes: Tensor
     logits: Tensor
     centreness: Tensor | None
@@ -37,9 +37,9 @@ class Predictions:
         """The predictions for one scene."""
         rows = (self.batch == number).nonzero().squeeze(1)
         centreness = None if self.centreness is None else self.centreness[rows]
-        parts = (self.places, self.boxes, self.logits, self.levels, self.batch)
-        places, boxes, logits, levels, _ = (part[rows] for part in parts)
-        return Predictions(places, boxes, logits, centreness, levels, torch.zeros_like(levels), 1)
+        parts = (self.positions, self.boxes, self.logits, self.levels, self.batch)
+        positions, boxes, logits, levels, _ = (part[rows] for part in parts)
+        return Predictions(positions, boxes, logits, centreness, levels, torch.zeros_like(levels), 1)
 
 
 def level(
@@ -55,17 +55,17 @@ def level(
         logits: (N, C) class logits.
         centreness: (N,) logits, for heads that have them.
     """
-    places = voxels.coords[:, 1:].to(boxes.dtype) * size
-    absolute = torch.cat([boxes[:, :3] + places, boxes[:, 3:]], dim=1)
+    positions = voxels.coords[:, 1:].to(boxes.dtype) * size
+    absolute = torch.cat([boxes[:, :3] + positions, boxes[:, 3:]], dim=1)
     levels = torch.full_like(voxels.keys, number)
-    return Predictions(places, absolute, logits, centreness, levels, voxels.batch, voxels.batch_size)
+    return Predictions(positions, absolute, logits, centreness, levels, voxels.batch, voxels.batch_size)
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
     """Concatenates the predictions of several levels."""
     centreness = [part.centreness for part in parts if part.centreness is not None]
     return Predictions(
-        torch.cat([part.places for part in parts]),
+        torch.cat([part.positions for part in parts]),
         torch.cat([part.boxes for part in parts]),
         torch.cat([part.logits for part in parts]),
         torch.cat(centreness) if centreness else None,

@@ -91,18 +91,18 @@ def _scene(one: Predictions, mode: Suppression, least: float, overlap: float) ->
         scores = scores * one.centreness.float().sigmoid()[:, None]
     rows = _surest(one, scores)
     boxes, scores = one.boxes[rows].float(), scores[rows]
-    places, labels = (scores > least).nonzero(as_tuple=True)
+    indices, labels = (scores > least).nonzero(as_tuple=True)
     found = []
     for number in labels.unique().tolist():
-        mine = places[labels == number]
+        mine = indices[labels == number]
         mine = mine[suppressed(boxes[mine], scores[mine, number], overlap, mode)]
         found.append((mine, torch.full_like(mine, number)))
     if not found:
-        return Proposals(boxes[:0], scores.new_zeros(0), places[:0])
-    places, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
-    values = scores[places, labels]
+        return Proposals(boxes[:0], scores.new_zeros(0), indices[:0])
+    indices, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+    values = scores[indices, labels]
     order = values.argsort(descending=True, stable=True)
-    return Proposals(boxes[places[order]], values[order], labels[order])
+    return Proposals(boxes[indices[order]], values[order], labels[order])
 
 
 def _surest(one: Predictions, scores: Tensor) -> Tensor:

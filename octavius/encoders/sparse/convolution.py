@@ -40,10 +40,10 @@ def largest(features: Tensor, pairs: KernelMap) -> Tensor:
     Returns:
         (N_out, C) features of the output voxels.
     """
-    places = pairs.targets[:, None].expand(-1, features.shape[1])
+    indices = pairs.targets[:, None].expand(-1, features.shape[1])
     start = features.new_zeros(pairs.size, features.shape[1])
     met = features.index_select(0, pairs.sources)
-    return start.scatter_reduce(0, places, met, reduce="amax", include_self=False)
+    return start.scatter_reduce(0, indices, met, reduce="amax", include_self=False)
 
 
 class _Convolution(Function):
@@ -84,17 +84,17 @@ class _Convolution(Function):
         return None if of_features is None else of_features.to(features.dtype), of_kernel, None
 
 
-def _take(rows: Tensor, places: Tensor) -> Tensor:
+def _take(rows: Tensor, indices: Tensor) -> Tensor:
     """Gathers rows at distinct, ascending indices; as many indices as rows are all rows in order."""
-    return rows if len(places) == len(rows) else rows.index_select(0, places)
+    return rows if len(indices) == len(rows) else rows.index_select(0, indices)
 
 
-def _give(total: Tensor, places: Tensor, rows: Tensor) -> None:
+def _give(total: Tensor, indices: Tensor, rows: Tensor) -> None:
     """Adds rows at distinct, ascending indices, in place."""
-    if len(places) == len(total):
+    if len(indices) == len(total):
         total += rows.to(total.dtype)
     else:
-        total.index_add_(0, places, rows.to(total.dtype))
+        total.index_add_(0, indices, rows.to(total.dtype))
 
 
 def _zeros(like: Tensor, rows: int, width: int) -> Tensor:

@@ -69,7 +69,7 @@ def _cells(tensor: SparseTensor, positions: Tensor, batch: Tensor) -> tuple[Tens
 
 def _at(tensor: SparseTensor, keys: Tensor) -> Tensor:
     """The features of voxels by key; 0 if there is none."""
-    places = find(tensor.voxels.keys, keys)
+    indices = find(tensor.voxels.keys, keys)
     if not len(tensor):
         return tensor.features.new_zeros(len(keys), tensor.features.shape[1])
-    return tensor.features.index_select(0, places.clamp(min=0)) * (places >= 0)[:, None]
+    return tensor.features.index_select(0, indices.clamp(min=0)) * (indices >= 0)[:, None]

@@ -31,7 +31,7 @@ def pack(coords: Tensor) -> Tensor:
 def unpack(keys: Tensor) -> Tensor:
     """Unpacks keys (N,) into coordinates (N, 4)."""
     mask = 2**AXIS - 1
-    axes = [((keys >> (AXIS * place)) & mask) - CENTRE for place in (2, 1, 0)]
+    axes = [((keys >> (AXIS * axis)) & mask) - CENTRE for axis in (2, 1, 0)]
     return torch.stack([keys >> (3 * AXIS), *axes], dim=1)
 
 
@@ -63,16 +63,16 @@ def find(keys: Tensor, wanted: Tensor) -> Tensor:
     """Indices of the wanted keys (any shape) in sorted keys (N,); -1 if missing."""
     if not len(keys):
         return torch.full_like(wanted, -1)
-    places = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
-    return torch.where(keys[places] == wanted, places, -1)
+    indices = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
+    return torch.where(keys[indices] == wanted, indices, -1)
 
 
 def first_of_each(keys: Tensor) -> tuple[Tensor, Tensor]:
     """The distinct keys, sorted, and the index of the first occurrence of each."""
-    ordered, places = keys.sort(stable=True)
+    ordered, indices = keys.sort(stable=True)
     new = torch.ones_like(ordered, dtype=torch.bool)
     new[1:] = ordered[1:] != ordered[:-1]
-    return ordered[new], places[new]
+    return ordered[new], indices[new]
 
 
 def check_range(positions: Tensor) -> None:

@@ -132,14 +132,14 @@ def centroids_of(points: Tensor, clusters: int, rounds: int = 100) -> Tensor:
     while len(centroids) < clusters:
         farthest = torch.cdist(points, centroids).min(1).values.argmax()
         centroids = torch.cat([centroids, points[farthest][None]])
-    places = nearest(points, centroids)
+    assignment = nearest(points, centroids)
     for _ in range(rounds):
-        sums = torch.zeros_like(centroids).index_add(0, places, points)
-        counts = torch.bincount(places, minlength=clusters).unsqueeze(1)
+        sums = torch.zeros_like(centroids).index_add(0, assignment, points)
+        counts = torch.bincount(assignment, minlength=clusters).unsqueeze(1)
         # A cluster that has lost all its points keeps its centroid.
         centroids = torch.where(counts > 0, sums / counts.clamp(min=1), centroids)
-        before, places = places, nearest(points, centroids)
-        if torch.equal(before, places):
+        before, assignment = assignment, nearest(points, centroids)
+        if torch.equal(before, assignment):
             break
     return centroids
 

@@ -102,14 +102,14 @@ def _of_all_tokens(labels: Tensor, ids: Tensor, keep: int | Tensor | None) -> Te
     """Restores labels (B, T) that a trainer has cut to the positions in `logits_to_keep`."""
     if labels.shape == ids.shape or keep is None:
         return labels
-    places = torch.arange(ids.shape[1], device=ids.device)
-    places = places[-keep:] if isinstance(keep, int) else places[keep]
-    if labels.shape != (len(ids), len(places)):
+    positions = torch.arange(ids.shape[1], device=ids.device)
+    positions = positions[-keep:] if isinstance(keep, int) else positions[keep]
+    if labels.shape != (len(ids), len(positions)):
         return labels
-    found = torch.full_like(ids, IGNORED).index_copy(1, places, labels)
+    found = torch.full_like(ids, IGNORED).index_copy(1, positions, labels)
     if isinstance(keep, Tensor):
         # Selected logits predict the next tokens, which are thus answers: 0 stands for any label.
-        found[:, (places + 1).clamp(max=ids.shape[1] - 1)] = 0
+        found[:, (positions + 1).clamp(max=ids.shape[1] - 1)] = 0
     return found
 
 

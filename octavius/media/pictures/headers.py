@@ -61,23 +61,23 @@ def split_jpeg(data: bytes) -> tuple[bytes, bytes]:
     Raises:
         ValueError: it has so many scans that decoding would take minutes.
     """
-    parts, exif, place = [data[:2]], b"", 2
-    while (place := data.find(b"\xff", place)) >= 0 and place + 4 <= len(data):
-        marker = data[place + 1]
+    parts, exif, offset = [data[:2]], b"", 2
+    while (offset := data.find(b"\xff", offset)) >= 0 and offset + 4 <= len(data):
+        marker = data[offset + 1]
         if marker in (0xDA, 0xD9):  # start of scan, or end of image
             break
         if marker not in KEPT and marker not in METADATA:  # a marker without content, dropped
-            place += 1
+            offset += 1
             continue
-        end = place + 2 + max(int.from_bytes(data[place + 2 : place + 4], "big"), 2)
-        content = data[place + 4 : end]
+        end = offset + 2 + max(int.from_bytes(data[offset + 2 : offset + 4], "big"), 2)
+        content = data[offset + 4 : end]
         if marker == 0xE1 and content.startswith(b"Exif\0") and not exif:
             exif = content[6:]
         if marker in KEPT and (marker != 0xE2 or content.startswith(b"ICC_PROFILE\0")):
-            parts.append(data[place:end])
-        place = end
-    place = place if place >= 0 else len(data)
-    rest = data[place:]
+            parts.append(data[offset:end])
+        offset = end
+    offset = offset if offset >= 0 else len(data)
+    rest = data[offset:]
     if (scans := rest.count(b"\xff\xda")) > SCANS:
         raise ValueError(f"it has {scans} passes, expected {SCANS} at most")
     return b"".join([*parts, rest]), exif
@@ -107,12 +107,12 @@ def check_tiff(data: bytes) -> None:
     big, claimed, entries = _big(data), 0, 0
     waiting, seen = [_first(data, order)], set[int]()
     while waiting:
-        place = waiting.pop()
-        if place in seen or not 0 < place < len(data):
+        offset = waiting.pop()
+        if offset in seen or not 0 < offset < len(data):
             continue
-        seen.add(place)
+        seen.add(offset)
         try:
-            for entry in _entries(data, order, place, big):
+            for entry in _entries(data, order, offset, big):
                 entries += 1
                 claimed += entry.size
                 if claimed > 2 * len(data) + (1 << 16) or entries > 1 << 16:
@@ -136,16 +136,16 @@ def _first(data: bytes, order: str) -> int:
     """Offset of the first directory; 0 if the header is truncated."""
     form, start = ("Q", 8) if _big(data) else ("I", 4)
     part = data[start : start + struct.calcsize(order + form)]
-    place: int = struct.unpack(order + form, part)[0] if len(part) == struct.calcsize(order + form) else 0
-    return place
+    offset: int = struct.unpack(order + form, part)[0] if len(part) == struct.calcsize(order + form) else 0
+    return offset
 
 
-def _entries(data: bytes, order: str, place: int, big: bool) -> Iterator[Entry]:
+def _entries(data: bytes, order: str, offset: int, big: bool) -> Iterator[Entry]:
     """The entries of the directory at an offset."""
     count_form, entry_form = (order + "Q", order + "HHQ8s") if big else (order + "H", order + "HHI4s")
-    (count,) = struct.unpack_from(count_form, data, place)
-    place += struct.calcsize(count_form)
+    (count,) = struct.unpack_from(count_form, data, offset)
+    offset += struct.calcsize(count_form)
     for _ in range(count):
-        tag, kind, number, value = struct.unpack_from(entry_form, data, place)
+        tag, kind, number, value = struct.unpack_from(entry_form, data, offset)
         yield Entry(tag, number * SIZES.get(kind, 0), value)
-        place += struct.calcsize(entry_form)
+        offset += struct.calcsize(entry_form)

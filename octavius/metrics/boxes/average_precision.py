@@ -90,7 +90,7 @@ def voc_ranked(images: Sequence[dict[str, Any]]) -> list[Ranked]:
 
 
 def _voc_class(images: Sequence[dict[str, Any]], label: str) -> Ranked:
-    scores, hits, places, objects = [], [], [], []
+    scores, hits, indices, objects = [], [], [], []
     for index, image in enumerate(images):
         true = [(box, ignored) for name, box, ignored in image["true"] if name == label]
         found = sorted(
@@ -106,9 +106,9 @@ def _voc_class(images: Sequence[dict[str, Any]], label: str) -> Ranked:
                 continue
             scores.append(score)
             hits.append(over and best not in taken)
-            places.append(index)
+            indices.append(index)
             taken |= {best} if over else set()
-    return Ranked(np.array(scores), np.array(hits, bool), np.array(places, int), np.array(objects))
+    return Ranked(np.array(scores), np.array(hits, bool), np.array(indices, int), np.array(objects))
 
 
 def voc_values(classes: Sequence[Ranked], weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -157,8 +157,8 @@ def at_recalls(recall: np.ndarray, precision: np.ndarray, wanted: np.ndarray) ->
     total = np.zeros(len(recall))
     padded = np.append(precision, np.zeros((len(precision), 1)), axis=1)
     for one in wanted:
-        place = (recall < one - 1e-9).sum(1)
-        total += np.take_along_axis(padded, place[:, None], axis=1)[:, 0]
+        first = (recall < one - 1e-9).sum(1)
+        total += np.take_along_axis(padded, first[:, None], axis=1)[:, 0]
     return np.where(np.isnan(recall[:, 0]), np.nan, total / len(wanted))
 
 

@@ -119,8 +119,8 @@ def matched_boxes(
 
 def _fitting(box: LabelledBox, true: Sequence[LabelledBox], agree: Agree) -> list[int]:
     """Indices of the true boxes that a predicted one can be paired with."""
-    near = [place for place, other in enumerate(true) if iou(box.box, other.box) >= THRESHOLD]
-    return [place for place in near if agree(box.label, true[place].label)]
+    near = [index for index, other in enumerate(true) if iou(box.box, other.box) >= THRESHOLD]
+    return [index for index in near if agree(box.label, true[index].label)]
 
 
 def largest_matching(neighbours: Sequence[Sequence[int]]) -> int:

@@ -62,7 +62,7 @@ class _Dataset:
         return [row["id"] for row in self.rows]
 
     def loadAnns(self, ids: Sequence[int]) -> list[dict[str, Any]]:
-        return [self.rows[place - 1] for place in ids]
+        return [self.rows[number - 1] for number in ids]
 
     def getImgIds(self) -> list[int]:
         return []

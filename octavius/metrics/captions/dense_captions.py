@@ -142,12 +142,12 @@ def scene_record(found: Sequence[DescribedObject], true: Sequence[DescribedObjec
     best, paired = [nobody] * len(true), [nobody] * len(true)
     first, second = (_boxes(items, whose) for items, whose in ((found, "predicted"), (true, "true")))
     overlaps = iou3d(first[:, None], second).numpy()
-    for place in range(len(found) if true else 0):
-        nearest = int(overlaps[place].argmax())
-        if overlaps[place, nearest] > best[nearest][0]:
-            best[nearest] = (float(overlaps[place, nearest]), texts[place])
-    for place, other in best_assignment(giou3d(first[:, None], second).numpy()):
-        paired[other] = (float(overlaps[place, other]), texts[place])
+    for index in range(len(found) if true else 0):
+        nearest = int(overlaps[index].argmax())
+        if overlaps[index, nearest] > best[nearest][0]:
+            best[nearest] = (float(overlaps[index, nearest]), texts[index])
+    for index, other in best_assignment(giou3d(first[:, None], second).numpy()):
+        paired[other] = (float(overlaps[index, other]), texts[index])
     references = [[ptb_tokens(text) for text in item.texts] for item in true]
     return {"references": references, "best": best, "paired": paired, "predicted": len(found)}
 

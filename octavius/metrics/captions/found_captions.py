@@ -49,13 +49,13 @@ class FoundCaptions(Records):
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[FoundObject]) -> Weigh:
         """As in `DenseCaptions`. All boxes of a scene have the same weight, so that of the last is the scene's."""
-        places: dict[str, list[int]] = {}
+        by_scene: dict[str, list[int]] = {}
         for index, gold in enumerate(golds):
-            places.setdefault(gold.scene, []).append(index)
+            by_scene.setdefault(gold.scene, []).append(index)
         found = [
             tuple(DescribedObject(golds[n].box, (predictions[n] or "",)) for n in rows)
-            for rows in places.values()
+            for rows in by_scene.values()
         ]
-        last = [rows[-1] for rows in places.values()]
+        last = [rows[-1] for rows in by_scene.values()]
         weigh = DenseCaptions().weighted(found, [DescribedObjects(golds[n].objects) for n in last])
         return lambda weights: weigh(weights[:, last])

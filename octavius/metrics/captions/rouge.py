@@ -56,12 +56,12 @@ def common_length(first: Sequence[str], second: Sequence[str]) -> int:
     >>> common_length("a b c d".split(), "b x d".split())
     2
     """
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for index, token in enumerate(first):
-        places[token] = places.get(token, 0) | 1 << index
+        positions[token] = positions.get(token, 0) | 1 << index
     full = (1 << len(first)) - 1
     row = full
     for token in second:
-        matches = row & places.get(token, 0)
+        matches = row & positions.get(token, 0)
         row = ((row + matches) | (row - matches)) & full
     return len(first) - row.bit_count()

@@ -87,8 +87,8 @@ def _fan(order: Order) -> list[Part]:
 def _island(order: Order) -> list[Part]:
     w, d, h, _ = order
     doors = [
-        box((w / 3 - 0.05, 0.02, h - 0.25), (place * (w - 0.1) / 3, d * 0.36, 0.12), "accent")
-        for place in (-1, 0, 1)
+        box((w / 3 - 0.05, 0.02, h - 0.25), (column * (w - 0.1) / 3, d * 0.36, 0.12), "accent")
+        for column in (-1, 0, 1)
     ]
     stove = box((0.5, d * 0.5, 0.015), (-w * 0.22, 0, h), "dark")
     return [box((w - 0.1, d * 0.72, h - 0.06), (0, 0, 0)), *doors, box((w, d, 0.06), (0, 0, h - 0.06)), stove]

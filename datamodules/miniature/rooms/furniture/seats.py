@@ -14,7 +14,7 @@ def _chair(order: Order, slatted: bool) -> list[Part]:
     if not slatted:
         return [*parts, box((w, 0.04, h - seat), (0, y, seat))]
     slats = [
-        box((w / 9, 0.03, h - seat - 0.1), (w * place / 4.5, y, seat + 0.02)) for place in (-2, -1, 0, 1, 2)
+        box((w / 9, 0.03, h - seat - 0.1), (w * column / 4.5, y, seat + 0.02)) for column in (-2, -1, 0, 1, 2)
     ]
     return [*parts, *slats, box((w, 0.04, 0.1), (0, y, h - 0.1))]
 

@@ -118,10 +118,10 @@ def write_scanqa(folder: Path, split: str, rooms: Mapping[str, RoomTexts], rng: 
     asked = [(scan, question) for scan, room_texts in rooms.items() for question in room_texts.questions]
     kept = {id(question) for question in balanced([question for _, question in asked], rng)}
     rows: list[dict[str, Any]] = []
-    place: dict[str, int] = {}
+    last: dict[str, int] = {}
     for scan, question in asked:
         if id(question) in kept:
-            number = place[scan] = place.get(scan, -1) + 1
+            number = last[scan] = last.get(scan, -1) + 1
             rows.append(
                 {
                     "scene_id": scan,

@@ -72,8 +72,8 @@ def describe(
     """Up to `count` texts from different templates that fit no other object of the room."""
     known = [constraint for constraint in _all_constraints(room, piece) if allowed(constraint, relations)]
     texts: list[Text] = []
-    for place in rng.permutation(len(forms)):
-        form = forms[place]
+    for index in rng.permutation(len(forms)):
+        form = forms[index]
         order = [known[i] for i in rng.permutation(len(known))]
         if rng.random() < PLACE_FIRST:
             order.sort(key=lambda constraint: constraint.relation not in PLACES)

@@ -80,11 +80,11 @@ def around(room: Room, rng: np.random.Generator) -> Exercise | None:
             (relation, anchor.name) in HELD_OUT_RELATION_PAIRS for relation in true
         ):
             (near if true else far).append((piece, true[0] if true else ""))
-    for place in rng.permutation(len(near))[: MOST - 1]:
-        piece, relation = near[place]
+    for index in rng.permutation(len(near))[: MOST - 1]:
+        piece, relation = near[index]
         rows[_label(room, piece)] = PHRASES[relation].removesuffix(" the {0}")
-    for place in rng.permutation(len(far))[:1]:
-        rows[_label(room, far[place][0])] = "apart"
+    for index in rng.permutation(len(far))[:1]:
+        rows[_label(room, far[index][0])] = "apart"
     if not rows:
         return None
     rows = {name: rows[name] for name in rng.permutation(list(rows)).tolist()}

@@ -93,18 +93,18 @@ def balanced(found: Sequence[Question], rng: np.random.Generator) -> list[Questi
     """Drops questions until no usual answer exceeds its share of its kind; keeps the order."""
     kept: set[int] = set()
     for kind in WORDINGS:
-        places = [i for i, question in enumerate(found) if question.kind == kind]
-        counts = Counter(found[i].answers[0] for i in places)
+        indices = [i for i, question in enumerate(found) if question.kind == kind]
+        counts = Counter(found[i].answers[0] for i in indices)
         most = max(counts.values(), default=0)
         if kind != "exists":
             while most > 1 and most > MOST * sum(min(count, most) for count in counts.values()):
                 most -= 1
         left = dict.fromkeys(counts, most)
-        for i in rng.permutation(len(places)):
-            answer = found[places[i]].answers[0]
+        for i in rng.permutation(len(indices)):
+            answer = found[indices[i]].answers[0]
             if left[answer]:
                 left[answer] -= 1
-                kept.add(places[i])
+                kept.add(indices[i])
     return [question for i, question in enumerate(found) if i in kept]
 
 

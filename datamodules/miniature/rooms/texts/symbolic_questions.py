@@ -92,7 +92,7 @@ def ask_question(room: Room, rng: np.random.Generator, hidden: float) -> Symboli
 def ask_for_all(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:  # noqa: ARG001
     """Describe all objects of a small room, each with its box."""
     few = rng.permutation(len(room.pieces))[: int(rng.integers(1, FEW + 1))]
-    room = room.only([room.pieces[place].number for place in few])
+    room = room.only([room.pieces[index].number for index in few])
     told = [(piece, describe(room, piece, rng)) for piece in room.pieces]
     objects = [
         DescribedObject(centred(piece.box), tuple(t.text for t in texts)) for piece, texts in told if texts

@@ -53,7 +53,7 @@ def test_a_batch_of_two_says_what_each_scene_says_alone(head: HeadName) -> None:
         both = model(torch.cat(clouds), batch)
         for number, cloud in enumerate(clouds):
             alone, part = model(cloud, one_batch(cloud)), both.scene(number)
-            assert torch.equal(alone.places, part.places)
+            assert torch.equal(alone.positions, part.positions)
             assert torch.equal(alone.levels, part.levels)
             assert torch.allclose(alone.logits, part.logits, atol=1e-5)
             assert torch.allclose(alone.boxes, part.boxes, atol=1e-5)

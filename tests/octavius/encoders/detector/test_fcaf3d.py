@@ -37,5 +37,5 @@ def test_fcaf3d_fills_in_voxels_and_keeps_to_the_limit() -> None:
     fine = int((said.levels == 0).sum())
     occupied = len((points[:, :3] / 0.4).floor().unique(dim=0))
     assert occupied < fine <= model.design.keep
-    inside = ((said.places - BOXES[0, :3]).abs() < 0.25).all(1)
+    inside = ((said.positions - BOXES[0, :3]).abs() < 0.25).all(1)
     assert inside.any()  # no point lies in the middle of a box, but a location does

@@ -75,7 +75,7 @@ def test_fcaf3ds_losses_equal_loops_over_scenes() -> None:
     totals = dict.fromkeys(("class", "centre", "box"), 0.0)
     for number, (boxes, labels) in enumerate(TRUTHS):
         rows = [row for row in range(80) if row % 2 == number]
-        box, centre = assign_fcaf3d(predictions.places[rows], predictions.levels[rows], boxes, 2)
+        box, centre = assign_fcaf3d(predictions.positions[rows], predictions.levels[rows], boxes, 2)
         mine = [(row, int(b), float(c)) for row, b, c in zip(rows, box, centre, strict=True) if b != NOBODY]
         assert mine
         targets = [int(labels[b]) if b != NOBODY else NOBODY for b in box]
@@ -95,7 +95,7 @@ def test_tr3ds_losses_equal_loops_over_all_scenes() -> None:
     focal, missed, count = 0.0, 0.0, 0
     for number, (boxes, labels) in enumerate(TRUTHS):
         rows = [row for row in range(80) if row % 2 == number]
-        box = assign_tr3d(predictions.places[rows], predictions.levels[rows], boxes, levels[labels])
+        box = assign_tr3d(predictions.positions[rows], predictions.levels[rows], boxes, levels[labels])
         for row, b in zip(rows, box.tolist(), strict=True):
             focal += naive_focal(predictions.logits[row].tolist(), NOBODY if b == NOBODY else int(labels[b]))
             if b != NOBODY:

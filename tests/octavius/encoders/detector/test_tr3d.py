@@ -18,7 +18,7 @@ def test_tr3d_grows_voxels_where_it_is_told_to(grown_from: int, grows: tuple[boo
     said = model(points, torch.zeros(len(points), dtype=torch.long))
     for level, spacing in enumerate(model.level_spacings):
         own = {tuple(row) for row in (points[:, :3] / spacing).floor().long().tolist()}
-        places = said.places[said.levels == level]
+        places = said.positions[said.levels == level]
         found = {tuple(row) for row in (places / spacing).round().long().tolist()}
         assert len(found) == len(places)
         assert own < found if grows[level] else own == found
