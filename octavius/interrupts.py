@@ -207,10 +207,10 @@ class Interrupts:
         while True:
             waiting = None if self._end is None else 0.2
             if select.select([heard], [], [], waiting)[0]:
-                told = heard.recv(256)
-                if not told:
+                numbers = heard.recv(256)
+                if not numbers:
                     return
-                if any(number in self._before for number in told):
+                if any(number in self._before for number in numbers):
                     self.end_within(STATUS)
             now = time.monotonic()
             if self._end is None or (self._saving and self._lost is None):

@@ -107,7 +107,7 @@ def _annotate_coco(folder: Path, splits: Splits) -> None:
             for number, item in items.items()
             for index, thing in enumerate(item.scene.things)
         ]
-        told = [
+        annotations = [
             {"id": 10 * number + index, "image_id": number, "caption": caption}
             for number, item in items.items()
             for index, caption in enumerate(captions(item.scene))
@@ -116,7 +116,7 @@ def _annotate_coco(folder: Path, splits: Splits) -> None:
         target = folder / "annotations"
         instances = {**frame, "annotations": objects, "categories": categories}
         _write_json(target / f"instances_{split}2017.json", instances)
-        _write_json(target / f"captions_{split}2017.json", {**frame, "annotations": told})
+        _write_json(target / f"captions_{split}2017.json", {**frame, "annotations": annotations})
 
 
 def _coco_object(number: int, index: int, shape: str, pixels: tuple[int, int, int, int]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def box_code(boxes: np.ndarray) -> np.ndarray:
 def symbols(facts: Scene | Face, grid: int = GRID) -> np.ndarray:
     """The symbolic grid of a scene or face: (grid * grid, WIDTH) float32, zeros on background patches.
 
-    A hidden (empty) shape or colour becomes random numbers, seeded by the scene.
+    An omitted (empty) shape or colour becomes random numbers, seeded by the scene.
     """
     patches = np.zeros((grid * grid, WIDTH), np.float32)
     if isinstance(facts, Face):

@@ -100,7 +100,7 @@ class Question:
 
 
 def name(thing: Thing) -> str:
-    """Name of an object: `red ball`, `ball` if its colour is hidden, `red object` if its shape is."""
+    """Name of an object: `red ball`, `ball` if its colour is omitted, `red object` if its shape is."""
     return f"{thing.colour} {thing.shape or 'object'}".strip()
 
 

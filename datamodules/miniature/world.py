@@ -35,7 +35,7 @@ Shift: TypeAlias = Literal["none", "pairs", "style"]
 class Thing:
     """An object of a scene, with its tight box in pixels (x1, y1, x2, y2).
 
-    In a scene that is described but not drawn, a hidden shape or colour is empty.
+    In a scene that is described but not drawn, an omitted shape or colour is empty.
     """
 
     shape: str

@@ -78,7 +78,7 @@ def export(
         "base": module.model.decoder.name,
         "question": question,
         "task": task,
-        "gate": None if gate is None else told(gate),
+        "gate": None if gate is None else weights_of(gate),
         "checkpoint": str(path),
         "versions": {"octavius": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     }
@@ -105,7 +105,7 @@ def export(
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     print(f"{out}: {WHAT[format]} ({size / 1e6:,.1f} MB)")
     if gate is not None:
-        weights = told(gate)
+        weights = weights_of(gate)
         if isinstance(weights, list):
             used = (f"{index} ({weight:.2f})" for index, weight in enumerate(weights) if weight)
             print(f"experts: {', '.join(used)}")
@@ -205,7 +205,7 @@ def refuse_other_inputs(module: OctaviusModule, task: str | None) -> None:
         )
 
 
-def told(gate: dict[str, Tensor]) -> list[float] | dict[str, list[float]]:
+def weights_of(gate: dict[str, Tensor]) -> list[float] | dict[str, list[float]]:
     """Gate weights for the manifest: one list if all layers share it, else one per layer."""
     rounded = {name: [round(weight, 6) for weight in weights.tolist()] for name, weights in gate.items()}
     first = next(iter(rounded.values()))

@@ -40,7 +40,7 @@ CHECKSUM = 4
 
 
 def nothing(media: Media) -> None:
-    """Default of `FeatureCache.told`: features depend on the file and the pose only."""
+    """Default of `FeatureCache.facts_of`: features depend on the file and the pose only."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class FeatureCache:
     Attributes:
         root: folder of the features of all encoders.
         key: JSON text of what this encoder's features depend on.
-        told: returns what else the features of a medium depend on, such as annotated boxes of its objects.
+        facts_of: returns what else the features of a medium depend on, such as annotated boxes of its objects.
     """
 
     root: Path
     key: str
-    told: Callable[[Media], Any] = nothing
+    facts_of: Callable[[Media], Any] = nothing
 
     @property
     def folder(self) -> Path:
@@ -69,7 +69,7 @@ class FeatureCache:
             ValueError: the medium's own file does not exist.
         """
         box = None if media.region is None else media.region.box or "all of the cloud"
-        facts = [identity(media), media.pose, box, self.told(media)]
+        facts = [identity(media), media.pose, box, self.facts_of(media)]
         return self.folder / f"{_digest(json.dumps(facts))}.npy"
 
     def missing(self, media: Iterable[Media], shape: Shape, problems: list[str]) -> dict[Path, Media]:

@@ -25,13 +25,13 @@ class Source(NamedTuple):
     """How a set of weights was trained.
 
     Attributes:
-        told: where this is known from, for messages.
+        origin: where this is known from, for messages.
         quick_gelu: whether its activation is QuickGELU.
         mean: mean of each colour channel in the pixel normalization; None if unknown.
         std: standard deviation of each colour channel; None if unknown.
     """
 
-    told: str
+    origin: str
     quick_gelu: bool
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
@@ -98,8 +98,8 @@ def _check_activation(name: str, pretrained: str, source: Source) -> None:
     if source.quick_gelu != _is_quick(name) and twin is not None:
         raise ValueError(
             f"the image encoder {name!r} has {_activation(_is_quick(name))}, but the weights {pretrained!r} were "
-            f"trained with {_activation(source.quick_gelu)}, as {source.told} says: its features would be wrong. Set "
-            f"the encoder's name to {twin!r}"
+            f"trained with {_activation(source.quick_gelu)}, as {source.origin} says: its features would be wrong. "
+            f"Set the encoder's name to {twin!r}"
         )
 
 
@@ -117,7 +117,7 @@ def _source_of(file: Path) -> Source | None:
             raise ValueError(f"{beside} cannot be read as a configuration of open_clip: {error!r}") from None
     parts = {part.lower() for part in file.absolute().parts}
     sources = {
-        _source(f"the name of the weights {tag!r} of {model!r}", facts)._replace(told="the file's name")
+        _source(f"the name of the weights {tag!r} of {model!r}", facts)._replace(origin="the file's name")
         for model, tag in open_clip.list_pretrained()
         for facts in [open_clip.get_pretrained_cfg(model, tag)]
         if _is_named_after(parts, file.name.lower(), facts)
@@ -134,9 +134,9 @@ def _is_named_after(parts: set[str], name: str, facts: dict[str, Any]) -> bool:
     return bool(folders & parts) or (published != "" and name == published)
 
 
-def _source(told: str, facts: dict[str, Any]) -> Source:
+def _source(origin: str, facts: dict[str, Any]) -> Source:
     mean, std = (tuple(facts[key]) if facts.get(key) else None for key in ("mean", "std"))
-    return Source(told, bool(facts.get("quick_gelu", False)), mean, std)
+    return Source(origin, bool(facts.get("quick_gelu", False)), mean, std)
 
 
 def _tags_of(name: str) -> Iterator[Source]:

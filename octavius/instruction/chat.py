@@ -41,11 +41,11 @@ def chat_template(tokenizer: Tokenizer, moment: datetime | None = None) -> Templ
     backend = tokenizer.backend
     location = backend.name_or_path
     moment = moment or datetime.now()
-    [(opened, told)] = _rendered(tokenizer, moment)
-    for text, said in ((opened, (ASKED, 1)), (told, (ANSWERED, 1)), (told, (ASKED, 2))):
+    [(opened, answered)] = _rendered(tokenizer, moment)
+    for text, said in ((opened, (ASKED, 1)), (answered, (ANSWERED, 1)), (answered, (ASKED, 2))):
         _check_repeats(location, text, *said)
     start, begin = opened.split(ASKED)
-    past, rest = told.split(ANSWERED)
+    past, rest = answered.split(ANSWERED)
     if ASKED not in rest or ASKED not in past:
         raise ValueError(f"the chat template of {location!r} changes the order of what is said; {WRITE_ONE}")
     before, shown = start.removeprefix(backend.bos_token or ""), past.partition(ASKED)[2]

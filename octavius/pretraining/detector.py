@@ -97,7 +97,7 @@ class DetectorModule(L.LightningModule):
         self.nms, self.lr, self.weight_decay, self.warmup, self.decay = nms, lr, weight_decay, warmup, decay
         self.boxes = None if boxes is None else Path(boxes)
         self.metric, self.guessed = MeanAP3D(), MeanAP3D()
-        self.trained = self.told_guesses = False
+        self.trained = self.printed_guesses = False
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - the same for every stage
         """Builds a detector for the classes of the data."""
@@ -152,7 +152,7 @@ class DetectorModule(L.LightningModule):
             clouds = batch.x.split(batch.batch.bincount(minlength=len(found)).tolist())
             leave(self.boxes, batch.name, found, clouds)
         self.metric.update([_labelled(self.detector.classes, one) for one in found], golds)
-        if not self.told_guesses:
+        if not self.printed_guesses:
             rng = torch.Generator().manual_seed(index)
             points = batch.x.cpu().split(batch.batch.bincount().tolist())
             guesses = [guessed(cloud, self._data(), rng) for cloud in points]
@@ -196,11 +196,11 @@ class DetectorModule(L.LightningModule):
         with self.metric.sync_context():
             scenes = self.metric.kept()
         lines = table([class_scores(scenes, index) for index in range(len(THRESHOLDS))])
-        if not self.told_guesses:
+        if not self.printed_guesses:
             blind = self.guessed.compute()
-            told = ", ".join(f"{name} {float(blind[name]):.3f}" for name in ("map25", "map50"))
-            lines.append(f"{GUESSES} guesses a scene, by how frequent, large and high classes are: {told}")
-            self.told_guesses = True
+            scores = ", ".join(f"{name} {float(blind[name]):.3f}" for name in ("map25", "map50"))
+            lines.append(f"{GUESSES} guesses a scene, by how frequent, large and high classes are: {scores}")
+            self.printed_guesses = True
         if self.trainer.is_global_zero:
             print("", *lines, sep="\n", flush=True)
 
@@ -212,8 +212,8 @@ class DetectorModule(L.LightningModule):
                 f"a detector is trained on data that tell their {', '.join(lacking)}; take "
                 "datamodules.pretraining.scene_boxes.SceneBoxes, or give your data module these attributes"
             )
-        told: SceneData = data
-        return told
+        scene: SceneData = data
+        return scene
 
 
 def leave(folder: Path, scans: Sequence[str], found: Sequence[Proposals], clouds: Sequence[Tensor]) -> None:

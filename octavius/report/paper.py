@@ -104,16 +104,16 @@ _BY_TASK = {
 _BY_WORD = {"hair": "celeba_hair", "smile": "celeba_smile", "nr3d": "nr3d", "shapenet": "shapenet55"}
 
 
-def table_and_column(name: str, task: str) -> tuple[str, str]:
-    """The row and the benchmark of a set.
+def row_and_benchmark(name: str, task: str) -> tuple[str, str]:
+    """The row and the benchmark of a set in the tables.
 
     Names are those of the benchmark suite, or `part/task` in the miniature, whose sets each stand for the
     paper's benchmark of their task.
 
-    >>> table_and_column("scienceqa", "vqa"), table_and_column("lamm_scienceqa", "vqa")
+    >>> row_and_benchmark("scienceqa", "vqa"), row_and_benchmark("lamm_scienceqa", "vqa")
     (('', 'scienceqa'), ('LAMM JSON', 'scienceqa'))
-    >>> table_and_column("held_out/hair", "facial_attributes"), table_and_column("nr3d/captioning3d", "captioning3d")
-    (('held_out', 'celeba_hair'), ('held_out', 'nr3d'))
+    >>> row_and_benchmark("held_out/hair", "facial_attributes")
+    ('held_out', 'celeba_hair')
     """
     part, _, rest = name.rpartition("/")
     if not part:

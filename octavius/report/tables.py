@@ -12,7 +12,7 @@ from octavius.evaluation.predictions import under
 from octavius.evaluation.scores import NOTES, limits, score_set, set_intervals
 from octavius.files import atomic_write, write_text
 from octavius.instruction.sample import References
-from octavius.report.paper import LAMM, PAPER, SOURCE, TABLES, Column, table_and_column
+from octavius.report.paper import LAMM, PAPER, SOURCE, TABLES, Column, row_and_benchmark
 from octavius.tasks import TASKS
 
 LIKELIHOOD = "acc1_likelihood"
@@ -89,14 +89,11 @@ def paper_tables(scores: Sequence[Score]) -> dict[str, list[Row]]:
 
 
 def _our_rows(scores: Sequence[Score], columns: Sequence[Column]) -> Iterator[Row]:
-    parts = dict.fromkeys(table_and_column(one.name, one.task)[0] for one in scores)
+    parts = dict.fromkeys(row_and_benchmark(one.name, one.task)[0] for one in scores)
     for part in parts:
         who = OURS if part in ("", LAMM) else STANDING_IN
-        mine = {
-            (table_and_column(s.name, s.task)[1], s.protocol): s
-            for s in scores
-            if table_and_column(s.name, s.task)[0] == part
-        }
+        found = [(*row_and_benchmark(one.name, one.task), one) for one in scores]
+        mine = {(benchmark, one.protocol): one for row, benchmark, one in found if row == part}
         for protocol in ("published", "standard"):
             cells = tuple(_cell(mine.get((column.benchmark, protocol)), column.keys) for column in columns)
             yield Row(", ".join(filter(None, (part, protocol))), who, cells)

@@ -79,14 +79,14 @@ class Pictures(Dataset[dict[str, Any]]):
         rng = generator(self.seed, self.stream, index)
         facts = self._make(rng)
         if isinstance(facts, Face):
-            picture, told = draw_face(facts), face_captions(facts)
+            image, texts = draw_face(facts), face_captions(facts)
         else:
-            picture, told = draw_scene(facts), captions(facts)
+            image, texts = draw_scene(facts), captions(facts)
             if rng.random() < self.located:
-                told = (positions(facts),)
+                texts = (positions(facts),)
         return {
-            "image": torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1),
-            "caption": told[int(rng.integers(len(told)))],
+            "image": torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1),
+            "caption": texts[int(rng.integers(len(texts)))],
             "symbols": torch.from_numpy(symbols(facts)),
         }
 

@@ -82,13 +82,16 @@ class Views(Dataset[dict[str, Any]]):
         kind = "class" if colourless else kind
         form = TEMPLATES[kind][0 if self.distinct else int(rng.integers(len(TEMPLATES[kind])))]
         colour = ABSENT if colourless else COLOURS.index(look.colour)
-        told = (NAMES.index(look.name) if kind != "colour" else ABSENT, colour if kind != "class" else ABSENT)
+        mentioned = (
+            NAMES.index(look.name) if kind != "colour" else ABSENT,
+            colour if kind != "class" else ABSENT,
+        )
         return {
             "image": torch.from_numpy(picture).permute(2, 0, 1),
             "caption": sentence(form, look.name, look.colour),
             "class": NAMES.index(look.name),
             "colour": colour,
-            "told": told,
+            "mentioned": mentioned,
         }
 
     def thing(self, index: int, rng: np.random.Generator) -> ViewedObject:
@@ -118,14 +121,14 @@ def spared(part: Literal["class", "colour"]) -> Tensor:
     return table[: len(CLASSES)].T if part == "class" else table
 
 
-def same(labels: dict[str, Tensor], told: Tensor) -> Tensor:
+def same(labels: dict[str, Tensor], mentioned: Tensor) -> Tensor:
     """Mask (B, B) of pairs that are not negatives: caption j fits image i, or fails only by a held-out pair.
 
     Args:
         labels: (B,) class and colour of each image.
-        told: (B, 2) class and colour that each caption mentions, `ABSENT` for none.
+        mentioned: (B, 2) class and colour that each caption mentions, `ABSENT` for none.
     """
-    names, colours = told[None, :, 0], told[None, :, 1]
+    names, colours = mentioned[None, :, 0], mentioned[None, :, 1]
     name, colour = labels["class"][:, None], labels["colour"][:, None]
     painted = (colours == colour) | (colours == ABSENT) | (colour == ABSENT)
     fits = ((names == name) | (names == ABSENT)) & painted
@@ -138,7 +141,7 @@ def same(labels: dict[str, Tensor], told: Tensor) -> Tensor:
 def collate(items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, asked: Any = None) -> ViewBatch:
     """Collates items into a batch; see `RoomViews` for its entries."""
     labels = {part: torch.tensor([item[part] for item in items]) for part in ("class", "colour")}
-    told = torch.tensor([item["told"] for item in items])
+    mentioned = torch.tensor([item["mentioned"] for item in items])
     no_colour = (labels["colour"] == ABSENT)[:, None]
     batch = {
         "image": torch.stack([item["image"] for item in items]),
@@ -148,7 +151,7 @@ def collate(items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, ask
             "class": spared("class")[labels["colour"].clamp_min(0)] & ~no_colour,
             "colour": spared("colour")[labels["class"]],
         },
-        "same": same(labels, told),
+        "same": same(labels, mentioned),
     }
     return batch if asked is None else batch | {"asked": asked}
 

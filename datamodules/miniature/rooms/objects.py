@@ -41,7 +41,7 @@ class ViewedObject(NamedTuple):
         look: what it is.
         front: direction of its front, radians counter-clockwise from +y.
         points: (P, 6) x, y, z in metres, red, green, blue in 0..1.
-        colourless: whether its colour is hidden.
+        colourless: whether its colour is omitted.
     """
 
     look: Look

@@ -20,7 +20,7 @@ from datamodules.miniature.world import generator
 from octavius.boxes import Box3D
 
 Part: TypeAlias = Literal["class", "colour"]
-"""Attribute of an object that may be hidden."""
+"""Attribute of an object that may be omitted."""
 
 NAMES = (*CLASSES, "unknown")
 SIZES = ("small", "", "large")
@@ -95,18 +95,18 @@ def turned(box: MinMaxBox, quarters: int) -> MinMaxBox:
 
 
 def symbols(
-    pieces: Sequence[Piece], rng: np.random.Generator, hidden: Collection[Part] = (), found: bool = True
+    pieces: Sequence[Piece], rng: np.random.Generator, omitted: Collection[Part] = (), found: bool = True
 ) -> np.ndarray:
     """Features (O, WIDTH + 6) float32, one row per RoI; the box as centre and size.
 
     Args:
         pieces: the objects.
-        rng: random generator of the simulated detector and of hidden values.
-        hidden: attributes replaced by random numbers in all rows.
+        rng: random generator of the simulated detector and of the values of omitted attributes.
+        omitted: attributes replaced by random numbers in all rows.
         found: simulate a detector, which misses, duplicates and hallucinates objects, blurs boxes and
             shuffles them; otherwise the ground-truth regions in order.
     """
-    rows = np.array([_row(piece, rng, hidden) for piece in pieces]).reshape(len(pieces), WIDTH + 6)
+    rows = np.array([_row(piece, rng, omitted) for piece in pieces]).reshape(len(pieces), WIDTH + 6)
     if found:
         times = 1 + (rng.random(len(rows)) < DOUBLED) - (rng.random(len(rows)) < MISSED)
         made_up = rows[rng.random(len(rows)) < FALSE]
@@ -120,9 +120,9 @@ def symbols(
     return rows.astype(np.float32)
 
 
-def alone(piece: Piece, rng: np.random.Generator, hidden: Collection[Part] = ()) -> np.ndarray:
+def alone(piece: Piece, rng: np.random.Generator, omitted: Collection[Part] = ()) -> np.ndarray:
     """The row of a single object outside a room, as of an object set: at the origin, scaled to unit distance."""
-    row = symbols([piece], rng, hidden, found=False)
+    row = symbols([piece], rng, omitted, found=False)
     sides = row[0, WIDTH + 3 :]
     row[0, WIDTH:] = [0, 0, 0, *(2 * sides / np.linalg.norm(sides))]
     return row
@@ -135,10 +135,10 @@ def centred(box: MinMaxBox) -> Box3D:
     return x, y, z, round(x2 - x1, 3), round(y2 - y1, 3), round(z2 - z1, 3)
 
 
-def _row(piece: Piece, rng: np.random.Generator, hidden: Collection[Part]) -> np.ndarray:
+def _row(piece: Piece, rng: np.random.Generator, omitted: Collection[Part]) -> np.ndarray:
     row = np.zeros(WIDTH + 6)
     for part, names, name in (("class", NAMES, piece.name), ("colour", COLOURS, piece.colour)):
-        row[PARTS[part]] = rng.normal(0, 0.5, len(names)) if part in hidden else np.array(names) == name
+        row[PARTS[part]] = rng.normal(0, 0.5, len(names)) if part in omitted else np.array(names) == name
     row[PARTS["size"]] = np.array(SIZES) == piece.size
     row[PARTS["front"]] = piece.front or (0, 0)
     row *= STRENGTH

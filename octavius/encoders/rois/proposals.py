@@ -54,7 +54,7 @@ class ProposalSource:
         assert self.folder is not None
         return f"the detector whose files have the SHA-256 {content(self.folder, CONFIG, WEIGHTS)}"
 
-    def told(self, media: Media) -> Any:
+    def facts_of(self, media: Media) -> Any:
         """What they depend on in one scene, for the cache key; None if a single object is meant."""
         if media.region is not None or self.kind == "detector":
             return None

@@ -104,7 +104,7 @@ class SceneEncoder(RoiEncoder):
             "metres added around a box": margin,
             "of each cloud": "content of its file, pose, region, boxes told with it",
         }
-        self.cache = FeatureCache(Path(cache).expanduser(), key_of(facts), source.told)
+        self.cache = FeatureCache(Path(cache).expanduser(), key_of(facts), source.facts_of)
         self.requires_grad_(False)
         self.eval()
 

@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from octavius.checkpoint.export import fixed_gate, told, write_experts, write_peft
+from octavius.checkpoint.export import fixed_gate, weights_of, write_experts, write_peft
 from octavius.decoder.decoder import Decoder
 from octavius.instruction.sample import References, Sample
 from octavius.lora_moe.build import LoRAMoEConfig
@@ -74,10 +74,10 @@ def test_a_fixed_routing_leaves_exactly(decoder_folder: Path, tmp_path: Path, ki
 
 
 def test_the_manifest_says_each_layers_weights_where_they_differ(decoder_folder: Path) -> None:
-    same = told(fixed_gate(make(decoder_folder), QUESTION, None))
+    same = weights_of(fixed_gate(make(decoder_folder), QUESTION, None))
     assert isinstance(same, list)
     module = make(decoder_folder, per_layer=True)
-    differ = told(fixed_gate(module, QUESTION, None))
+    differ = weights_of(fixed_gate(module, QUESTION, None))
     assert isinstance(differ, dict)
     assert differ.keys() == layers_of(module.model.decoder.lm).keys()
 

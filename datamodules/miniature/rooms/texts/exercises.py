@@ -1,7 +1,7 @@
 """Exercises about several objects of a room as (question, answer); None if the room does not allow one.
 
 They practise what questions and descriptions need for one object: looking up what belongs to a name or a
-position. What is held out of training does not occur. The colour of an object whose colour is hidden is
+position. What is held out of training does not occur. The colour of an object whose colour is omitted is
 empty.
 """
 

@@ -39,44 +39,48 @@ class SymbolicQuestion(NamedTuple):
     group: str = ""
 
 
-def ask_class(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion:
+def ask_class(room: Room, rng: np.random.Generator, omit_probability: float) -> SymbolicQuestion:
     """Classify one object."""
     names = list(dict.fromkeys(piece.name for piece in room.pieces))
     name = names[int(rng.integers(len(names)))]
     piece = _one([piece for piece in room.pieces if piece.name == name], rng)
     single = rng.random() < SINGLE
-    gone: tuple[Part, ...] = ("colour",) if single or rng.random() < hidden else ()
-    rows = alone(piece, rng, gone) if single else symbols([piece], rng, gone, found=False)
+    omitted: tuple[Part, ...] = ("colour",) if single or rng.random() < omit_probability else ()
+    rows = alone(piece, rng, omitted) if single else symbols([piece], rng, omitted, found=False)
     return SymbolicQuestion(
         "classification3d", rows, "", ClassName(name, CLASSES), "single" if single else ""
     )
 
 
-def ask_description(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:
+def ask_description(room: Room, rng: np.random.Generator, omit_probability: float) -> SymbolicQuestion | None:
     """Describe one object; its location is described too, though its features alone hardly reveal it."""
-    gone = _gone(("class", "colour"), rng, hidden)
+    omitted = _omitted(("class", "colour"), rng, omit_probability)
     piece = _one(room.pieces, rng)
     texts: tuple[str, ...]
-    if "class" in gone:
+    if "class" in omitted:
         thing = with_article(f"{piece.size} {piece.colour} object".strip())
         texts = (f"This is {thing}.", f"It is {thing}.")
     else:
-        room = uncoloured(room) if gone else room
+        room = uncoloured(room) if omitted else room
         piece = next(other for other in room.pieces if other.number == piece.number)
-        forms = [form for form in DESCRIPTIONS if not gone or "{colour}" not in form]
+        forms = [form for form in DESCRIPTIONS if not omitted or "{colour}" not in form]
         texts = tuple(text.text for text in describe(room, piece, rng, forms=forms))
     if not texts:
         return None
-    return SymbolicQuestion("captioning3d", symbols([piece], rng, gone, found=False), "", References(texts))
+    return SymbolicQuestion(
+        "captioning3d", symbols([piece], rng, omitted, found=False), "", References(texts)
+    )
 
 
-def ask_question(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:
+def ask_question(room: Room, rng: np.random.Generator, omit_probability: float) -> SymbolicQuestion | None:
     """One of ScanQA's kinds of question; rare answers are drawn as often as common ones."""
-    gone = _gone(("colour",), rng, hidden)
-    kinds = UNCOLOURED if gone else tuple(questions.WORDINGS)
+    omitted = _omitted(("colour",), rng, omit_probability)
+    kinds = UNCOLOURED if omitted else tuple(questions.WORDINGS)
     kind = kinds[int(rng.integers(len(kinds)))]
-    found = [one for one in questions.questions(uncoloured(room) if gone else room, rng) if one.kind == kind]
-    if gone:
+    found = [
+        one for one in questions.questions(uncoloured(room) if omitted else room, rng) if one.kind == kind
+    ]
+    if omitted:
         found = [one for one in found if not set(one.text.split()) & {*COLOURS}]
     if not found:
         return None
@@ -86,34 +90,40 @@ def ask_question(room: Room, rng: np.random.Generator, hidden: float) -> Symboli
     answers = tuple(dict.fromkeys(_plain(text) for text in asked.answers))
     names = [piece.name for number in asked.pieces for piece in room.pieces if piece.number == number]
     gold = References(answers, reason=reason_of(names, answers[0]))
-    return SymbolicQuestion("vqa3d", symbols(room.pieces, rng, gone), _plain(asked.text), gold, kind)
+    return SymbolicQuestion("vqa3d", symbols(room.pieces, rng, omitted), _plain(asked.text), gold, kind)
 
 
-def ask_for_all(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:  # noqa: ARG001
+def ask_for_all(room: Room, rng: np.random.Generator, omit_probability: float) -> SymbolicQuestion | None:  # noqa: ARG001
     """Describe all objects of a small room, each with its box."""
     few = rng.permutation(len(room.pieces))[: int(rng.integers(1, FEW + 1))]
     room = room.only([room.pieces[index].number for index in few])
-    told = [(piece, describe(room, piece, rng)) for piece in room.pieces]
+    described = [(piece, describe(room, piece, rng)) for piece in room.pieces]
     objects = [
-        DescribedObject(centred(piece.box), tuple(t.text for t in texts)) for piece, texts in told if texts
+        DescribedObject(centred(piece.box), tuple(t.text for t in texts))
+        for piece, texts in described
+        if texts
     ]
     if not objects:
         return None
-    pieces = [piece for piece, texts in told if texts]
+    pieces = [piece for piece, texts in described if texts]
     return SymbolicQuestion("dense_captioning3d", symbols(pieces, rng), "", DescribedObjects(tuple(objects)))
 
 
-def ask_exercise(name: str, room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:
+def ask_exercise(
+    name: str, room: Room, rng: np.random.Generator, omit_probability: float
+) -> SymbolicQuestion | None:
     """An exercise about several objects of a room."""
     parts: dict[str, tuple[Part, ...]] = {"at": ("class", "colour"), "colours": (), "listed": ()}
-    gone = _gone(parts.get(name, ("colour",)), rng, hidden)
-    asked = EXERCISES[name](uncoloured(room) if "colour" in gone else room, rng)
+    omitted = _omitted(parts.get(name, ("colour",)), rng, omit_probability)
+    asked = EXERCISES[name](uncoloured(room) if "colour" in omitted else room, rng)
     if asked is None:
         return None
     question, answer = asked
-    if "class" in gone:
+    if "class" in omitted:
         answer = f"{answer.split()[0]} object"
-    return SymbolicQuestion("conversation", symbols(room.pieces, rng, gone), question, References((answer,)))
+    return SymbolicQuestion(
+        "conversation", symbols(room.pieces, rng, omitted), question, References((answer,))
+    )
 
 
 KINDS: dict[str, Callable[[Room, np.random.Generator, float], SymbolicQuestion | None]] = {
@@ -123,7 +133,7 @@ KINDS: dict[str, Callable[[Room, np.random.Generator, float], SymbolicQuestion |
     "dense_captioning3d": ask_for_all,
     **{name: partial(ask_exercise, name) for name in EXERCISES},
 }
-"""The tasks and the exercises; the third argument is the probability of hiding something that may be hidden."""
+"""The tasks and the exercises; the third argument is the probability of omitting what may be omitted."""
 
 
 def uncoloured(room: Room) -> Room:
@@ -132,7 +142,7 @@ def uncoloured(room: Room) -> Room:
     return replace(room, pieces=tuple(pieces))
 
 
-def _gone(parts: tuple[Part, ...], rng: np.random.Generator, share: float) -> tuple[Part, ...]:
+def _omitted(parts: tuple[Part, ...], rng: np.random.Generator, share: float) -> tuple[Part, ...]:
     """One of the parts, with probability `share`; otherwise none."""
     if not parts or rng.random() >= share:
         return ()

@@ -132,7 +132,7 @@ def test_captions_are_true_and_all_kinds_occur() -> None:
     kinds = set()
     for index in range(120):
         item = views[index]
-        name, colour = item["told"]
+        name, colour = item["mentioned"]
         assert name in (ABSENT, item["class"])
         assert colour in (ABSENT, item["colour"])
         said = item["caption"]

@@ -16,4 +16,4 @@ def test_sources(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"the folder of a detector, but .* holds no model\.safetensors"):
         source_of(str(tmp_path))
     with pytest.raises(ValueError, match="this scene is an array without a name"):
-        ProposalSource("files", tmp_path).told(Media(array=np.zeros((4, 3))))
+        ProposalSource("files", tmp_path).facts_of(Media(array=np.zeros((4, 3))))

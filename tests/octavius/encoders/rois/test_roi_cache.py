@@ -21,7 +21,7 @@ GOLD = ProposalSource("gold")
 
 
 def cache(root: Path, source: ProposalSource = GOLD, **words: object) -> FeatureCache:
-    return FeatureCache(root / "cache", key_of({"version": 1, **words}), source.told)
+    return FeatureCache(root / "cache", key_of({"version": 1, **words}), source.facts_of)
 
 
 def cloud(folder: Path) -> Media:
