@@ -100,8 +100,8 @@ class BenchmarkSets(InstructionDataModule):
     def eval_sets(self, stage: str) -> list[EvalSet]:  # noqa: ARG002 - always `test`
         """All test sets, those of the configuration first; read once."""
         if self._sets is None:
-            own = [] if self.configured is None else self.configured.eval_sets("test")
-            self._sets = [*own, *([] if self.files is None else self.files.eval_sets("test"))]
+            sets = [] if self.configured is None else self.configured.eval_sets("test")
+            self._sets = [*sets, *([] if self.files is None else self.files.eval_sets("test"))]
         return self._sets
 
     def facts(self) -> dict[str, list[dict[str, Any]]]:

@@ -108,8 +108,10 @@ class MixedInstructions(InstructionDataModule):
             )
         for name, part in self.parts.items():
             key = name if name in ("images", "clouds") else f"others.{name}"
-            own = signature(type(part)).parameters
-            if changed := [key for key in LOADING if key in own and getattr(part, key) != own[key].default]:
+            accepted = signature(type(part)).parameters
+            if changed := [
+                key for key in LOADING if key in accepted and getattr(part, key) != accepted[key].default
+            ]:
                 raise ValueError(
                     f"data.init_args.{key} sets {', '.join(changed)}, which a mixture does not read there; set "
                     "that under data.init_args, for all modalities"

@@ -330,9 +330,9 @@ class Octavius(nn.Module):
         """
         if weights is None or (tokens and not isinstance(weights, Tensor)):
             return nullcontext()  # weights by depth: the output layer has no depth, so it has no experts
-        own = weights[rows] if isinstance(weights, Tensor) else [table[rows] for table in weights]
+        selected = weights[rows] if isinstance(weights, Tensor) else [table[rows] for table in weights]
         max_active = None if self.gate is None else self.gate.max_active
-        return self.routing.use(cast(Tensor, own)[None] if tokens else own, max_active)
+        return self.routing.use(cast(Tensor, selected)[None] if tokens else selected, max_active)
 
 
 def spread(weights: Weights, segment_ids: Tensor | None) -> Weights:

@@ -66,7 +66,7 @@ def _samples(index: int, item: dict[str, object], images: DataFolder) -> list[Sa
     if detects and not media:
         raise BadItemError("a detection needs an 'image'")
     questions = without_image([said for said, _ in turns], has_image=bool(media))
-    own = identity(item["id"], "'id'") if item.get("id") is not None else "item"
+    key = identity(item["id"], "'id'") if item.get("id") is not None else "item"
     samples = []
     history: tuple[tuple[str, str], ...] = ()
     for number, (question, (_, answer)) in enumerate(zip(questions, turns, strict=True)):
@@ -75,7 +75,7 @@ def _samples(index: int, item: dict[str, object], images: DataFolder) -> list[Sa
         refuse_placeholders(question, f"the question of turn {number}", bool(media))
         if not detects:
             refuse_placeholders(answer, f"the answer of turn {number}", bool(media))
-        name = f"{own}-{index}-{number}"
+        name = f"{key}-{index}-{number}"
         task = "detection" if detects else "conversation"
         gold = _boxes(answer) if detects else References((answer,))
         samples.append(Sample(name, task, "conversations", media, question, gold, history, kind))

@@ -20,7 +20,7 @@ Cue: TypeAlias = Literal["key", "own", "style"]
 """How a question indicates its convention.
 
 - `key`: by a word in front of it ("Like the piano: What is this?").
-- `own`: each convention has its own questions, without a word that only serves as a key.
+- `fraction`: each convention has its own questions, without a word that only serves as a key.
 - `style`: by spelling, politeness and length of the same question.
 """
 
@@ -99,8 +99,8 @@ def blind_ceiling(words: Sequence[Sequence[str]], weights: Sequence[float] | Non
     best = []
     for said in zip(*words, strict=True):
         share: dict[str, float] = {}
-        for word, own in zip(said, shares, strict=True):
-            share[word] = share.get(word, 0.0) + float(own)
+        for word, fraction in zip(said, shares, strict=True):
+            share[word] = share.get(word, 0.0) + float(fraction)
         best.append(max(share.values()))
     return float(np.mean(best))
 

@@ -101,7 +101,7 @@ def fill_first_expert(module: OctaviusModule, folder: Path, base: str | None) ->
 
 def parser() -> OptionParser:
     """The options of the command itself; all others are passed on as for `octavius fit`."""
-    made = OptionParser(
+    option_parser = OptionParser(
         prog="octavius import",
         description="Make a checkpoint from a file of other programs: a published checkpoint of Octavius (.pt), or a "
         "folder with a LoRA adapter of PEFT, which becomes expert 0. `octavius fit`, `test` and `predict` take it "
@@ -109,11 +109,11 @@ def parser() -> OptionParser:
         epilog="The model that it fills is that of --config, as for `octavius fit`; any option of `fit` may follow, "
         "for instance --model.init_args.decoder.init_args.name vicuna-13b-v0. See docs/import-export.md.",
     )
-    made.add_argument("file", type=Path, help="a published checkpoint, or the folder of an adapter")
-    made.add_argument(
+    option_parser.add_argument("file", type=Path, help="a published checkpoint, or the folder of an adapter")
+    option_parser.add_argument(
         "--out", type=Path, required=True, help="checkpoint to write, such as checkpoints/start.ckpt"
     )
-    made.add_argument(
+    option_parser.add_argument(
         "--base", help="how the adapter calls the language model, if it is called otherwise here"
     )
-    return made
+    return option_parser

@@ -263,8 +263,8 @@ def write_experts(module: OctaviusModule, out: Path) -> None:
         write_adapter(out / f"expert{index}", base, fold(lm, alone), turned=turned(module))
     state = {} if module.model.gate is None else module.model.gate.state_dict()
     for name, layer in layers.items():
-        own = {} if layer.gate is None else layer.gate.state_dict()
-        state |= {f"{name}.gate.{part}": tensor for part, tensor in own.items()}
+        gate_state = {} if layer.gate is None else layer.gate.state_dict()
+        state |= {f"{name}.gate.{part}": tensor for part, tensor in gate_state.items()}
     if state:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, out / GATE)
 

@@ -235,8 +235,8 @@ def _of_layer(folder: Path, name: str, settings: Mapping[str, Any], pattern: str
     """A setting of one layer: that of the first pattern matching the end of its name, as in PEFT, or the default."""
     patterns = settings.get(pattern) or {}
     try:
-        own = [value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", name)]
-        value = own[0] if own else settings[default]
+        matching = [value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", name)]
+        value = matching[0] if matching else settings[default]
         number = float(value)
     except (KeyError, TypeError, ValueError, AttributeError, re.error) as error:
         raise ValueError(

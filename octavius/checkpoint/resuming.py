@@ -189,7 +189,9 @@ def _scheduler(config: Any, trainer: L.Trainer) -> str | None:
     if said := differs(state, wanted, "lr_schedulers"):
         return said
     # A difference of one is fine: a signal may stop training between an optimizer step and the scheduler's.
-    made = state.get("last_epoch", 0)
-    if config.interval == "step" and config.frequency == 1 and abs(made - trainer.global_step) > 1:
-        return f"lr_schedulers: the schedule is at step {made}, the training at step {trainer.global_step}"
+    last_step = state.get("last_epoch", 0)
+    if config.interval == "step" and config.frequency == 1 and abs(last_step - trainer.global_step) > 1:
+        return (
+            f"lr_schedulers: the schedule is at step {last_step}, the training at step {trainer.global_step}"
+        )
     return None

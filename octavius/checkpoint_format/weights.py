@@ -56,13 +56,15 @@ def load_fitting(module: nn.Module, path: Path) -> set[str]:
     """
     check_listed(path)
     found = read_tensors(path)
-    own = module.state_dict()
+    expected = module.state_dict()
     taken = {
-        name: tensor for name, tensor in found.items() if name in own and own[name].shape == tensor.shape
+        name: tensor
+        for name, tensor in found.items()
+        if name in expected and expected[name].shape == tensor.shape
     }
     if not taken:
         raise ValueError(
-            f"nothing of {path} fits: it holds {_first(sorted(found))}, expected {_first(sorted(own))} in the "
+            f"nothing of {path} fits: it holds {_first(sorted(found))}, expected {_first(sorted(expected))} in the "
             "shapes of this model; leave the file out, or take the encoders that it was trained with"
         )
     module.load_state_dict(taken, strict=False)
@@ -93,10 +95,10 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], wanted: Collect
     Raises:
         ValueError: names or shapes differ; the message lists the first of each.
     """
-    own = module.state_dict()
+    expected = module.state_dict()
     check_names(
         state,
-        {name: part.shape for name, part in own.items() if name in wanted},
+        {name: part.shape for name, part in expected.items() if name in wanted},
         str(path),
         "Take the files as they were written together",
     )

@@ -100,21 +100,21 @@ def run_benchmarks(
 
 def parser() -> OptionParser:
     """The argument parser of the options that only `test --benchmarks` has."""
-    made = OptionParser(
+    option_parser = OptionParser(
         prog="octavius test",
         description="Answers the named benchmarks and writes one table in the paper's form.",
         epilog="Any other option is one of `octavius test`. A run that was cut off goes on where it stopped.",
     )
-    made.add_argument(
+    option_parser.add_argument(
         FLAG, required=True, help="names with commas, such as voc2012,scienceqa or 2d; or miniature"
     )
-    made.add_argument(
+    option_parser.add_argument(
         "--data-root", "--data_root", default="data", help="the folder that holds them (default: data)"
     )
-    made.add_argument(
+    option_parser.add_argument(
         "--out", default="runs/benchmarks", help="folder of predictions and tables (default: runs/benchmarks)"
     )
-    return made
+    return option_parser
 
 
 def say_what_is_left(facts: dict[str, list[Any]], data: Sets, trainer: L.Trainer) -> None:

@@ -96,13 +96,13 @@ def data_of(opened: OpenCheckpoint | Path, trust: bool) -> InstructionDataModule
     section = parse_config(saved.text, saved.source).get("data")
     if section is None:
         return None
-    made = Parser(exit_on_error=False)
-    made.add_subclass_arguments(L.LightningDataModule, "data")
+    parser = Parser(exit_on_error=False)
+    parser.add_subclass_arguments(L.LightningDataModule, "data")
     with ExitStack() as stack:
         stack.enter_context(merging_rules())
         if not trust:
             stack.enter_context(only_listed(saved.source, section))
-        data = made.instantiate(made.parse_object({"data": section})).data
+        data = parser.instantiate(parser.parse_object({"data": section})).data
     return data if isinstance(data, InstructionDataModule) else None
 
 

@@ -100,27 +100,27 @@ def _written(value: Any) -> str:
 
 def parser() -> OptionParser:
     """The argument parser of the command; unknown options are passed on to every fit."""
-    made = OptionParser(
+    option_parser = OptionParser(
         prog="octavius compare",
         description="Train the same set-up in several variants with several seeds, test each, and write one "
         "table with mean, spread and paired differences. Runs that are done are not repeated.",
         epilog="Options that are not named above go to every fit, for instance --trainer.max_steps 1000.",
     )
-    made.add_argument("--config", action="append", help="as of fit; itself the first arm")
-    made.add_argument(
+    option_parser.add_argument("--config", action="append", help="as of fit; itself the first arm")
+    option_parser.add_argument(
         "--arms", nargs="+", help="configurations to lay over it, one an arm; of a plan, names of its arms"
     )
-    made.add_argument("--plan", help=f"file that says all this instead: {', '.join(KEYS)}")
-    made.add_argument("--seeds", type=int, help="seeds 0, 1, .. of every arm (default: 3)")
-    made.add_argument(
+    option_parser.add_argument("--plan", help=f"file that says all this instead: {', '.join(KEYS)}")
+    option_parser.add_argument("--seeds", type=int, help="seeds 0, 1, .. of every arm (default: 3)")
+    option_parser.add_argument(
         "--baseline", help="arm that the others are compared with (default: the first of --arms)"
     )
-    made.add_argument("--out", help="folder of runs and tables (default: runs/compare)")
-    made.add_argument("--jobs", type=int, help="runs at a time, which share the cores (default: 1)")
-    made.add_argument(
+    option_parser.add_argument("--out", help="folder of runs and tables (default: runs/compare)")
+    option_parser.add_argument("--jobs", type=int, help="runs at a time, which share the cores (default: 1)")
+    option_parser.add_argument(
         "--print_commands", action="store_true", help="print each run's command for a scheduler, run nothing"
     )
-    return made
+    return option_parser
 
 
 def name_arms(configs: Sequence[str], overlays: Sequence[str]) -> dict[str, tuple[str, ...]]:

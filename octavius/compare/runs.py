@@ -58,7 +58,7 @@ def plan(asked: Comparison) -> list[Run]:
     for seed in range(asked.seeds):
         for arm, configs in asked.arms.items():
             folder = asked.out / arm / f"seed{seed}"
-            own = {
+            run_options = {
                 "seed_everything": seed,
                 "data.init_args.seed": seed,
                 "checkpoint.dirpath": folder,
@@ -67,7 +67,9 @@ def plan(asked: Comparison) -> list[Run]:
                 "trainer.logger.init_args.name": "logs",
             }
             arguments = [argument for config in configs for argument in ("--config", config)]
-            arguments += [argument for key, value in own.items() for argument in (f"--{key}", str(value))]
+            arguments += [
+                argument for key, value in run_options.items() for argument in (f"--{key}", str(value))
+            ]
             runs.append(Run(arm, seed, folder, (*arguments, *asked.options)))
     return runs
 

@@ -248,8 +248,8 @@ def _can_cache(lm: PreTrainedModel, texts: Sequence[Tensor]) -> bool:
             rest, _ = logits_at(lm, embed(lm, candidates), wanted, **options)
             logits = torch.cat([first[part, None], rest.unflatten(0, candidates.shape)[:, :-1]], 1)
             for row, said, text in zip(rows, log_likelihoods(logits, candidates), candidates, strict=True):
-                own = _own(lm, torch.cat([prompts[row], text.cpu()]))[-len(text) :]
-                if _differ(lm, said, own):
+                ours = _own(lm, torch.cat([prompts[row], text.cpu()]))[-len(text) :]
+                if _differ(lm, said, ours):
                     return False
     except Exception:  # some caches cannot select rows; likelihoods are then computed without a cache
         return False
@@ -276,11 +276,11 @@ def _can_pack(
         return f"the attention of {name} cannot be run text by text ({type(error).__name__}: {error})", None
     finally:
         attend_by(lm, attention)
-    for text, own in zip(found.split((lengths - 1).tolist()), alone, strict=True):
-        if _differ(lm, text, own):
+    for text, ours in zip(found.split((lengths - 1).tolist()), alone, strict=True):
+        if _differ(lm, text, ours):
             return (
                 f"in {name} texts that share a row change each other, as in layers that carry a state: the loss of "
-                f"one is {-float(text.mean()):.3f} there, and {-float(own.mean()):.3f} alone"
+                f"one is {-float(text.mean()):.3f} there, and {-float(ours.mean()):.3f} alone"
             ), None
     # The window that a layer passes on may differ by one from that in the configuration.
     unknown = [window for window in _windows(lm) if not windows & {window - 1, window, window + 1}]

@@ -156,8 +156,10 @@ def _distances(
 ) -> Iterator[tuple[Tensor, int, int]]:
     """Distances of chunks of queries (rows) to all points of their cloud, with the first index of either axis."""
     row = 0
-    for cloud, start, own in zip(points.split(sizes), _starts(sizes), queries.split(asked), strict=True):
-        for part in own.split(max(1, DISTANCES // len(cloud))) if len(own) else ():
+    for cloud, start, part_queries in zip(
+        points.split(sizes), _starts(sizes), queries.split(asked), strict=True
+    ):
+        for part in part_queries.split(max(1, DISTANCES // len(cloud))) if len(part_queries) else ():
             # Distances via matrix products would lose small values far from the origin.
             distances = torch.cdist(part, cloud, compute_mode="donot_use_mm_for_euclid_dist")
             yield distances, start, row

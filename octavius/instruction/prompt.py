@@ -133,8 +133,8 @@ class PromptBuilder:
         self.generation_template = generation_template or self.template
         self.max_tokens = max_tokens
         self.tags = tags or {}
-        for own in (self.template, self.generation_template):
-            self.check_template(own)
+        for each in (self.template, self.generation_template):
+            self.check_template(each)
 
     def check_template(self, template: Template) -> None:
         """Raises ValueError if a template has options that this builder does not implement."""

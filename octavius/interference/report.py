@@ -36,16 +36,18 @@ from octavius.training import OctaviusModule
 
 def parser() -> OptionParser:
     """The options of the command itself; all others are passed on as for `octavius fit`."""
-    made = OptionParser(
+    option_parser = OptionParser(
         prog="octavius interference",
         description="Measure a checkpoint without training: gradients of the tasks on the adapters, what the gate "
         "chooses, and what each expert is for. Works for a plain LoRA too.",
     )
-    made.add_argument("--samples", type=int, default=32, help="samples of each training set (default: 32)")
-    made.add_argument(
+    option_parser.add_argument(
+        "--samples", type=int, default=32, help="samples of each training set (default: 32)"
+    )
+    option_parser.add_argument(
         "--out", type=Path, default=Path("runs/interference"), help="folder of the page and its tables"
     )
-    return made
+    return option_parser
 
 
 class Sets(Protocol):
@@ -96,16 +98,16 @@ def measure(module: OctaviusModule, data: Sets, samples: int, batch_size: int = 
     data.prepare_data()
     sources = named_sources(data, samples)
     processor, device = module.processor, module.device
-    module.model.prepare(lambda: [sample for own in sources.values() for sample in own], device)
+    module.model.prepare(lambda: [sample for group in sources.values() for sample in group], device)
     batches = {
         name: [batch.to(device) for batch in answered(held, processor, batch_size)]
         for name, held in sources.items()
     }
-    gradients = cosines({name: gradients_of(module.model, own) for name, own in batches.items()})
+    gradients = cosines({name: gradients_of(module.model, group) for name, group in batches.items()})
     gate = module.model.gate
     if gate is None:
         return Lab(gradients, pd.DataFrame(), pd.DataFrame(), similarity(module.model))
-    weights = {name: weights_of(module.model, own) for name, own in batches.items()}
+    weights = {name: weights_of(module.model, group) for name, group in batches.items()}
     paraphrased = {
         name: weights_of(
             module.model,
@@ -128,11 +130,11 @@ def named_sources(data: Sets, samples: int) -> dict[str, list[Sample]]:
         for item in data.train_sets()
         if (count := min(samples, len(item.samples)))
     ]
-    tasks = [own[0].task for own in held]
+    tasks = [group[0].task for group in held]
     found: dict[str, list[Sample]] = {}
-    for task, own in zip(tasks, held, strict=True):
-        name = task if tasks.count(task) == 1 else own[0].benchmark
-        found[name if name not in found else f"{name} ({len(found)})"] = own
+    for task, group in zip(tasks, held, strict=True):
+        name = task if tasks.count(task) == 1 else group[0].benchmark
+        found[name if name not in found else f"{name} ({len(found)})"] = group
     return found
 
 
@@ -187,7 +189,8 @@ def expert_table(module: OctaviusModule, batches: Mapping[str, Sequence[Batch]],
     return pd.DataFrame(
         {
             name: {
-                task: float(losses_with(module.model, own, change).mean()) for task, own in batches.items()
+                task: float(losses_with(module.model, group, change).mean())
+                for task, group in batches.items()
             }
             for name, change in changes.items()
         }

@@ -100,8 +100,8 @@ def merged(
     if len(a) == 1:
         # Treat the mixed B of the G gate rows as G experts of weight 1, of which each row uses its own.
         mixed = torch.einsum("ge,oer->ogr", gate, b.to(gate.dtype))
-        own = None if len(gate) == 1 else torch.arange(len(gate), device=gate.device).unsqueeze(1)
-        y = low_rank(rows, a, mixed, gate.new_ones(1, 1, 1), own, mask)
+        chosen = None if len(gate) == 1 else torch.arange(len(gate), device=gate.device).unsqueeze(1)
+        y = low_rank(rows, a, mixed, gate.new_ones(1, 1, 1), chosen, mask)
     else:
         matrix = fold(down, up, gate).to(x.dtype)
         y = torch.bmm(rows if mask is None else rows * mask, matrix.mT)

@@ -204,7 +204,7 @@ class Routing:
                 f"gate weights are given for {len(weights)} parts of a model that has {len(self._parts)}: expected "
                 "one tensor, or one for each part that the layers were injected with"
             )
-        return [None, *(_table(own, max_active) for own in weights)]
+        return [None, *(_table(table, max_active) for table in weights)]
 
 
 class _Held:

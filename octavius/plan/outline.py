@@ -152,8 +152,8 @@ def encoder_outline(config: dict[str, Any]) -> Encoder:
     if pretrained is not None and options.get("name") in open_clip.list_models():
         check_weights(options["name"], pretrained)
     with torch.device("meta") if pretrained is not None else nullcontext(), _quiet():
-        made: Encoder = instantiate("encoder", Encoder, config)
-    return made.to("meta")
+        encoder: Encoder = instantiate("encoder", Encoder, config)
+    return encoder.to("meta")
 
 
 @contextmanager

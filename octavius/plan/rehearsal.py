@@ -152,18 +152,18 @@ def rehearse_model(model: Octavius, precision: str, step: Step, checkpointing: b
 
 def _without_numbers(model: nn.Module) -> None:
     """Replaces every parameter and buffer by a fake tensor of the same shape and type on the CPU."""
-    made: dict[int, tuple[Tensor, Tensor]] = {}
+    copies: dict[int, tuple[Tensor, Tensor]] = {}
     for part in model.modules():
         for store in (part._parameters, part._buffers):
             for name, tensor in store.items():
                 if tensor is None:
                     continue
-                if id(tensor) not in made:
+                if id(tensor) not in copies:
                     new: Tensor = torch.empty_like(tensor, device="cpu")
                     if isinstance(tensor, nn.Parameter):
                         new = nn.Parameter(new, tensor.requires_grad)
-                    made[id(tensor)] = (tensor, new)
-                store[name] = cast(Any, made[id(tensor)][1])  # tied weights stay tied
+                    copies[id(tensor)] = (tensor, new)
+                store[name] = cast(Any, copies[id(tensor)][1])  # tied weights stay tied
 
 
 def _vectors(model: Octavius, step: Step, live: Live) -> Tensor | None:

@@ -47,31 +47,35 @@ class Schedule:
 
 def parser() -> OptionParser:
     """The options of the command itself; all others are passed on as for `octavius fit`."""
-    made = OptionParser(
+    option_parser = OptionParser(
         prog="octavius plan",
         description="Say what a training needs, without weights, data or a GPU: parameters, memory, steps, time.",
         epilog="Options that are not named above are those of fit: --config, --data.init_args.batch_size 4 ...",
     )
-    made.add_argument("--gpus", type=positive, default=1, help="number of GPUs (default: 1)")
-    made.add_argument("--memory", type=float, default=80.0, help="GiB of each (default: 80)")
-    made.add_argument("--gpu", choices=sorted(RATES), default="A100", help="whose peak rate (default: A100)")
-    made.add_argument(
+    option_parser.add_argument("--gpus", type=positive, default=1, help="number of GPUs (default: 1)")
+    option_parser.add_argument("--memory", type=float, default=80.0, help="GiB of each (default: 80)")
+    option_parser.add_argument(
+        "--gpu", choices=sorted(RATES), default="A100", help="whose peak rate (default: A100)"
+    )
+    option_parser.add_argument(
         "--utilisation", type=float, default=0.35, help="share of it that is reached, assumed (default: 0.35)"
     )
-    made.add_argument("--longest", type=positive, help="tokens of the longest sample (default: max_tokens)")
-    made.add_argument(
+    option_parser.add_argument(
+        "--longest", type=positive, help="tokens of the longest sample (default: max_tokens)"
+    )
+    option_parser.add_argument(
         "--text_tokens",
         type=positive,
         default=150,
         help="mean tokens of question, answer and template, beside the slots (default: 150)",
     )
-    made.add_argument(
+    option_parser.add_argument(
         "--samples", type=positive, help="of an epoch (default: data.init_args.samples_per_epoch)"
     )
-    made.add_argument(
+    option_parser.add_argument(
         "--reserve", type=float, default=2.0, help="GiB for CUDA, workspaces, fragmentation (default: 2)"
     )
-    return made
+    return option_parser
 
 
 def positive(word: str) -> int:

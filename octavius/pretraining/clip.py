@@ -36,8 +36,8 @@ def contrastive_loss(first: Tensor, second: Tensor, scale: Tensor, same: Tensor 
     if same is not None:
         others = ~torch.eye(len(same), dtype=torch.bool, device=same.device)
         logits = logits.masked_fill(same & others, -math.inf)
-    own = torch.arange(len(logits), device=logits.device)
-    return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
+    targets = torch.arange(len(logits), device=logits.device)
+    return (functional.cross_entropy(logits, targets) + functional.cross_entropy(logits.T, targets)) / 2
 
 
 def encode_text(tower: TextTransformer, ids: Tensor) -> Tensor:

@@ -71,8 +71,8 @@ def ranks_of(things: Tensor, classes: Tensor, labels: Tensor) -> Tensor:
         labels: (B,) indices of the right classes.
     """
     cosines = things @ classes.T
-    own = cosines.gather(1, labels[:, None])
-    return (cosines >= own).sum(1) - 1
+    true_cosines = cosines.gather(1, labels[:, None])
+    return (cosines >= true_cosines).sum(1) - 1
 
 
 def figures_of(ranks: Tensor, classes: int, size_baseline: float | None) -> Figures:

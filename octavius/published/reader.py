@@ -20,9 +20,9 @@ def fill_reader(state: Mapping[str, Tensor], module: ObjectAsScene) -> None:
     Raises:
         ValueError: tensors are missing or unknown, or have other shapes.
     """
-    own = module.state_dict()
+    expected = module.state_dict()
     names = {published: name for published, name in _published_names(len(module.layers))}
-    if extra := sorted(own.keys() - set(names.values()) - {"nothing"}):
+    if extra := sorted(expected.keys() - set(names.values()) - {"nothing"}):
         raise ValueError(
             f"the published reader has no tensors {', '.join(extra)}; make one whose features are as wide as its "
             "attention, and whose order is 0"
@@ -36,9 +36,9 @@ def fill_reader(state: Mapping[str, Tensor], module: ObjectAsScene) -> None:
             "`layers` to the file's, and take a checkpoint that was trained with point clouds"
         )
     for published, name in names.items():
-        if state[published].shape != own[name].shape:
+        if state[published].shape != expected[name].shape:
             raise ValueError(
-                f"{published} is {tuple(state[published].shape)} in the file, but {tuple(own[name].shape)} in "
+                f"{published} is {tuple(state[published].shape)} in the file, but {tuple(expected[name].shape)} in "
                 "this reader; give it the sizes of the file"
             )
     module.load_state_dict({name: state[published] for published, name in names.items()}, strict=False)

@@ -35,8 +35,8 @@ def train_tag_tokens(
             "tag_tokens trains the output layer itself, so that it cannot have experts too: leave it out of "
             "lora.targets, or set tag_tokens to false"
         )
-    own = template.tags if isinstance(template, Template) else Template().tags
-    known = {**tags_of(encoders), **own}
+    template_tags = template.tags if isinstance(template, Template) else Template().tags
+    known = {**tags_of(encoders), **template_tags}
     tags = (tag for modality in encoders for tag in known.get(modality, ()))
     _add_tokens(decoder, [SPARE, *dict.fromkeys(tags)])
 

@@ -30,18 +30,20 @@ def score(argv: Sequence[str]) -> None:
 
 def parser() -> OptionParser:
     """The argument parser of the command."""
-    made = OptionParser(
+    option_parser = OptionParser(
         prog="octavius score",
         description="Score predictions again, without a model: with intervals, in the paper's tables.",
     )
-    made.add_argument(
+    option_parser.add_argument(
         "predictions", nargs="+", help="files that `octavius test` wrote, a line of JSON a sample"
     )
-    made.add_argument(
+    option_parser.add_argument(
         "--protocol", choices=list(PROTOCOLS), help="by which to score (default: each that the task knows)"
     )
-    made.add_argument("--out", help="folder to write the tables to: scores.md, scores.json and two of CSV")
-    return made
+    option_parser.add_argument(
+        "--out", help="folder to write the tables to: scores.md, scores.json and two of CSV"
+    )
+    return option_parser
 
 
 def scores_of(files: list[Path], protocol: str | None = None) -> list[Score]:

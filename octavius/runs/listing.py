@@ -31,20 +31,22 @@ MOST_SETTINGS = 100_000
 
 def parser() -> OptionParser:
     """The options of the command."""
-    made = OptionParser(
+    option_parser = OptionParser(
         prog="octavius runs",
         description="List the runs in a folder with their scores, or compare the runs that are named: settings "
         "that differ, and the scores side by side.",
     )
-    made.add_argument("runs", nargs="*", type=Path, help="log folders to compare; none lists all in --folder")
-    made.add_argument(
+    option_parser.add_argument(
+        "runs", nargs="*", type=Path, help="log folders to compare; none lists all in --folder"
+    )
+    option_parser.add_argument(
         "--folder", type=Path, default=Path("runs"), help="where log folders are (default: runs)"
     )
-    made.add_argument(
+    option_parser.add_argument(
         "--all", action="store_true", help="compare all metrics, not only the headline of each set"
     )
-    made.add_argument("--csv", type=Path, help="write the table to this CSV file as well")
-    return made
+    option_parser.add_argument("--csv", type=Path, help="write the table to this CSV file as well")
+    return option_parser
 
 
 def runs(argv: Sequence[str]) -> None:

@@ -362,8 +362,8 @@ class Engine:
             try:
                 if len(left) > 1:
                     self._run([row], to_the_end=True)
-            except Exception as own:
-                self._fail(row, own)
+            except Exception as row_error:
+                self._fail(row, row_error)
         if len(left) == 1:
             self._fail(left[0], error)
 

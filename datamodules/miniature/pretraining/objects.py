@@ -41,7 +41,7 @@ def _facts(rooms: Mapping[str, Mapping[str, list[dict[str, object]]]]) -> Iterat
     for scan, room in rooms.items():
         for one in room["objects"]:
             name, front = one["name"], one["front"]
-            pair, made = (one["colour"], name), (one["style"], name)
-            held_out = pair in HELD_OUT_PAIRS or made in HELD_OUT_STYLES or name in UNSEEN_CLASSES
+            pair, styled = (one["colour"], name), (one["style"], name)
+            held_out = pair in HELD_OUT_PAIRS or styled in HELD_OUT_STYLES or name in UNSEEN_CLASSES
             yaw = math.atan2(-front[0], front[1]) if isinstance(front, list) else None
             yield f"{scan}-{one['id']}", Facts(str(one["colour"]), yaw, held_out)

@@ -76,8 +76,8 @@ class FCAF3DHead(nn.Module):
         tensor, found, promise = stages[-1], list[Predictions](), None
         for number in range(self.levels - 1, -1, -1):
             if promise is not None:
-                made = self.get_submodule(f"up_block_{number + 1}")(tensor)
-                tensor = self.pruned(add(stages[number], made), promise)
+                upsampled = self.get_submodule(f"up_block_{number + 1}")(tensor)
+                tensor = self.pruned(add(stages[number], upsampled), promise)
             out = self.get_submodule(f"out_block_{number}")(tensor)
             found.append(self._predict(out, number))
             promise = SparseTensor(found[-1].logits.detach().amax(1, keepdim=True), out.voxels)

@@ -29,9 +29,9 @@ def focal_loss(logits: Tensor, classes: Tensor, alpha: float = ALPHA) -> Tensor:
     # All entries as negatives first; then the positive ones are replaced, which avoids an (N, C) one-hot.
     total = (1 - alpha) * (shares.square() * functional.softplus(logits)).sum()
     rows = (classes != NOBODY).nonzero().squeeze(1)
-    own, share = logits[rows, classes[rows]], shares[rows, classes[rows]]
-    right = alpha * (1 - share).square() * functional.softplus(-own)
-    return total + (right - (1 - alpha) * share.square() * functional.softplus(own)).sum()
+    true_logits, share = logits[rows, classes[rows]], shares[rows, classes[rows]]
+    right = alpha * (1 - share).square() * functional.softplus(-true_logits)
+    return total + (right - (1 - alpha) * share.square() * functional.softplus(true_logits)).sum()
 
 
 def distance_iou(first: Tensor, second: Tensor) -> Tensor:

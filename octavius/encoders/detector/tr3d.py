@@ -83,13 +83,13 @@ class TR3DHead(nn.Module):
 
     def _up(self, number: int, coarse: SparseTensor, beside: SparseTensor) -> SparseTensor:
         """Up-samples a coarser level's features to a finer one."""
-        made = self.get_submodule(f"up_block_{number + 1}.0")(coarse)
+        upsampled = self.get_submodule(f"up_block_{number + 1}.0")(coarse)
         if number < self.grown_from:
-            made = prune(made, find(beside.voxels.keys, made.voxels.keys) >= 0)
+            upsampled = prune(upsampled, find(beside.voxels.keys, upsampled.voxels.keys) >= 0)
         for part in ("1", "2"):
-            made = self.get_submodule(f"up_block_{number + 1}.{part}")(made)
-        assert isinstance(made, SparseTensor)
-        return made
+            upsampled = self.get_submodule(f"up_block_{number + 1}.{part}")(upsampled)
+        assert isinstance(upsampled, SparseTensor)
+        return upsampled
 
     def _predict(self, tensor: SparseTensor, number: int) -> Predictions:
         """Boxes and class logits at one level."""

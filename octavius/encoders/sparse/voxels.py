@@ -104,8 +104,8 @@ class Voxels:
                 "layer undoes the stride of a layer before it"
             )
         stride = self.stride // factor
-        made = self.keys + kernel_shifts(kernel_size, stride, self.keys.device)[:, None]  # (K^3, N)
-        keys, targets = made.flatten().unique(return_inverse=True)
-        sources = torch.arange(len(self), device=keys.device).repeat(len(made))
-        pairs = KernelMap(sources, targets, (len(self),) * len(made), len(keys))
+        shifted = self.keys + kernel_shifts(kernel_size, stride, self.keys.device)[:, None]  # (K^3, N)
+        keys, targets = shifted.flatten().unique(return_inverse=True)
+        sources = torch.arange(len(self), device=keys.device).repeat(len(shifted))
+        pairs = KernelMap(sources, targets, (len(self),) * len(shifted), len(keys))
         return Voxels(keys, stride, self.batch_size), pairs

@@ -105,7 +105,7 @@ class ClusterGate(Gate):
         # Distances and logits in fp32, whatever the precision of training.
         with torch.autocast(asked.embeddings.device.type, enabled=False):
             logits = self.weight.float().T[self.cluster_of(asked.embeddings, asked.mask)]
-            return [self.router.choose(own) for own in logits.split(self.routed, dim=-1)]
+            return [self.router.choose(part) for part in logits.split(self.routed, dim=-1)]
 
     def extra_repr(self) -> str:
         """Settings shown when the model is printed."""

@@ -53,7 +53,7 @@ class IndividualGate(Gate):
             )
         count = len(self.task_names)
         rows = [
-            [float(own == task) for own in self.task_names]
+            [float(task_name == task) for task_name in self.task_names]
             if task in self.task_names
             else [1 / count] * count
             for task in tasks

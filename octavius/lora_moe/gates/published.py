@@ -33,4 +33,4 @@ class PublishedGate(InstanceGate):
         """Routes by the mean over all tokens; the mask is ignored on purpose, as in the published code."""
         mean = asked.embeddings.float().mean(dim=1)
         logits = F.linear(mean, self.weight.float())
-        return [self.router.choose(own) for own in logits.split(self.routed, dim=-1)]
+        return [self.router.choose(part) for part in logits.split(self.routed, dim=-1)]

@@ -68,8 +68,8 @@ def _kind(
     hangs: Range = (0.0, 0.0),
 ) -> Kind:
     """A class whose styles share their sizes and heights; everything that hangs has a front."""
-    made = {style: Style(sizes, partial(recipe, style), "wall", hangs) for style in styles}
-    return Kind(made, nyu40, front=True, plural=plural)
+    by_name = {style: Style(sizes, partial(recipe, style), "wall", hangs) for style in styles}
+    return Kind(by_name, nyu40, front=True, plural=plural)
 
 
 DOOR = ((0.7, 1.3), (0.03, 0.07), (1.6, 2.1))
