@@ -182,9 +182,9 @@ def test_packed_batches_hold_the_samples_of_padded_ones(processor: Processor) ->
         list(few(processor, batch_size=4, batching=kind).train_dataloader()) for kind in ("padded", "packed")
     )
     assert ids(iter(packed)) == ids(iter(padded))
-    assert [batch.segments is None for batch in padded] == [True] * 3
+    assert [batch.segment_ids is None for batch in padded] == [True] * 3
     for one, other in zip(padded, packed, strict=True):
-        assert other.segments is not None
+        assert other.segment_ids is not None
         assert int(other.attention_mask.sum()) == int(one.attention_mask.sum())
 
 
@@ -192,7 +192,7 @@ def test_grouped_batches_are_of_like_length(processor: Processor) -> None:
     data = few(processor, batch_size=2, batching="grouped")
     batches = list(data.train_dataloader())
     assert len(batches) == 6
-    assert all(batch.segments is None for batch in batches)
+    assert all(batch.segment_ids is None for batch in batches)
     whole = list(few(processor, batch_size=2).train_dataloader())
     assert sorted(chain(*ids(iter(batches)))) == sorted(chain(*ids(iter(whole))))
 
