@@ -89,11 +89,11 @@ class Job:
 
 def messages(job: Job) -> list[Message]:
     """The chat messages of one request, a function of the job alone."""
-    picture = job.annotation.image is not None
-    rules = RULES % (PICTURE_OBJECT if picture else ROOM_OBJECT)
+    of_image = job.annotation.image is not None
+    rules = RULES % (PICTURE_OBJECT if of_image else ROOM_OBJECT)
     targets = ", ".join(thing.id for thing in job.targets)
     asked = "\n".join(f"- {ASKED[kind].replace('{targets}', targets)}" for kind in job.kinds)
-    system = f"{PICTURE if picture else ROOM}{rules}"
+    system = f"{PICTURE if of_image else ROOM}{rules}"
     user = f"{written(job.annotation)}\nWrite these pairs:\n{asked}"
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 

@@ -134,9 +134,9 @@ def _draw(root: Path, seed: int, job: Job) -> Item:
     layout = LAYOUTS[job.layout]
     path = root / job.world / layout.folder / layout.picture(job.split, job.number, item)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = draw.draw_face(item.facts) if isinstance(item.facts, Face) else draw.draw_scene(item.facts)
+    image = draw.draw_face(item.facts) if isinstance(item.facts, Face) else draw.draw_scene(item.facts)
     if path.suffix == ".png":
-        picture.save(path)
+        image.save(path)
     else:
-        picture.save(path, quality=95, subsampling=0)  # no chroma subsampling, which would blur colours
+        image.save(path, quality=95, subsampling=0)  # no chroma subsampling, which would blur colours
     return item

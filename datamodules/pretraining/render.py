@@ -88,8 +88,8 @@ def _painted(pixels: np.ndarray, colours: np.ndarray, pitch: float, size: int) -
     """The image of points given as column, row and depth, all in pixels."""
     shown = nearest_points(pixels, size, splat_reach(pixels, size))
     light = _light(np.where(shown < 0, np.nan, pixels[shown, 2]), pitch)
-    picture = np.where(shown[..., None] < 0, BACKGROUND, colours[shown] * light[..., None])
-    return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
+    image = np.where(shown[..., None] < 0, BACKGROUND, colours[shown] * light[..., None])
+    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
 
 
 def _light(depth: np.ndarray, pitch: float) -> np.ndarray:

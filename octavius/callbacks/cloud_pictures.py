@@ -67,7 +67,7 @@ def view_of(xyz: np.ndarray) -> View:
 
 def splat(points: np.ndarray, view: View) -> np.ndarray:
     """Renders points (P, 6) as square dots, near over far; bytes (SIZE, SIZE, 3) on light grey."""
-    picture = np.full((SIZE, SIZE, 3), 232, np.uint8)
+    image = np.full((SIZE, SIZE, 3), 232, np.uint8)
     pixels = view.pixels(points[:, :3].astype(np.float64))
     order = np.argsort(-pixels[:, 2], kind="stable")
     columns, rows = np.floor(pixels[order, :2]).astype(int).T
@@ -79,8 +79,8 @@ def splat(points: np.ndarray, view: View) -> np.ndarray:
     # the nearest dot, wins.
     x, y = (columns[:, None] + across).ravel(), (rows[:, None] + down).ravel()
     inside = (x >= 0) & (x < SIZE) & (y >= 0) & (y < SIZE)
-    picture[y[inside], x[inside]] = np.repeat(colours, side * side, axis=0)[inside]
-    return picture
+    image[y[inside], x[inside]] = np.repeat(colours, side * side, axis=0)[inside]
+    return image
 
 
 def cloud_of(item: Answered) -> Media | None:

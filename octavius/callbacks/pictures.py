@@ -145,14 +145,14 @@ def detection_panel(axes: Axes, item: Answered, title: str) -> None:
     assert isinstance(item.sample.gold, Boxes)
     axes.set_title(title if len(title) <= 44 else f"…{title[-43:]}", fontsize=8)
     try:
-        picture = open_picture(item.sample.media["image"])
+        image = open_picture(item.sample.media["image"])
     except ValueError as error:  # with precomputed tokens the image itself may be missing
         words = fill(str(error), 50)
         axes.text(0.5, 0.5, words, transform=axes.transAxes, fontsize=7, ha="center", parse_math=False)
         return
-    shape = picture.height / picture.width
-    picture.thumbnail((PIXELS, PIXELS))
-    axes.imshow(np.asarray(picture), extent=(0, 1, 1, 0))
+    shape = image.height / picture.width
+    image.thumbnail((PIXELS, PIXELS))
+    axes.imshow(np.asarray(image), extent=(0, 1, 1, 0))
     axes.set_aspect(min(max(shape, 1 / SLIMMEST), SLIMMEST))
     for thing in (one for one in item.sample.gold.objects if not one.ignored):
         _box(axes, thing, TRUE, "-", below=False)

@@ -138,13 +138,13 @@ def draw_boxes(media: Media, boxes: Sequence[LabelledBox]) -> Image.Image:
     Raises:
         ValueError: the picture cannot be read.
     """
-    picture = open_picture(media)
-    if (factor := math.ceil(SMALLEST / max(picture.size))) > 1:  # labels would cover it
-        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(picture)
-    width, height = picture.size
-    line = max(2, round(max(picture.size) / 250))
-    font = ImageFont.load_default(max(11, round(max(picture.size) / 45)))
+    image = open_picture(media)
+    if (factor := math.ceil(SMALLEST / max(image.size))) > 1:  # labels would cover it
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
+    width, height = image.size
+    line = max(2, round(max(image.size) / 250))
+    font = ImageFont.load_default(max(11, round(max(image.size) / 45)))
     for box, colour in zip(boxes, colours_of([box.label for box in boxes]), strict=True):
         x1, y1, x2, y2 = (
             round(part * size) for part, size in zip(box.box, (width, height, width, height), strict=True)
@@ -156,13 +156,13 @@ def draw_boxes(media: Media, boxes: Sequence[LabelledBox]) -> Image.Image:
         left, top, right, bottom = draw.textbbox((frame[0] + 3, frame[1] + 2), label, font=font)
         draw.rectangle((left - 3, top - 2, right + 3, bottom + 2), fill=colour)
         draw.text((frame[0] + 3, frame[1] + 2), label, fill="white", font=font)
-    return picture
+    return image
 
 
-def save_picture(path: Path, picture: Image.Image) -> None:
+def save_picture(path: Path, image: Image.Image) -> None:
     """Replaces a PNG file."""
     with atomic_write(path) as partial:
-        picture.save(partial, "PNG")
+        image.save(partial, "PNG")
 
 
 def save_boxes(path: Path, boxes: Sequence[tuple[str, Box3D]]) -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
-from octavius.compare.picture import draw
+from octavius.compare.figure import draw
 from octavius.compare.plan import Comparison, read_plan
 from octavius.compare.record import Run, cost, result, scores
 from octavius.compare.table import write_tables

@@ -54,8 +54,8 @@ def pictured(examples: Sequence[Example], modalities: Sequence[str]) -> list[tup
         if not set(example.media) <= set(modalities):
             continue
         with suppress(ValueError):
-            if (picture := _picture(example.media)) is not None:
-                found.append((example, picture))
+            if (image := _picture(example.media)) is not None:
+                found.append((example, image))
     return found
 
 
@@ -71,9 +71,9 @@ def _in_turn(examples: Sequence[Example]) -> Iterator[Example]:
 def _picture(media: Mapping[str, Media]) -> Image.Image | None:
     """A small picture of an image or a cloud; None for media that cannot be shown."""
     if "image" in media and media["image"].path is not None:
-        picture = open_picture(media["image"])
-        picture.thumbnail((SIDE, SIDE))
-        return picture
+        image = open_picture(media["image"])
+        image.thumbnail((SIDE, SIDE))
+        return image
     if "cloud" in media:
         region = media["cloud"].region
         points = shown_part(read_points(media["cloud"]), None if region is None else region.box)

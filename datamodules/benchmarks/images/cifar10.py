@@ -58,13 +58,13 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
         )
     samples = []
     for file in files:
-        pictures, labels = _batch(file, size)
+        images, labels = _batch(file, size)
         items = BadItems(bad, file)
-        for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
             with items.guard(f"picture {index}"):
                 if type(label) is not int or not 0 <= label < len(CLASSES):
                     raise BadItemError(f"its label should be 0 to {len(CLASSES) - 1}, found {shown(label)}")
-                media = {"image": Media(array=picture)}
+                media = {"image": Media(array=image)}
                 gold = ClassName(CLASSES[label], CLASSES)
                 samples.append(Sample(f"{file.name}-{index}", "classification", "cifar10", media, "", gold))
         items.report()

@@ -77,7 +77,7 @@ class Views(Dataset[dict[str, Any]]):
         rng = generator(self.seed, self.stream, index)
         look, front, points, colourless = self.thing(index, rng)
         yaw = rng.uniform(-np.pi, np.pi) if rng.random() < AROUND else rng.uniform(-ASIDE, ASIDE)
-        picture = render(points, front + yaw, rng.uniform(*PITCH))
+        image = render(points, front + yaw, rng.uniform(*PITCH))
         kind = "both" if self.distinct else str(rng.choice(tuple(TEMPLATES), p=TOLD))
         kind = "class" if colourless else kind
         form = TEMPLATES[kind][0 if self.distinct else int(rng.integers(len(TEMPLATES[kind])))]
@@ -87,7 +87,7 @@ class Views(Dataset[dict[str, Any]]):
             colour if kind != "class" else ABSENT,
         )
         return {
-            "image": torch.from_numpy(picture).permute(2, 0, 1),
+            "image": torch.from_numpy(image).permute(2, 0, 1),
             "caption": sentence(form, look.name, look.colour),
             "class": NAMES.index(look.name),
             "colour": colour,

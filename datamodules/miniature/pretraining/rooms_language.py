@@ -137,14 +137,15 @@ class RoomsLanguage(WorldLanguage):
 
     def train_sets(self) -> list[TrainSet]:
         """Every kind about images, then every kind about rooms."""
-        pictures, all_rooms = sum(self.weights.values()), sum(self.room_weights.values())
+        image_weight, room_weight = sum(self.weights.values()), sum(self.room_weights.values())
         sets = [
-            TrainSet(item.samples, item.weight / pictures * (1 - self.rooms)) for item in super().train_sets()
+            TrainSet(item.samples, item.weight / image_weight * (1 - self.rooms))
+            for item in super().train_sets()
         ]
         return sets + [
             TrainSet(
                 RoomQuestions(self.seed, "rooms-language-train", kind, TRAIN_LENGTH, self.hidden, self.few),
-                weight / all_rooms * self.rooms,
+                weight / room_weight * self.rooms,
             )
             for kind, weight in self.room_weights.items()
         ]
@@ -152,7 +153,7 @@ class RoomsLanguage(WorldLanguage):
     def eval_sets(self, stage: str) -> list[EvalSet]:
         """Every kind, on images and rooms that do not occur in training, all symbolic."""
         counts = {"vqa": 3 * self.eval_count, "vqa3d": 4 * self.eval_count}
-        pictures = [
+        image_sets = [
             EvalSet(
                 f"pictures_{kind}",
                 WorldQuestions(
@@ -161,7 +162,7 @@ class RoomsLanguage(WorldLanguage):
             )
             for kind in self.weights
         ]
-        return pictures + [
+        return image_sets + [
             EvalSet(
                 f"rooms_{kind}",
                 RoomQuestions(self.seed, f"rooms-language-{stage}", kind, counts.get(kind, self.eval_count)),

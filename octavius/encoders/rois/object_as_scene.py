@@ -147,9 +147,9 @@ class ObjectAsScene(nn.Module):
         real = torch.cat([~real.any(1, keepdim=True), real], dim=1)
         bias = torch.zeros_like(real, dtype=dtype).masked_fill(~real, -torch.inf)[:, None, None]
         if self.order is not None:
-            places = shared_places(rois.boxes, rois.batch, len(self.queries))
-            places, _ = to_dense_batch(places, rois.batch, batch_size=scenes)
-            preferred = self.order[:, :, places].permute(2, 0, 1, 3)  # (M, heads, queries, O)
+            ranks = shared_ranks(rois.boxes, rois.batch, len(self.queries))
+            ranks, _ = to_dense_batch(ranks, rois.batch, batch_size=scenes)
+            preferred = self.order[:, :, ranks].permute(2, 0, 1, 3)  # (M, heads, queries, O)
             bias = bias + F.pad(preferred, (1, 0))
         vectors = self.queries.expand(scenes, -1, -1)
         for layer in self.layers:
@@ -207,16 +207,16 @@ class Attention(nn.Module):
         return normed
 
 
-def shared_places(boxes: Tensor, batch: Tensor, places: int) -> Tensor:
-    """Rank of each object along x within its scene, compressed to `places` values if there are more objects.
+def shared_ranks(boxes: Tensor, batch: Tensor, count: int) -> Tensor:
+    """Rank of each object along x within its scene, compressed to `count` values if there are more objects.
 
     Args:
         boxes: (O, 6) centre and size.
         batch: (O,) scene of each object, ascending.
-        places: number of distinct ranks.
+        count: number of distinct ranks.
 
     Returns:
-        (O,) ranks below `places`; neighbours share one if there are too many objects.
+        (O,) ranks below `count`; neighbours share one if there are too many objects.
     """
     counts = batch.bincount()
     along = boxes[:, 0].argsort(stable=True)
@@ -224,4 +224,4 @@ def shared_places(boxes: Tensor, batch: Tensor, places: int) -> Tensor:
     first = counts.cumsum(0) - counts
     rank = torch.empty_like(along)
     rank[along] = torch.arange(len(along), device=along.device) - first[batch[along]]
-    return torch.where(counts[batch] > places, rank * places // counts[batch], rank)
+    return torch.where(counts[batch] > count, rank * count // counts[batch], rank)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from octavius.callbacks.pictures import AnswerSamples
 from octavius.callbacks.routing import RoutingReport
-from octavius.compare.picture import draw
+from octavius.compare.figure import draw
 from octavius.compare.table import Result, write_tables
 from octavius.evaluation.answers import Answered
 from octavius.evaluation.prediction_files import write_predictions

@@ -15,7 +15,7 @@ from octavius.boxes3d import edges
 from octavius.encoders.rois.object_as_scene import (
     ObjectAsScene,
     ReaderSizes,
-    shared_places,
+    shared_ranks,
 )
 from octavius.media.rois import StoredRoiLoader, rois_of
 
@@ -69,7 +69,7 @@ def test_the_order_of_objects_does_not_matter(order: float) -> None:
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=4), st.integers(1, 8))
 def test_neighbours_share_places_where_objects_are_too_many(counts: list[int], places: int) -> None:
     batch = scenes(counts, seed=sum(counts))
-    found = shared_places(batch.boxes, batch.batch, places)
+    found = shared_ranks(batch.boxes, batch.batch, places)
     for number, count in enumerate(counts):
         mine = batch.batch == number
         left_to_right = sorted(zip(batch.boxes[mine, 0].tolist(), found[mine].tolist(), strict=True))

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from octavius.compare.picture import draw
+from octavius.compare.figure import draw
 from octavius.compare.table import Result
 
 
