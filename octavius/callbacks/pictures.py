@@ -150,7 +150,7 @@ def detection_panel(axes: Axes, item: Answered, title: str) -> None:
         words = fill(str(error), 50)
         axes.text(0.5, 0.5, words, transform=axes.transAxes, fontsize=7, ha="center", parse_math=False)
         return
-    shape = image.height / picture.width
+    shape = image.height / image.width
     image.thumbnail((PIXELS, PIXELS))
     axes.imshow(np.asarray(image), extent=(0, 1, 1, 0))
     axes.set_aspect(min(max(shape, 1 / SLIMMEST), SLIMMEST))

@@ -55,8 +55,12 @@ _ADVERB = _any(r"\w+ly also just")
 _DOES_NOT = _any(r"\w+n't cannot (?:does|did|do|could|would|can)_not")
 _ARE = _any("is are was were seems? looks? would_be must_be can_be")
 DENIED = re.compile(
-    rf"(?:\b{_NOT_BEFORE}(?:\s+{_FUNCTION_WORD}\b){{0,4}}\s*|(?:不是|不选|不应选|并非|非|排除)\s*(?:选项)?\s*)"
+    rf"(?:\b(?:(?P<verb>{_any('is are was were')})n't|{_NOT_BEFORE})(?:\s+{_FUNCTION_WORD}\b){{0,4}}\s*"
+    r"|(?:不是|不选|不应选|并非|非|排除)\s*(?:选项)?\s*)"
     rf"{_TOKEN}(?:(?:,\s*{_TOKEN})*,?\s+(?i:or|nor)\s+(?:{_FUNCTION_WORD}\s+)?{_TOKEN})*"
+    rf"(?P<but>,?\s+(?i:but)\s+(?:{_any('rather instead is')}\s+)?(?={_TOKEN}))?"
+    rf"|\b(?:{_any('both')}\s+)?{_NO_PRONOUN}(?:,\s*{_TOKEN})*,?\s+(?i:and)\s+{_TOKEN}\s+{_any('are were seem')}\s+"
+    rf"(?:{_any('both all')}\s+)?(?:{_ADVERB}\s+)?{_NOT_AFTER}\b"
     rf"|{_NO_PRONOUN}\s+(?:{_ONE}\s+)?{_ARE}\s+(?:{_ADVERB}\s+)?{_NOT_AFTER}\b"
     rf"|{_NO_PRONOUN}\s+{_DOES_NOT}\b"
     rf"|{_NO_PRONOUN}\s*[-:]\s*{_any('no wrong incorrect false')}\b"
