@@ -9,12 +9,14 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from octavius.callbacks.board import log_folder
 from octavius.callbacks.position import Position, validation_is_due
 from octavius.checkpoint.opened import OpenCheckpoint
 from octavius.checkpoint.resuming import check_optimizers
+from octavius.checkpoint.run_weights import keep
 from octavius.checkpoint_format.configuration import KEY, may_overwrite, with_header, yaml_path
 from octavius.checkpoint_format.content import FORMAT, FORMAT_KEY
 from octavius.checkpoint_format.seal import is_sealed, seal
@@ -33,6 +35,7 @@ class Checkpoint(ModelCheckpoint):
     """
 
     _saved = (0, 0)
+    _folder: Path | None = None
 
     def __init__(self, every_n_minutes: float | None = 10.0, **options: Any) -> None:
         """Saves nothing yet.
@@ -64,6 +67,7 @@ class Checkpoint(ModelCheckpoint):
             check_optimizers(trainer, self._saved)
         super().on_train_start(trainer, pl_module)
         self._last_time = time.monotonic()
+        self._folder = log_folder(trainer)  # broadcast, so it cannot be asked for later by one rank alone
 
     def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
         """Saves if the last checkpoint is too old, unless one is due at the end of the epoch anyway."""
@@ -107,9 +111,19 @@ class Checkpoint(ModelCheckpoint):
         try:
             super()._save_checkpoint(trainer, filepath)
             self._last_time = time.monotonic()
+            self._keep(trainer, Path(filepath))
         finally:
             INTERRUPTS.held = False
         INTERRUPTS.check()
+
+    def _keep(self, trainer: L.Trainer, file: Path) -> None:
+        """Keeps the checkpoint in the log folder too; training goes on without if that fails."""
+        if self._folder is None or not trainer.is_global_zero or not file.is_file():
+            return
+        try:
+            keep(file, self._folder)
+        except (OSError, ValueError) as error:
+            rank_zero_warn(f"{file} is saved, but not kept in the log folder {self._folder}: {error}")
 
     def _save_alone(self, trainer: L.Trainer) -> None:
         """Like `trainer.save_checkpoint`, but without a barrier and without reducing metrics over ranks."""
@@ -117,6 +131,7 @@ class Checkpoint(ModelCheckpoint):
         path = self.format_checkpoint_name({key: torch.tensor(value) for key, value in counts.items()})
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
         trainer.strategy.save_checkpoint(checkpoint, path)  # writes on rank 0 only
+        self._keep(trainer, Path(path))
 
 
 class CheckpointFiles(TorchCheckpointIO):
