@@ -71,7 +71,7 @@ def _unknown(what: str, name: str | Path, kind: str, names: list[str]) -> ValueE
     """The error for an unknown name, with the nearest known one."""
     spellings = {key: known for known in reversed(names) for key in (Path(known).stem, known)}
     near = closest(str(name), spellings)
-    hint = "" if near is None else f"; did you mean '{spellings[near]}'?"
+    hint = "" if near is None else f" (did you mean '{spellings[near]}'?)"
     locations = ", ".join(dict.fromkeys(str(location) for location in _locations(kind)))
     parts: dict[str, list[str]] = {}
     for known in names:

@@ -13,10 +13,10 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
         cutoff: least similarity, from 0 to 1.
 
     >>> nearest("detecton", ["captioning", "detection"])
-    "; did you mean 'detection'?"
+    " (did you mean 'detection'?)"
     """
     found = closest(name, known, cutoff)
-    return "" if found is None else f"; did you mean '{found}'?"
+    return "" if found is None else f" (did you mean '{found}'?)"
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -267,19 +267,19 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
     "YAML of another kind": (written("- a"), ["mine.yaml should hold keys and their values", "['a']"]),
     "unknown key": (
         written("model: {init_args: {lora: {expert: 3}}}"),
-        ["model.lora: LoRAMoEConfig has no option 'expert'; did you mean 'experts'?", "mine.yaml"],
+        ["model.lora: LoRAMoEConfig has no option 'expert' (did you mean 'experts'?)", "mine.yaml"],
     ),
     "unknown section": (
         written("modell: {class_path: OctaviusModule}"),
-        ["no option 'modell'; did you mean 'model'?", "mine.yaml"],
+        ["no option 'modell' (did you mean 'model'?)", "mine.yaml"],
     ),
     "unknown key of a list": (
         written("data: {init_args: {train: [{benchmrk: scienceqa, split: train}]}}"),
-        ["data.train: Source has no option 'benchmrk'; did you mean 'benchmark'?"],
+        ["data.train: Source has no option 'benchmrk' (did you mean 'benchmark'?)"],
     ),
     "unknown option": (
         says([*FIT, "--trainer.max_epoch", "3"]),
-        ["no option '--trainer.max_epoch'; did you mean '--trainer.max_epochs'?"],
+        ["no option '--trainer.max_epoch' (did you mean '--trainer.max_epochs'?)"],
     ),
     "text for a number": (
         says([*FIT, *options(model__init_args__lr="fast")]),
@@ -295,7 +295,7 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
     ),
     "unknown class": (
         written("model: {class_path: OctaviusModul}"),
-        ["model: there is no class 'OctaviusModul'; did you mean 'OctaviusModule'?", "mine.yaml"],
+        ["model: there is no class 'OctaviusModul' (did you mean 'OctaviusModule'?)", "mine.yaml"],
     ),
     # checkpoints
     "unknown checkpoint": (
@@ -381,5 +381,5 @@ def test_one_message_says_it_all(
 
 
 def test_an_unknown_task_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"'detektion'; did you mean 'detection'\?; known: .*detection"):
+    with pytest.raises(ValueError, match=r"'detektion' [(]did you mean 'detection'\?[)]; known: .*detection"):
         find_task("detektion")

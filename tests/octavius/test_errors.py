@@ -71,7 +71,7 @@ def test_of_a_long_text_the_middle_is_left_out() -> None:
         (
             "lora",
             "Problem with given class_path 'octavius.model.LoRAMoEConfig':\n  Option 'exprts' is not accepted",
-            "model.lora: LoRAMoEConfig has no option 'exprts'; did you mean 'experts'?",
+            "model.lora: LoRAMoEConfig has no option 'exprts' (did you mean 'experts'?)",
         ),
         ("decoder", "the folder is empty", "model.decoder: the folder is empty"),
         (
@@ -94,7 +94,7 @@ def test_an_option_that_is_like_no_other_is_answered_with_all_of_them() -> None:
 @pytest.mark.parametrize(
     ("name", "known", "hint"),
     [
-        ("fitt", ["fit", "test"], "; did you mean 'fit'?"),
+        ("fitt", ["fit", "test"], " (did you mean 'fit'?)"),
         ("zzz", ["fit", "test"], ""),
         ("fit", [], ""),
     ],

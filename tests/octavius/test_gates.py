@@ -230,7 +230,7 @@ def test_layers_of_a_depth_read_that_depths_gate(build: MakeModel, rows: list[Ro
         ({"gate": "individual", "tasks": ["vqa"]}, r"found experts = 3, tasks = \['vqa'\]"),
         (
             {"gate": "individual", "tasks": ["vqa", "captions", "detection"]},
-            r"`tasks` name \['captions'\]; did you mean 'captioning'",
+            r"`tasks` name \['captions'\] [(]did you mean 'captioning'",
         ),
         ({"experts": [2, 3, 4]}, "one for each of the 2 layers of the model, .* found 3 numbers"),
         ({"experts": [2, 3], "targets": ["lm_head"]}, "lies at no depth of the model"),

@@ -17,9 +17,9 @@ def parser() -> OptionParser:
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
-        (["--protocl", "standard"], "there is no option '--protocl'; did you mean '--protocol'?"),
+        (["--protocl", "standard"], "there is no option '--protocl' (did you mean '--protocol'?)"),
         (["--protocl=standard"], "did you mean '--protocol'?"),
-        (["--protocol", "publishd"], "found 'publishd'; did you mean 'published'?"),
+        (["--protocol", "publishd"], "found 'publishd' (did you mean 'published'?)"),
         (["--limit", "x"], "invalid int value: 'x'"),
         (["--limit"], "expected one argument"),
         (["--q"], "--help lists them"),

@@ -10,9 +10,9 @@ from octavius.suggestions import nearest
 @pytest.mark.parametrize(
     ("name", "known", "hint"),
     [
-        ("fitt", ["fit", "test"], "; did you mean 'fit'?"),
-        ("VOC2021", ["voc2012", "scanqa"], "; did you mean 'voc2012'?"),
-        ("detecton", {"captioning": 1, "detection": 2}, "; did you mean 'detection'?"),
+        ("fitt", ["fit", "test"], " (did you mean 'fit'?)"),
+        ("VOC2021", ["voc2012", "scanqa"], " (did you mean 'voc2012'?)"),
+        ("detecton", {"captioning": 1, "detection": 2}, " (did you mean 'detection'?)"),
         ("anything", [], ""),
     ],
 )

@@ -271,7 +271,7 @@ def test_gates_that_do_not_cut_tell_nothing() -> None:
     assert UniformGate(GateSize(6, 4)).max_active is None
 
 
-@pytest.mark.parametrize(("name", "hint"), [("fused", ""), ("", ""), ("Auto", "; did you mean 'auto'?")])
+@pytest.mark.parametrize(("name", "hint"), [("fused", ""), ("", ""), ("Auto", " (did you mean 'auto'?)")])
 def test_backends_that_there_are_not_are_refused(make_llama: MakeLlama, name: Any, hint: str) -> None:
     said = re.escape(
         f"there is no backend {name!r} of LoRA-MoE{hint}; backends are auto, concatenated, gathered, merged"

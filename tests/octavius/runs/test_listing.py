@@ -87,7 +87,7 @@ def test_two_runs_side_by_side(
     [
         (["--folder", "nowhere"], "there is no run in .*nowhere: expected folders with run.json"),
         (["a/version_9"], "there is no run in a/version_9"),
-        (["--al"], "there is no option '--al'; did you mean '--all'"),
+        (["--al"], "there is no option '--al' [(]did you mean '--all'"),
     ],
 )
 def test_mistakes(argv: list[str], said: str) -> None:

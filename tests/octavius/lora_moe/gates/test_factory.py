@@ -32,10 +32,10 @@ def test_options_of_a_partial_reach_the_gate() -> None:
 @pytest.mark.parametrize(
     ("gate", "message"),
     [
-        ("instnace", "no gate 'instnace'; did you mean 'instance'"),
+        ("instnace", "no gate 'instnace' [(]did you mean 'instance'"),
         (torch.nn.Linear, "expected a gate's short name"),
         (3, "functools.partial of its class with options, found 3"),
-        (partial(InstanceGate, top_p=1), "InstanceGate has no option 'top_p'; did you mean 'top_k'"),
+        (partial(InstanceGate, top_p=1), "InstanceGate has no option 'top_p' [(]did you mean 'top_k'"),
     ],
 )
 def test_what_is_no_gate_is_refused(gate: Any, message: str) -> None:
