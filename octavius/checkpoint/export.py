@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from octavius import __version__
 from octavius.checkpoint.load import MANIFEST, load_checkpoint
+from octavius.checkpoint.model_card import write_card
 from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
 from octavius.checkpoint.peft_format import write_adapter
 from octavius.checkpoint_format.weights import fingerprint, trainable_names
@@ -102,6 +103,7 @@ def export(
         projectors = module.model.projectors.state_dict()
         save_file({name: part.contiguous() for name, part in projectors.items()}, folder / PROJECTORS)
         write_text(folder / MANIFEST, dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        write_card(folder, manifest, checkpoint, out.name)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     print(f"{out}: {WHAT[format]} ({size / 1e6:,.1f} MB)")
     if gate is not None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from peft import PeftModel
+from huggingface_hub import ModelCard
+from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -71,6 +72,15 @@ def routed(module: OctaviusModule) -> Tensor:
     assert int((gate > 0).sum()) == 2
     with module.model.routing.use(gate.expand(2, -1)), torch.no_grad():
         return module.model.decoder.lm(IDS).logits
+
+
+def test_each_folder_has_a_card_and_loads_by_the_code_in_it(run: Path, routed: Tensor) -> None:
+    for form in ("hf", "peft", "experts"):
+        card = ModelCard.load(run / form / "README.md")
+        assert "octavius" in (card.data.tags or [])
+        assert "| `coco_captioning` | train2017 | 1 |" in card.text
+    adapter = AutoPeftModelForCausalLM.from_pretrained(run / "peft")
+    torch.testing.assert_close(adapter(IDS).logits, routed, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["hf", "peft"])

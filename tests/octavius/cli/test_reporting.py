@@ -10,7 +10,7 @@ from octavius.cli.main import main
 
 def test_the_stack_of_an_error_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCTAVIUS_DEBUG", "1")
-    with pytest.raises(ValueError, match="no command 'fitt' [(]did you mean 'fit'"):
+    with pytest.raises(ValueError, match=r"no command 'fitt' [(]did you mean 'fit'"):
         main(["fitt"])
 
 

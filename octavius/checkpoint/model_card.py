@@ -1,0 +1,161 @@
+"""The model card of an exported folder, the `README.md` that the Hugging Face Hub shows.
+
+It says what the folder holds, how to load it, what it was trained on, which experts it uses, and how it scored if
+this checkpoint was tested on this machine.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from octavius.checkpoint.opened import OpenCheckpoint
+from octavius.configuration.text import parse_config
+from octavius.display import visible
+from octavius.files import write_text
+from octavius.runs import facts, history
+from octavius.runs.listing import found_in, read
+
+CARD, ROUTING = "README.md", "routing_test.png"
+
+LOAD = {
+    "hf": """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
+    "peft": """from peft import AutoPeftModelForCausalLM
+
+model = AutoPeftModelForCausalLM.from_pretrained("{folder}")  # loads the base model {base} too""",
+    "experts": """from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+base = AutoModelForCausalLM.from_pretrained("{base}")
+model = PeftModel.from_pretrained(base, "{folder}/expert0", adapter_name="expert0")
+model.load_adapter("{folder}/expert1", adapter_name="expert1")""",
+}
+"""Python code that loads each format; the name of the folder and of the base model are filled in."""
+
+
+def write_card(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    checkpoint: OpenCheckpoint,
+    name: str,
+    runs: Path = Path("runs"),
+) -> None:
+    """Writes the card, and beside it the routing figure of the last test of the checkpoint.
+
+    Args:
+        folder: folder to write to.
+        manifest: manifest of the folder, see `octavius.checkpoint.export`.
+        checkpoint: the exported checkpoint.
+        name: name of the folder in the card.
+        runs: folder of log folders, searched for tests of the checkpoint.
+    """
+    base, format = str(manifest["base"]), str(manifest["format"])
+    tested = last_test(checkpoint.path, runs)
+    sections = parse_config(checkpoint.configuration.text, checkpoint.configuration.source)
+    card = ModelCardData(
+        base_model=None if Path(base).exists() else base,
+        library_name="transformers" if format == "hf" else "peft",
+        tags=["octavius", "lora", "mixture-of-experts", "multimodal"],
+    )
+    parts = [
+        f"---\n{card.to_yaml().strip()}\n---",
+        f"# {name}",
+        f"This folder holds {manifest['what']}. Octavius {manifest['versions']['octavius']} exported it from a "
+        f"checkpoint that tuned `{base}` with routed LoRA experts (LoRA-MoE).",
+        f'## Use\n\n```bash\noctavius predict --ckpt {name} --question "..."\n```\n\n'
+        f"```python\n{LOAD[format].format(folder=name, base=base)}\n```\n\n"
+        "The projectors of images and point clouds are in `projectors.safetensors`, which `octavius predict` loads; "
+        "Hugging Face libraries load the language model alone.",
+        f"## Training data\n\n{table(['benchmark', 'split', 'weight'], training_sets(sections))}",
+        f"## Routing\n\n{routing(manifest)}",
+    ]
+    if tested is None:
+        parts.append("## Scores\n\nThe checkpoint was not tested before it was exported.")
+    else:
+        if (tested / ROUTING).is_file():
+            shutil.copyfile(tested / ROUTING, folder / ROUTING)
+            parts.append(f"![Mean weights of the experts by task]({ROUTING})")
+        parts.append(
+            "## Scores\n\n"
+            + table(
+                ["set", "metric", "protocol", "score", "95 % interval", "chance", "samples"], scores(tested)
+            )
+            + "\n\nThe checkpoint with its gate was tested, which may use other experts for other questions."
+        )
+    parts.append(
+        "## Licence\n\nThe licences of the base model and of the training data apply; nothing is added to them."
+    )
+    write_text(folder / CARD, "\n\n".join(parts) + "\n")
+
+
+def last_test(checkpoint: Path, runs: Path) -> Path | None:
+    """Log folder of the last finished test of a checkpoint; None if there is none.
+
+    A test of another file under the same name, which this checkpoint has replaced since, does not count.
+    """
+    saved = checkpoint.stat().st_mtime
+    for folder in reversed(found_in(runs)):
+        run = read(folder)
+        recorded = run.get("checkpoint")
+        path = Path(str(recorded.get("path"))) if isinstance(recorded, dict) else None
+        if run.get("stage") == "test" and run.get("status") == facts.FINISHED and path is not None:
+            started = datetime.fromisoformat(run["started"]).timestamp()
+            if path.is_file() and path.samefile(checkpoint) and started >= saved:
+                return folder
+    return None
+
+
+def training_sets(sections: Mapping[str, Any]) -> list[list[str]]:
+    """Benchmark, split and sampling weight of each training set of a configuration."""
+    data = sections.get("data")
+    options = data.get("init_args") if isinstance(data, Mapping) else None
+    found = options.get("train") if isinstance(options, Mapping) else None
+    if not isinstance(found, list) or not all(isinstance(one, Mapping) for one in found):
+        name = str(data.get("class_path", "")) if isinstance(data, Mapping) else ""
+        return [[f"`{name.rpartition('.')[2]}`", "", ""]]
+    return [
+        [
+            f"`{one.get('name') or one.get('benchmark')}`",
+            str(one.get("split", "")),
+            f"{one.get('weight', 1):g}",
+        ]
+        for one in found
+    ]
+
+
+def routing(manifest: Mapping[str, Any]) -> str:
+    """One sentence on which experts the folder uses."""
+    if manifest["gate"] is None:
+        return "Each expert is separate. `gate.safetensors` holds the gate that weights them by the question."
+    asked = manifest["question"] or f"the task {manifest['task']}"
+    if not isinstance(manifest["gate"], list):
+        return f"The experts are fixed, for each layer of its own, for: {visible(asked, 200)}"
+    used = ", ".join(f"{index} ({weight:.2f})" for index, weight in enumerate(manifest["gate"]) if weight)
+    return f"The experts are fixed: {used}, as the gate weights them for: {visible(asked, 200)}"
+
+
+def scores(folder: Path) -> list[list[str]]:
+    """The headline scores of a test."""
+    rows = []
+    for one in history.last(history.read(folder)):
+        if one.headline:
+            interval = "" if one.low is None or one.high is None else f"{one.low:.3f} to {one.high:.3f}"
+            chance = "" if one.chance is None else f"{one.chance:.3f}"
+            rows.append(
+                [one.set, one.metric, one.protocol, f"{one.value:.3f}", interval, chance, str(one.samples)]
+            )
+    return rows
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        f"| {' | '.join(visible(cell, 100).replace('|', '/') for cell in line)} |" for line in lines
+    )
