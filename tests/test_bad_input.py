@@ -16,6 +16,7 @@ from PIL import Image
 
 from datamodules.examples import find_task
 from octavius.cli.main import main
+from tests.selection import mostly_slow
 from tests.tiny import options, refused, settings, write_models
 
 FIT = ["fit", "--config", "small.yaml"]
@@ -361,7 +362,7 @@ def trained(models: Path, miniature_root: Path, tmp_path_factory: pytest.TempPat
     return folder / "kept"
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", mostly_slow(CASES, 40))
 def test_one_message_says_it_all(
     name: str,
     trained: Path,

@@ -168,7 +168,7 @@ def test_a_set_up_of_the_paper_parses_and_has_its_shape(name: str) -> None:
         assert table["projector image"] == (1025 * width, 1025 * width)
 
 
-QUICK_ABLATIONS = {"individual", "token_balanced"}
+QUICK_ABLATIONS = {"individual"}
 """Ablations of 2d.yaml that are run in the quick tests; the others differ from these in numbers."""
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from octavius import processes
 from octavius.processes import worker_pool
+from tests.selection import mostly_slow
 
 ROOT = Path(__file__).resolve().parents[2]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -106,7 +107,7 @@ STUCK = {
 }
 
 
-@pytest.mark.parametrize("stuck", STUCK)
+@pytest.mark.parametrize("stuck", mostly_slow(STUCK, 4))
 @pytest.mark.parametrize(
     "number",
     [pytest.param(one, marks=[] if one == signal.SIGTERM else [pytest.mark.slow]) for one in SIGNALS],

@@ -26,6 +26,7 @@ from datamodules.instructions.response_cache import ResponseCache
 from datamodules.instructions.validation import pairs_of
 from tests.datamodules.instructions.official import write_coco
 from tests.datamodules.instructions.server import Body, Reply, Server, honest, saying, serving
+from tests.selection import mostly_slow
 
 KEY = "sk-proj-AbCd+1234/efgh5678IJKL=mnop"
 PASSWORD = "p@ss:w/rd-92"
@@ -112,7 +113,7 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("case", ODD)
+@pytest.mark.parametrize("case", mostly_slow(ODD, 24))
 def test_an_odd_answer_is_kept_and_never_asked_for_again(tmp_path: Path, case: str) -> None:
     with serving(lambda *_: ODD[case]) as server:
         failed, answers = ask(server.url, tmp_path / "a", count=7)

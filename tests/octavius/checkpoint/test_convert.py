@@ -18,6 +18,7 @@ from octavius.checkpoint.load import load
 from octavius.cli.main import main
 from octavius.lora_moe.merge import layers_of
 from tests.octavius import published_code as published
+from tests.selection import mostly_slow
 from tests.tiny import SHIPPED, refused, settings, write_models
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -138,19 +139,22 @@ def without(part: str) -> Callable[[dict[str, Tensor]], object]:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [
-        (["--model.init_args.lora.rank", "1"], r"up to 2, the experts have rank 1; set lora\.rank: 2"),
-        (
-            ["--model.init_args.lora.targets", "[q_proj]"],
-            r"is of other layers.*\['k_proj', 'o_proj', 'q_proj', 'v_proj'\]",
-        ),
-        (
-            ["--model.init_args.decoder.init_args.name", "models/untied"],
-            "or say by --base .*language that they are the same",
-        ),
-        (["--model.init_args.lora", "null"], "the configuration has no experts to fill"),
-        (["--out", "small.yaml"], "small.yaml exists already"),
-    ],
+    mostly_slow(
+        [
+            (["--model.init_args.lora.rank", "1"], r"up to 2, the experts have rank 1; set lora\.rank: 2"),
+            (
+                ["--model.init_args.lora.targets", "[q_proj]"],
+                r"is of other layers.*\['k_proj', 'o_proj', 'q_proj', 'v_proj'\]",
+            ),
+            (
+                ["--model.init_args.decoder.init_args.name", "models/untied"],
+                "or say by --base .*language that they are the same",
+            ),
+            (["--model.init_args.lora", "null"], "the configuration has no experts to fill"),
+            (["--out", "small.yaml"], "small.yaml exists already"),
+        ],
+        3,
+    ),
 )
 def test_an_adapter_that_does_not_fit_is_told(
     options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -170,32 +174,38 @@ def test_the_same_base_by_another_name_is_taken_when_told(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("harm", "said"),
-    [
-        (without("lora_moe_"), "is no published checkpoint of Octavius: expected tensors such as"),
-        (without("w_gating"), "the file has no gating_network.w_gating"),
-        (
-            without("llama_proj."),
-            r"holds no tensors of the image projector, but .* has \['image'\]",
-        ),
-        (without("llama_proj.bias"), r"Missing in the file: linear\.bias"),
-        (without("lm_head"), r"Missing in the file: lm_head\.weight"),
-        (lambda state: state.update({"bert.weight": torch.ones(1)}), "holds bert.weight, which no published"),
-        (
-            lambda state: state.update({"llama_proj_3d.1.bias": torch.ones(1)}),
-            "holds tensors of the cloud projector, but the configuration has none",
-        ),
-        (
-            lambda state: state.update({f"{published.LLM}lm_head.weight": torch.ones(7, 32)}),
-            "lm_head.weight has 7 rows in the file, and .* here",
-        ),
-        (
-            lambda state: state.update(
-                {name: part[:2] for name, part in state.items() if ".lora_moe_" in name}
+    mostly_slow(
+        [
+            (without("lora_moe_"), "is no published checkpoint of Octavius: expected tensors such as"),
+            (without("w_gating"), "the file has no gating_network.w_gating"),
+            (
+                without("llama_proj."),
+                r"holds no tensors of the image projector, but .* has \['image'\]",
             ),
-            "experts by width by rank, but the configuration has 3 experts of rank 2; set lora.experts",
-        ),
-        (lambda state: state.update(state_dict={}), "is a checkpoint of this program already"),
-    ],
+            (without("llama_proj.bias"), r"Missing in the file: linear\.bias"),
+            (without("lm_head"), r"Missing in the file: lm_head\.weight"),
+            (
+                lambda state: state.update({"bert.weight": torch.ones(1)}),
+                "holds bert.weight, which no published",
+            ),
+            (
+                lambda state: state.update({"llama_proj_3d.1.bias": torch.ones(1)}),
+                "holds tensors of the cloud projector, but the configuration has none",
+            ),
+            (
+                lambda state: state.update({f"{published.LLM}lm_head.weight": torch.ones(7, 32)}),
+                "lm_head.weight has 7 rows in the file, and .* here",
+            ),
+            (
+                lambda state: state.update(
+                    {name: part[:2] for name, part in state.items() if ".lora_moe_" in name}
+                ),
+                "experts by width by rank, but the configuration has 3 experts of rank 2; set lora.experts",
+            ),
+            (lambda state: state.update(state_dict={}), "is a checkpoint of this program already"),
+        ],
+        5,
+    ),
 )
 def test_a_published_checkpoint_that_does_not_fit_is_told(
     harm: Any, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 from octavius.checkpoint.convert import fill_first_expert
 from octavius.checkpoint.peft_format import READ, REFUSED, WITHOUT_EFFECT
 from octavius.model import Octavius
+from tests.selection import mostly_slow
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 IDS = torch.tensor([[5, 9, 13, 7, 22], [8, 3, 40, 41, 30]])
@@ -94,7 +95,7 @@ def fresh(make_model: Callable[..., Octavius]) -> Octavius:
     return model
 
 
-@pytest.mark.parametrize("options", EXACT, ids=str)
+@pytest.mark.parametrize("options", mostly_slow(EXACT, 12), ids=str)
 def test_a_plain_adapter_gives_the_logits_of_peft(
     options: dict[str, Any], fresh: Octavius, decoder_folder: Path, tmp_path: Path
 ) -> None:

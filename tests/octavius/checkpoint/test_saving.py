@@ -77,7 +77,8 @@ def fill() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("happens", [kill, pytest.param(fill, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("happens", [kill, fill])
 def test_at_every_instant_both_are_old_or_both_are_new(tmp_path: Path, happens: Callable[[], None]) -> None:
     path, seen = tmp_path / "last.ckpt", []
     for count in range(100):

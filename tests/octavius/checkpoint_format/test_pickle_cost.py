@@ -20,8 +20,8 @@ from octavius.checkpoint_format.weights import read_checkpoint
 from octavius.encoders.detector.detector import Detector
 from octavius.encoders.detector.published import import_published
 
-HALF = 500_000
-TIMES = 50_000
+HALF = 100_000
+TIMES = 5_000
 
 
 def text(value: str) -> bytes:

@@ -22,6 +22,7 @@ from octavius.checkpoint.saving import CheckpointFiles
 from octavius.cli.main import main
 from octavius.runs.history import read as read_history
 from tests.datamodules.benchmarks import cifar_files
+from tests.selection import mostly_slow
 from tests.tiny import ROOT, options, refused, settings, write_models
 
 LORA = {"alpha": 32.0, "dropout": 0.1, "targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}
@@ -193,17 +194,20 @@ def test_a_checkpoint_alone_is_enough_to_test(
 
 @pytest.mark.parametrize(
     ("words", "lr"),
-    [
-        ([], 5e-4),  # the default
-        (["--ckpt", "last.ckpt"], 0.125),
-        (["--ckpt", "last.ckpt", "--config", "low.yaml"], 0.25),
-        (["--config", "low.yaml", "--ckpt", "last.ckpt"], 0.25),
-        (["--config", "low.yaml", "--config", "high.yaml", "--ckpt", "last.ckpt"], 0.5),
-        (["--config", "high.yaml", "--config", "low.yaml", "--ckpt", "last.ckpt"], 0.25),
-        (["--model.init_args.lr", "0.9", "--config", "high.yaml", "--ckpt", "last.ckpt"], 0.9),
-        (["--ckpt=last.ckpt", "--config=high.yaml", "--model.init_args.lr=0.9"], 0.9),
-        (["--ckpt_path", "last.ckpt", "-c", "high.yaml"], 0.5),
-    ],
+    mostly_slow(
+        [
+            ([], 5e-4),  # the default
+            (["--ckpt", "last.ckpt"], 0.125),
+            (["--ckpt", "last.ckpt", "--config", "low.yaml"], 0.25),
+            (["--config", "low.yaml", "--ckpt", "last.ckpt"], 0.25),
+            (["--config", "low.yaml", "--config", "high.yaml", "--ckpt", "last.ckpt"], 0.5),
+            (["--config", "high.yaml", "--config", "low.yaml", "--ckpt", "last.ckpt"], 0.25),
+            (["--model.init_args.lr", "0.9", "--config", "high.yaml", "--ckpt", "last.ckpt"], 0.9),
+            (["--ckpt=last.ckpt", "--config=high.yaml", "--model.init_args.lr=0.9"], 0.9),
+            (["--ckpt_path", "last.ckpt", "-c", "high.yaml"], 0.5),
+        ],
+        4,
+    ),
 )
 @pytest.mark.usefixtures("kept")
 def test_command_line_beats_files_beat_the_checkpoints_own_beats_defaults(

@@ -14,6 +14,7 @@ from octavius.errors import message
 from octavius.lora_moe.gates import GATES
 from octavius.lora_moe.gates.earlier import MOVED
 from tests.octavius.settings import EARLIER_LORA
+from tests.selection import mostly_slow
 
 COMPLETE = [
     *("--model=OctaviusModule", "--model.decoder=Decoder", "--model.decoder.name=x", "--model.encoders={}"),
@@ -47,21 +48,27 @@ def test_a_short_name_is_a_class_with_its_defaults(parser: LightningParser, name
 
 @pytest.mark.parametrize(
     "words",
-    [
-        ["--model.lora.gate", "instance", "--model.lora.gate.init_args.top_k", "1"],
-        ["--model.lora.gate", "instance", "--model.lora.gate.top_k", "1"],
-        ["--model.lora.gate.init_args.top_k", "1"],
-        ["--model.lora.gate.top_k=1"],
-        ["--model.init_args.lora.gate.init_args.top_k", "1"],
-        ["--model.lora", "{gate: {init_args: {top_k: 1}}}"],
-        ["--model.lora", "{experts: 4}", "--model.lora.gate.init_args.top_k", "1"],
-        ["--config", "model: {init_args: {lora: {gate: {class_path: InstanceGate, init_args: {top_k: 1}}}}}"],
-        ["--config", "model: {init_args: {lora: {gate: {init_args: {top_k: 1}}}}}"],
+    mostly_slow(
         [
-            *("--config", "model: {init_args: {lora: {experts: 2, gate: instance}}}"),
-            *("--config", "model: {init_args: {lora: {gate: {init_args: {top_k: 1}}}}}"),
+            ["--model.lora.gate", "instance", "--model.lora.gate.init_args.top_k", "1"],
+            ["--model.lora.gate", "instance", "--model.lora.gate.top_k", "1"],
+            ["--model.lora.gate.init_args.top_k", "1"],
+            ["--model.lora.gate.top_k=1"],
+            ["--model.init_args.lora.gate.init_args.top_k", "1"],
+            ["--model.lora", "{gate: {init_args: {top_k: 1}}}"],
+            ["--model.lora", "{experts: 4}", "--model.lora.gate.init_args.top_k", "1"],
+            [
+                "--config",
+                "model: {init_args: {lora: {gate: {class_path: InstanceGate, init_args: {top_k: 1}}}}}",
+            ],
+            ["--config", "model: {init_args: {lora: {gate: {init_args: {top_k: 1}}}}}"],
+            [
+                *("--config", "model: {init_args: {lora: {experts: 2, gate: instance}}}"),
+                *("--config", "model: {init_args: {lora: {gate: {init_args: {top_k: 1}}}}}"),
+            ],
         ],
-    ],
+        4,
+    ),
     ids=" ".join,
 )
 def test_options_may_be_given_in_every_form(parser: LightningParser, words: list[str]) -> None:
@@ -123,7 +130,7 @@ def test_an_earlier_key_is_refused_with_its_present_name_and_value(
     assert f"gate: {{init_args: {{{MOVED[old]}: 7}}}}" in message(error.value)
 
 
-@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("name", mostly_slow(GATES, 3))
 def test_saved_settings_of_earlier_versions_are_those_of_now(parser: LightningParser, name: str) -> None:
     changed = {"tasks": ["vqa", "captioning", "detection"]} if name == "individual" else {}
     saved = {**EARLIER_LORA, "gate": name, **changed}

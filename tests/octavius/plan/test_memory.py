@@ -63,6 +63,7 @@ def test_memory_that_stands_adds_up_by_hand(setup: Setup) -> None:
     assert parts(model)["LoRA experts"] == (4 * adapter, 4 * adapter)
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_batch(setup: Setup) -> None:
     model = outline(setup)
     one, two = (plan_memory(setup, model, 1, Step(batch, 64, 32), GIB) for batch in (4, 8))

@@ -177,7 +177,7 @@ def test_an_answer_reads_back(tokenizer: Tokenizer, name: str, data: st.DataObje
 
 
 @pytest.mark.parametrize("name", TASKS)
-@settings(max_examples=10)  # metrics are made for each text
+@settings(max_examples=5)  # metrics are made for each text
 @given(data=st.data())
 def test_no_text_raises(name: str, data: st.DataObject) -> None:
     task, one = TASKS[name], sample(name, data.draw(GOLDS[name]))

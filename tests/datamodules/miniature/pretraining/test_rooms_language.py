@@ -31,6 +31,7 @@ from octavius.instruction.sample import ClassName, DescribedObjects, References,
 from octavius.tasks import TASKS
 from tests.datamodules.miniature.pieces import unmerged
 from tests.datamodules.miniature.rooms.test_leakage import UNSEEN_NAME, pairs_told, relations_told
+from tests.selection import mostly_slow
 from tests.tiny import SHIPPED, write_models
 
 TASK_KINDS = [kind for kind in KINDS if kind in TASKS]
@@ -58,7 +59,7 @@ def test_answers_read_back(kind: str) -> None:
             assert found == value
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, 4))
 def test_nothing_held_out_is_told_or_shown(kind: str) -> None:
     for sample in RoomQuestions(0, "rooms-language-train", kind, 50, 0.3)[:]:
         gold = sample.gold
@@ -97,7 +98,7 @@ def test_questions_of_all_kinds_with_and_without_reasons() -> None:
             assert not gold.reason
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", mostly_slow(KINDS, 4))
 def test_what_is_hidden_is_neither_told_nor_shown(kind: str) -> None:
     hidden = Counter[str]()
     for sample in RoomQuestions(0, "hidden", kind, 60, 0.6)[:]:

@@ -111,7 +111,8 @@ def test_a_layers_own_gate_routes_each_token_and_notes_it() -> None:
     assert layer.gate.weight.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize("backend", [pytest.param("eager", marks=pytest.mark.slow), "aot_eager"])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_a_layers_own_gate_compiles_without_a_graph_break(backend: str) -> None:
     torch.manual_seed(0)
     layer, x = token_layer(), torch.randn(2, 4, 6)

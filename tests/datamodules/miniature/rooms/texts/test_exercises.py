@@ -13,6 +13,7 @@ from datamodules.miniature.rooms.texts.exercises import EXERCISES, WORDINGS
 from datamodules.miniature.rooms.texts.relations import HELD_OUT_RELATION_PAIRS
 from datamodules.miniature.world import generator
 from tests.datamodules.miniature.rooms.oracle import ONE_ANCHOR, PLURALS, Fact, called, holds, standing
+from tests.selection import mostly_slow
 
 COUNT = 60
 SIDED = {
@@ -129,7 +130,7 @@ def test_at() -> None:
         assert answer in [f"{thing['colour']} {thing['name']}" for thing in near]
 
 
-@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize("name", mostly_slow(EXERCISES, 3))
 def test_every_wording_is_known_beforehand(name: str) -> None:
     forms = [re.compile(re.sub(r"\\{\w+\\}", ".+", re.escape(form))) for form in WORDINGS]
     for _, question, _ in asked(name):
