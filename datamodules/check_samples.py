@@ -232,8 +232,16 @@ def once(tasks: Sequence[Task]) -> list[Task]:
     found: dict[Hashable, Task] = {}
     for number, task in enumerate(tasks):
         medium = task.medium
-        file = (task.modality, medium.path, medium.pose) if medium is not None and medium.path else number
-        found.setdefault(file, task)
+        if medium is None or not medium.path:
+            found[number] = task
+            continue
+        key = (task.modality, medium.path, medium.pose)
+        before = found.get(key)
+        # Of several samples of a file one with boxes is kept, for which its size is compared with that of the file.
+        if before is None or (
+            medium.size is not None and before.medium is not None and before.medium.size is None
+        ):
+            found[key] = task
     return list(found.values())
 
 

@@ -23,6 +23,9 @@ from octavius.processes import PARENT
 
 PLAN = "plan.json"
 
+OWN = ("seed_everything", "data.init_args.seed", "data.seed", "checkpoint.dirpath", "trainer.logger", "ckpt")
+"""Beginnings of the options of `fit` that a comparison sets for each run."""
+
 _RUNNING: set[subprocess.Popen[bytes]] = set()
 """Running commands of all threads."""
 
@@ -53,7 +56,18 @@ def compare(argv: Sequence[str]) -> None:
 
 
 def plan(asked: Comparison) -> list[Run]:
-    """All runs, seed by seed, so that an interrupted comparison is complete for its first seeds."""
+    """All runs, seed by seed, so that an interrupted comparison is complete for its first seeds.
+
+    Raises:
+        ValueError: an option sets what the comparison sets for each run.
+    """
+    for option in asked.options:
+        name = option.partition("=")[0].removeprefix("--")
+        if option.startswith("--") and name.startswith(OWN):
+            raise ValueError(
+                f"--{name} cannot be an option of a comparison, which gives each run a seed, a folder and a logger "
+                "of its own; set --seeds or --out"
+            )
     runs = []
     for seed in range(asked.seeds):
         for arm, configs in asked.arms.items():
@@ -67,10 +81,12 @@ def plan(asked: Comparison) -> list[Run]:
                 "trainer.logger.init_args.name": "logs",
             }
             arguments = [argument for config in configs for argument in ("--config", config)]
+            arguments += asked.options
+            # Last, so that nothing in the options, such as another --config, overrides them.
             arguments += [
                 argument for key, value in run_options.items() for argument in (f"--{key}", str(value))
             ]
-            runs.append(Run(arm, seed, folder, (*arguments, *asked.options)))
+            runs.append(Run(arm, seed, folder, tuple(arguments)))
     return runs
 
 

@@ -165,8 +165,8 @@ class Media:
         objects: boxes of all annotated objects of the scene, after the pose, for encoders that use them
             instead of a detector's; None if unknown.
         stored: do not apply EXIF orientation, because annotated boxes refer to the pixels as stored.
-        size: width and height in pixels that the boxes refer to, if annotated. If it is the size of the
-            oriented image and not of the stored one, the boxes refer to the oriented image.
+        size: width and height in pixels that the boxes refer to, if annotated. The file may be a scaled copy. If
+            only the oriented image has this aspect ratio, the boxes refer to that one; if neither has, loading fails.
     """
 
     path: Path | None = None

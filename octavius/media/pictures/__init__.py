@@ -147,10 +147,21 @@ def _turned(shown: Image.Image, asked: int, done: bool, media: Media) -> Image.I
     width, height = shown.size if not done or asked < 5 else shown.size[::-1]  # as stored
     turned = (height, width) if asked >= 5 else (width, height)
     # Some annotation tools show the oriented image: then the annotated size is that of the oriented one.
-    wanted = not media.stored or (media.size == turned and media.size != (width, height))
+    stored = media.size is None or _same_shape(media.size, (width, height))
+    if not stored and not _same_shape(media.size or turned, turned):
+        annotated = " x ".join(map(str, media.size or ()))
+        raise ValueError(
+            f"it has {width} x {height} pixels, but its boxes are annotated for {annotated}: is it another image?"
+        )
+    wanted = not media.stored or not stored
     if asked not in TURNS or wanted == done:
         return shown
     return shown.transpose(TURNS[asked if wanted else UNDONE.get(asked, asked)])
+
+
+def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes have the same aspect ratio to within a pixel, as an image and its scaled copy have."""
+    return abs(size[0] * other[1] - size[1] * other[0]) <= max(*size, *other)
 
 
 @contextmanager

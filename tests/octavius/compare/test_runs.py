@@ -31,7 +31,7 @@ def test_runs_differ_in_nothing_but_arm_seed_and_place(commands: Commands) -> No
     ]
     for words in fits:
         assert option(words, "--seed_everything") == option(words, "--data.init_args.seed")
-        assert words[-2:] == ["--trainer.max_steps", "7"]
+        assert option(words, "--trainer.max_steps") == "7"
     bare = [
         [
             word
@@ -42,6 +42,23 @@ def test_runs_differ_in_nothing_but_arm_seed_and_place(commands: Commands) -> No
     ]
     assert all(words == bare[0] for words in bare)
     assert len({option(words, "--checkpoint.dirpath") for words in fits}) == 4
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--seed_everything", "3"],
+        ["--data.init_args.seed=7"],
+        ["--checkpoint.dirpath", "x"],
+        ["--trainer.logger", "false"],
+        ["--trainer.logger.init_args.name", "x"],
+        ["--ckpt", "x"],
+    ],
+)
+def test_what_a_comparison_sets_for_each_run_is_no_option(commands: Commands, more: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        compare(*more)
+    assert commands.given == []
 
 
 def test_the_table_is_of_all_runs(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +161,7 @@ def test_a_plan_from_a_file(commands: Commands) -> None:
         ["one.yaml", "two.yaml"],
         ["two.yaml"],
     ]
-    assert all(words[-2:] == ["--trainer.max_steps", "7"] for words in fits)
+    assert all(option(words, "--trainer.max_steps") == "7" for words in fits)
     text = Path("planned/plan.md").read_text()
     assert "| set | metric | first | second | two | two - first | second - two |" in text
     main(["compare", "--plan", "plan.yaml", "--arms", "two", "first", "--seeds", "2"])

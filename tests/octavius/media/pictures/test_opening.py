@@ -4,6 +4,7 @@ import os
 import struct
 import time
 import zlib
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def test_pictures_with_boxes_stay_as_they_are_stored(tmp_path: Path, name: str, 
     Image.fromarray(NOISE).save(tmp_path / name, exif=exif(orientation), **options)
     Image.fromarray(NOISE).save(tmp_path / f"plain-{name}", **options)
     stored = seen(tmp_path / f"plain-{name}")
-    for size in (None, (9, 6), (100, 100)):
+    for size in (None, (9, 6), (90, 60)):
         np.testing.assert_array_equal(seen(tmp_path / name, stored=True, size=size), stored)
 
 
@@ -256,3 +257,34 @@ def test_nothing_waits_for_what_is_no_file(tmp_path: Path) -> None:
     for path, reason in cases.items():
         with pytest.raises(ValueError, match=f"is not an image that can be read .*{reason}"):
             seen(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [
+        ((100, 80), True),
+        ((200, 160), True),
+        ((641, 513), True),
+        ((80, 100), False),
+        ((200, 80), False),
+        ((10**30, 80), False),
+    ],
+)
+def test_boxes_annotated_for_another_image_are_refused(
+    tmp_path: Path, size: tuple[int, int], fits: bool
+) -> None:
+    Image.new("RGB", (100, 80)).save(tmp_path / "a.png")
+    media = Media(path=tmp_path / "a.png", stored=True, size=size)
+    with (
+        nullcontext()
+        if fits
+        else pytest.raises(ValueError, match="has 100 x 80 pixels, but its boxes are annotated")
+    ):
+        assert open_picture(media).size == (100, 80)
+
+
+def test_boxes_on_a_scaled_copy_of_the_oriented_image_are_on_it(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (100, 80)).save(tmp_path / "a.png", exif=exif)
+    assert open_picture(Media(path=tmp_path / "a.png", stored=True, size=(160, 200))).size == (80, 100)
