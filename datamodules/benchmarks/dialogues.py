@@ -40,6 +40,18 @@ MEDIA = (
         "frame",
         "frames",
         "pixels",
+        *(
+            "pic",
+            "pics",
+            "figure",
+            "figures",
+            "screenshot",
+            "screenshots",
+            "gif",
+            "gifs",
+            "visual",
+            "visuals",
+        ),
     ),
     *(
         "video",
@@ -70,16 +82,23 @@ MEDIA = (
         "tactile",
         "media",
         "pdf",
+        "features",
     ),
     *_CLOUDS,
 )
 """Words in names of keys that refer to a medium."""
 
-OTHERS = ("system", "tools", "tool_calls", "functions", "function_call", "messages")
+OTHERS = (
+    *("system", "system_prompt", "instruction", "instructions", "input", "inputs", "context"),
+    *("tools", "tool_calls", "functions", "function_call", "messages"),
+)
 """Keys that hold other content without which a conversation makes no sense."""
 
+MASKS = ("loss", "loss_mask", "weight", "mask", "train")
+"""Keys of turns by which other trainers leave an answer out of the loss."""
+
 _FILE = re.compile(
-    r"\.(jpe?g|png|gif|bmp|webp|tiff?|mp4|avi|mov|mkv|webm|wav|mp3|flac|ogg|m4a|npy|npz|ply|pcd|obj|glb|stl|pdf)"
+    r"\.(jpe?g|png|avif|heic|svg|gif|bmp|webp|tiff?|mp4|avi|mov|mkv|webm|wav|mp3|flac|ogg|m4a|npy|npz|h5|ply|pcd|obj|glb|stl|pdf)"
     r"(?:[?#].*)?$",
     re.IGNORECASE,
 )
@@ -87,10 +106,12 @@ _FILE = re.compile(
 # Placeholders in use: <image>, <Video_1>, <|audio_pad|>, <ImageHere>, </Img>, [IMG]. Not after a letter,
 # where it is a type in a program, such as List<Image>.
 _PLACEHOLDER = re.compile(
-    r"(?<!\w)<\|?/?(?:image|img|im(?=[-_](?:start|end|patch|pad))|picture|photo|frame|video|vid|clip|audio|sound"
-    r"|speech|voice|music|points?|pcl|pcd|(?:points?[-_ ]?)?clouds?|depth|thermal|mesh|vision|visual|media)s?"
+    r"(?<!\w)(?:<|&lt;)\|?/?(?:image|img|im(?=[-_](?:start|end|patch|pad))|picture|photo|figure|screenshot|gif|frame"
+    r"|video|vid|clip|audio|sound|speech|voice|music|points?|pcl|pcd|(?:points?[-_ ]?)?clouds?|depth|thermal|tactile"
+    r"|mesh|vision|visual|media)s?"
     r"(?:[-_ ]?(?:start|end|pad|patch|tokens?|embeds?|features?|frames?|clip|map|placeholder|here|history"
-    r"|[0-9]{1,4})){0,3}\|?>"
+    r"|[0-9]{1,4})){0,3}\|?\s?/?(?:>|&gt;)"
+    r"|<img\s[^>\n]{1,500}>|!\[[^\]\n]{0,200}\]\([^)\n]{1,500}\)|\{(?:image|video|audio)\}"
     r"|(?-i:\[/?(?:IMG|IMAGE|VIDEO|AUDIO)(?:_[A-Z]+|[0-9]+)?\])",
     re.IGNORECASE,
 )
@@ -119,7 +140,7 @@ def refuse_unknown(record: Mapping[str, object], known: Collection[str], clouds:
         medium = {word.rstrip("0123456789") for word in words} & set(MEDIA)
         if clouds:
             medium -= set(_CLOUDS)
-        if medium or key.casefold() in OTHERS or _names_a_file(value):
+        if medium or re.sub(r"[- ]", "_", key.casefold()) in OTHERS or _names_a_file(value):
             raise BadItemError(
                 f"the key {shown(key)} ({shown(value)}) brings what is not read here; "
                 f"read are {', '.join(sorted(known))}"
@@ -134,6 +155,8 @@ def _names_a_file(value: object) -> bool:
             break
         one = waiting.pop()
         if isinstance(one, dict):
+            if str(one.get("type", "")).casefold().removesuffix("_url") in MEDIA:  # OpenAI's content parts
+                return True
             waiting += [*one.values()][:100]
         elif isinstance(one, list):
             waiting += one[:100]
@@ -180,6 +203,11 @@ def turns_of(conversation: list[object]) -> list[tuple[str, str]]:
             )
         assert isinstance(turn, dict)
         refuse_unknown(turn, ("from", "value"))
+        if masks := [key for key in MASKS if key in turn and turn[key] not in (1, None)]:
+            raise BadItemError(
+                f"conversations[{index}] has {masks[0]}: {shown(turn[masks[0]])}; every answer is trained here, "
+                "leave out the key or the conversation"
+            )
         what = f"conversations[{index}]"
         value = take(turn, "value", str)
         said.append(full_text(value, f"the answer {what}") if expected == "gpt" else text(value, what))

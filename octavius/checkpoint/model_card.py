@@ -101,7 +101,10 @@ def last_test(checkpoint: Path, runs: Path) -> Path | None:
     """
     saved = checkpoint.stat().st_mtime
     for folder in reversed(found_in(runs)):
-        run = read(folder)
+        try:
+            run, _ = read(folder), history.read(folder)
+        except ValueError:  # a damaged record; `octavius runs` names it
+            continue
         recorded = run.get("checkpoint")
         path = Path(str(recorded.get("path"))) if isinstance(recorded, dict) else None
         if run.get("stage") == "test" and run.get("status") == facts.FINISHED and path is not None:

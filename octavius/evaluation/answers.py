@@ -143,7 +143,8 @@ def answer_batch(module: Any, batch: Batch, decoding: Decoding = GREEDY) -> list
             )
             continue
         exact = recorder.of_row(row, tokenizer) if recorder and sample.task == "detection" else ()
-        scores = tuple(round(score, DECIMALS) for score in exact)
+        # The answer may be cut at the template's end mark, behind which tokens have scores too.
+        scores = tuple(round(score, DECIMALS) for score in exact[: text.count("]")])
         value = TASKS[sample.task].scored(text, sample, scores)
         likely = tuple((round(total, DECIMALS), tokens) for total, tokens in likelihoods[row])
         answers.append(

@@ -129,22 +129,21 @@ def _answered(record: Any, index: int) -> Answered:
     if record.get("left_out"):
         return Answered(sample, "", "", None, None, index, left_out=str(record["left_out"]), set_name=name)
     TASKS[task].value(sample)
-    likelihoods = tuple((float(total), int(tokens)) for total, tokens in record.get("likelihoods", ()))
+    likelihoods = _likelihoods(record.get("likelihoods", []))
     if likelihoods and len(likelihoods) != len(TASKS[task].candidates(sample)):
         raise ValueError(
             f"{len(likelihoods)} likelihoods for {len(TASKS[task].candidates(sample))} candidate answers"
         )
-    gate = tuple(map(float, record["gate"])) if record.get("gate") else None
-    scores = tuple(map(float, record.get("scores", ())))
-    if not all(map(math.isfinite, (*scores, *(total for total, _ in likelihoods)))):
-        raise ValueError("scores and likelihoods should be finite numbers")
-    if any(tokens < 1 for _, tokens in likelihoods):
-        raise ValueError(
-            "each likelihood should be a log-probability and the number of its tokens, 1 or more"
-        )
+    gate = _numbers(record.get("gate") or [], "gate") or None
+    scores = _numbers(record.get("scores", []), "scores")
     text = "" if record["prediction"] is None else record["prediction"]
     if not isinstance(text, str):
         raise ValueError(f"the prediction should be a text or null, found {str(text)[:60]!r}")
+    # The last token of an answer that was cut off at `max_new_tokens` has no score.
+    if scores and not (boxes := text.count("]")) - 1 <= len(scores) <= boxes:
+        raise ValueError(
+            f"{len(scores)} scores for {boxes} boxes: expected one for each `]` of the prediction, or none"
+        )
     value = TASKS[task].scored(text, sample, scores)
     return Answered(
         sample,
@@ -160,8 +159,32 @@ def _answered(record: Any, index: int) -> Answered:
     )
 
 
+def _numbers(value: Any, name: str) -> tuple[float, ...]:
+    if not isinstance(value, list) or not all(type(one) in (int, float) for one in value):
+        raise ValueError(f"{name} should be a list of numbers, found {value!r:.60}")
+    numbers = tuple(map(float, value))
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name} should be finite numbers, found {value!r:.60}")
+    return numbers
+
+
+def _likelihoods(value: Any) -> tuple[tuple[float, int], ...]:
+    """Pairs of a log-probability and a number of tokens."""
+    pairs = value if isinstance(value, list) else [value]
+    found = []
+    for pair in pairs:
+        total, tokens = _numbers(pair, "likelihoods") if isinstance(pair, list) and len(pair) == 2 else (1, 0)
+        if total > 0 or tokens < 1 or tokens % 1:
+            raise ValueError(
+                "each likelihood should be a log-probability, at most 0, and the number of its tokens, 1 or more; "
+                f"found {pair!r:.60}"
+            )
+        found.append((float(total), int(tokens)))
+    return tuple(found)
+
+
 def _decimals(value: Any) -> int:
-    if not isinstance(value, int) or not 1 <= value <= MOST_DECIMALS:
+    if type(value) is not int or not 1 <= value <= MOST_DECIMALS:
         raise ValueError(f"decimals should be 1 to {MOST_DECIMALS}, found {value!r:.40}")
     return value
 

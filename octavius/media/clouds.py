@@ -37,6 +37,9 @@ _COLOURED = re.compile(r"(^|_)(red|green|blue|rgba?|colou?rs?)(_|$)|^f_dc")
 COARSEST = 1e-3
 """Largest rounding step of single precision, as a fraction of a cloud's extent."""
 
+ROUNDING = 0.01
+"""How far above 1 colours in 0..1 may lie."""
+
 _BAD_POINTS = "remove such points, or leave the cloud out"
 
 
@@ -109,17 +112,28 @@ def _columns(vertices: np.ndarray, path: Path) -> np.ndarray:
             f"{' or '.join(', '.join(triple) for triple in COLOURS)}. Rename them, or leave them out for a grey cloud"
         )
     if colours is not None:
-        rgb = _fractions(np.stack([vertices[names[name]] for name in colours], axis=1), str(path))
+        channels = [vertices[names[name]] for name in colours]
+        if len({channel.dtype for channel in channels}) > 1:  # such as 8 bits for one, 16 for another
+            raise ValueError(
+                f"{path}: {', '.join(colours)} have the types {', '.join(str(one.dtype) for one in channels)}; "
+                "expected one type for all three, such as uchar"
+            )
+        rgb = _fractions(np.stack(channels, axis=1), str(path))
         return np.concatenate([np.stack(columns, axis=1), rgb], axis=1)
     return np.stack(columns, axis=1)
 
 
 def _other_colours(names: tuple[str, ...]) -> list[str]:
     """The names that hold colours in a form that is not read, such as `scalar_R`, `scalar_G` and `scalar_B`."""
-    lower = {name.lower() for name in names}
-    stems = {name[:-1] for name in lower if name.endswith("r")}
-    triples = {f"{stem}{end}" for stem in stems for end in "rgb" if {f"{stem}g", f"{stem}b"} <= lower}
-    return [name for name in names if name.lower() in triples or _COLOURED.search(name.lower())]
+    plain = {name: name.lower().rstrip("0123456789") for name in names}  # `red8` and `color0` too
+    found = set(plain.values())
+    stems = {name[:-1] for name in found if name.endswith(("r", "g", "b"))}
+    several = {stem for stem in stems if sum(f"{stem}{end}" in found for end in "rgb") >= 2}
+    return [
+        name
+        for name, bare in plain.items()
+        if _COLOURED.search(bare) or (bare[:-1] in several and bare.endswith(("r", "g", "b")))
+    ]
 
 
 def _check_places(xyz: np.ndarray, source: str) -> None:
@@ -161,7 +175,8 @@ def _colours(rgb: np.ndarray, source: str) -> np.ndarray:
             f"{source}: expected colours in 0..1 or 0..255 in the last three columns, found "
             f"{rgb.min():g} to {rgb.max():g}; if these are normals, keep the first three columns alone"
         )
-    return rgb / 255 if rgb.max() > 1 else rgb
+    # Up to 1 % above 1 is the rounding of colours in 0..1.
+    return rgb / 255 if rgb.max() > 1 + ROUNDING else np.minimum(rgb, 1)
 
 
 def _fractions(values: np.ndarray, source: str) -> np.ndarray:

@@ -9,6 +9,9 @@ from octavius.files import read_text
 
 FILE = "history.jsonl"
 
+LARGEST = 1e300
+"""Largest number that is shown; means of larger ones overflow."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -91,6 +94,8 @@ def _checked(item: Measurement) -> Measurement:
         for value in values:
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise TypeError(f"{value!r:.60} is of the wrong type")
+            if isinstance(value, int | float) and abs(value) > LARGEST:
+                raise TypeError(f"{value!s:.60} is too large")
     return item
 
 

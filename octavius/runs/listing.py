@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -80,9 +81,16 @@ def runs(argv: Sequence[str]) -> None:
 
 
 def found_in(folder: Path) -> list[Path]:
-    """Log folders below a folder, in the order in which their runs started."""
-    files = [Path(parent) / facts.FILE for parent, _, names in os.walk(folder) if facts.FILE in names]
-    return [file.parent for file in sorted(files, key=lambda file: (read(file.parent)["started"], str(file)))]
+    """Log folders below a folder, in the order in which their runs started; those with a damaged record first."""
+
+    def started(found: Path) -> str:
+        try:
+            return str(read(found)["started"])
+        except ValueError:
+            return ""
+
+    folders = [Path(parent) for parent, _, names in os.walk(folder) if facts.FILE in names]
+    return sorted(folders, key=lambda found: (started(found), str(found)))
 
 
 def folder_of(path: Path, base: Path) -> Path:
@@ -123,14 +131,23 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def listing(folders: Sequence[Path], base: Path) -> list[list[str]]:
-    """One row per run: stage, start, duration, status, step, and the mean headline score of each task."""
+    """One row per run: stage, start, duration, status, step, and the mean headline score of each task.
+
+    Damaged runs have a row too, and are named in a line on standard error.
+    """
     columns = ["run", "stage", "started", "took", "status", "step"]
     rows, tasks = list[list[str]](), list[str]()
-    means = []
+    means: list[dict[str, str]] = []
     for folder in folders:
-        found, measured = read(folder), history.last(history.read(folder))
-        status = facts.status_of(found)
         name = folder.relative_to(base) if folder.is_relative_to(base) else folder
+        try:
+            found, measured = read(folder), history.last(history.read(folder))
+        except ValueError as error:
+            print(f"warning: {visible(str(error), 400)}", file=sys.stderr)
+            rows.append([str(name), "", "", "", "damaged", ""])
+            means.append({})
+            continue
+        status = facts.status_of(found)
         step = str(measured[-1].step) if measured else ""
         started = found["started"].replace("T", " ").removesuffix("+00:00")
         rows.append([str(name), str(found.get("stage")), started, took(found), status, step])

@@ -72,11 +72,14 @@ class Detection(Task):
             text: the model's answer.
             sample: the sample.
             scores: one for each `]` in the text, such as the mean log-probability of the tokens since the
-                previous one; without them boxes are ranked by their order: 1, 1/2, 1/3 ...
+                previous one; without them boxes are ranked by their order: 1, 1/2, 1/3 ... A box beyond the
+                last score, as of an answer that was cut off, gets the lowest.
         """
         found = published.sentence_boxes(text) if sample.protocol == "published" else _boxes(text)
         return tuple(
-            replace(box, score=scores[closed - 1] if closed <= len(scores) else 1 / index)
+            replace(
+                box, score=scores[closed - 1] if closed <= len(scores) else min(scores, default=1 / index)
+            )
             for index, (box, closed) in enumerate(found[:MOST_BOXES], start=1)
         )
 

@@ -45,6 +45,17 @@ def read(root: Path, *items: dict[str, Any]) -> list[str]:
         ("System", "You are a pirate."),
         ("system", "You are a pirate."),
         ("tools", [{"name": "search"}]),
+        ("system_prompt", "You are a pirate."),
+        ("System-Prompt", "You are a pirate."),
+        ("instruction", "Answer in French."),
+        ("input", "a text"),
+        ("context", "a text"),
+        ("pic", "x"),
+        ("pic_url", "x"),
+        ("screenshot", "x"),
+        ("features", [1.0]),
+        ("extra", {"a": {"b": "x.avif"}}),
+        ("content", [{"type": "image_url", "image_url": "x"}]),
     ],
 )
 def test_a_key_that_brings_what_is_not_read_refuses_the_item(tmp_path: Path, key: str, value: object) -> None:
@@ -97,6 +108,14 @@ def test_a_remark_may_be_nested_as_deep_as_json_is(tmp_path: Path) -> None:
         "<video_frames>",
         "<depth_map>",
         "<AudioClip>",
+        "<image/>",
+        "&lt;image&gt;",
+        "{image}",
+        "![](a.jpg)",
+        "![a dog](https://x/a)",
+        "<img src='a.jpg'>",
+        "<tactile>",
+        "<screenshot>",
     ],
 )
 @pytest.mark.parametrize("turn", ["question", "answer"])
@@ -172,6 +191,16 @@ def test_a_conversation_that_begins_with_an_answer_is_a_known_blemish() -> None:
 def test_turns_that_are_not_read(turns: list[Any], message: str) -> None:
     with pytest.raises(BadItemError, match=message):
         turns_of(turns)
+
+
+@pytest.mark.parametrize(
+    "mask", [{"loss": 0}, {"loss": False}, {"weight": 0}, {"loss_mask": False}, {"train": False}]
+)
+def test_an_answer_that_is_not_to_be_trained_is_refused(mask: dict[str, Any]) -> None:
+    question, answer = talk("What?", "A dog.")
+    with pytest.raises(BadItemError, match=r"conversations\[1\] has .*: (0|False); every answer is trained"):
+        turns_of([question, {**answer, **mask}])
+    assert turns_of([question, {**answer, **dict.fromkeys(mask, 1)}]) == [("What?", "A dog.")]
 
 
 def test_scenes_lead_to_clouds_themselves() -> None:

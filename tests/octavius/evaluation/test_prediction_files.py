@@ -1,7 +1,9 @@
 """Predictions files hold the answers to the last digit; damaged lines of an interrupted run are removed."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -65,6 +67,7 @@ def test_a_line_gives_back_the_answer(
     text: str,
 ) -> None:
     """To the last digit: the order of boxes and of candidates depends on it."""
+    text = text.replace("]", "") + "]" * len(scores)
     one, box = questions(1)[0], detections(1)[0]
     items = [
         Answered(
@@ -104,3 +107,47 @@ def test_parts_of_two_ranks_become_one_file_in_the_order_of_the_data(tmp_path: P
     files.finish(items[4:])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.b.jsonl", "a.jsonl"]
     assert len(files.read(["a/b", "a"])) == 6
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"scores": [-1.0, -2.0, -3.0]}, "3 scores for 2 boxes"),
+        (
+            {"prediction": "a [0, 0, 1, 1], b [0, 0, 1, 1], c [0, 0, 1, 1]", "scores": [-1.0]},
+            "1 scores for 3 boxes",
+        ),
+        ({"scores": "12"}, "scores should be a list of numbers"),
+        ({"scores": ["1", "2"]}, "scores should be a list of numbers"),
+        ({"gate": "12"}, "gate should be a list of numbers"),
+        ({"gate": [float("nan"), 1.0]}, "gate should be finite"),
+        ({"decimals": True}, "decimals should be"),
+    ],
+)
+def test_numbers_of_another_count_or_type_are_refused(
+    tmp_path: Path, more: dict[str, Any], said: str
+) -> None:
+    box = detections(1)[0]
+    path = tmp_path / "a.jsonl"
+    text = "a [0.1, 0.1, 0.5, 0.5], b [0.1, 0.1, 0.5, 0.5]"
+    write_predictions(path, [Answered(box, "Where?", text, (), (0.5, 0.5), 0, (-1.0, -2.0))])
+    path.write_text(json.dumps(json.loads(path.read_text()) | more) + "\n")
+    with pytest.raises(ValueError, match=f"line 1: {said}"):
+        read_predictions(path)
+
+
+@pytest.mark.parametrize(
+    "likely", [[[0.5, 1]], [[-1.0, 1.9]], [[-1.0, 0]], [["-1", 1]], ["12"], "12", [[-1.0]]]
+)
+def test_likelihoods_are_log_probabilities_and_counts(tmp_path: Path, likely: Any) -> None:
+    one, path = questions(1)[0], tmp_path / "a.jsonl"
+    write_predictions(path, [Answered(one, "Which?", "x", None, None, 0)])
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"likelihoods": likely}) + "\n")
+    with pytest.raises(ValueError, match=r"line 1: (each likelihood|likelihoods) should be"):
+        read_predictions(path)
+
+
+def test_a_box_that_was_cut_off_ranks_last() -> None:
+    box = detections(1)[0]
+    text = "a [0.1, 0.1, 0.5, 0.5], b [0.1, 0.1, 0.5, 0.5], c [0.1, 0.1, 0.5, 0.5]"
+    assert [one.score for one in TASKS["detection"].scored(text, box, (-3.0, -2.0))] == [-3.0, -2.0, -3.0]

@@ -104,6 +104,12 @@ def test_colours_of_ply_files(tmp_path: Path, case: str) -> None:
     np.testing.assert_allclose(found, [expected, expected], atol=1e-6)
 
 
+def test_colours_just_above_one_are_rounded(tmp_path: Path) -> None:
+    names = "float red, float green, float blue"
+    found = coloured(tmp_path / "a.ply", names, (1.0001, 0.5, 0), (0, 0.25, 1))
+    np.testing.assert_allclose(found, [(1, 0.5, 0), (0, 0.25, 1)], atol=1e-6)
+
+
 NOT_COLOURED = {
     "packed": ("uint rgb", (16711680,), "its vertices have rgb, which are no colours"),
     "harmonics": (
@@ -122,6 +128,16 @@ NOT_COLOURED = {
         (1, 2, 3),
         "its vertices have scalar_R, scalar_G, scalar_B, which are no colours",
     ),
+    "numbered": ("uchar red8, uchar green8, uchar blue8", (1, 2, 3), "its vertices have red8"),
+    "counted": ("uchar color0, uchar color1, uchar color2", (1, 2, 3), "its vertices have color0"),
+    "of a column": ("uchar colR, uchar colG, uchar colB", (1, 2, 3), "its vertices have colR, colG, colB"),
+    "two letters": ("uchar r, uchar g", (1, 2), "its vertices have r, g, which"),
+    "of two widths": (
+        "uchar red, uchar green, ushort blue",
+        (255, 10, 400),
+        "red, green, blue have the types",
+    ),
+    "of two scales": ("uchar red, float green, float blue", (255, 0.5, 1), "red, green, blue have the types"),
     "signed": (
         "char red, char green, char blue",
         (1, 2, 3),

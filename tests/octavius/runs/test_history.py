@@ -46,3 +46,16 @@ def test_the_last_evaluation_is_the_test_if_there_is_one() -> None:
     test = replace(ONE, stage="test")
     assert last([ONE, test, *later]) == [test]
     assert last([]) == []
+
+
+@pytest.mark.parametrize("key", ["value", "low", "samples"])
+def test_a_number_beyond_all_bounds_is_named(tmp_path: Path, key: str) -> None:
+    append(tmp_path, [replace(ONE, **{key: 10**400})])
+    with pytest.raises(ValueError, match=r"history\.jsonl, line 1: .* is too large"):
+        read(tmp_path)
+
+
+def test_a_file_of_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"\xff\n")
+    with pytest.raises(ValueError, match=r"history\.jsonl cannot be read"):
+        read(tmp_path)

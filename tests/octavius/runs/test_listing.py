@@ -98,10 +98,17 @@ def test_mistakes(argv: list[str], said: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"started": 3}', "{" * 99_999, '{"started": "", "host": []}']
 )
-def test_a_damaged_record_is_named(two: tuple[Path, Path], text: str) -> None:
+def test_a_damaged_record_is_named_and_the_others_are_listed(
+    two: tuple[Path, Path], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (two[0] / facts.FILE).write_text(text)
+    runs([])
+    printed = capsys.readouterr()
+    assert "a/version_0/run.json" in printed.err
+    assert "damaged" in printed.out
+    assert "b/version_0" in printed.out
     with pytest.raises(ValueError, match=r"a/version_0/run\.json"):
-        runs([])
+        runs(["a/version_0", "b/version_0"])
 
 
 @pytest.mark.parametrize(
