@@ -96,7 +96,7 @@ def atomic_write(path: Path, durable: bool = True) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     try:
         mode = _mode_for(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         partial = partial_of(target)
         try:
             yield partial
@@ -160,7 +160,7 @@ def check_writable(folder: Path, needed: int = 0) -> None:
     """
     probe = partial_of(folder / "probe")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         remove_partials(folder)
         try:
             probe.write_bytes(bytes(4096))
@@ -174,6 +174,20 @@ def check_writable(folder: Path, needed: int = 0) -> None:
     if free < needed:
         said = f"{needed / 1e6:,.1f} MB are needed and {free / 1e6:,.1f} MB can be written"
         raise OSError(errno.ENOSPC, said, str(folder))
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, if they do not exist.
+
+    Raises:
+        OSError: they cannot be made; if one of them is a file, the error names it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        wrong = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+        said = f"{wrong} is a file, expected a folder"
+        raise NotADirectoryError(errno.ENOTDIR, said, str(folder)) from None
 
 
 def write_text(path: Path, text: str) -> None:

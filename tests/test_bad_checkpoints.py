@@ -286,7 +286,7 @@ def targets() -> dict[str, tuple[list[str], str]]:
     return {
         "checkpoints below a file": (
             ["--checkpoint.dirpath", "file/checkpoints"],
-            "Not a directory, so that nothing",
+            "is a file, expected a folder, so that nothing",
         ),
         "checkpoints far away": (
             ["--checkpoint.dirpath", "memory://a"],

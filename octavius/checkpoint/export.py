@@ -19,7 +19,7 @@ from octavius.checkpoint.model_card import write_card
 from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
 from octavius.checkpoint.peft_format import write_adapter
 from octavius.checkpoint_format.weights import fingerprint, trainable_names
-from octavius.files import remove_partials, write_text
+from octavius.files import check_writable, remove_partials, write_text
 from octavius.folders import saving_folder
 from octavius.instruction.batch import Batch, Example
 from octavius.instruction.sample import Media, References, Sample
@@ -70,8 +70,13 @@ def export(
         raise ValueError(f"{out} exists already and is not empty; name another folder, or remove it first")
     if task is not None and task not in TASKS:
         raise ValueError(f"there is no task {task!r}{nearest(task, TASKS)}; tasks are {', '.join(TASKS)}")
+    check_writable(out.absolute().parent)
     checkpoint = open_file(path)
     module = experts_of(checkpoint, trust)
+    if format == "hf":
+        check_writable(
+            out.absolute().parent, sum(part.nbytes for part in module.model.decoder.lm.parameters())
+        )
     gate = None if format == "experts" else fixed_gate(module, question, task)
     manifest: dict[str, Any] = {
         "what": WHAT[format],

@@ -129,6 +129,7 @@ def run_import(argv: Sequence[str]) -> None:
         )
     if options.out.exists():
         raise ValueError(f"{options.out} exists already; name another file, or remove it first")
+    check_writable(options.out.parent)
     cli = prepare("import", rest)
     if not isinstance(cli.model, OctaviusModule):
         raise ValueError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from octavius.evaluation.answers import left_out_lines, readable
 from octavius.evaluation.predictions import read_predictions
 from octavius.evaluation.scores import sets
+from octavius.files import check_writable
 from octavius.metrics import PROTOCOLS
 from octavius.options import OptionParser
 from octavius.report.tables import Score, markdown, score_all, write_tables
@@ -22,6 +23,8 @@ def score(argv: Sequence[str]) -> None:
         ValueError: a file is missing or damaged, or the protocol cannot score it.
     """
     options = parser().parse_all(argv)
+    if options.out is not None:
+        check_writable(Path(options.out))
     found = scores_of([Path(name) for name in options.predictions], options.protocol)
     print(
         markdown(found) if options.out is None else write_tables(found, Path(options.out), "scores"), end=""

@@ -185,3 +185,12 @@ def test_pipes_and_folders_are_not_read(tmp_path: Path) -> None:
         for read in (read_text, read_bytes, read_json):
             with pytest.raises(OSError, match=r"Is a (pipe|directory)"):
                 read(path)
+
+
+def test_a_folder_below_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    for folder in (tmp_path / "a", tmp_path / "a" / "b" / "c"):
+        with pytest.raises(OSError, match=f"{tmp_path}/a is a file, expected a folder"):
+            check_writable(folder)
+        with pytest.raises(OSError, match=f"{tmp_path}/a is a file, expected a folder"):
+            write_text(folder / "b", "")

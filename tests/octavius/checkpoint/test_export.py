@@ -290,3 +290,13 @@ def test_the_experts_alone_do_not_answer(run: Path, capsys: pytest.CaptureFixtur
 def test_other_commands_want_a_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = refused(["test", "--ckpt", str(run / "peft")], capsys)
     assert "is a folder, expected the file of a checkpoint" in text
+
+
+def test_a_target_that_cannot_be_written_is_found_before_the_model_is_loaded(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run)
+    Path("a file").touch()
+    monkeypatch.setattr("octavius.checkpoint.export.experts_of", lambda *_: pytest.fail("loaded"))
+    said = refused(["export", "--format", "experts", "--out", "a file/out"], capsys)
+    assert "a file is a file, expected a folder" in said

@@ -159,7 +159,7 @@ def test_a_target_that_is_no_file_is_refused_before_anything_is_written(tmp_path
         ("folder.ckpt", "Is a directory"),
         ("circle.ckpt", "symbolic links"),
         ("device.ckpt", "a device"),
-        ("file/last.ckpt", "Not a directory|File exists"),
+        ("file/last.ckpt", "file is a file, expected a folder"),
     ):
         with pytest.raises(OSError, match=said):
             save(tmp_path / name, 1)
