@@ -218,6 +218,11 @@ class Interrupts:
             if now >= self._end:
                 if self._said:
                     self._say(f"octavius: error: {self._said}")
+                elif not self._ending:
+                    self._say(
+                        f"octavius: stopped after {LIMIT:g} seconds in code that cannot be interrupted; nothing was "
+                        "saved since the last checkpoint"
+                    )
                 with suppress(BaseException):
                     end_workers()
                 os._exit(self._status)

@@ -14,6 +14,9 @@ def lora_moe(gate: str = "instance", **options: Any) -> LoRAMoEConfig:
     return LoRAMoEConfig(gate=GateFactory(GATES[gate], own) if own else gate, **options)
 
 
+EARLIER_GATES = ("source", "instance", "dense", "token", "individual", "uniform", "cluster", "published")
+"""Gates that configurations of earlier versions may name; later ones are not added here."""
+
 EARLIER_LORA: dict[str, Any] = {
     "experts": 3,
     "rank": 2,

@@ -1,6 +1,7 @@
 """Gates, which map a sample or a token to weights over the experts, one file per gate.
 
-A new gate is a subclass of `Gate` in a file here, plus an entry in `GATES` if it should have a short name.
+A new gate is a subclass of `Gate` in a file here, imported below, plus an entry in `GATES` if it should have a short
+name. A configuration may also name a gate that is not imported here, by its whole `class_path`.
 """
 
 from octavius.lora_moe.gates.base import Gate

@@ -49,8 +49,15 @@ class GateFactory:
         object.__setattr__(self, "options", {**defaults, **given})
 
     def __call__(self, size: GateSize) -> Gate:
-        """Builds a gate."""
-        return self.kind(size, **self.options)
+        """Builds a gate.
+
+        Raises:
+            ValueError: options contradict each other or the sizes of the model.
+        """
+        try:
+            return self.kind(size, **self.options)
+        except ValueError as error:
+            raise ValueError(f"{self.kind.__name__}: {error}") from None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -94,7 +101,7 @@ def factory_of(gate: Any) -> GateFactory:
 def no_gate(name: str) -> str:
     """Error message for a name that no gate has."""
     return (
-        f"there is no gate {name!r}{nearest(name, GATES)}; gates are {', '.join(GATES)}, or a class of yours by its "
+        f"there is no gate {name!r}{nearest(name, GATES)}; gates are {', '.join(GATES)}, or a class by its whole "
         "class_path, such as my_module.MyGate"
     )
 

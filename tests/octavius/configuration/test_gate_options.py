@@ -13,7 +13,7 @@ from octavius.configuration.rules import merging_rules
 from octavius.errors import message
 from octavius.lora_moe.gates import GATES
 from octavius.lora_moe.gates.earlier import MOVED
-from tests.octavius.settings import EARLIER_LORA
+from tests.octavius.settings import EARLIER_GATES, EARLIER_LORA
 from tests.selection import mostly_slow
 
 COMPLETE = [
@@ -130,7 +130,7 @@ def test_an_earlier_key_is_refused_with_its_present_name_and_value(
     assert f"gate: {{init_args: {{{MOVED[old]}: 7}}}}" in message(error.value)
 
 
-@pytest.mark.parametrize("name", mostly_slow(GATES, 3))
+@pytest.mark.parametrize("name", mostly_slow(EARLIER_GATES, 3))
 def test_saved_settings_of_earlier_versions_are_those_of_now(parser: LightningParser, name: str) -> None:
     changed = {"tasks": ["vqa", "captioning", "detection"]} if name == "individual" else {}
     saved = {**EARLIER_LORA, "gate": name, **changed}

@@ -137,6 +137,10 @@ SENTENCES = {("detection", "published"): "It is classified as cat, at [0.1, 0.1,
 
 
 def test_every_task_is_tested_here() -> None:
+    missing = {name for name in TASKS if name not in GOLDS or name not in EXAMPLES}
+    assert not missing, (
+        f"give {missing} a strategy for golds in GOLDS, and an answer with its value in EXAMPLES"
+    )
     assert set(TASKS) == set(GOLDS) == set(EXAMPLES)
     assert all(task.name == name for name, task in TASKS.items())
 
