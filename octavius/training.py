@@ -200,8 +200,10 @@ class OctaviusModule(L.LightningModule):
         stream = f"{self._seed}/{self.current_epoch}/{batch_idx}/{self.global_rank}"
         torch.manual_seed(int.from_bytes(sha256(stream.encode()).digest()[:8]) >> 1)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Summed loss of a micro-batch; `on_before_optimizer_step` divides by the divisor of the whole step.
+
+        With experts the result has the gate weights (B, E) too, as `gate`, for `octavius.callbacks.routing`.
 
         The auxiliary loss of a step is the weighted mean over its micro-batches and ranks, where each has its
         share of the divisor as weight.
@@ -214,7 +216,8 @@ class OctaviusModule(L.LightningModule):
         for factor, extra in zip(self._losses.values(), out.auxiliary, strict=True):
             total = total + factor * norm * extra
         # Undoes two divisions: Lightning's by accumulate_grad_batches, and that of DDP and FSDP by the world size.
-        return total * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        loss = total * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        return {"loss": loss} if out.gate is None else {"loss": loss, "gate": out.gate.detach()}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divides the gradients by the number of tokens (or samples, positions) of the whole step over all ranks."""

@@ -1,19 +1,26 @@
-"""Callback that reports which experts each task uses: histograms, scalars, a figure and a table."""
+"""Callback that reports which experts each task uses, in training and in evaluations."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import lightning as L
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from octavius.callbacks.board import COLOURS, drawable, log_folder, show, writers
 from octavius.display import csv_cell
 from octavius.evaluation.answers import Answered
 from octavius.files import write_text
+from octavius.instruction.batch import Batch
+from octavius.metrics.reporting import headline
+from octavius.tasks import TASKS
 
 CELL = ["task", "benchmark", "group"]
 """Columns that name a row; `benchmark` is the evaluation set."""
@@ -23,7 +30,11 @@ BAR, GAP, TASK = 0.8, 0.35, 1.45
 
 
 class RoutingReport(L.Callback):
-    """Reports after each evaluation which experts answered which task; does nothing below two experts.
+    """Reports which experts each task uses; does nothing below two experts.
+
+    In training, every `log_every_n_steps` steps, over the samples of rank 0 since the last time:
+    `routing/train/{task}/expert_{e}` (mean gate weight), `routing/train/{task}/mean_entropy`, and
+    `routing/train/idle` (number of experts that no sample gave a weight).
 
     If layers or tokens have gate weights of their own, those of a sample are their mean over layers and
     prompt tokens; an expert then counts as used if any layer gives it weight for any token.
@@ -35,6 +46,35 @@ class RoutingReport(L.Callback):
     `dead/expert_{e}` (1 if no sample used the expert) and the figure `experts`. In the log folder:
     `routing_{stage}.png` and `routing_{stage}.csv`.
     """
+
+    def __init__(self) -> None:
+        """Starts without samples."""
+        self._recent: list[tuple[list[str], Tensor]] = []
+        self._laid_out = False
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:  # noqa: ARG002
+        """Collects the gate weights of a batch, and logs them when a step is logged."""
+        outputs, batch = rest[:2]
+        gate = outputs.get("gate") if isinstance(outputs, Mapping) else None
+        if not trainer.is_global_zero or not trainer.loggers or not isinstance(batch, Batch):
+            return
+        # Stays on its device until it is logged: copying it would wait for the step to end.
+        tasks = [sample.task for sample in batch.samples]
+        self._recent.append((tasks, torch.empty(len(tasks), 0) if gate is None else gate))
+        if trainer.global_step % trainer.log_every_n_steps or trainer.fit_loop._should_accumulate():  # type: ignore[attr-defined]
+            return
+        named = [task for tasks, _ in self._recent for task in tasks]
+        weights = torch.cat([weights.float() for _, weights in self._recent]).cpu().numpy()
+        self._recent = []
+        if not self._laid_out:
+            self._laid_out = True
+            for writer in writers(trainer):
+                writer.add_custom_scalars(layout(sorted({*named}), weights.shape[1]))
+        if weights.shape[1] < 2:
+            return
+        values = training_scalars(named, weights)
+        for logger in trainer.loggers:
+            logger.log_metrics(values, trainer.global_step)
 
     def on_answers(
         self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str, answers: Sequence[Answered]
@@ -58,6 +98,45 @@ class RoutingReport(L.Callback):
                 f"warning: none of {len(gates)} answers ({stage}) used expert {dead} of 0 to "
                 f"{gates.shape[1] - 1}; an expert that is never chosen learns nothing"
             )
+
+
+def training_scalars(tasks: Sequence[str], weights: np.ndarray) -> dict[str, float]:
+    """What is logged of the gate weights (N, E) of N training samples, whose tasks are given."""
+    values = {"routing/train/idle": float((~(weights > 0).any(axis=0)).sum())}
+    for task in sorted({*tasks}):
+        own = weights[[one == task for one in tasks]]
+        values |= {
+            f"routing/train/{task}/expert_{expert}": mean for expert, mean in enumerate(own.mean(0).tolist())
+        }
+        values[f"routing/train/{task}/mean_entropy"] = float(entropy(own).mean())
+    return values
+
+
+def layout(tasks: Sequence[str], experts: int) -> dict[str, dict[str, list[Any]]]:
+    """The dashboard "Custom Scalars" of TensorBoard: losses, scores and routing in a few charts of several lines."""
+    keys = dict.fromkeys(
+        key
+        for task in tasks
+        for protocol in TASKS[task].protocols
+        for metric in TASKS[task].metrics(protocol).values()
+        if (key := headline(metric)) is not None
+    )
+    charts: dict[str, dict[str, list[Any]]] = {
+        "Training": {
+            "loss": ["Multiline", ["^train/loss$"]],
+            "loss by task": ["Multiline", [f"^train/loss/{task}$" for task in tasks]],
+        },
+        "Validation scores": {key: ["Multiline", [f"^val/.+/{re.escape(key)}$"]] for key in keys},
+    }
+    if experts > 1:
+        charts["Routing in training (mean gate weights)"] = {
+            task: ["Multiline", [f"^routing/train/{task}/expert_"]] for task in tasks
+        }
+        charts["Idle experts"] = {
+            "in training": ["Multiline", ["^routing/train/idle$"]],
+            "in validation": ["Multiline", ["^routing/val/dead/"]],
+        }
+    return charts
 
 
 def gate_table(answers: Sequence[Answered]) -> pd.DataFrame:
@@ -105,12 +184,28 @@ def write_tasks(writer: SummaryWriter, gates: pd.DataFrame, tag: str, step: int)
     for task, rows in gates.groupby(level="task"):
         weights = rows.to_numpy()
         for expert, column in enumerate(weights.T):
-            writer.add_histogram(f"{tag}/{task}/expert_{expert}", column.clip(0, 1), step, bins=BINS)
+            add_histogram(writer, f"{tag}/{task}/expert_{expert}", column.clip(0, 1), step)
             writer.add_scalar(f"{tag}/{task}/usage/expert_{expert}", (column > 0).mean(), step)
         writer.add_scalar(f"{tag}/{task}/entropy_of_mean", entropy(weights.mean(axis=0)), step)
         writer.add_scalar(f"{tag}/{task}/mean_entropy", entropy(weights).mean(), step)
     for expert, alive in enumerate(used(gates)):
         writer.add_scalar(f"{tag}/dead/expert_{expert}", float(not alive), step)
+
+
+def add_histogram(writer: SummaryWriter, tag: str, values: np.ndarray, step: int) -> None:
+    """Adds a histogram with all bins from 0 to 1; `add_histogram` drops empty ones, so that axes differ."""
+    counts, _ = np.histogram(values, BINS)
+    writer.add_histogram_raw(
+        tag,
+        min=0.0,
+        max=1.0,
+        num=len(values),
+        sum=float(values.sum()),
+        sum_squares=float(np.square(values).sum()),
+        bucket_limits=BINS[1:].tolist(),
+        bucket_counts=counts.tolist(),
+        global_step=step,
+    )
 
 
 def draw(gates: pd.DataFrame, title: str) -> Figure:

@@ -2,20 +2,35 @@
 
 import csv
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard.summary import custom_scalars
 
-from octavius.callbacks.routing import RoutingReport, draw, entropy, gate_table, summarise
+from octavius.callbacks.routing import (
+    RoutingReport,
+    draw,
+    entropy,
+    gate_table,
+    layout,
+    summarise,
+    training_scalars,
+)
 from octavius.evaluation.answers import Answered
+from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Boxes, Choice, Gold, Sample
 
 GOLDS: dict[str, Gold] = {"detection": Boxes(()), "vqa": Choice(("yes", "no"), 0)}
@@ -70,7 +85,7 @@ def test_histograms_hold_every_weight_of_a_task(log: EventAccumulator) -> None:
     (event,) = log.Histograms("routing/val/detection/expert_0")
     value = event.histogram_value
     assert event.step == 3
-    assert (value.num, value.sum, value.min, value.max) == (3, 2.0, 0.25, 1.0)
+    assert (value.num, value.sum, value.min, value.max) == (3, 2.0, 0.0, 1.0)
     filled = [limit for limit, count in zip(value.bucket_limit, value.bucket, strict=True) if count > 0]
     assert sum(value.bucket) == 3
     assert len(filled) == 3, "0.25, 0.75 and 1 fall into bars of their own"
@@ -194,3 +209,68 @@ def test_entropy_equals_the_slow_sum(weights: list[float]) -> None:
     slow = sum(-share * math.log(share) for share in shares if share > 0)
     assert float(entropy(np.array(shares))) == pytest.approx(slow, abs=1e-9)
     assert -1e-9 <= slow <= math.log(len(weights)) + 1e-9
+
+
+def test_what_is_logged_in_training() -> None:
+    weights = np.array([[0.75, 0.25, 0.0], [0.25, 0.75, 0.0], [1.0, 0.0, 0.0]])
+    found = training_scalars(["vqa", "vqa", "detection"], weights)
+    assert found["routing/train/idle"] == 1
+    assert [found[f"routing/train/vqa/expert_{expert}"] for expert in range(3)] == [0.5, 0.5, 0.0]
+    assert found["routing/train/detection/mean_entropy"] == 0
+    assert found["routing/train/vqa/mean_entropy"] == pytest.approx(
+        -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    )
+
+
+def test_charts_match_the_tags_that_are_logged() -> None:
+    charts = layout(["detection", "vqa"], 4)
+    tags = [
+        *("train/loss", "train/loss/vqa", "val/held_out/detection/recall50", "val/seen/vqa/acc1"),
+        *("routing/train/vqa/expert_3", "routing/train/idle", "routing/val/dead/expert_1"),
+    ]
+    patterns = [pattern for group in charts.values() for _, many in group.values() for pattern in many]
+    for tag in tags:
+        assert sum(re.search(pattern, tag) is not None for pattern in patterns) == 1, tag
+    assert not any(re.search(pattern, "val/seen/vqa/acc1_exact") for pattern in patterns)
+    assert "Idle experts" not in layout(["vqa"], 1)
+    assert custom_scalars(charts).value  # TensorBoard can build its message of them
+
+
+class Routed(BoringModel):
+    """Answers with gate weights for a batch of two samples, as a training step does."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:  # noqa: ARG002
+        return {"loss": self.layer(torch.ones(1, 32)).sum(), "gate": torch.tensor([[1.0, 0.0], [0.5, 0.5]])}
+
+    def train_dataloader(self) -> Any:
+        samples = [
+            Sample("1", "vqa", "vqa", {}, "", GOLDS["vqa"]),
+            Sample("2", "detection", "voc", {}, "", Boxes(())),
+        ]
+        nothing = torch.empty(0)
+        batch = Batch(nothing, nothing, nothing, nothing, nothing, {}, {}, samples)
+        return DataLoader([batch] * 4, batch_size=None)
+
+
+def test_routing_is_logged_every_few_steps(
+    tmp_path: Path, events: Callable[[Path], EventAccumulator]
+) -> None:
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=TensorBoardLogger(tmp_path, name=None),
+        callbacks=[RoutingReport()],
+        max_steps=4,
+        limit_val_batches=0,
+        log_every_n_steps=2,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    trainer.fit(Routed())
+    log = events(tmp_path / "version_0")
+    assert [(event.step, event.value) for event in log.Scalars("routing/train/vqa/expert_0")] == [
+        (2, 1.0),
+        (4, 1.0),
+    ]
+    assert [event.value for event in log.Scalars("routing/train/detection/expert_1")] == [0.5, 0.5]
+    assert "custom_scalars__config__" in log.Tags()["tensors"]
