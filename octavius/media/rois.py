@@ -6,13 +6,13 @@ varies, so they are kept in `torch_geometric.data.Data` with
     x      (O, width)   features
     boxes  (O, 6)       centre and size in metres
 
-The published 3D data have no clouds but, for each object, a feature vector and the corners of its box:
+The published 3D data contain no point clouds but, for each object, a feature vector and the corners of its box:
 
     <set>/ins_pc_feat/<scene>/<object>-<name>.npy     (width,)
     <set>/bbox/<scene>/<object>-<name>.npy            (8, 3), metres
 
-A reference is the feature file of one object, the folder of a scene for all of its objects, or an array (O,
-width + 6) with features, centre and size in each row.
+A `Media` item points to the feature file of one object, or to the folder of a scene for all of its objects, or
+holds an array (O, width + 6) with features, centre and size in each row.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RoiLoader(MediaLoader, ABC):
     """Base class of RoI loaders, which batches RoIs."""
 
     def collate(self, items: Sequence[Data]) -> Batch:
-        """Concatenates the RoIs; `Batch.batch` is the index of the medium that each belongs to."""
+        """Concatenates the RoIs; `Batch.batch` is the index, in the batch, of the item each RoI comes from."""
         from torch_geometric.data import Batch
 
         return Batch.from_data_list(list(items))
@@ -72,14 +72,14 @@ class RoiArrayLoader(RoiLoader):
         """Features (O, width) and boxes (O, 6), float32.
 
         Raises:
-            ValueError: the reference is a file, or an array of another width.
+            ValueError: the item is a file, or an array of another shape.
         """
         array = media.array
         if array is None or array.ndim != 2 or array.shape[1] != self.width + 6:
-            found = f"the file {media.path}" if array is None else f"one of shape {array.shape}"
+            found = f"a file reference: {media.path}" if array is None else f"one of shape {array.shape}"
             raise ValueError(
-                f"expected an array (O, {self.width + 6}), {self.width} numbers of a feature and then centre and "
-                f"size of a box for each object, found {found}"
+                f"expected an array (O, {self.width + 6}), each row: {self.width} feature values, then box centre "
+                f"and size; found {found}"
             )
         rows = torch.from_numpy(np.array(array, dtype=np.float32))
         return rois_of(rows[:, : self.width], rows[:, self.width :])
@@ -121,12 +121,12 @@ class StoredRoiLoader(RoiLoader):
         with np.errstate(over="ignore"):
             single = feature.reshape(-1).astype(np.float32)
         if not np.isfinite(single).all():  # also where the value overflowed to infinity
-            raise ValueError(f"{file}: the feature holds numbers that are not finite; compute it anew")
+            raise ValueError(f"{file}: the feature holds numbers that are not finite; recompute it")
         return single
 
 
 def box_of(file: Path) -> Box3D:
-    """The bounding box of the corners stored for the object of a feature file.
+    """Axis-aligned box around the corners stored for the object in `file`.
 
     Raises:
         ValueError: they are missing or malformed.
@@ -134,13 +134,13 @@ def box_of(file: Path) -> Box3D:
     corners = load_array(file.parent.parent.parent / BOXES / file.parent.name / file.name)
     if corners.ndim != 2 or corners.shape[1] != 3 or not len(corners) or corners.dtype.kind not in "fiu":
         raise ValueError(
-            f"{file}: its box should be corners (8, 3), found {corners.dtype} {corners.shape} in {BOXES}"
+            f"{file}: its box should be corners (N, 3), found {corners.dtype} {corners.shape} in {BOXES}"
         )
     if not np.isfinite(corners).all():
-        raise ValueError(f"{file}: the corners of its box in {BOXES} are not all finite; compute them anew")
+        raise ValueError(f"{file}: the corners of its box in {BOXES} are not all finite; recompute them")
     if not (np.abs(corners) <= FARTHEST).all():
         raise ValueError(
-            f"{file}: corners of its box in {BOXES} lie beyond {FARTHEST:g} metres; compute them anew"
+            f"{file}: corners of its box in {BOXES} lie beyond {FARTHEST:g} metres; recompute them"
         )
     x, y, z, dx, dy, dz = enclosing(torch.from_numpy(corners).double()).tolist()
     return x, y, z, dx, dy, dz

@@ -11,7 +11,7 @@ from octavius.tasks.base import Task, gold_of, whose
 
 
 class Captioning(Task):
-    """Answers with one of the references, drawn anew each epoch."""
+    """Free text; the training target is one randomly drawn reference."""
 
     name = "captioning"
     questions: ClassVar[tuple[str, ...]] = (
@@ -47,7 +47,7 @@ class Captioning(Task):
         """The non-empty references."""
         texts = tuple(text for text in gold_of(sample, References).texts if text.strip())
         if not texts:
-            raise ValueError(f"{whose(sample)}: it has no reference text, it needs at least one")
+            raise ValueError(f"{whose(sample)}: it has no non-empty reference; at least one is needed")
         return texts
 
     def one_value(self, sample: Sample) -> str:
@@ -64,7 +64,10 @@ class Captioning(Task):
 
 
 class Conversation(Captioning):
-    """One open turn of a dialogue; the question is always the dataset's own."""
+    """One open turn of a dialogue, whose question the dataset gives.
+
+    The inherited questions serve only samples without a question of their own.
+    """
 
     name = "conversation"
     protocols = ("standard",)

@@ -27,7 +27,7 @@ class RougeL(CaptionRecords):
         return self._scores({"rouge_l": mean([rouge_l(*pair) for pair in self.pairs()])})
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
-        """The weighted mean."""
+        """Returns a function from sample weights to the weighted mean."""
         pairs = caption_tokens(predictions, golds, self.tokenize)
         return shares({"rouge_l": [rouge_l(*pair) for pair in pairs]})
 
@@ -50,8 +50,8 @@ def common_length(first: Sequence[str], second: Sequence[str]) -> int:
     """Length of the longest common subsequence of two texts.
 
     A bit-parallel algorithm (Crochemore et al., 2001): a row of the usual table is one integer, in which a
-    bit is 0 where the length grows by one. The addition carries each match to the next position where it can
-    grow.
+    bit is 0 where the length grows by one. Each step moves each zero to the earliest match between the
+    preceding zero and itself, if there is any, and adds a zero at the earliest match after the last zero.
 
     >>> common_length("a b c d".split(), "b x d".split())
     2

@@ -83,7 +83,7 @@ BAD = {
     "box of two axes": (
         FEATURE,
         np.zeros((8, 2)),
-        r"its box should be corners \(8, 3\), found float64 \(8, 2\)",
+        r"its box should be corners \(N, 3\), found float64 \(8, 2\)",
     ),
     "box of no corner": (FEATURE, np.zeros((0, 3)), r"found float64 \(0, 3\)"),
     "box not finite": (FEATURE, BOX * np.inf, "the corners of its box in bbox are not all finite"),

@@ -109,7 +109,7 @@ GOOD: dict[str, Any] = {
             "the key 'prediction' is missing",
         ),
         (json.dumps({**GOOD, "task": "poetry"}), "there is no task 'poetry'; known are detection"),
-        (json.dumps({**GOOD, "gold": {"texts": [" "]}}), "has no reference text"),
+        (json.dumps({**GOOD, "gold": {"texts": [" "]}}), "has no non-empty reference"),
         (json.dumps({**GOOD, "likelihoods": [[-1, 2]]}), "1 likelihoods for 0 candidate answers"),
         (json.dumps(GOOD) + "\n" + json.dumps(GOOD), "the sample 1 of c stands twice"),
     ],

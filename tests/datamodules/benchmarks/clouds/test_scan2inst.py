@@ -143,7 +143,7 @@ def test_bad_items(tmp_path: Path, case: str) -> None:
 @pytest.mark.parametrize(
     ("corners", "message"),
     [
-        (CORNERS[:, :2], r"its box should be corners \(8, 3\), found float64 \(8, 2\)"),
+        (CORNERS[:, :2], r"its box should be corners \(N, 3\), found float64 \(8, 2\)"),
         (CORNERS * (1, 1, 0), r"the box of .*coffee_table\.npy is wrong: its size along z is 0"),
     ],
 )

@@ -77,6 +77,7 @@ def test_the_loader_takes_arrays_of_this_width_alone() -> None:
     assert found.boxes.tolist() == array[:, 4:].tolist()
     assert loader(Media(array=np.zeros((0, 10)))).num_nodes == 0
     with pytest.raises(
-        ValueError, match=r"expected an array \(O, 10\), 4 numbers .* found one of shape \(10, 2\)"
+        ValueError,
+        match=r"expected an array \(O, 10\), each row: 4 feature values, .* found one of shape \(10, 2\)",
     ):
         loader(Media(array=array.T))
