@@ -57,7 +57,8 @@ class Evaluation(L.Callback):
 
     Attributes:
         table: scores of the last evaluation, one row per set and group.
-        controls_table: blind controls of the last evaluation, one row per set; None if there were none.
+        controls_table: blind controls (input ablations and a majority baseline) of the last evaluation, one row
+            per set; None if there were none.
     """
 
     def __init__(
@@ -72,11 +73,10 @@ class Evaluation(L.Callback):
         """Sets decoding, greedy by default, and the blind controls.
 
         Args:
-            max_new_tokens: maximum length of an answer in tokens; null takes the limit of each task.
+            max_new_tokens: maximum length of an answer in tokens; null uses the limit of each task.
             num_beams: number of beams in beam search; 1 is greedy.
-            controls: blind controls to compute at every evaluation for samples with media, out of majority,
-                text, box and shuffled; null computes all of them at tests only, for samples with point
-                clouds.
+            controls: blind controls to compute at every evaluation, any of majority, text, box and shuffled;
+                samples need media; null computes all of them at tests only, for samples with point clouds.
             controls_limit: number of samples per set that are asked again for the controls, drawn at random;
                 null asks all.
             likelihood: also score the most likely of all candidate answers, for tasks that have them, as
@@ -137,7 +137,10 @@ class Evaluation(L.Callback):
         self._finish(trainer, pl_module, "test")
 
     def open_files(self, trainer: L.Trainer, stage: str) -> PredictionFiles | None:
-        """The predictions file of a stage, empty at first; None without a logger and in a sanity check."""
+        """The predictions file of a stage, with this rank's stale part removed.
+
+        None without a logger and in a sanity check.
+        """
         folder = log_folder(trainer)
         if folder is None or trainer.sanity_checking:
             return None
@@ -146,13 +149,13 @@ class Evaluation(L.Callback):
         return files
 
     def collect(self, trainer: L.Trainer) -> list[Answered]:
-        """The answers of all ranks, each sample once; on rank 0 they are written to the whole file."""
+        """The answers of all ranks, each sample once; on rank 0 they are written to the complete predictions file."""
         answers = gather_once(self._answers)
         if self._files is not None:
             if trainer.is_global_zero:
                 self._files.finish(answers)
             trainer.strategy.barrier("predictions are written")
-            self._files.discard(trainer.global_rank)  # of other nodes, whose files rank 0 may not see
+            self._files.discard(trainer.global_rank)  # on other nodes rank 0 may not see the parts
         return answers
 
     def report(
@@ -234,16 +237,16 @@ class Evaluation(L.Callback):
         """Prints the table, and writes all scores to the log folder: as CSV, as JSON, and to the run's history."""
         assert self.table is not None
         answers = readable(everything)
-        between = (
+        intervals = (
             {name: set_intervals(items) for name, items in rows(answers).items()} if stage == "test" else {}
         )
-        if between:
-            self.table = tabulate(answers, scores, guesses, between)
+        if intervals:
+            self.table = tabulate(answers, scores, guesses, intervals)
         training = trainer.state.fn == "fit"
         when = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
         if not training:
             when = f"{stage} of the checkpoint of step {trainer.global_step}" if trainer.ckpt_path else stage
-        head = "score [95 % interval]" if between else "score"
+        head = "score [95 % interval]" if intervals else "score"
         print(f"\n{when}: {head} (chance: each sample gets another's true answer)")
         print("\n".join([printed(self.table), *left_out_lines(everything)]), flush=True)
         if folder is None:
@@ -252,10 +255,10 @@ class Evaluation(L.Callback):
         named: dict[str, dict[str, Any]] = {}
         for name, row in scores.items():
             named[name] = {"protocol": protocols[name], **row}
-            named[name] |= {"intervals": between[name]} if name in between else {}
+            named[name] |= {"intervals": intervals[name]} if name in intervals else {}
             gone = sum(bool(item.left_out) and item.set_name == name for item in everything)
             named[name] |= {"left_out": gone} if gone else {}
-        measured = measurements(answers, scores, guesses, between)
+        measured = measurements(answers, scores, guesses, intervals)
         history.append(
             folder,
             (Measurement(stage, trainer.current_epoch + 1, trainer.global_step, **row) for row in measured),

@@ -27,16 +27,16 @@ PANEL = 3.4
 """Width and height of a panel in inches."""
 PIXELS = 1024
 """Maximum length of a drawn image's longer side; larger images are scaled down."""
-SLIMMEST = 8.0
+MAX_ASPECT = 8.0
 """Maximum aspect ratio of a panel; more elongated images are stretched."""
-WORDS = 1.1
+TEXT_HEIGHT = 1.1
 """Height in inches of the text below the picture of a cloud."""
 
 
 class AnswerSamples(L.Callback):
     """Shows sample answers after each evaluation, the same samples each time.
 
-    In TensorBoard: `answers/{stage}/{benchmark}` (a table of questions, true and predicted answers),
+    In TensorBoard: `answers/{stage}/{set_name}` (a table of questions, true and predicted answers),
     `detections/{stage}` (images with boxes) and `clouds/{stage}` (point clouds with boxes and answers), the
     last two also as `detections_{stage}.png` and `clouds_{stage}.png` in the log folder.
     """
@@ -66,16 +66,18 @@ class AnswerSamples(L.Callback):
         folder = log_folder(trainer)
         if folder is None or not trainer.is_global_zero:
             return
-        for benchmark, items in choose(answers, self.per_benchmark).items():
+        for set_name, items in choose(answers, self.per_benchmark).items():
             for writer in writers(trainer):
-                writer.add_text(f"answers/{stage}/{visible(benchmark)}", table(items), trainer.global_step)
+                writer.add_text(f"answers/{stage}/{visible(set_name)}", table(items), trainer.global_step)
         pictures = choose([item for item in answers if picture_of(item)], self.per_benchmark)
         if pictures:
             title = f"Detections, {stage}, step {trainer.global_step}"
             show(trainer, draw(pictures, title), f"detections/{stage}", folder / f"detections_{stage}.png")
         clouds = choose([item for item in answers if cloud_of(item)], self.per_benchmark)
         if clouds:
-            figure = draw(clouds, f"Point clouds, {stage}, step {trainer.global_step}", cloud_panel, WORDS)
+            figure = draw(
+                clouds, f"Point clouds, {stage}, step {trainer.global_step}", cloud_panel, TEXT_HEIGHT
+            )
             show(trainer, figure, f"clouds/{stage}", folder / f"clouds_{stage}.png")
 
 
@@ -96,7 +98,7 @@ def table(items: Sequence[Answered]) -> str:
     lines = ["| question | true | predicted |", "| --- | --- | --- |"]
     for item in items:
         true = TASKS[item.sample.task].answer(item.sample, random.Random(0))
-        predicted = markdown_cell(item.text) + ("" if item.value is not None else " *(not readable)*")
+        predicted = markdown_cell(item.text) + ("" if item.value is not None else " *(unparsed)*")
         lines.append(f"| {markdown_cell(item.question)} | {markdown_cell(true)} | {predicted} |")
     return "\n".join(lines)
 
@@ -111,25 +113,25 @@ def draw(
     pictures: dict[str, list[Answered]],
     title: str,
     panel: Callable[[Axes, Answered, str], None] | None = None,
-    words: float = 0.0,
+    text_height: float = 0.0,
 ) -> Figure:
-    """A grid with a row per benchmark: pictures with true and predicted boxes.
+    """A grid with a row per evaluation set: pictures with true and predicted boxes.
 
     Args:
-        pictures: answers by benchmark.
+        pictures: answers by evaluation set.
         title: title of the figure.
         panel: draws one answer with its title; by default a detection.
-        words: height in inches of the text below each panel.
+        text_height: height in inches of the text below each panel.
     """
     columns = max(len(items) for items in pictures.values())
-    size = (max(PANEL * columns, 5.0), (PANEL + 0.25 + words) * len(pictures) + 0.7)
+    size = (max(PANEL * columns, 5.0), (PANEL + 0.25 + text_height) * len(pictures) + 0.7)
     figure = Figure(figsize=size, dpi=110, layout="constrained")
     grid = figure.subplots(len(pictures), columns, squeeze=False)
-    for row, (benchmark, items) in zip(grid, pictures.items(), strict=True):
+    for row, (set_name, items) in zip(grid, pictures.items(), strict=True):
         for axes in row:
             axes.set_axis_off()
         for axes, item in zip(row, items, strict=False):
-            (panel or detection_panel)(axes, item, f"{benchmark}: {item.sample.id}")
+            (panel or detection_panel)(axes, item, f"{set_name}: {item.sample.id}")
     figure.suptitle(title)
     handles = [
         Line2D([], [], color=TRUE, linewidth=2, label="true"),
@@ -153,7 +155,7 @@ def detection_panel(axes: Axes, item: Answered, title: str) -> None:
     shape = image.height / image.width
     image.thumbnail((PIXELS, PIXELS))
     axes.imshow(np.asarray(image), extent=(0, 1, 1, 0))
-    axes.set_aspect(min(max(shape, 1 / SLIMMEST), SLIMMEST))
+    axes.set_aspect(min(max(shape, 1 / MAX_ASPECT), MAX_ASPECT))
     for thing in (one for one in item.sample.gold.objects if not one.ignored):
         _box(axes, thing, TRUE, "-", below=False)
     for thing in item.value if isinstance(item.value, tuple) else ():
@@ -161,7 +163,7 @@ def detection_panel(axes: Axes, item: Answered, title: str) -> None:
 
 
 def _box(axes: Axes, thing: LabelledBox, colour: str, style: str, below: bool) -> None:
-    """Draws a box with its label above or below it, or inside if it touches the edge of the image."""
+    """Draws a box with its label at its top or bottom edge, outside unless near the image border."""
     x1, y1, x2, y2 = thing.box
     frame = Rectangle(
         (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linestyle=style, linewidth=1.8

@@ -8,7 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 DECAY = 0.95
-"""Decay of the moving average of the loss per step, which spans some 20 steps."""
+"""Decay of the moving average of the loss per batch, which spans some 20 batches."""
 
 LINES = 10
 """Number of lines per epoch, and per evaluation, where the output is not a terminal."""
@@ -27,7 +27,7 @@ class Trend:
         self._began = time.monotonic(), trainer.global_step
 
     def update(self, trainer: L.Trainer) -> None:
-        """Adds the loss of the step that has just ended."""
+        """Adds the loss of the batch that has just ended."""
         found = trainer.progress_bar_metrics.get("train/loss")
         if found is not None:
             now = float(found)
@@ -47,15 +47,15 @@ class Trend:
 
 
 class Progress(TQDMProgressBar):
-    """A bar for terminals: epoch, step, moving average of the loss, samples/s, and the time left of the whole fit."""
+    """A bar for terminals: epoch, batch, moving average of the loss, samples/s, and time left of the whole fit."""
 
     def __init__(self) -> None:
-        """Refreshes at every step."""
+        """Refreshes at every batch."""
         super().__init__(refresh_rate=1)
         self._trend = Trend()
 
     def on_train_start(self, trainer: L.Trainer, *rest: Any) -> None:
-        """Starts the clock, and says why nothing moves at first."""
+        """Starts the clock, and announces compilation, if any."""
         super().on_train_start(trainer, *rest)
         self._trend.begin(trainer)
         announce_compilation(trainer, *rest)
@@ -77,24 +77,24 @@ class Progress(TQDMProgressBar):
         if self._trend.loss is not None:
             metrics["train/loss"] = self._trend.loss
         if (left := self._trend.left(trainer)) is not None:
-            metrics["left"] = str(left)
+            metrics["eta"] = str(left)
         return metrics
 
 
 class ProgressLines(L.Callback):
-    """Lines for files and pipes, in which a bar would leave a line that grows with every step."""
+    """Lines for files and pipes, in which a bar would leave a line that grows with every batch."""
 
     def __init__(self) -> None:
-        """Starts without a value."""
+        """Creates the loss average."""
         self._trend = Trend()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the clock, and says why nothing is printed at first."""
+        """Starts the clock, and announces compilation, if any."""
         self._trend.begin(trainer)
         announce_compilation(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
-        """Prints step, loss, speed and remaining time from time to time."""
+        """Prints batch, loss, speed and remaining time from time to time."""
         self._trend.update(trainer)
         done, total = rest[-1] + 1, trainer.num_training_batches
         if trainer.is_global_zero and _is_due(done, total):

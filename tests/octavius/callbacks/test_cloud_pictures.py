@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from octavius.boxes import Box3D
 from octavius.callbacks.board import PREDICTED, TRUE
 from octavius.callbacks.cloud_pictures import SIZE, cloud_panel, shown_part, splat, view_of
-from octavius.callbacks.pictures import WORDS, AnswerSamples, draw
+from octavius.callbacks.pictures import TEXT_HEIGHT, AnswerSamples, draw
 from octavius.evaluation.answers import Answered
 from octavius.instruction.sample import (
     DescribedObject,
@@ -119,7 +119,7 @@ def test_a_thing_alone_is_shown_whole_and_one_in_a_room_with_its_surroundings() 
 
 
 def test_boxes_frame_their_points_true_ones_solid_and_predicted_ones_dashed(tmp_path: Path) -> None:
-    axes = draw({"rooms": [dense(saved(tmp_path))]}, "Clouds", cloud_panel, WORDS).axes[0]
+    axes = draw({"rooms": [dense(saved(tmp_path))]}, "Clouds", cloud_panel, TEXT_HEIGHT).axes[0]
     edges = [
         (to_hex(line.get_color()).upper(), line.get_linestyle(), line.get_xydata()) for line in axes.lines
     ]
@@ -137,7 +137,7 @@ def test_boxes_frame_their_points_true_ones_solid_and_predicted_ones_dashed(tmp_
 def test_the_object_that_is_spoken_of_is_framed_and_the_words_stand_below(tmp_path: Path) -> None:
     media = Media(path=saved(tmp_path), region=Region("1", BOXES[1]))
     item = answer(media, References(("A green block.",)), "captioning3d", "x", "costs $5 or $6 " * 30)
-    axes = draw({"rooms": [item]}, "Clouds", cloud_panel, WORDS).axes[0]
+    axes = draw({"rooms": [item]}, "Clouds", cloud_panel, TEXT_HEIGHT).axes[0]
     assert len(axes.lines) == 12
     said = axes.texts[0].get_text().replace("\n", " ")
     assert said.startswith("asked: What is it? true: A green block. said: costs $5 or $6 costs")
@@ -147,7 +147,7 @@ def test_the_object_that_is_spoken_of_is_framed_and_the_words_stand_below(tmp_pa
 
 def test_a_cloud_that_is_gone_is_said_and_does_not_end_the_evaluation(tmp_path: Path) -> None:
     item = answer(Media(path=tmp_path / "gone.npy"), References(("a chair",)), "vqa3d")
-    axes = draw({"rooms": [item]}, "Clouds", cloud_panel, WORDS).axes[0]
+    axes = draw({"rooms": [item]}, "Clouds", cloud_panel, TEXT_HEIGHT).axes[0]
     assert "no file at" in axes.texts[1].get_text()
 
 

@@ -67,7 +67,7 @@ def test_tables_show_question_truth_and_prediction(
     assert head == ["question", "true", "predicted"]
     assert sorted(rows) == [
         ["Which colour is it, one? Options: (A) red (B) blue", "blue", "blue (B)"],
-        ["Which colour is it, two? Options: (A) red (B) blue", "blue", "a|b <em>(not readable)</em>"],
+        ["Which colour is it, two? Options: (A) red (B) blue", "blue", "a|b <em>(unparsed)</em>"],
     ]
     (event,) = log.Tensors("answers/val/voc/text_summary")
     assert len(rendered(event.tensor_proto.string_val[0].decode())) == 1 + 2

@@ -75,7 +75,7 @@ def test_the_bar_shows_the_average_and_the_time_left(
     for number in range(2, 21):
         mean = 0.95 * mean + 0.05 * number
     assert f"train/loss={mean:.2f}"[:14] in last
-    assert "left=0:00:00" in last
+    assert "eta=0:00:00" in last
     assert "v_num" not in last
     assert "compiling" not in out
 
