@@ -8,13 +8,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Alike: TypeAlias = Literal["instance", "caption", "class"]
-"""Which targets of a batch are not negatives of an object: its own, those that fit as captions, its class's."""
+"""Which targets of a batch are not negatives of an object.
+
+`instance`: targets of the same object; `caption`: of the same class without a conflicting colour; `class`: of the
+same class.
+"""
 
 
 def symmetric_loss(
-    things: Tensor,
+    objects: Tensor,
     targets: Tensor,
-    all_things: Tensor,
+    all_objects: Tensor,
     all_targets: Tensor,
     scale: Tensor,
     same: Tensor,
@@ -22,24 +26,25 @@ def symmetric_loss(
 ) -> Tensor:
     """Mean of the contrastive losses in both directions: object to target, and target to object.
 
-    With several processes each passes its own rows and those of all. The mean over processes of this loss,
-    and of its gradient if gathering is differentiable, equals that of one process with the whole batch.
+    With several processes, each process passes its local rows and the gathered rows of all. If B is the same
+    in each, the mean over processes of this loss, and of its gradient if gathering is differentiable, equals
+    that of one process with the whole batch.
 
     Args:
-        things: (B, D) unit features of this process's objects.
-        targets: (B, D) unit features of their targets; row i belongs to row i.
-        all_things: (A, D) features of all processes, concatenated.
+        objects: (B, D) L2-normalised features of this process's objects.
+        targets: (B, D) L2-normalised features of their targets; row i belongs to row i.
+        all_objects: (A, D) features of all processes, concatenated.
         all_targets: (A, D).
         scale: factor of the cosines (inverse temperature).
         same: (A, A) bool, true if target j also fits object i; such pairs are not used as negatives.
-        first: index in `all_things` of the first row of `things`.
+        first: index in `all_objects` of the first row of `objects`.
     """
-    own = torch.arange(first, first + len(things), device=things.device)
-    total = things.new_zeros(())
-    for rows, others, fits in ((things, all_targets, same), (targets, all_things, same.T)):
-        spared = fits[own].clone()
-        spared[torch.arange(len(own), device=own.device), own] = False
-        logits = (scale * rows @ others.T).masked_fill(spared, -math.inf)
+    own = torch.arange(first, first + len(objects), device=objects.device)
+    total = objects.new_zeros(())
+    for rows, others, fits in ((objects, all_targets, same), (targets, all_objects, same.T)):
+        masked = fits[own].clone()
+        masked[torch.arange(len(own), device=own.device), own] = False
+        logits = (scale * rows @ others.T).masked_fill(masked, -math.inf)
         total = total + functional.cross_entropy(logits, own) / 2
     return total
 
@@ -66,34 +71,36 @@ def alike(
     if kind == "class":
         return fits
     if kind != "caption":
-        raise ValueError(f"things are alike by instance, caption or class, not by {kind!r}")
+        raise ValueError(f"objects are alike by instance, caption or class, not by {kind!r}")
     said = colours if mentioned is None else mentioned
     return fits & ((colours[:, None] == said[None]) | (colours[:, None] < 0) | (said[None] < 0))
 
 
-def memory_loss(things: Tensor, targets: Tensor, negatives: Tensor, known: Tensor, scale: Tensor) -> Tensor:
+def memory_loss(
+    objects: Tensor, targets: Tensor, negatives: Tensor, has_negatives: Tensor, scale: Tensor
+) -> Tensor:
     """Contrastive loss against stored targets of other classes; in one direction only, as published.
 
     Args:
-        things: (B, D) unit features of the objects.
-        targets: (B, D) unit features of their targets; row i belongs to row i.
+        objects: (B, D) L2-normalised features of the objects.
+        targets: (B, D) L2-normalised features of their targets; row i belongs to row i.
         negatives: (B, K, D) from `MemoryBank.draw`.
-        known: (B,) false for rows without negatives, which are left out of the mean.
+        has_negatives: (B,) false for rows without negatives, which are left out of the mean.
         scale: factor of the cosines (inverse temperature).
     """
-    right = (things * targets).sum(-1, keepdim=True)
-    wrong = torch.einsum("bd,bkd->bk", things, negatives)
+    right = (objects * targets).sum(-1, keepdim=True)
+    wrong = torch.einsum("bd,bkd->bk", objects, negatives)
     logits = scale * torch.cat([right, wrong], dim=1)
     each = functional.cross_entropy(
         logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device), reduction="none"
     )
-    return (each * known).sum() / known.sum().clamp(min=1)
+    return (each * has_negatives).sum() / has_negatives.sum().clamp(min=1)
 
 
 class MemoryBank(nn.Module):
     """Stores the latest targets of every class, and samples those of other classes (Octavius' published ULIP).
 
-    It is not saved in checkpoints: a resumed training fills it anew.
+    It is not saved in checkpoints: a resumed training refills it.
 
     Args:
         classes: number C of classes.
@@ -103,28 +110,28 @@ class MemoryBank(nn.Module):
 
     vectors: Tensor
     counts: Tensor
-    places: Tensor
+    write_positions: Tensor
 
     def __init__(self, classes: int, size: int, width: int) -> None:
         super().__init__()
         if classes < 2:
-            raise ValueError(f"a memory bank offers other classes, and there is {classes}; name more classes")
+            raise ValueError(f"a memory bank needs at least 2 classes, found {classes}; name more classes")
         if size < 1:
             raise ValueError(f"a memory bank keeps at least 1 target of each class, found {size}")
         self.size = size
         self.register_buffer("vectors", torch.zeros(classes, size, width), persistent=False)
         self.register_buffer("counts", torch.zeros(classes, dtype=torch.long), persistent=False)
-        self.register_buffer("places", torch.zeros(classes, dtype=torch.long), persistent=False)
+        self.register_buffer("write_positions", torch.zeros(classes, dtype=torch.long), persistent=False)
 
     @torch.no_grad()
     def add(self, labels: Tensor, targets: Tensor) -> None:
         """Stores targets (B, D) of classes (B,); in a full class they replace the oldest."""
         for label in labels.unique().tolist():
             rows = targets[labels == label][-self.size :].to(self.vectors)
-            start = int(self.places[label])
+            start = int(self.write_positions[label])
             where = (start + torch.arange(len(rows), device=rows.device)) % self.size
             self.vectors[label, where] = rows
-            self.places[label] = (start + len(rows)) % self.size
+            self.write_positions[label] = (start + len(rows)) % self.size
             self.counts[label] = min(int(self.counts[label]) + len(rows), self.size)
 
     @torch.no_grad()

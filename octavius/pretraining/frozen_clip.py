@@ -16,10 +16,10 @@ from octavius.presets import find_checkpoint
 TOKENIZER = "tokenizer.json"
 """A folder's own tokenizer; without it, open_clip's default is used."""
 
-MARKS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-"""Default special tokens for a tokenizer that does not define them."""
+SPECIAL_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+"""Default special tokens for a tokenizer that does not define them; each is used only if in its vocabulary."""
 
-AT_ONCE = 256
+BATCH_SIZE = 256
 """Sentences or images per forward pass."""
 
 Tokenize = Callable[[list[str]], Tensor]
@@ -29,8 +29,8 @@ class FrozenCLIP(nn.Module):
     """Both towers of an open_clip model, frozen.
 
     Args:
-        name: an open_clip model name such as `ViT-L-14`, or a folder with its own `tokenizer.json`: a path,
-            or a name among the shipped checkpoints such as `miniature/clip_rooms`.
+        name: an open_clip model name such as `ViT-L-14`, or a folder, optionally with its own `tokenizer.json`:
+            a path, or a name among the shipped checkpoints such as `miniature/clip_rooms`.
         pretrained: for a model name, the tag of its weights or a file of weights.
 
     Attributes:
@@ -55,12 +55,16 @@ class FrozenCLIP(nn.Module):
         device = next(self.clip.parameters()).device
         ids = self._tokenize(list(sentences))
         with torch.autocast(device.type, enabled=False):
-            found = [self.clip.encode_text(part.to(device)).float() for part in ids.split(AT_ONCE)]
+            found = [self.clip.encode_text(part.to(device)).float() for part in ids.split(BATCH_SIZE)]
         return functional.normalize(torch.cat(found), dim=-1)
 
     @torch.no_grad()
     def images(self, pictures: Tensor) -> Tensor:
-        """Unit vectors (B, E) of images (B, H, W, 3), uint8; resized to the tower's input size."""
+        """Unit vectors (B, E) of images (B, H, W, 3), uint8.
+
+        Images of another size are resized to the tower's without cropping, so that the aspect ratio changes
+        unless it is the same.
+        """
         tower = self.clip.visual
         device = next(self.clip.parameters()).device
         size = tower.image_size if isinstance(tower.image_size, tuple) else (tower.image_size,) * 2
@@ -69,7 +73,7 @@ class FrozenCLIP(nn.Module):
             for values in (tower.image_mean, tower.image_std)
         )
         found = []
-        for part in pictures.split(AT_ONCE):
+        for part in pictures.split(BATCH_SIZE):
             pixels = part.to(device).permute(0, 3, 1, 2).float() / 255
             if pixels.shape[-2:] != torch.Size(size):
                 pixels = functional.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)
@@ -99,14 +103,14 @@ def _own_tokenizer(folder: Path, length: int) -> Tokenize:
     tokenizer.add_special_tokens(
         {
             kind: mark
-            for kind, mark in MARKS.items()
+            for kind, mark in SPECIAL_TOKENS.items()
             if getattr(tokenizer, kind) is None and mark in tokenizer.get_vocab()
         }
     )
-    unknown = [kind for kind in MARKS if getattr(tokenizer, kind) is None]
+    unknown = [kind for kind in SPECIAL_TOKENS if getattr(tokenizer, kind) is None]
     if unknown:
         raise ValueError(
-            f"the tokenizer in {folder} has no {' and no '.join(unknown)}; name them in its files"
+            f"the tokenizer in {folder} has no {' and no '.join(unknown)}; define them in tokenizer_config.json"
         )
 
     def tokenize(sentences: list[str]) -> Tensor:

@@ -1,7 +1,7 @@
 """Text and symbolic data about the miniature (the small synthetic world), to train its language model without images.
 
 Each scene is either written into the question, or given as a symbolic grid in place of image features. No scene,
-shape-colour pair or question wording of a zero-shot evaluation set occurs.
+shape-colour pair or question wording of a zero-shot evaluation set is used here.
 """
 
 import shutil
@@ -38,7 +38,7 @@ from octavius.tasks import TASKS
 Form = Literal["symbolic", "written"]
 
 AUXILIARY_QUESTIONS = {"compare": text.compare, "attributes": text.attributes}
-"""Questions about all objects of a scene, to train the skills that multiple-choice questions need for one object."""
+"""Questions about several objects, to train the skills that multiple-choice questions need for one object."""
 
 KINDS = ("detection", "look_up", *AUXILIARY_QUESTIONS, "captioning", "vqa", "classification", "hair", "smile")
 
@@ -46,7 +46,7 @@ IMAGE_TASKS = ("detection", "captioning", "vqa", "classification", "facial_attri
 """Tasks on the miniature's images; the tokenizer's vocabulary covers the questions of no other task."""
 
 TOPICS = ("count", *("colour", "object", "side", "level") * 3)
-"""Topics of multiple-choice questions, drawn uniformly, so `count` is drawn less often than the others.
+"""Topics of multiple-choice questions, sampled from this list; `count` appears once, the others three times.
 
 `side` asks for left or right, `level` for above or below. Counting is learned quickly, locating an object is not.
 """
@@ -72,21 +72,21 @@ class WorldQuestions(Sequence[Sample]):
     """A lazy sequence of samples: item i is made on demand from the seed, the stream, the kind, the form and i."""
 
     def __init__(
-        self, seed: int, stream: str, kind: str, form: Form, length: int, omit_probability: float = 0.0
+        self, seed: int, stream: str, kind: str, form: Form, length: int, hidden: float = 0.0
     ) -> None:
         """Selects one kind of question in one form.
 
         Args:
             seed: seed of all random choices.
-            stream: name of the random stream; keeps training and evaluation scenes apart.
+            stream: name of the random stream; training and evaluation draw from separate streams.
             kind: one of `KINDS`.
             form: `symbolic` passes the scene as features, `written` as text in the question.
             length: number of items.
-            omit_probability: probability that all shapes, or all colours, of a scene are omitted, so that the
-                model does not learn to infer one from the other.
+            hidden: probability that all shapes, or all colours, of a scene are omitted, so that the model does
+                not learn to infer one from the other.
         """
         self.seed, self.stream, self.kind, self.form, self.length = seed, stream, kind, form, length
-        self.omit_probability = omit_probability
+        self.hidden = hidden
 
     def __len__(self) -> int:
         """Number of items."""
@@ -101,7 +101,7 @@ class WorldQuestions(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(self.length))]
         rng = generator(self.seed, f"{self.stream}/{self.kind}/{self.form}", index)
-        asked = make_question(self.kind, rng, self.omit_probability)
+        asked = make_question(self.kind, rng, self.hidden)
         question = asked.question
         media: dict[str, Media] = {}
         if self.form == "symbolic":
@@ -134,7 +134,7 @@ class SceneQuestion:
     group: str = ""
 
 
-def make_question(kind: str, rng: np.random.Generator, omit_probability: float = 0.0) -> SceneQuestion:
+def make_question(kind: str, rng: np.random.Generator, hidden: float = 0.0) -> SceneQuestion:
     """Draws a scene or a face, and a question of a kind about it."""
     if kind in ("hair", "smile"):
         face = make_face(rng)
@@ -146,12 +146,12 @@ def make_question(kind: str, rng: np.random.Generator, omit_probability: float =
         )
         return SceneQuestion(face, "facial_attributes", str(rng.choice(forms)), gold, kind)
     if kind == "classification":
-        single = omit_attribute(make_single(rng), kind, omit_probability, rng)
+        single = omit_attribute(make_single(rng), kind, hidden, rng)
         return SceneQuestion(single, kind, "", ClassName(single.things[0].shape, SHAPES))
     if kind in AUXILIARY_QUESTIONS:
         # Some scenes do not allow such a question.
         while True:
-            scene = omit_attribute(make_scene(rng), kind, omit_probability, rng)
+            scene = omit_attribute(make_scene(rng), kind, hidden, rng)
             exercise = AUXILIARY_QUESTIONS[kind](scene, rng)
             if exercise is not None:
                 question, answer = exercise
@@ -160,12 +160,12 @@ def make_question(kind: str, rng: np.random.Generator, omit_probability: float =
         topic = str(rng.choice(TOPICS))
         while True:
             scene = make_scene(rng, count=int(rng.integers(2, 5)) if topic in ("side", "level") else None)
-            scene = omit_attribute(scene, topic, omit_probability, rng)
+            scene = omit_attribute(scene, topic, hidden, rng)
             drawn = text.ask(scene, topic, rng)
             if drawn is not None:
                 choice = Choice(drawn.options, drawn.answer, drawn.reason)
                 return SceneQuestion(scene, kind, drawn.text, choice, topic)
-    scene = omit_attribute(make_scene(rng), kind, omit_probability, rng)
+    scene = omit_attribute(make_scene(rng), kind, hidden, rng)
     if kind == "captioning":
         return SceneQuestion(scene, kind, "", References(text.captions(scene)))
     if kind == "look_up":
@@ -277,7 +277,7 @@ class WorldLanguage(InstructionDataModule):
         ]
 
     def eval_sets(self, stage: str) -> list[EvalSet]:
-        """Every kind in both forms, on scenes that do not occur in training, with nothing omitted."""
+        """Every kind in both forms, drawn from a separate random stream, with nothing omitted."""
         forms: tuple[Form, Form] = ("symbolic", "written")
         counts = {"vqa": 3 * self.eval_count}
         return [

@@ -44,7 +44,7 @@ class RoomQuestions(Sequence[Sample]):
     """A lazy sequence of samples: item i is made on demand from the seed, the stream, the kind and i."""
 
     def __init__(
-        self, seed: int, stream: str, kind: str, length: int, omit_probability: float = 0.0, few: float = 0.0
+        self, seed: int, stream: str, kind: str, length: int, hidden: float = 0.0, few: float = 0.0
     ) -> None:
         """Selects one kind of question.
 
@@ -53,11 +53,11 @@ class RoomQuestions(Sequence[Sample]):
             stream: name of the random stream; keeps training and evaluation rooms apart.
             kind: a key of `datamodules.miniature.rooms.texts.symbolic_questions.KINDS`.
             length: number of items.
-            omit_probability: probability that classes or colours are omitted from a question, where possible.
+            hidden: probability that classes or colours are omitted from a question, where possible.
             few: fraction of rooms in which few objects are left.
         """
         self.seed, self.stream, self.kind, self.length = seed, stream, kind, length
-        self.omit_probability, self.few = omit_probability, few
+        self.hidden, self.few = hidden, few
 
     def __len__(self) -> int:
         """Number of items."""
@@ -74,7 +74,7 @@ class RoomQuestions(Sequence[Sample]):
         rng = generator(self.seed, f"{self.stream}/{self.kind}", index)
         while True:
             plan = planned(self.seed, self.stream, int(rng.integers(min(POOL, self.length))))
-            asked = KINDS[self.kind](imagined(plan, rng, self.few), rng, self.omit_probability)
+            asked = KINDS[self.kind](imagined(plan, rng, self.few), rng, self.hidden)
             if asked is not None:
                 break
         media = {"cloud": Media(array=asked.rows)}

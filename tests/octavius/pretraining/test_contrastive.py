@@ -119,7 +119,9 @@ def test_the_loss_against_a_bank_equals_a_naive_loop() -> None:
     assert memory_loss(things, targets, negatives, known & False, torch.tensor(5.0)).item() == 0
 
 
-@pytest.mark.parametrize(("classes", "size", "said"), [(1, 5, "other classes"), (3, 0, "found 0")])
+@pytest.mark.parametrize(
+    ("classes", "size", "said"), [(1, 5, "at least 2 classes, found 1"), (3, 0, "found 0")]
+)
 def test_a_bank_without_sense_is_told(classes: int, size: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         MemoryBank(classes, size, 2)

@@ -39,22 +39,22 @@ class SymbolicQuestion(NamedTuple):
     group: str = ""
 
 
-def ask_class(room: Room, rng: np.random.Generator, omit_probability: float) -> SymbolicQuestion:
+def ask_class(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion:
     """Classify one object."""
     names = list(dict.fromkeys(piece.name for piece in room.pieces))
     name = names[int(rng.integers(len(names)))]
     piece = _one([piece for piece in room.pieces if piece.name == name], rng)
     single = rng.random() < SINGLE
-    omitted: tuple[Part, ...] = ("colour",) if single or rng.random() < omit_probability else ()
+    omitted: tuple[Part, ...] = ("colour",) if single or rng.random() < hidden else ()
     rows = alone(piece, rng, omitted) if single else symbols([piece], rng, omitted, found=False)
     return SymbolicQuestion(
         "classification3d", rows, "", ClassName(name, CLASSES), "single" if single else ""
     )
 
 
-def ask_description(room: Room, rng: np.random.Generator, omit_probability: float) -> SymbolicQuestion | None:
+def ask_description(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:
     """Describe one object; its location is described too, though its features alone hardly reveal it."""
-    omitted = _omitted(("class", "colour"), rng, omit_probability)
+    omitted = _omitted(("class", "colour"), rng, hidden)
     piece = _one(room.pieces, rng)
     texts: tuple[str, ...]
     if "class" in omitted:
@@ -72,9 +72,9 @@ def ask_description(room: Room, rng: np.random.Generator, omit_probability: floa
     )
 
 
-def ask_question(room: Room, rng: np.random.Generator, omit_probability: float) -> SymbolicQuestion | None:
+def ask_question(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:
     """One of ScanQA's kinds of question; rare answers are drawn as often as common ones."""
-    omitted = _omitted(("colour",), rng, omit_probability)
+    omitted = _omitted(("colour",), rng, hidden)
     kinds = UNCOLOURED if omitted else tuple(questions.WORDINGS)
     kind = kinds[int(rng.integers(len(kinds)))]
     found = [
@@ -93,7 +93,7 @@ def ask_question(room: Room, rng: np.random.Generator, omit_probability: float) 
     return SymbolicQuestion("vqa3d", symbols(room.pieces, rng, omitted), _plain(asked.text), gold, kind)
 
 
-def ask_for_all(room: Room, rng: np.random.Generator, omit_probability: float) -> SymbolicQuestion | None:  # noqa: ARG001
+def ask_for_all(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:  # noqa: ARG001
     """Describe all objects of a small room, each with its box."""
     few = rng.permutation(len(room.pieces))[: int(rng.integers(1, FEW + 1))]
     room = room.only([room.pieces[index].number for index in few])
@@ -109,12 +109,10 @@ def ask_for_all(room: Room, rng: np.random.Generator, omit_probability: float) -
     return SymbolicQuestion("dense_captioning3d", symbols(pieces, rng), "", DescribedObjects(tuple(objects)))
 
 
-def ask_exercise(
-    name: str, room: Room, rng: np.random.Generator, omit_probability: float
-) -> SymbolicQuestion | None:
+def ask_exercise(name: str, room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:
     """An exercise about several objects of a room."""
     parts: dict[str, tuple[Part, ...]] = {"at": ("class", "colour"), "colours": (), "listed": ()}
-    omitted = _omitted(parts.get(name, ("colour",)), rng, omit_probability)
+    omitted = _omitted(parts.get(name, ("colour",)), rng, hidden)
     asked = EXERCISES[name](uncoloured(room) if "colour" in omitted else room, rng)
     if asked is None:
         return None

@@ -83,7 +83,7 @@ def test_an_omitted_attribute_is_neither_named_nor_shown(kind: str) -> None:
     counts: Counter[str] = Counter()
     for index in range(150):
         rng = generator(7, "hidden", index)
-        asked = make_question(kind, rng, omit_probability=0.6)
+        asked = make_question(kind, rng, hidden=0.6)
         facts = asked.facts
         if isinstance(facts, Face):
             continue
