@@ -2,9 +2,11 @@
 
 import random
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datamodules.base import Batching, InstructionDataModule
 from datamodules.benchmarks import BENCHMARKS, read
@@ -175,3 +177,33 @@ class SourceInstructions(InstructionDataModule):
             f"Set --{self.option}.root to the folder that holds the data, correct the source's `folder`, "
             "or set class_path to MiniatureImages or MiniatureClouds, which write the miniature to a new root."
         )
+
+
+def check_folders(data: Mapping[str, Any], stages: Sequence[str]) -> None:
+    """Checks that the folders of a data section exist, before the model is loaded, which may take minutes.
+
+    Data modules that write their data (those with a `prepare_data`) are not looked at.
+
+    Args:
+        data: `class_path` and `init_args` of a data module; parts of a mixture are looked at too.
+        stages: keys of the sources that will be read: `train`, `validate`, `test`.
+
+    Raises:
+        ValueError: a folder does not exist.
+    """
+    module, _, name = str(data["class_path"]).rpartition(".")
+    kind, options = getattr(import_module(module), name), data.get("init_args") or {}
+    for part in (*options.values(), *(options.get("others") or {}).values()):
+        if isinstance(part, Mapping) and "class_path" in part and "init_args" in part:
+            check_folders(part, stages)
+    if not issubclass(kind, SourceInstructions) or kind.prepare_data is not SourceInstructions.prepare_data:
+        return
+    root = Path(options["root"])
+    for source in (one for stage in stages for one in options.get(stage) or ()):
+        folder = root / source["folder"]
+        if not folder.is_dir():
+            missing = folder if root.is_dir() else f"the data folder {root}"
+            raise ValueError(
+                f"{missing} does not exist: {source['benchmark']} is to be read from {folder}. Set "
+                f"--{kind.option}.root, or the `folder` of the source; `octavius check-data` lists all missing files"
+            )

@@ -14,10 +14,12 @@ The routing picture shows the conventions benchmark, the other one detections of
 import argparse
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from octavius.callbacks import pictures, routing
 from octavius.callbacks.board import save
+from octavius.evaluation.answers import Answered
 from octavius.evaluation.predictions import read_predictions
 
 HERE = Path(__file__).resolve().parent
@@ -34,9 +36,16 @@ def draw_routing(file: Path) -> Figure:
 
 
 def draw_detections(file: Path) -> Figure:
-    """Two images of each set, with true and predicted boxes."""
+    """Two pseudo-random images of each set, a column per set, with true and predicted boxes."""
     answers = [item for item in read_predictions(file) if pictures.picture_of(item)]
-    return pictures.draw(pictures.choose(answers, 2), "Detections on the test sets")
+    chosen = pictures.choose(answers, 2)
+    rows = {str(number): [items[number] for items in chosen.values()] for number in range(2)}
+    return pictures.draw(rows, "Detections on the test sets", titled)
+
+
+def titled(axes: Axes, item: Answered, _: str) -> None:
+    """Draws a detection under the name of its evaluation set."""
+    pictures.detection_panel(axes, item, item.set_name.removesuffix("/detection").replace("_", " "))
 
 
 def main() -> None:

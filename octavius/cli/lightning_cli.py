@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from datamodules.base import InstructionDataModule
+from datamodules.sources import check_folders
 from octavius.callbacks.cost import Cost
 from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.left_out import LeftOutSamples
@@ -56,6 +57,10 @@ DEFAULTS = {
     "num_sanity_val_steps": 0,
     "log_every_n_steps": 10,
 }
+
+
+READ_BY = {"fit": ("train", "validate"), "validate": ("validate",)}
+"""Sources of the data section that each command reads; `test` may read benchmarks of another folder instead."""
 
 
 class OctaviusCLI(LightningCLI):
@@ -117,6 +122,11 @@ class OctaviusCLI(LightningCLI):
                 ) from None
             files = [called(argument) for flag, argument in pairwise(args) if flag == "--config"]
             raise ValueError(f"{text}\n(read from {', '.join([*files, 'the command line'])})") from None
+
+    def before_instantiate_classes(self) -> None:
+        """Checks the folders of the data that the command reads."""
+        if stages := READ_BY.get(self._argv[0]):
+            check_folders(self.config["data"].as_dict(), stages)
 
     def instantiate_trainer(self, **options: Any) -> L.Trainer:
         """Builds the trainer with our callbacks, and with the configuration to store in its checkpoints."""
