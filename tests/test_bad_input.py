@@ -93,7 +93,8 @@ def malformed_voc(place: Place) -> list[str]:
         Path("data", folder).mkdir(parents=True)
     Path("data/ImageSets/Main/train.txt").write_text("000001\n")
     Path("data/Annotations/000001.xml").write_text("<annotation><size><width>32</width>")
-    return place.fit(data={"root": "data", "train": [{"benchmark": "voc_detection", "split": "train"}]})
+    train = [{"benchmark": "voc_detection", "split": "train"}]
+    return place.fit(data={"root": "data", "train": train, "validate": []})
 
 
 def truncated_checkpoint(words: list[str]) -> Callable[[Place], list[str]]:
