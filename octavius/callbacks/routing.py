@@ -117,8 +117,7 @@ def layout(tasks: Sequence[str], experts: int) -> dict[str, dict[str, list[Any]]
     keys = dict.fromkeys(
         key
         for task in tasks
-        for protocol in TASKS[task].protocols
-        for metric in TASKS[task].metrics(protocol).values()
+        for metric in TASKS[task].metrics(TASKS[task].protocols[0]).values()
         if (key := headline(metric)) is not None
     )
     charts: dict[str, dict[str, list[Any]]] = {
