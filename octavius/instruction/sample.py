@@ -1,4 +1,4 @@
-"""`Sample`, the unit of data, with its media and golds: frozen dataclasses without tensors."""
+"""`Sample`, the unit of data, with its media and golds (ground truth): frozen dataclasses without tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ Pose: TypeAlias = tuple[tuple[float, float, float, float], ...]
 
 @dataclass(frozen=True)
 class LabelledBox:
-    """An object of an image: class name and box.
+    """An object in an image: class name and box.
 
     Attributes:
         label: class name.
         box: its box.
         score: confidence of a prediction; meaningless in a gold, and not compared.
-        ignored: a gold object that need not be found (VOC's difficult ones, COCO's crowds); finding it is no
-            error.
+        ignored: a gold object that need not be found (VOC's difficult ones, COCO's crowds); detecting it
+            is not a false positive.
     """
 
     label: str
@@ -33,14 +33,14 @@ class LabelledBox:
 
 @dataclass(frozen=True)
 class LabelledBox3D:
-    """An object of a scene: class name and box.
+    """An object in a scene: class name and box.
 
     Attributes:
         label: class name.
         box: its box.
         score: confidence of a prediction; meaningless in a gold.
-        ignored: a gold object that need not be found because too little of it is visible; finding it is no
-            error.
+        ignored: a gold object that need not be found because too little of it is visible; detecting it
+            is not a false positive.
     """
 
     label: str
@@ -85,7 +85,7 @@ class Boxes3D:
 
 @dataclass(frozen=True)
 class References:
-    """Gold of a free-text answer: texts that are all right.
+    """Gold of a free-text answer: texts, any of which is correct.
 
     Attributes:
         texts: the texts.
@@ -151,13 +151,14 @@ class Region:
 
 @dataclass(frozen=True)
 class Media:
-    """Reference to an image or a cloud: a file, or an array in memory.
+    """Reference to an image, a cloud or RoI features: a file or folder, or an array in memory.
 
-    References to the same content are equal, however an image is to be shown.
+    References are equal if path, pose, region and objects are: how an image is to be shown (`stored`, `size`) is
+    not compared. Nor is `array`, so references to different arrays may be equal.
 
     Attributes:
-        path: the file.
-        array: the content.
+        path: the file, or the folder with the RoI features of a scene.
+        array: the content, instead of a path.
         pose: rigid motion from the file's frame to the frame of the sample, upright and aligned with the
             walls; None for identity. Scans and object sets come in frames of their own, known from their
             annotation files.
@@ -166,7 +167,8 @@ class Media:
             instead of a detector's; None if unknown.
         stored: do not apply EXIF orientation, because annotated boxes refer to the pixels as stored.
         size: width and height in pixels that the boxes refer to, if annotated. The file may be a scaled copy. If
-            only the oriented image has this aspect ratio, the boxes refer to that one; if neither has, loading fails.
+            only the EXIF-rotated image has this aspect ratio, the boxes refer to that one; if neither has, loading
+            fails.
     """
 
     path: Path | None = None
@@ -191,7 +193,7 @@ class Sample:
         id: unique within its benchmark and split.
         task: a key of `octavius.tasks.TASKS`.
         benchmark: the name of the reader that made it, a key of `datamodules.benchmarks.BENCHMARKS`.
-        media: modality (`image`, `cloud`, `rois`) to reference; empty for a text-only sample.
+        media: media by modality (`image`, `cloud`, `rois`); empty for a text-only sample.
         question: question of the data set; empty if the task asks its own.
         gold: the right answer, of the type that the task expects.
         history: earlier (question, answer) turns of a conversation, oldest first.

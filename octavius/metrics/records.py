@@ -1,4 +1,4 @@
-"""Base of metrics that need all samples at once: gathers records over ranks as bytes."""
+"""Base of metrics that need all samples at once: gathers records across ranks as bytes."""
 
 import json
 import math
@@ -16,14 +16,14 @@ from octavius.metrics.pairs import Tokens, caption_tokens
 
 
 class Records(Metric):
-    """A metric that is computed from the records of all samples, which are gathered over ranks.
+    """A metric that is computed from the records of all samples, which are gathered across ranks.
 
-    A record is any JSON value. The state holds bytes, one line of JSON per record, since ranks can exchange
-    tensors only, and because integer tensors survive a change of precision such as `.half()`.
+    A record is any JSON value. The state holds bytes, one line of JSON per record, since torchmetrics
+    syncs only tensors, and because integer tensors survive a change of precision such as `.to(torch.float16)`.
 
     Attributes:
-        state: name of the state. A MetricCollection merges metrics whose states have equal names and content,
-            so the name says what the records hold.
+        state: name of the state. A MetricCollection puts in one compute group metrics whose states have equal
+            names and content, so the name says what the records hold.
     """
 
     is_differentiable = False
@@ -57,7 +57,7 @@ class Records(Metric):
     ) -> None:
         """Gathers the records of all ranks.
 
-        For a rank without samples torchmetrics would send an empty float tensor, and tensors of two types
+        For a rank without samples torchmetrics would send an empty float tensor, and tensors of two dtypes
         cannot be gathered; so an empty byte tensor is added first.
         """
         if not len(getattr(self, self.state)):

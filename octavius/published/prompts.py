@@ -1,4 +1,7 @@
-"""Prompts of the published code: texts tokenized together, padded slots, truncation, and what its gate reads."""
+"""Prompts of the published code: texts tokenized together, padded slots, truncation, and the gate's input.
+
+The published code is that of the authors of the Octavius paper.
+"""
 
 from collections.abc import Mapping
 
@@ -15,14 +18,14 @@ def prompt_builder(
     generation_template: Template | None = None,
     tags: Mapping[str, tuple[str, str]] | None = None,
 ) -> PromptBuilder:
-    """The builder that the templates need; arguments as of `PromptBuilder`."""
+    """The builder required by the templates; takes `PromptBuilder`'s arguments."""
     templates = [one for one in (template, generation_template) if one is not None]
     kind = PublishedPromptBuilder if any(one.published_options for one in templates) else PromptBuilder
     return kind(tokenizer, slots, template, max_tokens, generation_template, tags)
 
 
 class PublishedPromptBuilder(PromptBuilder):
-    """Builds prompts with all options of a template; without those of the published code, as `PromptBuilder`."""
+    """Supports every template option; without published-code options, builds `PromptBuilder`'s prompts."""
 
     def check_template(self, template: Template) -> None:
         """Accepts every template."""
@@ -66,6 +69,7 @@ class PublishedPromptBuilder(PromptBuilder):
                 f"sample {sample.id}: nothing of the answer is left within {template.longest} tokens; raise "
                 "`longest` of the template, or leave the sample out"
             )
+        # With `gate: prompt` the gate reads the whole prompt; in training this includes the answer.
         gate_text = "".join(text for text, _ in pieces)
         gate_ids = ids[begin:]
         if template.gate != "prompt":
@@ -83,17 +87,17 @@ class PublishedPromptBuilder(PromptBuilder):
         """
         positions: dict[str, list[int]] = {}
         masked: list[int] = []
-        after = ""
+        closing_tag = ""
         for modality in sample.media:
-            before, behind = self._tags_of(modality, sample, template)
-            ids += self._encode([(after, True), (before, True)])
+            opening_tag, next_closing_tag = self._tags_of(modality, sample, template)
+            ids += self._encode([(closing_tag, True), (opening_tag, True)])
             end = len(ids) + self.slots[modality]
             padded = max(end, len(ids) + template.padded.get(modality, 0))
             positions[modality] = list(range(len(ids), end))
             masked += range(end, padded)
             ids += [self.tokenizer.pad_id] * (padded - len(ids))
-            after = behind
-        return positions, masked, after
+            closing_tag = next_closing_tag
+        return positions, masked, closing_tag
 
 
 def _asked(opening: str, question: str, template: Template) -> list[Piece]:

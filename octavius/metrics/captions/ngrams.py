@@ -19,8 +19,8 @@ _CHAR = r"[^\W_]"  # a letter or a digit
 _LETTER = r"[^\W\d_]"
 _END = rf"(?!{_CHAR})"  # end of the word
 
-# Abbreviations that keep their full stop: in any case, only if capitalised, and only before a number.
-_TITLES = (
+# Abbreviations that keep their full stop: matched case-insensitively; only capitalised; only before a number.
+_ABBREVIATIONS = (
     "Mr|Mrs|Ms|Dr|Prof|Sr|Jr|Messrs|Mme|Esq|Lt|Col|Gen|Capt|Sgt|Cpl|Pvt|Maj|Adm|Cmdr|Rev|Hon|Pres|Gov|Sen|Rep"
     "|St|Ste|Ave|Rd|Blvd|Rt|Sq|Bldg|Ft|Mt|Inc|Co|Cos|Corp|Ltd|Bros|Plc|Dept|Univ|Assn|Natl|Intl|Tel|Ext"
     "|Etc|Vs|Al|Cf|Est|Adj|Adv|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|Mon|Tue|Tues|Wed|Thu|Thurs|Fri"
@@ -31,20 +31,36 @@ _NUMBERED = "Nos?|Figs?|pp|op|art|ca"
 
 # At each position of the text, the first rule that matches yields one token.
 _RULES = (
+    # URLs, e-mail addresses
     r"https?://\S+[\w/]|www\.\S+[\w/]|[\w.+-]{1,64}@[\w-]+\.[\w.-]*\w",
+    # markup tags
     r"</?[A-Za-z][^<>\s]{0,100}>",
+    # first part of words that are split: can|not, gon|na, wan|na, got|ta, lem|me, gim|me
     rf"(?i:can(?=not{_END})|gon(?=na{_END})|wan(?=na{_END})|got(?=ta{_END})|lem(?=me{_END})|gim(?=me{_END}))",
+    # the verb of a negation (the ca of can't); n't; the more of more'n
     rf"{_CHAR}+?(?=(?i:n't){_END})|(?i:n't){_END}|(?i:more)(?='n{_END})",
+    # tokens that start with an apostrophe, such as 's, 'll, 'em, '90s, and 't of 'tis
     rf"'(?i:t(?=is|was)|(?:s|m|d|re|ve|ll|em|til|cause|n'?|\d\ds?){_END})",
+    # contractions that stay whole, Ph.D.; the y' of y'all
     rf"(?i:o'clock|ma'am|c'mon|ol'|ph\.d\.){_END}|[Yy]'(?=all)",
+    # acronyms with full stops (U.S.), initials (J.)
     rf"[A-Za-z](?:\.[A-Za-z])+(?:\.{_END}|(?![^\W_]|\.{_CHAR}))|[A-Za-z]\.{_END}",
-    rf"(?:(?i:{_TITLES})|{_CAPITALISED})\.{_END}|(?i:{_NUMBERED})\.(?=\s*\d)|{_LETTER}{_CHAR}*\.(?=[,;:])",
+    # abbreviations with their full stop; any word with its full stop before a comma, colon or semicolon
+    rf"(?:(?i:{_ABBREVIATIONS})|{_CAPITALISED})\.{_END}|(?i:{_NUMBERED})\.(?=\s*\d)"
+    rf"|{_LETTER}{_CHAR}*\.(?=[,;:])",
+    # words or numbers joined by slashes (and/or, 1/2), mixed fractions (1-1/2)
     rf"{_CHAR}+(?:-{_LETTER}+){{0,2}}(?:/{_CHAR}+(?:-{_LETTER}+){{0,2}}){{1,2}}|\d+-\d+/\d+",
+    # numbers with separators (3.5, 1,000, 10:30); the dollar of an amount
     r"[-+]?\d*(?:[.:,]\d+)+|\$(?=\d)",
+    # capitals joined by & or + (AT&T)
     r"[A-Z]+(?:[&+][A-Z]+)+",
+    # words joined by full stops, ! or ? (example.com)
     rf"{_LETTER}{_CHAR}*(?:[.!?]{_LETTER}{_CHAR}*)+",
+    # words and numbers, also hyphenated (well-lit) or with d', l' or o' in front (o'neill)
     rf"(?:[dloDLO]'(?={_LETTER}))?{_CHAR}+(?:[-_]{_CHAR}+)*",
+    # signed integers, hashtags, mentions
     rf"[-+]\d+{_END}|[#@][A-Za-z_]\w*",
+    # quotes, ellipses, runs of ?!, * or -; any other character
     r"''|``|\.{2,}|[?!]+|\*+|-+|\S",
 )
 _TOKEN = re.compile("|".join(f"(?:{rule})" for rule in _RULES))
@@ -52,8 +68,7 @@ _PLAIN = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": " - ", "\u2014": " - "}
 )
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
-# Tokens that the scorer removes. Brackets stay, because it lists their names (-LRB-) in upper case although the
-# tokens are lower case by then.
+# Tokens that the scorer removes. Brackets stay: the scorer's list has `-LRB-`, but tokens are already `-lrb-`.
 _DROPPED = re.compile(r"""''|``|["'`.?!,:;…]|\.{2,}|-{1,4}""")
 
 

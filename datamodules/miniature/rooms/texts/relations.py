@@ -33,7 +33,7 @@ MAX_WALL_DISTANCE = 0.15
 MIN_FRACTION_BETWEEN = 0.51
 """`between`: minimum fraction of the object's footprint that lies between the anchors."""
 MAX_CENTRE_OFFSET = 0.2
-"""`middle`: maximum distance of the object's centre from the room's along each side, as a fraction of that side."""
+"""`middle`: maximum distance between object and room centres along each axis, as a fraction of the room's size."""
 
 PHRASES = {
     "on": "on the {0}",
@@ -52,7 +52,7 @@ PHRASES = {
     "wall": "against the wall",
     "middle": "in the middle of the room",
 }
-"""Phrase template of each relation; {0} and {1} are anchors. Those in `PLACES` have none."""
+"""Phrase template of each relation; {0} and {1} are anchors. Relations in `PLACES` take no anchors."""
 
 PLACES = ("corner", "wall", "middle")
 ANCHORED = tuple(relation for relation in PHRASES if relation not in PLACES)
@@ -100,7 +100,7 @@ def objects_satisfying(room: Room, candidates: Sequence[Piece], constraint: Cons
 
 
 def constraints_met_by(room: Room, piece: Piece, anchors: Sequence[Piece]) -> Iterator[Constraint]:
-    """All constraints that an object's location satisfies, except superlatives, with any of some anchors."""
+    """All constraints except superlatives that an object satisfies, alone or relative to the given anchors."""
     others = [anchor for anchor in anchors if anchor != piece]
     yield from (Constraint(place) for place in PLACES if place in places_of(room, piece))
     for anchor in others:
@@ -162,8 +162,9 @@ def between(box: MinMaxBox, first: MinMaxBox, second: MinMaxBox) -> bool:
 def _in_direction(right: int, forward: int) -> Callable[[Piece, Piece], bool]:
     """Makes a predicate: the object lies in a direction from the anchor, in the anchor's frame.
 
-    It lies beyond the anchor's face in that direction, within 45 degrees of it, overlaps the anchor in height, and
-    is at most `MAX_DIRECTIONAL_GAP` away. The front of an anchor points along an axis of the room.
+    Its centre lies beyond the anchor's face in that direction and, seen from the anchor's centre, within 45 degrees
+    of the direction. It overlaps the anchor in height, and is at most `MAX_DIRECTIONAL_GAP` away. The front of an
+    anchor points along an axis of the room.
 
     Args:
         right: component of the direction to the right of the anchor: -1, 0 or 1.
@@ -179,8 +180,8 @@ def _in_direction(right: int, forward: int) -> Callable[[Piece, Piece], bool]:
         x, y = right * fy + forward * fx, -right * fx + forward * fy
         dx, dy = ((piece.box[i] + piece.box[i + 3] - anchor.box[i] - anchor.box[i + 3]) / 2 for i in range(2))
         half_extent = (anchor.box[3] - anchor.box[0]) / 2 if x else (anchor.box[4] - anchor.box[1]) / 2
-        forward_offset, lateral_offset = dx * x + dy * y, abs(dx * y) + abs(dy * x)
-        return forward_offset > half_extent and forward_offset > lateral_offset
+        along, lateral = dx * x + dy * y, abs(dx * y) + abs(dy * x)
+        return along > half_extent and along > lateral
 
     return holds
 
