@@ -27,7 +27,7 @@ from octavius.checkpoint_format.weights import (
     part_of,
 )
 from octavius.decoder.decoder import Decoder
-from octavius.decoder.loading import widen
+from octavius.decoder.loading import to_float32
 from octavius.distributed.precision import has_bfloat16
 from octavius.distributed.sharding import shard
 from octavius.encoders.base import Encoder, UnreadableMediaError
@@ -165,7 +165,7 @@ class OctaviusModule(L.LightningModule):
                 "model.init_args.decoder.init_args.dtype: bfloat16"
             )
         if not has_bfloat16(self.trainer.strategy.root_device.type):
-            widen(self.model.decoder.lm)
+            to_float32(self.model.decoder.lm)
         if stage == "fit" and getattr(self.trainer.datamodule, "batching", None) == "packed":  # type: ignore[attr-defined]
             self.model.decoder.check_packing()
         if self._chat:  # a template with a date differs between processes that started around midnight

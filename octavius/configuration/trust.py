@@ -1,13 +1,14 @@
-"""Allow-list of classes for configurations that came with a checkpoint or an export, unless `--trust` is given.
+"""Unless `--trust` is given, restricts the classes in configurations that came with a checkpoint or an export.
 
 A `class_path` runs code: its module is imported and the class is called with the given `init_args`; parameters that
 take functions accept dotted names too. Configurations that users write may name anything. One beside a checkpoint was
 written by whoever made the checkpoint, so it may name only the classes listed here: those of Octavius, and those of
 Lightning that call no function chosen by the configuration and use no network. Encoders and gates of Octavius are
-allowed by their base class. The check comes before any import but those of Octavius modules.
+allowed by their base class. The check comes before any import but those of listed and Octavius modules.
 
-Otherwise such a configuration can do what any can: choose which local folders are read as data and weights, and where
-logs, checkpoints and decoders are written. It cannot name a network address.
+Otherwise such a configuration has the same powers as any other: it chooses which local folders are read as data and
+weights, and where logs, checkpoints and decoders are written. It cannot name a network address, but a hub id and an
+open_clip tag are none: with such names, `Decoder` and `ImageEncoder` may download weights.
 """
 
 import re
@@ -88,9 +89,9 @@ LISTED = {
         "SingleDeviceStrategy",
     ),
 }
-"""Allowed classes by module; nothing else of these modules."""
+"""Allowed classes by module; nothing else of these modules, besides subclasses of `ALLOWED_BASES`."""
 
-KINDS: tuple[type, ...] = (Encoder, Gate)
+ALLOWED_BASES: tuple[type, ...] = (Encoder, Gate)
 """Base classes whose subclasses inside Octavius are all allowed."""
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
@@ -115,8 +116,8 @@ def is_listed(path: str) -> bool:
 
 
 @cache
-def is_ours(path: str) -> bool:
-    """Whether a dotted path is a class defined in Octavius and derived from one of `KINDS`.
+def is_octavius_subclass(path: str) -> bool:
+    """Whether a dotted path is a class defined in Octavius and derived from one of `ALLOWED_BASES`.
 
     Imports modules of Octavius alone.
     """
@@ -124,7 +125,11 @@ def is_ours(path: str) -> bool:
     if not module.startswith("octavius.") or find_module(module) is None:
         return False
     found = vars(import_module(module)).get(name)
-    return isinstance(found, type) and issubclass(found, KINDS) and found.__module__.startswith("octavius.")
+    return (
+        isinstance(found, type)
+        and issubclass(found, ALLOWED_BASES)
+        and found.__module__.startswith("octavius.")
+    )
 
 
 def find_module(name: str) -> ModuleSpec | None:
@@ -151,7 +156,7 @@ def only_listed(source: str, content: Any) -> Iterator[None]:
     denied: list[str] = []
 
     def check(path: str) -> None:
-        if not is_listed(path) and not is_ours(path):
+        if not is_listed(path) and not is_octavius_subclass(path):
             denied.append(path)
             raise _common.ImportDenied(f"{path} is not listed")
 

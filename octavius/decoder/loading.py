@@ -26,7 +26,11 @@ def layers(lm: nn.Module) -> list[nn.Module]:
 
 
 def locate(name: str) -> str | Path:
-    """The path of a folder or GGUF file, here or under `checkpoints/`; any other name is taken as a hub id."""
+    """The path of a folder or GGUF file, here or under `checkpoints/`; any other name is taken as a hub id.
+
+    Raises:
+        ValueError: the name ends in `.gguf`, and there is no such file.
+    """
     if Path(name).exists():
         return Path(name)
     try:
@@ -38,7 +42,7 @@ def locate(name: str) -> str | Path:
 
 
 def load_model(location: str | Path, from_scratch: bool, options: dict[str, Any]) -> PreTrainedModel:
-    """Loads weights, or only the architecture, of a hub id, folder or GGUF file.
+    """Loads a model from a hub id, folder or GGUF file, or builds it randomly initialised.
 
     Args:
         location: the hub id or path.
@@ -60,13 +64,13 @@ def load_model(location: str | Path, from_scratch: bool, options: dict[str, Any]
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
-            f"weights and configuration do not belong together: {len(missing)} tensors of the configuration "
+            f"weights do not match the configuration: {len(missing)} tensors of the configuration "
             f"are not among the weights, the first is {missing[0]}"
         )
     return cast(PreTrainedModel, model)
 
 
-def widen(lm: PreTrainedModel) -> None:
+def to_float32(lm: PreTrainedModel) -> None:
     """Converts the weights to float32, which keeps their values; quantised integer weights are unchanged.
 
     The weights of a GGUF file are floating point once loaded, but transformers still counts the model as

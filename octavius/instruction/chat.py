@@ -31,42 +31,44 @@ def chat_template(tokenizer: Tokenizer, moment: datetime | None = None) -> Templ
 
     Args:
         tokenizer: a tokenizer with a chat template.
-        moment: date and time for templates that ask for it; None for now.
+        moment: date and time for templates that ask for it; default: current time.
 
     Raises:
-        ValueError: there is no chat template, it cannot be rendered, drops or repeats messages, has no
-            generation prompt for an answer, or ends an answer with another token than the tokenizer's eos
-            token.
+        ValueError: there is no chat template, it cannot be rendered, drops or duplicates messages, changes
+            their order, has no generation prompt for an answer, or ends an answer with another token than the
+            tokenizer's eos token.
     """
     backend = tokenizer.backend
     location = backend.name_or_path
     moment = moment or datetime.now()
     [(opened, answered)] = _rendered(tokenizer, moment)
     for text, said in ((opened, (ASKED, 1)), (answered, (ANSWERED, 1)), (answered, (ASKED, 2))):
-        _check_repeats(location, text, *said)
-    start, begin = opened.split(ASKED)
-    past, rest = answered.split(ANSWERED)
-    if ASKED not in rest or ASKED not in past:
+        _check_occurrences(location, text, *said)
+    first_header, generation_prompt = opened.split(ASKED)
+    before_answer, after_answer = answered.split(ANSWERED)
+    if ASKED not in before_answer or ASKED not in after_answer:
         raise ValueError(f"the chat template of {location!r} changes the order of what is said; {WRITE_ONE}")
-    before, shown = start.removeprefix(backend.bos_token or ""), past.partition(ASKED)[2]
-    if shown.startswith(begin) and shown[len(begin) :].strip():
+    first_header = first_header.removeprefix(backend.bos_token or "")
+    answer_header = before_answer.partition(ASKED)[2]
+    if answer_header.startswith(generation_prompt) and answer_header[len(generation_prompt) :].strip():
         raise ValueError(
-            f"the chat template of {location!r} has no place for an answer: it writes {shown!r} before an answer "
-            f"that is there, but only {begin!r} where one is to be generated (add_generation_prompt); {WRITE_ONE}"
+            f"the chat template of {location!r} has no place for an answer: it writes {answer_header!r} before an "
+            f"answer that is there, but only {generation_prompt!r} where one is to be generated "
+            f"(add_generation_prompt); {WRITE_ONE}"
         )
-    after = rest[: rest.index(ASKED)]
-    if not after.lstrip().startswith(str(backend.eos_token)):
+    between = after_answer[: after_answer.index(ASKED)]
+    if not between.lstrip().startswith(str(backend.eos_token)):
         raise ValueError(
-            f"the chat template of {location!r} ends an answer with {after[:20]!r}, but its eos token, at which "
+            f"the chat template of {location!r} ends an answer with {between[:20]!r}, but its eos token, at which "
             f"generation stops, is {backend.eos_token!r}; set eos_token in its tokenizer_config.json"
         )
     # The user header stands before the first question and before each later one; it belongs to `human`.
-    human = _shared_end(tokenizer, before, after)
+    human = _shared_end(tokenizer, first_header, between)
     return Template(
-        system=before.removesuffix(human),
+        system=first_header.removesuffix(human),
         human=human,
-        assistant=begin,
-        between=after.removesuffix(human),
+        assistant=generation_prompt,
+        between=between.removesuffix(human),
         space="",
     )
 
@@ -86,11 +88,11 @@ def template_of(values: Any, source: str) -> Template:
     """
     known = {field.name: field.type for field in fields(Template)}
     if not isinstance(values, Mapping) or not set(values) <= set(known):
-        raise ValueError(f"{source} keeps no words of a template where they should be: {values!r:.80}")
+        raise ValueError(f"{source} holds no valid template fields where they should be: {values!r:.80}")
     texts = ("system", "human", "assistant", "between", "opening", "end", "space")
     if wrong := [key for key in texts if not isinstance(values.get(key, ""), str)]:
         raise ValueError(
-            f"{source} keeps {values[wrong[0]]!r:.40} as {wrong[0]} of its template, expected text"
+            f"{source} holds {values[wrong[0]]!r:.40} as {wrong[0]} of its template, expected text"
         )
     return Template(**values)
 
@@ -111,13 +113,13 @@ def _rendered(tokenizer: Tokenizer, *moments: datetime) -> list[tuple[str, str]]
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _check_repeats(location: str, text: str, said: str, times: int) -> None:
-    """Refuses a template that drops or repeats a message."""
+def _check_occurrences(location: str, text: str, said: str, times: int) -> None:
+    """Refuses a template that drops or duplicates a message."""
     found = text.count(said)
     if found != times:
         what = "a question" if said == ASKED else "an answer"
         raise ValueError(
-            f"the chat template of {location!r} does not repeat what is said: {what} stands {found} times in its "
+            f"the chat template of {location!r} drops or duplicates messages: {what} occurs {found} times in its "
             f"text, expected {times}; {WRITE_ONE}"
         )
 

@@ -87,5 +87,5 @@ def test_a_checkpoint_from_before_says_that_the_words_may_differ(make_on: Make, 
 
 def test_words_that_are_none_are_refused(make_on: Make, tmp_path: Path) -> None:
     checkpoint = saved(make_on(9), tmp_path / "x.ckpt")
-    with pytest.raises(ValueError, match="this checkpoint keeps no words of a template"):
+    with pytest.raises(ValueError, match="this checkpoint holds no valid template fields"):
         make_on(9).on_load_checkpoint({**checkpoint, "template": {"sytem": 1}})

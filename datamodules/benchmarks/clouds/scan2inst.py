@@ -18,7 +18,7 @@ LAYOUT = """\
   <root>/<split>.json     or <root>/meta_file/<split>.json, for example scan2inst_train, Caption_nr3d, VQA_scannet:
                           a list of {scene_id, object_id, object_name, task_type, conversations}
   <root>/lamm_scannet_tr3d/{ins_pc_feat,bbox}/<scene>/<id>-<name>.npy     the objects that a detector found
-  <root>/lamm_scannet_gt/{ins_pc_feat,bbox}/<scene>/<id>-<name>.npy       the objects that are spoken of
+  <root>/lamm_scannet_gt/{ins_pc_feat,bbox}/<scene>/<id>-<name>.npy       the objects that are asked about
   <root>/shapenet_pcls/{ins_pc_feat,bbox}/<scene>/<id>-<name>.npy         both, for a split named after shapenet
 """
 
@@ -86,11 +86,12 @@ def samples_of(
         bad: policy for bad items.
         benchmark: name given to the samples.
         modality: modality of the samples' only medium.
-        find: returns the medium of a key; called once per key, with the index of the first item that has it.
+        find: returns the medium of a key; called for each key until it succeeds, with the index of the item that
+            has the key.
     """
     items = BadItems(bad, file)
     records = load_json(file, list)
-    names = tuple(sorted({_plain(record) for record in records if _asks_for_a_name(record)}))
+    names = tuple(sorted({_plain(record) for record in records if _is_named_classification(record)}))
     media: dict[Key, Media] = {}
     samples = []
     for index, record in enumerate(records):
@@ -119,7 +120,7 @@ def _samples(
     refuse_unknown(record, KEYS, clouds=True)
     scene = take_text(record, "scene_id")
     if kind == "classification3d" and len(turns) > 1:
-        raise BadItemError(f"an object is named in one turn, found {len(turns)}")
+        raise BadItemError(f"a classification item must have one turn, found {len(turns)}")
     samples = []
     history: tuple[tuple[str, str], ...] = ()
     for number, (question, answer) in enumerate(turns):
@@ -149,7 +150,7 @@ def _object(things: DataFolder, scene: str, number: str, name: str) -> Media:
     tried = [things.file(f"{scene}/{number}-{form}.npy") for form in (name, name.replace(" ", "_"))]
     file = next((file for file in tried if file.is_file()), None)
     if file is None:
-        raise BadItemError(f"object {number} of {scene} has no features {tried[-1]}")
+        raise BadItemError(f"object {number} of {scene} has no feature file {tried[-1]}")
     try:
         box = box_of(file)
     except ValueError as error:
@@ -163,7 +164,7 @@ def _number(record: dict[str, object]) -> str:
     return identity(take(record, "object_id", object), "'object_id'")
 
 
-def _asks_for_a_name(record: object) -> bool:
+def _is_named_classification(record: object) -> bool:
     """Whether this is a classification item with a name; malformed items are reported later, one by one."""
     if not isinstance(record, dict) or record.get("task_type") != "classification3d":
         return False

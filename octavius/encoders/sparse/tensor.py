@@ -56,12 +56,12 @@ def voxelise(
         features: (P, C) features, such as colours; finite.
         size: edge of a voxel, in the unit of the points.
         batch: (P,) index of each point's cloud, sorted; None for a single cloud.
-        batch_size: number of clouds; by default taken from the batch vector. The batch vector does not show empty
-            clouds at the end of a batch; give the number to have them rejected.
+        batch_size: number of clouds; by default taken from the batch vector. Trailing empty clouds are detected
+            only if this is given.
 
     Raises:
-        ValueError: the tensors are malformed, a cloud is empty, or voxel coordinates exceed the range that a key
-            can hold.
+        ValueError: the tensors are malformed, a cloud is empty, or voxel coordinates exceed the range of a
+            packed voxel key.
     """
     num_clouds = len(cloud_sizes(points, batch, batch_size))
     if points.shape[1] != 3:
@@ -76,7 +76,9 @@ def voxelise(
             "some features of the points are NaN or infinite; drop these points when the file is read"
         )
     if not 0 < size < math.inf:
-        raise ValueError(f"expected a voxel size above 0, found {size}; give it in the unit of the points")
+        raise ValueError(
+            f"expected a positive and finite voxel size, found {size}; give it in the unit of the points"
+        )
     if num_clouds > 2**15:
         raise ValueError(f"expected at most {2**15} clouds in a batch, found {num_clouds}")
     coords = (points.detach().to(torch.promote_types(points.dtype, torch.float32)) / size).floor()

@@ -18,7 +18,7 @@ from octavius.cli.arguments import resolve
 from octavius.cli.main import main
 from octavius.configuration.parser import LightningParser
 from octavius.configuration.rules import merging_rules
-from octavius.configuration.trust import LISTED, first_address, is_listed, is_ours
+from octavius.configuration.trust import LISTED, first_address, is_listed, is_octavius_subclass
 from octavius.encoders.base import Encoder
 from octavius.lora_moe.gates.factory import class_path
 from tests.tiny import ROOT, refused, settings, write_models
@@ -155,7 +155,7 @@ def test_the_list_holds_classes_alone_and_all_of_ours_that_a_run_is_made_of() ->
         for base in (L.LightningModule, L.LightningDataModule, Encoder)
         for one in subclasses(base)
         if one.__module__.startswith(("octavius.", "datamodules."))
-        and not (is_listed(f"{one.__module__}.{one.__qualname__}") or is_ours(class_path(one)))
+        and not (is_listed(f"{one.__module__}.{one.__qualname__}") or is_octavius_subclass(class_path(one)))
     }
     assert missing <= {*bases, "DecoderOutline"}
 
@@ -169,7 +169,7 @@ def test_the_list_holds_classes_alone_and_all_of_ours_that_a_run_is_made_of() ->
     ],
 )
 def test_encoders_and_gates_of_octavius_are_known_by_their_base_class(name: str) -> None:
-    assert is_ours(name)
+    assert is_octavius_subclass(name)
 
 
 @pytest.mark.usefixtures("foreign")
@@ -189,7 +189,7 @@ def test_encoders_and_gates_of_octavius_are_known_by_their_base_class(name: str)
     ],
 )
 def test_nothing_else_is(name: str) -> None:
-    assert not is_ours(name)
+    assert not is_octavius_subclass(name)
     assert not Path("imported").exists()
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from octavius.decoder.decoder import Decoder
-from octavius.decoder.loading import widen
+from octavius.decoder.loading import to_float32
 from octavius.instruction.tokenizer import Tokenizer
 
 IDS = torch.tensor([[5, 9, 13, 7, 22], [8, 3, 40, 41, 30]])
@@ -152,7 +152,7 @@ def test_a_gguf_file(decoder_folder: Path, tmp_path: Path) -> None:
     rounded = Decoder(str(path), dtype="bfloat16")
     with pytest.raises(ValueError, match="not supported for quantized"):
         rounded.lm.float()  # by transformers, though a GGUF file's weights are in floating point once they are loaded
-    widen(rounded.lm)
+    to_float32(rounded.lm)
     expected.lm.bfloat16().float()
     torch.testing.assert_close(dict(rounded.lm.state_dict()), dict(expected.lm.state_dict()), rtol=0, atol=0)
     path.write_bytes(path.read_bytes()[:1000])

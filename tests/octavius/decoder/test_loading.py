@@ -69,7 +69,7 @@ def test_weights_of_another_configuration_are_refused(copy: Path) -> None:
     change(copy / "config.json", num_hidden_layers=3)
     refused(
         copy,
-        r"weights and configuration do not belong together: 9 tensors .* the first is model\.layers\.2\.",
+        r"weights do not match the configuration: 9 tensors .* the first is model\.layers\.2\.",
     )
     change(copy / "config.json", num_hidden_layers=2, intermediate_size=50)
     refused(copy, "no language model could be loaded")

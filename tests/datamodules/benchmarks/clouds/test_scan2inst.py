@@ -116,7 +116,10 @@ BAD: dict[str, tuple[Any, str]] = {
     "no name": (classify(object_name=None), "'object_name' should be a text, found None"),
     "an empty name": (classify(object_name=" "), "'object_name' is empty"),
     "no object": (classify(object_id=None), "'object_id' should be a whole number or a text, found None"),
-    "an unknown object": (classify(object_id=9), f"object 9 of {SCENE} has no features .*9-coffee_table.npy"),
+    "an unknown object": (
+        classify(object_id=9),
+        f"object 9 of {SCENE} has no feature file .*9-coffee_table.npy",
+    ),
     "an unknown scene": (
         item("VQA3D", "a", "b", scene_id="scene9"),
         "the scene scene9 has no folder of features in",
@@ -125,7 +128,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "an empty question": (item("VQA3D", " ", "b"), "the question of turn 0 is empty"),
     "a name in two turns": (
         item("classification3d", "a", "b", "c", "d"),
-        "an object is named in one turn, found 2",
+        "a classification item must have one turn, found 2",
     ),
     "escape by scene": (item("VQA3D", "a", "b", scene_id="../bbox"), "leads out of the data folder"),
     "escape by object": (classify(object_id="../../../x"), "leads out of the data folder"),

@@ -128,7 +128,7 @@ def test_the_highest_of_each_cloud_are_those_of_a_sorted_list(
         (lambda p, f: voxelise(p[:, :2], f, 1.0), r"expected positions \(P, 3\), found \(4, 2\)"),
         (lambda p, f: voxelise(p, f[:3], 1.0), r"expected float features \(4, C\) for 4 points"),
         (lambda p, f: voxelise(p, f.byte(), 1.0), "found torch.uint8"),
-        (lambda p, f: voxelise(p, f, 0.0), "a voxel size above 0, found 0.0"),
+        (lambda p, f: voxelise(p, f, 0.0), "a positive and finite voxel size, found 0.0"),
         (lambda p, f: voxelise(p, f, 1e-7), f"within {LIMIT} voxels of the origin"),
     ],
 )
