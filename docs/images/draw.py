@@ -39,7 +39,11 @@ def draw_detections(file: Path) -> Figure:
     """Two pseudo-random images of each set, a column per set, with true and predicted boxes."""
     answers = [item for item in read_predictions(file) if pictures.picture_of(item)]
     chosen = pictures.choose(answers, 2)
-    rows = {str(number): [items[number] for items in chosen.values()] for number in range(2)}
+    rows = {
+        str(number): [items[number] for items in chosen.values() if number < len(items)]
+        for number in range(2)
+    }
+    rows = {name: items for name, items in rows.items() if items}
     return pictures.draw(rows, "Detections on the test sets", titled)
 
 

@@ -123,10 +123,11 @@ class OctaviusCLI(LightningCLI):
             files = [called(argument) for flag, argument in pairwise(args) if flag == "--config"]
             raise ValueError(f"{text}\n(read from {', '.join([*files, 'the command line'])})") from None
 
-    def before_instantiate_classes(self) -> None:
-        """Checks the folders of the data that the command reads."""
+    def instantiate_classes(self) -> None:
+        """Checks the folders of the data that the command reads, then instantiates model, data and trainer."""
         if stages := READ_BY.get(self._argv[0]):
             check_folders(self.config["data"].as_dict(), stages)
+        super().instantiate_classes()
 
     def instantiate_trainer(self, **options: Any) -> L.Trainer:
         """Builds the trainer with our callbacks, and with the configuration to store in its checkpoints."""

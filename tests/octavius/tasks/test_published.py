@@ -48,9 +48,8 @@ def test_scores_follow_their_box_by_either_protocol() -> None:
     text = f"dog [1, 2], cat {BOX}, cow {BOX}"
     assert [box.score for box in task.scored(text, one, [0.1, 0.2, 0.3])] == [0.2, 0.3]
     assert [box.score for box in task.parse(text, one)] == [1, 1 / 2]
-    assert [box.score for box in task.scored(text, one, [0.1, 0.2])] == [0.2, 1 / 2], (
-        "cut off before its score"
-    )
+    # Cut off before its score: it ranks with the lowest.
+    assert [box.score for box in task.scored(text, one, [-0.1, -0.2])] == [-0.2, -0.2]
 
 
 OPTIONS = ("red", "blue", "dark blue")
