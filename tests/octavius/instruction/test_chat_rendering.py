@@ -16,12 +16,12 @@ BAD = {
     "{{ cycler.__init__.__globals__ }}": "raised SecurityError",
     "{{ 'a' * 10 ** 10 }}": "takes more than 1 GiB of memory",
     "{{ 'a' * 10 ** 7 }}": "makes 10,000,000 characters of a few words",
-    CHATML.replace("{{ message.content }}", "{{ message.content | upper }}"): "a question stands 0 times",
-    CHATML.replace("{{ message.content }}", "{{ message.content * 2 }}"): "a question stands 2 times",
-    CHATML + "{{ messages[0].content }}": "a question stands 2 times",
+    CHATML.replace("{{ message.content }}", "{{ message.content | upper }}"): "a question occurs 0 times",
+    CHATML.replace("{{ message.content }}", "{{ message.content * 2 }}"): "a question occurs 2 times",
+    CHATML + "{{ messages[0].content }}": "a question occurs 2 times",
     CHATML.replace(
         "<|im_start|>{{ message.role }}\n{{ message.content }}", "{{ message.role }}"
-    ): "stands 0 times",
+    ): "occurs 0 times",
     CHATML.partition("{% if add")[0]: "has no place for an answer",
     "{% for message in messages | reverse %}{{ message.content }}{% endfor %}": "has no place|ends an answer|order",
 }
