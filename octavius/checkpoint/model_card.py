@@ -16,6 +16,7 @@ from octavius.checkpoint.opened import OpenCheckpoint
 from octavius.configuration.text import parse_config
 from octavius.display import visible
 from octavius.files import write_text
+from octavius.presets import find_checkpoint
 from octavius.runs import facts, history
 from octavius.runs.listing import found_in, read
 
@@ -59,7 +60,7 @@ def write_card(
     tested = last_test(checkpoint.path, runs)
     sections = parse_config(checkpoint.configuration.text, checkpoint.configuration.source)
     card = ModelCardData(
-        base_model=None if Path(base).exists() else base,
+        base_model=None if is_local(base) else base,
         library_name="transformers" if format == "hf" else "peft",
         tags=["octavius", "lora", "mixture-of-experts", "multimodal"],
     )
@@ -92,6 +93,15 @@ def write_card(
         "## Licence\n\nThe licences of the base model and of the training data apply; nothing is added to them."
     )
     write_text(folder / CARD, "\n\n".join(parts) + "\n")
+
+
+def is_local(base: str) -> bool:
+    """Whether a base model is a folder or file of this machine, such as the shipped one, not one of the hub."""
+    try:
+        find_checkpoint(base)
+    except ValueError:
+        return False
+    return True
 
 
 def last_test(checkpoint: Path, runs: Path) -> Path | None:

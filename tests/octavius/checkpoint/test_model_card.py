@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from octavius.checkpoint.model_card import last_test, scores, table, training_sets, write_card
+from octavius.checkpoint.model_card import is_local, last_test, scores, table, training_sets, write_card
 from octavius.checkpoint_format.configuration import Configuration
 from octavius.runs import facts, history
 from octavius.runs.history import Measurement
@@ -101,3 +101,10 @@ def test_training_sets_of_any_data_module(sections: dict[str, Any], first: list[
 def test_tables_hold_one_line_a_row(tmp_path: Path) -> None:
     assert table(["a"], [["x|y\nz"]]).count("\n") == 2
     assert scores(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("base", "local"), [("miniature/language", True), (".", True), ("meta-llama/Llama-2-7b", False)]
+)
+def test_only_models_of_the_hub_are_named_as_base(base: str, local: bool) -> None:
+    assert is_local(base) is local
