@@ -197,7 +197,8 @@ def prepare(stage: str, argv: Sequence[str]) -> OctaviusCLI:
     torch.set_float32_matmul_precision("high")
     quieten()
     cli = parse(OctaviusCLI, stage, argv)
-    if cli.trainer.is_global_zero and stage == "fit":
+    # Some pretraining models are built from the data, and have no parameters yet.
+    if cli.trainer.is_global_zero and stage == "fit" and any(True for _ in cli.model.parameters()):
         print(sizes(cli.model))
     if isinstance(cli.datamodule, InstructionDataModule):  # it restores its position within an epoch itself
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before")
