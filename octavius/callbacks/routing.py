@@ -56,12 +56,14 @@ class RoutingReport(L.Callback):
         """Collects the gate weights of a batch, and logs them when a step is logged."""
         outputs, batch = rest[:2]
         gate = outputs.get("gate") if isinstance(outputs, Mapping) else None
-        if not trainer.is_global_zero or not trainer.loggers or not isinstance(batch, Batch):
+        off = not trainer.loggers or not trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if off or not trainer.is_global_zero or not isinstance(batch, Batch):
             return
         # Stays on its device until it is logged: copying it would wait for the step to end.
         tasks = [sample.task for sample in batch.samples]
         self._recent.append((tasks, torch.empty(len(tasks), 0) if gate is None else gate))
-        if trainer.global_step % trainer.log_every_n_steps or trainer.fit_loop._should_accumulate():  # type: ignore[attr-defined]
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if trainer.global_step % every or trainer.fit_loop._should_accumulate():
             return
         named = [task for tasks, _ in self._recent for task in tasks]
         weights = torch.cat([weights.float() for _, weights in self._recent]).cpu().numpy()

@@ -121,7 +121,7 @@ class Checkpoint(ModelCheckpoint):
         if self._folder is None or not trainer.is_global_zero or not file.is_file():
             return
         try:
-            keep(file, self._folder)
+            keep(file, trainer.global_step, self._folder)
         except (OSError, ValueError) as error:
             rank_zero_warn(f"{file} is saved, but not kept in the log folder {self._folder}: {error}")
 

@@ -16,6 +16,8 @@ MOST_COPIED = 20_000_000
 MOST_DIMENSIONS = 64
 """Longest tuple inside the arguments of a call, such as the sizes of a tensor."""
 
+LONGEST_STORAGE_KEY = 8
+
 LARGEST_KEY = 2**60
 """Python hashes an integer modulo 2**61 - 1, so that larger ones can all be given the same hash."""
 
@@ -104,7 +106,8 @@ def check_pickle(content: bytes | IO[bytes], most_bytes: int) -> None:
             stack.append(called if name == "BUILD" else _Value("other"))
         elif name == "BINPERSID":
             key = _pop(stack)
-            if not key.flat or key.kind != "tuple":
+            # ("storage", type, key, device, length, and in old files a view)
+            if not key.flat or key.kind != "tuple" or key.size > LONGEST_STORAGE_KEY:
                 raise ValueError("a storage of it has a key that is no text and no number")
             if any(part.number > most_bytes for part in key.parts):
                 raise ValueError("a storage of it is larger than the file")

@@ -23,7 +23,15 @@ from octavius.processes import PARENT
 
 PLAN = "plan.json"
 
-OWN = ("seed_everything", "data.init_args.seed", "data.seed", "checkpoint.dirpath", "trainer.logger", "ckpt")
+OWN = (
+    "seed_everything",
+    "data.init_args.seed",
+    "data.seed",
+    "checkpoint.dirpath",
+    "checkpoint.filename",
+    "trainer.logger",
+    "ckpt",
+)
 """Beginnings of the options of `fit` that a comparison sets for each run."""
 
 _RUNNING: set[subprocess.Popen[bytes]] = set()

@@ -26,7 +26,8 @@ def scored(epoch: int, *values: float, stage: str = "val") -> list[Measurement]:
 def test_means_of_validations_alone() -> None:
     other = Measurement("val", 1, 10, "set0", "vqa", "standard", "acc1_exact", False, 5, 9.0)
     rows = [*scored(1, 0.2, 0.4), other, *scored(2, 0.5), *scored(2, 7.0, stage="test")]
-    assert validation_means(rows) == pytest.approx([0.3, 0.5])
+    assert validation_means(rows) == pytest.approx({10: 0.3, 20: 0.5})
+    assert validation_means([*scored(1, float("nan")), *scored(2, 0.5)]) == {20: 0.5}
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -46,14 +47,33 @@ def test_the_last_and_the_best_stay_when_a_later_run_replaces_the_shared_one(
         new = tmp_path / "new"
         new.write_text(f"epoch {epoch}")
         new.replace(shared)
-        keep(shared, folder)
-        keep(shared, folder)  # a second time changes nothing
+        keep(shared, 10 * epoch, folder)
+        keep(shared, 10 * epoch, folder)  # a second time changes nothing
         assert (folder / "last.ckpt").read_text() == f"epoch {epoch}"
     assert (folder / "last.ckpt").samefile(shared) is links
-    keep(shared, tmp_path / "version_1")  # another run, without a validation
+    keep(shared, 30, tmp_path / "version_1")  # another run, without a validation
     assert (folder / "best.ckpt").read_text() == "epoch 2"
     assert sorted(file.name for file in folder.iterdir()) == ["best.ckpt", "history.jsonl", "last.ckpt"]
     assert [file.name for file in (tmp_path / "version_1").iterdir()] == ["last.ckpt"]
+
+
+def test_a_checkpoint_since_the_best_validation_is_not_the_best(tmp_path: Path) -> None:
+    for step, content in ((10, "validated"), (15, "within the next epoch")):
+        (tmp_path / "new").write_text(content)
+        (tmp_path / "new").replace(tmp_path / "shared.ckpt")
+        history.append(tmp_path / "run", scored(1, 0.5) if step == 10 else [])
+        keep(tmp_path / "shared.ckpt", step, tmp_path / "run")
+    assert (tmp_path / "run" / "best.ckpt").read_text() == "validated"
+    assert (tmp_path / "run" / "last.ckpt").read_text() == "within the next epoch"
+
+
+def test_a_damaged_history_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "a.ckpt").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "history.jsonl").write_text("{}\n")
+    with pytest.raises(ValueError, match="expected a score"):
+        keep(tmp_path / "a.ckpt", 10, tmp_path / "run")
+    assert (tmp_path / "run" / "last.ckpt").exists()
 
 
 def test_a_log_folder_that_takes_no_file_does_not_end_the_training(

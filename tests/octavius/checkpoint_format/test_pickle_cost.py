@@ -50,6 +50,7 @@ EXPENSIVE = {
     + b"".join(b"\x8a\x0b" + (n * (2**61 - 1)).to_bytes(11, "little") + b"N" for n in range(50_000))
     + b"u",
     "nested keys of a set": b"cbuiltins\nset\n](" + b")" + b"q\x00h\x00\x86" * 64 + b"e\x85R",
+    "long keys of storages": LONG + b"tq\x000](" + b"h\x00Q" * TIMES + b"e",
     "nested keys of a storage": b")" + b"q\x00h\x00\x86" * 64 + b"Q",
 }
 

@@ -144,6 +144,8 @@ def test_a_run_leaves_a_checkpoint_and_says_where_all_lies(trained: Path) -> Non
         "history.jsonl",
         "run.json",
         "config.yaml",
+        "last.ckpt",
+        "best.ckpt",
     }
     record = json.loads((trained / folder / "run.json").read_text())
     assert record["command"] == "octavius fit --config small.yaml"

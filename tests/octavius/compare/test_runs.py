@@ -50,6 +50,7 @@ def test_runs_differ_in_nothing_but_arm_seed_and_place(commands: Commands) -> No
         ["--seed_everything", "3"],
         ["--data.init_args.seed=7"],
         ["--checkpoint.dirpath", "x"],
+        ["--checkpoint.filename", "x"],
         ["--trainer.logger", "false"],
         ["--trainer.logger.init_args.name", "x"],
         ["--ckpt", "x"],

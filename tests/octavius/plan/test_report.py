@@ -1,37 +1,15 @@
 """The plan for a configuration and a machine: what fits, what would make it fit, and the time."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from octavius.cli.main import main
 from octavius.plan.outline import Setup
 from octavius.plan.report import schedule, split_arguments
-from tests.tiny import refused, settings, write_models
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A configuration of tiny models without data, in `plan.yaml`."""
-    home = tmp_path_factory.mktemp("plan")
-    config = settings(write_models(home), home)
-    (home / "plan.yaml").write_text(yaml.safe_dump(config))
-    shape = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 100, "num_hidden_layers": 4}
-    shape |= {"num_attention_heads": 4, "vocab_size": 1000}
-    (home / "shape").mkdir()
-    (home / "shape" / "config.json").write_text(json.dumps(shape))
-    return home
-
-
-@pytest.fixture
-def setup(folder: Path) -> Setup:
-    lora = {"experts": 2, "rank": 4, "targets": ["q_proj"]}
-    decoder = {"name": str(folder / "shape")}
-    return Setup(decoder, {}, lora, False, 64, False, "32-true", False, 8, 1, 3, -1, 320)
+from tests.tiny import refused
 
 
 def test_steps_tokens_and_time(setup: Setup) -> None:
