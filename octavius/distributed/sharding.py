@@ -1,12 +1,14 @@
 """Sharding of the model with FSDP2: one unit per decoder layer, frozen encoders replicated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from octavius.decoder.loading import layers
 
@@ -32,3 +34,30 @@ def shard(model: nn.Module, lm: nn.Module, encoders: nn.Module, mesh: DeviceMesh
         # Lightning evaluates in inference mode. Parameters that FSDP first gathers there would be inference
         # tensors, which autograd refuses later.
         setattr(model, name, torch.inference_mode(False)(cast(Callable[..., Any], getattr(model, name))))
+
+
+@contextmanager
+def unsharded(model: nn.Module) -> Iterator[None]:
+    """A context in which the parameters of the root unit (embeddings, head, projectors, gate) are whole.
+
+    They are for reading: changes are lost.
+    """
+    if not isinstance(model, FSDPModule):
+        yield
+        return
+    model.unshard()
+    try:
+        yield
+    finally:
+        model.reshard()
+
+
+@torch.no_grad()
+def copy_whole(source: nn.Module, target: nn.Module) -> None:
+    """Copies all tensors of a module to one of the same class whose parameters may be sharded."""
+    whole = {**dict(source.named_parameters()), **dict(source.named_buffers())}
+    for name, tensor in (*target.named_parameters(), *target.named_buffers()):
+        value = whole[name].detach().to(tensor.device)
+        if isinstance(tensor, DTensor):
+            value = distribute_tensor(value, tensor.device_mesh, tensor.placements)
+        tensor.copy_(value)

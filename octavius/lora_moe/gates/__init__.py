@@ -4,6 +4,7 @@ A new gate is a subclass of `Gate` in a file here, imported below, plus an entry
 name. A configuration may also name a gate that is not imported here, by its whole `class_path`.
 """
 
+from octavius.lora_moe.gates.affinity import AffinityGate
 from octavius.lora_moe.gates.base import Gate
 from octavius.lora_moe.gates.cluster import ClusterGate
 from octavius.lora_moe.gates.dense import DenseGate
@@ -16,6 +17,7 @@ from octavius.lora_moe.gates.uniform import UniformGate
 
 GATES: dict[str, type[Gate]] = {
     "source": SourceGate,
+    "affinity": AffinityGate,
     "instance": InstanceGate,
     "dense": DenseGate,
     "token": TokenGate,

@@ -15,6 +15,10 @@ Reading: TypeAlias = Literal["question", "padding", "modality", "media", "task",
 of its media vectors, the name of its task, and (in layers) the input of the layer at each token."""
 
 
+FittedTo: TypeAlias = Literal["questions", "updates"]
+"""What a gate is fitted to before training: the training questions, or the gradients of training samples too."""
+
+
 class GateOutput(NamedTuple):
     """Output of a gate: its routing decision.
 
@@ -82,8 +86,11 @@ class Gate(nn.Module, ABC):
     in_layers: ClassVar[bool] = False
     """Whether there is one gate inside each LoRA-MoE layer (see `LayerGate`)."""
 
+    fitted_to: ClassVar[FittedTo] = "questions"
+    """For a gate with `fitted_buffers`: whether `fit_questions` or `fit_updates` is called."""
+
     fitted_buffers: ClassVar[tuple[str, ...]] = ()
-    """Buffers that `fit_questions` fills, so that checkpoints must hold them; `fitted` must be among them."""
+    """Buffers that are filled when the gate is fitted, so that checkpoints hold them; `fitted` must be among them."""
 
     task_names: Sequence[str] = ()
     """Tasks with experts of their own, as `task` or `task/group`; for gates that read the task."""
@@ -128,6 +135,21 @@ class Gate(nn.Module, ABC):
             One line for the log that says what was done.
         """
         raise NotImplementedError(f"{type(self).__name__} has nothing to fit")
+
+    def fit_updates(
+        self, questions: Sequence[str], updates: Tensor, pool: Callable[[Sequence[str]], Tensor]
+    ) -> str:
+        """Fits a gate with `fitted_to = "updates"`, once, before training.
+
+        Args:
+            questions: the questions of N training samples.
+            updates: sketches of the updates that the samples ask for, (N, P).
+            pool: maps n texts to their mean embeddings (n, D), as `pooled` computes them.
+
+        Returns:
+            One line for the log that says what was done.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not fitted to updates")
 
     @abstractmethod
     def choices(self, asked: GateInputs) -> list[GateOutput]:

@@ -132,12 +132,27 @@ def centroids_of(points: Tensor, clusters: int, rounds: int = 100) -> Tensor:
     while len(centroids) < clusters:
         farthest = torch.cdist(points, centroids).min(1).values.argmax()
         centroids = torch.cat([centroids, points[farthest][None]])
+    return lloyd(points, centroids, rounds)
+
+
+def lloyd(points: Tensor, centroids: Tensor, rounds: int = 100, counts: Tensor | None = None) -> Tensor:
+    """Lloyd's algorithm: moves centroids to the means of their points until no assignment changes.
+
+    Args:
+        points: (N, D).
+        centroids: the initial centroids, (K, D). One that has lost all its points stays where it is.
+        rounds: upper bound on the number of iterations.
+        counts: how often each point counts, (N,); once by default.
+
+    Returns:
+        The final centroids, (K, D).
+    """
+    counts = points.new_ones(len(points)) if counts is None else counts
     assignment = nearest(points, centroids)
     for _ in range(rounds):
-        sums = torch.zeros_like(centroids).index_add(0, assignment, points)
-        counts = torch.bincount(assignment, minlength=clusters).unsqueeze(1)
-        # A cluster that has lost all its points keeps its centroid.
-        centroids = torch.where(counts > 0, sums / counts.clamp(min=1), centroids)
+        sums = torch.zeros_like(centroids).index_add(0, assignment, points * counts[:, None])
+        totals = counts.new_zeros(len(centroids)).index_add(0, assignment, counts)[:, None]
+        centroids = torch.where(totals > 0, sums / totals.clamp(min=1), centroids)
         before, assignment = assignment, nearest(points, centroids)
         if torch.equal(before, assignment):
             break

@@ -1,19 +1,33 @@
-"""Fitting of gates to the training questions, once before training (cluster and source gates)."""
+"""Fitting of gates before training: to the training questions, or to the gradients of training samples."""
 
 import random
-from collections.abc import Sequence
-from typing import cast
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from octavius.decoder.decoder import Decoder
+from octavius.instruction.batch import Batch, Example, Processor
 from octavius.instruction.sample import Sample
 from octavius.lora_moe.gates.base import Gate
 from octavius.lora_moe.gates.question import pooled
+from octavius.lora_moe.sketch import sketching
 from octavius.tasks import TASKS
+
+SAMPLES_PER_EXPERT = 512
+"""Training samples whose gradients a gate is fitted to, for each of its experts."""
+
+
+def needs_fit(gate: Gate | None, fitted_to: str) -> bool:
+    """Whether a gate is to be fitted to `questions` or `updates`, and is not fitted yet."""
+    wants = gate is not None and bool(gate.fitted_buffers) and gate.fitted_to == fitted_to
+    return wants and not bool(cast(Gate, gate).get_buffer("fitted"))
 
 
 @torch.no_grad()
@@ -24,7 +38,7 @@ def fit_gate(
     most: int = 20_000,
     at_once: int = 256,
 ) -> None:
-    """Fits a gate that has `fitted_buffers` and is not fitted yet; does nothing for others.
+    """Fits a gate to the training questions, unless it is fitted already; does nothing for other gates.
 
     Every process computes the same fit, so nothing has to be broadcast.
 
@@ -38,18 +52,146 @@ def fit_gate(
     Raises:
         ValueError: the gate cannot be fitted to these questions.
     """
-    if gate is None or not gate.fitted_buffers or bool(gate.get_buffer("fitted")):
+    if not needs_fit(gate, "questions"):
         return
-    questions: list[str] = []
-    owners: list[int] = []
-    for source, samples in enumerate(sources):
-        count = min(len(samples), max(1, most // len(sources)))
-        for index in range(count):
-            sample = samples[index * len(samples) // count]
-            # Seeded by the sample: some tasks draw one of several forms of their question.
-            rng = random.Random(f"{sample.benchmark}/{sample.id}")
-            questions.append(TASKS[sample.task].question(sample, rng))
-            owners.append(source)
+    chosen = spaced(sources, most)
+    questions = [question_of(sample) for _, sample in chosen]
+    owners = [source for source, _ in chosen]
+    rank_zero_info(cast(Gate, gate).fit_questions(questions, owners, pooling(decoder, at_once)))
+
+
+def fit_gate_to_updates(
+    gate: Gate,
+    model: nn.Module,
+    decoder: Decoder,
+    processor: Processor,
+    sources: Sequence[Sequence[Sample]],
+    batch_size: int = 16,
+    skip: tuple[type[Exception], ...] = (),
+) -> None:
+    """Fits a gate to the gradients of training samples.
+
+    Every process computes the gradients of its share of the samples, and the same fit from all of them.
+
+    Args:
+        gate: the gate, whose parameters are plain tensors.
+        model: the model on its device, which returns losses and rows of the answer tokens of a batch.
+        decoder: its language model.
+        processor: its processor.
+        sources: the samples of each training set; the same number is taken of each.
+        batch_size: samples per backward pass.
+        skip: exceptions of samples that are left out.
+
+    Raises:
+        ValueError: a sample cannot be read.
+    """
+    most = SAMPLES_PER_EXPERT * max(gate.counts)
+    samples = [sample for _, sample in spaced(sources, most)]
+    rank_zero_info(f"the gate is fitted to the gradients of {len(samples)} training samples ...")
+    questions, updates = updates_of(model, processor, samples, batch_size, skip)
+    rank_zero_info(gate.fit_updates(questions, updates, pooling(decoder)))
+
+
+def updates_of(
+    model: nn.Module,
+    processor: Processor,
+    samples: Sequence[Sample],
+    batch_size: int,
+    skip: tuple[type[Exception], ...] = (),
+) -> tuple[list[str], Tensor]:
+    """Sketches of the difference of two gradients: with the true answer, and with that of another sample of the task.
+
+    Args:
+        model: the model; its mode is restored, its gradients are cleared.
+        processor: its processor.
+        samples: the samples; with several processes each computes a share, and all get the results of all.
+        batch_size: samples per backward pass.
+        skip: exceptions of samples that are left out.
+
+    Returns:
+        The questions of N samples, and the sketches (N, P) in fp32 on the CPU.
+    """
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    # The same number of passes on all ranks: under FSDP a pass is collective.
+    padded = [*samples, *samples[: -len(samples) % world]]
+    pairs = list(zip(padded, others(padded), strict=True))[rank::world]
+    model.eval()
+    questions, rows = list[str](), list[Tensor]()
+    bar = tqdm(total=len(pairs), desc="gradients for the gate", disable=rank > 0 or not sys.stderr.isatty())
+    with bar, torch.compiler.set_stance("force_eager"):  # not worth the minutes that compiling takes
+        for start in range(0, len(pairs), batch_size):
+            asked, true, other = list[str](), list[Example](), list[Example]()
+            for sample, counterpart in pairs[start : start + batch_size]:
+                question = question_of(sample)
+                try:
+                    one = processor.build_example(sample, question, answer_of(sample))
+                    another = processor.build_example(sample, question, answer_of(counterpart))
+                except skip:
+                    continue
+                asked.append(question)
+                true.append(one)
+                other.append(another)
+            if not asked:
+                continue
+            sketches = [sketch(model, processor.collate(examples)) for examples in (true, other)]
+            rows.append(sketches[0] - sketches[1])
+            questions += asked
+            bar.update(len(pairs[start : start + batch_size]))
+    model.train()
+    parts = [(questions, torch.cat(rows))]
+    if world > 1:
+        gathered: list[Any] = [None] * world
+        dist.all_gather_object(gathered, parts[0])
+        parts = gathered
+    return [question for asked, _ in parts for question in asked], torch.cat([rows for _, rows in parts])
+
+
+def sketch(model: nn.Module, batch: Batch) -> Tensor:
+    """Sketched gradient of each sample's mean loss per answer token, (B, P) on the CPU."""
+    with sketching(model) as parts:
+        out = model(batch)
+        counts = torch.bincount(out.rows, minlength=len(batch)).clamp(min=1)
+        (out.losses / counts[out.rows]).sum().backward()
+    model.zero_grad(set_to_none=True)
+    return torch.cat([part for _, part in sorted(parts.items())], dim=1).cpu()
+
+
+def others(samples: Sequence[Sample]) -> list[Sample]:
+    """For each sample another one of the same task, drawn with a fixed seed; itself if there is no other."""
+    tasks: dict[str, list[int]] = {}
+    for index, sample in enumerate(samples):
+        tasks.setdefault(sample.task, []).append(index)
+    found = list(samples)
+    for indices in tasks.values():
+        shuffled = random.Random(0).sample(indices, len(indices))
+        for turn, index in enumerate(shuffled):
+            found[index] = samples[shuffled[turn - 1]]
+    return found
+
+
+def answer_of(sample: Sample) -> str:
+    """The answer of a sample as in training, with the randomness of some tasks seeded by the sample."""
+    return TASKS[sample.task].answer(sample, random.Random(f"{sample.benchmark}/{sample.id}"))
+
+
+def spaced(sources: Sequence[Sequence[Sample]], most: int) -> list[tuple[int, Sample]]:
+    """Up to `most` samples with their sources, the same number from each source and evenly spaced in it."""
+    share = max(1, most // max(1, len(sources)))
+    return [
+        (source, samples[index * len(samples) // count])
+        for source, samples in enumerate(sources)
+        for count in [min(len(samples), share)]
+        for index in range(count)
+    ]
+
+
+def question_of(sample: Sample) -> str:
+    """The question of a sample as in training: some tasks draw one of several forms, seeded by the sample."""
+    return TASKS[sample.task].question(sample, random.Random(f"{sample.benchmark}/{sample.id}"))
+
+
+def pooling(decoder: Decoder, at_once: int = 256) -> Callable[[Sequence[str]], Tensor]:
+    """The function that maps n texts to their mean embeddings (n, D) on the CPU, `at_once` in a batch."""
 
     def pool(texts: Sequence[str]) -> Tensor:
         device, width = cast(Tensor, decoder.lm.get_input_embeddings().weight).device, decoder.width
@@ -61,7 +203,7 @@ def fit_gate(
             ]
             mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True).to(device)
             embeddings = decoder.embed(pad_sequence(ids, batch_first=True).to(device))
-            means.append(pooled(embeddings, mask, width).cpu())
+            means.append(pooled(embeddings, mask, width).detach().cpu())
         return torch.cat(means)
 
-    rank_zero_info(gate.fit_questions(questions, owners, pool))
+    return pool

@@ -1,0 +1,137 @@
+"""An instance gate that separates the questions whose samples ask for contradictory updates, without labels.
+
+The gate `source` has to be told which data sets contradict each other. This one finds it out before training starts,
+by gradient affinity (Fifty et al., 2021, group whole tasks by it; here it groups questions):
+
+1. For some training samples, the gradient of the answer loss with respect to the matrices B of the experts is
+   computed, once with the true answer and once with that of another sample of the same task. The difference is the
+   update that teaches how *this* medium and *this* answer belong together; what every question of the task has in
+   common (the form of the answer, the wording of the prompt) cancels.
+2. The update of a single sample is mostly noise. Its expectation given the question is estimated by a ridge
+   regression of the updates on the centred question embeddings.
+3. The questions are clustered by their expected updates, one cluster per expert; the clusters' mean updates then
+   give better directions to look at, and the clustering is repeated in these.
+4. The gate starts as a linear classifier of the clusters, with the small learning rate of `source`.
+
+Two sets of questions about the same images that want different answers have opposite updates and get an expert each,
+however similar their wording is.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from octavius.lora_moe.gates.base import FittedTo
+from octavius.lora_moe.gates.cluster import lloyd, nearest
+from octavius.lora_moe.gates.source import SourceGate
+
+RIDGE = 0.1
+"""Penalty of the regression of updates on questions, relative to an input with a mean square of 1."""
+
+RESTARTS = 16
+"""Number of random initialisations of k-means, of which the best result is taken."""
+
+REFINEMENTS = 10
+"""Upper bound on the number of times that the clustering is repeated."""
+
+
+class AffinityGate(SourceGate):
+    """The instance gate, initialised as a classifier of groups of questions with similar updates (see the module).
+
+    Until `fit_updates` is called the weights are random, as in the instance gate.
+    """
+
+    fitted_to: ClassVar[FittedTo] = "updates"
+
+    @torch.no_grad()
+    def fit_updates(
+        self, questions: Sequence[str], updates: Tensor, pool: Callable[[Sequence[str]], Tensor]
+    ) -> str:
+        """Groups the questions by their expected updates, and sets the weights to a classifier of the groups.
+
+        Args:
+            questions: the questions of N training samples.
+            updates: sketches of the samples' updates, (N, P) (see `octavius.lora_moe.sketch`).
+            pool: maps n texts to their mean embeddings (n, D), as `pooled` computes them.
+
+        Returns:
+            One line for the log that says what was done.
+        """
+        unique = list(dict.fromkeys(questions))
+        index = {question: row for row, question in enumerate(unique)}
+        rows = torch.tensor([index[question] for question in questions])
+        inputs = pool(unique).double().cpu()  # fp64 on the CPU: all processes must get the same groups
+        inputs = F.rms_norm(inputs - inputs[rows].mean(0), (self.width,))
+        groups = group_by_update(inputs, rows, updates.double().cpu(), max(self.routed))
+        self.fit_questions(unique, groups.tolist(), pool)
+        shares = torch.bincount(groups[rows]) / len(rows)
+        return f"the gate groups {len(questions)} training samples by their gradients: " + ", ".join(
+            f"{share:.0%}" for share in shares.tolist()
+        )
+
+
+def group_by_update(inputs: Tensor, rows: Tensor, updates: Tensor, groups: int) -> Tensor:
+    """Groups questions by the expected updates of their samples.
+
+    Args:
+        inputs: centred embeddings of U questions at unit RMS, (U, D).
+        rows: index of the question of each of N samples, (N,).
+        updates: update of each sample, (N, P).
+        groups: number of groups.
+
+    Returns:
+        Group of each question, 0..groups - 1, (U,); fewer groups if there are fewer questions.
+    """
+    groups = min(groups, len(inputs))
+    if groups == 1:
+        return torch.zeros(len(inputs), dtype=torch.long)
+    counts = torch.bincount(rows, minlength=len(inputs)).double()
+    updates = F.normalize(updates, dim=1)  # a sample with a large loss must not outweigh all others
+    updates = updates - updates.mean(0)
+    inputs_of = inputs[rows]
+    square = inputs_of.T @ inputs_of / len(rows) + RIDGE * torch.eye(inputs.shape[1], dtype=inputs.dtype)
+    # Maps values of the samples to their expectation by question, (U, N).
+    smoothing = inputs @ torch.linalg.solve(square, inputs_of.T / len(rows))
+    expected = (smoothing @ updates) * counts.sqrt()[:, None]
+    # K groups differ in K - 1 directions; the others hold noise.
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        directions = torch.svd_lowrank(expected, min(groups + 7, *expected.shape), niter=8)[2][
+            :, : groups - 1
+        ]
+    found = torch.full((len(inputs),), -1)
+    for _ in range(REFINEMENTS):
+        before, found = found, kmeans(smoothing @ (updates @ directions), counts, groups)
+        if torch.equal(before, found):
+            break
+        sums = updates.new_zeros(groups, updates.shape[1]).index_add(0, found[rows], updates)
+        means = sums / torch.bincount(found[rows], minlength=groups).clamp(min=1)[:, None]
+        directions = torch.linalg.svd(means - means.mean(0), full_matrices=False).Vh[: groups - 1].T
+    return found
+
+
+def kmeans(points: Tensor, counts: Tensor, clusters: int) -> Tensor:
+    """Clusters points (N, P) that occur `counts` times each; the same points give the same clusters.
+
+    The best of `RESTARTS` runs of Lloyd's algorithm, each from centroids drawn by k-means++ (Arthur and
+    Vassilvitskii, 2007).
+
+    Returns:
+        Cluster of each point, 0..clusters - 1, (N,).
+    """
+    generator, best = torch.Generator().manual_seed(0), (float("inf"), torch.empty(0))
+    for _ in range(RESTARTS):
+        centroids = points[torch.multinomial(counts, 1, generator=generator)]
+        while len(centroids) < clusters:
+            spread = torch.cdist(points, centroids).amin(1).square() * counts
+            if not bool(spread.any()):  # fewer distinct points than clusters
+                break
+            centroids = torch.cat([centroids, points[torch.multinomial(spread, 1, generator=generator)]])
+        centroids = lloyd(points, centroids, counts=counts)
+        found = nearest(points, centroids)
+        inertia = float(((points - centroids[found]).square().sum(1) * counts).sum())
+        best = min(best, (inertia, found), key=lambda run: run[0])
+    return best[1]
