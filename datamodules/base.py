@@ -66,6 +66,7 @@ class InstructionDataModule(L.LightningDataModule):
         self.processor, self.batching = processor, batching
         self._sampler: MixtureSampler | None = None
         self._resume: tuple[int, int] | None = None
+        self.blind_ceilings: dict[str, float] = {}  # of the evaluation sets that are loaded
 
     @abstractmethod
     def train_sets(self) -> list[TrainSet]:
@@ -171,8 +172,11 @@ class InstructionDataModule(L.LightningDataModule):
         }
 
     def _eval_dataloader(self, stage: str) -> DataLoader[Example]:
-        processor = self._processor()
-        data = EvaluationExamples(self.eval_sets(stage), processor)
+        processor, sets = self._processor(), self.eval_sets(stage)
+        data = EvaluationExamples(sets, processor)
+        self.blind_ceilings = {
+            item.name: item.blind_ceiling for item in sets if item.blind_ceiling is not None
+        }
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return DataLoader(
             data,

@@ -56,6 +56,7 @@ class EvalSet:
         unseen_wording: whether questions use wordings that training never draws.
         protocol: how the answers are scored.
         bad: `error` ends the run at an unreadable sample, `skip` leaves it out of the scores.
+        blind_ceiling: the highest headline score of a model that ignores the question, if that is known.
     """
 
     name: str
@@ -63,6 +64,7 @@ class EvalSet:
     unseen_wording: bool = False
     protocol: Protocol = "standard"
     bad: BadPolicy = "error"
+    blind_ceiling: float | None = None
 
 
 def find_task(name: str) -> Task:

@@ -29,16 +29,16 @@ from octavius.checkpoint_format.weights import (
 from octavius.decoder.decoder import Decoder
 from octavius.decoder.loading import to_float32
 from octavius.distributed.precision import has_bfloat16
-from octavius.distributed.sharding import copy_whole, shard, unsharded
+from octavius.distributed.sharding import shard
 from octavius.encoders.base import Encoder, UnreadableMediaError
 from octavius.evaluation.answers import Answered, Decoding, answer_batch
 from octavius.folders import saving_folder
+from octavius.gate_fitting import fit_gate, fit_gate_to_updates, needs_fit
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.chat import depends_on_moment, template_of
 from octavius.instruction.prompt import Template
 from octavius.limits import FRACTION, NON_NEGATIVE_NUMBER, POSITIVE_INT, POSITIVE_NUMBER, PROBABILITY_BELOW_1
 from octavius.lora_moe import LoRAMoEConfig
-from octavius.lora_moe.gates.fitting import fit_gate, fit_gate_to_updates, needs_fit
 from octavius.model import AnswerLosses, Octavius
 from octavius.presets import find_checkpoint
 from octavius.published.tag_tokens import train_tag_tokens
@@ -195,25 +195,20 @@ class OctaviusModule(L.LightningModule):
         self._seed = torch.initial_seed() if self._seed is None else self._seed
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if needs_fit(self.model.gate, "updates") and hasattr(data, "train_sets"):
-            self._fit_gate_to_updates(data)
-
-    def _fit_gate_to_updates(self, data: Any) -> None:
-        """Fits a copy of the gate, and takes over its tensors, which may be sharded here."""
-        gate, model = self.model.gate, self.model
-        assert gate is not None
-        assert model.lora is not None
-        copy = model.lora.gate_factory(gate.size)
-        with self.trainer.precision_plugin.forward_context(), unsharded(model):
-            fit_gate_to_updates(
-                copy,
-                model,
-                model.decoder,
-                self.processor,
-                [item.samples for item in data.train_sets()],
-                getattr(data, "batch_size", 16),
-                (ValueError, OSError) if getattr(data, "skips", False) else (),
-            )
-        copy_whole(copy, gate)
+            gate, lora = self.model.gate, self.model.lora
+            assert gate is not None
+            assert lora is not None
+            with self.trainer.precision_plugin.forward_context():
+                fit_gate_to_updates(
+                    gate,
+                    lora.gate_factory(gate.size),
+                    self.model,
+                    self.model.decoder,
+                    self.processor,
+                    [item.samples for item in data.train_sets()],
+                    getattr(data, "batch_size", 16),
+                    (ValueError, OSError) if getattr(data, "skips", False) else (),
+                )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's names
         """Seeds dropout and noise by epoch, batch and rank, so that a resumed run draws the same numbers.

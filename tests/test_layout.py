@@ -37,6 +37,7 @@ LEVELS = {
     "lora_moe": 4,
     "configuration": 5,
     "published": 5,
+    "gate_fitting": 6,
     "model": 6,
     "training": 7,
     "pretraining": 7,

@@ -4,8 +4,6 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_info
-
 from datamodules.base import Batching, InstructionDataModule
 from datamodules.benchmarks import read
 from datamodules.examples import EvalSet, TrainSet
@@ -149,9 +147,6 @@ class Conventions(InstructionDataModule):
     def eval_sets(self, stage: str) -> list[EvalSet]:
         """One set per wording, with all conventions."""
         ceiling = blind_ceiling(self.words)
-        rank_zero_info(
-            f"{len(self.words)} conventions: ignoring them, no model is right more often than {ceiling:.3f}"
-        )
         drawn = self._drawn({"validate": "val"}.get(stage, stage))
         return [
             EvalSet(
@@ -161,6 +156,7 @@ class Conventions(InstructionDataModule):
                     for index, words in enumerate(self.words)
                     for sample in Scenes(index, words, self.told, wording, stage, self.eval_scenes, drawn)
                 ],
+                blind_ceiling=ceiling,
             )
             for wording in WORDINGS
         ]

@@ -26,6 +26,7 @@ from octavius.evaluation.answers import (
 from octavius.evaluation.controls import ALL, Control
 from octavius.evaluation.prediction_files import PredictionFiles
 from octavius.evaluation.scores import (
+    BLIND_CEILING,
     chance,
     headline_of,
     measurements,
@@ -164,6 +165,9 @@ class Evaluation(L.Callback):
         """Scores the answers: logs, prints and writes tables, runs the blind controls, calls `on_answers`."""
         answers = readable(everything)
         scores = score(answers)
+        for name, ceiling in getattr(trainer.datamodule, "blind_ceilings", {}).items():  # type: ignore[attr-defined]
+            if name in scores:
+                scores[name][BLIND_CEILING] = ceiling
         for name, row in scores.items():
             # All ranks have the same value; sync_dist only silences Lightning's warning about each key.
             module.log_dict(

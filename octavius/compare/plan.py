@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from octavius.suggestions import nearest
 
 SEEDS, JOBS = Range(1, 1000, integer=True), Range(1, 256, integer=True)
 
-KEYS = ("config", "arms", "seeds", "baseline", "differences", "out", "options")
-"""Keys of a plan file; all but `differences` and `options` are options of the command too."""
+KEYS = ("config", "arms", "seeds", "baseline", "differences", "curves", "out", "options")
+"""Keys of a plan file; all but `differences`, `curves` and `options` are options of the command too."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Comparison:
         differences: pairs of arms; the second is subtracted from the first, seed by seed.
         out: folder of runs and tables.
         options: arguments added to every `octavius fit`, after those of the arm.
+        curves: label of an x axis to the curves over it, each by its name: x to arm.
         jobs: number of parallel runs.
         name: file name of the tables.
         print_commands: print the commands for a scheduler instead of running anything.
@@ -38,6 +39,7 @@ class Comparison:
     differences: tuple[tuple[str, str], ...]
     out: Path
     options: tuple[str, ...]
+    curves: Mapping[str, Mapping[str, Mapping[float, str]]] = field(default_factory=dict)
     jobs: int = 1
     name: str = "compare"
     print_commands: bool = False
@@ -87,10 +89,21 @@ def read_plan(argv: Sequence[str]) -> Comparison:
         _differences(arms, baseline, pairs),
         Path(asked.get("out", "runs/compare")),
         (*own, *passed_on),
+        _present(asked.get("curves", {}), arms),
         jobs,
         Path(given.plan).stem if given.plan else "compare",
         given.print_commands,
     )
+
+
+def _present(
+    curves: Mapping[str, Mapping[str, Mapping[float, str]]], arms: Mapping[str, object]
+) -> dict[str, dict[str, dict[float, str]]]:
+    """The points of the curves whose arms are run."""
+    return {
+        label: {name: {x: arm for x, arm in points.items() if arm in arms} for name, points in named.items()}
+        for label, named in curves.items()
+    }
 
 
 def _written(value: Any) -> str:
@@ -152,6 +165,7 @@ def _read_file(name: str) -> dict[str, Any]:
     for key, wanted, right in (
         ("config", "a list of configurations", _are_texts),
         ("differences", "pairs of arms, such as [[routed, one_lora]]", _are_pairs),
+        ("curves", "axes with their curves, such as {tasks: {routed: {2: routed_2}}}", _are_curves),
         ("options", "options of fit with their values", lambda value: isinstance(value, dict)),
         ("baseline", "the name of an arm", lambda value: isinstance(value, str)),
         ("out", "a folder", lambda value: isinstance(value, str)),
@@ -159,16 +173,34 @@ def _read_file(name: str) -> dict[str, Any]:
     ):
         if key in content and not right(content[key]):
             raise ValueError(f"{path}: {key} should be {wanted}, found {content[key]!r:.60}")
-    for arm in (arm for pair in content.get("differences", []) for arm in pair):
+    drawn = [
+        arm
+        for named in content.get("curves", {}).values()
+        for points in named.values()
+        for arm in points.values()
+    ]
+    for arm in (*(arm for pair in content.get("differences", []) for arm in pair), *drawn):
         if arm not in arms:
             raise ValueError(
-                f"{path} has no arm {arm!r} to make a difference of; its arms are {', '.join(arms)}"
+                f"{path} has no arm {arm!r} to make a difference or a curve of; its arms are {', '.join(arms)}"
             )
     return content
 
 
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _are_curves(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(named, dict)
+        and all(
+            isinstance(points, dict)
+            and all(isinstance(x, int | float) and isinstance(arm, str) for x, arm in points.items())
+            for points in named.values()
+        )
+        for named in value.values()
+    )
 
 
 def _are_pairs(value: Any) -> bool:

@@ -79,10 +79,11 @@ def routing(table: pd.DataFrame) -> dict[str, float]:
     - idle experts: number of experts that no answer used.
     - entropy: of the mean weights, in nats; log E if all experts are used equally.
     - mutual information of task and expert, in nats: 0 if all tasks are routed alike, equal
-      to the entropy if the task determines the expert.
+      to the entropy if the task determines the expert. If there is one task only, its groups are the tasks.
     """
     table = table.assign(weight=table["mean_weight"] * table["instances"])
-    by_task = table.pivot_table(index="task", columns="expert", values="weight", aggfunc="sum").to_numpy()
+    index = "task" if table["task"].nunique() > 1 or table["group"].isna().all() else "group"
+    by_task = table.pivot_table(index=index, columns="expert", values="weight", aggfunc="sum").to_numpy()
     sizes = by_task.sum(axis=1)
     within = float((sizes * entropy(by_task / sizes[:, None])).sum() / sizes.sum())
     total = float(entropy(by_task.sum(axis=0) / sizes.sum()))

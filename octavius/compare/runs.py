@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
-from octavius.compare.figure import draw
+from octavius.compare.figure import draw, draw_curves
 from octavius.compare.plan import Comparison, read_plan
 from octavius.compare.record import Run, cost, result, scores
 from octavius.compare.table import write_tables
@@ -60,7 +60,9 @@ def compare(argv: Sequence[str]) -> None:
     results, path = [result(run) for run in runs], asked.out / asked.name
     print("\n" + write_tables(results, asked.columns, asked.differences, path))
     draw(results, asked.columns, path.with_name(f"{path.name}.png"))
-    print(f"\ntables and picture: {path}.md, .csv and .png")
+    if asked.curves:
+        draw_curves(results, asked.curves, path.with_name(f"{path.name}_curves.png"))
+    print(f"\ntables and picture: {path}.md, .csv and .png" + (" (_curves.png)" if asked.curves else ""))
 
 
 def plan(asked: Comparison) -> list[Run]:

@@ -18,10 +18,14 @@ from octavius.metrics.resampling import intervals
 from octavius.tasks import TASKS
 from octavius.tasks.vqa import exact_option
 
+BLIND_CEILING = "blind_ceiling"
+"""Key of the highest score of a model that ignores the question, which some evaluation sets know."""
+
 NOTES = {
     "map50": (
         "map50 takes boxes of equal score at once, map50_devkit (in the files) in their order, as VOC's devkit does"
     ),
+    BLIND_CEILING: "blind_ceiling is the highest score of a model that ignores the question",
     "map_coco_limit": (
         "map_coco_limit is what the right answers reach, whose boxes are rounded (`box_decimals` of the data)"
     ),
@@ -182,6 +186,7 @@ def shown(items: Sequence[Answered], scores: Mapping[str, float]) -> list[str]:
         keys += said
     keys += [f"{key}_limit" for key in TASKS[sample.task].limited]
     keys += [key for key in readings(items) if key not in UNSHOWN]
+    keys += [BLIND_CEILING]
     return [key for key in keys if key in scores]
 
 
@@ -202,7 +207,9 @@ def tabulate(
     lines = {}
     for name, items in sorted(rows(answers).items()):
         cells = {
-            key: _cell(
+            key: f"{scores[name][key]:.3f}"
+            if key == BLIND_CEILING
+            else _cell(
                 scores[name][key],
                 guesses.get(name, {}).get(key),
                 (between or {}).get(name, {}).get(key),

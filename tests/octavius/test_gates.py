@@ -26,6 +26,7 @@ LEARNED: dict[str, dict[str, Any]] = {
     "top-1": {"top_k": 1},
     "dense": {"gate": "dense"},
     "source": {"gate": "source"},
+    "affinity": {"gate": "affinity"},
     "source, per layer": {"gate": "source", "per_layer": True, "inputs": ["media"]},
     "universal": {"top_k": 1, "universal": True},
     "modality and media": {"inputs": ["modality", "media"]},

@@ -1,6 +1,7 @@
 """Auxiliary losses in the step that they belong to, and gates with a state through checkpoint and resume."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from datamodules.base import InstructionDataModule
 from datamodules.examples import EvalSet, TrainSet
-from octavius.checkpoint_format.weights import read_checkpoint
+from octavius.checkpoint_format.weights import keep_trainable, read_checkpoint
 from octavius.decoder.decoder import Decoder
+from octavius.gate_fitting import updates_of
 from octavius.instruction.batch import Batch
-from octavius.instruction.sample import References, Sample
+from octavius.instruction.sample import Media, References, Sample
 from octavius.training import OctaviusModule
 from tests.octavius.settings import lora_moe
 
@@ -130,6 +132,7 @@ def test_an_auxiliary_loss_is_the_mean_of_the_steps_batches_by_their_share(
         {"gate": "token", "jitter": 0.3, "losses": {"switch": 0.1}},
         {"gate": "cluster", "clusters": 4},
         {"gate": "source"},
+        {"gate": "affinity"},
         {"per_layer": True, "jitter": 0.3, "dropout": 0.2},
     ],
 )
@@ -141,6 +144,47 @@ def test_a_resumed_run_goes_on_as_one_that_went_through(
     rest = fit(make_module(**lora), Notes(), resume=tmp_path / "cut.ckpt")
     assert first.losses == whole.losses[:2]
     assert rest.losses == whole.losses[2:]
+
+
+def test_the_affinity_gate_is_fitted_before_the_first_step_and_changes_nothing_else(
+    make_module: MakeModule,
+) -> None:
+    module, other = make_module(gate="affinity"), make_module(gate="source")
+    before = {name: part.clone() for name, part in module.model.named_parameters() if "gate" not in name}
+    begun = {}
+
+    class Look(L.Callback):
+        def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+            assert all(part.grad is None for part in module.parameters())
+            assert module.model.training
+            assert module.model.gate is not None
+            begun["fitted"] = bool(module.model.gate.get_buffer("fitted"))
+            begun["same"] = all(
+                torch.equal(part, before[name])
+                for name, part in module.model.named_parameters()
+                if name in before
+            )
+            begun["device"] = str(module.model.gate.get_buffer("centre").device)
+
+    fit(module, Look(), max_steps=1)
+    fit(other, Notes(), max_steps=1)
+    assert begun == {"fitted": True, "same": True, "device": "cpu"}
+    assert {*keep_trainable(module, module.state_dict())} == {*keep_trainable(other, other.state_dict())}
+
+
+def test_unreadable_samples_are_left_out_of_the_gates_fit_if_the_data_skips_them(
+    make_module: MakeModule,
+) -> None:
+    module = make_module(gate="affinity")
+    samples = Questions().train_sets()[0].samples
+    broken = replace(samples[0], id="broken", media={"image": Media(path=Path("missing.png"))})
+    arguments = module.model, module.processor, [*samples, broken], 4
+    with pytest.raises(ValueError, match="image"):
+        updates_of(*arguments)
+    questions, updates = updates_of(*arguments, skip=(ValueError, OSError))
+    assert questions == [sample.question for sample in samples]
+    assert updates.shape[0] == len(samples)
+    assert updates.abs().sum(1).gt(0).any()
 
 
 def test_clusters_are_in_the_checkpoint_and_needed_in_it(make_module: MakeModule, tmp_path: Path) -> None:

@@ -129,10 +129,12 @@ def write_decoder(folder: Path, tied: bool) -> Path:
     return folder
 
 
-def make(decoder: Path, experts: int | None = 3, dtype: str = "float32", **options: Any) -> OctaviusModule:
+def make(
+    decoder: Path, experts: int | None = 3, dtype: str = "float32", gate: str = "instance", **options: Any
+) -> OctaviusModule:
     """The module, the same at each call; no experts train the whole decoder."""
     torch.manual_seed(0)
-    lora = None if experts is None else LoRAMoEConfig(experts, rank=2, alpha=4.0, dropout=0.0)
+    lora = None if experts is None else LoRAMoEConfig(experts, rank=2, alpha=4.0, dropout=0.0, gate=gate)  # type: ignore[arg-type]
     encoders = {"image": PrecomputedFeatures(3, 8)}
     module = OctaviusModule(Decoder(str(decoder), dtype), encoders, lora, lr=0.01, **options)  # type: ignore[arg-type]
     for name, parameter in module.named_parameters():
@@ -236,6 +238,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "checkpointed": {"activation_checkpointing": True},
     "bfloat16": {"dtype": "bfloat16"},
     "packed": {},
+    "affinity": {"gate": "affinity"},
 }
 
 

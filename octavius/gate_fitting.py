@@ -3,6 +3,7 @@
 import random
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from octavius.decoder.decoder import Decoder
+from octavius.distributed.sharding import copy_whole, unsharded
 from octavius.instruction.batch import Batch, Example, Processor
 from octavius.instruction.sample import Sample
 from octavius.lora_moe.gates.base import Gate
@@ -62,6 +64,7 @@ def fit_gate(
 
 def fit_gate_to_updates(
     gate: Gate,
+    fresh: Gate,
     model: nn.Module,
     decoder: Decoder,
     processor: Processor,
@@ -74,7 +77,8 @@ def fit_gate_to_updates(
     Every process computes the gradients of its share of the samples, and the same fit from all of them.
 
     Args:
-        gate: the gate, whose parameters are plain tensors.
+        gate: the gate of the model, whose parameters may be sharded.
+        fresh: another one like it with whole parameters, which is fitted and then copied.
         model: the model on its device, which returns losses and rows of the answer tokens of a batch.
         decoder: its language model.
         processor: its processor.
@@ -89,7 +93,9 @@ def fit_gate_to_updates(
     samples = [sample for _, sample in spaced(sources, most)]
     rank_zero_info(f"the gate is fitted to the gradients of {len(samples)} training samples ...")
     questions, updates = updates_of(model, processor, samples, batch_size, skip)
-    rank_zero_info(gate.fit_updates(questions, updates, pooling(decoder)))
+    with unsharded(model):
+        rank_zero_info(fresh.fit_updates(questions, updates, pooling(decoder)))
+    copy_whole(fresh, gate)
 
 
 def updates_of(
@@ -114,36 +120,36 @@ def updates_of(
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     # The same number of passes on all ranks: under FSDP a pass is collective.
     padded = [*samples, *samples[: -len(samples) % world]]
-    pairs = list(zip(padded, others(padded), strict=True))[rank::world]
+    pairs = list(enumerate(zip(padded, others(padded), strict=True)))[rank::world]
+    found: list[tuple[int, str, Tensor]] = []
+    training = model.training
     model.eval()
-    questions, rows = list[str](), list[Tensor]()
     bar = tqdm(total=len(pairs), desc="gradients for the gate", disable=rank > 0 or not sys.stderr.isatty())
     with bar, torch.compiler.set_stance("force_eager"):  # not worth the minutes that compiling takes
         for start in range(0, len(pairs), batch_size):
-            asked, true, other = list[str](), list[Example](), list[Example]()
-            for sample, counterpart in pairs[start : start + batch_size]:
+            share = pairs[start : start + batch_size]
+            examples: dict[int, tuple[str, Example, Example]] = {}
+            for index, (sample, other) in share:
                 question = question_of(sample)
-                try:
-                    one = processor.build_example(sample, question, answer_of(sample))
-                    another = processor.build_example(sample, question, answer_of(counterpart))
-                except skip:
-                    continue
-                asked.append(question)
-                true.append(one)
-                other.append(another)
-            if not asked:
+                with suppress(*skip):
+                    true, false = (
+                        processor.build_example(sample, question, answer_of(one)) for one in (sample, other)
+                    )
+                    examples[index] = (question, true, false)
+            if not examples:
                 continue
-            sketches = [sketch(model, processor.collate(examples)) for examples in (true, other)]
-            rows.append(sketches[0] - sketches[1])
-            questions += asked
-            bar.update(len(pairs[start : start + batch_size]))
-    model.train()
-    parts = [(questions, torch.cat(rows))]
+            asked, *both = zip(*examples.values(), strict=True)
+            true_rows, false_rows = (sketch(model, processor.collate(rows)) for rows in both)
+            found += zip(examples, asked, true_rows - false_rows, strict=True)
+            bar.update(len(share))
+    model.train(training)
+    gathered: list[Any] = [found]
     if world > 1:
-        gathered: list[Any] = [None] * world
-        dist.all_gather_object(gathered, parts[0])
-        parts = gathered
-    return [question for asked, _ in parts for question in asked], torch.cat([rows for _, rows in parts])
+        gathered = [None] * world
+        dist.all_gather_object(gathered, found)
+    # In the order of the samples, so that the number of processes makes no difference.
+    ordered = sorted((one for part in gathered for one in part), key=lambda one: one[0])
+    return [question for _, question, _ in ordered], torch.stack([row for *_, row in ordered])
 
 
 def sketch(model: nn.Module, batch: Batch) -> Tensor:

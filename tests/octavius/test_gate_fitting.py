@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from octavius.gate_fitting import fit_gate
 from octavius.instruction.sample import Sample
 from octavius.lora_moe.gates.cluster import ClusterGate
-from octavius.lora_moe.gates.fitting import fit_gate
 from octavius.model import Octavius
 
 MakeModel = Callable[..., Octavius]
