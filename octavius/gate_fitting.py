@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -20,6 +20,7 @@ from octavius.instruction.sample import Sample
 from octavius.lora_moe.gates.base import Gate
 from octavius.lora_moe.gates.question import pooled
 from octavius.lora_moe.sketch import sketching
+from octavius.model import Octavius
 from octavius.tasks import TASKS
 
 SAMPLES_PER_EXPERT = 512
@@ -63,10 +64,7 @@ def fit_gate(
 
 
 def fit_gate_to_updates(
-    gate: Gate,
-    fresh: Gate,
-    model: nn.Module,
-    decoder: Decoder,
+    model: Octavius,
     processor: Processor,
     sources: Sequence[Sequence[Sample]],
     batch_size: int = 16,
@@ -77,10 +75,7 @@ def fit_gate_to_updates(
     Every process computes the gradients of its share of the samples, and the same fit from all of them.
 
     Args:
-        gate: the gate of the model, whose parameters may be sharded.
-        fresh: another one like it with whole parameters, which is fitted and then copied.
-        model: the model on its device, which returns losses and rows of the answer tokens of a batch.
-        decoder: its language model.
+        model: the model on its device, which may be sharded.
         processor: its processor.
         sources: the samples of each training set; the same number is taken of each.
         batch_size: samples per backward pass.
@@ -89,17 +84,21 @@ def fit_gate_to_updates(
     Raises:
         ValueError: a sample cannot be read.
     """
+    gate, lora = model.gate, model.lora
+    assert gate is not None
+    assert lora is not None
     most = SAMPLES_PER_EXPERT * max(gate.counts)
     samples = [sample for _, sample in spaced(sources, most)]
     rank_zero_info(f"the gate is fitted to the gradients of {len(samples)} training samples ...")
     questions, updates = updates_of(model, processor, samples, batch_size, skip)
+    whole = lora.gate_factory(gate.size)
     with unsharded(model):
-        rank_zero_info(fresh.fit_updates(questions, updates, pooling(decoder)))
-    copy_whole(fresh, gate)
+        rank_zero_info(whole.fit_updates(questions, updates, pooling(model.decoder)))
+    copy_whole(whole, gate)
 
 
 def updates_of(
-    model: nn.Module,
+    model: Octavius,
     processor: Processor,
     samples: Sequence[Sample],
     batch_size: int,
@@ -152,7 +151,7 @@ def updates_of(
     return [question for _, question, _ in ordered], torch.stack([row for *_, row in ordered])
 
 
-def sketch(model: nn.Module, batch: Batch) -> Tensor:
+def sketch(model: Octavius, batch: Batch) -> Tensor:
     """Sketched gradient of each sample's mean loss per answer token, (B, P) on the CPU."""
     with sketching(model) as parts:
         out = model(batch)

@@ -195,20 +195,13 @@ class OctaviusModule(L.LightningModule):
         self._seed = torch.initial_seed() if self._seed is None else self._seed
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if needs_fit(self.model.gate, "updates") and hasattr(data, "train_sets"):
-            gate, lora = self.model.gate, self.model.lora
-            assert gate is not None
-            assert lora is not None
+            sources, batch_size = (
+                [item.samples for item in data.train_sets()],
+                getattr(data, "batch_size", 16),
+            )
+            skip = (ValueError, OSError) if getattr(data, "skips", False) else ()
             with self.trainer.precision_plugin.forward_context():
-                fit_gate_to_updates(
-                    gate,
-                    lora.gate_factory(gate.size),
-                    self.model,
-                    self.model.decoder,
-                    self.processor,
-                    [item.samples for item in data.train_sets()],
-                    getattr(data, "batch_size", 16),
-                    (ValueError, OSError) if getattr(data, "skips", False) else (),
-                )
+                fit_gate_to_updates(self.model, self.processor, sources, batch_size, skip)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's names
         """Seeds dropout and noise by epoch, batch and rank, so that a resumed run draws the same numbers.
