@@ -188,12 +188,10 @@ class OctaviusModule(L.LightningModule):
             self.trainer.strategy.barrier()
 
     def on_fit_start(self) -> None:
-        """Takes the global seed for dropout and noise, unless a checkpoint restored the one of the original run.
-
-        Fits a gate that needs gradients for it: only here the model is on its device.
-        """
+        """Takes the global seed for dropout and noise, unless a checkpoint restored it; fits gates to gradients."""
         self._seed = torch.initial_seed() if self._seed is None else self._seed
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        # In `setup` the model is not on its device yet.
         if needs_fit(self.model.gate, "updates") and hasattr(data, "train_sets"):
             sources, batch_size = (
                 [item.samples for item in data.train_sets()],
