@@ -66,10 +66,11 @@ class AffinityGate(SourceGate):
         inputs = pool(unique).double().cpu()  # fp64 on the CPU: all processes must get the same groups
         inputs = F.rms_norm(inputs - inputs[rows].mean(0), (self.width,))
         groups = group_by_update(inputs, rows, updates.double().cpu(), max(self.routed))
-        self.fit_questions(unique, groups.tolist(), pool)
-        shares = torch.bincount(groups[rows]) / len(rows)
-        return f"the gate groups {len(questions)} training samples by their gradients: " + ", ".join(
-            f"{share:.0%}" for share in shares.tolist()
+        right = self.classify(list(zip(unique, groups.tolist(), strict=True)), pool)
+        shares = ", ".join(f"{share:.0%}" for share in (torch.bincount(groups[rows]) / len(rows)).tolist())
+        return (
+            f"the gate groups {len(questions)} training samples by their gradients: {shares}; {right:.0%} of "
+            f"{len(unique)} questions are told apart"
         )
 
 

@@ -69,7 +69,6 @@ class SourceGate(InstanceGate):
         """1 / sqrt(D) (see the module)."""
         return self.width**-0.5
 
-    @torch.no_grad()
     def fit_questions(
         self, questions: Sequence[str], sources: Sequence[int], pool: Callable[[Sequence[str]], Tensor]
     ) -> str:
@@ -85,6 +84,19 @@ class SourceGate(InstanceGate):
         """
         # Each pair once, in order of first occurrence: questions that a data set repeats would dominate the fit.
         pairs = list(dict.fromkeys(zip(questions, sources, strict=True)))
+        right = self.classify(pairs, pool)
+        return (
+            f"the gate begins as a classifier of {len({*sources})} sources by {len(pairs)} questions; "
+            f"{right:.0%} of them are told apart"
+        )
+
+    @torch.no_grad()
+    def classify(self, pairs: Sequence[tuple[str, int]], pool: Callable[[Sequence[str]], Tensor]) -> float:
+        """Sets the weights to a classifier of different pairs of question and class.
+
+        Returns:
+            The share of the questions that it classifies correctly.
+        """
         turns = min(len(FRAMES), max(1, MOST // len(pairs)))
         # Shifted by `index`, so that frames are spread evenly over the questions even if only some turns fit.
         framed = [
@@ -109,10 +121,7 @@ class SourceGate(InstanceGate):
         self.weight.copy_(torch.cat(weights))
         self.get_buffer("centre").copy_(centre)
         self.get_buffer("fitted").fill_(True)
-        return (
-            f"the gate begins as a classifier of {len(owners.unique())} sources by {len(pairs)} questions; "
-            f"{right:.0%} of them are told apart"
-        )
+        return right
 
     def read_question(self, asked: GateInputs) -> Tensor:
         """Represents the questions by their centred mean embeddings at unit RMS, (B, D)."""
