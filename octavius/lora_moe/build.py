@@ -29,8 +29,8 @@ class LoRAMoEConfig:
         dropout: dropout probability on the experts' inputs.
         targets: names of the linear layers that get experts, or their last parts, such as `q_proj`.
         gate: how experts are chosen: a gate class by `class_path` and `init_args`, or the short name of a class
-            with its default options: `affinity`, `source`, `instance`, `dense`, `token`, `individual`, `uniform`, `cluster` or
-            `published` (see docs/gates.md).
+            with its default options: `affinity`, `source`, `instance`, `dense`, `token`, `individual`, `uniform`,
+            `cluster` or `published` (see docs/gates.md).
         shared_a: whether the experts of a layer share one A and differ in B alone (HydraLoRA).
         scale: scale of the update: `peft` is alpha / rank, `published` is 1 whatever alpha is.
         init: initialisation of A: `peft`, or `published`, which is smaller by the square root of the rank.
