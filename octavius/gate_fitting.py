@@ -23,8 +23,8 @@ from octavius.lora_moe.sketch import sketching
 from octavius.model import Octavius
 from octavius.tasks import TASKS
 
-SAMPLES_PER_EXPERT = 512
-"""Training samples whose gradients a gate is fitted to, for each of its experts."""
+SAMPLES_PER_EXPERT, MOST_SAMPLES = 256, 4096
+"""Training samples whose gradients a gate is fitted to, for each of its experts, and at most in all."""
 
 
 def needs_fit(gate: Gate | None, fitted_to: str) -> bool:
@@ -87,7 +87,7 @@ def fit_gate_to_updates(
     gate, lora = model.gate, model.lora
     assert gate is not None
     assert lora is not None
-    most = SAMPLES_PER_EXPERT * max(gate.counts)
+    most = min(SAMPLES_PER_EXPERT * max(gate.counts), MOST_SAMPLES)
     samples = [sample for _, sample in spaced(sources, most)]
     rank_zero_info(f"the gate is fitted to the gradients of {len(samples)} training samples ...")
     questions, updates = updates_of(model, processor, samples, batch_size, skip)

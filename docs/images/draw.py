@@ -1,24 +1,32 @@
-"""Draws the pictures of the README from the predictions of real runs, with the figures of the evaluation.
+"""Draws the pictures of the documentation from real runs, with the figures of the evaluation.
 
-The routing picture shows the conventions benchmark, the other one detections of the miniature:
+Gate weights in the conventions benchmark, and detections of the miniature:
 
-    octavius fit --config conventions.yaml
+    octavius fit --config conventions.yaml --config conventions/affinity.yaml
     octavius test --ckpt last.ckpt
     python docs/images/draw.py routing runs/octavius/version_1/predictions_test.jsonl
 
     octavius fit --config 2d.yaml
     octavius test --ckpt last.ckpt
     python docs/images/draw.py detections runs/octavius/version_3/predictions_test.jsonl
+
+How two gates develop in training, from the log folders of `octavius compare --plan comparisons/conventions.yaml`:
+
+    python docs/images/draw.py training runs/conventions/instance/seed0/logs/version_0 \
+        runs/conventions/affinity/seed0/logs/version_0
 """
 
 import argparse
+import re
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from octavius.callbacks import pictures, routing
-from octavius.callbacks.board import save
+from octavius.callbacks.board import COLOURS, save
 from octavius.evaluation.answers import Answered
 from octavius.evaluation.predictions import read_predictions
 
@@ -32,7 +40,7 @@ def draw_routing(file: Path) -> Figure:
     gates = routing.gate_table([item for item in read_predictions(file) if item.set_name in SETS])
     gates = gates.reset_index("task", drop=True).rename(SETS, level="benchmark")
     gates.index = gates.index.set_names(["task", "benchmark"])  # a bar per convention instead of per set
-    return routing.draw(gates, "Gate weights of four experts, gate: source")
+    return routing.draw(gates, "Gate weights of four experts, gate: affinity")
 
 
 def draw_detections(file: Path) -> Figure:
@@ -52,16 +60,47 @@ def titled(axes: Axes, item: Answered, _: str) -> None:
     pictures.detection_panel(axes, item, item.set_name.removesuffix("/detection").replace("_", " "))
 
 
+def draw_training(folders: list[Path]) -> Figure:
+    """Mean gate weights and loss over the steps of a training: a column for each log folder."""
+    figure = Figure(figsize=(4.2 * len(folders), 4.2), dpi=120, layout="constrained")
+    grid = figure.subplots(2, len(folders), squeeze=False, sharex=True, sharey="row")
+    for (weights, loss), folder in zip(grid.T, folders, strict=True):
+        events = EventAccumulator(str(folder))
+        events.Reload()
+        tags = [tag for tag in events.Tags()["scalars"] if re.fullmatch(r"routing/train/.+/expert_\d+", tag)]
+        scalars = [events.Scalars(tag) for tag in tags]
+        steps = [event.step for event in scalars[0]]
+        shares = np.array([[event.value for event in column] for column in scalars])
+        weights.stackplot(
+            steps, shares, colors=COLOURS, labels=[f"expert {index}" for index in range(len(tags))]
+        )
+        weights.set(title=f"gate: {folder.parts[-4]}", ylim=(0, 1), ylabel="mean gate weight")
+        losses = events.Scalars("train/loss")
+        loss.plot([event.step for event in losses], [event.value for event in losses], color="black")
+        loss.set(xlabel="step", ylabel="training loss", ylim=(0, None), xlim=(steps[0], steps[-1]))
+        for axes in (weights, loss):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.label_outer()
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    return figure
+
+
 def main() -> None:
     """Draws the picture that is named."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("picture", choices=["routing", "detections"])
-    parser.add_argument("predictions", type=Path, help="predictions_test.jsonl of a run")
+    parser.add_argument("picture", choices=["routing", "detections", "training"])
+    parser.add_argument(
+        "source", type=Path, nargs="+", help="predictions_test.jsonl of a run; for `training` log folders"
+    )
     words = parser.parse_args()
-    draw = draw_routing if words.picture == "routing" else draw_detections
-    save(draw(words.predictions), HERE / f"{words.picture}.png")
+    if words.picture == "training":
+        figure = draw_training(words.source)
+    else:
+        figure = (draw_routing if words.picture == "routing" else draw_detections)(words.source[0])
+    save(figure, HERE / f"{words.picture}.png")
 
 
 if __name__ == "__main__":
