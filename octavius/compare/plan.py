@@ -1,6 +1,7 @@
 """The set-up of a comparison, from the command line or a plan file: arms, seeds and differences."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,11 +98,14 @@ def read_plan(argv: Sequence[str]) -> Comparison:
 
 
 def _present(
-    curves: Mapping[str, Mapping[str, Mapping[float, str]]], arms: Mapping[str, object]
+    curves: Mapping[str, Mapping[str, Mapping[str, str]]], arms: Mapping[str, object]
 ) -> dict[str, dict[str, dict[float, str]]]:
     """The points of the curves whose arms are run."""
     return {
-        label: {name: {x: arm for x, arm in points.items() if arm in arms} for name, points in named.items()}
+        label: {
+            name: {float(x): arm for x, arm in points.items() if arm in arms}
+            for name, points in named.items()
+        }
         for label, named in curves.items()
     }
 
@@ -165,7 +169,7 @@ def _read_file(name: str) -> dict[str, Any]:
     for key, wanted, right in (
         ("config", "a list of configurations", _are_texts),
         ("differences", "pairs of arms, such as [[routed, one_lora]]", _are_pairs),
-        ("curves", "axes with their curves, such as {tasks: {routed: {2: routed_2}}}", _are_curves),
+        ("curves", 'axes with their curves, such as {tasks: {routed: {"2": routed_2}}}', _are_curves),
         ("options", "options of fit with their values", lambda value: isinstance(value, dict)),
         ("baseline", "the name of an arm", lambda value: isinstance(value, str)),
         ("out", "a folder", lambda value: isinstance(value, str)),
@@ -196,11 +200,19 @@ def _are_curves(value: Any) -> bool:
         isinstance(named, dict)
         and all(
             isinstance(points, dict)
-            and all(isinstance(x, int | float) and isinstance(arm, str) for x, arm in points.items())
+            and all(_is_number(x) and isinstance(arm, str) for x, arm in points.items())
             for points in named.values()
         )
         for named in value.values()
     )
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a finite number."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _are_pairs(value: Any) -> bool:
