@@ -198,8 +198,10 @@ def _are_texts(value: Any) -> bool:
 def _are_curves(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(named, dict)
+        and named
         and all(
             isinstance(points, dict)
+            and points
             and all(_is_number(x) and isinstance(arm, str) for x, arm in points.items())
             for points in named.values()
         )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datamodules.miniature.convention_data import Conventions, Scenes
-from datamodules.miniature.conventions import tables
+from datamodules.miniature.conventions import blind_ceiling, tables
 from datamodules.miniature.world import SHAPES
 from octavius.instruction.sample import ClassName
 
@@ -35,5 +35,6 @@ def test_sets_are_one_a_convention_in_training_and_one_a_wording_in_use() -> Non
     sets = data.eval_sets("test")
     assert [item.name for item in sets] == ["seen", "unseen_wording", "unseen_frame"]
     assert all(len({sample.id for sample in item.samples}) == 12 for item in sets)
+    assert {item.blind_ceiling for item in sets} == {blind_ceiling(data.words)}
     with pytest.raises(ValueError, match="weight for each of 3"):
         Conventions(3, weights=[1, 2])

@@ -40,3 +40,23 @@ def test_a_file_and_the_command_line_over_it(tmp_path: Path, monkeypatch: pytest
         ("--trainer.precision", "64"),
     ]
     assert read_plan(["--plan", "plan.yaml", "--arms", "b"]).arms == {"b": ("base.yaml", "two.yaml")}
+
+
+def test_curves_name_arms_at_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        Path(f"{name}.yaml").write_text("{}")
+
+    def read(curves: object, *arguments: str) -> Comparison:
+        content = {"arms": {"a": ["one.yaml"], "b": ["two.yaml"]}, "curves": curves}
+        Path("plan.yaml").write_text(yaml.safe_dump(content))
+        return read_plan(["--plan", "plan.yaml", *arguments])
+
+    curves = {"tasks": {"routed": {"1": "a", "2.5": "b"}}}
+    assert read(curves).curves == {"tasks": {"routed": {1.0: "a", 2.5: "b"}}}
+    assert read(curves, "--arms", "b").curves == {"tasks": {"routed": {2.5: "b"}}}
+    with pytest.raises(ValueError, match="no arm 'c' to make a difference or a curve of; its arms are a, b"):
+        read({"tasks": {"routed": {"1": "c"}}})
+    for bad in ({"tasks": {"routed": {"many": "a"}}}, {"tasks": {"routed": "a"}}, ["tasks"], {"tasks": {}}):
+        with pytest.raises(ValueError, match="curves should be axes with their curves, such as"):
+            read(bad)

@@ -47,3 +47,9 @@ def test_sets_count_by_their_instances() -> None:
     within = (40 * -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) + 40 * math.log(2)) / 80
     total = -(0.625 * math.log(0.625) + 0.375 * math.log(0.375))
     assert found["mutual information of task and expert / nats"] == pytest.approx(total - within)
+
+
+def test_groups_of_a_single_task_are_its_tasks() -> None:
+    table = report(("a", "x", 30, [1.0, 0.0]), ("a", "y", 30, [0.0, 1.0]))
+    table["group"] = ["one", "one", "two", "two"]
+    assert routing(table)["mutual information of task and expert / nats"] == pytest.approx(math.log(2))
