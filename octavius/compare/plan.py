@@ -100,14 +100,19 @@ def read_plan(argv: Sequence[str]) -> Comparison:
 def _present(
     curves: Mapping[str, Mapping[str, Mapping[str, str]]], arms: Mapping[str, object]
 ) -> dict[str, dict[str, dict[float, str]]]:
-    """The points of the curves whose arms are run."""
-    return {
+    """The points of the curves whose arms are run, without curves and axes that have none."""
+    points_of = {
         label: {
             name: {float(x): arm for x, arm in points.items() if arm in arms}
             for name, points in named.items()
         }
         for label, named in curves.items()
     }
+    kept = {
+        label: {name: points for name, points in named.items() if points}
+        for label, named in points_of.items()
+    }
+    return {label: named for label, named in kept.items() if named}
 
 
 def _written(value: Any) -> str:

@@ -55,6 +55,8 @@ def test_curves_name_arms_at_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyP
     curves = {"tasks": {"routed": {"1": "a", "2.5": "b"}}}
     assert read(curves).curves == {"tasks": {"routed": {1.0: "a", 2.5: "b"}}}
     assert read(curves, "--arms", "b").curves == {"tasks": {"routed": {2.5: "b"}}}
+    curves = {"tasks": {"routed": {"1": "a"}}, "steps": {"one": {"1": "b"}, "two": {"1": "a"}}}
+    assert read(curves, "--arms", "b").curves == {"steps": {"one": {1.0: "b"}}}
     with pytest.raises(ValueError, match="no arm 'c' to make a difference or a curve of; its arms are a, b"):
         read({"tasks": {"routed": {"1": "c"}}})
     for bad in ({"tasks": {"routed": {"many": "a"}}}, {"tasks": {"routed": "a"}}, ["tasks"], {"tasks": {}}):
