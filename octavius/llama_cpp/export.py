@@ -78,6 +78,3 @@ def commands(base: str, experts: Sequence[str], folder: str) -> str:
         f"llama-server --model {folder}/{base}{adapters} \\\n    --port 8080\n"
         f"octavius serve --backend llama-server --ckpt {folder} --url http://127.0.0.1:8080"
     )
-
-
-

@@ -149,7 +149,12 @@ def read_gate(folder: Path) -> ExportedGate:
             gate = factory(GateSize(**chosen["size"])).eval().requires_grad_(False)
             load_exactly(gate, tensors, set(gate.state_dict()), place / TENSORS)
         return ExportedGate(
-            prompts, gate, embeddings, settings["base"], tuple(settings["experts"]), int(settings["positions"])
+            prompts,
+            gate,
+            embeddings,
+            settings["base"],
+            tuple(settings["experts"]),
+            int(settings["positions"]),
         )
     except (SafetensorError, OSError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

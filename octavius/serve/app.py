@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 
 from octavius.limits import POSITIVE_INT, POSITIVE_NUMBER
-from octavius.serve.engine import ClosedError, Engine
+from octavius.serve.backend import Backend, ClosedError
 from octavius.serve.metrics import Metrics
 from octavius.serve.replies import Reply, error_object, event
 from octavius.serve.requests import MODEL, ChatRequest, RequestError, media_files, read_request
@@ -135,7 +135,7 @@ class Door:
         return None
 
 
-def build_app(engine: Engine, limits: Limits, token: str | None = None) -> "FastAPI":
+def build_app(engine: Backend, limits: Limits, token: str | None = None) -> "FastAPI":
     """The application around an engine.
 
     Args:
@@ -218,11 +218,9 @@ def build_app(engine: Engine, limits: Limits, token: str | None = None) -> "Fast
     return app
 
 
-def described(engine: Engine) -> dict[str, Any]:
+def described(engine: Backend) -> dict[str, Any]:
     """The entry of the model in the list of models."""
-    model = engine.module.model
-    experts = 0 if model.lora is None else model.lora.experts
-    facts = {"experts": experts, "modalities": list(model.encoders)}
+    facts = {"experts": engine.experts, "modalities": list(engine.modalities)}
     return {"id": MODEL, "object": "model", "created": 0, "owned_by": "octavius", **facts}
 
 
@@ -286,7 +284,7 @@ async def read_body(receive: Receive, most: int, end: float) -> bytes:
     return b"".join(parts)
 
 
-async def prepare(engine: Engine, asked: ChatRequest, end: float) -> Row:
+async def prepare(engine: Backend, asked: ChatRequest, end: float) -> Row:
     """Builds the prompt and loads the media on a thread.
 
     Raises:
@@ -332,6 +330,8 @@ async def next_answer(answers: asyncio.Queue[Answer | Exception], row: Row, end:
 
 def engine_error(error: Exception) -> RequestError:
     """What a client is told of an error in the engine: what it can do about it, but nothing of the inside."""
+    if isinstance(error, RequestError):
+        return error
     if isinstance(error, ClosedError):
         return RequestError(str(error), status=503)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):

@@ -32,10 +32,10 @@ from octavius.decoder.passes import without_padding
 from octavius.encoders.base import Encoder
 from octavius.encoders.feature_cache import FeatureCache
 from octavius.instruction.batch import Example
-from octavius.instruction.prompt import TooLongError
-from octavius.instruction.sample import References, Sample
+from octavius.instruction.sample import Sample
 from octavius.limits import SIZE_RANGE
 from octavius.model import mean_gate
+from octavius.serve.backend import ClosedError, closed, prompt_of, too_long
 from octavius.serve.rows import Answer, Listener, Question, Row
 from octavius.serve.steps import Sampling, Step, stacked
 from octavius.training import OctaviusModule
@@ -44,18 +44,6 @@ WINDOW = 0.01
 """Seconds for which an idle engine waits for further questions before it starts with the first."""
 
 LOG = logging.getLogger(__name__)
-
-LONGEST_TOKEN = 16
-"""Characters of text per token of the prompt that are read at all, before anything is tokenized."""
-
-
-class ClosedError(RuntimeError):
-    """The engine is shutting down."""
-
-
-def closed() -> ClosedError:
-    """What a question gets from an engine that is shutting down."""
-    return ClosedError("the server is shutting down; ask again when it is back")
 
 
 class Engine:
@@ -100,6 +88,17 @@ class Engine:
         self.join()
 
     @property
+    def experts(self) -> int | Sequence[int]:
+        """Number of experts, or that of each layer; 0 without any."""
+        lora = self.module.model.lora
+        return 0 if lora is None else lora.experts
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities that the model has encoders for."""
+        return tuple(self.module.model.encoders)
+
+    @property
     def alive(self) -> bool:
         """Whether the thread runs and questions are taken."""
         return self._thread.is_alive() and self._end is None
@@ -127,33 +126,14 @@ class Engine:
         if unknown := sorted(set(question.media) - set(model.encoders)):
             takes = ", ".join(model.encoders) or "text alone"
             raise ValueError(f"this model has no encoder for {', '.join(unknown)}; it takes {takes}")
-        longest = processor.prompts.max_tokens
-        size = len(question.text) + sum(len(text) for turn in question.history for text in turn)
-        if size > LONGEST_TOKEN * longest:
-            raise ValueError(
-                f"the conversation has {size:,} characters, more than the {longest:,} tokens that this model takes"
-            )
-        sample = Sample(
-            "request",
-            "conversation",
-            "chat",
-            question.media,
-            question.text,
-            References(("",)),
-            question.history,
-        )
+        with self._tokenizing:
+            sample, prompt = prompt_of(processor.prompts, question)
+        room = self._positions() - len(prompt.ids)
+        if room < 1:
+            raise too_long(processor.prompts.max_tokens)
         try:
-            with self._tokenizing:
-                prompt = processor.prompts.build(sample, question.text, None)
-            room = self._positions() - len(prompt.ids)
-            if room < 1:
-                raise TooLongError
             with self._loading:
                 media = self._load(sample)
-        except TooLongError:
-            raise ValueError(
-                f"the conversation has more than the {longest:,} tokens that this model takes, its media included"
-            ) from None
         except ValueError as error:
             raise ValueError(str(error).removeprefix("sample request: ")) from None
         limit = min(question.max_new_tokens, room)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from octavius.serve.engine import Engine
+from octavius.serve.backend import Backend
 
 BOUNDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Upper bounds in seconds of the histogram of durations."""
@@ -22,7 +22,7 @@ HELP = {
 class Metrics:
     """Requests by path and status, and the durations of answered questions."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Backend) -> None:
         """Starts at zero."""
         self.engine = engine
         self.open = 0

@@ -151,14 +151,23 @@ class Row:
     def take(self, token: int) -> None:
         """Appends a token to the answer, and ends it if it is the last one."""
         self.ids.append(token)
-        text, finish = self._tokenizer.decode(self.ids), self._finish_of(token)
+        self.show(self._tokenizer.decode(self.ids), len(self.ids), self._finish_of(token))
+
+    def show(self, text: str, tokens: int, finish: Finish | None) -> None:
+        """Replaces the answer by a longer one, and ends it before the first stop string.
+
+        Args:
+            text: the text so far.
+            tokens: its number of tokens.
+            finish: why it ends there; None if it goes on.
+        """
         cuts = [index for stop in self._stops if (index := text.find(stop)) >= 0]
         if cuts:
             text, finish = text[: min(cuts)], "stop"
         elif finish is None:
             text = held_back(text, self._stops)
         text = text.rstrip() if self._end else text
-        self._say(replace(self.answer, text=text, tokens=len(self.ids), finish=finish))
+        self._say(replace(self.answer, text=text, tokens=tokens, finish=finish))
 
     def choose(self, logits: Tensor) -> int:
         """Samples a token from logits (V,), with the row's own random numbers."""

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from octavius.instruction.sample import Media, Region
-from octavius.serve.engine import ClosedError, Engine
+from octavius.serve.backend import ClosedError
+from octavius.serve.engine import Engine
 from octavius.serve.rows import Answer, Question, Row
 from octavius.training import OctaviusModule
 from tests.octavius.serve.conftest import alone, wait_until
