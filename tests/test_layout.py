@@ -42,6 +42,7 @@ LEVELS = {
     "training": 8,
     "pretraining": 8,
     "callbacks": 9,
+    "llama_cpp": 9,
     "checkpoint": 10,
     "report": 10,
     "serve": 10,

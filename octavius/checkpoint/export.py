@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from octavius import __version__
 from octavius.checkpoint.load import MANIFEST, load_checkpoint
-from octavius.checkpoint.model_card import write_card
+from octavius.checkpoint.model_card import CARD, write_card
 from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
 from octavius.checkpoint.peft_format import write_adapter
 from octavius.checkpoint_format.weights import fingerprint, trainable_names
@@ -23,6 +23,7 @@ from octavius.files import check_writable, remove_partials, write_text
 from octavius.folders import saving_folder
 from octavius.instruction.batch import Batch, Example
 from octavius.instruction.sample import Media, References, Sample
+from octavius.llama_cpp.export import check_exportable, write_gguf
 from octavius.lora_moe import adapter_parameters
 from octavius.lora_moe.merge import FixedGate, fold, layers_of, merge
 from octavius.presets import find_checkpoint
@@ -37,12 +38,13 @@ WHAT = {
     "hf": "a Hugging Face folder of the language model, with the experts of one routing added into its weights",
     "peft": "a LoRA adapter of PEFT: the experts of one routing side by side, gate weights in B",
     "experts": "each expert as a LoRA adapter of PEFT, and the gate that chose between them",
+    "gguf": "the language model and each expert in GGUF files of llama.cpp, and the gate that weights the experts",
 }
 
 
 def export(
     out: Path,
-    format: Literal["hf", "peft", "experts"],
+    format: Literal["hf", "peft", "experts", "gguf"],
     question: str | None = None,
     task: str | None = None,
     ckpt: str = "last.ckpt",
@@ -57,7 +59,8 @@ def export(
     Args:
         out: folder to write to, new or empty.
         format: hf: the merged language model. peft: a LoRA adapter of rank k x r, with k experts in use. experts:
-            each expert as an adapter of rank r, and the gate; no question is needed.
+            each expert as an adapter of rank r, and the gate; no question is needed. gguf: the language model and the
+            experts for llama-server, and the gate by which `octavius serve --backend llama-server` weights them.
         question: question for which the gate weights are fixed.
         task: task for which the gate weights are fixed, averaged over the forms of its question; beside a question,
             the task of that question, for gates that read the task.
@@ -73,11 +76,13 @@ def export(
     check_writable(out.absolute().parent)
     checkpoint = open_file(path)
     module = experts_of(checkpoint, trust)
-    if format == "hf":
+    if format in ("hf", "gguf"):
         check_writable(
             out.absolute().parent, sum(part.nbytes for part in module.model.decoder.lm.parameters())
         )
-    gate = None if format == "experts" else fixed_gate(module, question, task)
+    if format == "gguf":
+        check_exportable(module)
+    gate = None if format in ("experts", "gguf") else fixed_gate(module, question, task)
     manifest: dict[str, Any] = {
         "what": WHAT[format],
         "format": format,
@@ -97,7 +102,9 @@ def export(
         "test_template": asdict(prompts.generation_template),
     }
     with saving_folder(out, new=True) as folder:
-        if gate is None:
+        if format == "gguf":
+            write_gguf(module, folder)
+        elif gate is None:
             write_experts(module, folder)
         elif format == "peft":
             model["init_args"]["lora"] = write_peft(module, gate, folder)
@@ -105,12 +112,15 @@ def export(
             model["init_args"]["lora"] = None
             write_merged(module, gate, folder)
         manifest |= {"frozen_fingerprint": fingerprint(module), "model": model}
-        projectors = module.model.projectors.state_dict()
-        save_file({name: part.contiguous() for name, part in projectors.items()}, folder / PROJECTORS)
+        if format != "gguf":  # the others are read by `octavius predict`
+            projectors = module.model.projectors.state_dict()
+            save_file({name: part.contiguous() for name, part in projectors.items()}, folder / PROJECTORS)
         write_text(folder / MANIFEST, dumps(manifest, indent=2, ensure_ascii=False) + "\n")
         write_card(folder, manifest, checkpoint, out.name)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     print(f"{out}: {WHAT[format]} ({size / 1e6:,.1f} MB)")
+    if format == "gguf":
+        print(f"next: start llama-server by the command in {out / CARD}")
     if gate is not None:
         weights = weights_of(gate)
         if isinstance(weights, list):

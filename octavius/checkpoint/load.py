@@ -83,6 +83,11 @@ def load_export(folder: Path, trust: bool = False) -> OctaviusModule:
             f"{folder} holds the experts one by one, between which nothing chooses; take the checkpoint, or an "
             "export of the format hf or peft"
         )
+    elif manifest["format"] == "gguf":
+        raise ValueError(
+            f"{folder} holds files for llama-server: start it by the command in its README.md and ask through "
+            "octavius serve --backend llama-server, or take the checkpoint, or an export of the format hf or peft"
+        )
     module = build(model, None if trust else str(folder / MANIFEST))
     if module.frozen_fingerprint != manifest["frozen_fingerprint"]:
         raise ValueError(

@@ -4,6 +4,7 @@ It says what the folder holds, how to load it, what it was trained on, which exp
 this checkpoint was tested on this machine.
 """
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -15,7 +16,8 @@ from huggingface_hub import ModelCardData
 from octavius.checkpoint.opened import OpenCheckpoint
 from octavius.configuration.text import parse_config
 from octavius.display import visible
-from octavius.files import write_text
+from octavius.files import read_json, write_text
+from octavius.llama_cpp.gate import FOLDER, SETTINGS
 from octavius.presets import find_checkpoint
 from octavius.runs import facts, history
 from octavius.runs.listing import found_in, read
@@ -61,7 +63,7 @@ def write_card(
     sections = parse_config(checkpoint.configuration.text, checkpoint.configuration.source)
     card = ModelCardData(
         base_model=None if is_local(base) else base,
-        library_name="transformers" if format == "hf" else "peft",
+        library_name={"hf": "transformers", "gguf": "llama.cpp"}.get(format, "peft"),
         tags=["octavius", "lora", "mixture-of-experts", "multimodal"],
     )
     parts = [
@@ -69,10 +71,7 @@ def write_card(
         f"# {name}",
         f"This folder holds {manifest['what']}. Octavius {manifest['versions']['octavius']} exported it from a "
         f"checkpoint that tuned `{base}` with routed LoRA experts (LoRA-MoE).",
-        f'## Use\n\n```bash\noctavius predict --ckpt {name} --question "..."\n```\n\n'
-        f"```python\n{LOAD[format].format(folder=name, base=base)}\n```\n\n"
-        "The projectors of images and point clouds are in `projectors.safetensors`, which `octavius predict` loads; "
-        "Hugging Face libraries load the language model alone.",
+        f"## Use\n\n{served(folder) if format == 'gguf' else loaded(format, name, base)}",
         f"## Training data\n\n{table(['benchmark', 'split', 'weight'], training_sets(sections))}",
         f"## Routing\n\n{routing(manifest)}",
     ]
@@ -93,6 +92,32 @@ def write_card(
         "## Licence\n\nThe licences of the base model and of the training data apply; nothing is added to them."
     )
     write_text(folder / CARD, "\n\n".join(parts) + "\n")
+
+
+def loaded(format: str, name: str, base: str) -> str:
+    """How Octavius and Hugging Face libraries load a folder."""
+    return (
+        f'```bash\noctavius predict --ckpt {name} --question "..."\n```\n\n'
+        f"```python\n{LOAD[format].format(folder=name, base=base)}\n```\n\n"
+        "The projectors of images and point clouds are in `projectors.safetensors`, which `octavius predict` loads; "
+        "Hugging Face libraries load the language model alone."
+    )
+
+
+def served(folder: Path) -> str:
+    """How llama-server serves a folder in the format gguf."""
+    files = read_json(folder / FOLDER / SETTINGS)
+    scales = [{"id": index, "scale": float(index == 0)} for index in range(len(files["experts"]))]
+    return (
+        "In this folder:\n\n```bash\n"
+        f"llama-server --model {files['base']} --lora {','.join(files['experts'])} --port 8080\n"
+        "octavius serve --backend llama-server --ckpt . --url http://127.0.0.1:8080\n```\n\n"
+        "The second computes the gate's weights for each question, and sends them to the first as scales of the "
+        "experts. It answers in OpenAI's chat format on port 8000, text alone: encoders and projectors are not in "
+        f'this folder.\n\nOther clients of llama-server set the scales themselves, `"lora": {json.dumps(scales)}` in a '
+        'request for the first expert alone. Name every expert, and set `"cache_prompt": false`: the server may '
+        "otherwise reuse what it computed of an earlier prompt with other scales."
+    )
 
 
 def is_local(base: str) -> bool:
@@ -145,7 +170,8 @@ def training_sets(sections: Mapping[str, Any]) -> list[list[str]]:
 def routing(manifest: Mapping[str, Any]) -> str:
     """One sentence on which experts the folder uses."""
     if manifest["gate"] is None:
-        return "Each expert is separate. `gate.safetensors` holds the gate that weights them by the question."
+        place = "gate/" if manifest["format"] == "gguf" else ""
+        return f"Each expert is separate. `{place}gate.safetensors` holds the gate that weights them by the question."
     asked = manifest["question"] or f"the task {manifest['task']}"
     if not isinstance(manifest["gate"], list):
         return f"The experts are fixed, for each layer of its own, for: {visible(asked, 200)}"

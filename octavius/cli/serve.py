@@ -4,18 +4,24 @@ import logging
 import os
 import signal
 import socket
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
 from octavius.checkpoint.load import load
 from octavius.limits import SIZE_RANGE, Range
+from octavius.llama_cpp.gate import read_gate
 from octavius.presets import find_checkpoint
 from octavius.serve.app import Limits, build_app
+from octavius.serve.backend import Backend
 from octavius.serve.engine import Engine
+from octavius.serve.llama_server import LlamaServer
 
 TOKEN = "OCTAVIUS_TOKEN"
 """Environment variable with the token, which other users of the machine cannot see, unlike an argument."""
+
+LLAMA_SERVER = "http://127.0.0.1:8080"
+"""Address that llama-server listens on by default."""
 
 GRACE, LAST = 10.0, 5.0
 """Seconds that running answers get after a stop signal, and then the connections to send what they have."""
@@ -28,6 +34,8 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     token: str | None = None,
+    backend: Literal["octavius", "llama-server"] = "octavius",
+    url: str | None = None,
     batch_size: int = 8,
     max_new_tokens: int = 1024,
     queue: int = 64,
@@ -44,6 +52,9 @@ def serve(
         port: port to listen on; 0 takes a free one.
         token: what clients have to send as `Authorization: Bearer TOKEN`; by default that of the environment
             variable OCTAVIUS_TOKEN, or none.
+        backend: program that runs the language model: this one, or a llama-server that has loaded the files of `ckpt`,
+            a folder of `octavius export --format gguf`; it answers text alone.
+        url: address of llama-server; by default http://127.0.0.1:8080.
         batch_size: maximum number of questions that are answered at once.
         max_new_tokens: largest `max_tokens` of a request.
         queue: requests that may wait; further ones get status 429.
@@ -52,7 +63,8 @@ def serve(
         trust: let the configuration that came with the checkpoint name any class, which runs its code.
 
     Raises:
-        ValueError: a setting is out of range, the address is not free, or FastAPI or uvicorn is missing.
+        ValueError: a setting is out of range, the address is not free, FastAPI or uvicorn is missing, or llama-server
+            does not answer or has loaded other files.
     """
     PORT.check(port=port)
     SIZE_RANGE.check(batch_size=batch_size)
@@ -60,15 +72,20 @@ def serve(
     token = os.environ.get(TOKEN) if token is None else token
     if token is not None and not (token.isascii() and token.isprintable() and token.strip() == token != ""):
         raise ValueError("the token should be printable ASCII characters without spaces around them")
+    if url is not None and backend != "llama-server":
+        raise ValueError("--url is the address of llama-server; add --backend llama-server, or leave it out")
     uvicorn = server_library()
     path = find_checkpoint(ckpt)
     with listening(host, port) as listener:
-        module = load(path, trust)
-        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        engine = Engine(module.to(device or "cpu"), batch_size)
+        engine: Backend
+        if backend == "llama-server":
+            engine = LlamaServer(read_gate(path), url or LLAMA_SERVER, batch_size)
+        else:
+            device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+            engine = Engine(load(path, trust).to(device or "cpu"), batch_size)
         address = listener.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        takes = ", ".join(("text", *module.model.encoders))
+        takes = ", ".join(("text", *engine.modalities))
         print(f"octavius serves {ckpt} ({takes}) at http://{shown}:{address[1]}/v1", flush=True)
         if token is None and not shown.startswith(("127.", "[::1]")):
             print("no token is set: everyone who reaches this address can ask", flush=True)
@@ -76,13 +93,14 @@ def serve(
 
 
 def server_library() -> Any:
-    """Imports uvicorn, and FastAPI to see that it is there.
+    """Imports uvicorn, and the other packages to see that they are there.
 
     Raises:
         ValueError: one is not installed.
     """
     try:
         import fastapi  # noqa: F401
+        import httpx2  # noqa: F401
         import uvicorn
     except ImportError as error:
         raise ValueError(
@@ -115,7 +133,7 @@ def listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(uvicorn: Any, engine: Engine, app: Any, listener: socket.socket) -> None:
+def run(uvicorn: Any, engine: Backend, app: Any, listener: socket.socket) -> None:
     """Serves until a signal comes; running answers then get `GRACE` seconds, waiting ones are told at once."""
     config = uvicorn.Config(
         app,

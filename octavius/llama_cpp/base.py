@@ -7,12 +7,10 @@ LLaMA, transformers the first half against the second, so the rows of these proj
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gguf
 import numpy as np
 import torch
-from gguf.quants import quantize
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -20,11 +18,10 @@ from octavius.instruction.tokenizer import Tokenizer
 from octavius.llama_cpp.vocabulary import Vocabulary, vocabulary_of
 from octavius.lora_moe.layer import LoRAMoELinear, linear_widths
 
-TYPES = {
-    torch.float32: gguf.GGMLQuantizationType.F32,
-    torch.float16: gguf.GGMLQuantizationType.F16,
-    torch.bfloat16: gguf.GGMLQuantizationType.BF16,
-}
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+
+TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 """GGUF type of each dtype."""
 
 FACTORS = "rope_freqs.weight"
@@ -40,15 +37,15 @@ class Architecture:
         permuted: whether llama.cpp rotates neighbouring pairs, so that rows of q and k are permuted.
     """
 
-    kind: gguf.MODEL_ARCH
+    kind: str
     permuted: bool = False
 
 
 ARCHITECTURES = {
-    "llama": Architecture(gguf.MODEL_ARCH.LLAMA, permuted=True),
-    "mistral": Architecture(gguf.MODEL_ARCH.LLAMA, permuted=True),
-    "qwen2": Architecture(gguf.MODEL_ARCH.QWEN2),
-    "qwen3": Architecture(gguf.MODEL_ARCH.QWEN3),
+    "llama": Architecture("llama", permuted=True),
+    "mistral": Architecture("llama", permuted=True),
+    "qwen2": Architecture("qwen2"),
+    "qwen3": Architecture("qwen3"),
 }
 """Architectures that can be written, by `model_type` of their configuration."""
 
@@ -62,12 +59,15 @@ class Layout:
     """
 
     def __init__(self, lm: PreTrainedModel, tokenizer: Tokenizer) -> None:
+        import gguf
+
         self.config: Any = lm.config
         _check_architecture(self.config)
         _check_weights(lm)
         self.architecture = ARCHITECTURES[self.config.model_type]
         self.vocabulary: Vocabulary = vocabulary_of(tokenizer, self.config.vocab_size)
-        self._names = gguf.get_tensor_name_map(self.architecture.kind, self.config.num_hidden_layers)
+        [kind] = [kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == self.architecture.kind]
+        self._names = gguf.get_tensor_name_map(kind, self.config.num_hidden_layers)
         self.factors = _rotary_factors(lm, self.architecture)
         for name, _ in _weights(lm):
             self.name(name)
@@ -82,11 +82,11 @@ class Layout:
         if found is None:
             raise ValueError(
                 f"the language model has a parameter {name}, for which GGUF's architecture "
-                f"{gguf.MODEL_ARCH_NAMES[self.architecture.kind]} has no place; export it in another format"
+                f"{self.architecture.kind} has no place; export it in another format"
             )
         return str(found)
 
-    def write(self, writer: gguf.GGUFWriter, path: Path, tensors: Mapping[str, Tensor]) -> None:
+    def write(self, writer: "GGUFWriter", path: Path, tensors: Mapping[str, Tensor]) -> None:
         """Writes a GGUF file, tensor by tensor, so that only one is converted at a time.
 
         Matrices keep their dtype. Vectors are in fp32, as llama.cpp's kernels expect of norms and biases.
@@ -96,12 +96,15 @@ class Layout:
             path: the file.
             tensors: the tensors by their GGUF name, rows in the order of transformers.
         """
+        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+        from gguf.quants import quantize
+
         kinds = {
-            name: TYPES[tensor.dtype] if tensor.dim() > 1 else gguf.GGMLQuantizationType.F32
+            name: GGMLQuantizationType[TYPES[tensor.dtype if tensor.dim() > 1 else torch.float32]]
             for name, tensor in tensors.items()
         }
         for name, tensor in tensors.items():
-            size = tensor.numel() * gguf.GGML_QUANT_SIZES[kinds[name]][1]
+            size = tensor.numel() * GGML_QUANT_SIZES[kinds[name]][1]
             writer.add_tensor_info(name, tuple(tensor.shape), np.dtype(np.float32), size, kinds[name])
         try:
             writer.write_header_to_file(path)
@@ -133,9 +136,11 @@ def write_base(path: Path, name: str, lm: PreTrainedModel, layout: Layout) -> No
         lm: the model, which may have LoRA-MoE layers.
         layout: its layout.
     """
+    import gguf
+
     config = layout.config
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    writer = gguf.GGUFWriter(None, gguf.MODEL_ARCH_NAMES[layout.architecture.kind])
+    writer = gguf.GGUFWriter(None, layout.architecture.kind)
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(name)
     writer.add_context_length(config.max_position_embeddings)
@@ -169,9 +174,9 @@ def _weights(lm: PreTrainedModel) -> list[tuple[str, Tensor]]:
         layer, _, _ = name.rpartition(".base.")
         if layer in routed:
             name = f"{layer}.{name.rpartition('.base.')[2]}"
-        elif any(name.startswith(f"{layer}.") for layer in routed):
-            continue
-        elif name == "lm_head.weight" and parameter is embeddings:
+        elif (name == "lm_head.weight" and parameter is embeddings) or any(
+            name.startswith(f"{layer}.") for layer in routed
+        ):
             continue
         found.append((name, parameter))
     return found
@@ -183,8 +188,8 @@ def _check_architecture(config: Any) -> None:
     if kind not in ARCHITECTURES:
         raise ValueError(
             f"language models of the architecture {kind} cannot be written as GGUF here: supported are "
-            f"{', '.join(ARCHITECTURES)}. Export the experts with --format experts, and convert both by the scripts of "
-            "llama.cpp"
+            f"{', '.join(ARCHITECTURES)}. Export the experts with --format experts, and convert both by "
+            "the scripts of llama.cpp"
         )
     rope: Mapping[str, Any] = config.rope_parameters
     options = {

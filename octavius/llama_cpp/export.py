@@ -1,10 +1,8 @@
 """Writes a model for llama-server: the language model, an adapter for each expert, and the gate."""
 
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-import gguf
 import torch
 
 from octavius.checkpoint_format.weights import fingerprint
@@ -14,30 +12,41 @@ from octavius.lora_moe.merge import fold, layers_of
 from octavius.training import OctaviusModule
 
 DIGITS = 8
-"""Digits of a checksum in the name of each file, by which the server's files are told from those of another export."""
+"""Digits of a checksum in the name of each file, which tell the files of one export from those of another."""
 
 
-def check_exportable(module: OctaviusModule) -> Layout:
-    """Checks that a model can be written for llama-server; returns the layout of its tensors.
+def check_exportable(module: OctaviusModule) -> None:
+    """Checks that a model can be written for llama-server.
 
     Raises:
         ValueError: its gate has no single weight for each expert and question, its language model is quantised or of
-            an unsupported architecture, or experts are on layers that GGUF has no name for.
+            an unsupported architecture, experts are on layers that GGUF has no name for, or the package gguf is
+            missing.
     """
+    try:
+        import gguf  # noqa: F401
+    except ImportError:
+        raise ValueError(
+            "--format gguf needs the package gguf: pip install 'octavius[gguf]', or in a checkout "
+            "pip install -e '.[gguf]' -c constraints.txt"
+        ) from None
     check_gate(module)
-    decoder = module.model.decoder
-    return Layout(decoder.lm, decoder.tokenizer)
+    layout_of(module)
 
 
-def write_gguf(module: OctaviusModule, layout: Layout, folder: Path) -> None:
-    """Writes the base, an adapter for each expert, the gate, and the command that starts llama-server.
+def layout_of(module: OctaviusModule) -> Layout:
+    """The layout of the tensors of a model's language model."""
+    return Layout(module.model.decoder.lm, module.model.decoder.tokenizer)
+
+
+def write_gguf(module: OctaviusModule, folder: Path) -> None:
+    """Writes the base, an adapter for each expert, and the gate.
 
     Args:
-        module: the model.
-        layout: from `check_exportable`.
+        module: the model; see `check_exportable`.
         folder: an empty folder.
     """
-    decoder = module.model.decoder
+    decoder, layout = module.model.decoder, layout_of(module)
     base = f"base-{fingerprint(module)[:DIGITS]}.gguf"
     write_base(folder / base, Path(decoder.name).name, decoder.lm, layout)
     count = next(iter(layers_of(decoder.lm).values())).experts
@@ -55,13 +64,15 @@ def write_expert(folder: Path, index: int, count: int, module: OctaviusModule, l
         module: the model.
         layout: layout of its language model.
     """
+    import gguf
+
     tensors, rank = {}, 0
     # Scale alpha / r is in B already, and llama.cpp multiplies by alpha over the rank it finds: alpha is that rank.
     for name, down, up in fold(module.model.decoder.lm, (torch.arange(count) == index).float()):
         place = layout.name(f"{name}.weight")
         tensors |= {f"{place}.lora_a": down, f"{place}.lora_b": up}
         rank = len(down)
-    writer = gguf.GGUFWriter(None, gguf.MODEL_ARCH_NAMES[layout.architecture.kind])
+    writer = gguf.GGUFWriter(None, layout.architecture.kind)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(rank))
@@ -69,12 +80,3 @@ def write_expert(folder: Path, index: int, count: int, module: OctaviusModule, l
     layout.write(writer, partial, tensors)
     digest = sha256(partial.read_bytes()).hexdigest()[:DIGITS]
     return partial.rename(folder / f"expert{index}-{digest}.gguf").name
-
-
-def commands(base: str, experts: Sequence[str], folder: str) -> str:
-    """The shell commands that serve an export."""
-    adapters = "".join(f" \\\n    --lora {folder}/{name}" for name in experts)
-    return (
-        f"llama-server --model {folder}/{base}{adapters} \\\n    --port 8080\n"
-        f"octavius serve --backend llama-server --ckpt {folder} --url http://127.0.0.1:8080"
-    )

@@ -64,7 +64,7 @@ class ExportedGate:
 
 
 def check_gate(module: OctaviusModule) -> None:
-    """Checks that one weight for each expert and question determines the routing, and that the gate can be read again.
+    """Checks that the question determines one weight for each expert, by a gate that can be read again.
 
     Raises:
         ValueError: it is otherwise.
@@ -86,8 +86,8 @@ def check_gate(module: OctaviusModule) -> None:
     if said is not None:
         raise ValueError(
             f"this model cannot be exported with --format gguf: {said}, but llama-server takes one scale for each "
-            "expert and request, computed from the question by a gate of Octavius. Export it with --format experts, or "
-            "a fixed routing with --format hf"
+            "expert and request, computed from the question by a gate of Octavius. Export it with --format experts, "
+            "or a fixed routing with --format hf"
         )
 
 

@@ -6,11 +6,12 @@ pairs are merged has a name for each model family in llama.cpp, and is not among
 
 import json
 from dataclasses import dataclass
-from typing import Any
-
-import gguf
+from typing import TYPE_CHECKING, Any
 
 from octavius.instruction.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Vocabulary:
     bos: int | None
     pad: int
 
-    def add_to(self, writer: gguf.GGUFWriter) -> None:
+    def add_to(self, writer: "GGUFWriter") -> None:
         """Adds the vocabulary to the metadata of a file."""
         writer.add_tokenizer_model(self.model)
         writer.add_tokenizer_pre("default")
@@ -64,6 +65,8 @@ def vocabulary_of(tokenizer: Tokenizer, size: int) -> Vocabulary:
     Raises:
         ValueError: it is no BPE tokenizer of the package tokenizers, or has more tokens than `size`.
     """
+    from gguf import TokenType
+
     fast = getattr(tokenizer.backend, "backend_tokenizer", None)
     content: dict[str, Any] = {} if fast is None else json.loads(fast.to_str())
     model = content.get("model", {})
@@ -82,13 +85,13 @@ def vocabulary_of(tokenizer: Tokenizer, size: int) -> Vocabulary:
     types = []
     for index in range(size):
         if index not in vocabulary:
-            kind = gguf.TokenType.UNUSED
+            kind = TokenType.UNUSED
         elif index in added:
-            kind = gguf.TokenType.CONTROL if added[index] else gguf.TokenType.USER_DEFINED
+            kind = TokenType.CONTROL if added[index] else TokenType.USER_DEFINED
         elif not byte_level and len(token := vocabulary[index]) == 6 and token.startswith("<0x"):
-            kind = gguf.TokenType.BYTE
+            kind = TokenType.BYTE
         else:
-            kind = gguf.TokenType.NORMAL
+            kind = TokenType.NORMAL
         types.append(int(kind))
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
     return Vocabulary(

@@ -1,57 +1,32 @@
 """Answers questions by llama-server of llama.cpp, which takes the scale of each expert with each request.
 
 The gate of an exported folder (`octavius export --format gguf`) is computed here; the language model and its experts
-run there. Prompts are sent as token ids, so that they are those of training whatever tokenizer llama.cpp has.
-
-Three properties of llama-server shape the requests. Experts of weight 0 are named as well, since those that are left
-out keep the scale that the server was started with if none is named (its issue 28674). `cache_prompt` is off: the
-server also reuses states of earlier prompts that it computed with other scales. And requests of different scales are
-not batched together.
+run there.
 """
 
 import asyncio
-import json
 import threading
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-import httpx2
 
 from octavius.display import visible
 from octavius.instruction.batch import Example
 from octavius.limits import SIZE_RANGE
 from octavius.llama_cpp.gate import ExportedGate
 from octavius.serve.backend import closed, prompt_of, too_long
+from octavius.serve.llama_requests import Part, error_of, read_part, request_of
 from octavius.serve.requests import RequestError
-from octavius.serve.rows import Finish, Listener, Question, Row
+from octavius.serve.rows import Listener, Question, Row
 
-FINISHES: dict[str, Finish] = {"eos": "stop", "word": "stop", "limit": "length"}
-"""Reason for the end of an answer by llama-server's `stop_type`."""
+if TYPE_CHECKING:
+    from httpx2 import HTTPError
 
 CONNECTING, WATCHING = 5.0, 0.05
 """Seconds within which llama-server has to take a connection, and between looks at whether a client has gone."""
-
-LARGEST_SEED = (1 << 32) - 2
-"""llama-server draws a seed of its own for the largest number of 32 bits."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a streamed answer.
-
-    Attributes:
-        content: the new text.
-        tokens: number of tokens of the answer so far.
-        finish: why the answer ends with this part; None if it goes on.
-    """
-
-    content: str
-    tokens: int
-    finish: Finish | None
 
 
 class LlamaServer:
@@ -76,6 +51,8 @@ class LlamaServer:
         Raises:
             ValueError: the address is malformed, no llama-server answers there, or it has loaded other files.
         """
+        from httpx2 import AsyncClient, Timeout
+
         SIZE_RANGE.check(batch_size=batch_size)
         _check_address(url)
         self.exported, self.batch_size, self.url = exported, batch_size, url.rstrip("/")
@@ -83,11 +60,12 @@ class LlamaServer:
         self.waiting = self.running = 0
         self._tokenizing = threading.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self._end: float | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._places = asyncio.Semaphore(batch_size)
         self._loop = asyncio.new_event_loop()
-        self._client = httpx2.AsyncClient(
-            base_url=self.url, timeout=httpx2.Timeout(None, connect=CONNECTING), trust_env=False
+        self._client = AsyncClient(
+            base_url=self.url, timeout=Timeout(None, connect=CONNECTING), trust_env=False
         )
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="llama-server")
         self._thread.start()
@@ -115,7 +93,7 @@ class LlamaServer:
     @property
     def alive(self) -> bool:
         """Whether questions are taken."""
-        return not self._closing
+        return self._end is None
 
     def prepare(self, question: Question) -> Row:
         """Builds the prompt and computes the weights of the experts, in the caller's thread.
@@ -125,9 +103,9 @@ class LlamaServer:
         """
         if question.media:
             raise ValueError(
-                f"this server answers text alone, found {' and '.join(question.media)}: llama-server has the language "
-                "model without its encoders. Leave pictures and clouds out, or serve the checkpoint itself by "
-                "octavius serve --ckpt"
+                f"this server answers text alone, found {' and '.join(question.media)}: llama-server has the "
+                "language model without its encoders. Leave pictures and clouds out, or serve the checkpoint itself "
+                "without --backend llama-server"
             )
         if question.experts is not None and len(question.experts) != self.experts:
             raise ValueError(
@@ -159,7 +137,7 @@ class LlamaServer:
             ClosedError: the server is shutting down.
         """
         row.listener = listener
-        if self._closing:
+        if self._end is not None:
             raise closed()
         self._loop.call_soon_threadsafe(self._start, row)
         return row
@@ -169,9 +147,10 @@ class LlamaServer:
 
         Returns at once, and may be called from a signal handler.
         """
-        self._closing = True
+        end = time.monotonic() + grace
+        self._end = end if self._end is None else min(self._end, end)
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._loop.create_task, self._end(grace))
+            self._loop.call_soon_threadsafe(self._finish)
 
     def join(self, timeout: float | None = None) -> None:
         """Waits for the thread of a closed backend."""
@@ -179,10 +158,14 @@ class LlamaServer:
         if not self._thread.is_alive():
             self._loop.close()
 
-    async def _end(self, grace: float) -> None:
+    def _finish(self) -> None:
+        if self._ending is None:
+            self._ending = self._loop.create_task(self._finished())
+
+    async def _finished(self) -> None:
         """Gives running answers their time, ends them and stops the loop."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
+        while self._tasks and self._end is not None and time.monotonic() < self._end:
+            await asyncio.wait(self._tasks, timeout=WATCHING)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -235,31 +218,34 @@ class LlamaServer:
             self.counts["rows"] += 1
             self.counts["prompt_tokens"] += row.answer.prompt_tokens
             text = ""
-            async for part in self._parts(request_of(row, ids)):
-                text += part.content
-                self.counts["tokens"] += part.tokens - row.answer.tokens
-                row.show(text.strip(), part.tokens, part.finish)
-                if row.done or row.cancelled:
-                    return  # leaving the stream makes llama-server stop
+            async with aclosing(self._parts(request_of(row, ids))) as parts:
+                async for part in parts:
+                    text += part.content
+                    self.counts["tokens"] += part.tokens - row.answer.tokens
+                    row.show(text.strip(), part.tokens, part.finish)
+                    if row.done or row.cancelled:
+                        return  # leaving the stream makes llama-server stop
         finally:
             self.running -= 1
             self._places.release()
 
-    async def _parts(self, body: Mapping[str, Any]) -> AsyncIterator[Part]:
+    async def _parts(self, body: Mapping[str, Any]) -> AsyncGenerator[Part]:
         """The parts of a streamed answer, the last one with `finish`."""
+        from httpx2 import HTTPError
+
         try:
             async with self._client.stream("POST", "/completion", json=body) as response:
                 if response.status_code != 200:
-                    raise _error_of(response.status_code, (await response.aread()).decode(errors="replace"))
+                    raise error_of(response.status_code, (await response.aread()).decode(errors="replace"))
                 async for line in response.aiter_lines():
                     if line.startswith("error:"):
-                        raise _error_of(500, line)
+                        raise error_of(500, line)
                     if line.startswith("data:"):
-                        part = _read_part(line.removeprefix("data:"))
+                        part = read_part(line.removeprefix("data:"))
                         yield part
                         if part.finish is not None:
                             return
-        except httpx2.HTTPError as error:
+        except HTTPError as error:
             raise self._gone(error) from None
         raise RequestError("llama-server ended the answer halfway; ask again", status=502)
 
@@ -272,13 +258,15 @@ class LlamaServer:
         Raises:
             RequestError: it does not answer, or has loaded other files than the export's.
         """
+        from httpx2 import HTTPError
+
         try:
             replies = [await self._client.get(path) for path in ("/lora-adapters", "/props")]
-        except httpx2.HTTPError as error:
+        except HTTPError as error:
             raise self._gone(error) from None
         for reply in replies:
             if reply.status_code != 200:
-                raise _error_of(reply.status_code, reply.text)
+                raise error_of(reply.status_code, reply.text)
         try:
             adapters, properties = (reply.json() for reply in replies)
             found = {_name_of(one["path"]): int(one["id"]) for one in adapters}
@@ -299,9 +287,11 @@ class LlamaServer:
             )
         return [found[name] for name in self.exported.experts], positions
 
-    def _gone(self, error: httpx2.HTTPError) -> RequestError:
+    def _gone(self, error: "HTTPError") -> RequestError:
         """The error of a server that cannot be reached, or that broke the connection."""
-        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+        from httpx2 import ConnectError, ConnectTimeout
+
+        if isinstance(error, ConnectError | ConnectTimeout):
             return RequestError(
                 f"no llama-server answers at {self.url}; start it by the command in the README.md of the export",
                 status=503,
@@ -309,29 +299,6 @@ class LlamaServer:
         return RequestError(
             f"the connection to llama-server at {self.url} broke ({type(error).__name__})", status=502
         )
-
-
-def request_of(row: Row, ids: list[int]) -> dict[str, Any]:
-    """The body of a request to `/completion`.
-
-    Args:
-        row: the row.
-        ids: the id of each expert in the server.
-    """
-    question, weights = row.question, row.answer.weights
-    assert weights is not None
-    body = {
-        "prompt": row.example.prompt.ids,
-        "n_predict": row.limit,
-        "stream": True,
-        "cache_prompt": False,
-        "lora": [{"id": index, "scale": weight} for index, weight in zip(ids, weights, strict=True)],
-        # Only these samplers, in the order of ours: llama-server's own defaults cut the distribution further.
-        "samplers": ["temperature", "top_p"],
-        "temperature": question.temperature,
-        "top_p": question.top_p,
-    }
-    return body if question.seed is None else {**body, "seed": question.seed % (LARGEST_SEED + 1)}
 
 
 def _check_address(url: str) -> None:
@@ -343,44 +310,6 @@ def _check_address(url: str) -> None:
         fits = False
     if not fits:
         raise ValueError(f"url should be an address such as http://127.0.0.1:8080, found {url!r:.80}")
-
-
-def _read_part(text: str) -> Part:
-    """A part from the JSON of its event.
-
-    Raises:
-        RequestError: the event reports an error, or is not of this form.
-    """
-    try:
-        found = json.loads(text)
-        if "error" in found:
-            raise _error_of(int(found["error"].get("code", 500)), text)
-        finish = FINISHES.get(found["stop_type"], "length") if found["stop"] else None
-        return Part(str(found["content"]), int(found["tokens_predicted"]), finish)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RequestError(
-            f"llama-server sent an event that is not understood ({type(error).__name__}: {error})", status=502
-        ) from None
-
-
-def _error_of(status: int, text: str) -> RequestError:
-    """What a client is told of an error of llama-server: its own message, with a status of ours.
-
-    A question that is too long is the client's to change, and a server that loads its model can be asked again; all
-    else is between the two servers.
-    """
-    said = ""
-    with suppress(ValueError, KeyError, TypeError):
-        error = json.loads(text.removeprefix("error:"))
-        error = error.get("error", error)
-        said = visible(str(error["message"]), 300)
-        if error.get("type") == "exceed_context_size_error":
-            return RequestError(f"llama-server: {said}", "messages")
-    if status == 503:
-        return RequestError(f"llama-server is not ready: {said or 'status 503'}; ask again later", status=503)
-    return RequestError(
-        f"llama-server answers with status {status}: {said or 'without a reason'}", status=502
-    )
 
 
 def _name_of(path: str) -> str:
