@@ -114,8 +114,8 @@ def served(folder: Path) -> str:
         "octavius serve --backend llama-server --ckpt . --url http://127.0.0.1:8080\n```\n\n"
         "The second computes the gate's weights for each question, and sends them to the first as scales of the "
         "experts. It answers in OpenAI's chat format on port 8000, text alone: encoders and projectors are not in "
-        f'this folder.\n\nOther clients of llama-server set the scales themselves, `"lora": {json.dumps(scales)}` in a '
-        'request for the first expert alone. Name every expert, and set `"cache_prompt": false`: the server may '
+        f'this folder.\n\nOther clients of llama-server set the scales themselves, `"lora": {json.dumps(scales)}` in '
+        'a request for the first expert alone. Name every expert, and set `"cache_prompt": false`: the server may '
         "otherwise reuse what it computed of an earlier prompt with other scales."
     )
 

@@ -52,8 +52,8 @@ def serve(
         port: port to listen on; 0 takes a free one.
         token: what clients have to send as `Authorization: Bearer TOKEN`; by default that of the environment
             variable OCTAVIUS_TOKEN, or none.
-        backend: program that runs the language model: this one, or a llama-server that has loaded the files of `ckpt`,
-            a folder of `octavius export --format gguf`; it answers text alone.
+        backend: program that runs the language model: this one, or a llama-server that has loaded the files of
+            `ckpt`, a folder of `octavius export --format gguf`; it answers text alone.
         url: address of llama-server; by default http://127.0.0.1:8080.
         batch_size: maximum number of questions that are answered at once.
         max_new_tokens: largest `max_tokens` of a request.
