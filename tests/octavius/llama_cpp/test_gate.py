@@ -29,7 +29,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "token": ({"gate": "token"}, "TokenGate routes each token inside each layer"),
     "each layer": ({"per_layer": True}, "weights for each layer"),
     "by depth": ({"experts": [2, 4]}, "weights for each layer"),
-    "task": ({"gate": "individual", "tasks": ["vqa", "detection", "captioning", "vqa3d"]}, "reads task beside"),
+    "task": (
+        {"gate": "individual", "tasks": ["vqa", "detection", "captioning", "vqa3d"]},
+        "reads task beside",
+    ),
     "media": ({"inputs": ["media"]}, "reads media beside the question"),
 }
 

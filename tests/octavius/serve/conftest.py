@@ -21,6 +21,7 @@ from octavius.encoders.image import ImageEncoder
 from octavius.instruction.sample import References, Sample
 from octavius.media.clouds import CloudLoader
 from octavius.serve.app import CHAT, Limits, build_app
+from octavius.serve.backend import Backend
 from octavius.serve.engine import Engine
 from octavius.serve.rows import Question
 from octavius.training import OctaviusModule
@@ -154,7 +155,7 @@ class Response(NamedTuple):
 Call = Callable[..., Response]
 
 
-def caller(engine: Engine, token: str | None = None, **limits: Any) -> Call:
+def caller(engine: Backend, token: str | None = None, **limits: Any) -> Call:
     """A function that sends a request to an application, without a socket."""
     app = build_app(engine, Limits(**limits), token)
 
