@@ -64,7 +64,10 @@ EXAMPLES = {
         'octavius predict --image picture.jpg --question "Describe the picture."',
         'octavius predict --cloud scan.ply --box "1 2 0.5 1 1 1" --question "What is this?"',
     ),
-    "serve": ("octavius serve --ckpt last.ckpt --port 8000",),
+    "serve": (
+        "octavius serve --ckpt last.ckpt --port 8000",
+        "octavius serve --backend llama-server --ckpt llama --url http://127.0.0.1:8080",
+    ),
     "demo": ("octavius demo --ckpt last.ckpt",),
     "plan": ("octavius plan --config paper/2d.yaml --gpus 8",),
     "interference": ("octavius interference --ckpt last.ckpt --samples 64",),
@@ -72,7 +75,10 @@ EXAMPLES = {
         "octavius compare --config 2d.yaml --arms ablations/one_lora.yaml ablations/half_rank.yaml --seeds 3",
         "octavius compare --plan comparisons/table_3.yaml --print_commands",
     ),
-    "export": ('octavius export --question "Describe the picture." --format peft --out captions',),
+    "export": (
+        'octavius export --question "Describe the picture." --format peft --out captions',
+        "octavius export --format gguf --out llama",
+    ),
     "import": ("octavius import adapter --config 2d.yaml --out start.ckpt",),
     "miniature": ("octavius miniature data/miniature",),
     "rooms": ("octavius rooms data/rooms",),

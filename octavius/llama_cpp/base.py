@@ -169,7 +169,8 @@ def _weights(lm: PreTrainedModel) -> list[tuple[str, Tensor]]:
     experts: their adapters need a tensor of that name.
     """
     routed = {name for name, module in lm.named_modules() if isinstance(module, LoRAMoELinear)}
-    embeddings, found = lm.get_input_embeddings().weight, []
+    embeddings = lm.get_input_embeddings().weight
+    found: list[tuple[str, Tensor]] = []
     for name, parameter in lm.named_parameters(remove_duplicate=False):
         layer, _, _ = name.rpartition(".base.")
         if layer in routed:

@@ -4,6 +4,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from octavius.checkpoint_format.weights import fingerprint
 from octavius.llama_cpp.base import Layout, write_base
@@ -66,7 +67,8 @@ def write_expert(folder: Path, index: int, count: int, module: OctaviusModule, l
     """
     import gguf
 
-    tensors, rank = {}, 0
+    tensors: dict[str, Tensor] = {}
+    rank = 0
     # Scale alpha / r is in B already, and llama.cpp multiplies by alpha over the rank it finds: alpha is that rank.
     for name, down, up in fold(module.model.decoder.lm, (torch.arange(count) == index).float()):
         place = layout.name(f"{name}.weight")

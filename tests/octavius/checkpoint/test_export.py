@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from octavius.cli.main import main
 from octavius.cli.predict import ask, media_of
 from octavius.folders import LIST
 from octavius.instruction.sample import References, Sample
+from octavius.llama_cpp.gate import read_gate
 from octavius.tasks import TASKS
 from octavius.training import OctaviusModule
 from tests.tiny import options, refused, settings, write_models
@@ -46,8 +48,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, miniature_root: Path) -> Path:
             if name.endswith("lora_B"):
                 tensor.normal_(std=0.5)
         torch.save(checkpoint, "checkpoints/last.ckpt")
-        for form in ("hf", "peft", "experts"):
-            asked = [] if form == "experts" else ["--question", QUESTION]
+        for form in ("hf", "peft", "experts", "gguf"):
+            asked = [] if form in ("experts", "gguf") else ["--question", QUESTION]
             main(["export", "--format", form, "--out", form, *asked])
     return folder
 
@@ -285,6 +287,37 @@ def test_a_checkpoint_without_experts_is_told(
 def test_the_experts_alone_do_not_answer(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["predict", "--ckpt", str(run / "experts"), "--question", "What?"]
     assert "between which nothing chooses" in refused(words, capsys)
+
+
+def test_files_for_llama_server_come_with_its_command(run: Path, module: OctaviusModule) -> None:
+    folder = run / "gguf"
+    exported = read_gate(folder)
+    text = ModelCard.load(folder / "README.md").text
+    assert f"llama-server --model {exported.base} --lora {','.join(exported.experts)} --port 8080" in text
+    assert "octavius serve --backend llama-server --ckpt . --url" in text
+    assert all((folder / name).is_file() for name in (exported.base, *exported.experts, "manifest.json"))
+    assert not (folder / "projectors.safetensors").exists()
+    weights = exported.weights(exported.prompts.tokenizer.encode(f" {QUESTION}"))
+    assert weights == pytest.approx(weights_of(module, QUESTION).tolist(), abs=1e-6)
+
+
+def test_files_for_llama_server_are_not_loaded_here(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["predict", "--ckpt", str(run / "gguf"), "--question", QUESTION]
+    assert "holds files for llama-server: start it" in refused(words, capsys)
+
+
+@pytest.mark.usefixtures("module")
+def test_an_export_for_llama_server_leaves_nothing_behind_where_it_is_refused(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run)
+    words = ["export", "--format", "gguf", "--out"]
+    assert "exists already and is not empty" in refused([*words, "gguf"], capsys)
+    monkeypatch.setattr("octavius.llama_cpp.base.ARCHITECTURES", {})
+    assert "the architecture llama cannot be written as GGUF" in refused([*words, "refused"], capsys)
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    assert "pip install 'octavius[gguf]'" in refused([*words, "refused"], capsys)
+    assert not Path("refused").exists()
 
 
 def test_other_commands_want_a_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
