@@ -23,7 +23,7 @@ from octavius.lora_moe.sketch import sketching
 from octavius.model import Octavius
 from octavius.tasks import TASKS
 
-SAMPLES_PER_EXPERT, MOST_SAMPLES = 256, 4096
+SAMPLES_PER_EXPERT, MOST_SAMPLES = 512, 8192
 """Training samples whose gradients a gate is fitted to, for each of its experts, and at most in all."""
 
 

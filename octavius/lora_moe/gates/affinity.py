@@ -29,7 +29,7 @@ from octavius.lora_moe.gates.base import FittedTo
 from octavius.lora_moe.gates.cluster import lloyd, nearest
 from octavius.lora_moe.gates.source import SourceGate
 
-RIDGE = 0.1
+RIDGE = 0.02
 """Penalty of the regression of updates on questions, relative to an input with a mean square of 1."""
 
 RESTARTS = 16

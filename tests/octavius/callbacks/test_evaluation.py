@@ -376,20 +376,6 @@ def test_two_protocols_of_one_data_set(processor: Processor, capsys: pytest.Capt
     assert "\nprotocol published: the last answer of each scene" in capsys.readouterr().out
 
 
-def test_a_blind_ceiling_stands_beside_the_scores(
-    processor: Processor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sets = [EvalSet("things", objects(4), blind_ceiling=0.25), EvalSet("others", objects(4))]
-    callback, logger = Evaluation(controls=[]), CSVLogger(tmp_path, version="log")
-    make_trainer(callback, logger=logger).test(FakeModule(processor), Sets(processor, test=sets))
-    assert callback.table is not None
-    assert callback.table["blind_ceiling"].to_dict() == {"things": "0.250", "others": ""}
-    assert "highest score of a model that ignores the question" in capsys.readouterr().out
-    exact = json.loads((Path(logger.log_dir) / "metrics_test.json").read_text())
-    assert exact["things"]["blind_ceiling"] == 0.25
-    assert "blind_ceiling" not in exact["others"]
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
