@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 from zlib import crc32
 
 import torch
@@ -22,7 +22,7 @@ from octavius.instruction.chat import chat_template
 from octavius.instruction.prompt import Template
 from octavius.instruction.sample import Sample
 from octavius.lora_moe import LoRAMoEConfig, Routing, build_lora_moe
-from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput
+from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, Reading
 from octavius.lora_moe.losses import auxiliary
 from octavius.lora_moe.routing import Weights
 from octavius.published.prompts import prompt_builder
@@ -52,13 +52,13 @@ class Start(NamedTuple):
     """What the generation of a batch starts from.
 
     Attributes:
-        embeddings: (B, T, D) the prompts with their media.
+        embeddings: (B, T, D) the prompts with their media, see `Octavius.embed`.
         weights: gate weights in the form that `Routing.use` takes; None if gates inside the layers decide, or
             without experts.
         choices: the gate's decisions that the weights are from; empty if `weights` is None.
     """
 
-    embeddings: Tensor
+    embeddings: Any
     weights: Weights | None
     choices: list[GateOutput]
 
@@ -86,6 +86,11 @@ class Octavius(nn.Module):
                 projector; the paper does not.
         """
         super().__init__()
+        if encoders and not decoder.takes_vectors:
+            raise ValueError(
+                f"{decoder.name!r} sees images with a vision tower of its own, so that no others can be added: leave "
+                f"out encoders ({', '.join(encoders)})"
+            )
         self.decoder = decoder
         self.encoders = nn.ModuleDict(dict(encoders)).requires_grad_(False)
         self.projectors = nn.ModuleDict(
@@ -95,8 +100,11 @@ class Octavius(nn.Module):
         self.gate: Gate | None = None
         self.lora = lora
         if lora is not None:
+            given: tuple[Reading, ...] = get_args(Reading)
+            if not decoder.takes_vectors:  # the gate reads words alone, as the decoder itself embeds the images
+                given = ("question", "padding", "task", "token")
             self.gate = build_lora_moe(
-                decoder, lora, decoder.width, self.routing, len(self.projectors), decoder.layouts
+                decoder.tuned, lora, decoder.width, self.routing, len(self.projectors), decoder.layouts, given
             )
             names = () if self.gate is None else self.gate.task_names
             if unknown := sorted({name.partition("/")[0] for name in names} - set(TASKS)):
@@ -117,7 +125,18 @@ class Octavius(nn.Module):
             template: the prompt template; `chat` derives it from the tokenizer's own chat template.
             max_tokens: length limit of a prompt with its answer.
             generation_template: the template of prompts whose answer is to be generated; None takes `template`.
+
+        Raises:
+            ValueError: there is a template, but the decoder has a chat template of its own.
         """
+        own = self.decoder.own_processor(max_tokens)
+        if own is not None:
+            if template is not None or generation_template is not None:
+                raise ValueError(
+                    f"the prompts of {self.decoder.name!r} are written by its own chat template: leave out `template` "
+                    "and `test_template`"
+                )
+            return own
         template = chat_template(self.decoder.tokenizer) if template == "chat" else template
         encoders: dict[str, Encoder] = {name: module for name, module in self.encoders.items()}  # type: ignore[misc]
         slots = {name: encoder.num_tokens for name, encoder in encoders.items()}
@@ -141,13 +160,17 @@ class Octavius(nn.Module):
             rank: index of this process. The files are divided among the ranks by a hash of path and pose, so
                 that each is handled by exactly one.
             world: number of processes.
+
+        Raises:
+            ValueError: the decoder cannot take a sample, or media cannot be read.
         """
+        self.decoder.check_samples(samples)
         for name, module in self.encoders.items():
             media = (sample.media[name] for sample in samples() if name in sample.media)
             share = (item for item in media if crc32(repr((item.path, item.pose)).encode()) % world == rank)
             cast(Encoder, module).prepare(share, device)
 
-    def route(self, batch: Batch, embeddings: Tensor | None = None) -> Weights | None:
+    def route(self, batch: Batch, embeddings: Any = None) -> Weights | None:
         """Gate weights (B, E) of the batch, or a list of them for a gate with weights per layer.
 
         A single expert has weight one. None if nothing is decided here: no experts, or a gate in each layer.
@@ -158,7 +181,7 @@ class Octavius(nn.Module):
         """
         return self._weights(self._choices(batch, embeddings))
 
-    def _choices(self, batch: Batch, embeddings: Tensor | None) -> list[GateOutput]:
+    def _choices(self, batch: Batch, embeddings: Any) -> list[GateOutput]:
         """The gate's decisions before the decoder runs, or constant ones for a single expert."""
         if self.gate is not None:
             return self.gate.choices(self._asked(batch, embeddings))
@@ -174,7 +197,7 @@ class Octavius(nn.Module):
             return weights
         return weights[0] if weights else None
 
-    def _asked(self, batch: Batch, embeddings: Tensor | None) -> GateInputs:
+    def _asked(self, batch: Batch, embeddings: Any) -> GateInputs:
         """The inputs of the gate: questions, tasks and, if the gate reads them, the media."""
         question = self.decoder.embed(batch.gate_ids)
         tasks = [f"{sample.task}/{sample.group}" for sample in batch.samples]
@@ -193,13 +216,15 @@ class Octavius(nn.Module):
         means = sums / counts.sum(1, keepdim=True).clamp(min=1)
         return GateInputs(question, batch.gate_mask, tasks, (counts > 0).float(), means)
 
-    def embed(self, batch: Batch) -> Tensor:
+    def embed(self, batch: Batch) -> Any:
         """Embeddings (B, T, D) of the prompts with the projected media in their slots.
+
+        For a decoder that embeds images itself, what it is run on (`Decoder.inputs`).
 
         Raises:
             ValueError: the number of slots differs from the number of media vectors.
         """
-        embeddings = self.decoder.embed(batch.input_ids)
+        embeddings = self.decoder.inputs(batch)
         for name, module in self.projectors.items():
             if name in batch.media:
                 embeddings = self._fill_slots(embeddings, name, batch)
@@ -284,7 +309,7 @@ class Octavius(nn.Module):
             choices = self._choices(batch, embeddings)
         else:
             self.check_forced(forced)
-            row = torch.tensor(forced, dtype=torch.float32, device=embeddings.device).repeat(len(batch), 1)
+            row = torch.tensor(forced, dtype=torch.float32, device=batch.gate_ids.device).repeat(len(batch), 1)
             depths = len(self.gate.counts) if self.gate is not None and self.gate.per_layer else 1
             choices = [GateOutput(row, row)] * depths
         return Start(embeddings, self._weights(choices), choices)

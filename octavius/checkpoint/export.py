@@ -1,6 +1,6 @@
 """`octavius export`: converts the experts of a checkpoint to Hugging Face or PEFT weights that others can load."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import version
 from json import dumps
 from pathlib import Path
@@ -96,11 +96,7 @@ def export(
     # The folder has projectors of its own: what training started from, and what it saves, is not repeated.
     model = checkpoint.model_section()
     model["init_args"] |= {"projectors": None, "save_decoder": None}
-    prompts = module.processor.prompts
-    model["init_args"] |= {
-        "template": asdict(prompts.template),
-        "test_template": asdict(prompts.generation_template),
-    }
+    model["init_args"] |= module.processor.prompts.saved()
     with saving_folder(out, new=True) as folder:
         if format == "gguf":
             write_gguf(module, folder)
@@ -239,10 +235,8 @@ def write_merged(module: OctaviusModule, gate: FixedGate, out: Path) -> None:
         bos_token_id=tokens.bos_id, eos_token_id=tokens.eos_id, pad_token_id=tokens.pad_id
     )
     decoder.lm.save_pretrained(out)
-    tokens.backend.save_pretrained(str(out))
-    decoder.requires_grad_(
-        True
-    )  # as when the folder is loaded: without experts a decoder counts as trained, not as frozen
+    decoder.save_tokenizer(out)
+    decoder.unfreeze()  # as when the folder is loaded: without experts a decoder counts as trained, not as frozen
 
 
 def _untie(lm: PreTrainedModel) -> None:

@@ -18,6 +18,7 @@ import datamodules.miniature.pretraining.room_views
 import datamodules.miniature.pretraining.rooms_language
 import datamodules.miniature.pretraining.scene_boxes
 import datamodules.mixed
+import octavius.decoder.vision_language
 import octavius.encoders.image
 import octavius.encoders.precomputed
 import octavius.pretraining.clip

@@ -55,6 +55,7 @@ LISTED = {
     "octavius.callbacks.throughput": ("Throughput",),
     "octavius.checkpoint.saving": ("Checkpoint",),
     "octavius.decoder.decoder": ("Decoder",),
+    "octavius.decoder.vision_language": ("VisionLanguageDecoder",),
     "octavius.distributed.fsdp2": ("FSDP2",),
     "octavius.encoders.detector.detector": ("Design",),
     "octavius.encoders.point_bert": ("PointBERT",),

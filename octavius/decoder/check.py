@@ -95,7 +95,7 @@ def check_model(lm: PreTrainedModel, tokenizer: Tokenizer, attention: str) -> Ca
 def _check(lm: PreTrainedModel, tokenizer: Tokenizer, attention: str) -> Capabilities:
     training = lm.training
     try:
-        with torch.random.fork_rng(devices=[]), _in_float32(lm):
+        with torch.random.fork_rng(devices=[]), in_float32(lm):
             attend_by(lm, attention)
             texts = _texts(tokenizer)
             _check_training_mode(lm, texts)
@@ -139,7 +139,7 @@ def _own(lm: PreTrainedModel, ids: Tensor) -> Tensor:
             "one row for each"
         )
     found = log_likelihoods(logits[0, :-1], row[0, 1:])
-    if _differ(lm, -found.mean()[None], torch.tensor([loss])):
+    if differ(lm, -found.mean()[None], torch.tensor([loss])):
         raise ValueError(
             f"{name} is not trained to tell the next token: its own loss on a text is {loss:.3f}, the mean "
             f"cross-entropy of the next token {-float(found.mean()):.3f}"
@@ -176,13 +176,13 @@ def embed(lm: PreTrainedModel, ids: Tensor) -> Tensor:
 
 def _check_padded(lm: PreTrainedModel, texts: Sequence[Tensor], alone: Sequence[Tensor]) -> None:
     found = _padded(lm, texts)
-    if _differ(lm, alone[2], alone[1][: len(alone[2])]):
+    if differ(lm, alone[2], alone[1][: len(alone[2])]):
         raise ValueError(
             f"{type(lm).__name__} looks at later tokens: the loss of a text's first tokens changes with what follows "
             "them. It is no causal language model; some become one by is_decoder: true in their config.json"
         )
     for text, one in zip(found, alone, strict=True):
-        if _differ(lm, text, one):
+        if differ(lm, text, one):
             raise ValueError(
                 f"{type(lm).__name__} cannot be tuned here: the loss of a text that enters as embeddings in a padded "
                 f"batch is {-float(text.mean()):.3f}, the model's own {-float(one.mean()):.3f}"
@@ -215,7 +215,7 @@ def _check_generation(lm: PreTrainedModel, tokenizer: Tokenizer, texts: Sequence
         expected = _own(lm, torch.cat([text, new[row]]))[-3:]
         steps = torch.stack([step[row] for step in out.logits])
         found = log_likelihoods(steps, new[row].to(steps.device))
-        if _differ(lm, found, expected):
+        if differ(lm, found, expected):
             raise ValueError(
                 f"{name} cannot answer in batches: three tokens that it generates in a batch padded on the left have "
                 f"the log-probability {float(found.sum()):.3f}, and by its own forward method "
@@ -249,7 +249,7 @@ def _can_cache(lm: PreTrainedModel, texts: Sequence[Tensor]) -> bool:
             logits = torch.cat([first[part, None], rest.unflatten(0, candidates.shape)[:, :-1]], 1)
             for row, said, text in zip(rows, log_likelihoods(logits, candidates), candidates, strict=True):
                 ours = _own(lm, torch.cat([prompts[row], text.cpu()]))[-len(text) :]
-                if _differ(lm, said, ours):
+                if differ(lm, said, ours):
                     return False
     except Exception:  # some caches cannot select rows; likelihoods are then computed without a cache
         return False
@@ -277,7 +277,7 @@ def _can_pack(
     finally:
         attend_by(lm, attention)
     for text, ours in zip(found.split((lengths - 1).tolist()), alone, strict=True):
-        if _differ(lm, text, ours):
+        if differ(lm, text, ours):
             return (
                 f"in {name} texts that share a row change each other, as in layers that carry a state: the loss of "
                 f"one is {-float(text.mean()):.3f} there, and {-float(ours.mean()):.3f} alone"
@@ -298,7 +298,7 @@ def _windows(lm: PreTrainedModel) -> set[int]:
     }
 
 
-def _differ(lm: PreTrainedModel, found: Tensor, expected: Tensor) -> bool:
+def differ(lm: PreTrainedModel, found: Tensor, expected: Tensor) -> bool:
     """Whether log-probabilities differ by more than rounding errors."""
     found, expected = found.float().cpu(), expected.float().cpu()
     apart = (found - expected).abs() / expected.abs().clamp(min=1)
@@ -313,7 +313,7 @@ def _size(lm: PreTrainedModel) -> int:
 
 
 @contextmanager
-def _in_float32(lm: PreTrainedModel) -> Iterator[None]:
+def in_float32(lm: PreTrainedModel) -> Iterator[None]:
     """Converts the weights to float32 for the duration of the block, unless the model is large or quantised."""
     tensors = [*lm.parameters(), *lm.buffers()]
     held = [(tensor, tensor.dtype) for tensor in tensors if tensor.dtype in (torch.bfloat16, torch.float16)]

@@ -6,12 +6,12 @@ always by the model's own forward method, because some models scale or cap them.
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from shutil import which
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -34,6 +34,8 @@ from octavius.decoder.passes import (
     without_padding,
 )
 from octavius.decoder.reach import Layout, layouts
+from octavius.instruction.batch import Batch, Processor
+from octavius.instruction.sample import Sample
 from octavius.instruction.tokenizer import Tokenizer, load_tokenizer
 
 TOGETHER = 64
@@ -61,6 +63,10 @@ class Decoder(nn.Module):
     """
 
     capabilities: Capabilities
+    takes_vectors: ClassVar[bool] = True
+    """Whether vectors of encoders can stand in the prompts."""
+    loaders: ClassVar[tuple[str, str]] = ("AutoModelForCausalLM", "AutoTokenizer")
+    """Classes of transformers that load model and text preparation."""
 
     def __init__(
         self,
@@ -117,6 +123,22 @@ class Decoder(nn.Module):
         # Two passes over a few tokens, which are not worth the minutes that compiling takes.
         with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
             return layouts(self.lm, self.tokenizer, self.attention, modules)
+
+    @property
+    def tuned(self) -> nn.Module:
+        """The part that is tuned: its linear layers get the experts, or it is trained whole."""
+        return self
+
+    def own_processor(self, max_tokens: int) -> Processor | None:  # noqa: ARG002
+        """The processor of a model that prepares prompts itself; None if they are written by templates of ours."""
+        return None
+
+    def check_samples(self, samples: Callable[[], Iterable[Sample]]) -> None:
+        """Raises ValueError if the model can take samples in no case; prompts of ours are checked when built."""
+
+    def inputs(self, batch: Batch) -> Any:
+        """What `logits`, `generate` and `likelihoods` take as prompts: here the word embeddings (B, T, D)."""
+        return self.embed(batch.input_ids)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Word embeddings (..., D) of ids (...)."""
@@ -236,7 +258,7 @@ class Decoder(nn.Module):
             candidates: candidate answers of each prompt; empty for a prompt that is not scored.
             hold: gives the context in which rows (N,) of the batch, or tokens of such rows, are run.
         """
-        device, tokenizer = embeddings.device, self.tokenizer
+        device, tokenizer = attention_mask.device, self.tokenizer
         rows = [row for row, texts in enumerate(candidates) for _ in texts]
         ids = [[*tokenizer.encode(f" {text}"), tokenizer.eos_id] for texts in candidates for text in texts]
         passes = most_of_all(-(-len(rows) // TOGETHER), device)
@@ -328,7 +350,15 @@ class Decoder(nn.Module):
         """Writes a Hugging Face folder: the given weights of `lm` in half precision, configuration and tokenizer."""
         half = {name: tensor.half() for name, tensor in state.items()}
         self.lm.save_pretrained(folder, state_dict=half)
+        self.save_tokenizer(folder)
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """Writes the tokenizer to a folder."""
         self.tokenizer.backend.save_pretrained(str(folder))
+
+    def unfreeze(self) -> None:
+        """Lets everything be trained that is without experts, as in a model that was just loaded."""
+        self.requires_grad_(True)
 
 
 def most_of_all(count: int, device: torch.device) -> int:

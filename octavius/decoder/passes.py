@@ -37,13 +37,17 @@ def packed_options(segment_ids: Tensor, attention_mask: Tensor) -> dict[str, Ten
 
 
 def logits_at(
-    lm: PreTrainedModel, embeddings: Tensor, wanted: Positions, around: Around = nullcontext, **options: Any
+    lm: PreTrainedModel,
+    embeddings: Tensor | None,
+    wanted: Positions,
+    around: Around = nullcontext,
+    **options: Any,
 ) -> tuple[Tensor, Any]:
     """Logits at the wanted positions, from the model's own forward method.
 
     Args:
         lm: the model, with its attention implementation set.
-        embeddings: (B, T, D).
+        embeddings: (B, T, D); None for a model that is run on `input_ids` (B, T), given with the options.
         wanted: (B, T) true where logits are wanted, or row and column indices of these positions; M of them.
         around: makes the context in which the output layer runs.
         options: arguments of the forward method, including `attention_mask`.
@@ -54,7 +58,9 @@ def logits_at(
     Raises:
         ValueError: the model does not return one row of logits for each position.
     """
-    size, count = embeddings.shape[:2], None
+    if embeddings is not None:
+        options["inputs_embeds"] = embeddings
+    size, count = (options["input_ids"] if embeddings is None else embeddings).shape[:2], None
     with ExitStack() as hooks:
         contexts = hooks.enter_context(ExitStack())
 
@@ -78,7 +84,7 @@ def logits_at(
         if head is not None:
             hooks.callback(head.register_forward_pre_hook(cut).remove)
             hooks.callback(head.register_forward_hook(leave).remove)
-        out = lm(inputs_embeds=embeddings, **options)
+        out = lm(**options)
     logits: Tensor = out.logits
     cache = getattr(out, "past_key_values", None)
     if count is not None and logits.shape[:2] == (1, count):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from octavius.decoder.check import WORDS, embed
+from octavius.decoder.check import WORDS
 from octavius.decoder.passes import attend_by, logits_at
 from octavius.instruction.tokenizer import Tokenizer
 
@@ -74,7 +74,7 @@ def _inputs(lm: PreTrainedModel, ids: Tensor, modules: Mapping[str, nn.Module]) 
     hooks = [module.register_forward_pre_hook(partial(note, name)) for name, module in modules.items()]
     try:
         mask = torch.ones_like(ids)
-        logits_at(lm, embed(lm, ids), mask.bool(), attention_mask=mask, use_cache=False)
+        logits_at(lm, None, mask.bool(), input_ids=ids, attention_mask=mask, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()

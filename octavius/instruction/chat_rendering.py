@@ -40,7 +40,7 @@ class Rendering(NamedTuple):
         moment: date and time for templates that ask for it.
     """
 
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
     generate: bool
     moment: datetime
 

@@ -1,8 +1,8 @@
 """Prompts as token ids, with slots for media, answer positions and the tokens that the gate reads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeAlias
 
 from octavius.instruction.sample import Sample
 from octavius.instruction.tokenizer import Tokenizer
@@ -135,6 +135,10 @@ class PromptBuilder:
         self.tags = tags or {}
         for each in (self.template, self.generation_template):
             self.check_template(each)
+
+    def saved(self) -> dict[str, Any]:
+        """The options `template` and `test_template` of a model that writes the same prompts."""
+        return {"template": asdict(self.template), "test_template": asdict(self.generation_template)}
 
     def check_template(self, template: Template) -> None:
         """Raises ValueError if a template has options that this builder does not implement."""

@@ -10,19 +10,24 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 class Tokenizer:
     """Encodes and decodes plain text; names of special tokens in data sets are encoded as ordinary text."""
 
-    def __init__(self, backend: PreTrainedTokenizerBase) -> None:
+    def __init__(self, backend: PreTrainedTokenizerBase, eos_id: int | None = None) -> None:
         """Wraps the tokenizer of the decoder.
+
+        Args:
+            backend: the tokenizer.
+            eos_id: id of the token that ends an answer; None takes the eos token.
 
         Raises:
             ValueError: it has no eos token, so an answer could never end.
         """
-        if backend.eos_token_id is None:
+        eos_id = backend.eos_token_id if eos_id is None else eos_id
+        if eos_id is None:
             raise ValueError(
                 f"the tokenizer {backend.name_or_path!r} has no eos token, which ends every answer. "
                 "Set eos_token in its tokenizer_config.json"
             )
         self.backend = backend
-        self.eos_id = int(backend.eos_token_id)
+        self.eos_id = int(eos_id)
         self.bos_id = None if backend.bos_token_id is None else int(backend.bos_token_id)
         self.pad_id = self.eos_id if backend.pad_token_id is None else int(backend.pad_token_id)
         self._encode = lru_cache(maxsize=8192)(self._look_up)
@@ -40,9 +45,9 @@ class Tokenizer:
     def _look_up(self, text: str, special: bool) -> tuple[int, ...]:
         return tuple(self.backend(text, add_special_tokens=False, split_special_tokens=not special).input_ids)
 
-    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[PreTrainedTokenizerBase]]:
+    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[PreTrainedTokenizerBase, int]]:
         """Pickles without the cache."""
-        return Tokenizer, (self.backend,)
+        return Tokenizer, (self.backend, self.eos_id)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of the ids up to the first eos token, stripped."""

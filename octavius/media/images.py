@@ -34,11 +34,20 @@ class ImageLoader(MediaLoader):
         Raises:
             ValueError: the file does not exist or cannot be decoded, or the array is not an image.
         """
-        image = open_picture(media) if media.path is not None else _of_array(np.asarray(media.array))
+        image = image_of(media)
         resized = image.resize((self.size, self.size), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(resized, dtype=np.float32)).permute(2, 0, 1) / 255
         mean, std = torch.tensor(self.mean).view(3, 1, 1), torch.tensor(self.std).view(3, 1, 1)
         return (pixels - mean) / std
+
+
+def image_of(media: Media) -> Image.Image:
+    """The image of a media item, RGB, in its own size.
+
+    Raises:
+        ValueError: the file does not exist or cannot be decoded, or the array is not an image.
+    """
+    return open_picture(media) if media.path is not None else _of_array(np.asarray(media.array))
 
 
 def _of_array(array: np.ndarray) -> Image.Image:

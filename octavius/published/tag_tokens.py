@@ -28,8 +28,12 @@ def train_tag_tokens(
         template: the template of the prompts, whose tags precede those of the encoders.
 
     Raises:
-        ValueError: the output layer has experts.
+        ValueError: the output layer has experts, or the decoder writes no tags.
     """
+    if not decoder.takes_vectors:
+        raise ValueError(
+            f"the prompts of {decoder.name!r} have no tags around media: set tag_tokens to false"
+        )
     if isinstance(decoder.lm.get_output_embeddings(), LoRAMoELinear):
         raise ValueError(
             "tag_tokens trains the output layer itself, so that it cannot have experts too: leave it out of "
