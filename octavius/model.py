@@ -29,6 +29,9 @@ from octavius.published.prompts import prompt_builder
 from octavius.suggestions import nearest
 from octavius.tasks import TASKS
 
+WORDS: tuple[Reading, ...] = ("question", "padding", "task", "token")
+"""What a gate can read where the decoder embeds the images itself."""
+
 
 @dataclass
 class AnswerLosses:
@@ -86,11 +89,7 @@ class Octavius(nn.Module):
                 projector; the paper does not.
         """
         super().__init__()
-        if encoders and not decoder.takes_vectors:
-            raise ValueError(
-                f"{decoder.name!r} sees images with a vision tower of its own, so that no others can be added: leave "
-                f"out encoders ({', '.join(encoders)})"
-            )
+        decoder.check_encoders([*encoders])
         self.decoder = decoder
         self.encoders = nn.ModuleDict(dict(encoders)).requires_grad_(False)
         self.projectors = nn.ModuleDict(
@@ -100,9 +99,7 @@ class Octavius(nn.Module):
         self.gate: Gate | None = None
         self.lora = lora
         if lora is not None:
-            given: tuple[Reading, ...] = get_args(Reading)
-            if not decoder.takes_vectors:  # the gate reads words alone, as the decoder itself embeds the images
-                given = ("question", "padding", "task", "token")
+            given = get_args(Reading) if decoder.takes_vectors else WORDS
             self.gate = build_lora_moe(
                 decoder.tuned, lora, decoder.width, self.routing, len(self.projectors), decoder.layouts, given
             )
@@ -125,16 +122,11 @@ class Octavius(nn.Module):
             template: the prompt template; `chat` derives it from the tokenizer's own chat template.
             max_tokens: length limit of a prompt with its answer.
             generation_template: the template of prompts whose answer is to be generated; None takes `template`.
-
-        Raises:
-            ValueError: there is a template, but the decoder has a chat template of its own.
         """
-        own = self.decoder.own_processor(max_tokens)
-        if own is not None:
+        if (own := self.decoder.own_processor(max_tokens)) is not None:
             if template is not None or generation_template is not None:
                 raise ValueError(
-                    f"the prompts of {self.decoder.name!r} are written by its own chat template: leave out `template` "
-                    "and `test_template`"
+                    "a vision-language model has its own chat template: leave out `template` and `test_template`"
                 )
             return own
         template = chat_template(self.decoder.tokenizer) if template == "chat" else template
@@ -160,9 +152,6 @@ class Octavius(nn.Module):
             rank: index of this process. The files are divided among the ranks by a hash of path and pose, so
                 that each is handled by exactly one.
             world: number of processes.
-
-        Raises:
-            ValueError: the decoder cannot take a sample, or media cannot be read.
         """
         self.decoder.check_samples(samples)
         for name, module in self.encoders.items():
@@ -217,9 +206,7 @@ class Octavius(nn.Module):
         return GateInputs(question, batch.gate_mask, tasks, (counts > 0).float(), means)
 
     def embed(self, batch: Batch) -> Any:
-        """Embeddings (B, T, D) of the prompts with the projected media in their slots.
-
-        For a decoder that embeds images itself, what it is run on (`Decoder.inputs`).
+        """`Decoder.inputs`: embeddings (B, T, D) of the prompts, with the projected media in their slots.
 
         Raises:
             ValueError: the number of slots differs from the number of media vectors.
@@ -309,7 +296,9 @@ class Octavius(nn.Module):
             choices = self._choices(batch, embeddings)
         else:
             self.check_forced(forced)
-            row = torch.tensor(forced, dtype=torch.float32, device=batch.gate_ids.device).repeat(len(batch), 1)
+            row = torch.tensor(forced, dtype=torch.float32, device=batch.gate_ids.device).repeat(
+                len(batch), 1
+            )
             depths = len(self.gate.counts) if self.gate is not None and self.gate.per_layer else 1
             choices = [GateOutput(row, row)] * depths
         return Start(embeddings, self._weights(choices), choices)

@@ -89,7 +89,9 @@ GEMMA = (
 def tokenizer_of(named: dict[str, str], others: tuple[str, ...] = (), **options: Any) -> Any:
     """The miniature's tokenizer with the special tokens of a family."""
     backend = AutoTokenizer.from_pretrained(SHIPPED, extra_special_tokens=named, **options)
-    backend.add_special_tokens({"additional_special_tokens": list(others)}, replace_extra_special_tokens=False)
+    backend.add_special_tokens(
+        {"additional_special_tokens": list(others)}, replace_extra_special_tokens=False
+    )
     return backend
 
 
@@ -130,7 +132,11 @@ def smolvlm(two: bool = False) -> tuple[Any, Any]:
     named |= {"global_image_token": "<global-img>", "end_of_utterance_token": "<end_of_utterance>"}
     backend = tokenizer_of(named, ("<|im_start|>", *tiles.values()), eos_token="<end_of_utterance>")
     sizes = {"size": {"longest_edge": 2 * SIDE}, "max_image_size": {"longest_edge": SIDE}}
-    kinds = (SmolVLMConfig, SmolVLMForConditionalGeneration) if two else (Idefics3Config, Idefics3ForConditionalGeneration)
+    kinds = (
+        (SmolVLMConfig, SmolVLMForConditionalGeneration)
+        if two
+        else (Idefics3Config, Idefics3ForConditionalGeneration)
+    )
     config = kinds[0](
         text_config=LlamaConfig(**language(backend)).to_dict(),
         vision_config=VISION,
@@ -171,7 +177,9 @@ def llava() -> tuple[Any, Any]:
 
 def onevision() -> tuple[Any, Any]:
     """LLaVA-OneVision: tiles of a grid that fits the image, and a vector at the end of each row."""
-    backend = tokenizer_of({"image_token": "<image>", "video_token": "<video>"}, ("<|im_start|>", "<|im_end|>"))
+    backend = tokenizer_of(
+        {"image_token": "<image>", "video_token": "<video>"}, ("<|im_start|>", "<|im_end|>")
+    )
     grid = [[SIDE, SIDE], [SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
     config = LlavaOnevisionConfig(
         vision_config=SiglipVisionConfig(**VISION).to_dict() | {"vision_use_head": False},
@@ -193,20 +201,28 @@ def onevision() -> tuple[Any, Any]:
 
 
 def qwen(third: bool = False) -> tuple[Any, Any]:
-    """Qwen2.5-VL and Qwen3-VL: images of any size, positions in three dimensions, in 3 features for several layers."""
+    """Qwen2.5-VL and Qwen3-VL: images of any size, 3-D positions; in 3, features for several layers."""
     named = {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}
     named |= {"vision_start_token": "<|vision_start|>", "vision_end_token": "<|vision_end|>"}
     backend = tokenizer_of(named, ("<|im_start|>", "<|im_end|>"), eos_token="<|im_end|>")
-    ids = {
-        f"{key}_id": backend.convert_tokens_to_ids(word)
-        for key, word in named.items()
+    ids = {f"{key}_id": backend.convert_tokens_to_ids(word) for key, word in named.items()}
+    vision: dict[str, Any] = {
+        "hidden_size": 24,
+        "intermediate_size": 32,
+        "depth": 3,
+        "num_heads": 2,
+        "patch_size": 7,
     }
-    vision: dict[str, Any] = {"hidden_size": 24, "intermediate_size": 32, "depth": 3, "num_heads": 2, "patch_size": 7}
-    vision |= {"spatial_merge_size": 2, "out_hidden_size": WIDTH, "temporal_patch_size": 2, "initializer_range": 0.2}
+    vision |= {
+        "spatial_merge_size": 2,
+        "out_hidden_size": WIDTH,
+        "temporal_patch_size": 2,
+        "initializer_range": 0.2,
+    }
     rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
     image = r"'<|vision_start|><|image_pad|><|vision_end|>'"
     pictures = Qwen2VLImageProcessor(
-        patch_size=7, merge_size=2, size={"shortest_edge": 28 * 28, "longest_edge": 56 * 56}
+        patch_size=7, merge_size=2, size={"shortest_edge": 28 * 28, "longest_edge": 84 * 84}
     )
     video = {"patch_size": 7, "merge_size": 2}
     if third:
@@ -228,7 +244,11 @@ def qwen(third: bool = False) -> tuple[Any, Any]:
 
 def internvl() -> tuple[Any, Any]:
     """InternVL: up to four tiles and a thumbnail, with tokens around the image."""
-    named = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
+    named = {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+    }
     named |= {"video_token": "<video>"}
     backend = tokenizer_of(named, ("<|im_start|>", "<|im_end|>"), eos_token="<|im_end|>")
     config = InternVLConfig(
@@ -251,7 +271,11 @@ def internvl() -> tuple[Any, Any]:
 
 def gemma3() -> tuple[Any, Any]:
     """Gemma 3: attention in both directions over an image, sliding windows, two tokens that end an answer."""
-    named = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
+    named = {
+        "image_token": "<image_soft_token>",
+        "boi_token": "<start_of_image>",
+        "eoi_token": "<end_of_image>",
+    }
     backend = tokenizer_of(named, ("<start_of_turn>", "<end_of_turn>"))
     text = language(backend, sliding_window=8, query_pre_attn_scalar=8)
     text["layer_types"] = ["sliding_attention", "full_attention"]

@@ -133,12 +133,19 @@ class Decoder(nn.Module):
         """The processor of a model that prepares prompts itself; None if they are written by templates of ours."""
         return None
 
+    def check_encoders(self, names: Sequence[str]) -> None:
+        """Raises ValueError if encoders of these modalities cannot be added."""
+
     def check_samples(self, samples: Callable[[], Iterable[Sample]]) -> None:
         """Raises ValueError if the model can take samples in no case; prompts of ours are checked when built."""
 
     def inputs(self, batch: Batch) -> Any:
         """What `logits`, `generate` and `likelihoods` take as prompts: here the word embeddings (B, T, D)."""
         return self.embed(batch.input_ids)
+
+    def answer_ids(self, text: str) -> list[int]:
+        """Token ids of an answer with the token that ends it."""
+        return [*self.tokenizer.encode(f" {text}"), self.tokenizer.eos_id]
 
     def embed(self, ids: Tensor) -> Tensor:
         """Word embeddings (..., D) of ids (...)."""
@@ -260,7 +267,7 @@ class Decoder(nn.Module):
         """
         device, tokenizer = attention_mask.device, self.tokenizer
         rows = [row for row, texts in enumerate(candidates) for _ in texts]
-        ids = [[*tokenizer.encode(f" {text}"), tokenizer.eos_id] for texts in candidates for text in texts]
+        ids = [self.answer_ids(text) for texts in candidates for text in texts]
         passes = most_of_all(-(-len(rows) // TOGETHER), device)
         if not passes:
             return [[] for _ in candidates]

@@ -33,10 +33,10 @@ class Checked(Protocol):
     def inputs(self, batch: Any) -> VisionInputs:
         """See the class."""
 
-    def logits(self, inputs: Any, attention_mask: Tensor, wanted: Any) -> Tensor:
+    def logits(self, embeddings: Any, attention_mask: Tensor, wanted: Any) -> Tensor:
         """See the class."""
 
-    def generate(self, inputs: Any, attention_mask: Tensor, max_new_tokens: int, **options: Any) -> Tensor:
+    def generate(self, embeddings: Any, attention_mask: Tensor, max_new_tokens: int, **options: Any) -> Any:
         """See the class."""
 
 
@@ -60,7 +60,9 @@ def check_use(decoder: Checked, processor: VisionProcessor) -> None:
             _check_losses(decoder, processor)
             _check_answers(decoder, processor)
     except ValueError as error:
-        raise ValueError(f"{type(lm).__name__} cannot be used with {type(backend).__name__}: {error}") from None
+        raise ValueError(
+            f"{type(lm).__name__} cannot be used with {type(backend).__name__}: {error}"
+        ) from None
     except Exception as error:  # a processor of another model, or a model that needs other inputs
         raise ValueError(
             f"{type(lm).__name__} cannot be run on what {type(backend).__name__} makes of an image: "

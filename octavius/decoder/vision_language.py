@@ -32,6 +32,9 @@ from octavius.decoder.vision_processor import VisionInputs, VisionProcessor
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 
+UNLIMITED = 2**20
+"""A number of tokens that no prompt reaches."""
+
 PACKING = "vision-language models compute positions and attention row by row"
 
 
@@ -40,6 +43,7 @@ class VisionLanguageDecoder(Decoder):
 
     Attributes:
         backend: its processor.
+        prompts: its prompts, of any length.
         type_names: names under which it takes the type of each token.
         train_connector: whether the modules between vision tower and language part are trained.
     """
@@ -79,10 +83,13 @@ class VisionLanguageDecoder(Decoder):
         self.lm.generation_config = GenerationConfig()
         self.type_names = type_names(self.backend)
         try:
-            processor = self.own_processor(2**20)
-            self.tokenizer = processor.prompts.tokenizer
+            processor = self.own_processor(UNLIMITED)
+            self.prompts = processor.vision_prompts
+            self.tokenizer = self.prompts.tokenizer
             others = ends if isinstance(ends, list) else [ends]
-            self.ends = list(dict.fromkeys([self.tokenizer.eos_id, *(one for one in others if one is not None)]))
+            self.ends = list(
+                dict.fromkeys([self.tokenizer.eos_id, *(one for one in others if one is not None)])
+            )
             self.width = cast(Tensor, self.lm.get_input_embeddings().weight).shape[1]
             self.unfreeze()
             check_use(self, processor)
@@ -115,6 +122,10 @@ class VisionLanguageDecoder(Decoder):
             ValueError: it has no chat template that can be used.
         """
         return VisionProcessor(self.backend, self._image_id, max_tokens)
+
+    def answer_ids(self, text: str) -> list[int]:
+        """Token ids of an answer with the token that ends it."""
+        return self.prompts.answer_ids(text)
 
     def inputs(self, batch: Batch) -> VisionInputs:
         """Token ids and images of a batch."""
@@ -196,15 +207,22 @@ class VisionLanguageDecoder(Decoder):
 
         return score
 
+    def check_encoders(self, names: Sequence[str]) -> None:
+        """Raises ValueError if there are encoders."""
+        if names:
+            raise ValueError(
+                f"{self.name!r} sees images by a vision tower of its own, and takes no vectors of others: leave out "
+                f"`encoders` ({', '.join(names)})"
+            )
+
     def check_samples(self, samples: Callable[[], Iterable[Sample]]) -> None:
         """Refuses samples that the processor would misread, before the first is used.
 
         Raises:
             ValueError: one has other media than an image, or special tokens in its question.
         """
-        prompts = self.own_processor(2**20).vision_prompts
         for sample in samples():
-            prompts.check_sample(sample, sample.question)
+            self.prompts.check_sample(sample, sample.question)
 
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:  # noqa: ARG002
         """Writes a Hugging Face folder: all weights in their own type, configuration and processor."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from octavius.instruction.batch import Batch, Example, MediaLoader, Processor
-from octavius.instruction.prompt import Piece, Prompt, PromptBuilder, check_texts
+from octavius.instruction.prompt import Prompt, PromptBuilder, check_texts
 from octavius.instruction.sample import Media, Sample
 from octavius.instruction.tokenizer import Tokenizer
 from octavius.instruction.vision_chat import ChatText, chat_text
@@ -156,13 +156,9 @@ class VisionPromptBuilder(PromptBuilder):
         """
         self.backend, self.image_id = backend, image_id
         self.chat = chat_of(backend)
-        tokenizer = Tokenizer(
-            backend.tokenizer, backend.tokenizer.convert_tokens_to_ids(self.chat.end)
-        )
+        tokenizer = Tokenizer(backend.tokenizer, backend.tokenizer.convert_tokens_to_ids(self.chat.end))
         example = self.encode(self.chat.question("What is this?", (), image=True), Image.new("RGB", (64, 64)))
-        super().__init__(
-            tokenizer, {"image": example[0].count(image_id)}, max_tokens=max_tokens
-        )
+        super().__init__(tokenizer, {"image": example[0].count(image_id)}, max_tokens=max_tokens)
         added = tokenizer.backend.added_tokens_decoder.values()
         # Text that a processor would take for its own, wherever it stands.
         self._special = {token.content for token in added if token.special} | {backend.image_token}
@@ -199,7 +195,7 @@ class VisionPromptBuilder(PromptBuilder):
             ) from None
         start = len(ids)
         if answer is not None:
-            ids = [*ids, *self._answer(text, answer)]
+            ids = [*ids, *self.answer_ids(answer)]
         self._check_length(ids, start, sample)
         slots = [index for index, token in enumerate(ids[:start]) if token == self.image_id]
         if bool(slots) != (picture is not None):
@@ -252,17 +248,16 @@ class VisionPromptBuilder(PromptBuilder):
         ids: list[int] = out["input_ids"][0].tolist()
         return ids, {name: part for name, part in out.items() if name not in TEXT}
 
-    def _answer(self, text: str, answer: str) -> list[int]:
-        """Token ids of an answer behind a text, with the token that ends it.
+    def answer_ids(self, answer: str) -> list[int]:
+        """Token ids of an answer behind its prompt, with the token that ends it.
 
-        They are those that the tokenizer gives the whole text, where the prompt's part is that of the prompt alone.
+        They are those that the tokenizer gives both together, unless it joins a token across their border.
         """
-        pieces: list[Piece] = [(text, True)]
-        prompt, said = self._encode(pieces), self.chat.before_answer + answer
-        whole = self._encode([(text + said, True)])
-        if whole[: len(prompt)] == prompt:
-            return [*whole[len(prompt) :], self.tokenizer.eos_id]
-        return [*self.tokenizer.encode(said), self.tokenizer.eos_id]
+        header, said = self.chat.assistant, self.chat.before_answer + answer
+        before, whole = (self.tokenizer.encode(text, special=True) for text in (header, header + said))
+        kept = whole[: len(before)] == before
+        ids = whole[len(before) :] if kept else self.tokenizer.encode(said)
+        return [*ids, self.tokenizer.eos_id]
 
 
 class VisionProcessor(Processor):
