@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from octavius.decoder.decoder import Decoder
-from octavius.encoders.base import Encoder, tags_of
+from octavius.encoders.base import Encoder, UnreadableMediaError, tags_of
 from octavius.instruction.batch import IGNORE_INDEX, Batch, Processor
 from octavius.instruction.chat import chat_template
 from octavius.instruction.prompt import Template
@@ -29,8 +29,8 @@ from octavius.published.prompts import prompt_builder
 from octavius.suggestions import nearest
 from octavius.tasks import TASKS
 
+# What a gate can read where the decoder embeds the images itself.
 WORDS: tuple[Reading, ...] = ("question", "padding", "task", "token")
-"""What a gate can read where the decoder embeds the images itself."""
 
 
 @dataclass
@@ -100,9 +100,8 @@ class Octavius(nn.Module):
         self.lora = lora
         if lora is not None:
             given = get_args(Reading) if decoder.takes_vectors else WORDS
-            self.gate = build_lora_moe(
-                decoder.tuned, lora, decoder.width, self.routing, len(self.projectors), decoder.layouts, given
-            )
+            parts = decoder.tuned, lora, decoder.width, self.routing
+            self.gate = build_lora_moe(*parts, len(self.projectors), decoder.layouts, given)
             names = () if self.gate is None else self.gate.task_names
             if unknown := sorted({name.partition("/")[0] for name in names} - set(TASKS)):
                 raise ValueError(
@@ -123,11 +122,7 @@ class Octavius(nn.Module):
             max_tokens: length limit of a prompt with its answer.
             generation_template: the template of prompts whose answer is to be generated; None takes `template`.
         """
-        if (own := self.decoder.own_processor(max_tokens)) is not None:
-            if template is not None or generation_template is not None:
-                raise ValueError(
-                    "a vision-language model has its own chat template: leave out `template` and `test_template`"
-                )
+        if (own := self.decoder.own_processor(max_tokens, template, generation_template)) is not None:
             return own
         template = chat_template(self.decoder.tokenizer) if template == "chat" else template
         encoders: dict[str, Encoder] = {name: module for name, module in self.encoders.items()}  # type: ignore[misc]
@@ -153,7 +148,10 @@ class Octavius(nn.Module):
                 that each is handled by exactly one.
             world: number of processes.
         """
-        self.decoder.check_samples(samples)
+        try:
+            self.decoder.check_samples(samples)
+        except ValueError as error:
+            raise UnreadableMediaError(str(error)) from None
         for name, module in self.encoders.items():
             media = (sample.media[name] for sample in samples() if name in sample.media)
             share = (item for item in media if crc32(repr((item.path, item.pose)).encode()) % world == rank)

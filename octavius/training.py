@@ -143,6 +143,8 @@ class OctaviusModule(L.LightningModule):
     def configure_model(self) -> None:
         """Shards the model under FSDP2, once: Lightning calls this hook again before every later stage."""
         mesh = self.device_mesh
+        if mesh is not None and not self.model.decoder.takes_vectors:
+            raise ValueError("vision-language models are not sharded yet: set trainer.strategy to ddp")
         if mesh is not None and not self._sharded:
             shard(self.model, self.model.decoder.lm, self.model.encoders, mesh["data_parallel"])
             self._sharded = True

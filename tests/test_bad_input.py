@@ -245,7 +245,7 @@ CASES: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
     "rank 0": (lora(rank=0), ["rank should be a whole number of at least 1", "found 0"]),
     "target that matches nothing": (
         lora(targets=["q_prj"]),
-        ["match no linear layer of Decoder: ['q_prj']", "q_proj", "name some of these"],
+        ["match no linear layer of LlamaForCausalLM: ['q_prj']", "q_proj", "name some of these"],
     ),
     "unknown language model": (
         says([*FIT, *options(model__init_args__decoder__init_args__name="./nowhere")]),

@@ -87,6 +87,7 @@ def export(
         "what": WHAT[format],
         "format": format,
         "base": module.model.decoder.name,
+        "loaders": module.model.decoder.loaders,
         "question": question,
         "task": task,
         "gate": None if gate is None else weights_of(gate),
@@ -259,7 +260,7 @@ def write_peft(module: OctaviusModule, gate: FixedGate, out: Path) -> dict[str, 
     lm = module.model.decoder.lm
     refuse_more_than_experts(module)
     rank = write_adapter(out, module.model.decoder.name, fold(lm, gate), turned=turned(module))
-    targets = list(layers_of(lm))
+    targets = list(layers_of(module.model.decoder.tuned))
     return {"experts": 1, "rank": rank, "alpha": float(rank), "dropout": 0.0, "targets": targets}
 
 

@@ -25,21 +25,23 @@ from octavius.runs.listing import found_in, read
 CARD, ROUTING = "README.md", "routing_test.png"
 
 LOAD = {
-    "hf": """from transformers import AutoModelForCausalLM, AutoTokenizer
+    "hf": """from transformers import {model}, {text}
 
-model = AutoModelForCausalLM.from_pretrained("{folder}")
-tokenizer = AutoTokenizer.from_pretrained("{folder}")""",
-    "peft": """from peft import AutoPeftModelForCausalLM
+model = {model}.from_pretrained("{folder}")
+{variable} = {text}.from_pretrained("{folder}")""",
+    "peft": """from peft import PeftModel
+from transformers import {model}
 
-model = AutoPeftModelForCausalLM.from_pretrained("{folder}")  # loads the base model {base} too""",
+base = {model}.from_pretrained("{base}")
+model = PeftModel.from_pretrained(base, "{folder}")""",
     "experts": """from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import {model}
 
-base = AutoModelForCausalLM.from_pretrained("{base}")
+base = {model}.from_pretrained("{base}")
 model = PeftModel.from_pretrained(base, "{folder}/expert0", adapter_name="expert0")
 model.load_adapter("{folder}/expert1", adapter_name="expert1")""",
 }
-"""Python code that loads each format; the name of the folder and of the base model are filled in."""
+"""Python code that loads each format; names of folder, base model and classes are filled in."""
 
 
 def write_card(
@@ -71,7 +73,7 @@ def write_card(
         f"# {name}",
         f"This folder holds {manifest['what']}. Octavius {manifest['versions']['octavius']} exported it from a "
         f"checkpoint that tuned `{base}` with routed LoRA experts (LoRA-MoE).",
-        f"## Use\n\n{served(folder) if format == 'gguf' else loaded(format, name, base)}",
+        f"## Use\n\n{served(folder) if format == 'gguf' else loaded(manifest, name)}",
         f"## Training data\n\n{table(['benchmark', 'split', 'weight'], training_sets(sections))}",
         f"## Routing\n\n{routing(manifest)}",
     ]
@@ -94,11 +96,16 @@ def write_card(
     write_text(folder / CARD, "\n\n".join(parts) + "\n")
 
 
-def loaded(format: str, name: str, base: str) -> str:
+def loaded(manifest: Mapping[str, Any], name: str) -> str:
     """How Octavius and Hugging Face libraries load a folder."""
+    model, text = manifest["loaders"]
+    variable = text.removeprefix("Auto").lower()
+    load = LOAD[manifest["format"]].format(
+        folder=name, base=manifest["base"], model=model, text=text, variable=variable
+    )
     return (
         f'```bash\noctavius predict --ckpt {name} --question "..."\n```\n\n'
-        f"```python\n{LOAD[format].format(folder=name, base=base)}\n```\n\n"
+        f"```python\n{load}\n```\n\n"
         "The projectors of images and point clouds are in `projectors.safetensors`, which `octavius predict` loads; "
         "Hugging Face libraries load the language model alone."
     )

@@ -127,9 +127,9 @@ class Decoder(nn.Module):
     @property
     def tuned(self) -> nn.Module:
         """The part that is tuned: its linear layers get the experts, or it is trained whole."""
-        return self
+        return self.lm
 
-    def own_processor(self, max_tokens: int) -> Processor | None:  # noqa: ARG002
+    def own_processor(self, max_tokens: int, *templates: object) -> Processor | None:  # noqa: ARG002
         """The processor of a model that prepares prompts itself; None if they are written by templates of ours."""
         return None
 

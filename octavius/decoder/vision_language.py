@@ -115,12 +115,21 @@ class VisionLanguageDecoder(Decoder):
         self.lm.get_encoder(modality="image").train(False)
         return self
 
-    def own_processor(self, max_tokens: int) -> VisionProcessor:
+    def own_processor(self, max_tokens: int, *templates: object) -> VisionProcessor:
         """The processor that prepares samples for this model.
 
+        Args:
+            max_tokens: length limit of a prompt with its answer, image tokens included.
+            templates: must all be None.
+
         Raises:
-            ValueError: it has no chat template that can be used.
+            ValueError: there is a template, or the processor's own cannot be used.
         """
+        if any(template is not None for template in templates):
+            raise ValueError(
+                f"the prompts of {self.name!r} are written by its own chat template: leave out `template` and "
+                "`test_template`"
+            )
         return VisionProcessor(self.backend, self._image_id, max_tokens)
 
     def answer_ids(self, text: str) -> list[int]:
@@ -139,7 +148,7 @@ class VisionLanguageDecoder(Decoder):
         segment_ids: Tensor | None = None,
         around: Around = nullcontext,
     ) -> Tensor:
-        """Vocabulary logits (M, V) at the wanted positions; see `Decoder.logits`, with `VisionInputs` in the place of embeddings."""
+        """Vocabulary logits (M, V) at the wanted positions: `Decoder.logits` for `VisionInputs`."""
         if segment_ids is not None:
             self.check_packing(segment_ids)
         inputs: VisionInputs = embeddings
@@ -168,7 +177,7 @@ class VisionLanguageDecoder(Decoder):
         stop: str = "",
         **options: Any,
     ) -> Any:
-        """New token ids (B, N); see `Decoder.generate`, with `VisionInputs` in the place of embeddings."""
+        """New token ids (B, N): `Decoder.generate` for `VisionInputs`."""
         inputs: VisionInputs = embeddings
         assert not stop, "the end of an answer is a token of the chat template"
         out = self.lm.generate(  # type: ignore[operator]
@@ -216,13 +225,19 @@ class VisionLanguageDecoder(Decoder):
             )
 
     def check_samples(self, samples: Callable[[], Iterable[Sample]]) -> None:
-        """Refuses samples that the processor would misread, before the first is used.
+        """Refuses samples that cannot be used, before the first is.
 
         Raises:
-            ValueError: one has other media than an image, or special tokens in its question.
+            ValueError: one has other media than an image, special tokens in its question, or no image at its path.
         """
         for sample in samples():
             self.prompts.check_sample(sample, sample.question)
+            image = sample.media.get("image")
+            if image is not None and image.path is not None and not image.path.is_file():
+                raise ValueError(
+                    f"sample {sample.id} of {sample.benchmark} has no image: there is no file {image.path}; check "
+                    "the data root and the annotation file"
+                )
 
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:  # noqa: ARG002
         """Writes a Hugging Face folder: all weights in their own type, configuration and processor."""

@@ -1,7 +1,7 @@
 """Samples for a vision-language model: prompts and images go through the model's own processor.
 
-The processor turns the text of the chat template with an image placeholder into token ids with as many image tokens as
-that image has vectors, and the image into tensors whose names and shapes differ by family. Here they are one opaque
+The processor turns the text of the chat template, with an image placeholder, into token ids with as many image tokens
+as that image has vectors; and the image into tensors whose names and shapes differ by family. Here they are one
 dictionary per image, joined when a batch is run.
 """
 

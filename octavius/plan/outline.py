@@ -17,6 +17,7 @@ from octavius.configuration.instantiate import instantiate
 from octavius.decoder.check import Capabilities
 from octavius.decoder.decoder import Decoder
 from octavius.decoder.reach import Layout
+from octavius.decoder.vision_language import VisionLanguageDecoder
 from octavius.encoders.base import Encoder
 from octavius.encoders.open_clip_weights import check_weights
 from octavius.lora_moe import LoRAMoEConfig
@@ -71,6 +72,11 @@ def setup_of(config: Namespace) -> Setup:
             f"only instruction tuning (OctaviusModule) can be planned, found {model['class_path']}"
         )
     options, sources = model["init_args"], data["init_args"]
+    if is_vision_language(options["decoder"]):
+        raise ValueError(
+            "the memory of vision-language models is not planned yet: train a few steps instead "
+            "(--trainer.max_steps 4), whose memory is that of all others"
+        )
     strategy = trainer["strategy"]
     strategy = strategy["class_path"] if isinstance(strategy, Mapping) else str(strategy)
     return Setup(
@@ -88,6 +94,11 @@ def setup_of(config: Namespace) -> Setup:
         max_steps=trainer["max_steps"],
         samples_per_epoch=sources["samples_per_epoch"],
     )
+
+
+def is_vision_language(decoder: Mapping[str, Any]) -> bool:
+    """Whether the settings of a decoder are those of a vision-language model."""
+    return str(decoder.get("class_path", "")).endswith(VisionLanguageDecoder.__name__)
 
 
 class DecoderOutline(Decoder):

@@ -8,6 +8,8 @@ from jsonargparse import Namespace
 
 from octavius.configuration.instantiate import instantiate
 from octavius.decoder.loading import locate
+from octavius.decoder.vision_loading import load_processor
+from octavius.decoder.vision_processor import VisionProcessor
 from octavius.encoders.base import Encoder, tags_of
 from octavius.encoders.image_cache import CachedImageLoader
 from octavius.encoders.rois.roi_cache import CachedRoiLoader
@@ -15,7 +17,7 @@ from octavius.instruction.batch import Processor
 from octavius.instruction.chat import chat_template
 from octavius.instruction.prompt import Template
 from octavius.instruction.tokenizer import load_tokenizer
-from octavius.plan.outline import encoder_outline
+from octavius.plan.outline import encoder_outline, is_vision_language
 from octavius.published.prompts import prompt_builder
 
 
@@ -45,6 +47,9 @@ def processor_outline(model: Namespace) -> Processor:
         ValueError: its tokenizer or the shape of an encoder is not available here.
     """
     options = model["init_args"].as_dict()
+    if is_vision_language(options["decoder"]):
+        name = options["decoder"]["init_args"]["name"]
+        return VisionProcessor(*load_processor(locate(name), name), options["max_tokens"])
     try:
         tokenizer = load_tokenizer(locate(options["decoder"]["init_args"]["name"]))
     except Exception as error:  # transformers raises almost anything on bad names and files

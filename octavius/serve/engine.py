@@ -66,6 +66,12 @@ class Engine:
             window: seconds for which an idle engine waits for further questions.
         """
         SIZE_RANGE.check(batch_size=batch_size)
+        if not module.model.decoder.takes_vectors:
+            raise ValueError(
+                f"the vision-language model {module.model.decoder.name!r} cannot be served yet: its prompts are no "
+                "embeddings, of which batches are put together here. Ask it by octavius predict, or export it "
+                "(--format hf) for another server"
+            )
         self.module, self.batch_size, self.window = module.eval(), batch_size, window
         self.counts = dict.fromkeys(("batches", "rows", "tokens", "prompt_tokens", "cancelled", "failed"), 0)
         self._scratch = TemporaryDirectory(prefix="octavius-", ignore_cleanup_errors=True)
