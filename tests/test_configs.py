@@ -19,6 +19,7 @@ from octavius.plan.memory import parts
 from octavius.plan.outline import outline, setup_of
 from tests.tiny import ROOT, write_models
 from tests.tiny_clouds import write_cloud_models
+from tests.tiny_vision import write as write_vision_model
 
 CONFIGS = ROOT / "configs"
 PLANS = sorted(
@@ -98,6 +99,7 @@ def overlay(name: str, models: Path, data: Path, rooms: Path) -> dict[str, Any]:
             {"decoder": decoder, "projectors": None},
             asked | {"eval_scenes": 1, "train_scenes": 20},
         ),
+        "vlm.yaml": ({"decoder": {"init_args": {"name": str(models / "vision")}}}, asked),
         "coco": ({"decoder": decoder, "encoders": {"image": image}}, asked),
         "2d.yaml": ({"decoder": decoder, "encoders": {"image": image}}, miniature),
         "": ({"decoder": decoder, "encoders": {"image": image}}, miniature | one_each),
@@ -116,7 +118,9 @@ def overlay(name: str, models: Path, data: Path, rooms: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_cloud_models(write_models(tmp_path_factory.mktemp("models")))
+    folder = write_cloud_models(write_models(tmp_path_factory.mktemp("models")))
+    write_vision_model("smolvlm", folder / "vision")
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -50,6 +50,7 @@ def test_a_card(tmp_path: Path, checkpoint: Any, format: str, tested: bool) -> N
         "what": "a LoRA",
         "format": format,
         "base": "meta-llama/Llama-2-7b",
+        "loaders": ("AutoModelForCausalLM", "AutoTokenizer"),
         "question": "What | is this?",
         "task": None,
         "gate": None if format == "experts" else [0.0, 0.75, 0.25],
