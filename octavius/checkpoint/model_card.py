@@ -43,6 +43,11 @@ model.load_adapter("{folder}/expert1", adapter_name="expert1")""",
 }
 """Python code that loads each format; names of folder, base model and classes are filled in."""
 
+PROJECTED = (
+    "\n\nThe projectors of images and point clouds are in `projectors.safetensors`, which `octavius predict` loads; "
+    "Hugging Face libraries load the language model alone."
+)
+
 
 def write_card(
     folder: Path,
@@ -103,12 +108,9 @@ def loaded(manifest: Mapping[str, Any], name: str) -> str:
     load = LOAD[manifest["format"]].format(
         folder=name, base=manifest["base"], model=model, text=text, variable=variable
     )
-    return (
-        f'```bash\noctavius predict --ckpt {name} --question "..."\n```\n\n'
-        f"```python\n{load}\n```\n\n"
-        "The projectors of images and point clouds are in `projectors.safetensors`, which `octavius predict` loads; "
-        "Hugging Face libraries load the language model alone."
-    )
+    # A model with a processor sees images itself; for others, encoders and projectors are parts of Octavius.
+    beside = PROJECTED if text == "AutoTokenizer" else ""
+    return f'```bash\noctavius predict --ckpt {name} --question "..."\n```\n\n```python\n{load}\n```{beside}'
 
 
 def served(folder: Path) -> str:
