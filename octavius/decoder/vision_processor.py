@@ -162,6 +162,8 @@ class VisionPromptBuilder(PromptBuilder):
         added = tokenizer.backend.added_tokens_decoder.values()
         # Text that a processor would take for its own, wherever it stands.
         self._special = {token.content for token in added if token.special} | {backend.image_token}
+        # Few texts hold one of these characters; some tokenizers have thousands of special tokens.
+        self._firsts = {token[0] for token in self._special}
 
     def saved(self) -> dict[str, Any]:
         """No template: the processor has its own."""
@@ -228,6 +230,8 @@ class VisionPromptBuilder(PromptBuilder):
             self._tags_of(modality, sample, self.template)  # raises for others than `image`
         written = [*texts, *(part for turn in sample.history for part in turn)]
         for text in written:
+            if self._firsts.isdisjoint(text):
+                continue
             if found := sorted(token for token in self._special if token in text):
                 image = self.backend.image_token in found
                 advice = (

@@ -1,6 +1,7 @@
 """Vision-language models against their own forward and generate, by their own processor, for each family."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from octavius.decoder.vision_language import VisionLanguageDecoder
+from octavius.evaluation.controls import shuffled, text_only
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Media, References, Sample
 from octavius.lora_moe import LoRAMoEConfig
@@ -235,10 +237,17 @@ def test_the_connector_is_trained_on_demand_and_the_tower_never(folder_of: Calla
         assert all(part.grad is not None for name, part in trained.items() if ".connector." in name)
 
 
-def test_masked_image_tokens_leave_the_image_out(folder_of: Callable[[str], Path]) -> None:
+def test_the_blind_controls(folder_of: Callable[[str], Path]) -> None:
     model = model_of(folder_of("qwen2_5_vl"))
     batch = batch_of(model, samples())
-    rows, columns = batch.slots["image"].unbind(1)
-    batch.attention_mask[rows, columns] = 0
-    assert "pixel_values" not in model.embed(batch).options()
-    assert len(model.generate(batch, 2)[0]) == 2
+    blind = text_only(batch)
+    assert "pixel_values" not in model.embed(blind).options()
+    assert len(model.generate(blind, 2)[0]) == 2
+    with pytest.raises(ValueError, match="different numbers of image tokens"):
+        shuffled(batch)
+    first, second = samples()
+    other = Media(array=255 - np.asarray(first.media["image"].array))
+    same = batch_of(model, [first, replace(second, media={"image": other})])
+    images, changed = same.media["image"].images, shuffled(same).media["image"].images
+    assert torch.equal(changed[0]["pixel_values"], images[1]["pixel_values"])
+    assert not torch.equal(changed[0]["pixel_values"], images[0]["pixel_values"])
