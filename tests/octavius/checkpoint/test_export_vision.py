@@ -21,6 +21,8 @@ from tests.tiny_vision import write
 
 QUESTION = "Describe the picture."
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, miniature_root: Path) -> Path:

@@ -29,7 +29,7 @@ NEW = 8
 TARGETS = ["q_proj", "v_proj"]
 """Layers of this name are in the vision towers of most families too."""
 
-QUICK = ("smolvlm", "llava", "qwen2_5_vl")
+QUICK = ("smolvlm", "qwen2_5_vl")
 NEEDS = {"smolvlm2": "num2words"}
 """Packages that the processor of a family needs."""
 
