@@ -195,11 +195,9 @@ class OctaviusModule(L.LightningModule):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         # In `setup` the model is not on its device yet.
         if needs_fit(self.model.gate, "updates") and hasattr(data, "train_sets"):
-            sources, batch_size = (
-                [item.samples for item in data.train_sets()],
-                getattr(data, "batch_size", 16),
-            )
+            sources = [item.samples for item in data.train_sets()]
             skip = (ValueError, OSError) if getattr(data, "skips", False) else ()
+            batch_size = getattr(data, "batch_size", 16)
             with self.trainer.precision_plugin.forward_context():
                 fit_gate_to_updates(self.model, self.processor, sources, batch_size, skip)
 
