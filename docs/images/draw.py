@@ -12,8 +12,7 @@ Gate weights in the conventions benchmark, and detections of the miniature:
 
 How two gates develop in training, from the log folders of `octavius compare --plan comparisons/conventions.yaml`:
 
-    python docs/images/draw.py training runs/conventions/instance/seed0/logs/version_0 \
-        runs/conventions/affinity/seed0/logs/version_0
+    python docs/images/draw.py training runs/conventions/instance/seed0/logs runs/conventions/affinity/seed0/logs
 """
 
 import argparse
@@ -61,22 +60,22 @@ def titled(axes: Axes, item: Answered, _: str) -> None:
 
 
 def draw_training(folders: list[Path]) -> Figure:
-    """Mean gate weights and loss over the steps of a training: a column for each log folder."""
+    """Mean gate weights and loss over the steps of a training: a column for each folder of logs."""
     figure = Figure(figsize=(4.2 * len(folders), 4.2), dpi=120, layout="constrained")
     grid = figure.subplots(2, len(folders), squeeze=False, sharex=True, sharey="row")
     for (weights, loss), folder in zip(grid.T, folders, strict=True):
-        events = EventAccumulator(str(folder))
-        events.Reload()
-        tags = [tag for tag in events.Tags()["scalars"] if re.fullmatch(r"routing/train/.+/expert_\d+", tag)]
-        scalars = [events.Scalars(tag) for tag in tags]
-        steps = [event.step for event in scalars[0]]
-        shares = np.array([[event.value for event in column] for column in scalars])
+        scalars = read_scalars(folder)
+        experts = {
+            tag: own for tag, own in scalars.items() if re.fullmatch(r"routing/train/.+/expert_\d+", tag)
+        }
+        steps = sorted(next(iter(experts.values())))
+        shares = np.array([[own[step] for step in steps] for own in experts.values()])
         weights.stackplot(
-            steps, shares, colors=COLOURS, labels=[f"expert {index}" for index in range(len(tags))]
+            steps, shares, colors=COLOURS, labels=[f"expert {index}" for index in range(len(experts))]
         )
-        weights.set(title=f"gate: {folder.parts[-4]}", ylim=(0, 1), ylabel="mean gate weight")
-        losses = events.Scalars("train/loss")
-        loss.plot([event.step for event in losses], [event.value for event in losses], color="black")
+        weights.set(title=f"gate: {folder.parts[-3]}", ylim=(0, 1), ylabel="mean gate weight")
+        losses = sorted(scalars["train/loss"].items())
+        loss.plot(*zip(*losses, strict=True), color="black")
         loss.set(xlabel="step", ylabel="training loss", ylim=(0, None), xlim=(steps[0], steps[-1]))
         for axes in (weights, loss):
             axes.spines[["top", "right"]].set_visible(False)
@@ -86,6 +85,17 @@ def draw_training(folders: list[Path]) -> Figure:
     return figure
 
 
+def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """By tag, the values by step of all log folders of a run, which has several if it was resumed."""
+    found: dict[str, dict[int, float]] = {}
+    for version in sorted(folder.glob("version_*")):
+        events = EventAccumulator(str(version))
+        events.Reload()
+        for tag in events.Tags()["scalars"]:
+            found.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
+    return found
+
+
 def main() -> None:
     """Draws the picture that is named."""
     parser = argparse.ArgumentParser(
@@ -93,7 +103,7 @@ def main() -> None:
     )
     parser.add_argument("picture", choices=["routing", "detections", "training"])
     parser.add_argument(
-        "source", type=Path, nargs="+", help="predictions_test.jsonl of a run; for `training` log folders"
+        "source", type=Path, nargs="+", help="predictions_test.jsonl of a run; for `training` folders of logs"
     )
     words = parser.parse_args()
     if words.picture == "training":
