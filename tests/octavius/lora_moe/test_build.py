@@ -93,7 +93,7 @@ def test_a_gate_is_named_by_its_short_name_its_class_or_a_partial_of_it() -> Non
     [
         (
             "instnace",
-            "there is no gate 'instnace' [(]did you mean 'instance'[?][)]; gates are source, instance, ",
+            "there is no gate 'instnace' [(]did you mean 'instance'[?][)]; gates are source, affinity, instance, ",
         ),
         (partial(ClusterGate, cluster=3), "ClusterGate has no option 'cluster' [(]did you mean 'clusters'"),
         (torch.nn.Linear, "expected a gate's short name .*, its class, or functools.partial"),
