@@ -222,7 +222,10 @@ def test_layers_of_a_depth_read_that_depths_gate(build: MakeModel, rows: list[Ro
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gate": "nearest"}, "there is no gate 'nearest'; gates are source, affinity, instance, dense, token"),
+        (
+            {"gate": "nearest"},
+            "there is no gate 'nearest'; gates are source, affinity, instance, dense, token",
+        ),
         ({"top_k": 4}, "more experts than there are: top_k = 4, experts = 3"),
         ({"gate": "token", "top_k": 4}, "more experts than there are: top_k = 4, experts = 3"),
         ({"rank": 0}, "rank should be a whole number of at least 1"),

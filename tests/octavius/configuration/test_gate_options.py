@@ -104,7 +104,10 @@ def test_another_gate_begins_with_its_defaults_and_the_same_one_keeps_its_option
             "inputs: expected one of 'modality', 'media', found sound",
         ),
         ("{class_path: instance, init_args: {top_k: null, jitter: x}}", "jitter: expected float, found x"),
-        ("instnace", "there is no gate 'instnace' (did you mean 'instance'?); gates are source, affinity, instance"),
+        (
+            "instnace",
+            "there is no gate 'instnace' (did you mean 'instance'?); gates are source, affinity, instance",
+        ),
         ("Decoder", "there is no gate 'Decoder'"),
         ("my_module.Gate", "No module named 'my_module'"),
         ("torch.nn.Linear", "to be a subclass of"),
