@@ -82,7 +82,7 @@ def fit_gate_to_updates(
         skip: exceptions of samples that are left out.
 
     Raises:
-        ValueError: a sample cannot be read.
+        ValueError: a sample cannot be read, or none can.
     """
     gate, lora = model.gate, model.lora
     assert gate is not None
@@ -92,6 +92,8 @@ def fit_gate_to_updates(
     rank_zero_info(f"the gate is fitted to the gradients of {len(samples)} training samples ...")
     questions, updates = updates_of(model, processor, samples, batch_size, skip)
     whole = lora.gate_factory(gate.size)
+    # What the fit leaves alone keeps its values, which are the same on all ranks; those of a new gate may not be.
+    copy_whole(gate, whole)
     with unsharded(model):
         rank_zero_info(whole.fit_updates(questions, updates, pooling(model.decoder)))
     copy_whole(whole, gate)
@@ -148,7 +150,14 @@ def updates_of(
         dist.all_gather_object(gathered, found)
     # In the order of the samples, so that the number of processes makes no difference.
     ordered = sorted((one for part in gathered for one in part), key=lambda one: one[0])
-    return [question for _, question, _ in ordered], torch.stack([row for *_, row in ordered])
+    # An overflow of half precision would spread to all samples.
+    finite = [(question, row) for _, question, row in ordered if bool(row.isfinite().all())]
+    if not finite:
+        raise ValueError(
+            f"the gate is to be fitted to the gradients of training samples, and none of {len(samples)} can be read "
+            "or has a finite gradient; check the data with `octavius check-data`, or take `gate: instance`"
+        )
+    return [question for question, _ in finite], torch.stack([row for _, row in finite])
 
 
 def sketch(model: Octavius, batch: Batch) -> Tensor:

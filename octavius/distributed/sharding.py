@@ -54,10 +54,11 @@ def unsharded(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def copy_whole(source: nn.Module, target: nn.Module) -> None:
-    """Copies all tensors of a module to one of the same class whose parameters may be sharded."""
-    whole = {**dict(source.named_parameters()), **dict(source.named_buffers())}
+    """Copies all tensors of a module to one of the same class; the parameters of either may be sharded."""
+    given = {**dict(source.named_parameters()), **dict(source.named_buffers())}
     for name, tensor in (*target.named_parameters(), *target.named_buffers()):
-        value = whole[name].detach().to(tensor.device)
+        value = given[name].detach()
+        value = (value.full_tensor() if isinstance(value, DTensor) else value).to(tensor.device)
         if isinstance(tensor, DTensor):
             value = distribute_tensor(value, tensor.device_mesh, tensor.placements)
         tensor.copy_(value)

@@ -14,7 +14,7 @@ from datamodules.base import InstructionDataModule
 from datamodules.examples import EvalSet, TrainSet
 from octavius.checkpoint_format.weights import keep_trainable, read_checkpoint
 from octavius.decoder.decoder import Decoder
-from octavius.gate_fitting import updates_of
+from octavius.gate_fitting import fit_gate_to_updates, updates_of
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Media, References, Sample
 from octavius.training import OctaviusModule
@@ -170,6 +170,24 @@ def test_the_affinity_gate_is_fitted_before_the_first_step_and_changes_nothing_e
     fit(other, Notes(), max_steps=1)
     assert begun == {"fitted": True, "same": True, "device": "cpu"}
     assert {*keep_trainable(module, module.state_dict())} == {*keep_trainable(other, other.state_dict())}
+
+
+def test_what_the_fit_leaves_alone_keeps_its_values(make_module: MakeModule) -> None:
+    module = make_module(gate="affinity", inputs=["media"])
+    gate = module.model.gate
+    assert gate is not None
+    before = {name: part.clone() for name, part in gate.named_parameters()}
+    fit_gate_to_updates(module.model, module.processor, [Questions().train_sets()[0].samples], 4)
+    changed = [name for name, part in gate.named_parameters() if not torch.equal(part, before[name])]
+    assert changed == ["weight"]
+
+
+def test_a_gradient_that_is_not_finite_is_left_out(make_module: MakeModule) -> None:
+    module, samples = make_module(gate="affinity"), Questions().train_sets()[0].samples
+    with torch.no_grad():
+        next(part for name, part in module.named_parameters() if name.endswith("lora_A")).fill_(torch.nan)
+    with pytest.raises(ValueError, match="none of 8 can be read or has a finite gradient"):
+        updates_of(module.model, module.processor, samples, 4)
 
 
 def test_unreadable_samples_are_left_out_of_the_gates_fit_if_the_data_skips_them(

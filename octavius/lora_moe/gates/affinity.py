@@ -71,7 +71,7 @@ class AffinityGate(SourceGate):
         shares = ", ".join(f"{share:.0%}" for share in (torch.bincount(groups[rows]) / len(rows)).tolist())
         return (
             f"the gate groups {len(questions)} training samples by their gradients: {shares}; {right:.0%} of "
-            f"{len(unique)} questions are told apart"
+            f"{len(unique)} questions are classified correctly"
         )
 
 

@@ -87,7 +87,7 @@ class SourceGate(InstanceGate):
         right = self.classify(pairs, pool)
         return (
             f"the gate begins as a classifier of {len({*sources})} sources by {len(pairs)} questions; "
-            f"{right:.0%} of them are told apart"
+            f"{right:.0%} of them are classified correctly"
         )
 
     @torch.no_grad()

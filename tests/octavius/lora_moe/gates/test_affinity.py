@@ -53,7 +53,8 @@ def test_it_begins_as_a_classifier_of_the_groups_that_contradict_each_other() ->
     questions, updates = samples()
     said = gate.fit_updates(questions, updates, pool)
     assert said == (
-        "the gate groups 1080 training samples by their gradients: 33%, 33%, 33%; 100% of 18 questions are told apart"
+        "the gate groups 1080 training samples by their gradients: 33%, 33%, 33%; "
+        "100% of 18 questions are classified correctly"
     )
     assert bool(gate.get_buffer("fitted"))
     with torch.no_grad():

@@ -37,7 +37,9 @@ SOURCES = [0, 0, 1, 1, 2, 2]
 def test_it_begins_as_a_classifier_of_the_sources_also_in_words_around_the_question() -> None:
     gate = SourceGate(GateSize(WIDTH, 3), top_k=2)
     said = gate.fit_questions(QUESTIONS, SOURCES, pool)
-    assert said == "the gate begins as a classifier of 3 sources by 6 questions; 100% of them are told apart"
+    assert said == (
+        "the gate begins as a classifier of 3 sources by 6 questions; 100% of them are classified correctly"
+    )
     routed = weights(gate, *QUESTIONS)
     assert torch.equal(routed.argmax(1), torch.tensor(SOURCES))
     assert routed.amax(1).min() > 0.9
