@@ -8,10 +8,10 @@ by gradient affinity (Fifty et al., 2021, group whole tasks by it; here it group
    update that teaches how *this* medium and *this* answer belong together; what every question of the task has in
    common (the form of the answer, the wording of the prompt) cancels.
 2. The updates are whitened, since most of their variance is due to the content of the samples. A single update is
-   mostly noise, so its expectation given the question is estimated by a ridge regression of the updates on the
-   centred question embeddings.
-3. The questions are clustered by their expected updates, one cluster per expert; the clusters' mean updates then
-   give better directions to look at, and the clustering is repeated in these.
+   mostly noise, so the inner products of updates are averaged by a ridge regression on the centred question
+   embeddings. The inner product of an update with itself, which noise dominates, is left out.
+3. The questions are embedded by the leading eigenvectors of these inner products (spectral clustering) and clustered
+   by k-means, one cluster per expert.
 4. The gate starts as a linear classifier of the clusters, with the small learning rate of `source`.
 
 Two sets of questions about the same images that want different answers have opposite updates and get an expert each,
@@ -29,14 +29,14 @@ from octavius.lora_moe.gates.base import FittedTo
 from octavius.lora_moe.gates.cluster import lloyd, nearest
 from octavius.lora_moe.gates.source import SourceGate
 
-RIDGE = 0.02
+RIDGE = 0.01
 """Penalty of the regression of updates on questions, relative to an input with a mean square of 1."""
+
+SHRINKAGE = 0.3
+"""Variance, relative to the mean of all directions, below which whitening scales a direction up less and less."""
 
 RESTARTS = 16
 """Number of random initialisations of k-means, of which the best result is taken."""
-
-REFINEMENTS = 10
-"""Upper bound on the number of times that the clustering is repeated."""
 
 
 class AffinityGate(SourceGate):
@@ -91,31 +91,28 @@ def group_by_update(inputs: Tensor, rows: Tensor, updates: Tensor, groups: int) 
     if groups == 1:
         return torch.zeros(len(inputs), dtype=torch.long)
     counts = torch.bincount(rows, minlength=len(inputs)).double()
-    updates = whiten(updates)
+    inner = whitened_products(updates)
+    # The squared length of one update is hundreds of times that of the mean of its group. Counted in, it would put
+    # the few samples of a rare wording far from all others.
+    inner.fill_diagonal_(0)
     inputs_of = inputs[rows]
     square = inputs_of.T @ inputs_of / len(rows) + RIDGE * torch.eye(inputs.shape[1], dtype=inputs.dtype)
-    # Maps values of the samples to their expectation by question, (U, N).
-    smoothing = inputs @ torch.linalg.solve(square, inputs_of.T / len(rows))
-    expected = (smoothing @ updates) * counts.sqrt()[:, None]
-    # K groups differ in K - 1 directions; the others hold noise.
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        directions = torch.svd_lowrank(expected, min(groups + 7, *expected.shape), niter=8)[2][
-            :, : groups - 1
-        ]
-    found = torch.full((len(inputs),), -1)
-    for _ in range(REFINEMENTS):
-        before, found = found, kmeans(smoothing @ (updates @ directions), counts, groups)
-        if torch.equal(before, found):
-            break
-        sums = updates.new_zeros(groups, updates.shape[1]).index_add(0, found[rows], updates)
-        means = sums / torch.bincount(found[rows], minlength=groups).clamp(min=1)[:, None]
-        directions = torch.linalg.svd(means - means.mean(0), full_matrices=False).Vh[: groups - 1].T
-    return found
+    regression = torch.linalg.solve(square, inputs_of.T / len(rows))  # (D, N)
+    core = regression @ inner @ regression.T
+    # The expected products of all pairs of questions are inputs @ core @ inputs.T, of which the eigenvectors are
+    # wanted, weighted by the number of samples; a QR decomposition makes it a problem of size D instead of U.
+    _, upper = torch.linalg.qr(inputs * counts.sqrt()[:, None])
+    values, vectors = torch.linalg.eigh(upper @ core @ upper.T)
+    # K groups differ in K - 1 directions. Two more, since noise may mix with the last ones.
+    kept = slice(max(0, len(values) - groups - 1), None)
+    values, vectors = values[kept], vectors[:, kept]
+    # A negative eigenvalue is noise, and the coordinate becomes 0.
+    lengths = values.where(values > 0, torch.inf).sqrt()
+    return kmeans(inputs @ core @ upper.T @ vectors / lengths, counts, groups)
 
 
-def whiten(updates: Tensor) -> Tensor:
-    """Rotates updates (N, P) into N coordinates of nearly equal variance, centred.
+def whitened_products(updates: Tensor) -> Tensor:
+    """Inner products (N, N) of updates (N, P) that are rotated and scaled to nearly equal variances.
 
     What an update depends on most is the content of the sample (which object, how many), not the question. These
     directions have the largest variance; without whitening four times as many samples are needed to see the others.
@@ -124,8 +121,9 @@ def whiten(updates: Tensor) -> Tensor:
     updates = updates - updates.mean(0)
     values, vectors = torch.linalg.eigh(updates @ updates.T)
     values = values.clamp(min=0)
-    # Directions with less than the mean variance are not blown up: they are mostly rounding.
-    return vectors * (len(updates) * values / (values + values.mean()).clamp(min=1e-12)).sqrt()
+    # Directions of little variance are not scaled up fully: they are mostly rounding.
+    scales = len(updates) * values / (values + SHRINKAGE * values.mean()).clamp(min=1e-12)
+    return (vectors * scales) @ vectors.T
 
 
 def kmeans(points: Tensor, counts: Tensor, clusters: int) -> Tensor:
