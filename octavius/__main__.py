@@ -1,5 +1,6 @@
 """Entry point of `octavius` and `python -m octavius`: handles signals and the exit status around the CLI."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -14,6 +15,10 @@ end_with_starter()
 
 # torch_geometric triggers it when imported, so every command would print it first.
 warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+
+# A log file gets the state of a progress bar twice a minute instead of ten times a second; tqdm reads this on import.
+if not sys.stderr.isatty():
+    os.environ.setdefault("TQDM_MININTERVAL", "30")
 
 OWN = ("octavius", "__main__.py") if sys.argv[0].endswith(".py") else ("octavius",)
 ARGV = sys.argv[1:] if Path(sys.argv[0]).parts[-len(OWN) :] == OWN else None
