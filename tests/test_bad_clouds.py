@@ -358,7 +358,7 @@ ASKED: dict[str, tuple[list[str], list[str]]] = {
         ["--cloud", "scan.ply", "--box", "1 2 3 4 5"],
         ['--box "1 2 3 4 5" is no box: it has 5 numbers', '"x y z dx dy dz"'],
     ),
-    "box of words": (["--cloud", "scan.ply", "--box", "the chair"], ["it holds what is no number"]),
+    "box of words": (["--cloud", "scan.ply", "--box", "the chair"], ["it has a word that is no number"]),
     "box of no size": (
         ["--cloud", "scan.ply", "--box", "-1 2 3 1 0 1"],
         ["its size along y is 0, not above 0", "or all"],

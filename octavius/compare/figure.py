@@ -15,7 +15,7 @@ from octavius.compare.table import Result, by_arm, primary, values
 from octavius.evaluation.scores import BLIND_CEILING
 
 ACROSS, PANEL, HEAD = 4, (2.9, 2.2), 0.3
-"""Panels per row, their width and height, and the height of a line of the legend, in inches."""
+"""Panels per row; their width and height, and the height of a line of the legend, in inches."""
 
 
 def draw(results: Sequence[Result], arms: Sequence[str], file: Path) -> None:

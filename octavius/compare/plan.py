@@ -74,7 +74,7 @@ def read_plan(argv: Sequence[str]) -> Comparison:
     if (seeds := asked.get("seeds", 3)) < 1:
         raise ValueError(f"--seeds {seeds}: a comparison needs at least one seed, and two to have a spread")
     if (jobs := asked.get("jobs", 1)) < 1:
-        raise ValueError(f"--jobs {jobs}: one run at least has to go on at a time")
+        raise ValueError(f"--jobs {jobs}: expected at least one run at a time")
     SEEDS.check(seeds=seeds)
     JOBS.check(jobs=jobs)
     baseline = asked.get("baseline", next(iter(arms)) if given.plan else Path(given.arms[0]).stem)
@@ -90,14 +90,14 @@ def read_plan(argv: Sequence[str]) -> Comparison:
         _differences(arms, baseline, pairs),
         Path(asked.get("out", "runs/compare")),
         (*own, *passed_on),
-        _present(asked.get("curves", {}), arms),
+        _curves_of_arms(asked.get("curves", {}), arms),
         jobs,
         Path(given.plan).stem if given.plan else "compare",
         given.print_commands,
     )
 
 
-def _present(
+def _curves_of_arms(
     curves: Mapping[str, Mapping[str, Mapping[str, str]]], arms: Mapping[str, object]
 ) -> dict[str, dict[str, dict[float, str]]]:
     """The points of the curves whose arms are run, without curves and axes that have none."""
@@ -128,19 +128,23 @@ def parser() -> OptionParser:
         "table with mean, spread and paired differences. Runs that are done are not repeated.",
         epilog="Options that are not named above go to every fit, for instance --trainer.max_steps 1000.",
     )
-    option_parser.add_argument("--config", action="append", help="as of fit; itself the first arm")
+    option_parser.add_argument("--config", action="append", help="as for fit; it is the first arm")
     option_parser.add_argument(
-        "--arms", nargs="+", help="configurations to lay over it, one an arm; of a plan, names of its arms"
+        "--arms",
+        nargs="+",
+        help="configurations that override it, one for each arm; with --plan, names of arms to run",
     )
-    option_parser.add_argument("--plan", help=f"file that says all this instead: {', '.join(KEYS)}")
+    option_parser.add_argument("--plan", help=f"file with these settings instead: {', '.join(KEYS)}")
     option_parser.add_argument("--seeds", type=int, help="seeds 0, 1, .. of every arm (default: 3)")
     option_parser.add_argument(
         "--baseline", help="arm that the others are compared with (default: the first of --arms)"
     )
     option_parser.add_argument("--out", help="folder of runs and tables (default: runs/compare)")
-    option_parser.add_argument("--jobs", type=int, help="runs at a time, which share the cores (default: 1)")
     option_parser.add_argument(
-        "--print_commands", action="store_true", help="print each run's command for a scheduler, run nothing"
+        "--jobs", type=int, help="number of parallel runs, which share the cores (default: 1)"
+    )
+    option_parser.add_argument(
+        "--print_commands", action="store_true", help="only print each run's commands, for a scheduler"
     )
     return option_parser
 
@@ -157,13 +161,17 @@ def name_arms(configs: Sequence[str], overlays: Sequence[str]) -> dict[str, tupl
 
 
 def _read_file(name: str) -> dict[str, Any]:
-    """Reads and checks a plan file."""
+    """Reads a plan file.
+
+    Raises:
+        ValueError: a key is unknown, or a value has the wrong type or names an unknown arm.
+    """
     path = find_config(name)
     content = read_config(path)
     if unknown := [key for key in content if key not in KEYS]:
         raise ValueError(
-            f"{path} says {unknown[0]!r}, which a comparison does not know{nearest(unknown[0], KEYS)}"
-            f"; it knows {', '.join(KEYS)}"
+            f"{path} has the unknown key {unknown[0]!r}{nearest(unknown[0], KEYS)}"
+            f"; expected {', '.join(KEYS)}"
         )
     arms = content.get("arms")
     if not isinstance(arms, dict) or not arms or not all(_are_texts(own) for own in arms.values()):

@@ -20,7 +20,7 @@ class Run:
     """One arm with one seed, in its own folder.
 
     Attributes:
-        arm: name of the arm: that of its overlay configuration, without `.yaml`.
+        arm: name of the arm, as in `Comparison.arms`.
         seed: seed of weights, dropout, data order and mixture; all arms see the same data with the same seed.
         folder: folder of its checkpoint, logs and scores.
         arguments: arguments for `octavius fit`.

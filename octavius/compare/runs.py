@@ -32,7 +32,7 @@ OWN = (
     "trainer.logger",
     "ckpt",
 )
-"""Beginnings of the options of `fit` that a comparison sets for each run."""
+"""Options of `fit`, or the beginnings of their names, that a comparison sets for each run."""
 
 _RUNNING: set[subprocess.Popen[bytes]] = set()
 """Running commands of all threads."""
@@ -107,7 +107,9 @@ def test_arguments(run: Run) -> list[str]:
 
 
 def claim(asked: Comparison) -> None:
-    """Writes the set-up to the folder. Arms and seeds may be added later, but nothing else may change.
+    """Writes the set-up to the folder, so that later calls with another set-up are refused there.
+
+    Arms and seeds may be added later, but nothing else may change.
 
     Raises:
         ValueError: the folder holds runs of another set-up.
@@ -177,8 +179,8 @@ def carry_out(run: Run, jobs: int = 1) -> str:
     """Trains and tests one run, or resumes it; returns a line to print."""
     run.folder.mkdir(parents=True, exist_ok=True)
     if cost(run) is None:
-        going_on = ["--ckpt", str(run.checkpoint)] if run.checkpoint.is_file() else []
-        octavius("fit", [*run.arguments, *going_on], run.folder / "fit.log", jobs)
+        resume = ["--ckpt", str(run.checkpoint)] if run.checkpoint.is_file() else []
+        octavius("fit", [*run.arguments, *resume], run.folder / "fit.log", jobs)
     elif scores(run) is not None:
         return "done before"
     octavius("test", test_arguments(run), run.folder / "test.log", jobs)

@@ -9,9 +9,9 @@
 - YAML is read strictly (`octavius.configuration.text`).
 - A gate may be given by its short name; former keys of its options are refused with a hint to the current ones.
 
-Everything else is as jsonargparse documents: the same class keeps what is not set again, `--trainer.callbacks+`
-appends, and `--trainer.callbacks.init_args.patience` changes the last item. jsonargparse has no settings for these
-rules, so functions of its private modules are patched while a command line is parsed.
+Everything else is as jsonargparse documents: for the same class, `init_args` that are not set again are kept,
+`--trainer.callbacks+` appends, and `--trainer.callbacks.init_args.patience` changes the last item. jsonargparse has
+no settings for these rules, so functions of its private modules are patched while a command line is parsed.
 """
 
 import math
@@ -57,8 +57,8 @@ def merging_rules() -> Iterator[None]:
     replaced = (
         (_typehints, "resolve_class_path_by_name", resolve),
         (_typehints, "adapt_typehints", adapt),
-        (_typehints, "adapt_class_type", remembering(_adapt_class)),
-        (_typehints, "discard_init_args_on_class_path_change", begin_anew),
+        (_typehints, "adapt_class_type", memoized(_adapt_class)),
+        (_typehints, "discard_init_args_on_class_path_change", drop_init_args),
         (_typehints, "parse_value_or_config", parse_value),
         (_actions, "parse_value_or_config", parse_value),
         (_loaders_dumpers, "yaml_load", load),
@@ -100,7 +100,7 @@ def adapt(val: Any, typehint: Any, **options: Any) -> Any:
     return found
 
 
-def remembering(adapt_class: Any) -> Any:
+def memoized(adapt_class: Any) -> Any:
     """Wraps jsonargparse's parsing of a class and its arguments to parse equal ones once.
 
     jsonargparse parses the arguments of a class three times (as defaults, as given, and to validate the result), so
@@ -161,13 +161,13 @@ def gate_error(value: Any, before: Any, error: ValueError) -> ValueError:
 
 
 def resolve(cls: Any, name: str) -> str:
-    """Resolves a class name, a former dotted path, or the short name of a gate to a dotted path."""
+    """Resolves a class name, the short name of a gate, or the dotted path of a class that was moved since."""
     if name in GATES and isinstance(cls, type) and issubclass(cls, Gate):
         return class_path(GATES[name])
     return _resolve(cls, MOVED.get(name, name))
 
 
-def begin_anew(parser_or_action: Any, prev_val: Any, value: Any) -> None:  # noqa: ARG001
+def drop_init_args(parser_or_action: Any, prev_val: Any, value: Any) -> None:  # noqa: ARG001
     """Drops the arguments of the earlier class if a value names another one."""
     before = prev_val["class_path"] if prev_val and "init_args" in prev_val else None
     if before is not None and not same_class(before, value["class_path"]):

@@ -98,7 +98,6 @@ ALLOWED_BASES: tuple[type, ...] = (Encoder, Gate)
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
 """Start of an address that Lightning or fsspec would connect to (`scheme://` or chained `scheme::`); not `C:`."""
 
-
 ADVICE = "read it, and add --trust if you trust who wrote it, since what it names can run any code"
 
 

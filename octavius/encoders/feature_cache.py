@@ -1,9 +1,8 @@
 """Disk cache of frozen encoders' features, keyed by everything that they depend on.
 
-    <cache>/<key of the encoder>/key.json                     what all features in this folder depend on
-    <cache>/<key of the encoder>/<key of the medium>.npy      a row per token of an image, or per object of a
-    cloud
-    <cache>/known-files.json                                  see `octavius.encoders.known_files`
+    <cache>/<key of the encoder>/key.json                   what all features in this folder depend on
+    <cache>/<key of the encoder>/<key of the medium>.npy    a row for each token of an image or object of a cloud
+    <cache>/known-files.json                                see `octavius.encoders.known_files`
 
 The first key hashes the weights and settings of the encoder, the second the content of the medium's file, its
 pose and its annotated boxes. If any of these changes, so does the path, and features are computed anew. Files
@@ -104,7 +103,7 @@ class FeatureCache:
         if damaged:
             first, said = next(iter(damaged.items()))
             rank_zero_info(
-                f"{len(damaged)} files of features are damaged and are made anew, the first: {first}: {said}"
+                f"{len(damaged)} feature files are damaged and are computed again, the first: {first}: {said}"
             )
         return found
 
@@ -149,7 +148,7 @@ class FeatureCache:
         except ValueError as error:
             file.unlink(missing_ok=True)
             raise ValueError(
-                f"{file} was damaged while this run went on ({error}) and is removed; start again, it is made anew"
+                f"{file} was damaged during this run ({error}) and is removed; start again to compute it anew"
             ) from None
 
     def _damage(self, file: Path, shape: Shape) -> str:
@@ -176,7 +175,7 @@ def _rows(content: bytes, shape: Shape) -> np.ndarray:
     """
     body, checksum = content[:-CHECKSUM], content[-CHECKSUM:]
     if not body or zlib.crc32(body).to_bytes(CHECKSUM, "little") != checksum:
-        raise ValueError("its checksum is another")
+        raise ValueError("its checksum does not match")
     rows = np.lib.format.read_array(BytesIO(body), allow_pickle=False)
     fits = len(rows.shape) == len(shape) and all(
         wanted in (None, found) for wanted, found in zip(shape, rows.shape, strict=True)

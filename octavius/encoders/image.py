@@ -62,14 +62,14 @@ class ImageEncoder(Encoder):
             )
         height, width = tower.image_size
         if height != width:
-            raise ValueError(f"the image encoder needs square pictures; '{name}' takes {height} x {width}")
+            raise ValueError(f"the image encoder needs square images; '{name}' takes {height} x {width}")
         self.tower = tower
         self.image_size: int = height
         self.width = tower.positional_embedding.shape[1]
         self.num_tokens = tower.grid_size[0] * tower.grid_size[1]
         self.mean, self.std = _three(tower.image_mean), _three(tower.image_std)
         self.tower.prune_intermediate_layers(1, prune_norm=True)
-        _places_first(self.tower)
+        _tokens_first(self.tower)
         self.requires_grad_(False)
         self.eval()
         self.cache: FeatureCache | None = None
@@ -83,7 +83,7 @@ class ImageEncoder(Encoder):
                 "std": self.std,
                 "pictures": PICTURES,
             }
-            self.cache = FeatureCache(Path(cache).expanduser(), key_of(facts), _shown)
+            self.cache = FeatureCache(Path(cache).expanduser(), key_of(facts), _annotated_size)
 
     def loader(self) -> MediaLoader:
         """Loads an image for this tower, or its cached tokens."""
@@ -98,7 +98,7 @@ class ImageEncoder(Encoder):
         """Computes the tokens of all images that are not cached; does nothing without a cache.
 
         Raises:
-            ValueError: images cannot be read; raised after all others are done.
+            UnreadableMediaError: images cannot be read; raised after all others are done.
         """
         if self.cache is None:
             return
@@ -122,7 +122,7 @@ class ImageEncoder(Encoder):
             return images
         if images.ndim != 4 or images.shape[1:] != (3, side, side):
             raise ValueError(
-                f"expected pictures of shape (B, 3, {side}, {side}), got {tuple(images.shape)}; "
+                f"expected images of shape (B, 3, {side}, {side}), got {tuple(images.shape)}; "
                 f"resize them to the encoder's image_size"
             )
         found = self.tower.forward_intermediates(
@@ -131,8 +131,8 @@ class ImageEncoder(Encoder):
         return found["image_intermediates"][-1]
 
 
-def _shown(media: Media) -> list[Any] | None:
-    """What else the tokens depend on: with `stored`, orientation is applied depending on the annotated size."""
+def _annotated_size(media: Media) -> list[Any] | None:
+    """What else the tokens depend on: with `Media.stored`, the annotated size decides on EXIF orientation."""
     return ["stored", media.size] if media.stored else None
 
 
@@ -142,7 +142,7 @@ def open_model(name: str, pretrained: str | None = None) -> nn.Module:
     return make(name, pretrained)
 
 
-def _places_first(tower: VisionTransformer) -> None:
+def _tokens_first(tower: VisionTransformer) -> None:
     """Lets the blocks compute on (N, B, D), which is faster under autocast and gives the same values.
 
     `nn.MultiheadAttention` always computes in this layout. Given (B, N, D) it multiplies a transposed view,

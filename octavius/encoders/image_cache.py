@@ -63,7 +63,7 @@ def fill(
     missing = cache.missing(media, shape, problems)
     if missing:
         cache.open()
-    with tqdm(total=len(missing), desc="encoding pictures", disable=quiet or not missing) as progress:
+    with tqdm(total=len(missing), desc="encoding images", disable=quiet or not missing) as progress:
         files = list(missing)
         for start in range(0, len(files), TOGETHER):
             part = files[start : start + TOGETHER]
@@ -83,6 +83,6 @@ def fill(
             progress.update(len(part))
     if problems := list(dict.fromkeys(problems)):
         raise UnreadableMediaError(
-            f"{len(problems)} pictures cannot be encoded, the first: {problems[0]}. Mend their files, or take their "
-            "samples out of the data"
+            f"{len(problems)} images cannot be encoded, the first: {problems[0]}. Replace the files, or remove their "
+            "samples from the data"
         )

@@ -26,10 +26,14 @@ SETTLED = 2_000_000_000
 """Nanoseconds after which any further change of a file gets another ctime."""
 
 Stamp = tuple[int, ...]
+"""Inode, size, modification time and change time of a file."""
 
 _facts: dict[str, tuple[Stamp, str]] = {}
+"""Absolute path to the file's stamp and its fact."""
 _recalled: dict[Path, Stamp] = {}
+"""Cache folder to the stamp of its `known-files.json` when it was last loaded."""
 _fresh: set[str] = set()
+"""Paths whose facts `remember` has not stored yet."""
 
 
 def digest_of(path: Path) -> str:

@@ -96,9 +96,9 @@ def k_nearest(
         return pool.knn(points, queries, k, *batches, batch_size=len(sizes))
     near = [
         distances.topk(k, largest=False).indices + start
-        for distances, start, _ in _distances(points, queries, sizes, asked)
+        for distances, start in _distances(points, queries, sizes, asked)
     ]
-    found = torch.cat(near).flatten() if near else _none(points)
+    found = torch.cat(near).flatten() if near else points.new_zeros(0, dtype=torch.long)
     return torch.stack([torch.arange(len(queries), device=points.device).repeat_interleave(k), found])
 
 
@@ -153,17 +153,15 @@ def voxel_grid(
 
 def _distances(
     points: Tensor, queries: Tensor, sizes: list[int], asked: list[int]
-) -> Iterator[tuple[Tensor, int, int]]:
-    """Distances of chunks of queries (rows) to all points of their cloud, with the first index of either axis."""
-    row = 0
+) -> Iterator[tuple[Tensor, int]]:
+    """Distances of chunks of queries (rows) to all points of their cloud, with the index of its first point."""
     for cloud, start, part_queries in zip(
         points.split(sizes), _starts(sizes), queries.split(asked), strict=True
     ):
         for part in part_queries.split(max(1, DISTANCES // len(cloud))) if len(part_queries) else ():
             # Distances via matrix products would lose small values far from the origin.
             distances = torch.cdist(part, cloud, compute_mode="donot_use_mm_for_euclid_dist")
-            yield distances, start, row
-            row += len(part)
+            yield distances, start
 
 
 def _farthest_by_library(points: Tensor, sizes: list[int], count: int) -> Tensor:
@@ -199,7 +197,3 @@ def _numbers(sizes: list[int], points: Tensor) -> Tensor:
 
 def _starts(sizes: list[int]) -> list[int]:
     return [0, *accumulate(sizes)][:-1]
-
-
-def _none(points: Tensor) -> Tensor:
-    return torch.zeros(0, dtype=torch.long, device=points.device)

@@ -87,7 +87,7 @@ class Decoding:
 
     Attributes:
         max_new_tokens: maximum length of an answer in tokens; None takes the limit of each task.
-        num_beams: number of beams in beam search; 1 is greedy. Only then boxes get scores.
+        num_beams: number of beams in beam search; 1 is greedy. Boxes get scores without beam search only.
         likelihood: also score all candidate answers, for tasks that have them.
         sampling: sample answers at random; None does not.
     """
@@ -127,17 +127,17 @@ def answer_batch(module: Any, batch: Batch, decoding: Decoding = GREEDY) -> list
     answers = []
     for row, (sample, text) in enumerate(zip(batch.samples, texts, strict=True)):
         one = batch.metadata[row]
-        gone = batch.replaces[row] if batch.replaces else None
-        if gone is not None:
+        failed = batch.replaces[row] if batch.replaces else None
+        if failed is not None:
             answers.append(
                 Answered(
-                    gone.sample,
+                    failed.sample,
                     "",
                     "",
                     None,
                     None,
                     one.index,
-                    left_out=gone.reason,
+                    left_out=failed.reason,
                     set_name=one.set_name,
                 )
             )

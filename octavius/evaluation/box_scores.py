@@ -10,7 +10,7 @@ from octavius.instruction.tokenizer import Tokenizer
 
 
 class BoxScores(LogitsProcessor):
-    """A LogitsProcessor that changes nothing but records token log-probabilities during greedy generation.
+    """A LogitsProcessor that changes nothing but records token log-probabilities during generation without beams.
 
     Average precision ranks boxes by these scores. A box, including its label, consists of the tokens after
     the previous `]` up to its own; its score is the mean of their log-probabilities. The last generated token

@@ -73,7 +73,7 @@ def render(backend: Any, renderings: Sequence[Rendering]) -> list[str]:
         process.join()
     if found is None:
         raise ValueError(
-            f"the chat template of {name!r} did not come to its end within {SECONDS} s; it may loop for ever; write "
+            f"the chat template of {name!r} was not rendered within {SECONDS} s, it may loop forever; write "
             "a `template` instead"
         )
     kind, value = found
@@ -96,7 +96,7 @@ def _work(connection: Connection, backend: Any, renderings: Sequence[Rendering])
         for one in renderings:
             texts.append(_written(backend, one))
             if len(texts[-1]) > LONGEST:
-                raise ValueError(f"it makes {len(texts[-1]):,} characters of a few words")
+                raise ValueError(f"it renders a few words to {len(texts[-1]):,} characters")
         connection.send(("texts", texts))
     except MemoryError:
         connection.send(("error", f"it takes more than {MEMORY / 2**30:.0f} GiB of memory"))

@@ -18,7 +18,7 @@ from octavius.instruction.sample import (
 T = TypeVar("T")
 
 LARGEST = 1e9
-"""Bound on coordinates."""
+"""Bound on the absolute value of a coordinate."""
 
 
 def to_json(gold: Gold) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def from_json(record: Mapping[str, Any]) -> Gold:
                 return FoundObject(_kind(record["scene"], str), _six(record["found"]), items)
             return DescribedObjects(items)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the gold {str(record)[:100]} is not whole: {error!r}") from None
+        raise ValueError(f"the gold {str(record)[:100]} is malformed: {error!r}") from None
     raise ValueError(
         f"expected a gold with options, names, texts, boxes or described, found {str(record)[:100]}"
     )

@@ -38,9 +38,8 @@ def only(expert: int) -> Change:
     """Puts all weight on one expert."""
 
     def change(weights: Tensor) -> Tensor:
-        return F.one_hot(torch.full((len(weights),), expert, device=weights.device), weights.shape[1]).to(
-            weights
-        )
+        index = torch.full((len(weights),), expert, device=weights.device)
+        return F.one_hot(index, weights.shape[1]).to(weights)
 
     return change
 

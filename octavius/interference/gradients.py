@@ -77,6 +77,5 @@ def cosines(gradients: Mapping[str, Gradients]) -> pd.DataFrame:
 def conflicting(table: pd.DataFrame, by: str | list[str]) -> pd.Series:
     """Fraction of pairs with a negative cosine, grouped by columns of `cosines`."""
     known = table.dropna(subset="cosine")
-    return (
-        (known["cosine"] < 0).groupby([known[name] for name in ([by] if isinstance(by, str) else by)]).mean()
-    )
+    names = [by] if isinstance(by, str) else by
+    return (known["cosine"] < 0).groupby([known[name] for name in names]).mean()

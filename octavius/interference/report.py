@@ -3,7 +3,7 @@
 | file | content |
 | --- | --- |
 | `gradients.csv` | cosine of each pair of tasks' gradients in each adapted layer |
-| `routing.csv` | by task: samples, mean weight of each expert, entropy, margin, stability under paraphrase |
+| `routing.csv` | by task: samples, mean weight of each expert, and the measures of `routing_table` |
 | `experts.csv` | answer loss by task with the gate's weights, without expert e, with expert e alone |
 | `similarity.csv` | cosine of the experts' updates B A in each layer |
 | `interference.png` | figure of all of it |
@@ -45,13 +45,13 @@ def parser() -> OptionParser:
         "--samples", type=int, default=32, help="samples of each training set (default: 32)"
     )
     option_parser.add_argument(
-        "--out", type=Path, default=Path("runs/interference"), help="folder of the page and its tables"
+        "--out", type=Path, default=Path("runs/interference"), help="folder of the figure and the tables"
     )
     return option_parser
 
 
 class Sets(Protocol):
-    """The interface that a data module needs."""
+    """What `measure` needs of a data module."""
 
     def train_sets(self) -> Sequence[Any]:
         """The training sets, with their `samples`."""
@@ -63,8 +63,8 @@ class Sets(Protocol):
 
 
 @dataclass(frozen=True)
-class Lab:
-    """The measurements.
+class Measurements:
+    """What `measure` returns.
 
     Attributes:
         gradients: see `cosines`.
@@ -79,7 +79,7 @@ class Lab:
     similarity: pd.DataFrame
 
 
-def measure(module: OctaviusModule, data: Sets, samples: int, batch_size: int = 8) -> Lab:
+def measure(module: OctaviusModule, data: Sets, samples: int, batch_size: int = 8) -> Measurements:
     """Measures a model on samples of each training set.
 
     Args:
@@ -92,7 +92,9 @@ def measure(module: OctaviusModule, data: Sets, samples: int, batch_size: int = 
         ValueError: the model has no adapters, or `samples` is less than one.
     """
     if module.model.lora is None:
-        raise ValueError("this model is trained whole: the lab looks at adapters, which `lora` makes")
+        raise ValueError(
+            "this model was trained without `lora`: it has no adapters whose gradients could be measured"
+        )
     if samples < 1:
         raise ValueError(f"--samples {samples}: at least one sample of each training set is needed")
     data.prepare_data()
@@ -106,7 +108,7 @@ def measure(module: OctaviusModule, data: Sets, samples: int, batch_size: int = 
     gradients = cosines({name: gradients_of(module.model, group) for name, group in batches.items()})
     gate = module.model.gate
     if gate is None:
-        return Lab(gradients, pd.DataFrame(), pd.DataFrame(), similarity(module.model))
+        return Measurements(gradients, pd.DataFrame(), pd.DataFrame(), similarity(module.model))
     weights = {name: weights_of(module.model, group) for name, group in batches.items()}
     paraphrased = {
         name: weights_of(
@@ -115,7 +117,7 @@ def measure(module: OctaviusModule, data: Sets, samples: int, batch_size: int = 
         )
         for name, held in sources.items()
     }
-    return Lab(
+    return Measurements(
         gradients,
         routing_table(weights, paraphrased),
         expert_table(module, batches, gate),
@@ -153,7 +155,9 @@ def answered(
 
 
 def routing_table(weights: Mapping[str, Tensor], paraphrased: Mapping[str, Tensor]) -> pd.DataFrame:
-    """By task: mean weights, mean entropy, margin, and how often a paraphrase keeps the top expert.
+    """By task: mean weights, entropy in nats, margin, and how often a paraphrase keeps the top expert.
+
+    The margin is the mean difference between the largest and the second largest weight.
 
     The column `mutual_information` holds in each row the mutual information of task and expert in nats, with all
     tasks weighted equally: the entropy of the mean weights minus the mean of the tasks' entropies.
@@ -180,7 +184,10 @@ def entropy(weights: Tensor) -> Tensor:
 
 
 def expert_table(module: OctaviusModule, batches: Mapping[str, Sequence[Batch]], gate: Gate) -> pd.DataFrame:
-    """Mean answer loss by task: as routed, without each expert, with each alone; empty for gates by depth."""
+    """Mean answer loss by task: with the gate's weights, without each expert, with each alone.
+
+    Empty if the gate decides for each layer (`per_layer`), where expert e is another one in each.
+    """
     if gate.per_layer:
         return pd.DataFrame()
     changes: dict[str, Change | None] = {"routed": None}
@@ -197,10 +204,10 @@ def expert_table(module: OctaviusModule, batches: Mapping[str, Sequence[Batch]],
     ).rename_axis("task")
 
 
-def write(lab: Lab, out: Path, title: str) -> str:
+def write(found: Measurements, out: Path, title: str) -> str:
     """Writes the tables and the figure, and returns a summary to print."""
-    tables = {"gradients": lab.gradients, "similarity": lab.similarity}
-    tables |= {"routing": lab.routing, "experts": lab.experts}
+    tables = {"gradients": found.gradients, "similarity": found.similarity}
+    tables |= {"routing": found.routing, "experts": found.experts}
     for name, table in tables.items():
         if not table.empty:
             with atomic_write(out / f"{name}.csv") as partial:
@@ -208,25 +215,25 @@ def write(lab: Lab, out: Path, title: str) -> str:
                     partial, index=table.index.name is not None, float_format="%.6f"
                 )
     with atomic_write(out / "interference.png") as partial:
-        save(draw(lab.gradients, lab.routing, lab.experts, lab.similarity, title), partial)
-    return summary(lab)
+        save(draw(found.gradients, found.routing, found.experts, found.similarity, title), partial)
+    return summary(found)
 
 
-def summary(lab: Lab) -> str:
+def summary(found: Measurements) -> str:
     """The main results in a few lines."""
-    pairs = lab.gradients.groupby(["task", "other"])["cosine"].mean().dropna()
+    pairs = found.gradients.groupby(["task", "other"])["cosine"].mean().dropna()
     lines = []
     if not pairs.empty:
-        share = (lab.gradients["cosine"].dropna() < 0).mean()
+        share = (found.gradients["cosine"].dropna() < 0).mean()
         worst = cast(tuple[str, str], pairs.idxmin())
         lines.append(f"gradients against each other: {share:.0%} of the pairs of tasks over all layers")
         lines.append(f"most against each other: {worst[0]} and {worst[1]}, mean cosine {pairs.min():.3f}")
-    if not lab.routing.empty:
-        columns = [name for name in lab.routing.columns if name.startswith("expert_")]
-        idle = [name.removeprefix("expert_") for name in columns if (lab.routing[name] < 0.01).all()]
-        most = np.log(min(len(columns), len(lab.routing)))
+    if not found.routing.empty:
+        columns = [name for name in found.routing.columns if name.startswith("expert_")]
+        idle = [name.removeprefix("expert_") for name in columns if (found.routing[name] < 0.01).all()]
+        most = np.log(min(len(columns), len(found.routing)))
         lines.append(
-            f"mutual information of task and expert: {lab.routing['mutual_information'].iloc[0]:.2f} of at most "
+            f"mutual information of task and expert: {found.routing['mutual_information'].iloc[0]:.2f} of at most "
             f"{most:.2f} nats; "
             f"idle experts: {', '.join(idle) or 'none'}"
         )

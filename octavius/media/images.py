@@ -14,7 +14,7 @@ from octavius.media.pictures import check_size, open_picture
 
 @dataclass(frozen=True)
 class ImageLoader(MediaLoader):
-    """Opens an image (see `octavius.media.images`), resizes it to a square and normalizes it.
+    """Opens an image (see `octavius.media.pictures`), resizes it to a square and normalizes it.
 
     The aspect ratio is not kept and nothing is cropped, so boxes in fractions of the image remain valid.
 

@@ -1,4 +1,4 @@
-"""Reads the object of a cloud that a question is about, as people write it."""
+"""Parses the box of the object that a question is about, as typed by a user."""
 
 from octavius.boxes3d import PLAIN, box_error
 from octavius.instruction.sample import Region
@@ -18,7 +18,7 @@ def region_of(box: str) -> Region:
     try:
         numbers = [float(word) for word in box.replace(",", " ").split()]
     except ValueError:
-        said: str | None = "it holds what is no number"
+        said: str | None = "it has a word that is no number"
     else:
         said = box_error(numbers) if len(numbers) == PLAIN else f"it has {len(numbers)} numbers"
     if said:

@@ -42,6 +42,11 @@ class ShareOfRight(Metric):
         """The only key."""
         return self.key
 
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The only key."""
+        return (self.key,)
+
     def is_right(self, prediction: Any, gold: Any) -> bool:
         """Whether one answer is right."""
         raise NotImplementedError
@@ -69,8 +74,6 @@ class Accuracy(ShareOfRight):
     A prediction of None is wrong.
     """
 
-    averaged = ("acc1",)
-
     def __init__(self) -> None:
         """Starts without answers."""
         super().__init__("acc1")
@@ -81,7 +84,7 @@ class Accuracy(ShareOfRight):
         self.count(self.is_right(*pair) for pair in zip(predictions, golds, strict=True))
 
     def is_right(self, prediction: int | str | None, gold: Choice | ClassName) -> bool:
-        """See the function `is_right`."""
+        """Whether a prediction equals the gold, as the function `is_right` of this module compares them."""
         return is_right(prediction, gold)
 
 
@@ -91,8 +94,6 @@ class NameInText(ShareOfRight):
     The key is acc1_name_in_text. The text is lower-cased, the name is not, and substrings count: "table" is
     right in "tablet", and an answer that lists all classes is right. A prediction of None is wrong.
     """
-
-    averaged = ("acc1_name_in_text",)
 
     def __init__(self) -> None:
         """Starts without answers."""

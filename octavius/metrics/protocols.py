@@ -48,6 +48,7 @@ def class_metrics(protocol: str) -> list[Metric]:
 
 
 def _known(protocol: str) -> str:
+    """The protocol, after checking that it exists."""
     if protocol not in PROTOCOLS:
         raise ValueError(
             f"there is no protocol {protocol!r}{nearest(protocol, PROTOCOLS)}"

@@ -31,7 +31,7 @@ def headline(metric: Metric) -> str | None:
 
 
 def averaged(metric: Metric) -> tuple[str, ...]:
-    """Keys that are averaged over sets."""
+    """Keys that enter the relative average of `octavius compare`."""
     return getattr(metric, "averaged", ())
 
 

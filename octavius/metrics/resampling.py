@@ -15,7 +15,7 @@ from octavius.metrics.reporting import Weigh, replayed
 
 LEVEL = 0.95
 AT_ONCE = 100
-"""Number of resamples that are held in memory at a time."""
+"""Number of resamples in memory at a time; also how many a metric without `weighted` is recomputed on."""
 
 
 def intervals(
@@ -33,17 +33,20 @@ def intervals(
         predictions: N parsed answers.
         golds: N golds.
         units: for each sample the unit that is resampled as a whole, such as its image.
-        draws: number of resamples; metrics without `weighted` are recomputed on the first 100 only.
+        draws: number of resamples; metrics without `weighted` are recomputed on the first `AT_ONCE` only.
         seed: seed of the resampling.
     """
     numbers = {unit: index for index, unit in enumerate(dict.fromkeys(units))}
     if len(numbers) < 2:
         return {}
     indices = np.array([numbers[unit] for unit in units])
-    ways: list[Any] = [getattr(metric, "weighted", None) for metric in metrics]
-    quick: list[Weigh] = [weighted(predictions, golds) for weighted in ways if weighted is not None]
-    silent = [metric for metric, weighted in zip(metrics, ways, strict=True) if weighted is None]
-    slow = [replayed(metric, predictions, golds) for metric in silent]
+    functions: list[Any] = [getattr(metric, "weighted", None) for metric in metrics]
+    quick: list[Weigh] = [weighted(predictions, golds) for weighted in functions if weighted is not None]
+    slow = [
+        replayed(metric, predictions, golds)
+        for metric, weighted in zip(metrics, functions, strict=True)
+        if weighted is None
+    ]
     generator = np.random.default_rng(seed)
     values: dict[str, list[np.ndarray]] = {}
     for start in range(0, draws, AT_ONCE):

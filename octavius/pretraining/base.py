@@ -1,7 +1,6 @@
 """Base class for training open_clip models: optimizer, schedule, and the folder of the trained weights."""
 
 import json
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from octavius.files import read_text
 from octavius.folders import check_folder, saving_folder
 from octavius.limits import FRACTION, NON_NEGATIVE_INT, NON_NEGATIVE_NUMBER, POSITIVE_NUMBER
 from octavius.presets import find_checkpoint
+from octavius.pretraining.optimization import decay_groups, trapezoid
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
-"""Further files of a folder that has its own tokenizer."""
+"""Files of the tokenizer, in a folder that has its own; they are copied with the weights."""
 
 
 class ClipTraining(lightning.LightningModule):
@@ -66,10 +66,10 @@ class ClipTraining(lightning.LightningModule):
         self.preset = preset
         self.clip = open_clip.create_model(f"local-dir:{self.folder}", load_weights=False)
         if isinstance(self.clip.visual, VisionTransformer):
-            place_patches(self.clip.visual)
-        looks = json.loads(read_text(self.folder / CONFIG))["preprocess_cfg"]
+            init_positions(self.clip.visual)
+        pixels = json.loads(read_text(self.folder / CONFIG))["preprocess_cfg"]
         for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(looks[name]).view(3, 1, 1), persistent=False)
+            self.register_buffer(name, torch.tensor(pixels[name]).view(3, 1, 1), persistent=False)
 
     def setup(self, stage: str) -> None:
         """Loads the folder's weights unless fitting.
@@ -81,28 +81,21 @@ class ClipTraining(lightning.LightningModule):
             if not (self.folder / WEIGHTS).is_file():
                 raise ValueError(
                     f"expected the weights {WEIGHTS} in {self.folder}, found none; "
-                    f"make them with `octavius fit --config {self.preset}`"
+                    f"train them with `octavius fit --config {self.preset}`"
                 )
             check_folder(self.folder)
             open_clip.load_checkpoint(self.clip, str(self.folder / WEIGHTS))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; linear warm-up, constant rate, and cosine decay to zero over the last `decay` of the steps."""
-        groups: list[dict[str, Any]] = [
-            {"params": [weight for weight in self.parameters() if weight.ndim > 1]},
-            {"params": [weight for weight in self.parameters() if weight.ndim <= 1], "weight_decay": 0.0},
-        ]
         optimizer = torch.optim.AdamW(
-            groups, lr=self.lr, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True
+            decay_groups(self.parameters()),
+            lr=self.lr,
+            betas=(0.9, 0.98),
+            weight_decay=self.weight_decay,
+            fused=True,
         )
-        total = self.trainer.estimated_stepping_batches
-
-        def factor(step: int) -> float:
-            left = min(max((total - step) / max(self.decay * total, 1), 0), 1)
-            return min((step + 1) / max(self.warmup * total, 1), (1 - math.cos(math.pi * left)) / 2)
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return trapezoid(optimizer, self.trainer.estimated_stepping_batches, self.warmup, self.decay)
 
     def on_before_optimizer_step(self, _: torch.optim.Optimizer) -> None:
         """Clips gradients here, because Lightning refuses to do it for a fused optimizer."""
@@ -132,7 +125,7 @@ class ClipTraining(lightning.LightningModule):
             save_file(halves, partial / WEIGHTS)
 
 
-def place_patches(tower: VisionTransformer) -> None:
+def init_positions(tower: VisionTransformer) -> None:
     """Initializes a vision tower's positional embedding with 2D sinusoids instead of noise near zero."""
     width = tower.positional_embedding.shape[1]
     waves = get_2d_sincos_pos_embed(width, tower.grid_size[0], cls_token=True)

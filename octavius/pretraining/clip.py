@@ -7,10 +7,10 @@ import torch
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from octavius.limits import NON_NEGATIVE_NUMBER
 from octavius.pretraining.base import ClipTraining
+from octavius.pretraining.optimization import fast_attention
 from octavius.pretraining.probes import probe_scores, retrieval
 
 ANSWERS = {"class": 12, "colour": 8, "hair": 4, "smile": 2}
@@ -131,9 +131,7 @@ class AlignmentModule(ClipTraining):
         """The weighted sum of the contrastive loss and the dense losses."""
         self.noise.manual_seed(self.global_step)  # the same again in a resumed run
         images, ids = augment(batch["image"].float() / 255, self.noise), batch["text"]
-        plain = [SDPBackend.MATH] if images.device.type == "cpu" else list(SDPBackend.__members__.values())
-        # on CPUs the bfloat16 backward of fused attention takes half of the time of a step
-        with sdpa_kernel(plain):
+        with fast_attention(images.device):
             features, patches = self.encode(images)
             texts = encode_text(self.clip.text, ids)
         same = (ids[:, None] == ids[None]).all(-1)
@@ -151,7 +149,7 @@ class AlignmentModule(ClipTraining):
             labels = batch["labels"][question]
             known = labels >= 0
             logits = head(tokens[known]).float()
-            if question in batch["spared"]:
+            if question in batch["spared"]:  # answers that are not used as negatives
                 spared = batch["spared"][question][known]
                 spared = spared[:, None] == torch.arange(logits.shape[1], device=spared.device)
                 logits = logits.masked_fill(spared, -math.inf)

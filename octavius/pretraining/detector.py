@@ -1,6 +1,5 @@
 """Training and scoring of 3D object detectors."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,12 +28,13 @@ from octavius.media.crops import inside
 from octavius.media.proposals import write_proposals
 from octavius.metrics.boxes.detection3d import THRESHOLDS, ClassScore, MeanAP3D, class_scores
 from octavius.metrics.records import mean
+from octavius.pretraining.optimization import decay_groups, trapezoid
 
 GUESSES = 100
 """Boxes per scene of the random baseline."""
 
 MOST = 32
-"""Largest number of boxes per scan written to `boxes`; as many as `SceneEncoder` reads."""
+"""Largest number of boxes per scan written to `boxes`; as many as `SceneEncoder` reads by default."""
 
 
 class SceneData(Protocol):
@@ -150,7 +150,7 @@ class DetectorModule(L.LightningModule):
         found = self.detector.propose(batch.x, batch.batch)
         if self.boxes is not None and self.trainer.testing:
             clouds = batch.x.split(batch.batch.bincount(minlength=len(found)).tolist())
-            leave(self.boxes, batch.name, found, clouds)
+            write_boxes(self.boxes, batch.name, found, clouds)
         self.metric.update([_labelled(self.detector.classes, one) for one in found], golds)
         if not self.printed_guesses:
             rng = torch.Generator().manual_seed(index)
@@ -160,37 +160,28 @@ class DetectorModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs mAP and mean recall, and prints a table of the classes."""
-        self._tell("val")
+        self._report("val")
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step
 
     def on_test_epoch_end(self) -> None:
         """Logs and prints as after a validation."""
-        self._tell("test")
+        self._report("test")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; linear warm-up, constant rate, and cosine decay to zero over the last `decay` of the steps."""
-        groups: list[dict[str, Any]] = [
-            {"params": [weight for weight in self.parameters() if weight.ndim > 1]},
-            {"params": [weight for weight in self.parameters() if weight.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
-        total = self.trainer.estimated_stepping_batches
-
-        def factor(step: int) -> float:
-            left = min(max((total - step) / max(self.decay * total, 1), 0), 1)
-            return min((step + 1) / max(self.warmup * total, 1), (1 - math.cos(math.pi * left)) / 2)
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = torch.optim.AdamW(
+            decay_groups(self.parameters()), lr=self.lr, weight_decay=self.weight_decay
+        )
+        return trapezoid(optimizer, self.trainer.estimated_stepping_batches, self.warmup, self.decay)
 
     def on_fit_end(self) -> None:
         """Writes the trained detector."""
         if self.trainer.is_global_zero:
             save_detector(self.detector, self.save_to)
 
-    def _tell(self, stage: str) -> None:
+    def _report(self, stage: str) -> None:
         """Logs the results of a stage, and prints its table."""
         self.log_dict({f"{stage}/{name}": value for name, value in self.metric.compute().items()})
         with self.metric.sync_context():
@@ -209,14 +200,16 @@ class DetectorModule(L.LightningModule):
         lacking = [name for name in SceneData.__annotations__ if not hasattr(data, name)]
         if lacking:
             raise ValueError(
-                f"a detector is trained on data that tell their {', '.join(lacking)}; take "
-                "datamodules.pretraining.scene_boxes.SceneBoxes, or give your data module these attributes"
+                f"the data module of a detector needs the attributes {', '.join(lacking)}; take "
+                "datamodules.pretraining.scene_boxes.SceneBoxes, or add them to yours"
             )
         scene: SceneData = data
         return scene
 
 
-def leave(folder: Path, scans: Sequence[str], found: Sequence[Proposals], clouds: Sequence[Tensor]) -> None:
+def write_boxes(
+    folder: Path, scans: Sequence[str], found: Sequence[Proposals], clouds: Sequence[Tensor]
+) -> None:
     """Writes the best boxes of each scene that contain a point of its cloud (P, 6), after suppression."""
     for name, one, points in zip(scans, found, clouds, strict=True):
         best = suppressed(one.boxes, one.scores, OVERLAP)

@@ -59,7 +59,7 @@ class FrozenCLIP(nn.Module):
         return functional.normalize(torch.cat(found), dim=-1)
 
     @torch.no_grad()
-    def images(self, pictures: Tensor) -> Tensor:
+    def images(self, images: Tensor) -> Tensor:
         """Unit vectors (B, E) of images (B, H, W, 3), uint8.
 
         Images of another size are resized to the tower's without cropping, so that the aspect ratio changes
@@ -73,7 +73,7 @@ class FrozenCLIP(nn.Module):
             for values in (tower.image_mean, tower.image_std)
         )
         found = []
-        for part in pictures.split(BATCH_SIZE):
+        for part in images.split(BATCH_SIZE):
             pixels = part.to(device).permute(0, 3, 1, 2).float() / 255
             if pixels.shape[-2:] != torch.Size(size):
                 pixels = functional.interpolate(pixels, size, mode="bicubic", antialias=True).clamp(0, 1)

@@ -10,7 +10,6 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import LambdaLR
 
 from octavius.encoders.point_bert import PointBERT, load_point_bert, save_point_bert, unit_sphere
@@ -24,6 +23,7 @@ from octavius.limits import (
 )
 from octavius.pretraining.contrastive import Alike, MemoryBank, alike, memory_loss, symmetric_loss
 from octavius.pretraining.frozen_clip import FrozenCLIP
+from octavius.pretraining.optimization import decay_groups, fast_attention
 from octavius.pretraining.point_augmentation import augment
 from octavius.pretraining.zero_shot import (
     Figures,
@@ -39,7 +39,6 @@ TEMPLATES = ("a {}", "a photo of a {}.", "a point cloud model of a {}.")
 
 FIRST_SCALE, LARGEST_SCALE = math.log(1 / 0.07), 4.6052
 """Logarithm of the logit scale at the start, and its upper bound (a scale of 100), as in CLIP."""
-
 
 CLIP = "clip."
 """Prefix of the frozen part's parameters."""
@@ -170,9 +169,7 @@ class PointAlignmentModule(L.LightningModule):
         self.noise.manual_seed(self.global_step * self.trainer.world_size + self.global_rank)
         points = unit_sphere(batch["points"])
         points = augment(points, self.noise, self.up_axis, self.dropout, self.colourless)
-        plain = [SDPBackend.MATH] if points.device.type == "cpu" else list(SDPBackend.__members__.values())
-        # on CPUs the bfloat16 backward of fused attention takes half of the time of a step
-        with sdpa_kernel(plain):
+        with fast_attention(points.device):
             things = self(points)
         loss = self._in_batch if self.negatives == "batch" else self._against_bank
         # cosines times a logit scale of up to 100 need full precision
@@ -207,7 +204,7 @@ class PointAlignmentModule(L.LightningModule):
         self.figures = {}
         for name, parts in self._ranks.items():
             # drops samples that were repeated to shard evenly
-            rows = self._everyones(torch.cat(parts)).unique(dim=0)
+            rows = self._gathered(torch.cat(parts)).unique(dim=0)
             self.figures[name] = figures_of(rows[:, 1], *self._sets[name])
             self.log(f"val/top1/{name}", self.figures[name].top1)
             self.log(f"val/top5/{name}", self.figures[name].top5)
@@ -236,15 +233,13 @@ class PointAlignmentModule(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; linear warm-up, then cosine decay to `last_lr`."""
-        trained = [part for part in self.parameters() if part.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [part for part in trained if part.ndim > 1]},
-            {"params": [part for part in trained if part.ndim <= 1], "weight_decay": 0.0},
-        ]
+        groups = decay_groups(self.parameters())
         optimizer = torch.optim.AdamW(groups, self.lr, (0.9, 0.98), weight_decay=self.weight_decay)
         total = self.trainer.estimated_stepping_batches
         if total == float("inf"):
-            raise ValueError("the learning rate needs to know the last step; set max_epochs or max_steps")
+            raise ValueError(
+                "the cosine decay needs the number of steps; set trainer.max_epochs or max_steps"
+            )
         rise, least = max(1, round(self.warmup * total)), self.last_lr / self.lr
 
         def factor(step: int) -> float:
@@ -282,12 +277,12 @@ class PointAlignmentModule(L.LightningModule):
     def _in_batch(self, kind: str, things: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
         """The loss against all targets of all processes' batches."""
         objects, labels, colours, mentioned = (
-            self._everyones(batch[name]) for name in ("object", "label", "colour", "mentioned")
+            self._gathered(batch[name]) for name in ("object", "label", "colour", "mentioned")
         )
         same = alike(self.alike, objects, labels, colours, mentioned if kind == "text" else None)
-        everyone = self._everyones(things, sync_grads=True), self._everyones(targets)
+        gathered = self._gathered(things, sync_grads=True), self._gathered(targets)
         first = self.global_rank * len(things)
-        return symmetric_loss(things, targets, *everyone, self.logit_scale.exp(), same, first)
+        return symmetric_loss(things, targets, *gathered, self.logit_scale.exp(), same, first)
 
     def _against_bank(self, kind: str, things: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
         """The loss against stored targets of other classes."""
@@ -295,11 +290,11 @@ class PointAlignmentModule(L.LightningModule):
             bank = MemoryBank(len(batch["classes"]), self.bank_size, targets.shape[1])
             self._banks[kind] = bank.to(self.device)
         bank = self._banks[kind]
-        bank.add(self._everyones(batch["label"]), self._everyones(targets))
+        bank.add(self._gathered(batch["label"]), self._gathered(targets))
         drawn = bank.draw(batch["label"], self.bank_draws, self.noise)
         return memory_loss(things, targets, *drawn, self.logit_scale.exp())
 
-    def _everyones(self, rows: Tensor, sync_grads: bool = False) -> Tensor:
+    def _gathered(self, rows: Tensor, sync_grads: bool = False) -> Tensor:
         """The rows of all processes, concatenated."""
         if self.trainer.world_size == 1:
             return rows

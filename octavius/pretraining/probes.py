@@ -48,7 +48,7 @@ def paired_iou(first: Tensor, second: Tensor) -> Tensor:
 
 
 def probe_scores(fit: Mapping[str, Tensor], held_out: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
-    """Fits linear probes of patch tokens on one set of pictures and scores them on others.
+    """Fits linear probes of patch tokens on one set of images and scores them on others.
 
     A set has one row per patch: `tokens` (M, D); `foreground` (M,); `boxes` (M, 4) of the object that the
     patch belongs to; and the labels `class`, `colour`, `hair`, `smile` (M,), -100 where one does not apply.
@@ -73,7 +73,7 @@ def probe_scores(fit: Mapping[str, Tensor], held_out: Mapping[str, Mapping[str, 
     scores = {}
     for suffix, patches in held_out.items():
         tokens, foreground = patches["tokens"], patches["foreground"]
-        thing = foreground & (patches["hair"] < 0)
+        thing = foreground & (patches["hair"] < 0)  # objects other than faces
         for figure, read in names.items():
             asked = foreground if figure.startswith("face") else thing
             labels = torch.where(asked, patches[FIGURES[figure]], ABSENT)
@@ -86,6 +86,6 @@ def probe_scores(fit: Mapping[str, Tensor], held_out: Mapping[str, Mapping[str, 
 
 
 def retrieval(images: Tensor, texts: Tensor) -> float:
-    """Fraction of pictures (B, E) whose nearest caption (B, E) by cosine similarity is their own."""
+    """Fraction of images (B, E) whose nearest caption (B, E) by cosine similarity is their own."""
     nearest = (functional.normalize(images, dim=-1) @ functional.normalize(texts, dim=-1).T).argmax(-1)
     return (nearest == torch.arange(len(nearest))).double().mean().item()

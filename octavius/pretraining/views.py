@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from octavius.limits import NON_NEGATIVE_NUMBER
 from octavius.pretraining.base import ClipTraining
 from octavius.pretraining.clip import contrastive_loss, encode_text
+from octavius.pretraining.optimization import fast_attention
 from octavius.pretraining.probes import retrieval
 
 ANSWERS = {"class": 31, "colour": 11}
@@ -63,15 +63,14 @@ class ViewAlignmentModule(ClipTraining):
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         """The contrastive loss plus the weighted losses of the heads."""
-        plain = [SDPBackend.MATH] if self.device.type == "cpu" else list(SDPBackend.__members__.values())
-        # on CPUs the bfloat16 backward of fused attention takes half of the time of a step
-        with sdpa_kernel(plain):
+        with fast_attention(self.device):
             features = self.encode(batch["image"]).float()
             texts = encode_text(self.clip.text, batch["text"]).float()
         scale = self.clip.logit_scale.exp().clamp(max=100)
         losses = {"contrastive": contrastive_loss(features, texts, scale, batch["same"])}
         for question, head in self.heads.items():
             logits = head(functional.normalize(features, dim=-1) * math.sqrt(features.shape[1]))
+            # Answers in `spared` are not used as negatives.
             logits = logits.float().masked_fill(batch["spared"][question], -math.inf)
             known = batch["labels"][question] >= 0
             total = functional.cross_entropy(logits[known], batch["labels"][question][known], reduction="sum")

@@ -18,17 +18,17 @@ from octavius.files import read_json, write_text
 
 CONTROLS = "controls.json"
 ENTRY = {"settings", "samples", "protocol", "scores"}
-"""Keys of an entry of the controls' file, which holds one for each evaluation set."""
+"""Keys of an entry of the controls file, which has one entry per evaluation set."""
 
 
 class BenchmarkEvaluation(Evaluation):
-    """Evaluation that continues an interrupted one; it computes no scores but those of the blind controls.
+    """Evaluation that resumes an interrupted one; it computes no scores but those of the blind controls.
 
-    A set whose controls are in the folder with the same settings is not asked again.
+    Controls of a set that are in the folder, with the same settings, are not run again.
 
     Attributes:
         files: the predictions files, one for each evaluation set.
-        earlier: the answers that were in the folder at first.
+        earlier: the answers that were in the folder before this run.
     """
 
     def __init__(self, configured: Evaluation, folder: Path, keys: Sequence[tuple[str, str]]) -> None:
@@ -97,7 +97,7 @@ class BenchmarkEvaluation(Evaluation):
         entries = read_json(self.controls_file) if self.controls_file.is_file() else {}
         if not isinstance(entries, dict) or not all({*entry} >= ENTRY for entry in entries.values()):
             raise ValueError(
-                f"{self.controls_file} is damaged: expected scores by set; remove it, and it is made anew"
+                f"{self.controls_file} is damaged: expected scores by set; remove it to run the controls again"
             )
         return {
             name: entry

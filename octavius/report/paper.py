@@ -5,7 +5,6 @@ from dataclasses import dataclass
 SOURCE = "paper: Vicuna-13B, its own training data (another model, other data)"
 """Source shown next to every score of the paper, so that it is not mistaken for one of the evaluated model."""
 
-
 LAMM = "LAMM JSON"
 """Name of the row for benchmarks read from LAMM's benchmark files."""
 

@@ -138,7 +138,7 @@ def write_tables(
     stem: str,
     controls: tuple[str, Sequence[Sequence[str]]] = ("", ()),
 ) -> str:
-    """Writes Markdown, JSON and CSV (the paper's tables; all scores in a file of their own).
+    """Writes `<stem>.md`, `<stem>.json`, `<stem>.csv` (the paper's tables) and `<stem>_scores.csv` (all scores).
 
     Args:
         scores: scores of all sets.

@@ -20,7 +20,7 @@ from octavius.files import write_text
 
 FILE, CONFIG = "run.json", "config.yaml"
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
-"""Values of `status`. A run that was killed stays at `running`; `status_of` tells by its process."""
+"""Values of `status`. A killed run stays at `running`; `status_of` recognises it by its missing process."""
 
 
 def start(stage: str, argv: Sequence[str], seed: int | None, processes: int) -> dict[str, Any]:

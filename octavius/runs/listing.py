@@ -23,11 +23,10 @@ from octavius.runs import facts, history
 from octavius.runs.history import Measurement
 
 SAME = ("status", "started", "ended", "host", "packages", "folder", "error", "checkpoint")
-"""Facts that are not compared: they differ between any two runs, or stand in the list."""
-
+"""Facts that are not compared: they differ between any two runs, or are in the list of runs already."""
 
 MOST_SETTINGS = 100_000
-"""Number of values in a configuration that is compared; the largest of ours has 700."""
+"""Largest number of values in a configuration that is compared; the largest preset has 700."""
 
 
 def parser() -> OptionParser:
@@ -125,7 +124,7 @@ def read(folder: Path) -> dict[str, Any]:
         or not isinstance(found.get("host", {}), dict)
     ):
         raise ValueError(
-            f"{path} is not a run's: expected an object with `started` and `host`; remove the folder, or the file"
+            f"{path} is no record of a run: expected an object with `started` and `host`; remove it, or its folder"
         )
     return found
 
@@ -170,7 +169,7 @@ def by_task(measured: Sequence[Measurement]) -> dict[str, str]:
 
 
 def took(found: dict[str, Any]) -> str:
-    """Hours and minutes from start to end; empty for a run that has not ended."""
+    """Duration as hours:minutes:seconds; empty for a run that has not ended."""
     try:
         seconds = (
             datetime.fromisoformat(found["ended"]) - datetime.fromisoformat(found["started"])

@@ -1,4 +1,4 @@
-"""Base class of tasks: turns a sample into question and answer, parses a model's text, and names the metrics."""
+"""Base class of tasks: the question and the answer of a sample, the parsing of generated text, and the metrics."""
 
 import random
 import re
@@ -22,7 +22,7 @@ G = TypeVar("G", Boxes, References, Choice, ClassName, DescribedObjects, FoundOb
 
 
 class Task(ABC):
-    """A pair of inverse functions, `answer` and `parse`, with metrics. Needs neither a model nor files.
+    """A pair of inverse functions, `answer` and `parse`, with metrics; independent of any model and data set.
 
     `parse(answer(sample, rng), sample)` equals the gold value for every sample that `value` accepts. Any
     other text parses to some value or to None, which scores zero; `parse` never raises.
@@ -34,8 +34,8 @@ class Task(ABC):
         max_answer_tokens: maximum length of an answer in tokens.
         protocols: supported ways of scoring, keys of `octavius.metrics.PROTOCOLS`.
         scored_by_scene: whether the published protocol scores one answer per scene.
-        limited: metrics that even the true answers do not reach in full, because their numbers are rounded;
-            what they reach is reported next to each as `<metric>_limit`.
+        limited: metrics whose best possible score is below 1, because numbers in answers are rounded; that
+            score is reported next to each as `<metric>_limit`.
     """
 
     name: ClassVar[str]
@@ -108,7 +108,10 @@ class Task(ABC):
         return self.value(sample)
 
     def right_answers(self, sample: Sample) -> set[str]:
-        """All correct texts, for the most frequent answer; one of them if many orders or wordings are correct."""
+        """Correct texts, which the blind control `majority` counts to find the most frequent answer.
+
+        Tasks in which many orders or wordings are correct give one of them only.
+        """
         return {self.answer(sample, random.Random(0))}
 
     def metrics(self, protocol: str = "standard") -> MetricCollection:
@@ -134,7 +137,7 @@ class Task(ABC):
 
 
 def whose(sample: Sample) -> str:
-    """The start of an error message about a sample."""
+    """Names a sample, as the beginning of an error message."""
     return f"sample {sample.id} of {sample.benchmark}"
 
 

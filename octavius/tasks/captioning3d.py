@@ -31,5 +31,5 @@ class Captioning3D(Captioning):
     scored_by_scene = True
 
     def _metrics(self, protocol: str) -> list[Metric]:
-        """CIDEr, BLEU-1..4 and ROUGE-L."""
+        """CIDEr, BLEU-1..4 and ROUGE-L; under the published protocol of the last answer per scene only."""
         return caption_metrics(protocol)

@@ -36,7 +36,7 @@ BARE = re.compile(
 _TOKEN = rf"(?:\(\s?[A-Za-z]\s?\)|(?<!{WORD})[A-Za-z](?!{WORD}|')|{_C})"
 _NO_PRONOUN = rf"(?!\b[Ii]\b){_TOKEN}"
 
-# Options that are denied.
+# Options that a text denies.
 
 # Words that may stand between a negation and the option that it denies.
 _FUNCTION_WORD = _any(
@@ -70,17 +70,17 @@ DENIED = re.compile(
 
 # Options that are declared to be the answer.
 
-# What an option is declared to be.
+# Nouns for the option that is declared to be the answer.
 _ANSWER_NOUN = _any(
     "answers? choice option pick guess solution antwort respuesta réponse risposta resposta ответ"
 )
-# Words that may stand between the thing and the verb, as in "the answer to this question is".
+# Words that may stand between the noun and the verb, as in "the answer to this question is".
 _OF = _any(
     "to for of in among from here above below the this that these those your my question problem options? choices? "
     "letter image picture given provided correct correcta correcte best most therefore then thus clearly definitely "
     "obviously probably likely"
 )
-# The verb or the mark that links the thing to the option: "is", a colon, an arrow, a new line.
+# The verb or the mark that links the noun to the option: "is", a colon, an arrow, a new line.
 _IS = (
     r"(?:[\s*]*[:=→]|\s*[-=]+>|\s+-(?=\s)|[ \t]*\n|'s\b|\s*(?:应该是|应为|应选|是|为|為|は|은|는)"
     rf"|\s+{_any('is are would_be should_be must_be will_be has_to_be est ist lautet es è é')}\b)"
@@ -132,7 +132,7 @@ HYPOTHETICAL = re.compile(
 """Words in the clause before a declaration that negate or question it."""
 
 CONDITION = re.compile(r",?\s+(?i:if|unless)\b")
-"""What follows an option that would be the answer in another case."""
+"""What follows an option that would be the answer only under a condition, as in "would be B if"."""
 
 FILLER = re.compile(
     r"(?:[\s:,\-=>→*]|\((?!\s?[A-Za-z]\s?\)))+|"

@@ -16,16 +16,17 @@ from string import ascii_uppercase as LETTERS
 from octavius.tasks import choice_forms as forms
 
 Found = frozenset[int]
-"""Options that a part of a text states: none, one, or several contradicting ones.
+"""Indices of the options that a part of a text states: none, one, or several contradicting ones.
 
--1 is a letter that no option has.
+-1 stands for a letter that belongs to no option.
 """
 
 NOTHING: Found = frozenset()
 BEYOND: Found = frozenset([-1])
+"""A stated letter that belongs to no option: less explicit forms are not tried, and the result is None."""
 
 MOST_KEYS = 50
-"""A text with more JSON keys than this states nothing: decoding it would take long."""
+"""Largest number of JSON keys in a text; one with more is read as stating nothing, to bound the time."""
 MOST_FILLERS = 12
 """Maximum number of words and punctuation marks between a declaration and its option."""
 
@@ -38,7 +39,7 @@ class Options:
         pattern: matches contents of options in a cleaned text, longer ones first; None if there are none.
         spelled: options by case-folded content.
         letters: options by capital letter.
-        lettered: whether options have letters; a letter without an option is then a (wrong) answer.
+        lettered: whether options have letters; a letter that belongs to no option is then read as `BEYOND`.
     """
 
     pattern: re.Pattern[str] | None

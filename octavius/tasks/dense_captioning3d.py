@@ -86,7 +86,7 @@ class DenseCaptioning3D(Task):
         """The objects with the first text of each."""
         return tuple(replace(item, texts=item.texts[:1]) for item in self.value(sample))
 
-    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
+    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is only one
         """m@kIoU and F1 of the captions, recall and precision of the boxes, at IoU 0.25 and 0.5."""
         return [DenseCaptions()]
 

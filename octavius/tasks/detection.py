@@ -19,7 +19,8 @@ _NUMBER = r"\s*(-?(?:\d+(?:\.\d*)?|\.\d+))\s*"
 _BOX = re.compile(rf"\[{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}\]")
 MOST_BOXES = 1000
 """Maximum number of boxes per answer, which bounds the time of matching; no image has as many objects."""
-_BOUND = re.compile(r"[\[\],;]")
+_SEPARATORS = re.compile(r"[\[\],;]")
+"""Characters that end a label when an answer is parsed."""
 
 
 class Detection(Task):
@@ -92,7 +93,7 @@ class Detection(Task):
         objects = tuple(item for item in gold_of(sample, Boxes).objects if not item.ignored)
         for item in objects:
             label = item.label.strip()
-            if not label or _BOUND.search(label) or _label(label) != label:
+            if not label or _SEPARATORS.search(label) or _label(label) != label:
                 raise ValueError(
                     f"{whose(sample)}: the label {item.label!r} could not be read back from an answer; "
                     "rename it: a label is not empty, has no comma, semicolon or square bracket, no dot or "
@@ -113,7 +114,7 @@ def _boxes(text: str) -> list[tuple[LabelledBox, int]]:
     """Each box in a text, and the number of `]` up to its end."""
     found, end, closed = [], 0, 0
     for match in _BOX.finditer(text):
-        label = _label(_BOUND.split(text[end : match.start()])[-1])
+        label = _label(_SEPARATORS.split(text[end : match.start()])[-1])
         closed += text.count("]", end, match.end())
         end = match.end()
         x1, y1, x2, y2 = (float(number) for number in match.groups())

@@ -38,6 +38,6 @@ class FoundCaptioning3D(Captioning3D):
         """One of the descriptions only: each is specific to its object, so none is frequent."""
         return {self.answer(sample, random.Random(0))}
 
-    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
+    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is only one
         """m@kIoU and F1 of the captions, recall and precision of the boxes, at IoU 0.25 and 0.5."""
         return [FoundCaptions()]

@@ -12,7 +12,7 @@ from octavius.tasks import published
 from octavius.tasks.base import Task, gold_of, whose
 from octavius.tasks.choices import parse_choice
 
-_SO = "\nAnswer: "
+ANSWER_MARK = "\nAnswer: "
 """Separates a reason from its answer; unambiguous, since neither options nor reasons contain a line break."""
 
 
@@ -41,7 +41,7 @@ class VQA(Task):
         right = self.value(sample)
         content, reason = _plain(_options(sample)[right]), _plain(gold_of(sample, Choice).reason)
         said = content if self.parse(content, sample) == right else _said(right, content)
-        return f"{reason}{_SO}{said}" if reason else said
+        return f"{reason}{ANSWER_MARK}{said}" if reason else said
 
     def parse(self, text: str, sample: Sample) -> int | None:
         """The index of the option that the text equals, or else states (see `octavius.tasks.choices`).
@@ -51,13 +51,13 @@ class VQA(Task):
         options = _options(sample)
         if sample.protocol == "published":
             return published.option(text, options)
-        reason, so, rest = text.partition(_SO.rstrip())
-        said = _plain(rest if so else reason)
+        before, mark, after = text.partition(ANSWER_MARK.rstrip())
+        said = _plain(after if mark else before)
         for form in (_said, lambda _, option: option):  # content with letter, content alone
             exact = [index for index, option in enumerate(options) if _plain(form(index, option)) == said]
             if said and exact:
                 return exact[0] if len(exact) == 1 else None
-        return parse_choice(f"{_SO.strip()} {rest}" if so else reason, options)
+        return parse_choice(f"{ANSWER_MARK.strip()} {after}" if mark else before, options)
 
     def candidates(self, sample: Sample) -> tuple[str, ...]:
         """The contents of all options."""
@@ -77,11 +77,11 @@ class VQA(Task):
             )
         if not 0 <= answer < len(options):
             raise ValueError(
-                f"{whose(sample)}: the right option is number {answer} (from 0), there are {len(options)}"
+                f"{whose(sample)}: the index of the right option is {answer}, but there are {len(options)} options"
             )
         return answer
 
-    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - there is one alone
+    def _metrics(self, protocol: str) -> list[Metric]:  # noqa: ARG002 - the same under both protocols
         """Top-1 accuracy."""
         return [Accuracy()]
 
@@ -92,7 +92,7 @@ def exact_option(text: str, sample: Sample) -> int | None:
     Exact matching as in common multiple-choice evaluators, while `VQA.parse` also accepts longer texts that
     state an option.
     """
-    said = _plain(text.rpartition(_SO.rstrip())[2])
+    said = _plain(text.rpartition(ANSWER_MARK.rstrip())[2])
     forms = [
         (option, letter, f"({letter})", f"{letter}.", _said(index, option))
         for index, (option, letter) in enumerate(zip(map(_plain, _options(sample)), LETTERS, strict=False))

@@ -9,9 +9,7 @@ from octavius.instruction.sample import References, Sample
 from octavius.metrics import PROTOCOLS, answer_metrics
 from octavius.tasks.base import gold_of
 from octavius.tasks.captioning import Captioning
-
-_SO = "\nAnswer: "
-"""Separates a reason from its answer, as in `vqa`."""
+from octavius.tasks.vqa import ANSWER_MARK
 
 
 class VQA3D(Captioning):
@@ -31,11 +29,11 @@ class VQA3D(Captioning):
     def answer(self, sample: Sample, rng: random.Random) -> str:
         """One of the accepted answers; after a reason, the first of them."""
         texts, reason = self.value(sample), " ".join(gold_of(sample, References).reason.split())
-        return f"{reason}{_SO}{' '.join(texts[0].split())}" if reason else rng.choice(texts)
+        return f"{reason}{ANSWER_MARK}{' '.join(texts[0].split())}" if reason else rng.choice(texts)
 
     def parse(self, text: str, sample: Sample) -> str | None:
         """The text after the last `Answer:`, or all of it, on one line; None if empty."""
-        return super().parse(text.rpartition(_SO.rstrip())[2], sample)
+        return super().parse(text.rpartition(ANSWER_MARK.rstrip())[2], sample)
 
     def _metrics(self, protocol: str) -> list[Metric]:
         """CIDEr, BLEU-1..4 and ROUGE-L; under the standard protocol also exact match in three grades."""

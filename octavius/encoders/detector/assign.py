@@ -7,8 +7,8 @@ from torch import Tensor
 
 from octavius.boxes3d import edges
 
-NOBODY = -1
-"""Index of the box of an unassigned location."""
+UNASSIGNED = -1
+"""Index that stands for no box: no ground-truth box is assigned to the location."""
 
 INSIDE, BEST = 27, 18
 """FCAF3D: locations that a level needs inside a box, and locations assigned to a box."""
@@ -47,10 +47,10 @@ def assign_fcaf3d(
         best: largest number of locations assigned to a box.
 
     Returns:
-        The box of each location (N,), or `NOBODY`; and its centre-ness in that box (N,), 0 if unassigned.
+        The box of each location (N,), or `UNASSIGNED`; and its centre-ness in that box (N,), 0 if unassigned.
     """
     if not len(boxes) or not len(positions):
-        return torch.full_like(levels, NOBODY), positions.new_zeros(len(positions))
+        return torch.full_like(levels, UNASSIGNED), positions.new_zeros(len(positions))
     inner = centreness(positions, boxes)  # (N, M), negative outside
     within = inner >= 0
     enough = torch.stack([within[levels == number].sum(0) >= inside for number in range(count)])
@@ -62,7 +62,7 @@ def assign_fcaf3d(
     volumes = boxes[:, 3:].prod(1).expand(len(positions), -1).masked_fill(~among, torch.inf)
     least, box = volumes.min(1)
     taken = least.isfinite()
-    return torch.where(taken, box, NOBODY), torch.where(taken, inner.gather(1, box[:, None])[:, 0], 0)
+    return torch.where(taken, box, UNASSIGNED), torch.where(taken, inner.gather(1, box[:, None])[:, 0], 0)
 
 
 def centreness(positions: Tensor, boxes: Tensor) -> Tensor:
@@ -93,16 +93,16 @@ def assign_tr3d(
         nearest: number of locations assigned to a box.
 
     Returns:
-        The box of each location (N,), or `NOBODY`.
+        The box of each location (N,), or `UNASSIGNED`.
     """
     if not len(boxes) or not len(positions):
-        return torch.full_like(levels, NOBODY)
+        return torch.full_like(levels, UNASSIGNED)
     distances = (positions[:, None] - boxes[:, :3]).square().sum(2)  # (N, M)
     wanted = distances.masked_fill(levels[:, None] != box_levels, torch.inf)
     top = wanted.topk(min(nearest, len(positions)), dim=0, largest=False)
     among = torch.zeros_like(wanted, dtype=torch.bool).scatter_(0, top.indices, top.values.isfinite())
     least, box = distances.masked_fill(~among, torch.inf).min(1)
-    return torch.where(least.isfinite(), box, NOBODY)
+    return torch.where(least.isfinite(), box, UNASSIGNED)
 
 
 def class_levels(classes: Sequence[str], sizes: Tensor, spacings: Sequence[float]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The detector as a whole: backbone, head, losses, proposals, and its files."""
+"""3D object detector: backbone, head, losses and proposals, saved to and loaded from a folder."""
 
 import json
 from collections.abc import Sequence
@@ -129,6 +129,9 @@ class Detector(nn.Module):
             points: (P, 6) x, y, z in metres, then red, green, blue in 0..1.
             batch: (P,) scene of each point, ascending.
             clouds: number of scenes; by default taken from the batch vector.
+
+        Raises:
+            ValueError: the points have no colours, or a cloud cannot be voxelized (see `voxelise`).
         """
         if points.dim() != 2 or points.shape[1] != 6:
             raise ValueError(f"expected points with colours (P, 6), found {tuple(points.shape)}")
@@ -156,7 +159,8 @@ class Detector(nn.Module):
             return fcaf3d_losses(predictions, truths, self.head.levels)
         if self.class_levels is None:
             raise ValueError(
-                "TR3D must be told at which level it finds each class before it can be trained; give it class_levels"
+                "training TR3D needs the level of each class: pass class_levels, as computed by "
+                "octavius.encoders.detector.assign.class_levels"
             )
         return tr3d_losses(predictions, truths, torch.tensor(self.class_levels, device=points.device))
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from octavius.encoders.detector.predictions import Predictions, in_full, joined, level
-from octavius.encoders.detector.tr3d import start_head
+from octavius.encoders.detector.tr3d import init_head
 from octavius.encoders.sparse.interpolation import trilinear
 from octavius.encoders.sparse.layers import (
     GenerativeConvTranspose,
@@ -69,22 +69,22 @@ class FCAF3DHead(nn.Module):
         self.conv_reg = SparseConv(channels, 6, 1)
         self.conv_cls = SparseConv(channels, classes, 1, bias=True)
         self.scales = nn.ModuleList(Scale() for _ in widths)
-        start_head(self.conv_cls, self.conv_reg, self.conv_center)
+        init_head(self.conv_cls, self.conv_reg, self.conv_center)
 
     def forward(self, stages: list[SparseTensor]) -> Predictions:
         """Predictions of all levels, from the outputs of the backbone's stages, the finest first."""
-        tensor, found, promise = stages[-1], list[Predictions](), None
+        tensor, found, best_logits = stages[-1], list[Predictions](), None
         for number in range(self.levels - 1, -1, -1):
-            if promise is not None:
+            if best_logits is not None:
                 upsampled = self.get_submodule(f"up_block_{number + 1}")(tensor)
-                tensor = self.pruned(add(stages[number], upsampled), promise)
+                tensor = self.pruned(add(stages[number], upsampled), best_logits)
             out = self.get_submodule(f"out_block_{number}")(tensor)
             found.append(self._predict(out, number))
-            promise = SparseTensor(found[-1].logits.detach().amax(1, keepdim=True), out.voxels)
+            best_logits = SparseTensor(found[-1].logits.detach().amax(1, keepdim=True), out.voxels)
         return joined(found[::-1])
 
-    def pruned(self, tensor: SparseTensor, promise: SparseTensor) -> SparseTensor:
-        """Keeps the voxels of each scene with the highest class logits (N, 1) of the coarser level.
+    def pruned(self, tensor: SparseTensor, best_logits: SparseTensor) -> SparseTensor:
+        """Keeps the voxels of each scene where the highest class logit (N, 1) of the coarser level is largest.
 
         Logits are interpolated. As in the published code, a neighbour missing at the coarser level counts as
         a logit of 0, which is more than most.
@@ -92,7 +92,7 @@ class FCAF3DHead(nn.Module):
         if max(tensor.voxels.counts) <= self.keep:
             return tensor
         coords = tensor.voxels.coords
-        scores = trilinear(promise, coords[:, 1:].to(promise.features.dtype), coords[:, 0])
+        scores = trilinear(best_logits, coords[:, 1:].to(best_logits.features.dtype), coords[:, 0])
         return prune(tensor, topk_mask(scores[:, 0], tensor.voxels, self.keep))
 
     def _predict(self, tensor: SparseTensor, number: int) -> Predictions:

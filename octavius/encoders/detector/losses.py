@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from octavius.boxes3d import edges, iou3d
-from octavius.encoders.detector.assign import NOBODY, assign_fcaf3d, assign_tr3d
+from octavius.encoders.detector.assign import UNASSIGNED, assign_fcaf3d, assign_tr3d
 from octavius.encoders.detector.predictions import Predictions
 
 ALPHA = 0.25
@@ -22,13 +22,13 @@ def focal_loss(logits: Tensor, classes: Tensor, alpha: float = ALPHA) -> Tensor:
 
     Args:
         logits: (N, C).
-        classes: (N,) class of each row, or `NOBODY`.
+        classes: (N,) class of each row, or `UNASSIGNED`.
         alpha: weight of a row's own class.
     """
     shares = logits.sigmoid()
     # All entries as negatives first; then the positive ones are replaced, which avoids an (N, C) one-hot.
     total = (1 - alpha) * (shares.square() * functional.softplus(logits)).sum()
-    rows = (classes != NOBODY).nonzero().squeeze(1)
+    rows = (classes != UNASSIGNED).nonzero().squeeze(1)
     true_logits, share = logits[rows, classes[rows]], shares[rows, classes[rows]]
     right = alpha * (1 - share).square() * functional.softplus(-true_logits)
     return total + (right - (1 - alpha) * share.square() * functional.softplus(true_logits)).sum()
@@ -58,7 +58,7 @@ def fcaf3d_losses(predictions: Predictions, truths: Sequence[Truth], levels: int
         assert one.centreness is not None
         with torch.no_grad():
             box, centre = assign_fcaf3d(one.positions, one.levels, boxes, levels)
-        rows = (box != NOBODY).nonzero().squeeze(1)
+        rows = (box != UNASSIGNED).nonzero().squeeze(1)
         count, weight = max(len(rows), 1), centre[rows]
         parts["class"].append(focal_loss(one.logits, _classes(box, labels)) / count)
         judged = functional.binary_cross_entropy_with_logits(one.centreness[rows], weight, reduction="sum")
@@ -85,7 +85,7 @@ def tr3d_losses(predictions: Predictions, truths: Sequence[Truth], class_levels:
         with torch.no_grad():
             box = assign_tr3d(one.positions, one.levels, boxes, class_levels[labels])
         total = total + focal_loss(one.logits, _classes(box, labels))
-        rows = (box != NOBODY).nonzero().squeeze(1)
+        rows = (box != UNASSIGNED).nonzero().squeeze(1)
         found.append(one.boxes[rows])
         meant.append(boxes[box[rows]])
     boxes_found, boxes_meant = torch.cat(found), torch.cat(meant)
@@ -95,7 +95,7 @@ def tr3d_losses(predictions: Predictions, truths: Sequence[Truth], class_levels:
 
 
 def _classes(box: Tensor, labels: Tensor) -> Tensor:
-    """Class of the box of each location (N,), `NOBODY` if unassigned."""
+    """Class of the box of each location (N,), `UNASSIGNED` if unassigned."""
     if not len(labels):
-        return torch.full_like(box, NOBODY)
-    return torch.where(box == NOBODY, NOBODY, labels[box.clamp(min=0)])
+        return torch.full_like(box, UNASSIGNED)
+    return torch.where(box == UNASSIGNED, UNASSIGNED, labels[box.clamp(min=0)])

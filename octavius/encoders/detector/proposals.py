@@ -63,20 +63,20 @@ def suppressed(boxes: Tensor, scores: Tensor, overlap: float = OVERLAP, mode: Su
     Returns:
         Indices of the kept boxes by descending score; ties keep their order.
     """
-    shared = iou_bev if mode == "bev" else iou3d
+    overlap_of = iou_bev if mode == "bev" else iou3d
     order = scores.argsort(descending=True, stable=True)
     ranked = boxes[order].double()
     left, kept = torch.arange(len(order), device=order.device), [order[:0]]
     while len(left):
         head, left = left[:AT_ONCE], left[AT_ONCE:]
-        head = head[_first_of_all((shared(ranked[head][:, None], ranked[head]) > overlap).cpu().numpy())]
-        left = left[~(shared(ranked[head][:, None], ranked[left]) > overlap).any(0)]
+        head = head[_greedy((overlap_of(ranked[head][:, None], ranked[head]) > overlap).cpu().numpy())]
+        left = left[~(overlap_of(ranked[head][:, None], ranked[left]) > overlap).any(0)]
         kept.append(head)
     return order[torch.cat(kept)]
 
 
-def _first_of_all(covers: np.ndarray) -> list[int]:
-    """Greedy suppression of a few boxes, the best first; `covers` (K, K) says which pairs overlap too much."""
+def _greedy(covers: np.ndarray) -> list[int]:
+    """Indices that remain of K boxes, sorted by score; `covers` (K, K) is true where two overlap too much."""
     gone, kept = np.zeros(len(covers), dtype=bool), list[int]()
     for index in range(len(covers)):
         if not gone[index]:
@@ -89,7 +89,7 @@ def _scene(one: Predictions, mode: Suppression, least: float, overlap: float) ->
     scores = one.logits.float().sigmoid()
     if one.centreness is not None:
         scores = scores * one.centreness.float().sigmoid()[:, None]
-    rows = _surest(one, scores)
+    rows = _top_locations(one, scores)
     boxes, scores = one.boxes[rows].float(), scores[rows]
     indices, labels = (scores > least).nonzero(as_tuple=True)
     found = []
@@ -105,8 +105,8 @@ def _scene(one: Predictions, mode: Suppression, least: float, overlap: float) ->
     return Proposals(boxes[indices[order]], values[order], labels[order])
 
 
-def _surest(one: Predictions, scores: Tensor) -> Tensor:
-    """Indices of the locations whose best class scores highest."""
+def _top_locations(one: Predictions, scores: Tensor) -> Tensor:
+    """Indices of the `FIRST` locations with the highest class score: per level if there is centre-ness."""
     best = scores.amax(1)
     everywhere = torch.arange(len(best), device=best.device)
     groups = [everywhere]

@@ -68,7 +68,7 @@ class TR3DHead(nn.Module):
         kaiming(self)
         self.conv_reg = SparseConv(channels, 6, 1, bias=True)
         self.conv_cls = SparseConv(channels, classes, 1, bias=True)
-        start_head(self.conv_cls, self.conv_reg)
+        init_head(self.conv_cls, self.conv_reg)
 
     def forward(self, stages: list[SparseTensor]) -> Predictions:
         """Predictions of all levels, from the outputs of the backbone's stages, the finest first."""
@@ -81,11 +81,11 @@ class TR3DHead(nn.Module):
             found.append(self._predict(out, number))
         return joined(found[::-1])
 
-    def _up(self, number: int, coarse: SparseTensor, beside: SparseTensor) -> SparseTensor:
-        """Up-samples a coarser level's features to a finer one."""
+    def _up(self, number: int, coarse: SparseTensor, backbone: SparseTensor) -> SparseTensor:
+        """Up-samples a coarser level's features; below `grown_from` only to voxels that the backbone has."""
         upsampled = self.get_submodule(f"up_block_{number + 1}.0")(coarse)
         if number < self.grown_from:
-            upsampled = prune(upsampled, find(beside.voxels.keys, upsampled.voxels.keys) >= 0)
+            upsampled = prune(upsampled, find(backbone.voxels.keys, upsampled.voxels.keys) >= 0)
         for part in ("1", "2"):
             upsampled = self.get_submodule(f"up_block_{number + 1}.{part}")(upsampled)
         assert isinstance(upsampled, SparseTensor)
@@ -102,7 +102,7 @@ class TR3DHead(nn.Module):
         return level(tensor.voxels, self.voxel_size, number, boxes, logits)
 
 
-def start_head(classes: SparseConv, *others: SparseConv) -> None:
+def init_head(classes: SparseConv, *others: SparseConv) -> None:
     """Initializes the prediction layers: nearly constant boxes, and probability `PRIOR` for each class."""
     for part in (classes, *others):
         nn.init.normal_(part.kernel, std=0.01)

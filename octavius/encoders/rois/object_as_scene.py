@@ -135,9 +135,8 @@ class ObjectAsScene(nn.Module):
                 "encoder and what it reads must agree on the width"
             )
         dtype, scenes = self.queries.dtype, len(rois.ptr) - 1
-        with torch.autocast(
-            rois.boxes.device.type, enabled=False
-        ):  # at 3 m the steps of half precision are 2 mm (fp16) or 16 mm (bf16)
+        # At 3 m the steps of half precision are 2 mm (fp16) or 16 mm (bf16).
+        with torch.autocast(rois.boxes.device.type, enabled=False):
             placed = self.place(edges(rois.boxes.to(dtype)))
         objects = self.enter(self.norm(rois.x.to(dtype))) + placed
         objects, real = to_dense_batch(objects, rois.batch, batch_size=scenes)
@@ -185,12 +184,12 @@ class Attention(nn.Module):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, queries: Tensor, asked: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(self, queries: Tensor, context: Tensor, bias: Tensor | None = None) -> Tensor:
         """Attends from queries to keys.
 
         Args:
             queries: (M, Q, D) queries.
-            asked: (M, K, D) keys and values.
+            context: (M, K, D) vectors that are attended to.
             bias: (M, heads or 1, Q or 1, K) added to the logits; minus infinity masks a key, never a whole
                 row.
 
@@ -199,7 +198,7 @@ class Attention(nn.Module):
         """
         query, key, value = (
             linear(vectors).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for linear, vectors in ((self.query, queries), (self.key, asked), (self.value, asked))
+            for linear, vectors in ((self.query, queries), (self.key, context), (self.value, context))
         )
         mask = None if bias is None else bias.to(query.dtype)
         found = F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)

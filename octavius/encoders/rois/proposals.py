@@ -38,7 +38,7 @@ class ProposalSource:
     """Source of boxes.
 
     Attributes:
-        kind: which of the three.
+        kind: which of the three sources of the module's docstring.
         folder: folder of the files or of the detector; None for `gold`.
     """
 
@@ -61,7 +61,7 @@ class ProposalSource:
         return media.objects if self.kind == "gold" else digest_of(self._file(media))
 
     def finder(self, device: torch.device | str) -> Finder:
-        """A function from a scene's reference and points (P, 6) to its boxes (K, 6), best first.
+        """A function from a scene (its `Media` and points (P, 6)) to its boxes (K, 6), best first.
 
         It raises `ValueError` for a scene without boxes of this source, or with a malformed file.
         """
@@ -117,7 +117,7 @@ def _annotated(media: Media) -> Tensor:
     """The boxes of the annotated objects, largest first: there are no scores to select by if there are too many."""
     if media.objects is None:
         raise ValueError(
-            f"proposals are 'gold', but nothing tells of the objects of {media.path or 'this array'}; set "
+            f"proposals are 'gold', but the objects of {media.path or 'this array'} are not annotated; set "
             "`proposals` to a detector or to a folder of files"
         )
     boxes = stack(media.objects)

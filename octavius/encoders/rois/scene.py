@@ -40,7 +40,7 @@ AT_ONCE = 16
 class SceneEncoder(RoiEncoder):
     """Encoder of the modality `cloud`: cached Point-BERT features of a scene's objects, and a trained reader.
 
-    A reference may be
+    A medium may be
 
     - a scene: the objects that `proposals` finds in it. Those with fewer than 32 points are dropped; of the
       others the best `rois` are used. There may be none, for which the reader has a learned vector.
@@ -87,8 +87,6 @@ class SceneEncoder(RoiEncoder):
                 f"the Point-BERT in {points} has no projection into CLIP's space; set features to 'encoded', or "
                 "align it first with `octavius fit --config pretrain/points.yaml`"
             )
-        if rois < 1:
-            raise ValueError(f"a scene needs room for one object at least, found rois = {rois}")
         super().__init__(width, reader, use)
         self.points, self.source = point_bert, source
         self.rois, self.features, self.margin = rois, features, margin
@@ -136,7 +134,7 @@ class SceneEncoder(RoiEncoder):
         if problems:
             raise UnreadableMediaError(
                 f"{len(problems)} point clouds or objects in them cannot be encoded, the first: {problems[0]}. "
-                "Mend their files, or take their samples out of the data"
+                "Replace the files, or remove their samples from the data"
             )
 
     def _missing(self, media: Iterable[Media], problems: list[str]) -> list[dict[Path, Media]]:

@@ -34,20 +34,6 @@ def trilinear(tensor: SparseTensor, positions: Tensor, batch: Tensor) -> Tensor:
     return total
 
 
-def nearest(tensor: SparseTensor, positions: Tensor, batch: Tensor) -> Tensor:
-    """The features of the voxel that contains a position; 0 if there is none.
-
-    Args:
-        tensor: features (N, C).
-        positions: (M, 3) x, y, z in units of the finest voxels.
-        batch: (M,) cloud of each position.
-
-    Returns:
-        (M, C) features.
-    """
-    return _at(tensor, pack(_cells(tensor, positions, batch)[1]))
-
-
 def _cells(tensor: SparseTensor, positions: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
     """Positions in units of the stride (M, 3), and cloud and lower corner of their cells (M, 4)."""
     if positions.dim() != 2 or positions.shape[1] != 3 or batch.shape != (len(positions),):

@@ -49,6 +49,7 @@ UNDONE = {6: 8, 8: 6}
 """Orientation whose transposition inverts that of another; all others are their own inverse."""
 
 TILE_WIDTH, TILE_LENGTH = 322, 323
+"""TIFF tags of the size of a tile, which is decoded as a whole and may be larger than the image."""
 
 
 def open_picture(media: Media) -> Image.Image:
@@ -93,41 +94,47 @@ def check_size(width: int, height: int) -> None:
 
 
 class _Loaded(NamedTuple):
-    """A decoded image, the EXIF orientation, and whether the decoder has applied it."""
+    """A decoded image.
+
+    Attributes:
+        image: the image.
+        exif: its EXIF orientation, 1 to 8.
+        applied: whether the decoder has applied the orientation already.
+        covered: box of the pixels that a GIF's first frame covers; the rest is empty.
+    """
 
     image: Image.Image
-    asked: int
-    done: bool
+    exif: int
+    applied: bool
     covered: tuple[int, int, int, int]
-    """Box of the pixels that a GIF's first frame covers; the rest is empty."""
 
 
 def _decode(data: bytes, media: Media) -> Image.Image:
     if len(data) > MOST_BYTES:
         raise ValueError(f"it has more than {MOST_BYTES:,} bytes; scale it down")
-    image, asked, done, covered = _load(data)
+    image, exif, applied, covered = _load(data)
     shown = as_seen(image)
     del image  # frees memory before the transposed copy
     if covered != (0, 0, *shown.size):
         canvas = Image.new("RGB", shown.size, WHITE)
         canvas.paste(shown.crop(covered), covered[:2])
         shown = canvas
-    return _turned(shown, asked, done, media)
+    return _turned(shown, exif, applied, media)
 
 
 def _load(data: bytes) -> _Loaded:
-    exif = b""
+    exif_data = b""
     if data[:2] == b"\xff\xd8":
-        data, exif = split_jpeg(data)
+        data, exif_data = split_jpeg(data)
     if data[:2] in (b"II", b"MM"):
         check_tiff(data)
     file = Image.open(BytesIO(data), formats=FORMATS)
     check_size(*file.size)
     if isinstance(file, TiffImagePlugin.TiffImageFile):
         check_size(int(file.tag_v2.get(TILE_WIDTH, 1)), int(file.tag_v2.get(TILE_LENGTH, 1)))
-        asked = int(file.tag_v2.get(ORIENTATION, 1))  # `load` applies the orientation and drops the tag
+        exif = int(file.tag_v2.get(ORIENTATION, 1))  # `load` applies the orientation and drops the tag
         file.load()
-        return _Loaded(file, asked, True, (0, 0, *file.size))
+        return _Loaded(file, exif, True, (0, 0, *file.size))
     if isinstance(file, PngImagePlugin.PngImageFile):
         # `as_seen` needs the bit depth of the file, which Pillow does not expose.
         file.info["bits"] = data[24]
@@ -137,15 +144,16 @@ def _load(data: bytes) -> _Loaded:
     if isinstance(file, GifImagePlugin.GifImageFile) and file.tile:
         covered = file.tile[0].extents or covered
     file.load()
-    asked = orientation(exif or file.info.get("exif", b""))
+    exif = orientation(exif_data or file.info.get("exif", b""))
     # WebP's decoder, which is freed with the file, holds two more copies of the image.
-    return _Loaded(file.copy() if file.format == "WEBP" else file, asked, False, covered)
+    return _Loaded(file.copy() if file.format == "WEBP" else file, exif, False, covered)
 
 
-def _turned(shown: Image.Image, asked: int, done: bool, media: Media) -> Image.Image:
-    """Applies the orientation, or undoes it, depending on `media`; `done` says whether it is applied already."""
-    width, height = shown.size if not done or asked < 5 else shown.size[::-1]  # as stored
-    turned = (height, width) if asked >= 5 else (width, height)
+def _turned(shown: Image.Image, exif: int, applied: bool, media: Media) -> Image.Image:
+    """Applies the EXIF orientation, or undoes it if it is applied already, depending on `media`."""
+    # Orientations from 5 on swap width and height.
+    width, height = shown.size if not applied or exif < 5 else shown.size[::-1]  # as stored
+    turned = (height, width) if exif >= 5 else (width, height)
     # Some annotation tools show the oriented image: then the annotated size is that of the oriented one.
     stored = media.size is None or _same_shape(media.size, (width, height))
     if not stored and not _same_shape(media.size or turned, turned):
@@ -154,9 +162,9 @@ def _turned(shown: Image.Image, asked: int, done: bool, media: Media) -> Image.I
             f"it has {width} x {height} pixels, but its boxes are annotated for {annotated}: is it another image?"
         )
     wanted = not media.stored or not stored
-    if asked not in TURNS or wanted == done:
+    if exif not in TURNS or wanted == applied:
         return shown
-    return shown.transpose(TURNS[asked if wanted else UNDONE.get(asked, asked)])
+    return shown.transpose(TURNS[exif if wanted else UNDONE.get(exif, exif)])
 
 
 def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:

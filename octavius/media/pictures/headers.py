@@ -79,7 +79,7 @@ def split_jpeg(data: bytes) -> tuple[bytes, bytes]:
     offset = offset if offset >= 0 else len(data)
     rest = data[offset:]
     if (scans := rest.count(b"\xff\xda")) > SCANS:
-        raise ValueError(f"it has {scans} passes, expected {SCANS} at most")
+        raise ValueError(f"it has {scans} scans, expected {SCANS} at most")
     return b"".join([*parts, rest]), exif
 
 

@@ -12,6 +12,9 @@ def best_assignment(values: np.ndarray) -> list[tuple[int, int]]:
     Args:
         values: (rows, columns), finite.
 
+    Raises:
+        ValueError: a value is not finite.
+
     >>> best_assignment(np.array([[3.0, 2.0, 0.0], [2.0, 0.0, 0.0]]))
     [(0, 1), (1, 0)]
     """

@@ -13,10 +13,10 @@ from octavius.metrics.pairs import Tokens, caption_tokens
 from octavius.metrics.records import CaptionRecords, mean
 from octavius.metrics.reporting import Weigh, shares
 
-_SIGMA = 6.0  # standard deviation of the Gaussian length penalty
-_SCALE = (
-    10.0  # score of a text of 4 words or more that equals its only reference, sharing no words with others
-)
+_SIGMA = 6.0
+"""Standard deviation of the Gaussian length penalty."""
+_SCALE = 10.0
+"""Score of a text of at least four words that equals its only reference, if no other sample has these words."""
 
 
 class Cider(CaptionRecords):

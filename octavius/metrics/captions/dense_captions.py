@@ -19,9 +19,8 @@ from octavius.metrics.reporting import Weigh, shares
 
 THRESHOLDS = (0.25, 0.5)
 
-Spoken: TypeAlias = tuple[float, Tokens]
+Captioned: TypeAlias = tuple[float, Tokens]
 """The IoU of a predicted object with a true one, and the tokens of its text."""
-
 
 COLUMNS = ("recall50", "precision50", "cider_at25", "cider_at50", "cider_f1_at50", "rouge_l_at50")
 """The keys that tables show."""
@@ -77,12 +76,12 @@ class DenseCaptions(Records):
         """
         scenes = self.kept()
         references = [texts for scene in scenes for texts in scene["references"]]
-        speaking, paired = ([item for scene in scenes for item in scene[key]] for key in ("best", "paired"))
+        best, paired = ([item for scene in scenes for item in scene[key]] for key in ("best", "paired"))
         predicted = sum(scene["predicted"] for scene in scenes)
         values = {}
         for threshold in THRESHOLDS:
             k = f"{threshold * 100:.0f}"
-            for key, score in _scores_at(_captions(speaking, references, threshold)).items():
+            for key, score in _scores_at(_captions(best, references, threshold)).items():
                 values[f"{key}_at{k}"] = score
             for key, each in _scores_of_each(_captions(paired, references, threshold)).items():
                 values[f"{key}_f1_at{k}"] = _f1(sum(each), predicted, len(each))
@@ -106,7 +105,7 @@ def scene_sums(
     scenes = [scene_record(found or (), gold.objects) for found, gold in zip(predictions, golds, strict=True)]
     owners = [index for index, scene in enumerate(scenes) for _ in scene["references"]]
     references = [texts for scene in scenes for texts in scene["references"]]
-    speaking, paired = ([item for scene in scenes for item in scene[key]] for key in ("best", "paired"))
+    best, paired = ([item for scene in scenes for item in scene[key]] for key in ("best", "paired"))
     true = [float(len(scene["references"])) for scene in scenes]
     predicted = [float(scene["predicted"]) for scene in scenes]
     both = [one + other for one, other in zip(true, predicted, strict=True)]
@@ -120,7 +119,7 @@ def scene_sums(
     found: dict[str, tuple[list[float], list[float]]] = {}
     for threshold in THRESHOLDS:
         k = f"{threshold * 100:.0f}"
-        at = _scores_of_each(_captions(speaking, references, threshold))
+        at = _scores_of_each(_captions(best, references, threshold))
         found |= {f"{key}_at{k}": (by_scene(at[key]), true) for key in ("cider", "rouge_l")}
         f1 = _scores_of_each(_captions(paired, references, threshold))
         found |= {f"{key}_f1_at{k}": ([2 * one for one in by_scene(each)], both) for key, each in f1.items()}
@@ -138,8 +137,8 @@ def scene_record(found: Sequence[DescribedObject], true: Sequence[DescribedObjec
             none. predicted: number of predicted objects.
     """
     texts = [_one_text(item) for item in found]
-    nobody: Spoken = (0.0, [])
-    best, paired = [nobody] * len(true), [nobody] * len(true)
+    unmatched: Captioned = (0.0, [])
+    best, paired = [unmatched] * len(true), [unmatched] * len(true)
     first, second = (_boxes(items, whose) for items, whose in ((found, "predicted"), (true, "true")))
     overlaps = iou3d(first[:, None], second).numpy()
     for index in range(len(found) if true else 0):
@@ -171,7 +170,7 @@ def _boxes(items: Sequence[DescribedObject], whose: str) -> Tensor:
 
 
 def _captions(
-    objects: Sequence[Spoken], references: Sequence[Sequence[Tokens]], threshold: float
+    objects: Sequence[Captioned], references: Sequence[Sequence[Tokens]], threshold: float
 ) -> list[tuple[Tokens, Sequence[Tokens]]]:
     """The caption of each true object, empty if its IoU is not above the threshold, and its references."""
     captions = [text if overlap > threshold else [] for overlap, text in objects]

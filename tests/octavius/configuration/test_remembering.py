@@ -26,5 +26,5 @@ def test_a_configuration_is_that_of_jsonargparse(case: str, monkeypatch: pytest.
             return repr(error)
 
     remembered = parsed()
-    monkeypatch.setattr(rules, "remembering", lambda adapt_class: adapt_class)
+    monkeypatch.setattr(rules, "memoized", lambda adapt_class: adapt_class)
     assert remembered == parsed()

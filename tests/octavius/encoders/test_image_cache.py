@@ -116,7 +116,7 @@ def test_pictures_that_cannot_be_read_are_told_when_the_others_are_done(folder: 
     (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:100])
     (folder / "1.png").unlink()
     encoder = ImageEncoder(str(folder), cache=str(folder / "cache"))
-    with pytest.raises(ValueError, match=r"2 pictures cannot be encoded, the first: no file at .*1\.png"):
+    with pytest.raises(ValueError, match=r"2 images cannot be encoded, the first: no file at .*1\.png"):
         encoder.prepare(pictures(folder), "cpu")
     assert len(files(folder)) == 1
 
@@ -155,7 +155,7 @@ def test_damaged_tokens_are_made_anew_and_never_used(
         encoder.loader()(media[0])
     with caplog.at_level("INFO"):
         encoder.prepare(media, "cpu")
-    assert "2 files of features are damaged and are made anew" in caplog.text  # the first was removed
+    assert "2 feature files are damaged and are computed again" in caplog.text  # the first was removed
     for one, expected in zip(media, whole, strict=True):
         torch.testing.assert_close(encoder.loader()(one), expected)
     caplog.clear()
@@ -172,7 +172,7 @@ def test_tokens_that_are_not_finite_are_told_and_not_kept(
         encoder, "forward", lambda pixels: forward(pixels) * pixels.sum().sign() * float("inf")
     )
     with pytest.raises(
-        ValueError, match=r"3 pictures cannot be encoded, .*0\.png: its features are not finite"
+        ValueError, match=r"3 images cannot be encoded, .*0\.png: its features are not finite"
     ):
         encoder.prepare(pictures(folder), "cpu")
     assert files(folder) == []

@@ -15,7 +15,7 @@ BAD = {
     "{% for": "raised TemplateSyntaxError",
     "{{ cycler.__init__.__globals__ }}": "raised SecurityError",
     "{{ 'a' * 10 ** 10 }}": "takes more than 1 GiB of memory",
-    "{{ 'a' * 10 ** 7 }}": "makes 10,000,000 characters of a few words",
+    "{{ 'a' * 10 ** 7 }}": "renders a few words to 10,000,000 characters",
     CHATML.replace("{{ message.content }}", "{{ message.content | upper }}"): "a question occurs 0 times",
     CHATML.replace("{{ message.content }}", "{{ message.content * 2 }}"): "a question occurs 2 times",
     CHATML + "{{ messages[0].content }}": "a question occurs 2 times",
@@ -43,5 +43,5 @@ def test_a_template_that_cannot_be_followed_is_told(text: str) -> None:
 )
 def test_a_template_without_an_end_is_ended(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_rendering, "SECONDS", 1)
-    with pytest.raises(ValueError, match="did not come to its end within 1 s"):
+    with pytest.raises(ValueError, match="was not rendered within 1 s"):
         chat_template(template_text(text))

@@ -50,10 +50,10 @@ def test_a_reason_is_dropped_and_boxes_of_clouds_have_no_text() -> None:
     [
         ({}, "expected a gold with options, names, texts, boxes or described"),
         ({"options": ["a"], "answer": True}, "expected a int, found 'True'"),
-        ({"options": ["a"]}, "is not whole: KeyError"),
+        ({"options": ["a"]}, "is malformed: KeyError"),
         ({"names": "cat", "name": "cat"}, "expected a list"),
         ({"texts": [3]}, "expected a str"),
-        ({"boxes": [{"label": "a", "box": [0, 0, 1]}]}, "is not whole"),
+        ({"boxes": [{"label": "a", "box": [0, 0, 1]}]}, "is malformed"),
         ({"boxes": [{"label": "a", "box": [0, 0, 1, float("nan")]}]}, "expected a number"),
         ({"described": [{"texts": ["a"], "box": [0, 0, 0, 1, 1, 1e10]}]}, "expected a number"),
     ],

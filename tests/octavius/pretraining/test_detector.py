@@ -169,7 +169,7 @@ def test_a_folder_of_other_classes_is_refused(tmp_path: Path) -> None:
 
 
 def test_data_that_tell_nothing_of_their_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"data that tell their classes, counts, sizes, heights; take"):
+    with pytest.raises(ValueError, match=r"needs the attributes classes, counts, sizes, heights; take"):
         trainer(tmp_path).fit(DetectorModule("tr3d", TINY), loader([batch([0])]))
 
 

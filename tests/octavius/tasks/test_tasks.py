@@ -319,8 +319,8 @@ def test_a_gold_of_another_kind(name: str, use: str) -> None:
         ("vqa", Choice((), 0), "expected 1 to 26 options, none empty, found 0"),
         ("vqa", Choice(("a",) * 27, 0), "expected 1 to 26 options, none empty, found 27"),
         ("vqa", Choice(("a", " "), 0), "expected 1 to 26 options, none empty, found 2: 'a', ' '"),
-        ("vqa", Choice(("a", "b"), 2), r"the right option is number 2 \(from 0\), there are 2"),
-        ("vqa", Choice(("a", "b"), -1), r"the right option is number -1 \(from 0\), there are 2"),
+        ("vqa", Choice(("a", "b"), 2), "the index of the right option is 2, but there are 2"),
+        ("vqa", Choice(("a", "b"), -1), "the index of the right option is -1, but there are 2"),
         (
             "classification",
             ClassName("cow", ("cat", "dog")),

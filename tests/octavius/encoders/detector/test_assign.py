@@ -10,8 +10,8 @@ from torch import Tensor
 
 from datamodules.benchmarks.clouds.scannet import DETECTION_CLASSES
 from octavius.encoders.detector.assign import (
-    NOBODY,
     SCANNET_LEVELS,
+    UNASSIGNED,
     assign_fcaf3d,
     assign_tr3d,
     centreness,
@@ -61,7 +61,7 @@ def naive_fcaf3d(
         for at in here[:best]:
             claims.setdefault(at, []).append((box[3] * box[4] * box[5], number, within[at]))
     for at in range(len(rows)):
-        found.append(min(claims[at]) if at in claims else (0.0, NOBODY, 0.0))
+        found.append(min(claims[at]) if at in claims else (0.0, UNASSIGNED, 0.0))
     return [(number, value) for _, number, value in found]
 
 
@@ -89,7 +89,7 @@ def naive_tr3d(places: Tensor, levels: Tensor, boxes: Tensor, of_box: list[int],
         here = [at for at in range(len(rows)) if int(levels[at]) == of_box[number]]
         for at in sorted(here, key=lambda at: math.dist(rows[at], box[:3]))[:nearest]:
             claims.setdefault(at, []).append((math.dist(rows[at], box[:3]), number))
-    return [min(claims[at])[1] if at in claims else NOBODY for at in range(len(rows))]
+    return [min(claims[at])[1] if at in claims else UNASSIGNED for at in range(len(rows))]
 
 
 @given(st.integers(0, 10**6), st.integers(1, 60), st.integers(0, 5), st.integers(1, 9))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from octavius.boxes3d import iou3d
-from octavius.encoders.detector.assign import NOBODY, assign_fcaf3d, assign_tr3d
+from octavius.encoders.detector.assign import UNASSIGNED, assign_fcaf3d, assign_tr3d
 from octavius.encoders.detector.losses import Truth, distance_iou, fcaf3d_losses, focal_loss, tr3d_losses
 from octavius.encoders.detector.predictions import Predictions
 
@@ -35,7 +35,7 @@ def naive_focal(logits: list[float], label: int) -> float:
 def test_the_focal_loss_equals_its_formula(seed: int, count: int) -> None:
     rng = torch.Generator().manual_seed(seed)
     logits = torch.randn(count, CLASSES, generator=rng, dtype=torch.float64) * 3
-    labels = torch.randint(NOBODY, CLASSES, (count,), generator=rng)
+    labels = torch.randint(UNASSIGNED, CLASSES, (count,), generator=rng)
     wanted = sum(naive_focal(row, int(label)) for row, label in zip(logits.tolist(), labels, strict=True))
     assert focal_loss(logits, labels).item() == pytest.approx(wanted)
 
@@ -76,9 +76,11 @@ def test_fcaf3ds_losses_equal_loops_over_scenes() -> None:
     for number, (boxes, labels) in enumerate(TRUTHS):
         rows = [row for row in range(80) if row % 2 == number]
         box, centre = assign_fcaf3d(predictions.positions[rows], predictions.levels[rows], boxes, 2)
-        mine = [(row, int(b), float(c)) for row, b, c in zip(rows, box, centre, strict=True) if b != NOBODY]
+        mine = [
+            (row, int(b), float(c)) for row, b, c in zip(rows, box, centre, strict=True) if b != UNASSIGNED
+        ]
         assert mine
-        targets = [int(labels[b]) if b != NOBODY else NOBODY for b in box]
+        targets = [int(labels[b]) if b != UNASSIGNED else UNASSIGNED for b in box]
         of_rows = zip(predictions.logits[rows].tolist(), targets, strict=True)
         totals["class"] += sum(naive_focal(*pair) for pair in of_rows) / len(mine) / 2
         for row, b, c in mine:
@@ -97,8 +99,10 @@ def test_tr3ds_losses_equal_loops_over_all_scenes() -> None:
         rows = [row for row in range(80) if row % 2 == number]
         box = assign_tr3d(predictions.positions[rows], predictions.levels[rows], boxes, levels[labels])
         for row, b in zip(rows, box.tolist(), strict=True):
-            focal += naive_focal(predictions.logits[row].tolist(), NOBODY if b == NOBODY else int(labels[b]))
-            if b != NOBODY:
+            focal += naive_focal(
+                predictions.logits[row].tolist(), UNASSIGNED if b == UNASSIGNED else int(labels[b])
+            )
+            if b != UNASSIGNED:
                 count += 1
                 missed += 1 - float(distance_iou(predictions.boxes[row : row + 1], boxes[b : b + 1]))
     found = tr3d_losses(predictions, TRUTHS, levels)

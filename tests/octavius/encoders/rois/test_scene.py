@@ -254,7 +254,7 @@ def test_all_failures_are_told_at_the_end(tmp_path: Path, make: Make) -> None:
     for medium, message in (
         (media[2], "the first: .*empty.npy: the cloud is empty"),
         (nowhere, r"good\.npy, object 4: expected at least 1 points in the box at \(50\.00, 0\.00, 0\.00\)"),
-        (media[4], "nothing tells of the objects of .*good.npy; set `proposals` to a detector"),
+        (media[4], "the objects of .*good.npy are not annotated; set `proposals` to a detector"),
     ):
         with pytest.raises(ValueError, match=message):
             encoder.prepare([medium], "cpu")

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from octavius.encoders.sparse.interpolation import nearest, trilinear
+from octavius.encoders.sparse.interpolation import trilinear
 from octavius.encoders.sparse.keys import LIMIT
 from octavius.encoders.sparse.tensor import SparseTensor, prune
-from tests.octavius.encoders.sparse.dense import LOW, SIDE, Site, places, sites, sparse, strides, volume
+from tests.octavius.encoders.sparse.dense import LOW, SIDE, Site, sites, sparse, strides, volume
 
 Query = tuple[int, tuple[float, ...]]
 
@@ -40,29 +40,6 @@ def test_trilinear_equals_a_dense_grid_with_zeros(rows: list[Site], stride: int,
     assert torch.allclose(found, expected, atol=1e-12)
 
 
-@given(sites, strides, queries)
-@settings(max_examples=40)
-def test_nearest_takes_the_voxel_around_a_position(
-    rows: list[Site], stride: int, points: list[Query]
-) -> None:
-    tensor = sparse(rows, 2, stride)
-    held = dict(zip(map(tuple, tensor.voxels.coords.tolist()), tensor.features.tolist(), strict=True))
-    positions, batch = asked(rows, points, stride)
-    cells = [[math.floor(value / stride) * stride for value in point] for point in positions.tolist()]
-    expected = [held.get((b, *cell), [0.0, 0.0]) for b, cell in zip(batch.tolist(), cells, strict=True)]
-    assert nearest(tensor, positions, batch).tolist() == expected
-
-
-@given(sites)
-@settings(max_examples=20)
-def test_nearest_on_finer_voxels_is_dense_upsampling(rows: list[Site]) -> None:
-    tensor = sparse(rows, 2, 4)
-    fine, _ = tensor.voxels.finer(2, 2)
-    dense = F.interpolate(volume(tensor), scale_factor=2, mode="nearest")
-    cloud, *axes = places(fine, 2 * LOW)
-    assert torch.equal(nearest(tensor, fine.coords[:, 1:], fine.batch), dense[cloud, :, *axes])
-
-
 def test_a_lattice_point_has_its_own_value_and_missing_neighbours_lower_the_rest() -> None:
     tensor = sparse([(0, 0, 0, 0)], 1, 4)
     tensor = tensor.with_features(torch.tensor([[8.0]]))
@@ -83,16 +60,12 @@ def test_gradients_of_interpolation() -> None:
 
     inputs = tensor.features.requires_grad_(), positions.requires_grad_()
     assert torch.autograd.gradcheck(between, inputs)
-    assert torch.autograd.gradcheck(
-        lambda features: nearest(tensor.with_features(features), positions, batch), inputs[:1]
-    )
 
 
 def test_nothing_is_interpolated_as_zero() -> None:
     empty: SparseTensor = prune(sparse([(0, 0, 0, 0)], 2), torch.tensor([False]))
     where, batch = torch.zeros(3, 3), torch.zeros(3, dtype=torch.long)
-    for found in (trilinear(empty, where, batch), nearest(empty, where, batch)):
-        assert torch.equal(found, torch.zeros(3, 2, dtype=torch.float64))
+    assert torch.equal(trilinear(empty, where, batch), torch.zeros(3, 2, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(
@@ -109,5 +82,3 @@ def test_positions_that_cannot_be_are_refused(positions: Tensor, batch: Tensor, 
     tensor = sparse([(0, 0, 0, 0)], 2)
     with pytest.raises(ValueError, match=words):
         trilinear(tensor, positions, batch)
-    with pytest.raises(ValueError, match=words):
-        nearest(tensor, positions, batch)

@@ -204,7 +204,7 @@ def test_a_jpeg_file_of_many_passes_is_refused(tmp_path: Path) -> None:
     data = (tmp_path / "a.jpg").read_bytes()
     last = data[data.rindex(b"\xff\xda") : -2]
     (tmp_path / "a.jpg").write_bytes(data[:-2] + last * 200 + data[-2:])
-    with pytest.raises(ValueError, match=r"it has 2\d\d passes, expected 100 at most"):
+    with pytest.raises(ValueError, match=r"it has 2\d\d scans, expected 100 at most"):
         seen(tmp_path / "a.jpg")
 
 

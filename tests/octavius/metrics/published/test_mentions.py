@@ -5,6 +5,7 @@ import pytest
 from octavius.instruction.sample import ClassName
 from octavius.metrics import AnyMention
 from octavius.metrics.published.mentions import mentions
+from octavius.metrics.reporting import averaged
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 HAIR = ("black", "blond", "brown", "gray")
@@ -42,3 +43,7 @@ def test_the_share() -> None:
         ["a cat", None, "dogs and cats"], [ClassName(name, CIFAR) for name in ("cat", "cat", "dog")]
     )
     assert metric.compute()["acc1_any_mention"].item() == pytest.approx(2 / 3)
+
+
+def test_the_share_enters_the_relative_average() -> None:
+    assert averaged(AnyMention()) == ("acc1_any_mention",)
