@@ -31,6 +31,10 @@ class InstructionDataModule(L.LightningDataModule):
 
     The order of the training samples depends only on the seed and the epoch, not on the number of ranks; a resumed
     run continues with the next batch.
+
+    Attributes:
+        blind_ceilings: for each loaded evaluation set of which it is known (`EvalSet.blind_ceiling`), the highest
+            headline score of a model that ignores the question.
     """
 
     def __init__(
@@ -55,6 +59,9 @@ class InstructionDataModule(L.LightningDataModule):
                 of a question).
             processor: turns samples into examples for the model; the command line takes it from the model.
             batching: layout of a training batch: `padded`, `grouped` (by length) or `packed` (one row).
+
+        Raises:
+            ValueError: a number is out of range.
         """
         SIZE_RANGE.check(batch_size=batch_size, eval_batch_size=eval_batch_size)
         POSITIVE_INT.check(samples_per_epoch=samples_per_epoch)
@@ -66,7 +73,7 @@ class InstructionDataModule(L.LightningDataModule):
         self.processor, self.batching = processor, batching
         self._sampler: MixtureSampler | None = None
         self._resume: tuple[int, int] | None = None
-        self.blind_ceilings: dict[str, float] = {}  # of the evaluation sets that are loaded
+        self.blind_ceilings: dict[str, float] = {}
 
     @abstractmethod
     def train_sets(self) -> list[TrainSet]:
@@ -77,7 +84,7 @@ class InstructionDataModule(L.LightningDataModule):
         """The evaluation sets of a stage, `validate` or `test`."""
 
     def samples_of(self, stage: str) -> Iterator[Sample]:
-        """All samples that a stage of the trainer will use, for work that precedes loading (filling a cache)."""
+        """All samples that a stage of the trainer (`fit`, `validate` or `test`) uses, for example to fill a cache."""
         sets: list[TrainSet | EvalSet] = [*self.train_sets()] if stage == "fit" else []
         sets += self.eval_sets("test" if stage == "test" else "validate")
         for item in sets:
@@ -123,7 +130,7 @@ class InstructionDataModule(L.LightningDataModule):
         return self._eval_dataloader("test")
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch and how many of its batches were trained on, so that a resumed run repeats and skips nothing."""
+        """Epoch and number of its batches that were trained on, so that a resumed run repeats and skips nothing."""
         if self.trainer is None:
             return {}
         loop = self.trainer.fit_loop
@@ -131,7 +138,9 @@ class InstructionDataModule(L.LightningDataModule):
         # as `completed`.
         progress: Any = loop.epoch_loop.batch_progress.current
         batches = progress.processed
-        epoch = max(loop.epoch_progress.current.ready - 1, 0)
+        epoch = max(
+            loop.epoch_progress.current.ready - 1, 0
+        )  # `ready` counts the epochs that have been started
         # `limit_train_batches` makes an epoch shorter than the sampler's.
         steps = min(
             self.trainer.num_training_batches, float("inf") if self._sampler is None else self._sampler.steps

@@ -49,8 +49,8 @@ class BenchmarkSets(InstructionDataModule):
         """Resolves the names; no file is read.
 
         Args:
-            configured: the data module of the model's configuration: gives the processor, the batch size and
-                the number of workers, and its own test sets for the name `miniature`.
+            configured: data module of the model's configuration. Its processor, batch size and number of workers
+                are used, and its test sets if the name `miniature` is given.
             names: comma-separated keys of `datamodules.suite.SUITE`, or `miniature`.
             root: folder that holds the benchmarks.
 
@@ -73,7 +73,7 @@ class BenchmarkSets(InstructionDataModule):
             )
         self._training = configured
         self.configured = configured if OWN in wanted else None
-        images = getattr(configured, "images", configured)
+        images = getattr(configured, "images", configured)  # a mixture has the box format of its image part
         rest = ", ".join(name for name in wanted if name != OWN)
         self.files = (
             _Files(
@@ -98,14 +98,17 @@ class BenchmarkSets(InstructionDataModule):
         return self._training.train_sets()
 
     def eval_sets(self, stage: str) -> list[EvalSet]:  # noqa: ARG002 - always `test`
-        """All test sets, those of the configuration first; read once."""
+        """All test sets, those of the configuration first; their files are read at the first call only."""
         if self._sets is None:
             sets = [] if self.configured is None else self.configured.eval_sets("test")
             self._sets = [*sets, *([] if self.files is None else self.files.eval_sets("test"))]
         return self._sets
 
     def facts(self) -> dict[str, list[dict[str, Any]]]:
-        """Per set, what determines each sample's answer and score; stored answers are stale if any of it changes."""
+        """By set name, for each sample what its answer and score depend on.
+
+        Answers that were stored with other facts are stale and must be generated again.
+        """
         return {
             item.name: [_fact(item, sample) for sample in item.samples] for item in self.eval_sets("test")
         }

@@ -41,7 +41,7 @@ class Check:
         folder: where its files are expected.
         split: the split that is evaluated.
         found: number of samples or scans, such as `5,823 samples`; empty if they could not be counted.
-        missing: problems, one line each; empty if the benchmark is ready.
+        missing: missing files and other problems, one line each; empty if the benchmark is ready.
     """
 
     name: str
@@ -61,6 +61,10 @@ def check_data(data_root: Path, benchmarks: str = "2d,3d", json: bool = False) -
         data_root: folder that holds all benchmarks, laid out as in docs/data.md.
         benchmarks: comma-separated names, or the groups 2d, 3d, lamm_2d and lamm_3d.
         json: print a JSON list of objects instead of lines.
+
+    Raises:
+        ValueError: the folder does not exist, or a name is unknown.
+        SystemExit: always; the status is 0 if all benchmarks are ready, otherwise 1.
     """
     if not data_root.is_dir():
         raise ValueError(
@@ -87,8 +91,8 @@ def check(data_root: Path, source: Source) -> Check:
     folder = data_root / source.folder
     found, missing = "", list[str]()
     try:
-        looked_at = _scans if source.benchmark in SCANS else _samples
-        found, missing = looked_at(folder, source)
+        check_files = _scans if source.benchmark in SCANS else _samples
+        found, missing = check_files(folder, source)
     except DatasetNotFoundError as error:
         missing = str(error).splitlines()[:-1]  # the last line is advice on where to put the files
     except (ValueError, OSError) as error:
@@ -97,7 +101,7 @@ def check(data_root: Path, source: Source) -> Check:
 
 
 def _samples(folder: Path, source: Source) -> tuple[str, list[str]]:
-    """Reads a source's annotations, looks for its media and opens three of them."""
+    """Reads a source's annotations, looks for its media and opens three; returns a count and the problems."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         samples = read(source.benchmark, folder, source.split, bad="skip")
@@ -115,7 +119,7 @@ def _samples(folder: Path, source: Source) -> tuple[str, list[str]]:
 
 
 def _scans(folder: Path, source: Source) -> tuple[str, list[str]]:
-    """Looks for the scans that a source's annotations mention, and reads one of them."""
+    """Looks for the scans that a source's annotations mention, and reads one; returns a count and the problems."""
     names, scans = SCANS[source.benchmark](folder, source.split), Scans(folder, scannet.LAYOUT)
     objects = source.benchmark != "scanqa"
     files, gone = dict[str, tuple[Path, ...]](), list[str]()
@@ -127,11 +131,11 @@ def _scans(folder: Path, source: Source) -> tuple[str, list[str]]:
     missing = lacking(file for paths in files.values() for file in paths)
     wrong = [f"{len(gone):,} of {len(names):,} scans missing, the first: {gone[0]}"] if gone else []
     wrong += _named(missing, f"of {sum(map(len, files.values())):,} files of scans")
-    short = set(missing)
-    whole = [name for name, paths in files.items() if short.isdisjoint(paths)]
-    if whole:
+    gone_files = set(missing)
+    complete = [name for name, paths in files.items() if gone_files.isdisjoint(paths)]
+    if complete:
         try:
-            scans.scan(whole[0], objects)
+            scans.scan(complete[0], objects)
         except BadItemError as error:
             wrong.append(str(error))
     return _count(len(names), "scan"), wrong
@@ -189,8 +193,8 @@ def _of_records(file: Path) -> list[str]:
 
 def _of_nr3d(folder: Path, split: str) -> list[str]:
     """The scans of the split that Nr3D mentions."""
-    spoken_of = {row["scan_id"] for _, row in nr3d.rows(nr3d.annotations(folder))}
-    return [name for name in scannet.scan_names(folder, split) if name in spoken_of]
+    mentioned = {row["scan_id"] for _, row in nr3d.rows(nr3d.annotations(folder))}
+    return [name for name in scannet.scan_names(folder, split) if name in mentioned]
 
 
 def _of_scannet(folder: Path, split: str) -> list[str]:
@@ -205,4 +209,7 @@ SCANS: dict[str, Callable[[Path, str], list[str]]] = {
     "nr3d_captioning": _of_nr3d,
     "scannet_classification": _of_scannet,
 }
-"""Lists the scans that a benchmark needs, without reading their points as the benchmark's reader would."""
+"""For benchmarks on scans, a function that lists the scans needed.
+
+Their readers would also read the points of every scan, which takes minutes.
+"""

@@ -32,16 +32,16 @@ from octavius.instruction.sample import Media, References, Sample
 from octavius.options import OptionParser
 from octavius.processes import init_worker
 
-TOLD = 10
-"""How many problems of each kind are printed; `--out` writes all of them."""
+MAX_PRINTED = 10
+"""Maximum number of problems of each kind that are printed; `--out` writes all of them."""
 
 CHUNK = 32
-"""Samples or media per batch of the loader, hence per update of the progress bar."""
+"""Checks per batch of the loader, hence per update of the progress bar."""
 
 KINDS = {
     "source": "sources that cannot be read at all",
     "annotation": "items of annotation files",
-    "prompt": "samples of which no prompt can be made",
+    "prompt": "samples whose prompt cannot be built",
     "medium": "media that cannot be opened",
 }
 
@@ -65,7 +65,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Task:
-    """One check: build a sample's prompt, or open one of its media.
+    """One check of a sample: building its prompt, or opening one of its media. Not a task of `octavius.tasks`.
 
     Attributes:
         source: title of the sample's source.
@@ -82,8 +82,8 @@ class Task:
     medium: Media | None = None
 
 
-class Looks(Dataset[list[Problem]]):
-    """Runs one check per item, so that a `DataLoader` spreads the checks over worker processes."""
+class CheckDataset(Dataset[list[Problem]]):
+    """Runs one check per index, so that a `DataLoader` distributes the checks over worker processes."""
 
     def __init__(self, tasks: Sequence[Task], processor: Processor | None) -> None:
         """Uses the model's own prompt builder and media loaders if a processor is given."""
@@ -96,51 +96,55 @@ class Looks(Dataset[list[Problem]]):
 
     def __getitem__(self, index: int) -> list[Problem]:
         """Runs one check; the list of problems is empty or holds one."""
-        task = self.tasks[index]
-        place = f"sample {task.sample.id} of {task.source}"
-        if task.medium is None:
+        check = self.tasks[index]
+        place = f"sample {check.sample.id} of {check.source}"
+        if check.medium is None:
             file, kind = "", "prompt"
         else:
-            file, kind = clean(str(task.medium.path)) if task.medium.path else "", "medium"
+            file, kind = clean(str(check.medium.path)) if check.medium.path else "", "medium"
         try:
-            if task.medium is None:
-                self._prompt(task)
-            elif task.modality in self.loaders:
-                self.loaders[task.modality](task.medium)
-        except Exception as error:  # a decoder's own bug is one more problem to report
+            if check.medium is None:
+                self._prompt(check)
+            elif check.modality in self.loaders:
+                self.loaders[check.modality](check.medium)
+        except (
+            Exception
+        ) as error:  # any exception, also one from a bug of a media library, is a problem to report
             return [Problem(kind, file, place, str(error) or type(error).__name__)]
         return []
 
-    def _prompt(self, task: Task) -> None:
-        """Builds the longest prompt: its answer is the longest of the reference texts that training may draw."""
-        sample, rng = task.sample, random.Random(0)
+    def _prompt(self, check: Task) -> None:
+        """Builds a sample's prompt with the longest reference text that training may draw as the answer."""
+        sample, rng = check.sample, random.Random(0)
         if isinstance(sample.gold, References) and sample.gold.texts:
             longest = max(sample.gold.texts, key=len)
             sample = replace(sample, gold=replace(sample.gold, texts=(longest,)))
-        made = find_task(sample.task)
-        question, answer = made.question(sample, rng), made.answer(sample, rng)
+        task = find_task(sample.task)
+        question, answer = task.question(sample, rng), task.answer(sample, rng)
         if self.processor is not None:
-            self.processor.prompts.build(sample, question, answer if task.answered else None)
+            self.processor.prompts.build(sample, question, answer if check.answered else None)
 
 
 def options_parser() -> OptionParser:
     """Parser of the options that only `check-data --config` has; the rest is parsed as for `fit`."""
-    made = OptionParser(
+    parser = OptionParser(
         prog="octavius check-data",
-        description="Looks at every sample of a configuration: files are opened, prompts are made.",
-        epilog="Any other option is one of fit: --config, --data.init_args.root ... The exit status is 2 where "
-        "something is wrong. Without --config see --data-root.",
+        description="Checks every sample of a configuration: opens its files and builds its prompt.",
+        epilog="All other options are those of fit: --config, --data.init_args.root ... The exit status is 2 if a "
+        "problem is found. For checks without a configuration see --data-root.",
     )
-    made.add_argument("--limit", type=int, help="samples of each source, spread evenly (default: all)")
-    made.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: the CPUs)")
-    made.add_argument("--out", help="a file for all that is found, a line of JSON each")
-    return made
+    parser.add_argument("--limit", type=int, help="samples per source, evenly spaced (default: all)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: number of CPUs)"
+    )
+    parser.add_argument("--out", help="file to which all problems are written, one line of JSON each")
+    return parser
 
 
 def check_samples(
     data: L.LightningDataModule, processor: Processor | None, options: argparse.Namespace
 ) -> None:
-    """Checks all samples of a data module and prints what is wrong.
+    """Checks all samples of a data module and prints the problems.
 
     Args:
         data: data module of the configuration.
@@ -166,12 +170,16 @@ def check_samples(
             problems += found
             print(f"{source.title}, split {source.split}: {len(samples):,} samples", flush=True)
             tasks += tasks_of(source.title, spread(samples, options.limit), answered)
-    problems += look(once(tasks), processor, options.jobs)
-    tell(problems, known, options.out)
+    problems += run_checks(without_repeats(tasks), processor, options.jobs)
+    report(problems, known, options.out)
 
 
 def parts(data: L.LightningDataModule) -> list[SourceInstructions]:
-    """The data modules with sources: the given one, or the two of a mixture."""
+    """The data modules with sources: the given one, or the parts of a mixture.
+
+    Raises:
+        ValueError: a data module has no sources.
+    """
     if isinstance(data, SourceInstructions):
         return [data]
     if isinstance(data, MixedInstructions):
@@ -193,8 +201,8 @@ def sources_of(module: SourceInstructions) -> Iterator[tuple[Source, bool]]:
 
 
 def read_source(module: SourceInstructions, source: Source) -> tuple[list[Sample], list[Problem], int]:
-    """Reads a source; returns its samples, its bad items, and the number of blemishes known from official files."""
-    module.bad = "skip"
+    """Reads a source; returns its samples, its bad items, and the number of items with known blemishes."""
+    module.bad = "skip"  # so that reading does not stop at the first bad item
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -227,28 +235,28 @@ def tasks_of(title: str, samples: Sequence[Sample], answered: bool) -> Iterator[
             yield Task(title, sample, answered, modality, whole)
 
 
-def once(tasks: Sequence[Task]) -> list[Task]:
-    """Drops repeated checks of the same file; a check without a file is never dropped."""
+def without_repeats(tasks: Sequence[Task]) -> list[Task]:
+    """Drops repeated checks of one file; checks of prompts and of media in memory are all kept."""
     found: dict[Hashable, Task] = {}
-    for number, task in enumerate(tasks):
-        medium = task.medium
+    for number, check in enumerate(tasks):
+        medium = check.medium
         if medium is None or not medium.path:
-            found[number] = task
+            found[number] = check
             continue
-        key = (task.modality, medium.path, medium.pose)
+        key = (check.modality, medium.path, medium.pose)
         before = found.get(key)
-        # Of several samples of a file one with boxes is kept, for which its size is compared with that of the file.
+        # Prefer a sample with an annotated image size: the loader compares it with the size of the file.
         if before is None or (
             medium.size is not None and before.medium is not None and before.medium.size is None
         ):
-            found[key] = task
+            found[key] = check
     return list(found.values())
 
 
-def look(tasks: Sequence[Task], processor: Processor | None, jobs: int) -> list[Problem]:
+def run_checks(tasks: Sequence[Task], processor: Processor | None, jobs: int) -> list[Problem]:
     """Runs all checks in worker processes with a progress bar; after Ctrl-C returns the problems found so far."""
     loader: DataLoader[Any] = DataLoader(
-        Looks(tasks, processor),
+        CheckDataset(tasks, processor),
         CHUNK,
         num_workers=jobs if jobs > 1 else 0,
         collate_fn=_flat,
@@ -261,7 +269,7 @@ def look(tasks: Sequence[Task], processor: Processor | None, jobs: int) -> list[
                 problems += part
                 progress.update(min(CHUNK, len(tasks) - progress.n))
     except KeyboardInterrupt:
-        print(f"stopped; of {len(tasks):,} samples and media not all were looked at", file=sys.stderr)
+        print(f"stopped before all {len(tasks):,} samples and media were checked", file=sys.stderr)
         problems.append(Problem("source", "", "check-data", "it was stopped before its end"))
     return problems
 
@@ -270,7 +278,7 @@ def _flat(chunk: list[list[Problem]]) -> list[Problem]:
     return [problem for part in chunk for problem in part]
 
 
-def tell(problems: Sequence[Problem], known: int, out: str | None) -> None:
+def report(problems: Sequence[Problem], known: int, out: str | None) -> None:
     """Prints the first problems of each kind, and writes all of them to `out` as JSON lines; exits with 2 if any."""
     if out is not None:
         write_text(Path(out), "".join(json.dumps(asdict(problem)) + "\n" for problem in problems))
@@ -279,11 +287,11 @@ def tell(problems: Sequence[Problem], known: int, out: str | None) -> None:
         some = [problem for problem in problems if problem.kind == kind]
         if some:
             print(f"\n{counts[kind]:,} {what}{' or more' if counts[kind] >= KEPT else ''}")
-        for problem in some[:TOLD]:
+        for problem in some[:MAX_PRINTED]:
             # Most messages already name the file.
             file = problem.file if problem.file and problem.file not in problem.reason else ""
             print(clean(f"    {', '.join(part for part in (file, problem.place) if part)}: {problem.reason}"))
-        if len(some) > TOLD:
+        if len(some) > MAX_PRINTED:
             print("    ..." + ("" if out else " (--out FILE writes all of them)"))
     if known:
         print(f"\n{known:,} items have blemishes that official files are known to have; they are left out")

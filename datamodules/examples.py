@@ -1,7 +1,8 @@
 """Map-style data sets that turn samples into examples, for training and for evaluation.
 
-With `bad: skip` an unreadable sample is replaced by another of its set. The replacement depends on the sample
-that was drawn alone: it is the same on any number of ranks and in a resumed run.
+With `bad: skip` an unreadable sample is replaced by another of its set. In training the replacement is seeded by
+(seed, epoch, drawn sample), so it is the same on any number of ranks and in a resumed run; in evaluation it is the
+next readable sample.
 """
 
 import random
@@ -23,7 +24,7 @@ T = TypeVar("T")
 K = TypeVar("K")
 
 TRIES = 100
-"""How many replacements are tried for an unreadable sample before the run is ended."""
+"""Number of replacements tried for an unreadable sample before an error ends the run."""
 
 UNREADABLE = (ValueError, OSError)
 """Exceptions of a sample whose media cannot be read or whose prompt cannot be built."""
@@ -94,7 +95,7 @@ def first_readable(keys: Iterator[K], make: Callable[[K], T]) -> tuple[T, str | 
         except UNREADABLE as error:
             problems.append(str(error))
     raise ValueError(
-        f"none of {len(problems)} samples that were tried one after another can be read; the first: {problems[0]}. "
+        f"none of {len(problems)} samples that were tried in turn can be read; the first: {problems[0]}. "
         "`octavius check-data --config` lists what is wrong with a configuration's data"
     )
 
@@ -107,7 +108,7 @@ class TrainingExamples(Dataset[Example]):
         self.sets, self.processor, self.seed = list(sets), processor, seed
 
     def __getitem__(self, draw: Draw) -> Example:
-        """The example of a drawn sample, or of its replacement."""
+        """The example of a drawn sample, or of its replacement, which names the failed sample in `replaces`."""
         taken = self.sets[draw.source]
         if taken.bad == "error":
             return self.processor.build_example(*self._with_texts(draw))
@@ -125,9 +126,9 @@ class TrainingExamples(Dataset[Example]):
         return count(draw) if self.sets[draw.source].bad == "error" else self._first(draw, count)[0]
 
     def _first(self, draw: Draw, make: Callable[[Draw], T]) -> tuple[T, str | None]:
-        """Applies `make` to a drawn sample and then to its replacements; returns as `first_readable`."""
+        """Applies `make` to a drawn sample and then to its replacements; returns what `first_readable` does."""
 
-        def tried() -> Iterator[Draw]:
+        def candidates() -> Iterator[Draw]:
             yield draw
             size = len(self.sets[draw.source].samples)
             rng = random.Random(f"{self.seed}/{draw.epoch}/{draw.source}/{draw.sample_index}/instead")
@@ -135,7 +136,7 @@ class TrainingExamples(Dataset[Example]):
                 draw._replace(sample_index=index) for index in rng.sample(range(size), min(size, TRIES))
             )
 
-        return first_readable(tried(), make)
+        return first_readable(candidates(), make)
 
     def _with_texts(self, draw: Draw) -> tuple[Sample, str, str]:
         """A drawn sample with its question and its answer."""
@@ -172,9 +173,9 @@ class EvaluationExamples(Dataset[Example]):
         if item.bad == "error":
             return self._example(item, number)
         # A batch needs an example at this index; the evaluation drops the answer of one marked `replaces`.
-        turns = range(min(len(item.samples), TRIES + 1))
-        others = ((number + turn) % len(item.samples) for turn in turns)
-        example, problem = first_readable(others, lambda one: self._example(item, one))
+        count = len(item.samples)
+        candidates = ((number + step) % count for step in range(min(count, TRIES + 1)))
+        example, problem = first_readable(candidates, lambda one: self._example(item, one))
         if problem is None:
             return example
         sample = replace(item.samples[number], protocol=item.protocol)

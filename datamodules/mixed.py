@@ -48,14 +48,14 @@ DEFAULT_PASSES = Passes()
 
 
 class MixedInstructions(InstructionDataModule):
-    """Several modalities in one mixture, so that a batch holds all of them, on any number of processes.
+    """Several modalities in one mixture, so that a batch may hold all of them, on any number of processes.
 
-    All sets of all modalities form one list with one plan. A modality's weight is its number of samples times
+    One `MixtureSampler` draws from the sets of all modalities. A modality's weight is its number of samples times
     its passes, and is divided among its sets by their own weights. Evaluation runs the image sets, then the
     point-cloud sets, then the others.
 
     Attributes:
-        parts: name in the configuration to data module.
+        parts: data modules by their names in the configuration: `images`, `clouds` or a key of `others`.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class MixedInstructions(InstructionDataModule):
             samples_per_epoch: training samples per epoch over all ranks; null takes all training sets,
                 each modality as often as its passes.
             workers: worker processes of each loader; 0 loads in the main process.
-            seed: seed of the shuffling, of the mixture and of the tasks' random choices; a miniature has
-                its own seed.
+            seed: seed of the shuffling, of the mixture and of the tasks' random choices; the files of the
+                miniature do not depend on it.
             processor: turns samples into examples for the model; the command line takes it from the model.
             batching: layout of a training batch: `padded` (one row per sample), `grouped` (as `padded`,
                 regrouped by length) or `packed` (all samples in one row).
@@ -110,17 +110,17 @@ class MixedInstructions(InstructionDataModule):
             key = name if name in ("images", "clouds") else f"others.{name}"
             accepted = signature(type(part)).parameters
             if changed := [
-                key for key in LOADING if key in accepted and getattr(part, key) != accepted[key].default
+                name for name in LOADING if name in accepted and getattr(part, name) != accepted[name].default
             ]:
                 raise ValueError(
-                    f"data.init_args.{key} sets {', '.join(changed)}, which a mixture does not read there; set "
-                    "that under data.init_args, for all modalities"
+                    f"data.init_args.{key} sets {', '.join(changed)}, which has no effect in a part of a mixture; "
+                    "set it under data.init_args, for all modalities"
                 )
             if isinstance(part, SourceInstructions):
                 part.option = f"data.init_args.{key}.init_args"
 
     def prepare_data(self) -> None:
-        """Lets the parts write their files, if they do; Lightning calls it in one process."""
+        """Lets parts that generate their data, such as the miniature, write it; Lightning calls it in one process."""
         for part in self.parts.values():
             part.prepare_data()
 
@@ -129,7 +129,7 @@ class MixedInstructions(InstructionDataModule):
         return [
             item
             for name, part in self.parts.items()
-            for item in _shared_out(part.train_sets(), self.passes.of(name))
+            for item in _scaled(part.train_sets(), self.passes.of(name))
         ]
 
     def eval_sets(self, stage: str) -> list[EvalSet]:
@@ -153,12 +153,12 @@ class MixedInstructions(InstructionDataModule):
 
     def default_epoch_size(self, sets: Sequence[TrainSet]) -> int:
         """All training sets, each modality as often as its passes."""
-        # `_shared_out` scaled the weights to add up to numbers of samples, not to 1.
+        # `_scaled` makes the weights add up to numbers of samples, not to 1.
         return round(sum(item.weight for item in sets))
 
 
-def _shared_out(sets: Sequence[TrainSet], passes: float) -> list[TrainSet]:
-    """The sets of one modality, with weights scaled to add up to its samples times its passes."""
-    share = passes * sum(len(item.samples) for item in sets) / sum(item.weight for item in sets)
+def _scaled(sets: Sequence[TrainSet], passes: float) -> list[TrainSet]:
+    """The sets of one modality, with weights scaled to add up to its number of samples times its passes."""
+    factor = passes * sum(len(item.samples) for item in sets) / sum(item.weight for item in sets)
     # `order` counts within the modality: a set is shuffled as if its modality were trained on alone.
-    return [replace(item, weight=item.weight * share, order=order) for order, item in enumerate(sets)]
+    return [replace(item, weight=item.weight * factor, order=order) for order, item in enumerate(sets)]

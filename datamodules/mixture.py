@@ -53,7 +53,7 @@ class MixtureSampler(Sampler[Draw]):
             seed: seed of the order.
             rank: rank of this process.
             world: number of ranks.
-            orders: number that seeds the shuffling of each set; its index by default.
+            orders: for each set a number that seeds its shuffling; its index by default.
             length_of: number of tokens of a sample, to group by; None disables grouping.
 
         Raises:
@@ -64,8 +64,8 @@ class MixtureSampler(Sampler[Draw]):
                 raise ValueError(
                     f"training set {index} has {size} samples and weight {weight}; both must be positive"
                 )
-        self.group = batch_size * world
-        self.steps = length // self.group
+        self.global_batch = batch_size * world
+        self.steps = length // self.global_batch
         if self.steps < 1:
             raise ValueError(
                 f"an epoch of {length} samples does not fill one batch of {batch_size} on {world} process(es); "
@@ -101,10 +101,10 @@ class MixtureSampler(Sampler[Draw]):
             # delay step 0.
             if self.length_of is not None and step // STEPS_TO_GROUP != grouped:
                 grouped = step // STEPS_TO_GROUP
-                first = grouped * STEPS_TO_GROUP * self.group
-                last = min(first + STEPS_TO_GROUP * self.group, len(plan))
+                first = grouped * STEPS_TO_GROUP * self.global_batch
+                last = min(first + STEPS_TO_GROUP * self.global_batch, len(plan))
                 plan[first:last] = self.by_length(plan[first:last], grouped)
-            first = step * self.group + self.rank * self.batch_size
+            first = step * self.global_batch + self.rank * self.batch_size
             yield from plan[first : first + self.batch_size]
 
     def by_length(self, draws: Sequence[Draw], number: int) -> list[Draw]:
@@ -118,15 +118,15 @@ class MixtureSampler(Sampler[Draw]):
         lengths = [self.length_of(draw) for draw in draws]
         by_length = sorted(range(len(draws)), key=lambda index: (lengths[index], index))
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) * 7919 + number)
-        order = torch.randperm(len(draws) // self.group, generator=generator).tolist()
+        order = torch.randperm(len(draws) // self.global_batch, generator=generator).tolist()
         return [
             draws[index]
             for batch in order
-            for index in by_length[batch * self.group : (batch + 1) * self.group]
+            for index in by_length[batch * self.global_batch : (batch + 1) * self.global_batch]
         ]
 
     def plan(self, epoch: int) -> list[Draw]:
-        """All samples of an epoch over all ranks, in order."""
+        """All samples of an epoch over all ranks, in order and not yet grouped by length."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         counts = self._counts()
         sources = torch.cat([torch.full((count,), index) for index, count in enumerate(counts)])
@@ -135,8 +135,8 @@ class MixtureSampler(Sampler[Draw]):
         return [Draw(int(source), next(queues[int(source)]), epoch) for source in sources]
 
     def _counts(self) -> list[int]:
-        """Samples of each set per epoch, rounded by largest remainder so that they add up to the epoch."""
-        total = self.steps * self.group
+        """Samples of each set per epoch, rounded by the largest-remainder method so that they add up to the epoch."""
+        total = self.steps * self.global_batch
         exact = [weight / sum(self.weights) * total for weight in self.weights]
         counts = [int(share) for share in exact]
         rest = sorted(range(len(exact)), key=lambda index: counts[index] - exact[index])

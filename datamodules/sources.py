@@ -62,6 +62,7 @@ class Source:
 
 
 MOST_DECIMALS = 6
+"""Largest number of decimals of a box coordinate: a millionth of an image, or a thousandth of a millimetre."""
 
 
 class SourceInstructions(InstructionDataModule):
@@ -106,8 +107,8 @@ class SourceInstructions(InstructionDataModule):
             samples_per_epoch: training samples per epoch over all ranks; null takes the size of all
                 training sets.
             workers: worker processes of each loader; 0 loads in the main process.
-            seed: seed of the shuffling, of the mixture and of the tasks' random choices; the miniature has
-                its own seed.
+            seed: seed of the shuffling, of the mixture and of the tasks' random choices; the files of the
+                miniature do not depend on it.
             processor: turns samples into examples for the model; the command line takes it from the model.
             batching: layout of a training batch: `padded` (one row per sample), `grouped` (as `padded`,
                 regrouped by length) or `packed` (all samples in one row).
@@ -115,7 +116,7 @@ class SourceInstructions(InstructionDataModule):
                 cm. Perfect answers to COCO reach an AP of .77 with two decimals, of .99 with three.
 
         Raises:
-            ValueError: two sources of an evaluation share a name in the tables.
+            ValueError: a number is out of range, or two sources of an evaluation share a name in the tables.
         """
         super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor, batching)
         self.root = Path(root).expanduser()
@@ -182,10 +183,10 @@ class SourceInstructions(InstructionDataModule):
 def check_folders(data: Mapping[str, Any], stages: Sequence[str]) -> None:
     """Checks that the folders of a data section exist, before the model is loaded, which may take minutes.
 
-    Data modules that write their data (those with a `prepare_data`) are not looked at.
+    Data modules that write their data (those with a `prepare_data`) are not checked.
 
     Args:
-        data: `class_path` and `init_args` of a data module; parts of a mixture are looked at too.
+        data: `class_path` and `init_args` of a data module; the parts of a mixture are checked too.
         stages: keys of the sources that will be read: `train`, `validate`, `test`.
 
     Raises:

@@ -16,9 +16,8 @@ from octavius.suggestions import nearest
 _LAMM, _OCTAVIUS = "LAMM/2D_Benchmark", "Octavius/3D_Benchmark"
 
 _IMAGES = (
-    Source(
-        "voc_detection", "val", "VOCdevkit/VOC2012", name="voc2012"
-    ),  # the test annotations are not public
+    # `val`, because the annotations of VOC2012's test split are not public.
+    Source("voc_detection", "val", "VOCdevkit/VOC2012", name="voc2012"),
     Source("scienceqa", "test", "scienceqa"),
     Source("flickr30k", "test", "flickr30k"),
     Source("cifar10", "test", "cifar10"),
@@ -81,10 +80,13 @@ SUITE: dict[str, tuple[Source, ...]] = {source.title: (source,) for source in _A
 
 
 def sources(names: str) -> list[Source]:
-    """The sources of comma-separated names, without duplicates, in order.
+    """The sources of comma-separated keys of `SUITE`, without duplicates, in order.
 
     >>> [source.title for source in sources("celeba_smile, 2d")][:2]
     ['celeba_smile', 'voc2012']
+
+    Raises:
+        ValueError: a name is unknown, or there is none.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in SUITE]

@@ -1,4 +1,4 @@
-"""Registry of benchmark readers by name. To add a benchmark, write a reader file and add a line here."""
+"""The benchmark readers by name. To add a benchmark, write its reader in a file of its own and add a line here."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +66,9 @@ def read(name: str, root: Path, split: str, bad: BadPolicy = "error") -> list[Sa
     Raises:
         ValueError: the name is unknown, an item is bad (with `bad="error"`), or there is no sample.
         DatasetNotFoundError: a file of the official layout is missing.
+
+    Warns:
+        LeftOutWarning: items were left out.
     """
     if name not in BENCHMARKS:
         raise ValueError(

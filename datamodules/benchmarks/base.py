@@ -1,4 +1,4 @@
-"""What all readers share: file look-up in an official layout, the policy for bad items, and safe paths."""
+"""Shared by all readers: locating files of an official layout, the policy for bad items, and safe paths."""
 
 import os
 from collections.abc import Iterator
@@ -12,8 +12,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from octavius.instruction.sample import Sample
 
 BadPolicy: TypeAlias = Literal["error", "skip"]
+"""What to do with a bad item: stop with an error, or leave it out and warn; see `BadItems`."""
 
-DAMAGED = "The file may be cut short or damaged: compare it with the original and copy it again."
+DAMAGED = "The file may be truncated or damaged: compare it with the original and copy it again."
+"""Advice at the end of messages about files that cannot be parsed."""
 
 LONGEST_NAME = 255
 """Bytes of a file name that common file systems allow."""
@@ -25,7 +27,7 @@ LONGEST_PLACE = 300
 """Characters shown of a bad item's location, which in a damaged file can be of any length."""
 
 KEPT = 10_000
-"""Reasons stored per file; further ones are only counted."""
+"""Maximum number of reasons that are stored per file; further ones are only counted."""
 
 
 class Reader(Protocol):
@@ -41,11 +43,11 @@ class DatasetNotFoundError(FileNotFoundError):
 
 
 class BadItemError(ValueError):
-    """What is wrong with one item; `BadItems` adds its location, and stops or continues."""
+    """One item of an annotation file is bad; `BadItems.guard` adds its location, and stops or continues."""
 
 
 class BlemishError(BadItemError):
-    """A flaw that official files are known to have (table in docs/data.md): such items are always left out."""
+    """An item has a flaw that official files are known to have (docs/data.md lists them); it is always left out."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,11 @@ class Reason:
 
 
 class LeftOutWarning(UserWarning):
-    """Issued once per file from which items were left out; carries the reasons for programs that list them all."""
+    """Issued by `BadItems.report` if items were left out.
+
+    Attributes:
+        reasons: why, at most `KEPT`; the message shows the first one only.
+    """
 
     def __init__(self, text: str, reasons: tuple[Reason, ...]) -> None:
         """Stores the message and at most `KEPT` reasons."""
@@ -104,21 +110,25 @@ def need(root: Path, layout: str, *alternatives: str) -> Path:
 
 
 class BadItems:
-    """Applies the policy for bad items: stop at the first (`error`), or count them and warn once (`skip`).
+    """Applies the policy for bad items: stop at the first (`error`), or leave them out and warn (`skip`).
 
-    Known blemishes of official files are counted and reported under both policies.
+    Items with blemishes that official files are known to have are left out and reported under both policies.
     """
 
     def __init__(self, policy: BadPolicy, source: Path) -> None:
         """Handles the items of one annotation file or folder."""
         self.policy = policy
         self.source = source
-        self.counts = {False: 0, True: 0}
+        self.counts = {False: 0, True: 0}  # by `Reason.known`
         self.reasons: list[Reason] = []
 
     @contextmanager
     def guard(self, where: str) -> Iterator[None]:
-        """Context in which one item is read; `where` is its location for messages."""
+        """Context manager in which one item is read; `where` is its location for messages.
+
+        Raises:
+            ValueError: the item is bad (`BadItemError`), and the policy is `error`.
+        """
         try:
             yield
         except BadItemError as error:
@@ -171,12 +181,12 @@ class DataFolder:
             longest = max(len(os.fsencode(part)) for part in windows.parts)
         except UnicodeEncodeError:
             raise BadItemError(
-                f"the name {name!r:.60} holds half of a character pair, no file has it"
+                f"the name {name!r:.60} has half of a surrogate pair, which no file name can have"
             ) from None
         if longest > LONGEST_NAME or len(os.fsencode(path)) > LONGEST_PATH:
             raise BadItemError(
-                f"the name {name!r:.60}... is longer than the {LONGEST_NAME} bytes of a name or the {LONGEST_PATH} "
-                "of a path that a system takes"
+                f"the name {name!r:.60}... is longer than operating systems allow: {LONGEST_NAME} bytes for a name, "
+                f"{LONGEST_PATH} for a path"
             )
         if path.name in self._links_beside(path) and not self._holds(path):
             raise self._outside(name)

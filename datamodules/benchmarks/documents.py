@@ -1,7 +1,7 @@
-"""Parsers of annotation files in JSON, lines, CSV and XML, whose errors name the file.
+"""Parsers of annotation files (JSON, lines of text, CSV, XML), whose errors name the file.
 
-Reading terminates on any input: pipes are refused, Python's parsers limit nesting and the size of numbers,
-and XML entities, which can expand without bound or refer to other files, are refused.
+They terminate on any input: pipes are refused, Python's parsers limit nesting and the size of numbers, and XML
+entities, which can expand without bound or refer to other files, are refused.
 """
 
 import csv
@@ -46,7 +46,11 @@ def content_of(path: Path) -> bytes:
 
 
 def text_of(path: Path) -> str:
-    """The text of a UTF-8 file, without byte-order mark and with line feeds as line ends."""
+    """The text of a UTF-8 file, without byte-order mark and with line feeds as line ends.
+
+    Raises:
+        ValueError: the file cannot be read, is compressed or is not UTF-8.
+    """
     try:
         text = content_of(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -57,7 +61,7 @@ def text_of(path: Path) -> str:
 def load_json(path: Path, kind: type[T]) -> T:
     """Parses a JSON file whose top level is of the given type.
 
-    Two different values under one key of an object are an error: parsers differ in which they keep.
+    It is an error if an object has one key twice with different values, of which `json` would keep the last.
 
     Raises:
         ValueError: the file is unreadable or malformed, or its top level is of another type.
@@ -71,7 +75,7 @@ def load_json(path: Path, kind: type[T]) -> T:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8 at byte {error.start}. {DAMAGED}") from None
     except BadItemError as error:
-        raise ValueError(f"{path}: {error}; keep the right one") from None
+        raise ValueError(f"{path}: {error}; delete the wrong one") from None
     except (RecursionError, ValueError) as error:  # nested too deeply, or a number with too many digits
         raise ValueError(f"{path} is not usable JSON: {error}. {DAMAGED}") from None
     if not isinstance(found, kind):
@@ -83,18 +87,23 @@ def load_json(path: Path, kind: type[T]) -> T:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Hook of `json.loads` that refuses different values under one key."""
     found = dict(pairs)
     if len(found) < len(pairs):
         seen = dict[str, Any]()
         for key, value in pairs:
             if key in seen and seen[key] != value:
-                raise BadItemError(f"the key {shown(key)} stands twice in one object, with different values")
+                raise BadItemError(f"the key {shown(key)} occurs twice in one object, with different values")
             seen[key] = value
     return found
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The non-blank lines of a text file, stripped, with line numbers from 1."""
+    """The non-blank lines of a text file, stripped, each with its line number from 1.
+
+    Raises:
+        ValueError: the file cannot be read, is compressed or is not UTF-8.
+    """
     # Not `splitlines`, which also breaks at characters that occur in captions, such as U+2028.
     lines = text_of(path).split("\n")
     return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
@@ -150,5 +159,5 @@ class _Plain(TreeBuilder):
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:  # noqa: ARG002
         """Refuses the declaration."""
         raise BadItemError(
-            "is not valid XML for annotations: it declares a document type, which they never have"
+            "is not valid XML for annotations: it declares a document type, which could define entities; remove it"
         )

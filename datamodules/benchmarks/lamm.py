@@ -1,4 +1,4 @@
-"""LAMM's benchmark JSON on images: samples as from the official layouts, but with LAMM's own questions."""
+"""LAMM's benchmark JSON on images: the same data sets as read from their official layouts, with LAMM's questions."""
 
 import random
 import re
@@ -31,7 +31,8 @@ LAYOUT = """\
   <root>/...                        images, where the items' `image` says, for example voc2012_images/*.jpg
 """
 
-OUTSIDE = 5e-3  # of the image: rounding, two pixels of 400
+OUTSIDE = 5e-3
+"""Fraction of the image by which a box may exceed it because of rounding: two pixels of 400."""
 
 BALD = "bald"
 """Answer that the hair question may have besides CelebA's four colours."""
@@ -40,15 +41,18 @@ Record = dict[str, Any]
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample per item of a file, which is named after the split; `FILES` lists the known ones.
+    """One sample per item of the file named after the split, a key of `FILES`.
 
-    The question is the file's `query`. Options written out in it are removed, as the task adds them. A
-    question for a class of CIFAR-10 is followed by the ten names in an order seeded by the item, as the
-    published benchmark asks.
+    The question is the item's `query`. Options that it lists are removed, as the task adds them. A question for a
+    class of CIFAR-10 is followed by the ten names in an order seeded by the item's index, as in the published
+    benchmark.
+
+    Raises:
+        ValueError: the file is unknown or malformed, or an item is bad (with `bad="error"`).
     """
     file = need(root, LAYOUT, f"meta_file/{split}.json", f"{split}.json")
     if split not in FILES:
-        raise ValueError(f"{file} is none of the files that are known here, which are {', '.join(FILES)}")
+        raise ValueError(f"{file} is not a known benchmark file of LAMM; known ones are {', '.join(FILES)}")
     task, read_item = FILES[split]
     images, items = DataFolder(root), BadItems(bad, file)
     samples = []
@@ -74,7 +78,7 @@ def _detection(record: Record, _: int) -> tuple[str, Gold]:
             raise BadItemError(f"object {number}: {error}") from None
         objects.append(LabelledBox(take_text(found, "label"), box))
     if not objects:
-        raise BadItemError("'object' is empty, there is nothing to find")
+        raise BadItemError("'object' is empty; expected at least one object to detect")
     return take_text(record, "query"), Boxes(tuple(objects))
 
 
@@ -86,7 +90,9 @@ def _vqa(record: Record, _: int) -> tuple[str, Gold]:
     if not written:
         question = listed
     elif _plain(listed) != _plain(letters):
-        raise BadItemError(f"its query lists {_plain(listed)[:60]!r}, but its 'gt_choices' {letters[:60]!r}")
+        raise BadItemError(
+            f"its 'query' lists the options {_plain(listed)[:60]!r}, but its 'gt_choices' are {letters[:60]!r}"
+        )
     return question.strip(), Choice(options, answer)
 
 
@@ -122,11 +128,11 @@ def _with_bald(samples: list[Sample]) -> list[Sample]:
 
 
 def _smile(record: Record, _: int) -> tuple[str, Gold]:
-    said = take(record, "attr", object)  # a string in official files
-    said = full_text(said, "'attr'") if isinstance(said, str) else str(whole(said, "'attr'", -1, 1))
-    if said not in ("1", "-1"):
-        raise BadItemError(f"'attr' should be 1 or -1, found {shown(said)}")
-    return take_text(record, "query"), ClassName("yes" if said == "1" else "no", ("yes", "no"))
+    value = take(record, "attr", object)  # a string in official files
+    value = full_text(value, "'attr'") if isinstance(value, str) else str(whole(value, "'attr'", -1, 1))
+    if value not in ("1", "-1"):
+        raise BadItemError(f"'attr' should be 1 or -1, found {shown(value)}")
+    return take_text(record, "query"), ClassName("yes" if value == "1" else "no", ("yes", "no"))
 
 
 def _plain(text: str) -> str:
@@ -143,4 +149,4 @@ FILES: dict[str, tuple[str, Callable[[Record, int], tuple[str, Gold]]]] = {
     "Facial_Classification_CelebA(Hair)": ("facial_attributes", _hair),
     "Facial_Classification_CelebA(Smile)": ("facial_attributes", _smile),
 }
-"""The files of the paper's benchmarks, with the task and the item reader of each."""
+"""Files of the paper's benchmarks, each with its task and the function that reads question and gold of an item."""

@@ -1,10 +1,10 @@
 """Interpreter for the subset of the pickle format that plain data need; runs no code of the file.
 
-Python's unpickler calls whatever the file names, allocates memo entries at indices of the file's choice, and
-builds objects of any class. Published data sets need none of that: their pickles are lists, dictionaries,
-strings and numbers, and a few named constructors of arrays. This interpreter implements only the opcodes for
-those, in all protocols (0 to 5), and calls only functions given by the caller, which check their own
-arguments. Its memory grows with the length of the file, never with a number in it.
+Python's unpickler calls any function that the file names, allocates memo entries at any index, and builds objects of
+any class. Published data sets need none of that: their pickles hold lists, dictionaries, strings and numbers, and
+call a few constructors of arrays. This interpreter implements only the opcodes for those, in all protocols (0 to 5),
+and calls only functions given by the caller, which check their own arguments. Its memory use is bounded by the length
+of the file, never by a number in it.
 """
 
 import ast
@@ -17,28 +17,28 @@ Function: TypeAlias = Callable[..., Any]
 
 
 class UnsafePickleError(ValueError):
-    """The pickle is damaged, or holds more than plain data."""
+    """The pickle is damaged, or contains more than plain data."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """Stand-in for a global that the pickle names; the module is not imported."""
+    """Placeholder of a global such as `numpy.dtype` that the pickle names; its module is not imported."""
 
     key: str
 
 
 class Buildable:
-    """A value made in two steps: a function call creates it, the opcode BUILD completes it.
+    """A value made in two steps: the opcode REDUCE creates it by a call, the opcode BUILD sets its state.
 
     Attributes:
-        indices: memo indices at which it was stored in between.
+        indices: memo indices at which it was stored before BUILD.
     """
 
     def __init__(self) -> None:
         self.indices: list[int] = []
 
     def build(self, machine: "Machine", state: Any) -> Any:
-        """Returns the completed value, which may be this object or a replacement."""
+        """Returns the value with its state: this object or another one, which replaces it in the memo."""
         raise NotImplementedError
 
 
@@ -72,7 +72,9 @@ class Machine:
         while (code := self.take(1)) != b".":
             step = STEPS.get(code)
             if step is None:
-                raise UnsafePickleError(f"its byte {self.offset - 1} is {code!r}, no opcode of plain data")
+                raise UnsafePickleError(
+                    f"byte {self.offset - 1} is {code!r}, which is not an opcode for plain data"
+                )
             step(self)
         value = self.pop()
         if self.stack or self.marks:
@@ -96,16 +98,19 @@ class Machine:
         return self.take(end + 1 - self.offset)[:-1]
 
     def encode(self, text: str) -> bytes:
-        """Encodes a string as Latin-1; in total at most as many bytes as the file has."""
-        # A string in the memo can be encoded any number of times, which would let a small file fill the
-        # memory.
+        """Encodes a string as Latin-1.
+
+        Raises:
+            UnsafePickleError: more bytes have been encoded than the file has: a small file could fill the memory by
+                encoding a string from the memo again and again.
+        """
         self.encoded += len(text)
         if self.encoded > len(self.data):
             raise UnsafePickleError("it turns the same text into bytes again and again")
         return text.encode("latin-1")
 
     def number(self, form: str) -> Any:
-        """Reads a number in a format of `struct`."""
+        """Reads a number in a format of the module `struct`, such as `<I`."""
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
     def push(self, value: Any) -> None:
@@ -150,21 +155,21 @@ class Machine:
         self.push(self.memo[index])
 
     def name(self, module: Any, attribute: Any) -> None:
-        """Pushes the stand-in of a global."""
+        """Pushes the placeholder of a global."""
         key = f"{module}.{attribute}" if isinstance(module, str) and isinstance(attribute, str) else "?"
         if key not in self.functions:
-            raise UnsafePickleError(f"it names {key:.80}, which no data file needs and which is not run")
+            raise UnsafePickleError(f"it names {key:.80}, which is not plain data; it was not imported")
         self.push(Name(key))
 
     def reduce(self) -> None:
-        """Calls the function of a stand-in with a tuple of arguments."""
+        """Calls the function that replaces a global with a tuple of arguments."""
         arguments, function = self.pop(), self.pop()
         if type(function) is not Name or type(arguments) is not tuple:
-            raise UnsafePickleError("it calls what is no function")
+            raise UnsafePickleError("it calls a value that is not a function")
         self.push(self.functions[function.key](self, *arguments))
 
     def build(self) -> None:
-        """Completes a `Buildable`, also in the memo."""
+        """Sets the state of a `Buildable`, also in the memo."""
         state, value = self.pop(), self.pop()
         if not isinstance(value, Buildable):
             raise UnsafePickleError(f"it sets the state of a {type(value).__name__}")
@@ -182,9 +187,9 @@ class Machine:
         if len(pairs) % 2:
             raise UnsafePickleError("a key has no value")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            # Other keys can be expensive to hash (nested tuples) or collide on purpose (numbers).
+            # A hostile file could choose other keys that are slow to hash (nested tuples) or collide (numbers).
             if type(key) not in (str, bytes):
-                raise UnsafePickleError(f"a key is a {type(key).__name__}, expected a text")
+                raise UnsafePickleError(f"a key is a {type(key).__name__}, expected a string")
             content[key] = value
 
     def dictionary(self) -> None:
@@ -219,7 +224,7 @@ class Machine:
         self.push(tuple([self.pop() for _ in range(count)][::-1]))
 
     def stack_global(self) -> None:
-        """Pushes the stand-in of a global whose module and name are on the stack."""
+        """Pushes the placeholder of a global whose module and name are on the stack."""
         attribute, module = self.pop(), self.pop()
         self.name(module, attribute)
 
@@ -237,7 +242,7 @@ def _quoted(text: bytes) -> str:
     """A quoted Python 2 string; bytes beyond ASCII become Latin-1 characters."""
     literal = ast.literal_eval("b" + text.decode("ascii").strip())
     if not isinstance(literal, bytes):
-        raise UnsafePickleError("a text is not in quotes")
+        raise UnsafePickleError("a string is not in quotes")
     return literal.decode("latin-1")
 
 

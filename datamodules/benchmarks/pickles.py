@@ -1,8 +1,7 @@
-"""Safe reader for published pickles of plain data and NumPy arrays: nothing that they name is run.
+"""Safe reader of published pickles of plain data and NumPy arrays: no function or class that they name is called.
 
-`pickle_machine` reads the format; this file replaces NumPy's constructors. Each checks the types of its
-arguments, and that the buffer is as long as shape and dtype require, so an array never reaches beyond the
-file's own bytes.
+`pickle_machine` interprets the format; the functions here replace NumPy's constructors. They check the types of their
+arguments, and that a buffer has the length that shape and dtype require, so that no array reaches beyond it.
 """
 
 import math
@@ -23,20 +22,20 @@ MOST_AXES = 8
 """Largest number of axes of an array."""
 
 
-class _Kind(Buildable):
+class _DType(Buildable):
     """A dtype; the opcode BUILD sets its byte order."""
 
     def __init__(self, code: str, order: str) -> None:
         super().__init__()
         self.code, self.order = code, order
 
-    def build(self, machine: Machine, state: Any) -> "_Kind":  # noqa: ARG002
+    def build(self, machine: Machine, state: Any) -> "_DType":  # noqa: ARG002
         """Applies the state (version, byte order, None, None, None, ...): no subarray, names or fields."""
         if type(state) is not tuple or len(state) < 5 or any(part is not None for part in state[2:5]):
-            raise UnsafePickleError("an array is of a type with parts, expected plain numbers")
+            raise UnsafePickleError("an array has a structured dtype, expected plain numbers")
         if type(state[1]) is not str or state[1] not in ("<", ">", "|", "="):
-            # Not shown: the `repr` of a list that holds another twice, over many levels, never ends.
-            raise UnsafePickleError("a byte order is none of <, >, | and =")
+            # The value is not shown: the `repr` of lists that each contain the next one twice takes forever.
+            raise UnsafePickleError("a byte order is not one of <, >, | and =")
         self.order = state[1]
         return self
 
@@ -51,25 +50,25 @@ class _Array(Buildable):
     def build(self, machine: Machine, state: Any) -> np.ndarray:
         """Applies the state (version, shape, dtype, whether in Fortran order, content)."""
         if type(state) is not tuple or len(state) not in (4, 5):
-            raise UnsafePickleError("the state of an array is none")
+            raise UnsafePickleError("the state of an array is malformed")
         shape, kind, fortran, content = state[-4:]
-        return _filled(machine, content, kind, shape, "F" if fortran else "C")
+        return _from_bytes(machine, content, kind, shape, "F" if fortran else "C")
 
 
-def _filled(machine: Machine, content: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
-    """A read-only array over a buffer, without a copy."""
+def _from_bytes(machine: Machine, content: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
+    """A read-only array over bytes, without a copy; checks all arguments, which come from the file."""
     if isinstance(content, str):  # a byte string of Python 2
         content = machine.encode(content)
-    if type(kind) is not _Kind or type(content) is not bytes:
+    if type(kind) is not _DType or type(content) is not bytes:
         raise UnsafePickleError("an array holds objects, expected plain numbers")
     if type(shape) is not tuple or not all(type(size) is int and size >= 0 for size in shape):
-        raise UnsafePickleError("the shape of an array is none")
+        raise UnsafePickleError("the shape of an array is not a tuple of sizes")
     if len(shape) > MOST_AXES or order not in ("C", "F"):
         raise UnsafePickleError(f"an array has {len(shape)} axes, expected {MOST_AXES} at most")
     dtype, count = kind.dtype(), math.prod(shape)
     if count * dtype.itemsize != len(content):
         raise UnsafePickleError(
-            f"an array of {count * dtype.itemsize} bytes was promised, but its content has {len(content)}"
+            f"shape and dtype of an array need {count * dtype.itemsize} bytes, but its content has {len(content)}"
         )
     if not count:
         # Even an empty array can have axes too long for NumPy, such as (0, 2**62).
@@ -77,42 +76,42 @@ def _filled(machine: Machine, content: Any, kind: Any, shape: Any, order: Any) -
     return np.frombuffer(content, dtype).reshape(shape, order=order)
 
 
-def _dtype(_machine: Machine, code: Any, *_: Any) -> _Kind:
+def _dtype(_machine: Machine, code: Any, *_: Any) -> _DType:
     """Replaces `numpy.dtype`; plain numbers only."""
     text = code if isinstance(code, str) else ""
     order, plain = (text[0], text[1:]) if text[:1] in ("<", ">", "|", "=") else ("=", text)
     if plain not in PLAIN:
-        raise UnsafePickleError(f"an array is of the type {text or type(code)!r:.40}, expected plain numbers")
-    return _Kind(plain, order)
+        raise UnsafePickleError(f"an array has the dtype {text or type(code)!r:.40}, expected plain numbers")
+    return _DType(plain, order)
 
 
 def _reconstruct(_machine: Machine, owner: Any, *_: Any) -> _Array:
-    """Replaces `numpy.core.multiarray._reconstruct`, the first of two steps; BUILD then sets shape and dtype."""
+    """Replaces `numpy.core.multiarray._reconstruct`, which creates an array that BUILD then fills."""
     if owner != Name("numpy.ndarray"):
-        raise UnsafePickleError("an array is of a class of its own")
+        raise UnsafePickleError("an array is of a subclass of numpy.ndarray")
     return _Array()
 
 
 def _from_buffer(machine: Machine, content: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
     """Replaces `numpy.core.numeric._frombuffer`, which makes arrays in protocol 5."""
-    return _filled(machine, content, kind, shape, order)
+    return _from_bytes(machine, content, kind, shape, order)
 
 
 def encode(machine: Machine, text: Any, encoding: Any = "latin1") -> bytes:
     """Replaces `_codecs.encode`: in protocols 0 to 2, Python 3 writes bytes as a Latin-1 string."""
     if type(text) is not str or encoding not in ("latin1", "latin-1"):
-        raise UnsafePickleError("bytes are given in another form than texts of Latin 1")
+        raise UnsafePickleError("bytes are encoded otherwise than as a Latin-1 string")
     return machine.encode(text)
 
 
-def no_bytes(_machine: Machine) -> bytes:
-    """Replaces `bytes`: in the same protocols, empty bytes are a call without arguments."""
+def _empty_bytes(_machine: Machine) -> bytes:
+    """Replaces `bytes`: in the same protocols, empty bytes are written as a call without arguments."""
     return b""
 
 
-def _never(*_: object) -> Any:
-    """Refuses to call a class that may be named only as an argument."""
-    raise UnsafePickleError("it calls a class that is only named in data files")
+def refuse_call(*_: object) -> Any:
+    """Replaces a class that a pickle may name as an argument, but not call."""
+    raise UnsafePickleError("it calls a class that data files only name as an argument")
 
 
 ARRAYS: Mapping[str, Function] = {
@@ -121,24 +120,25 @@ ARRAYS: Mapping[str, Function] = {
     "numpy._core.multiarray._reconstruct": _reconstruct,
     "numpy.core.numeric._frombuffer": _from_buffer,
     "numpy._core.numeric._frombuffer": _from_buffer,
-    "numpy.ndarray": _never,
+    "numpy.ndarray": refuse_call,
     "numpy.dtype": _dtype,
     "_codecs.encode": encode,
-    "__builtin__.bytes": no_bytes,
-    "builtins.bytes": no_bytes,
+    "__builtin__.bytes": _empty_bytes,
+    "builtins.bytes": _empty_bytes,
 }
 """Globals that a pickle of NumPy arrays may name, and the functions called instead."""
 
 
 def load_pickle(path: Path, functions: Mapping[str, Function] = ARRAYS) -> dict[str, Any]:
-    """Loads a pickled dictionary; keys that Python 3 re-wrote as bytes become strings.
+    """Loads a pickled dictionary; its keys become strings if they are bytes.
 
     Args:
         path: the file.
         functions: globals that it may name, and the functions called instead; see `Machine`.
 
     Raises:
-        ValueError: it is truncated, not a pickle, not a dictionary, or names a global that is not allowed.
+        ValueError: it cannot be read, is not a valid pickle, holds no dictionary, or names a global that is not
+            in `functions`.
     """
     try:
         with open_file(path) as file:
@@ -156,10 +156,10 @@ def load_pickle(path: Path, functions: Mapping[str, Function] = ARRAYS) -> dict[
         )
     named = {as_text(key): value for key, value in content.items()}
     if len(named) < len(content):
-        raise ValueError(f"{path}: a key stands in it both as text and as bytes. {DAMAGED}")
+        raise ValueError(f"{path}: a key occurs both as string and as bytes. {DAMAGED}")
     return named
 
 
 def as_text(value: Any) -> Any:
-    """Decodes a Python 2 string that `pickle.load(..., encoding="bytes")` has turned into bytes."""
+    """Decodes bytes as Latin-1 (a Python 2 string that Python 3 loaded with `encoding="bytes"`); else no change."""
     return value.decode("latin-1") if isinstance(value, bytes) else value

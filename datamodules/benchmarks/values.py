@@ -1,8 +1,9 @@
 """Type-checked access to values of annotation files; errors show what was found.
 
-JSON, XML and tables hold what their writers put there: `"0"` for 0, `true` for 1, NaN for a width, a list for
-a string. Every reader takes its values through these functions. Strings are checked to be encodable in UTF-8:
-lone surrogates, which JSON can express, would end a run when a table is written.
+Annotation files may hold `"0"` for 0, `true` for 1, NaN for a width or a list for a string, so every reader takes its
+values through these functions. They all raise `BadItemError`. Their argument `what` is the name of the value in the
+message. Strings must be encodable in UTF-8: lone surrogates, which JSON can express, would end a run with an error
+when a table is written.
 """
 
 import math
@@ -16,17 +17,18 @@ from octavius.boxes import Box, box_error, clip, normalise
 
 T = TypeVar("T")
 
-PIXELS_OUTSIDE = 2.0  # official annotations exceed the image by rounding, never by more than this
+PIXELS_OUTSIDE = 2.0
+"""Pixels by which a box may exceed its image; official annotations do so by rounding, never by more than this."""
 
 LARGEST = 2**53
 """Largest integer accepted, exact as a float; official files have none above it."""
 
 KIND_WORDS = {
-    str: "a text",
+    str: "a string",
     int: "a whole number",
     list: "a list",
     dict: "an object",
-    object: "a number or a text",
+    object: "a number or a string",
 }
 
 _short = Repr()
@@ -37,7 +39,7 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,
 
 
 def shown(value: object) -> str:
-    r"""A bounded `repr` for messages, however large or deep the value is.
+    r"""A `repr` for messages, of bounded length however large or deep the value is.
 
     >>> shown([[[[["deep"]]]]]), shown("a\ud800")
     ('[[[[...]]]]', "'a\\ud800'")
@@ -46,7 +48,7 @@ def shown(value: object) -> str:
 
 
 def kind_word(kind: type) -> str:
-    """Name of a JSON type in messages."""
+    """Name of a JSON type for messages, such as "a list"."""
     return KIND_WORDS.get(kind, kind.__name__)
 
 
@@ -80,12 +82,12 @@ def text(value: object, what: str) -> str:
         BadItemError: it is not a string, or has lone surrogates.
     """
     if not isinstance(value, str):
-        raise BadItemError(f"{what} should be a text, found {shown(value)}")
+        raise BadItemError(f"{what} should be a string, found {shown(value)}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise BadItemError(
-            f"{what} holds half of a surrogate pair at character {error.start}, which is no text: {shown(value)}"
+            f"{what} has half of a surrogate pair at character {error.start}, which is not valid text: {shown(value)}"
         ) from None
     return value.strip()
 
@@ -113,7 +115,7 @@ def texts(record: object, key: str, least: int = 1) -> tuple[str, ...]:
     found = take(record, key, list)
     if len(found) < least:
         raise BadItemError(
-            f"'{key}' should hold at least {least} text{'s' if least > 1 else ''}, found {len(found)}"
+            f"'{key}' should hold at least {least} string{'s' if least > 1 else ''}, found {len(found)}"
         )
     return tuple(full_text(value, f"'{key}'[{index}]") for index, value in enumerate(found))
 
@@ -142,20 +144,29 @@ def parsed_flag(written: str, what: str) -> bool:
 
 
 def identity(value: object, what: str) -> str:
-    """An id, an integer or a string; 1 and "1" are the same id."""
+    """An id as a string; files store ids as integers or as strings, and 1 and "1" are the same id."""
     if isinstance(value, str):
         return full_text(value, what)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise BadItemError(f"{what} should be a whole number or a text, found {shown(value)}")
+        raise BadItemError(f"{what} should be a whole number or a string, found {shown(value)}")
     return str(value)
 
 
 def object_number(value: object, what: str) -> str:
-    """An object's number, stored in official files as an integer or as a string of digits."""
+    """The number of an object as a string of digits; official files store it as an integer or as a string."""
     digits = text(value, what) if isinstance(value, str) else repr(value) if type(value) is int else ""
     if not re.fullmatch(r"[0-9]{1,15}", digits, re.ASCII):
         raise BadItemError(f"{what} should be the number of an object, found {shown(value)}")
     return str(int(digits))
+
+
+def plain_label(label: str) -> str:
+    """A class name with single spaces for underscores and other white space.
+
+    >>> plain_label("coffee_table ")
+    'coffee table'
+    """
+    return " ".join(label.replace("_", " ").split())
 
 
 def printable(name: str) -> str:
@@ -193,7 +204,7 @@ def numbers(values: Sequence[object], count: int) -> tuple[float, ...]:
 
 
 def checked_box(box: Box, tolerance: float) -> Box:
-    """Clips a box in fractions of the image; refuses one that exceeds it by more than the tolerance."""
+    """Clips a box (x1, y1, x2, y2) to the image, in fractions; refuses one outside by more than `tolerance`."""
     inside = clip(box)
     reason = box_error(box, tolerance) or box_error(inside)
     if reason:
@@ -202,7 +213,10 @@ def checked_box(box: Box, tolerance: float) -> Box:
 
 
 def pixel_box(edges: Sequence[float], width: float, height: float) -> Box:
-    """Converts pixel edges (x1, y1, x2, y2) to fractions of the image, clipped if slightly outside."""
+    """Converts a box (x1, y1, x2, y2) from pixels to fractions of the image.
+
+    It is clipped if it exceeds the image by at most `PIXELS_OUTSIDE`, and refused otherwise.
+    """
     if width <= 0 or height <= 0:
         raise BadItemError(f"the image size should be positive, found {width:g} x {height:g}")
     limits = (width, height, width, height)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from datamodules.benchmarks.values import plain_label
 from datamodules.instructions.annotation import Annotation, Thing
 from datamodules.instructions.images import Talk, boxes_xml
 from datamodules.instructions.prompts import Job, box
@@ -171,7 +172,7 @@ def thing_of(annotation: Annotation, entry: Any) -> Thing:
     """The object that an entry of `objects` refers to: in images by class and box, in scans by number and class."""
     if not isinstance(entry, dict) or not isinstance(entry.get("class"), str):
         raise RejectedError(f"an object should have a class, found {entry!r:.60}")
-    label = " ".join(entry["class"].replace("_", " ").split())
+    label = plain_label(entry["class"])
     alike = [thing for thing in annotation.things if label in (thing.label, thing.kind)]
     if not alike:
         raise RejectedError(f"the class '{label[:40]}' is not in the annotation")

@@ -83,7 +83,7 @@ def test_what_is_wrong_is_listed_by_kind(
     for line in (
         "coco_detection, split train2017: 6 samples",
         "2 items of annotation files",
-        "1 samples of which no prompt can be made",
+        "1 samples whose prompt cannot be built",
         "2 media that cannot be opened",
         "1 items have blemishes that official files are known to have",
         "5 problems",

@@ -275,7 +275,7 @@ def test_what_has_no_effect_is_refused() -> None:
     good = Part("images", [1], [1.0])
     with pytest.raises(
         ValueError,
-        match=r"data\.init_args\.clouds sets batch_size, seed, which a mixture does not .* under data\.init_args",
+        match=r"data\.init_args\.clouds sets batch_size, seed, which has no effect .* under data\.init_args",
     ):
         MixedInstructions(good, CloudInstructions("root", batch_size=4, seed=1))
     for wrong in (0.0, -1.0, float("nan")):

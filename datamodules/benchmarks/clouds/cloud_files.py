@@ -7,10 +7,10 @@ from octavius.media.arrays import array_header
 
 
 def check_cloud(path: Path) -> None:
-    """Refuses a file that is missing, truncated, or not of the shape of a point cloud.
+    """Refuses a file that is missing, truncated, or does not have the shape (P, 3) or (P, 6) of a point cloud.
 
-    Only the header and the file size are read. Bad values (NaN, all points at one position) are reported by
-    the loader, with the file and the sample.
+    Only the header and the file size are read. Bad values (NaN, all points at one position) are reported when the
+    cloud is loaded.
 
     Raises:
         BadItemError: what is wrong.
@@ -27,5 +27,4 @@ def check_cloud(path: Path) -> None:
             f"{path}: expected points (P, 3), or with colours (P, 6), found {header.dtype} {shape}"
         )
     if shape[0] < 2:
-        found = "is empty, it has no point" if not shape[0] else "has a single point, it needs an extent"
-        raise BadItemError(f"{path}: the cloud {found}; leave it out")
+        raise BadItemError(f"{path}: expected at least 2 points, found {shape[0]}; leave it out")

@@ -5,7 +5,7 @@ from typing import Literal
 
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, need
 from datamodules.benchmarks.clouds.cloud_files import check_cloud
-from datamodules.benchmarks.values import printable, text
+from datamodules.benchmarks.values import plain_label, printable, text
 from octavius.instruction.sample import ClassName, Media, Region, Sample
 from octavius.media.clouds import Y_UP
 
@@ -15,7 +15,7 @@ LAYOUT = """\
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error", up: Literal["y", "z"] = "z") -> list[Sample]:
-    """One sample per cloud; the candidate names are those of all class folders, with spaces for underscores.
+    """One sample per cloud (P, 3) or (P, 6); the candidates are the names of all class folders, as plain labels.
 
     Args:
         root: folder that holds the class folders.
@@ -35,7 +35,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error", up: Literal["y", "z"]
             if not found:
                 raise BadItemError(f"expected clouds (.npy) in {root / name / split}, found none")
             files[name] = found
-    names = {name: " ".join(name.replace("_", " ").split()) for name in files}
+    names = {name: plain_label(name) for name in files}
     vocabulary = tuple(sorted(set(names.values())))
     samples = []
     for name, found in files.items():

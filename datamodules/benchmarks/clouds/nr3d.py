@@ -23,8 +23,8 @@ COLUMNS = ("scan_id", "target_id", "utterance")
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     """One sample per object mentioned in the split's scans, with all utterances as references.
 
-    The file holds all splits; rows of other scans are skipped. All utterances are used, also those that call
-    the object by another name or from which the listener did not find it: as captions they are as good.
+    The CSV file holds all splits; rows about scans of other splits are skipped. All utterances are used, also those
+    that call the object by another name or with which the listener chose a wrong object: they are valid captions.
     """
     file = annotations(root)
     wanted = set(scan_names(root, split))
@@ -36,7 +36,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
             continue
         with items.guard(f"line {line}"):
             if None in row.values() or None in row:
-                raise BadItemError("it has not as many columns as the first line")
+                raise BadItemError("it has another number of columns than the header")
             scan, key = folders.scan(take_text(row, "scan_id")), object_id(row, "target_id")
             scan.object(key)
             utterance = take_text(row, "utterance")

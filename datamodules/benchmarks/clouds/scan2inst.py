@@ -9,7 +9,7 @@ from datamodules.benchmarks.clouds import scans
 from datamodules.benchmarks.clouds.scans import Scans
 from datamodules.benchmarks.dialogues import refuse_placeholders, refuse_unknown, turns_of
 from datamodules.benchmarks.documents import load_json
-from datamodules.benchmarks.values import identity, shown, take, take_text
+from datamodules.benchmarks.values import identity, plain_label, shown, take, take_text
 from octavius.boxes3d import box_error
 from octavius.instruction.sample import ClassName, Gold, Media, References, Region, Sample
 from octavius.media.rois import FEATURES, box_of
@@ -31,20 +31,21 @@ KEYS = ("id", "scene_id", "object_id", "object_name", "task_type", "conversation
 """Keys that an item may have."""
 
 TASKS = {"classification3d": "classification3d", "description3d": "captioning3d", "VQA3D": "vqa3d"}
+"""Our tasks by the `task_type` of an item."""
 
 Key: TypeAlias = tuple[str, str, str] | tuple[str]
-"""What an item is about: (scene,), or (scene, object number, object name)."""
+"""What an item is about: the scene (scene,), or one object (scene, object number, object name)."""
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample per answer. The medium is not a cloud but stored features of objects, modality `rois`.
+    """One sample per answer, with stored features of objects (modality `rois`) as the medium.
 
-    A question about an object gets the features of that object, a question about the scene those of all
-    detected objects. A classification item is answered with its `object_name` instead of the sentence of its
-    conversation; the candidates are all names that the file asks for.
+    A question about an object has the features of that object, a question about the scene those of all detected
+    objects. The gold of a classification item is its `object_name`, not the sentence in its conversation; the
+    candidates are the names of all classification items of the file.
     """
     file = need(root, LAYOUT, f"{split}.json", f"meta_file/{split}.json")
-    # ShapeNet's features of single objects serve as scene and as object.
+    # In ShapeNet every object is a scene of its own, so one folder has the features of both.
     single = "shapenet" in split
     scenes = DataFolder(
         need(root, LAYOUT, f"{'shapenet_pcls' if single else 'lamm_scannet_tr3d'}/{FEATURES}/")
@@ -66,10 +67,11 @@ def read_clouds(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample
         if len(key) == 1:
             return folders.scan(key[0], objects=folders.annotated(key[0])).cloud
         scene, number, name = key
-        scan, said = folders.scan(scene), " ".join(name.replace("_", " ").split())
-        if (label := scan.object(number).label) != said:
+        scan = folders.scan(scene)
+        if (label := scan.object(number).label) != plain_label(name):
             raise BadItemError(
-                f"object {number} of {scene} is called {shown(said)}, but is a {shown(label)} there"
+                f"'object_name' of object {number} of {scene} is {shown(name)}, but its label in the scan is "
+                f"{shown(label)}"
             )
         return scan.region(number)
 
@@ -86,12 +88,16 @@ def samples_of(
         bad: policy for bad items.
         benchmark: name given to the samples.
         modality: modality of the samples' only medium.
-        find: returns the medium of a key; called for each key until it succeeds, with the index of the item that
-            has the key.
+        find: returns the medium of a key, given the index of an item with that key. It is called once per key; if it
+            raises, again for the next item with that key.
+
+    Raises:
+        ValueError: the file is malformed, or an item is bad (with `bad="error"`).
     """
     items = BadItems(bad, file)
     records = load_json(file, list)
-    names = tuple(sorted({_plain(record) for record in records if _is_named_classification(record)}))
+    classified = filter(_is_named_classification, records)
+    names = tuple(sorted({plain_label(take_text(record, "object_name")) for record in classified}))
     media: dict[Key, Media] = {}
     samples = []
     for index, record in enumerate(records):
@@ -130,7 +136,7 @@ def _samples(
             refuse_placeholders(said, f"turn {number}", has_media=True)
         gold: Gold = References((answer,), scene)
         if kind == "classification3d":
-            gold = ClassName(_plain(record), names)
+            gold = ClassName(plain_label(take_text(record, "object_name")), names)
         key = f"{scene}-{index}-{number}"
         samples.append(Sample(key, TASKS[kind], benchmark, media, question, gold, history))
         history = (*history, (question, answer))
@@ -156,7 +162,7 @@ def _object(things: DataFolder, scene: str, number: str, name: str) -> Media:
     except ValueError as error:
         raise BadItemError(str(error)) from None
     if said := box_error(box):
-        raise BadItemError(f"the box of {file} is wrong: {said}")
+        raise BadItemError(f"the box of {file} is invalid: {said}")
     return Media(path=file, region=Region(number, box))
 
 
@@ -169,7 +175,3 @@ def _is_named_classification(record: object) -> bool:
     if not isinstance(record, dict) or record.get("task_type") != "classification3d":
         return False
     return isinstance(record.get("object_name"), str) and bool(record["object_name"].strip())
-
-
-def _plain(record: dict[str, object]) -> str:
-    return " ".join(take_text(record, "object_name").replace("_", " ").split())

@@ -1,4 +1,4 @@
-"""ScanNet's scans, their objects and its table of labels: object classification, and scenes for a detector."""
+"""ScanNet's scans, objects and label table: samples of object classification, and scans to train detectors on."""
 
 import csv
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from datamodules.benchmarks.base import DAMAGED, BadItemError, BadItems, BadPoli
 from datamodules.benchmarks.clouds import scans
 from datamodules.benchmarks.clouds.scans import Scan, ScanObject, Scans
 from datamodules.benchmarks.documents import read_lines
-from datamodules.benchmarks.values import shown
+from datamodules.benchmarks.values import plain_label, shown
 from octavius.instruction.sample import ClassName, Sample
 
 LAYOUT = f"""\
-  <root>/scannetv2_<split>.txt                names of the scans, one a line; or in <root>/meta_data
+  <root>/scannetv2_<split>.txt                names of the scans, one per line; or in <root>/meta_data
   <root>/scannetv2-labels.combined.tsv        raw categories and their NYU40 classes; or in <root>/meta_data
 {scans.LAYOUT}"""
 
@@ -96,13 +96,22 @@ def read_scenes(root: Path, split: str, bad: BadPolicy = "error") -> list[Scan]:
 
 
 def scan_names(root: Path, split: str) -> list[str]:
-    """Names of a split's scans."""
+    """Names of a split's scans, such as `scene0000_00`.
+
+    Raises:
+        DatasetNotFoundError: the list of the split is missing.
+    """
     file = need(root, LAYOUT, f"scannetv2_{split}.txt", f"meta_data/scannetv2_{split}.txt")
     return [line for _, line in read_lines(file)]
 
 
 def nyu40_ids(root: Path) -> dict[str, int]:
-    """NYU40 id of each raw category."""
+    """NYU40 id of each raw category, from the label table.
+
+    Raises:
+        DatasetNotFoundError: the table is missing.
+        ValueError: the table is malformed.
+    """
     ids = {}
     for number, row in _label_rows(root, "raw_category", "nyu40id"):
         if not row["nyu40id"].strip().isdecimal() or len(row["nyu40id"]) > 9:
@@ -110,7 +119,7 @@ def nyu40_ids(root: Path) -> dict[str, int]:
                 f"{LABELS} line {number}: nyu40id should be a whole number, found {shown(row['nyu40id'])}; "
                 "copy the official file again"
             )
-        ids[_plain(row["raw_category"])] = int(row["nyu40id"])
+        ids[plain_label(row["raw_category"])] = int(row["nyu40id"])
     return ids
 
 
@@ -127,7 +136,3 @@ def _label_rows(root: Path, *columns: str) -> Iterator[tuple[int, dict[str, str]
         yield from enumerate(table, start=2)
     except csv.Error as error:
         raise ValueError(f"{file} is not a table: {error}. {DAMAGED}") from None
-
-
-def _plain(label: str) -> str:
-    return " ".join(label.replace("_", " ").split())

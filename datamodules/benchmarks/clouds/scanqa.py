@@ -9,7 +9,7 @@ from datamodules.benchmarks.base import BadItems, BadPolicy, need
 from datamodules.benchmarks.clouds import scans
 from datamodules.benchmarks.clouds.scans import Scans
 from datamodules.benchmarks.documents import load_json
-from datamodules.benchmarks.values import take_text, texts
+from datamodules.benchmarks.values import plain_label, take_text, texts
 from octavius.instruction.sample import References, Sample
 
 LAYOUT = f"""\
@@ -25,20 +25,20 @@ KINDS = {
     "yes or no": ("is", "are", "does", "do", "did", "can", "was", "were", "has", "have"),
     "object": ("what", "which"),
 }
-"""Kinds of question by their first words; the first match applies."""
+"""First words of each kind of question; the first kind that matches applies."""
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample per question, which is about the whole scan; the answer has no reason."""
+    """One sample per question about a scan, with all accepted answers as references."""
     return [replace(sample, gold=_bare(sample.gold)) for sample in read_reasoned(root, split, bad)]
 
 
 def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample per question, which is about the whole scan; its group is the kind of question.
+    """One sample per question about a scan; its group is the kind of question (`kind_of`).
 
-    In training the answer is preceded by a reason: the names of the objects that the annotators located it
-    at, if any. Scores compare the answer alone. Objects are not required; if the scan's object files exist,
-    it has their boxes.
+    In training the answer is preceded by a reason: the names of the objects that the annotators marked as the
+    location of the answer, if any. Scores compare the answer alone. The annotation files of the scan's objects are
+    optional; if they exist, the medium has the boxes of the objects.
     """
     file = annotations(root, split)
     folders, items = Scans(root, LAYOUT), BadItems(bad, file)
@@ -109,4 +109,4 @@ def _names(record: object) -> list[str]:
     """The names of a question's objects; empty if the file has none."""
     if not isinstance(record, dict) or "object_names" not in record:
         return []
-    return [" ".join(name.replace("_", " ").split()) for name in texts(record, "object_names", least=0)]
+    return [plain_label(name) for name in texts(record, "object_names", least=0)]

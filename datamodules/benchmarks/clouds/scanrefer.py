@@ -1,4 +1,4 @@
-"""ScanRefer's descriptions of ScanNet's objects: captions of one object, of all objects, or of detected boxes."""
+"""ScanRefer's descriptions of objects in ScanNet: captions of one object, of all objects, or of detected boxes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -73,10 +73,10 @@ def annotations(root: Path, split: str) -> Path:
 
 
 def read_found_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample per box detected in a scan with described objects, for Scan2Cap's m@kIoU.
+    """One sample per detected box in a scan with described objects, for Scan2Cap's metrics m@kIoU.
 
-    Boxes are read from <root>/proposals, one file per scan (see `octavius.media.proposals`), and all of
-    them are captioned. Scores are computed over whole scans, so do not set a `limit` on such a source.
+    The boxes are read from <root>/proposals, one file per scan (see `octavius.media.proposals`). Scores are computed
+    over whole scans, so do not set a `limit` on such a source.
     """
     samples = []
     items = BadItems(bad, root / "proposals")
@@ -96,14 +96,14 @@ def read_found_captioning(root: Path, split: str, bad: BadPolicy = "error") -> l
 
 
 def _proposals(folder: Path, scan: str) -> tuple[Tensor, Tensor]:
-    """Boxes and scores detected in a scan, at least one: a scan without samples would not be scored."""
+    """Boxes (M, 6) detected in a scan and their scores (M,), M > 0: a scan without samples would not be scored."""
     try:
         boxes, scores = read_proposals(find_proposals(folder, [scan]))
     except ValueError as error:
         raise BadItemError(str(error)) from None
     if not len(boxes):
         raise BadItemError(
-            f"nothing was found in {scan}, and it would be left out of the scores; give it a box"
+            f"no box was detected in {scan}, so the scan would be left out of the scores; add a box of low confidence"
         )
     return boxes, scores
 

@@ -1,8 +1,8 @@
 """Scans in ScanNet's layout: references to their clouds, and their objects with validated boxes.
 
-Boxes are not annotated: an object's box is the axis-aligned bounding box of its segments' vertices in the
-aligned scan. Vertex positions are therefore read here, while a set is built, and not kept; the clouds of
-samples are loaded in the workers.
+ScanNet does not annotate boxes: the box of an object is the axis-aligned bounding box of the vertices of its segments
+in the aligned scan. Vertex positions are therefore read while samples are created, but not kept; the workers load the
+clouds again.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ import torch
 
 from datamodules.benchmarks.base import BadItemError, BlemishError, DataFolder, need
 from datamodules.benchmarks.documents import load_json
-from datamodules.benchmarks.values import object_number, shown, take
+from datamodules.benchmarks.values import object_number, plain_label, shown, take
 from octavius.boxes import Box3D
 from octavius.boxes3d import box_error, from_edges
 from octavius.instruction.sample import Media, Region
@@ -32,9 +32,10 @@ LAYOUT = """\
 
 MESH, SEGMENTS = "{0}_vh_clean_2.ply", "{0}_vh_clean_2.0.010000.segs.json"
 OBJECTS, INFO = "{0}.aggregation.json", "{0}.txt"
+"""File names; {0} is the name of the scan."""
 
-NOTHING = "has no extent"
-"""Beginning of the message for an object without a box: it is annotated, but has no segment or is flat."""
+NO_EXTENT = "has no extent"
+"""Beginning of the message for an annotated object without segments or with a flat box: a known blemish."""
 
 LARGEST = 2**31 - 1
 """Largest segment id accepted."""
@@ -69,7 +70,7 @@ class Scan:
         cloud: reference to its mesh, with the pose that aligns it. If objects were requested, also with their
             boxes, without duplicates, walls, floors and ceilings.
         objects: its usable objects by id; empty if not requested.
-        broken: what is wrong with its other objects, by id.
+        broken: for its other objects what is wrong with them, by id.
     """
 
     name: str
@@ -84,7 +85,7 @@ class Scan:
             BadItemError: there is no such object, or it is broken.
         """
         if name in self.broken:
-            kind = BlemishError if self.broken[name].startswith(NOTHING) else BadItemError
+            kind = BlemishError if self.broken[name].startswith(NO_EXTENT) else BadItemError
             raise kind(f"object {name} of {self.name} {self.broken[name]}")
         if name not in self.objects:
             known = ", ".join([*self.objects][:20])
@@ -100,15 +101,23 @@ class Scan:
         return list(found.values())
 
     def region(self, name: str) -> Media:
-        """Reference to one object of the scan."""
+        """Reference to one object of the scan.
+
+        Raises:
+            BadItemError: there is no such object, or it is broken.
+        """
         return Media(path=self.cloud.path, pose=self.cloud.pose, region=Region(name, self.object(name).box))
 
 
 class Scans:
-    """The scans below a root; each is read once, however many samples refer to it."""
+    """The scans below a root; each is read only once, however many samples refer to it."""
 
     def __init__(self, root: Path, layout: str) -> None:
-        """Finds the folders of scans; `layout` is the whole directory tree, for the error message."""
+        """Finds the folders of scans; `layout` is the whole directory tree, for the error message.
+
+        Raises:
+            DatasetNotFoundError: there is no such folder.
+        """
         need(root, layout, "scans/", "scans_test/")
         self._folders = [
             DataFolder(root / home) for home in ("scans", "scans_test") if (root / home).is_dir()
@@ -144,7 +153,7 @@ class Scans:
 
 
 def object_id(record: object, key: str) -> str:
-    """The id of an object under a key of a JSON object; official files store it as a number or as a string."""
+    """The id of an object under a key of a JSON object; see `object_number`."""
     return object_number(take(record, key, object), f"'{key}'")
 
 
@@ -159,10 +168,10 @@ def is_structure(label: str) -> bool:
 
 @cache
 def _read(name: str, files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> Scan | str:  # noqa: ARG001
-    """One scan, or what is wrong with it; cached for as long as the files' timestamps and sizes are unchanged.
+    """One scan, or what is wrong with it; cached while the files' timestamps and sizes (`stamps`) are unchanged.
 
-    Several benchmarks and many samples refer to the same scan. Errors are returned, as `cache` does not keep
-    exceptions: a broken scan is read once too.
+    Several benchmarks and many samples refer to the same scan. Errors are returned instead of raised, because `cache`
+    does not keep exceptions and a broken scan would be read again and again.
     """
     mesh, info, *annotated = files
     try:
@@ -182,7 +191,7 @@ def _read(name: str, files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...
 def _objects(
     xyz: np.ndarray, segments_file: Path, objects_file: Path
 ) -> tuple[dict[str, ScanObject], dict[str, str]]:
-    """The objects with their boxes, and what is wrong with those that have none."""
+    """The objects with their boxes by id, and what is wrong with the others by id."""
     segments = _segments(segments_file, len(xyz))
     # Bounds of all segments in one pass: sort the vertices by segment, then reduce each contiguous run.
     order = np.argsort(segments, kind="stable")
@@ -200,19 +209,17 @@ def _objects(
         if len(found) < len(wanted) or not found:
             unknown = sorted(wanted - index_of.keys())
             broken[key] = (
-                f"names segments that no vertex is in: {unknown[:5]}" if unknown else f"{NOTHING}: no segment"
+                f"has segments without vertices: {unknown[:5]}" if unknown else f"{NO_EXTENT}: no segment"
             )
             continue
         low, high = edges[found, :3].min(axis=0), edges[found, 3:].max(axis=0)
         x, y, z, dx, dy, dz = from_edges(torch.from_numpy(np.concatenate([low, high]))).tolist()
-        one = ScanObject(
-            key, " ".join(label.replace("_", " ").split()), (x, y, z, dx, dy, dz), int(counts[found].sum())
-        )
+        one = ScanObject(key, plain_label(label), (x, y, z, dx, dy, dz), int(counts[found].sum()))
         if said := box_error(one.box):
             flat = min(one.box[3:]) == 0
-            broken[key] = f"{NOTHING if flat else 'has a bad box'} around its {one.points} points: {said}"
+            broken[key] = f"{NO_EXTENT if flat else 'has a bad box'} around its {one.points} points: {said}"
         elif objects.setdefault(key, one) != one:
-            broken[key] = f"stands twice in {objects_file.name}, with different content"
+            broken[key] = f"occurs twice in {objects_file.name}, with different content"
     return {key: one for key, one in objects.items() if key not in broken}, broken
 
 
@@ -221,7 +228,7 @@ def _segments(file: Path, vertices: int) -> np.ndarray:
     segments = np.array(_whole(_list(file, "segIndices"), f"the segIndices in {file.name}"))
     if len(segments) != vertices:
         raise BadItemError(
-            f"{file.name} tells the segments of {len(segments)} vertices, but the mesh has {vertices}; "
+            f"{file.name} has the segments of {len(segments)} vertices, but the mesh has {vertices}; "
             "one of the files is cut short, or they are of different scans"
         )
     return segments

@@ -1,4 +1,4 @@
-"""Object classification on ShapeNet55: lists and point clouds of single objects."""
+"""Object classification on ShapeNet55, from its lists of objects and one point cloud per object."""
 
 from pathlib import Path
 
@@ -17,9 +17,9 @@ LAYOUT = """\
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample per object of the split; the candidates are the names of all synsets listed.
+    """One sample per object of the split; the candidates are the names of all synsets in its list.
 
-    The object is its whole cloud, rotated to z up; the clouds are normalized, not in metres.
+    The object is the whole cloud, rotated from y up to z up. The clouds are normalized, not in metres.
     """
     lists = need(root, LAYOUT, f"shapenet-55/{split}.txt", f"ShapeNet-55/{split}.txt")
     clouds = DataFolder(need(root, LAYOUT, "shapenet_pc/", "shapenet-55/shapenet_pc/"))

@@ -1,4 +1,4 @@
-"""CelebA's attribute and partition lists: questions on hair colour and on smiling."""
+"""CelebA, from its lists of attributes and partitions: questions about hair colour and about smiling."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +15,7 @@ LAYOUT = """\
 """
 
 PARTITIONS = {"train": "0", "val": "1", "test": "2"}
+"""Splits, and their numbers in the partition list."""
 
 HAIR_QUESTION = "What is the hair colour of this person?"
 HAIR = {"black": "Black_Hair", "blond": "Blond_Hair", "brown": "Brown_Hair", "gray": "Gray_Hair"}
@@ -51,8 +52,7 @@ def _faces(
 ) -> Iterator[tuple[Path, dict[str, bool]]]:
     """The images of the split, each with the wanted attributes.
 
-    Both lists name the same images: an image in only one of them is a bad item, as the other list lost a
-    line.
+    Both official lists name the same images, so an image that only one of them names is a bad item.
     """
     if split not in PARTITIONS:
         raise ValueError(f"CelebA has no split '{split}'; it has {', '.join(PARTITIONS)}")
@@ -60,29 +60,29 @@ def _faces(
     partition = need(root, LAYOUT, "list_eval_partition.txt", "list_eval_partition.csv")
     images = DataFolder(need(root, LAYOUT, "img_align_celeba/"))
     items = BadItems(bad, root)
-    homes = _partition(partition, items)
+    partition_of = _partition(partition, items)
     header, rows = _table(file, items)
     missing = [name for name in wanted if name not in header]
     if missing:
         raise ValueError(f"{file}: expected columns {', '.join(missing)}, found {', '.join(header)}")
     columns = {name: header.index(name) for name in wanted}
-    chosen = {name for name, home in homes.items() if home == PARTITIONS[split]}
+    left = {name for name, number in partition_of.items() if number == PARTITIONS[split]}
     for number, row in rows:
-        if row[0] not in homes:
+        if row[0] not in partition_of:
             with items.guard(f"{file.name} line {number}"):
                 raise BadItemError(f"the image {shown(row[0])} is in no partition of {partition.name}")
-        elif row[0] in chosen:
-            chosen.remove(row[0])
+        elif row[0] in left:
+            left.remove(row[0])
             with items.guard(f"{file.name} line {number}"):
                 if len(row) != len(header):
                     raise BadItemError(f"expected {len(header)} columns, found {len(row)}")
                 attributes = {name: _flag(name, row[column]) for name, column in columns.items()}
                 path = images.file(row[0])
                 yield path, attributes
-        elif homes[row[0]] == PARTITIONS[split]:
+        elif partition_of[row[0]] == PARTITIONS[split]:
             with items.guard(f"{file.name} line {number}"):
-                raise BadItemError(f"the image {shown(row[0])} stands twice")
-    for name in sorted(chosen):
+                raise BadItemError(f"the image {shown(row[0])} is listed twice")
+    for name in sorted(left):
         with items.guard(f"the image {name}"):
             raise BadItemError(f"it is in {partition.name}, but has no attributes in {file.name}")
     items.report()
@@ -104,24 +104,24 @@ def _words(file: Path) -> list[tuple[int, list[str]]]:
 
 def _partition(file: Path, items: BadItems) -> dict[str, str]:
     """Partition of each image; a header line is allowed, though the official file has none."""
-    homes: dict[str, str] = {}
+    partition_of: dict[str, str] = {}
     for index, (number, words) in enumerate(_words(file)):
         if index == 0 and words[-1] == "partition":
             continue
         with items.guard(f"{file.name} line {number}"):
             if len(words) != 2 or words[1] not in PARTITIONS.values():
-                homes.setdefault(words[0], "")  # so that it is not reported again for its attributes
+                partition_of.setdefault(words[0], "")  # so that it is not reported again for its attributes
                 raise BadItemError(f"expected an image and 0, 1 or 2, found {shown(' '.join(words))}")
-            if homes.setdefault(words[0], words[1]) != words[1]:
+            if partition_of.setdefault(words[0], words[1]) != words[1]:
                 raise BadItemError(f"the image {shown(words[0])} is in two partitions")
-    return homes
+    return partition_of
 
 
 def _table(file: Path, items: BadItems) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Column names (the image's first) and the numbered rows of the attribute file.
+    """Column names (that of the image first), and the rows with their line numbers, of the attribute file.
 
-    The official file has a line with the number of images, a line with the attributes, and the rows. Common
-    variants lack the first line, or also name the image column.
+    The official file has a line with the number of images, a line with the names of the attributes, and the rows.
+    Common variants lack the first line, or also name the image column.
     """
     lines = _words(file)
     first = lines[0][1]
@@ -130,7 +130,7 @@ def _table(file: Path, items: BadItems) -> tuple[list[str], list[tuple[int, list
     if counted:
         with items.guard(f"{file.name} line 1"):
             if int(first[0]) != len(rows):
-                raise BadItemError(f"{first[0]} images promised, {len(rows)} follow; is the file cut short?")
+                raise BadItemError(f"expected {first[0]} images, found {len(rows)}; is the file cut short?")
     if rows and len(header) < len(rows[0][1]):
         header = ["image", *header]
     return header, rows

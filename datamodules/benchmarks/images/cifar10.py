@@ -1,7 +1,7 @@
-"""CIFAR-10 classification from its pickled batches, with the images in memory.
+"""CIFAR-10 classification from its pickled batches; the images are kept in memory.
 
-The official files are Python 2 pickles with `str` keys. Copies re-written by Python 3, with keys of type
-`bytes` or `str`, are read as well.
+The official files are pickles of Python 2. Copies written by Python 3, with keys of type `bytes` or `str`, are read
+as well.
 """
 
 from pathlib import Path
@@ -43,8 +43,11 @@ PIXELS = 3 * SIDE * SIDE
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     """One sample per image of the split; images are arrays (32, 32, 3), uint8, not files.
 
-    A batch that is missing, truncated or foreign is an error even with `bad="skip"`, which would drop
-    thousands of images. A label out of range drops only its image.
+    With `bad="skip"`, an image whose label is out of range is left out. A missing or malformed batch file is an error
+    all the same, as thousands of images would be left out.
+
+    Raises:
+        ValueError: the split is unknown, a batch is malformed, or a label is out of range (with `bad="error"`).
     """
     folder = need(root, LAYOUT, "batches.meta", "cifar-10-batches-py/batches.meta").parent
     if split not in BATCHES:
@@ -54,14 +57,14 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     known = {*BATCHES["train"], *BATCHES["test"]}
     if extra := sorted(file.name for file in folder.glob("*_batch*") if file.name not in known):
         raise ValueError(
-            f"{folder} holds {', '.join(extra[:5])}, which CIFAR-10 does not have; remove what is not of it"
+            f"{folder} holds {', '.join(extra[:5])}, which CIFAR-10 does not have; remove these files"
         )
     samples = []
     for file in files:
         images, labels = _batch(file, size)
         items = BadItems(bad, file)
         for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-            with items.guard(f"picture {index}"):
+            with items.guard(f"image {index}"):
                 if type(label) is not int or not 0 <= label < len(CLASSES):
                     raise BadItemError(f"its label should be 0 to {len(CLASSES) - 1}, found {shown(label)}")
                 media = {"image": Media(array=image)}
@@ -88,24 +91,22 @@ def _images_per_batch(file: Path) -> int:
 
 
 def _batch(file: Path, size: int) -> tuple[np.ndarray, list[Any]]:
-    """Images (N, 32, 32, 3) and labels of a batch."""
+    """Images (N, 32, 32, 3) uint8, and labels, of a batch file."""
     batch = load_pickle(file)
     data, labels = batch.get("data"), batch.get("labels")
     if isinstance(labels, np.ndarray) and labels.ndim == 1:  # some re-written copies have an array
         labels = labels.tolist()
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (PIXELS,):
         found = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else f"{shown(data)}"
-        raise ValueError(
-            f"{file}: expected pictures as 'data', uint8 (N, {PIXELS}), found {found}. {DAMAGED}"
-        )
+        raise ValueError(f"{file}: expected images as 'data', uint8 (N, {PIXELS}), found {found}. {DAMAGED}")
     if not isinstance(labels, list):
         raise ValueError(
             f"{file}: expected a list 'labels'; found the keys {sorted(batch)}. Is it a batch of CIFAR-10?"
         )
     if not len(data) == len(labels) == size:
         raise ValueError(
-            f"{file}: batches.meta promises {size} pictures, found {len(data)} pictures and {len(labels)} labels. "
-            f"{DAMAGED}"
+            f"{file}: expected {size} images as batches.meta says, found {len(data)} images and {len(labels)} "
+            f"labels. {DAMAGED}"
         )
     planes = data.reshape(size, 3, SIDE, SIDE)  # stored as planes: red, green, blue
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels

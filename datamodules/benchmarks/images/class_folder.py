@@ -17,7 +17,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", "
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     """One sample per image; the candidate names are those of all class folders of the split, sorted.
 
-    An empty class folder is a bad item: usually the copy is incomplete.
+    A class folder without images is a bad item, because it usually means an incomplete copy.
     """
     folder = need(root, LAYOUT, f"{split}/")
     items = BadItems(bad, folder)

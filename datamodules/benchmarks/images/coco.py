@@ -20,13 +20,12 @@ Record: TypeAlias = dict[str, Any]
 
 
 def read_detection(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample per image with an object that counts.
+    """One sample per image that has an object which is not a crowd.
 
-    Crowds (`iscrowd`) are ignored objects: their box surrounds many objects, none of which must be found, and
-    a prediction that matches it is not an error, as in COCO's own evaluation. Boxes that exceed the image by
-    rounding are clipped. Images with crowds only are left out, as there is nothing to find. A bad box that is
-    skipped drops only itself, not its image; so does a box without area, of which the official
-    instances_train2017.json has two.
+    Crowds (`iscrowd`) become ignored objects, as in COCO's own evaluation: their box surrounds many objects, none of
+    which must be found, and a prediction that matches it is not an error. Boxes that exceed the image by rounding are
+    clipped. A bad box that is skipped leaves out only itself, not its image. So does a box without area, a known
+    blemish: the official instances_train2017.json has two.
     """
     file = need(root, LAYOUT, f"annotations/instances_{split}.json")
     folder = DataFolder(need(root, LAYOUT, f"{split}/"))
@@ -68,7 +67,7 @@ def read_captioning(root: Path, split: str, bad: BadPolicy = "error") -> list[Sa
 
 
 def read_crowds(root: Path, split: str) -> dict[str, frozenset[str]]:
-    """Classes, by image id, of which the image has more objects than boxes (a crowd)."""
+    """By image id, the classes with a crowd: the image shows more objects of them than have boxes."""
     file = need(root, LAYOUT, f"annotations/instances_{split}.json")
     content, items = load_json(file, dict), BadItems("skip", file)  # `read_detection` reports what is wrong
     labels = _labels(content, file, items)
@@ -99,7 +98,7 @@ def _images(content: Record, file: Path, items: BadItems) -> list[tuple[int, Rec
         with items.guard(f"images[{index}]"):
             key = whole(take(image, "id", int), "'id'")
             if images.setdefault(key, image) is not image:
-                raise BadItemError(f"the id {key} stands twice among the images")
+                raise BadItemError(f"the id {key} occurs twice among the images")
     return list(images.items())
 
 
@@ -110,12 +109,12 @@ def _labels(content: Record, file: Path, items: BadItems) -> dict[int, str]:
         with items.guard(f"categories[{index}]"):
             key, name = take(category, "id", int), take_text(category, "name")
             if labels.setdefault(key, name) != name:
-                raise BadItemError(f"the id {key} is that of the category '{labels[key]}' too")
+                raise BadItemError(f"the id {key} is also that of the category '{labels[key]}'")
     return labels
 
 
 def _image_of(annotation: Record, images: Mapping[int, Record], seen: dict[int, Record]) -> Record:
-    """The image of an annotation; refuses exact duplicates of annotations.
+    """The image of an annotation; refuses an exact duplicate of an earlier annotation.
 
     Args:
         annotation: the annotation.
@@ -124,11 +123,10 @@ def _image_of(annotation: Record, images: Mapping[int, Record], seen: dict[int, 
     """
     key = take(annotation, "image_id", int)
     if "id" in annotation:
-        # Files of other tools may give all annotations one id, which COCO's own evaluation does not read
-        # either.
+        # Only exact duplicates: some tools give all annotations one id, which COCO's own evaluation ignores too.
         first = seen.setdefault(whole(annotation["id"], "'id'"), annotation)
         if first is not annotation and first == annotation:
-            raise BadItemError(f"the annotation of id {annotation['id']} stands twice")
+            raise BadItemError(f"the annotation with id {annotation['id']} occurs twice")
     if key not in images:
         raise BadItemError(f"image_id {key} is not among the file's images")
     return images[key]
@@ -154,7 +152,7 @@ def _samples(
     folder: DataFolder,
     items: BadItems,
 ) -> list[Sample]:
-    """One sample per image that has a gold; reports all items left out."""
+    """One sample per image that has a gold; then reports all items that were left out."""
     samples = []
     for key, image in images:
         if key in golds:

@@ -30,8 +30,8 @@ TOKEN_LAYOUT = f"""\
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     """One sample per image of one of Karpathy's splits, with all its captions as references.
 
-    These splits (Karpathy and Fei-Fei 2015) are those on which captioning is compared: 1,000 images each to
-    validate and to test. Without the JSON file, the token file is read with a list of the split's images.
+    Captioning results are usually reported on these splits (Karpathy and Fei-Fei 2015), which have 1,000 images each
+    for validation and for testing. Without Karpathy's JSON file, the token file is read (`read_tokens`).
     """
     file = need(root, LAYOUT, KARPATHY, TOKENS)
     if file.name == TOKENS:
@@ -55,7 +55,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
 
 
 def read_tokens(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample per image of a list of names, or of the whole token file (split `all`)."""
+    """One sample per image listed in `<split>.txt`, or of the whole token file (split `all`)."""
     file = need(root, TOKEN_LAYOUT, TOKENS)
     images, items = DataFolder(need(root, TOKEN_LAYOUT, *IMAGES)), BadItems(bad, file)
     texts: dict[str, dict[str, str]] = {}
@@ -66,19 +66,19 @@ def read_tokens(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample
             if not name or not count.isdecimal() or not caption.strip():
                 raise BadItemError(f"expected <image>#<number>, a tab and a caption, found {shown(line)}")
             if texts.setdefault(name, {}).setdefault(count, caption.strip()) != caption.strip():
-                raise BadItemError(f"caption {count} of {name} stands twice, with different words")
+                raise BadItemError(f"caption {count} of {name} occurs twice, with different words")
     samples = []
     for where, name in [("", name) for name in texts] if split == "all" else _listed(root, split):
         with items.guard(where or f"image {name}"):
             if name not in texts:
-                raise BadItemError(f"no line of {TOKENS} speaks of the image {shown(name)}")
+                raise BadItemError(f"{TOKENS} has no caption of the image {shown(name)}")
             samples.append(_sample(images, name, tuple(texts[name].values())))
     items.report()
     return samples
 
 
 def _listed(root: Path, split: str) -> Iterator[tuple[str, str]]:
-    """Names of a split's images, each with its location; the lists of Flickr30k Entities omit `.jpg`."""
+    """(line of the list, image name) of a split's images; the lists of Flickr30k Entities omit `.jpg`."""
     file = need(root, TOKEN_LAYOUT, f"{split}.txt", f"flickr30k_entities/{split}.txt")
     for number, name in read_lines(file):
         yield f"{file.name} line {number}", name if name.lower().endswith(".jpg") else f"{name}.jpg"

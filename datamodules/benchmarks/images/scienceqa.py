@@ -19,15 +19,15 @@ SPLITS = ("train", "val", "test")
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample per problem of the split with an image; the answer is the right option without a reason."""
+    """One sample per problem of the split that has an image; the answer is the letter of the right option."""
     return [replace(sample, gold=_bare(sample.gold)) for sample in read_reasoned(root, split, bad)]
 
 
 def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
-    """One sample per problem of the split with an image; in training, the solution precedes the answer.
+    """One sample per problem of the split that has an image; in training, the solution precedes the answer.
 
-    The hint, if any, is appended to the question as context. Options are in the gold only: the task writes
-    them out. A sample's group is the problem's topic.
+    The hint, if any, is appended to the question as context. The options are not part of the question, as the task
+    appends them. A sample's group is the problem's topic.
     """
     problems_file = need(root, LAYOUT, "problems.json")
     splits_file = need(root, LAYOUT, "pid_splits.json")
@@ -42,7 +42,7 @@ def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Samp
     for pid in splits[split]:
         with items.guard(f"problem {shown(pid)}"):
             if not isinstance(pid, str) or pid not in problems:
-                raise BadItemError(f"listed in {splits_file.name}, but missing here")
+                raise BadItemError(f"it is listed in {splits_file.name}, but missing in {problems_file.name}")
             if take(problems, full_text(pid, "its id"), dict).get("image") is not None:
                 samples.append(_sample(pid, problems[pid], split, folder))
     items.report()
@@ -54,9 +54,9 @@ def _bare(gold: Any) -> Choice:
 
 
 def _sample(pid: str, problem: dict[str, object], split: str, folder: DataFolder) -> Sample:
-    # Lists such as `minitest` and `trainval` draw from all three folders; the problem names its own.
-    home = take(problem, "split", str) if "split" in problem else split
-    path = folder.file(f"{home}/{pid}/{take_text(problem, 'image')}")
+    # Splits such as `minitest` and `trainval` have no image folder; a problem names the split whose folder it is in.
+    image_split = take(problem, "split", str) if "split" in problem else split
+    path = folder.file(f"{image_split}/{pid}/{take_text(problem, 'image')}")
     question = take_text(problem, "question")
     if hint := optional_text(problem, "hint"):
         question = f"{question}\nContext: {hint}"

@@ -10,22 +10,26 @@ from datamodules.benchmarks.values import parsed_flag, parsed_number, pixel_box,
 from octavius.instruction.sample import Boxes, LabelledBox, Media, Sample
 
 LAYOUT = """\
-  <root>/Annotations/*.xml                 one file an image
-  <root>/ImageSets/Main/<split>.txt        names of the images, one a line; <split> is for example val
+  <root>/Annotations/*.xml                 one file per image
+  <root>/ImageSets/Main/<split>.txt        names of the images, one per line; <split> is for example val
   <root>/JPEGImages/*.jpg
   (<root> may also be the folder that holds VOC20xx or VOCdevkit/VOC20xx)
 """
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error", difficult: bool = False) -> list[Sample]:
-    """One sample per image of the split with an object that counts.
+    """One sample per image of the split that has an object which is not ignored.
 
     Args:
         root: the folder of a year, or a folder above it that holds no other year.
         split: name of a list in `ImageSets/Main`.
         bad: policy for a bad image or object.
-        difficult: count the objects marked as difficult. By default they are ignored, as in the VOC protocol:
-            they need not be found and finding them is no error; images with no other object are left out.
+        difficult: do not ignore the objects marked as difficult. By default they are ignored, as in the VOC
+            protocol: they need not be found, and finding them is no error; images with no other object are left out.
+
+    Raises:
+        ValueError: `root` holds several years, the annotations of the split are not published, or an item is bad
+            (with `bad="error"`).
     """
     root = _year_folder(root)
     names_file = need(root, LAYOUT, f"ImageSets/Main/{split}.txt")
@@ -70,7 +74,9 @@ def _year_folder(root: Path) -> Path:
 def _name(line: str) -> str:
     words = line.split()
     if len(words) != 1:
-        raise BadItemError(f"expected the name of one image, found {shown(line)}; is it a list of one class?")
+        raise BadItemError(
+            f"expected the name of one image, found {shown(line)}; is it the list of one class, such as dog_val.txt?"
+        )
     return words[0]
 
 

@@ -171,7 +171,7 @@ BAD = {
     ),
     "no speaker": (item(conversations=[{"value": "a"}]), "the key 'from' is missing"),
     "no value": (item(conversations=[{"from": "human"}]), "the key 'value' is missing"),
-    "a number": (item(conversations=[{"from": "human", "value": 3}]), "'value' should be a text, found 3"),
+    "a number": (item(conversations=[{"from": "human", "value": 3}]), "'value' should be a string, found 3"),
     "unknown type": (
         item("a", "b", task_type="VQA3D"),
         "unknown task_type 'VQA3D'; known ones are VQA, classific",
@@ -180,7 +180,7 @@ BAD = {
     "absolute": (item("a", "b", image="/etc/1.jpg"), "the path '/etc/1.jpg' leads out of the data folder"),
     "no folder": (item("a", "b", image="gone/1.jpg"), "gone, which should hold '1.jpg', cannot be read"),
     "empty image": (item("a", "b", image=""), "the name of the file is empty"),
-    "many images": (item("a", "b", image=["1.jpg"]), r"'image' should be a text, found \['1.jpg'\]"),
+    "many images": (item("a", "b", image=["1.jpg"]), r"'image' should be a string, found \['1.jpg'\]"),
     "place-holder inside": (
         item("see <image> here", "b"),
         "expected <image> at an end of the question",

@@ -182,8 +182,8 @@ def test_a_conversation_that_begins_with_an_answer_is_a_known_blemish() -> None:
         ([{"role": "user", "content": "a"}], "expected 'from'"),
         ([{"from": "human", "value": "a", "video": "a.mp4"}, *talk("", "b")[1:]], "the key 'video'"),
         ([*talk("a"), {"from": "gpt", "value": "b", "tool_calls": [{"id": 1}]}], "the key 'tool_calls'"),
-        ([{"from": "human", "value": ["a"]}], "'value' should be a text"),
-        ([{"from": None, "value": "a"}], "'from' should be a text, found None"),
+        ([{"from": "human", "value": ["a"]}], "'value' should be a string"),
+        ([{"from": None, "value": "a"}], "'from' should be a string, found None"),
         (["a", "b"], "expected an object with the key 'from'"),
         ([{"from": "human", "value": "\ud800"}, *talk("", "b")[1:]], "half of a surrogate pair"),
     ],
@@ -216,5 +216,5 @@ def test_ids_of_mixed_kinds(tmp_path: Path, value: object, fine: bool) -> None:
     if fine:
         read(tmp_path, item("a", "b", id=value))
     else:
-        with pytest.raises(ValueError, match="'id' should be a whole number or a text"):
+        with pytest.raises(ValueError, match="'id' should be a whole number or a string"):
             read(tmp_path, item("a", "b", id=value))

@@ -56,7 +56,7 @@ def test_json_in_the_encodings_that_its_standards_knew(tmp_path: Path, encoding:
         (b"[" * 100_000, "not usable JSON: .*recursion"),
         (b'{"a":' * 100_000, "not usable JSON: .*recursion"),
         (b"[" + b"9" * 5_000 + b"]", "not usable JSON: .*digits"),
-        (b'[{"a": 1, "a": 2}]', "the key 'a' stands twice in one object, with different values"),
+        (b'[{"a": 1, "a": 2}]', "the key 'a' occurs twice in one object, with different values"),
         (b'[1]\n{"a": 1}', "not valid JSON at line 2"),
         (b"[1, 2", "not valid JSON at line 1"),
         (b'["\xed\xa0\x80"]', "is not text in UTF-8|should be"),

@@ -166,7 +166,7 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "no captions": (
         "Caption_flickr30k",
         item(sentences=[]),
-        "'sentences' should hold at least 1 text, found 0",
+        "'sentences' should hold at least 1 string, found 0",
     ),
     "empty caption": ("Caption_flickr30k", item(sentences=["A", ""]), r"'sentences'\[1\] is empty"),
     "no boxes": ("Detection_VOC2012", item(object=[]), "'object' is empty"),
@@ -194,7 +194,7 @@ BAD: dict[str, tuple[str, Any, str]] = {
     "other options": (
         "VQA_SQAimage",
         item(gt_choice=0, gt_choices=["a", "b"], query="Q? Options: (A) b (B) a"),
-        r"its query lists '\(A\) b \(B\) a', but its 'gt_choices' '\(A\) a \(B\) b'",
+        r"its 'query' lists the options '\(A\) b \(B\) a', but its 'gt_choices' are '\(A\) a \(B\) b'",
     ),
 }
 
@@ -211,6 +211,6 @@ def test_files_that_are_not_there_or_not_known_are_told(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotFoundError, match=r"meta_file/OCR_SVT\.json and OCR_SVT\.json not found"):
         lamm.read(tmp_path, "OCR_SVT")
     with pytest.raises(
-        ValueError, match=r"OCR_SVT\.json is none of the files that are known here, .*VQA_SQAimage"
+        ValueError, match=r"OCR_SVT\.json is not a known benchmark file of LAMM; .*VQA_SQAimage"
     ):
         lamm.read(write(tmp_path, "OCR_SVT"), "OCR_SVT")

@@ -79,7 +79,7 @@ def test_texts_of_python_2_are_read_as_it_wrote_them(tmp_path: Path) -> None:
 
 def test_keys_of_bytes_are_texts(tmp_path: Path) -> None:
     assert load_pickle(dump(tmp_path / "a", {b"data": 1, "labels": 2}, 4)) == {"data": 1, "labels": 2}
-    with pytest.raises(ValueError, match="a key stands in it both as text and as bytes"):
+    with pytest.raises(ValueError, match="a key occurs both as string and as bytes"):
         load_pickle(dump(tmp_path / "a", {b"data": 1, "data": 2}, 4))
 
 
@@ -91,7 +91,7 @@ def test_nothing_is_run(tmp_path: Path, function: Any) -> None:
     )
     file = dump(tmp_path / "a", {"data": Harmful(function, argument)})
     with pytest.raises(
-        ValueError, match=r"not a pickle that can be read safely: it names \w+\.\w+, which no data"
+        ValueError, match=r"not a pickle that can be read safely: it names \w+\.\w+, which is not plain data"
     ):
         load_pickle(file)
     assert not trace.exists()
@@ -139,27 +139,27 @@ class Other:
 UNSAFE: dict[str, tuple[bytes, str]] = {
     "a call of ndarray at an address of the file's choice": (
         b"(U\x04datacnumpy\nndarray\n(K\x08\x85tRd.",
-        "it calls a class that is only named",
+        "it calls a class that data files only name",
     ),
     "ndarray over a buffer": (
         b"(U\x04datacnumpy\nndarray\n(J\xff\xff\xff\x7f\x85U\x01dU\x08aaaaaaaaK\x00tRd.",
-        "it calls a class that is only named",
+        "it calls a class that data files only name",
     ),
     "less content than the shape says": (
         b"(U\x04data" + ARRAY + state(b"J\xff\xff\xff\x7f\x85") + b"d.",
-        "of 2147483647 bytes was promised, but its content has 3",
+        "need 2147483647 bytes, but its content has 3",
     ),
     "a shape that overflows": (
         b"(U\x04data" + ARRAY + state(b"\x8a\x09" + b"\0" * 8 + b"\x01\x85") + b"d.",
-        "was promised, but its content has 3",
+        " bytes, but its content has 3",
     ),
     "a shape below zero": (
         b"(U\x04data" + ARRAY + state(b"J\xfd\xff\xff\xffJ\xff\xff\xff\xff\x86") + b"d.",
-        "the shape of an array is none",
+        "the shape of an array is not a tuple of sizes",
     ),
     "an array of objects": (
         b"(U\x04data" + ARRAY + state(b"K\x01\x85", b"cnumpy\ndtype\n(U\x02O8K\x00K\x01tR") + b"d.",
-        "of the type 'O8', expected plain numbers",
+        "has the dtype 'O8', expected plain numbers",
     ),
     "an array whose content is a list": (
         b"(U\x04data" + ARRAY + state(b"K\x01\x85", content=b"]") + b"d.",
@@ -167,23 +167,23 @@ UNSAFE: dict[str, tuple[bytes, str]] = {
     ),
     "a type without a size": (
         b"(U\x04data" + ARRAY + state(b"K\x01\x85", b"cnumpy\ndtype\n(U\x02V0tR") + b"d.",
-        "of the type 'V0'",
+        "has the dtype 'V0'",
     ),
     "a type with fields": (
         b"(U\x04datacnumpy\ndtype\n(U\x02u1tR(K\x03U\x01|N(U\x01at}tbd.",
-        "a type with parts",
+        "a structured dtype",
     ),
     "an array of a class": (
         b"(U\x04datacnumpy.core.multiarray\n_reconstruct\n(NNNtRd.",
-        "a class of its own",
+        "a subclass of numpy.ndarray",
     ),
     "a state for what has none": (b"(U\x04data]}bd.", "it sets the state of a list"),
-    "a new object": (b"(U\x04datacnumpy\nndarray\n)\x81d.", r"no opcode of plain data"),
-    "an object of a registry": (b"\x80\x02\x82\x01.", "no opcode of plain data"),
+    "a new object": (b"(U\x04datacnumpy\nndarray\n)\x81d.", r"not an opcode for plain data"),
+    "an object of a registry": (b"\x80\x02\x82\x01.", "not an opcode for plain data"),
     "something outside of the file": (b"U\x04dataQ.", "refers to something outside of the file"),
-    "an instance": (b"(inumpy\nndarray\n.", "no opcode of plain data"),
-    "a call of a text": (b"U\x04data)R.", "it calls what is no function"),
-    "a set": (b"\x80\x04\x8f.", "no opcode of plain data"),
+    "an instance": (b"(inumpy\nndarray\n.", "not an opcode for plain data"),
+    "a call of a text": (b"U\x04data)R.", "it calls a value that is not a function"),
+    "a set": (b"\x80\x04\x8f.", "not an opcode for plain data"),
     "a name that is hidden": (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "it names os.system"),
     "a name out of a number": (b"\x80\x04K\x01K\x02\x93.", "it names ?"),
     "a key that is a number": (b"(K\x01K\x02d.", "a key is a int"),
@@ -196,7 +196,10 @@ UNSAFE: dict[str, tuple[bytes, str]] = {
     "no value": (b".", "a value is missing"),
     "a value from before a mark": (b"}(0.", "a value is missing"),
     "a text without quotes": (b"Sos\n.", "pickle that can be read safely"),
-    "no bytes of Latin 1": (b"c_codecs\nencode\n(U\x01aU\x03hextR.", "in another form than texts of Latin 1"),
+    "no bytes of Latin 1": (
+        b"c_codecs\nencode\n(U\x01aU\x03hextR.",
+        "encoded otherwise than as a Latin-1 string",
+    ),
 }
 
 

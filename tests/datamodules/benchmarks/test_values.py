@@ -111,18 +111,18 @@ def test_texts_that_may_be_missing() -> None:
         "b",
     ]
     for value in (0, False, [], {}, 1.5):
-        with pytest.raises(BadItemError, match="'a' should be a text, found"):
+        with pytest.raises(BadItemError, match="'a' should be a string, found"):
             optional_text({"a": value}, "a")
 
 
 def test_lists_of_texts() -> None:
     assert texts({"a": [" b", "c"]}, "a") == ("b", "c")
     for value, message in (
-        ([], "at least 1 text"),
+        ([], "at least 1 string"),
         ("abc", "should be a list"),
         (["b", ""], r"'a'\[1\] is empty"),
-        (["b", None], r"'a'\[1\] should be a text, found None"),
-        ([["b"]], r"'a'\[0\] should be a text"),
+        (["b", None], r"'a'\[1\] should be a string, found None"),
+        ([["b"]], r"'a'\[0\] should be a string"),
     ):
         with pytest.raises(BadItemError, match=message):
             texts({"a": value}, "a")

@@ -23,7 +23,7 @@ def test_points_with_or_without_colours_are_taken(tmp_path: Path, columns: int, 
         (np.ones(3), "expected points"),
         (np.ones((5, 3), bool), "expected points"),
         (np.ones((0, 3)), "is empty"),
-        (np.ones((1, 3)), "has a single point"),
+        (np.ones((1, 3)), "expected at least 2 points, found 1"),
     ],
 )
 def test_other_arrays_are_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:

@@ -113,9 +113,9 @@ BAD: dict[str, tuple[Any, str]] = {
         item("grounding3d", "a", "b"),
         "unknown task_type 'grounding3d'; known ones are classification3d",
     ),
-    "no name": (classify(object_name=None), "'object_name' should be a text, found None"),
+    "no name": (classify(object_name=None), "'object_name' should be a string, found None"),
     "an empty name": (classify(object_name=" "), "'object_name' is empty"),
-    "no object": (classify(object_id=None), "'object_id' should be a whole number or a text, found None"),
+    "no object": (classify(object_id=None), "'object_id' should be a whole number or a string, found None"),
     "an unknown object": (
         classify(object_id=9),
         f"object 9 of {SCENE} has no feature file .*9-coffee_table.npy",
@@ -147,7 +147,7 @@ def test_bad_items(tmp_path: Path, case: str) -> None:
     ("corners", "message"),
     [
         (CORNERS[:, :2], r"its box should be corners \(N, 3\), found float64 \(8, 2\)"),
-        (CORNERS * (1, 1, 0), r"the box of .*coffee_table\.npy is wrong: its size along z is 0"),
+        (CORNERS * (1, 1, 0), r"the box of .*coffee_table\.npy is invalid: its size along z is 0"),
     ],
 )
 def test_bad_boxes(tmp_path: Path, corners: np.ndarray, message: str) -> None:

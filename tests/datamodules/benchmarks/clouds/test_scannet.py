@@ -101,7 +101,7 @@ def test_repeated_objects_count_once(root: Path) -> None:
             {"label": "spaceship"},
             rf"{NAME}, object 1: its label 'spaceship' is not a raw category of scannetv2-labels",
         ),
-        ({"segments": [55]}, f"object 1: object 1 of {NAME} names segments that no vertex is in"),
+        ({"segments": [55]}, f"object 1: object 1 of {NAME} has segments without vertices"),
     ],
 )
 def test_a_bad_object_takes_only_itself_along(root: Path, changes: dict[str, object], message: str) -> None:

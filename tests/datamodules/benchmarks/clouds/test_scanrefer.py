@@ -118,7 +118,7 @@ def test_every_found_box_of_a_scan_is_captioned(tmp_path: Path) -> None:
     ("boxes", "message"),
     [
         (None, f"no proposals in .*expected one of {NAME}.npz"),
-        ([], f"nothing was found in {NAME}, and it would be left out of the scores"),
+        ([], f"no box was detected in {NAME}, so the scan would be left out of the scores"),
         ([[1, 2, 3]], r"expected boxes \(K, 6\)"),
     ],
 )

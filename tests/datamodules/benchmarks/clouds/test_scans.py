@@ -140,7 +140,7 @@ def test_objects_that_stand_twice(tmp_path: Path) -> None:
     assert [one.id for one in scan.distinct()] == ["0", "1", "2"]
     edit(file, segGroups=[*groups, {**groups[1], "segments": groups[2]["segments"]}])
     with pytest.raises(
-        BadItemError, match=rf"object 1 of {NAME} stands twice in .*json, with different content"
+        BadItemError, match=rf"object 1 of {NAME} occurs twice in .*json, with different content"
     ):
         read(tmp_path).object("1")
 
@@ -151,7 +151,7 @@ OBJECTS = {
     "of a segment that is not there": (
         {"segments": [101, 55]},
         "1",
-        rf"object 1 of {NAME} names segments that no vertex is in: \[55\]",
+        rf"object 1 of {NAME} has segments without vertices: \[55\]",
     ),
     "flat": (
         {"segments": [7]},
@@ -198,7 +198,7 @@ SCANS: dict[str, tuple[Callable[[Path], None], str]] = {
     "no information": (drop(INFO), rf"lacks {INFO.format(NAME)} in"),
     "another number of vertices": (
         put(SEGMENTS, segIndices=[1] * 24),
-        "segs.json tells the segments of 24 vertices, but the mesh has 25; one of the files is cut short",
+        "segs.json has the segments of 24 vertices, but the mesh has 25; one of the files is cut short",
     ),
     "a cut mesh": (
         write(MESH, ply([(0.0, 0.0, 0.0)] * 25)[:-3]),
@@ -303,7 +303,7 @@ def test_object_ids_in_their_two_forms(value: object, found: str) -> None:
 @pytest.mark.parametrize("value", ["", "chair", "-1", "1.5", 1.5, -1, True, None, [1]])
 def test_what_is_no_object_id(value: object) -> None:
     with pytest.raises(
-        BadItemError, match=r"'object_id' should be (the number of an object|a number or a text), found"
+        BadItemError, match=r"'object_id' should be (the number of an object|a number or a string), found"
     ):
         object_id({"object_id": value}, "object_id")
 

@@ -68,8 +68,8 @@ BAD = {
     "escape": (f"{PLANE}-1/../../../1.npy", "leads out of the data folder"),
 }
 CLOUDS: dict[str, tuple[Any, str]] = {
-    "no point": (np.zeros((0, 3), "float32"), "the cloud is empty, it has no point; leave it out"),
-    "one point": (np.zeros((1, 3), "float32"), "the cloud has a single point"),
+    "no point": (np.zeros((0, 3), "float32"), "expected at least 2 points, found 0; leave it out"),
+    "one point": (np.zeros((1, 3), "float32"), "expected at least 2 points, found 1"),
     "two numbers a point": (
         np.zeros((9, 2), "float32"),
         r"expected points \(P, 3\), .*, found float32 \(9, 2\)",
@@ -121,7 +121,7 @@ def test_a_cloud_whose_end_is_missing(tmp_path: Path) -> None:
         (
             "shapenet_synset_dict.json",
             {PLANE: 7},
-            "'02691156' should be a text, found 7; copy the official file",
+            "'02691156' should be a string, found 7; copy the official file",
         ),
         ("shapenet_synset_dict.json", [], "expected an object at its top level"),
         (

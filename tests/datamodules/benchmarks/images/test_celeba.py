@@ -74,7 +74,7 @@ BAD = {
     "cut short": (
         OFFICIAL[:-1],
         PARTS,
-        r"attr_celeba\.txt line 1: 7 images promised, 6 follow; is the file cut",
+        r"attr_celeba\.txt line 1: expected 7 images, found 6; is the file cut",
     ),
     "cut row": (changed(OFFICIAL, 3, "000002.jpg -1 -1"), PARTS, "line 4: expected 8 columns, found 3"),
     "odd value": (
@@ -112,7 +112,7 @@ def test_a_file_without_the_attribute_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("attributes", [[], ["0"], ["7", " ".join(HEADER)]])
 def test_an_empty_list_is_told(tmp_path: Path, attributes: list[str]) -> None:
     write(tmp_path, attributes, PARTS)
-    with pytest.raises(ValueError, match=r"is empty|7 images promised, 0 follow|expected columns"):
+    with pytest.raises(ValueError, match=r"is empty|expected 7 images, found 0|expected columns"):
         read_smile(tmp_path, "test")
 
 

@@ -81,7 +81,7 @@ def test_labels_may_be_an_array(root: Path) -> None:
 
 def test_a_label_of_no_class_takes_its_picture_alone(root: Path) -> None:
     (root / "cifar-10-batches-py" / "test_batch").write_bytes(files.batch([RED_TOP, RAMP], [10, 9]))
-    [left] = kept(read, root, "test", r"test_batch, picture 0: its label should be 0 to 9, found 10")
+    [left] = kept(read, root, "test", r"test_batch, image 0: its label should be 0 to 9, found 10")
     assert left.id == "test_batch-1"
 
 
@@ -101,9 +101,9 @@ DAMAGE = {
     ),
     "too few": (
         with_batch(files.batch([RED_TOP], [3])),
-        "promises 2 pictures, found 1 pictures and 1 labels",
+        "expected 2 images as batches.meta says, found 1 images and 1 labels",
     ),
-    "too few labels": (with_batch(files.batch([RED_TOP, RAMP], [3])), "found 2 pictures and 1 labels"),
+    "too few labels": (with_batch(files.batch([RED_TOP, RAMP], [3])), "found 2 images and 1 labels"),
     "other pictures": (
         with_batch(files.batch([b"12", b"34"], [3, 9])),
         r"uint8 \(N, 3072\), found uint8 \(2, 2\)",

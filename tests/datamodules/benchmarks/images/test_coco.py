@@ -230,9 +230,12 @@ BAD_INSTANCES = {
     "width as a text": (change("images", 1, width="10"), "'width' should be a whole number, found '10'"),
     "half a pair": (
         change("images", 1, file_name="\ud800.jpg"),
-        "'file_name' holds half of a surrogate pair",
+        "'file_name' has half of a surrogate pair",
     ),
-    "a name too long": (change("images", 1, file_name="a" * 300), "longer than the 255 bytes of a name"),
+    "a name too long": (
+        change("images", 1, file_name="a" * 300),
+        "longer than operating systems allow: 255 bytes for a name",
+    ),
     "a list for a record": (
         lambda content: content["annotations"].insert(0, []),
         r"annotations\[0\]: expected an",
@@ -288,17 +291,17 @@ def test_an_annotation_that_stands_twice_is_one(tmp_path: Path) -> None:
     content = instances()
     content["annotations"].append(dict(content["annotations"][0]))
     write(tmp_path, "instances", content)
-    with pytest.raises(ValueError, match=r"annotations\[5\]: the annotation of id 1 stands twice"):
+    with pytest.raises(ValueError, match=r"annotations\[5\]: the annotation with id 1 occurs twice"):
         read_detection(tmp_path, "train2017")
 
 
 def test_an_image_or_a_category_that_stands_twice_is_told(tmp_path: Path) -> None:
     content = instances()
     write(tmp_path, "instances", {**content, "images": [*IMAGES, {**IMAGES[0], "width": 80}]})
-    with pytest.raises(ValueError, match=r"images\[3\]: the id 7 stands twice among the images"):
+    with pytest.raises(ValueError, match=r"images\[3\]: the id 7 occurs twice among the images"):
         read_detection(tmp_path, "train2017")
     write(tmp_path, "instances", {**content, "categories": [*CATEGORIES, {"id": 1, "name": "dog"}]})
-    with pytest.raises(ValueError, match=r"categories\[2\]: the id 1 is that of the category 'person' too"):
+    with pytest.raises(ValueError, match=r"categories\[2\]: the id 1 is also that of the category 'person'"):
         read_detection(tmp_path, "train2017")
 
 

@@ -72,7 +72,7 @@ BAD_IMAGES = {
         "the key 'raw' is missing",
     ),
     "an empty caption": (image("a.jpg", "test", ["A.", " "]), "'raw' is empty"),
-    "no name": (image("a.jpg", "test", ["A."], filename=7), "'filename' should be a text, found 7"),
+    "no name": (image("a.jpg", "test", ["A."], filename=7), "'filename' should be a string, found 7"),
     "escape": (image("../a.jpg", "test", ["A."]), "leads out of the data folder"),
 }
 
@@ -92,7 +92,7 @@ BAD_LINES = {
     "no caption": ("a.jpg#0\t ", "expected <image>#<number>, a tab and a caption"),
     "said twice": (
         "4930000000.jpg#1\tA cat .",
-        "caption 1 of 4930000000.jpg stands twice, with different words",
+        "caption 1 of 4930000000.jpg occurs twice, with different words",
     ),
 }
 
@@ -109,7 +109,7 @@ def test_bad_lines(tmp_path: Path, case: str) -> None:
 def test_a_listed_image_without_captions_is_bad(tmp_path: Path) -> None:
     write_tokens(tmp_path)
     (tmp_path / "test.txt").write_text("77\n4930000000\n")
-    message = r"test.txt line 1: no line of results_20130124\.token speaks of the image '77\.jpg'"
+    message = r"test.txt line 1: results_20130124\.token has no caption of the image '77\.jpg'"
     [left] = kept(read_tokens, tmp_path, "test", message)
     assert left.id == "4930000000.jpg"
 

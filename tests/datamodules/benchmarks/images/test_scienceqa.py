@@ -80,7 +80,7 @@ BAD = {
     "no question": (drop("question"), "the key 'question' is missing"),
     "empty question": (lambda p: p.update(question=" "), "'question' is empty"),
     "no choices": (drop("choices"), "the key 'choices' is missing"),
-    "one choice": (lambda p: p.update(choices=["a"]), "'choices' should hold at least 2 texts, found 1"),
+    "one choice": (lambda p: p.update(choices=["a"]), "'choices' should hold at least 2 strings, found 1"),
     "empty choice": (lambda p: p.update(choices=["a", ""]), r"'choices'\[1\] is empty"),
     "answer too high": (lambda p: p.update(answer=2), "the index of a choice, should be 0 to 1, found 2"),
     "answer below": (lambda p: p.update(answer=-1), "the index of a choice, should be 0 to 1, found -1"),
@@ -118,7 +118,9 @@ def test_solutions_are_reasons_where_they_are_asked_for(tmp_path: Path) -> None:
 
 def test_a_listed_problem_must_exist(tmp_path: Path) -> None:
     write(tmp_path, {"4": problem()}, test=["9"])
-    with pytest.raises(ValueError, match=r"problem '9': listed in pid_splits\.json, but missing here"):
+    with pytest.raises(
+        ValueError, match=r"problem '9': it is listed in pid_splits\.json, but missing in problems\.json"
+    ):
         read(tmp_path, "test")
 
 

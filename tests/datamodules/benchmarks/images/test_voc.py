@@ -191,7 +191,7 @@ BAD_IMAGES = {
     "class list": (
         document(GOOD),
         "a  -1\nb",
-        "expected the name of one image, found 'a  -1'; is it a list of one",
+        "expected the name of one image, found 'a  -1'; is it the list of one",
     ),
 }
 
