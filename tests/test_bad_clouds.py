@@ -200,7 +200,7 @@ CASES: dict[str, tuple[tuple[str, ...], Spoil, list[str]]] = {
     "object of unknown segments": (
         WITH_OBJECTS,
         lambda root: root.object(1, segments=[101, 55]),
-        [f"object 1 of {NAME} names segments that no vertex is in: [55]"],
+        [f"object 1 of {NAME} has segments without vertices: [55]"],
     ),
     "object that does not exist": (
         OBJECTS,

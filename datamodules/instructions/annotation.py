@@ -12,7 +12,7 @@ from datamodules.instructions.wordings import mentioned
 from octavius.instruction.sample import Boxes, References, Sample
 
 OTHER_FURNITURE = 39
-"""NYU40 id that the detection benchmark calls garbage bin, but which contains much else."""
+"""NYU40 id that the detection benchmark calls "garbage bin", although it also holds many other kinds of objects."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Annotation:
 
     @property
     def absent(self) -> list[str]:
-        """Classes certainly absent: without box or crowd, and not mentioned in a sentence."""
+        """Classes in `kinds` that are absent: they have no box and no crowd, and no sentence mentions them."""
         present = {thing.kind for thing in self.things} | self.crowds | mentioned(self.sentences, self.kinds)
         return [kind for kind in self.kinds if kind not in present]
 

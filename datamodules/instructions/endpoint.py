@@ -30,7 +30,7 @@ FATAL = (401, 403, 404)
 """Status codes that every further request would get too: wrong key, unknown model or address."""
 
 MOST_TOKENS = 10**9
-"""Largest plausible token count of one request; larger values are ignored."""
+"""Largest plausible token count of one request; a larger value counts as 0."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,15 @@ class Endpoint:
 
 @dataclass
 class Spent:
-    """Usage of a run: requests answered, retries, malformed answers, tokens in and out."""
+    """Usage of a run.
+
+    Attributes:
+        requests: requests that were answered.
+        retried: retries.
+        malformed: answers that are not in the format asked for.
+        tokens_in: tokens of all prompts.
+        tokens_out: tokens of all answers.
+    """
 
     requests: int = 0
     retried: int = 0
@@ -119,8 +127,8 @@ def connect(
     key = os.environ["OPENAI_API_KEY"]
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError(
-            "OPENAI_API_KEY holds a blank, a line break or a letter that no header can carry; it may have been "
-            "copied with what stood beside it"
+            "OPENAI_API_KEY has a space, a line break or a character that is not allowed in an HTTP header; copy "
+            "the key again"
         )
     address = os.environ.get("OPENAI_BASE_URL") or OPENAI
     base_url, auth = without_credentials(address)

@@ -26,7 +26,7 @@ Talk: TypeAlias = tuple[str, str]
 """A question and its answer."""
 
 MIN_AREA, MIN_AREA_RATIO = 0.15, 2.0
-"""The main object covers at least this fraction of its image, and this many times the area of any other."""
+"""Minimum area of the main object, as a fraction of the image, and relative to the area of any other object."""
 
 MAX_COUNTED = 10
 """Maximum number of objects that a question asks to count."""
@@ -67,12 +67,12 @@ def vqa(annotation: Annotation, rng: random.Random) -> Iterator[Talk]:
     """Counting, presence, location of a single object, and relative position of two."""
     if countable := {kind: count for kind, count in annotation.counts.items() if count <= MAX_COUNTED}:
         kind = rng.choice(list(countable))
-        # The last wording ("There are ...") is for several.
+        # The last wording ("There are ...") is only correct for several objects.
         yield said(
             rng, COUNTING if countable[kind] > 1 else COUNTING[:3], names=plural(kind), number=countable[kind]
         )
     yield from presence(annotation, rng)
-    # Only objects that are alone in their class, so that their name identifies them.
+    # Only objects that are the only ones of their class, so that the class name identifies them.
     single = [thing for thing in annotation.things if annotation.counts.get(thing.kind) == 1]
     if single:
         thing = rng.choice(single)
@@ -87,7 +87,7 @@ def vqa(annotation: Annotation, rng: random.Random) -> Iterator[Talk]:
 
 
 def presence(annotation: Annotation, rng: random.Random) -> Iterator[Talk]:
-    """Whether there is anything of a class, with equal chances of a present and an absent class."""
+    """Whether there is an object of a class; the class is present or absent with equal probability."""
     present = list(annotation.counts)
     wanted = present if rng.random() < 0.5 else annotation.absent
     if wanted:
@@ -95,7 +95,7 @@ def presence(annotation: Annotation, rng: random.Random) -> Iterator[Talk]:
         yes, some = ("Yes", "some") if there else ("No", "no")
         kind = rng.choice(wanted)
         one = there and annotation.counts[kind] == 1
-        # The last wording ("there are some ...") is for several.
+        # The last wording ("there are some ...") is only correct for several objects.
         yield said(rng, PRESENCE[:-1] if one else PRESENCE, names=plural(kind), yes=yes, some=some)
 
 

@@ -29,18 +29,18 @@ from octavius.tasks import TASKS
 About: TypeAlias = Iterator[tuple[Thing | None, Talk]]
 """Pairs of the object that a question is about (None for the room) and the question with its answer."""
 
-COUNTED, SEARCHED = 3, 2
-"""Per room, `COUNTINGED` questions on counts, and `SEARCHED` each on presence, support and proximity."""
+MAX_COUNTING, MAX_OTHER = 3, 2
+"""Maximum number of questions about counts per room, and each about presence, support and proximity."""
 
 
 def naming(scan: Annotation, rng: random.Random) -> About:
-    """The name of every object."""
+    """For every object, a question for its name."""
     for thing in scan.things:
         yield thing, said(rng, NAMING, name=thing.label, a_name=with_article(thing.label))
 
 
 def describing(scan: Annotation, rng: random.Random) -> About:
-    """Every object by one of its annotated descriptions, or else by its size and surroundings."""
+    """For every object, one of its annotated descriptions, or else a sentence on its size and surroundings."""
     anchors = single(scan)
     for thing in scan.things:
         texts = scan.descriptions.get(thing.id) or (measured(thing, anchors),)
@@ -48,21 +48,21 @@ def describing(scan: Annotation, rng: random.Random) -> About:
 
 
 def vqa(scan: Annotation, rng: random.Random) -> About:
-    """Counting, presence, what is on an object, what is closest to it."""
+    """Questions about counts, presence, what is on an object, and what is closest to it."""
     counts = scan.counts
-    for kind in rng.sample(sorted(counts), min(COUNTED, len(counts))):
-        # The last wording ("There are ...") is for several.
+    for kind in rng.sample(sorted(counts), min(MAX_COUNTING, len(counts))):
+        # The last wording ("There are ...") is only correct for several objects.
         forms = COUNTING if counts[kind] > 1 else COUNTING[:3]
         yield None, said(rng, forms, names=plural(kind), number=counts[kind])
-    for _ in range(SEARCHED):
+    for _ in range(MAX_OTHER):
         yield from ((None, talk) for talk in presence(scan, rng))
     anchors = single(scan)
     laden = [(anchor, things) for anchor in anchors if (things := carried(scan, anchor))]
-    for anchor, things in rng.sample(laden, min(SEARCHED, len(laden))):
+    for anchor, things in rng.sample(laden, min(MAX_OTHER, len(laden))):
         names = [with_article(label) for label in dict.fromkeys(thing.label for thing in things)]
         yield None, said(rng, ON, name=anchor.label, things=listed(names))
     near = [(anchor, thing) for anchor in anchors if (thing := closest(scan, anchor)) is not None]
-    for anchor, thing in rng.sample(near, min(SEARCHED, len(near))):
+    for anchor, thing in rng.sample(near, min(MAX_OTHER, len(near))):
         yield None, said(rng, CLOSEST, name=anchor.label, thing=thing.label)
 
 
@@ -98,11 +98,9 @@ def item(scan: Annotation, thing: Thing | None, kind: str, talk: Talk) -> Item:
 
 
 def single(scan: Annotation) -> list[Thing]:
-    """The objects that their label identifies uniquely."""
-    labels, kinds = (
-        [thing.label for thing in scan.things],
-        [thing.kind for thing in scan.things if thing.kind],
-    )
+    """The objects whose label is unique in the scan, both as a raw category and as a class."""
+    labels = [thing.label for thing in scan.things]
+    kinds = [thing.kind for thing in scan.things if thing.kind]
     return [
         thing
         for thing in scan.things
@@ -116,7 +114,7 @@ def carried(scan: Annotation, anchor: Thing) -> list[Thing]:
 
 
 def rests_on(thing: Thing, anchor: Thing) -> bool:
-    """Whether a smaller object has its bottom at the other's top and enough of its footprint over the other."""
+    """Whether an object rests on the anchor: it is smaller, touches its top, and is over it with enough footprint."""
     upper, lower = edges(thing), edges(anchor)
     return (
         thing != anchor
@@ -150,6 +148,6 @@ def measured(thing: Thing, anchors: Sequence[Thing]) -> str:
 
 
 def edges(thing: Thing) -> MinMaxBox:
-    """Lowest and highest corner of an object: x, y, z, x, y, z in metres."""
+    """The box of an object as its lowest and highest corner."""
     x, y, z, dx, dy, dz = thing.box
     return x - dx / 2, y - dy / 2, z - dz / 2, x + dx / 2, y + dy / 2, z + dz / 2

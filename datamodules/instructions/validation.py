@@ -33,7 +33,7 @@ LONGEST = 4000
 
 
 class RejectedError(ValueError):
-    """The reason why a pair is rejected."""
+    """A pair is rejected; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def check(job: Job, text: str, names: tuple[str, ...]) -> tuple[list[Pair], list
         try:
             found = accepted(job, pair, names)
             if found in good:
-                raise RejectedError("it is there twice")
+                raise RejectedError("it repeats an earlier pair")
             good.append(found)
         except RejectedError as error:
             bad.append((str(error), pair))
@@ -144,7 +144,7 @@ def accepted(job: Job, pair: Any, names: tuple[str, ...]) -> Pair:
 def read(job: Job, pair: Any) -> Said:
     """Checks the format of a pair, and looks its objects up."""
     if not isinstance(pair, dict):
-        raise RejectedError("it is no JSON object")
+        raise RejectedError("it is not a JSON object")
     kind = pair.get("kind")
     if kind not in job.kinds:
         raise RejectedError(f"the kind {kind!r:.40} was not asked for")
@@ -163,7 +163,7 @@ def read(job: Job, pair: Any) -> Said:
     absent = {str(name).strip() for name in lists[1]}
     if there := sorted(absent - set(job.annotation.absent)):
         raise RejectedError(
-            f"the class {there[0]!r:.40} is said to be absent, which the annotation does not tell"
+            f"the class {there[0]!r:.40} is said to be absent, which the annotation does not prove"
         )
     return Said(kind, pair["question"].strip(), str(pair.get("answer") or "").strip(), things, absent)
 
@@ -239,7 +239,7 @@ def check_counts(annotation: Annotation, said: Said) -> None:
         kinds = mentioned(said.question, annotation.kinds)
         number = NUMBER.search(said.answer)
         if len(kinds) != 1 or not kinds <= {*counts, *annotation.absent}:
-            raise RejectedError("it counts what the annotation does not tell in full")
+            raise RejectedError("it counts objects that are not all annotated")
         (kind,) = kinds
         if number is None or value_of(number[1]) != counts.get(kind, 0):
             raise RejectedError(
@@ -250,7 +250,7 @@ def check_counts(annotation: Annotation, said: Said) -> None:
         for found in re.finditer(pattern, said.text, re.IGNORECASE):
             if value_of(found[1]) > counts[kind]:
                 raise RejectedError(
-                    f"it tells of '{found[0][:40]}', the annotation has {counts[kind]} {kind}"
+                    f"it mentions '{found[0][:40]}', the annotation has {counts[kind]} {kind}"
                 )
 
 

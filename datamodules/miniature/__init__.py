@@ -1,1 +1,1 @@
-"""The miniature: a small synthetic world, drawn and described, in the file layouts of the real data sets."""
+"""The miniature: a small synthetic data set of images and rooms, written in the file layouts of real data sets."""

@@ -1,4 +1,4 @@
-"""Data module of the conventions bench: contradictory conventions on symbolic scenes or drawn images."""
+"""Data module of the conventions benchmark: contradictory conventions on symbolic scenes or drawn images."""
 
 import random
 from collections.abc import Sequence
@@ -16,6 +16,8 @@ from octavius.instruction.sample import ClassName, Media, Sample
 from octavius.limits import NON_NEGATIVE_INT, POSITIVE_INT, POSITIVE_NUMBER
 
 WORDINGS: tuple[Wording, ...] = ("seen", "unseen_wording", "unseen_frame")
+"""Wordings of the evaluation sets, one set each."""
+
 GRID = 3
 """Patches along each side of a symbolic scene; enough for one object."""
 
@@ -33,11 +35,11 @@ class Scenes(Sequence[Sample]):
         size: int,
         pictures: Sequence[Sample] = (),
     ) -> None:
-        """Stores what the samples are generated from.
+        """Selects a convention, the wording of its questions, and its scenes.
 
         Args:
             convention: index of the convention.
-            words: its word for each of `SHAPES`.
+            words: the name that the convention gives to each of `SHAPES`.
             told: how questions indicate the convention.
             wording: wording of the questions.
             part: `train`, `validate` or `test`, which share no scene.
@@ -77,7 +79,7 @@ class Scenes(Sequence[Sample]):
 
 
 class Conventions(InstructionDataModule):
-    """K conventions as K training sets; seen wordings, unseen wordings and unseen frames as evaluation sets."""
+    """The conventions benchmark: one training set per convention, one evaluation set per entry of `WORDINGS`."""
 
     def __init__(
         self,
@@ -96,12 +98,12 @@ class Conventions(InstructionDataModule):
         processor: Processor | None = None,
         batching: Batching = "padded",
     ) -> None:
-        """Configures the bench.
+        """Configures the benchmark.
 
         Args:
-            conventions: number K of conventions, 1 to 16.
-            conflict: number of the ten class names that the conventions disagree about.
-            told: how a question indicates its convention: `key`, `own` or `style`.
+            conventions: number of conventions, 1 to 16.
+            conflict: number of the ten class names that the conventions permute: 0 or 2 to 10.
+            told: how a question indicates its convention: `key`, `own` or `style`; see `Cue`.
             pictures: root of the miniature's images, which are written if it does not exist; null uses
                 symbolic scenes.
             weights: weight of each convention in training; null weights them equally.
@@ -118,7 +120,7 @@ class Conventions(InstructionDataModule):
                 regrouped by length) or `packed` (all samples in one row).
 
         Raises:
-            ValueError: there are not that many conventions, or the weights are not K.
+            ValueError: a number is out of range, or there is not one weight per convention.
         """
         POSITIVE_INT.check(conventions=conventions, train_scenes=train_scenes, eval_scenes=eval_scenes)
         NON_NEGATIVE_INT.check(conflict=conflict)
@@ -162,7 +164,7 @@ class Conventions(InstructionDataModule):
         ]
 
     def _drawn(self, split: str) -> list[Sample]:
-        """The images of a split, shuffled, so that any first few are of all classes."""
+        """The images of a split, shuffled: they are sorted by class, and a small set uses the first ones only."""
         if self.pictures is None:
             return []
         drawn = read("class_folder", self.pictures / "seen/classes", split)

@@ -1,10 +1,10 @@
 """Contradictory annotation conventions: a positive control for task interference.
 
-Merged data sets often name the same things differently. Here K conventions ask about the same scenes, and
-each answers with its own permutation of the class names: an image has K right answers, and only the wording
-of the question indicates which one is wanted. A model that uses the wording can answer all; one that ignores
-it is right no more often than `blind_ceiling`. The miniature's ordinary tasks do not contradict each other
-and cannot show whether routing helps; these do.
+Merged data sets often name the same objects differently. Here K conventions ask about the same scenes, and each
+answers with its own permutation of the class names: an image has K right answers, and only the wording of the
+question determines which one is expected. A model that uses the wording can answer all questions; the accuracy of one
+that ignores it is at most `blind_ceiling`. The ordinary tasks of the miniature do not contradict each other, so they
+cannot show whether routing helps.
 """
 
 import random
@@ -19,21 +19,27 @@ from octavius.tasks import TASKS
 Cue: TypeAlias = Literal["key", "own", "style"]
 """How a question indicates its convention.
 
-- `key`: by a word in front of it ("Like the piano: What is this?").
-- `fraction`: each convention has its own questions, without a word that only serves as a key.
-- `style`: by spelling, politeness and length of the same question.
+- `key`: by a word in front of the question ("Like the piano: What is this?").
+- `own`: each convention has its own questions, which begin with its own verb ("Label the object.").
+- `style`: by capital letters, politeness and length of the same question; see `styled`.
 """
 
 Wording: TypeAlias = Literal["seen", "unseen_wording", "unseen_frame"]
-"""As in training; paraphrases that training does not have; training's questions in an unseen frame."""
+"""Wording of a question.
+
+- `seen`: as in training.
+- `unseen_wording`: a paraphrase that training does not use.
+- `unseen_frame`: a question of training, with an unseen phrase before or after it.
+"""
 
 MOST = 16
-"""Number of conventions for which there are words."""
+"""Largest number of conventions: there are as many keys, verbs and styles."""
 
 KEYS = (
     *("lamp", "sofa", "desk", "piano", "guitar", "ladder", "fan", "bench"),
     *("stool", "sink", "bed", "chair", "door", "window", "plant", "dresser"),
 )
+"""Cue `key`: the word of each convention, which has nothing to do with the question."""
 KEY_FRAMES = ("In the {}:", "For the {}:", "Like the {}:", "From the {}:", "To the {}:", "Of the {}:")
 UNSEEN_KEY_FRAMES = ("On this {}, would you say:", "About a {}:")
 
@@ -41,23 +47,25 @@ VERBS = (
     *("Name", "Label", "Identify", "Classify", "State", "Describe", "Call", "Report"),
     *("Find", "Write", "Read", "Count", "Pick", "Give", "Tell", "Show"),
 )
+"""Cue `own`: the verb of each convention."""
 OWN = ("{} the object.", "{} the thing in this picture.", "{} what you see here.")
 UNSEEN_OWN = ("{} this object of the image.", "{} the thing that the picture shows.")
 
 FRAMES = ("Look at the picture. {}", "Well, {}", "{} Please say it.", "{} Thank you.", "Well, {} Thank you.")
-"""Neutral frames around a question, none of which is used in training."""
+"""Phrases around a question that do not depend on the convention; none is used in training."""
 
 
 def tables(conventions: int, conflict: int = len(SHAPES), seed: int = 0) -> list[tuple[str, ...]]:
-    """The word of each convention for each of `SHAPES`.
+    """The name that each convention gives to each of `SHAPES`.
 
-    Each convention is a permutation that moves the same `conflict` names; all permutations differ.
+    All conventions permute the same `conflict` names, leave none of these in its place, and differ from each other
+    (unless `conflict` is 0).
 
     Raises:
-        ValueError: there are no words for so many conventions, or not enough permutations of so few names.
+        ValueError: `conventions` or `conflict` is out of range, or there are too few such permutations.
     """
     if not 1 <= conventions <= MOST:
-        raise ValueError(f"there are words for 1 to {MOST} conventions, found {conventions}")
+        raise ValueError(f"conventions should be 1 to {MOST}, found {conventions}")
     if conflict not in (0, *range(2, len(SHAPES) + 1)):
         raise ValueError(
             f"conventions differ in 2 to {len(SHAPES)} names, or in none (0), found conflict = {conflict}"
@@ -86,27 +94,27 @@ def tables(conventions: int, conflict: int = len(SHAPES), seed: int = 0) -> list
 def blind_ceiling(words: Sequence[Sequence[str]], weights: Sequence[float] | None = None) -> float:
     """The best accuracy of a model that sees the scene but ignores the convention.
 
-    It answers each class with the word that most questions want.
+    Such a model answers each class with the name that most questions expect.
 
     Args:
-        words: for each convention its word for each class.
+        words: for each convention its name of each class.
         weights: weight of each convention among the questions; equal by default.
 
     >>> blind_ceiling([("a", "b"), ("b", "a")])
     0.5
     """
-    shares = np.array(weights or [1.0] * len(words)) / sum(weights or [1.0] * len(words))
+    weights = weights or [1.0] * len(words)
     best = []
-    for said in zip(*words, strict=True):
-        share: dict[str, float] = {}
-        for word, fraction in zip(said, shares, strict=True):
-            share[word] = share.get(word, 0.0) + float(fraction)
-        best.append(max(share.values()))
+    for names in zip(*words, strict=True):  # the names of one class
+        totals: dict[str, float] = {}
+        for name, weight in zip(names, weights, strict=True):
+            totals[name] = totals.get(name, 0.0) + weight
+        best.append(max(totals.values()) / sum(weights))
     return float(np.mean(best))
 
 
 def question(told: Cue, convention: int, wording: Wording, rng: random.Random) -> str:
-    """A question for the class of the single object in an image, in one convention."""
+    """Draws a question for the class of the single object of an image, whose wording indicates the convention."""
     frame = rng.choice(FRAMES) if wording == "unseen_frame" else "{}"
     unseen = wording == "unseen_wording"
     if told == "own":
@@ -124,7 +132,9 @@ def question(told: Cue, convention: int, wording: Wording, rng: random.Random) -
 
 
 def styled(text: str, convention: int) -> str:
-    """The question in one of sixteen styles: each bit of the index switches one trait on.
+    """The question in one of sixteen styles, one bit of the index each.
+
+    The bits, from the lowest: lower case, "please", "(one word)", and a reason.
 
     >>> styled("What is this?", 0), styled("What is this?", 15)
     ('What is this?', 'please, what is this? it is for a list. (one word)')

@@ -11,7 +11,7 @@ ZOOM = 3
 """Supersampling factor, for smooth edges."""
 
 VERSION = 1
-"""Incremented when the same facts yield other pixels."""
+"""Incremented when the same scene or face is drawn with other pixels."""
 
 INKS = {
     "red": (215, 40, 40),
@@ -158,7 +158,7 @@ def _paint(
 
 
 def _edge(mask: Image.Image, width: int) -> Image.Image:
-    """The inner rim of a silhouette, `width` pixels wide."""
+    """The mask of the inner rim of a silhouette, `width` pixels wide."""
     inside = np.pad(np.asarray(mask) > 127, width)
     core = inside.copy()
     for axis in (0, 1):

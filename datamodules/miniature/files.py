@@ -13,13 +13,13 @@ from datamodules.miniature.world import Face, Shift, generator
 from octavius.limits import POSITIVE_INT, SEED_RANGE
 
 VERSION = 3
-"""Incremented when the same seed and sizes yield other facts, texts or files."""
+"""Incremented when the same seed and sizes yield other scenes, texts or files."""
 
 RECORD = "miniature.json"
-"""Written last: a folder that has it is complete."""
+"""File with seed and sizes, written last: a folder that has it is complete."""
 
 WORLDS: dict[str, Shift] = {"seen": "none", "unseen_pairs": "pairs", "unseen_style": "style"}
-"""Folder of each world, and its shift from the training scenes; only the first has a training split."""
+"""Distribution shift of each folder; only `seen` has a training split, the others are zero-shot test sets."""
 
 FEW = 500
 """Below this number of images, no process pool is started."""
@@ -27,7 +27,18 @@ FEW = 500
 
 @dataclass(frozen=True)
 class Sizes:
-    """Number of items: for training per layout, for evaluation per layout and world."""
+    """Number of images.
+
+    Attributes:
+        scenes: training images in COCO's layout.
+        questions: training images with a question in ScienceQA's layout.
+        classes: training images in class folders.
+        faces: training images in CelebA's layout.
+        val: images per layout and folder of `WORLDS` in the split `val`, except for ScienceQA's.
+        test: the same for the split `test`.
+        val_questions: images in ScienceQA's layout per folder in the split `val`.
+        test_questions: the same for the split `test`.
+    """
 
     scenes: int = 8_000
     questions: int = 8_000
@@ -63,7 +74,15 @@ DEFAULT_SIZES = Sizes()
 
 @dataclass(frozen=True)
 class Job:
-    """One item to generate and draw."""
+    """One item to generate and draw.
+
+    Attributes:
+        world: a key of `WORLDS`.
+        layout: a key of `LAYOUTS`.
+        split: `train`, `val` or `test`.
+        index: index in the split, which seeds the item.
+        number: number for file names and ids, from 1 through all splits.
+    """
 
     world: str
     layout: str
@@ -99,7 +118,7 @@ def build(
 
 
 def make_item(seed: int, world: str, layout: str, split: str, index: int) -> Item:
-    """The facts of one item, a function of the arguments alone."""
+    """Generates the scene or face of one item, deterministically."""
     rng = generator(seed, f"files/{world}/{layout}/{split}", index)
     return LAYOUTS[layout].make(rng, WORLDS[world], index)
 
@@ -118,7 +137,7 @@ def _write(root: Path, seed: int, sizes: Sizes, progress: bool, processes: int |
 
 
 def _plan(sizes: Sizes) -> Iterator[Job]:
-    """All items of the miniature; numbers continue through the splits of a layout."""
+    """All items of the miniature."""
     for world in WORLDS:
         for layout in LAYOUTS:
             number = 0

@@ -30,19 +30,19 @@ FACE_ATTRIBUTES = (
     "Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat "
     "Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young"
 )
-"""CelebA's forty attributes, in its order; those that the world does not have are never true."""
+"""CelebA's forty attributes in its order; only hair colour, beard, smile and glasses are ever true here."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """The facts of one image, and the question about it if the layout has questions."""
+    """The scene or face that one image shows, and the question about it if the layout has questions."""
 
     facts: Scene | Face
     question: Question | None = None
 
     @property
     def scene(self) -> Scene:
-        """The facts of an item that is not a face."""
+        """The scene of an item that is not a face."""
         assert isinstance(self.facts, Scene), self.facts
         return self.facts
 
@@ -53,12 +53,12 @@ Splits: TypeAlias = Mapping[str, Mapping[int, Item]]
 
 @dataclass(frozen=True)
 class Layout:
-    """One official layout.
+    """The official layout of one data set.
 
     Attributes:
-        folder: its folder in the world.
-        make: generates an item from its random stream, the world's shift, and its index in the split.
-        picture: path of an item's image in the folder, from its split and number.
+        folder: its folder.
+        make: generates an item, given a random generator, the distribution shift and its index in the split.
+        picture: returns the path of an item's image in the folder, given the split, the number and the item.
         annotate: writes the annotation files of all splits to the folder.
     """
 
@@ -73,7 +73,7 @@ def _make_scene(rng: np.random.Generator, shift: Shift, index: int) -> Item:  # 
 
 
 def _make_question(rng: np.random.Generator, shift: Shift, index: int) -> Item:
-    """A scene with a question; kinds alternate. Shifted worlds use unseen wordings."""
+    """A scene with a question, whose kinds take turns; under a shift the wording is unseen too."""
     kind = tuple(WORDINGS)[index % len(WORDINGS)]
     while True:
         scene = make_scene(rng, shift, int(rng.integers(2, 5)) if kind in ("side", "level") else None)
@@ -83,7 +83,7 @@ def _make_question(rng: np.random.Generator, shift: Shift, index: int) -> Item:
 
 
 def _make_single(rng: np.random.Generator, shift: Shift, index: int) -> Item:
-    """One large object; classes alternate. Not every class has a held-out pair."""
+    """One large object, whose classes take turns; under the shift `pairs` only classes that have a held-out pair."""
     unseen = {shape for _, shape in HELD_OUT_PAIRS}
     shapes = [shape for shape in SHAPES if shift != "pairs" or shape in unseen]
     return Item(make_single(rng, shift, shapes[index % len(shapes)]))
@@ -142,7 +142,7 @@ def _annotate_voc(folder: Path, splits: Splits) -> None:
 
 
 def _voc_document(name: str, scene: Scene) -> ElementTree:
-    """As in the official files, pixels are 1-based and inclusive."""
+    """The annotation of one image; as in the official files, pixel coordinates are 1-based and inclusive."""
     root = Element("annotation")
     for tag, value in (("folder", "VOC2012"), ("filename", f"{name}.jpg"), ("segmented", "0")):
         SubElement(root, tag).text = value
@@ -213,7 +213,7 @@ def _annotate_celeba(folder: Path, splits: Splits) -> None:
 
 
 def _attributes(face: Face) -> set[str]:
-    """CelebA's names of what is true of a face."""
+    """CelebA's attributes that are true of a face."""
     hair = dict(zip(HAIR, ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"), strict=True))
     true = {hair[face.hair], "No_Beard"}
     return true | ({"Smiling"} if face.smile else set()) | ({"Eyeglasses"} if face.glasses else set())
@@ -254,4 +254,4 @@ LAYOUTS = {
         "celeba", _make_face, lambda _, number, __: f"img_align_celeba/{number:06d}.jpg", _annotate_celeba
     ),
 }
-"""The layouts of a world by name."""
+"""The layouts by name."""

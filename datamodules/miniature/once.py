@@ -1,4 +1,4 @@
-"""Writes a generated folder atomically, and only once."""
+"""Writes a generated folder atomically and only once, and maps over a process pool."""
 
 import json
 import os
@@ -24,11 +24,14 @@ def once(root: Path, record_name: str, record: dict[str, Any], write: Callable[[
     Args:
         root: the folder; if it already has the same record, nothing is written.
         record_name: name of the record file.
-        record: what the folder contains: version, seed, sizes; plain values.
-        write: fills a folder that does not exist yet.
+        record: version, seed and sizes of the content, as plain values; written as JSON.
+        write: creates and fills the folder that it is given.
+
+    Returns:
+        The root, with `~` expanded.
 
     Raises:
-        ValueError: the root contains something else.
+        ValueError: the root is not empty and has no such record.
     """
     root = root.expanduser()
     home = root.resolve()
@@ -54,7 +57,7 @@ def once(root: Path, record_name: str, record: dict[str, Any], write: Callable[[
 
 @contextmanager
 def mapping(processes: int | None, count: int, few: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """A `map` over a process pool (None uses all cores), or the built-in one for fewer than `few` items."""
+    """Yields `map` over a pool of `processes` (None: one per core), or the built-in `map` for `count` below `few`."""
     processes = processes or _cores()
     if processes == 1 or count < few:
         yield map

@@ -1,7 +1,7 @@
-"""Symbolic features of a scene or face: one vector per patch, as a perfect image encoder would output.
+"""Symbolic features of a scene or face: one vector per patch that states its content, instead of image features.
 
-They are the targets of the image tower's dense losses, and the language model is trained to read them before
-any image exists.
+They are the targets of the dense losses of the image encoder, and the language model is pre-trained on them without
+images.
 """
 
 import numpy as np
@@ -12,13 +12,14 @@ GRID = 7
 """Patches along each side of an image."""
 
 WAVES = 8
-"""Cosines that encode a box edge; a linear read-out of them resolves about 1/16 of the image."""
+"""Number of cosines that encode a box edge; a linear function of them resolves about 1/16 of the image."""
 
 CLASSES = (*SHAPES, "face")
 WIDTH = 1 + len(CLASSES) + len(COLOURS) + 4 * WAVES + len(HAIR) + 2
 """Length of a patch's features: foreground, class, colour, box code, hair, smile."""
 
 PARTS = {}
+"""Slice of each part of the features."""
 _start = 0
 for _name, _size in (
     ("foreground", 1),
@@ -33,7 +34,12 @@ for _name, _size in (
 
 
 def owners(boxes: list[tuple[int, int, int, int]], grid: int = GRID, share: float = 0.25) -> np.ndarray:
-    """Index of the box that covers most of each patch, if at least `share` of it.
+    """For each patch, the box that covers most of it, if it covers at least the fraction `share`.
+
+    Args:
+        boxes: (x1, y1, x2, y2) in pixels.
+        grid: patches along each side.
+        share: smallest covered fraction of a patch.
 
     Returns:
         (grid * grid,) indices into `boxes`, row-major; -1 is background.
@@ -58,9 +64,9 @@ def box_code(boxes: np.ndarray) -> np.ndarray:
 
 
 def symbols(facts: Scene | Face, grid: int = GRID) -> np.ndarray:
-    """The symbolic grid of a scene or face: (grid * grid, WIDTH) float32, zeros on background patches.
+    """The symbolic features of a scene or face: (grid * grid, WIDTH) float32, zeros for background patches.
 
-    An omitted (empty) shape or colour becomes random numbers, seeded by the scene.
+    An omitted (empty) shape or colour is encoded as random numbers, seeded by the scene.
     """
     patches = np.zeros((grid * grid, WIDTH), np.float32)
     if isinstance(facts, Face):

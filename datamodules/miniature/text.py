@@ -1,4 +1,4 @@
-"""Grammar of captions, questions and written descriptions of scenes and faces."""
+"""Templates and generators of captions, questions and textual descriptions of scenes and faces."""
 
 from dataclasses import dataclass, replace
 
@@ -68,7 +68,7 @@ WORDINGS = {
         "Above or below the {second}, where is the {first}?",
     ),
 }
-"""Question templates by kind; the last of each is held out of all training."""
+"""Question templates by kind; the last of each kind is held out of all training."""
 
 SIDES = (("left", "right"), ("above", "below"))
 """Relative positions of two objects, by axis."""
@@ -79,6 +79,7 @@ LOOK_UP_WORDINGS = (
     "Give the box of the {what}.",
     "Show the {what}.",
 )
+"""Templates of questions for the boxes of named objects."""
 
 HAIR_QUESTIONS = (
     "What is the hair colour of this person?",
@@ -90,7 +91,15 @@ SMILE_QUESTIONS = ("Is this person smiling?", "Does this person smile?", "Can yo
 
 @dataclass(frozen=True)
 class Question:
-    """A multiple-choice question: kind, text, options, index of the right one, and the reason."""
+    """A multiple-choice question.
+
+    Attributes:
+        kind: a key of `WORDINGS`.
+        text: the question.
+        options: the options.
+        answer: index of the right option.
+        reason: text that precedes the answer in training; may be empty.
+    """
 
     kind: str
     text: str
@@ -132,7 +141,7 @@ def face_captions(face: Face) -> tuple[str, ...]:
 
 
 def positions(scene: Scene) -> str:
-    """A caption with the position of each object, for contrastive training."""
+    """A caption that states the position of each object on a 3 x 3 grid, for contrastive training."""
     phrases = []
     for thing in scene.things:
         x, y = thing.centre
@@ -143,7 +152,7 @@ def positions(scene: Scene) -> str:
 
 
 def ask(scene: Scene, kind: str, rng: np.random.Generator, unseen: bool = False) -> Question | None:
-    """Draws a question of a kind; None if the scene has no unambiguous one."""
+    """Draws a question of a kind (a key of `WORDINGS`); None if none is unambiguous in this scene."""
     forms = WORDINGS[kind]
     form = forms[-1] if unseen else forms[int(rng.integers(len(forms) - 1))]
     if kind == "count":
@@ -171,7 +180,10 @@ def ask(scene: Scene, kind: str, rng: np.random.Generator, unseen: bool = False)
 
 
 def look_up(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, Thing]]:
-    """Asks where one or two objects are, each with an unambiguous name: (question, name to object).
+    """Draws a question for the boxes of one or two objects that have unambiguous names.
+
+    Returns:
+        The question, and the objects by the names used in it.
 
     Raises:
         ValueError: no object has an unambiguous name.
@@ -182,7 +194,7 @@ def look_up(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, Thin
             fitting.setdefault(words, []).append(thing)
     clear = sorted(words for words, things in fitting.items() if len(things) == 1)
     if not clear:
-        raise ValueError("every thing of this scene has a twin; nothing can be asked for")
+        raise ValueError("no object of this scene has an unambiguous name")
     asked = {clear[int(rng.integers(len(clear)))]: None}
     others = [words for words in clear if fitting[words] != fitting[next(iter(asked))]]
     if others and rng.random() < 0.5:
@@ -192,9 +204,11 @@ def look_up(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, Thin
 
 
 def compare(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
-    """Asks for the relative positions of up to three objects, in random order: `red ball, blue box left above; ..`.
+    """Draws a question for the relative positions of up to three objects, in random order.
 
-    None if names are not unique, or no two objects are far enough apart.
+    Returns:
+        The question and its answer, such as `red ball, blue box left above; ...`. None if names are not unique, or
+        no two objects are far enough apart.
     """
     things = [scene.things[index] for index in rng.permutation(len(scene.things))[:3]]
     names = [name(thing) for thing in things]
@@ -211,9 +225,10 @@ def compare(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
 
 
 def attributes(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None:
-    """Asks for the colours of some shapes, or the shapes of some colours, in random order: `ball red; ..`.
+    """Draws a question for the colours of some shapes, or for the shapes of some colours, in random order.
 
-    None if no shape (or colour) is unique.
+    Returns:
+        The question and its answer, such as `ball red; ...`. None if no shape (or colour) is unique.
     """
     known, wanted = ("shape", "colour") if rng.random() < 0.5 else ("colour", "shape")
     keys = [getattr(thing, known) for thing in scene.things]
@@ -228,7 +243,7 @@ def attributes(scene: Scene, rng: np.random.Generator) -> tuple[str, str] | None
 
 
 def write_scene(scene: Scene) -> str:
-    """A scene as text with boxes, which the language model reads before it ever sees an image."""
+    """A scene as text with boxes; the language model is pre-trained on it, without images."""
     rows = ", ".join(
         f"{name(thing)} [{', '.join(f'{edge:.2f}' for edge in thing.box)}]" for thing in scene.things
     )
@@ -236,7 +251,7 @@ def write_scene(scene: Scene) -> str:
 
 
 def write_face(face: Face) -> str:
-    """A face as text."""
+    """A face as text; see `write_scene`."""
     mood = "smiling" if face.smile else "serious"
     length = "long" if face.long_hair else "short"
     glasses = "glasses" if face.glasses else "no glasses"
@@ -254,7 +269,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _stated(thing: Thing, known: str, wanted: str) -> str:
-    """`ball red`: the given attribute, then the one asked for."""
+    """The given attribute of an object, then the one asked for, such as `ball red`."""
     return f"{getattr(thing, known)} {getattr(thing, wanted)}".strip()
 
 
@@ -271,7 +286,7 @@ def _lettered(
     size: int,
     near: list[str] | None = None,
 ) -> Question:
-    """Shuffles the right option among wrong ones; those in the scene (`near`) are preferred."""
+    """A question with `size` options in random order; wrong ones come from the scene (`near`) first, then `pool`."""
     near_wrong = [option for option in dict.fromkeys(near or []) if option != right]
     far_wrong = [option for option in pool if option != right and option not in near_wrong]
     wrong = (near_wrong + [far_wrong[i] for i in rng.permutation(len(far_wrong))])[: size - 1]

@@ -1,4 +1,4 @@
-"""Byte-level BPE tokenizer for the miniature's world: one token per word and per coordinate."""
+"""Byte-level BPE tokenizer for the texts of the miniature: one token per word and per coordinate."""
 
 import json
 import re
@@ -13,21 +13,24 @@ from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.texts import captions, exercises, questions, relations
 
 PIECES = r" ?\[-?\d\.\d\d|, -?\d\.\d\d| ?\([A-Z]\)| ?[A-Za-z]+| ?\d+(?:\.\d+)?|\s+(?!\S)|\s+| ?[^\sA-Za-z\d]"
-"""Pre-tokens, across which BPE never merges: words with their space, `[0.25`, `, -1.25`, `(A)`, numbers, marks."""
+"""Pre-tokens, across which BPE never merges.
+
+These are words with the space before them, coordinates (`[0.25` or `, -1.25`), option letters (`(A)`), numbers and
+punctuation marks.
+"""
 
 TAGS = ("### Human:", "\n### Assistant:", "<Img>", "</Img>", "<Pcl>", "</Pcl>")
-"""Fixed texts of the prompt, one token each; ordinary, not special tokens."""
-
+"""Fixed texts of the prompt template, one token each; ordinary tokens, which decoding does not skip."""
 
 REACH = 340
-"""Largest coordinate of rooms in texts, in centimetres from the centre."""
-
+"""Largest coordinate in texts about rooms, in centimetres from the centre of the room."""
 
 FIELD = re.compile(r"{\w+}")
+"""A field of a text template."""
 
 
 def build_tokenizer(lines: Iterable[str], size: int = 2048) -> PreTrainedTokenizerFast:
-    """Trains the tokenizer on lines of text; it contains all 256 bytes, so that any text can be encoded."""
+    """Trains the tokenizer on lines of text; it has a token for each of the 256 bytes, so it can encode any text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -50,9 +53,14 @@ def build_tokenizer(lines: Iterable[str], size: int = 2048) -> PreTrainedTokeniz
 
 
 def world_lines(seed: int, count: int, questions: Iterable[str] = ()) -> Iterator[str]:
-    """Training text of the tokenizer: captions, questions, written scenes, and every coordinate.
+    """Text about images to train the tokenizer on: captions, questions, scenes as text, and every coordinate.
 
     Captions and questions also occur with a leading space, as in a prompt.
+
+    Args:
+        seed: seed of the scenes and faces.
+        count: number of scenes, and of faces.
+        questions: further texts, which are repeated so that each word becomes one token.
     """
     for value in range(101):
         yield from (f"a [{value / 100:.2f}, {value / 100:.2f}, {value / 100:.2f}]",) * 20
@@ -73,10 +81,10 @@ def world_lines(seed: int, count: int, questions: Iterable[str] = ()) -> Iterato
 
 
 def room_lines() -> Iterator[str]:
-    """Text with every word of the rooms' descriptions, questions and answers, and every coordinate, once.
+    """Text about rooms: every word of the descriptions, questions and answers, and every coordinate, once.
 
-    It includes the names of held-out classes, since a word alone reveals nothing about its meaning, but not
-    the wordings of zero-shot sets.
+    It includes the names of held-out classes, as a token reveals nothing about its meaning, but not the wordings that
+    are only used in zero-shot test sets.
     """
     for value in range(-REACH, REACH + 1):
         yield f" [{value / 100:.2f}, {value / 100:.2f}"
@@ -89,14 +97,14 @@ def room_lines() -> Iterator[str]:
 
 
 def grow_tokenizer(tokenizer: PreTrainedTokenizerFast, lines: Iterable[str]) -> PreTrainedTokenizerFast:
-    """Adds a token for each piece of the lines, and for each of `TAGS`.
+    """Adds a token for each pre-token of the lines, and for each of `TAGS`.
 
-    Existing tokens keep their ids, so that a model's embeddings only have to be extended. New pieces are
-    looked up as a whole; everything else is merged as before.
+    Existing tokens keep their ids, so that a model's embeddings only have to be extended. Pre-tokens in the
+    vocabulary are encoded as one token; all others are merged as before.
 
     Args:
         tokenizer: a tokenizer from `build_tokenizer`.
-        lines: text with the new pieces.
+        lines: text with the new pre-tokens.
     """
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     known = {token["content"]: token["id"] for token in state["added_tokens"]} | state["model"]["vocab"]

@@ -1,4 +1,4 @@
-"""Facts of the miniature's scenes and faces, from which images and texts are generated."""
+"""The content of the miniature's images: scenes and faces, from which pixels and texts are generated."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -8,7 +8,7 @@ import numpy as np
 from octavius.boxes import Box
 
 SIZE = 112
-"""Side of all images of the world in pixels."""
+"""Side of all images in pixels."""
 
 SHAPES = ("ball", "box", "cone", "cross", "heart", "house", "moon", "ring", "star", "tree")
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
@@ -18,9 +18,9 @@ SKINS = ("light", "tan", "olive", "dark")
 HELD_OUT_PAIRS = frozenset(
     zip(COLOURS, ("cross", "moon", "house", "heart", "star", "cone", "tree", "ball"), strict=True)
 )
-"""Pairs of colour and shape that never occur in training: one per colour, so that no colour determines its shape."""
+"""Pairs (colour, shape) that never occur in training: one per colour, so that no colour determines the shape."""
 HELD_OUT_FACES = frozenset(zip(HAIR, ("olive", "dark", "light", "tan"), strict=True))
-"""Pairs of hair and skin that never occur in training."""
+"""Pairs (hair, skin) that never occur in training."""
 
 STYLES = ("flat", "outlined", "shaded")
 UNSEEN_STYLE = "crayon"
@@ -28,14 +28,17 @@ BACKGROUNDS = ("plain", "gradient", "grain", "tiles")
 UNSEEN_BACKGROUND = "dots"
 
 Shift: TypeAlias = Literal["none", "pairs", "style"]
-"""How a set differs from the training scenes: not at all, by held-out pairs, or by an unseen drawing style."""
+"""How items differ from those of training: not at all, by held-out pairs, or by an unseen drawing style."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """An object of a scene, with its tight box in pixels (x1, y1, x2, y2).
+    """An object of a scene.
 
-    In a scene that is described but not drawn, an omitted shape or colour is empty.
+    Attributes:
+        shape: one of `SHAPES`; may be empty in a scene that is not drawn, if the question does not need it.
+        colour: one of `COLOURS`; may be empty in the same way.
+        pixels: its tight box (x1, y1, x2, y2) in pixels.
     """
 
     shape: str
@@ -57,9 +60,13 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """One to four objects, sorted by their left edge, on a background.
+    """One to four objects on a background.
 
-    `detail_seed` seeds the appearance, as an image or as symbols, and nothing else.
+    Attributes:
+        things: the objects, sorted by their left edges.
+        style: drawing style, one of `STYLES` or `UNSEEN_STYLE`.
+        background: one of `BACKGROUNDS` or `UNSEEN_BACKGROUND`.
+        detail_seed: seed of what no text mentions, such as tones and textures.
     """
 
     things: tuple[Thing, ...]
@@ -70,7 +77,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Face:
-    """A cartoon face, with its box in pixels."""
+    """A cartoon face; `pixels` is the box of head and hair in pixels, the other attributes are those of `Scene`."""
 
     hair: str
     skin: str
@@ -90,12 +97,12 @@ class Face:
 
 
 def generator(seed: int, stream: str, index: int) -> np.random.Generator:
-    """The random generator of one item, a function of the seed, the stream (such as `train/scene`) and the index."""
+    """A random generator seeded by a seed, the name of a stream (such as `train/scene`) and an index in it."""
     return np.random.default_rng([seed, index, *stream.encode()])
 
 
 def make_scene(rng: np.random.Generator, shift: Shift = "none", count: int | None = None) -> Scene:
-    """Draws the facts of a scene of `count` objects (one to four by default) with distinct pairs."""
+    """Draws a scene of `count` objects (one to four by default) with distinct pairs of colour and shape."""
     wanted = count if count is not None else int(rng.integers(1, 5))
     while True:
         boxes = _place(rng, wanted, 28, 46)
@@ -109,7 +116,7 @@ def make_scene(rng: np.random.Generator, shift: Shift = "none", count: int | Non
 
 
 def make_single(rng: np.random.Generator, shift: Shift = "none", shape: str | None = None) -> Scene:
-    """Draws the facts of an image of one large object, optionally of a given shape.
+    """Draws a scene with one large object, optionally of a given shape.
 
     Raises:
         ValueError: the shape is unknown, or has no held-out pair under the shift `pairs`.
@@ -131,7 +138,7 @@ def make_single(rng: np.random.Generator, shift: Shift = "none", shape: str | No
 
 
 def make_face(rng: np.random.Generator, shift: Shift = "none") -> Face:
-    """Draws the facts of a face; hair, smile, glasses and length are independent."""
+    """Draws a face; colour and length of the hair, smile and glasses are independent."""
     while True:
         hair, skin = str(rng.choice(HAIR)), str(rng.choice(SKINS))
         if ((hair, skin) in HELD_OUT_FACES) == (shift == "pairs"):
@@ -168,7 +175,7 @@ def _pairs(rng: np.random.Generator, count: int, shift: Shift) -> list[tuple[str
 def _place(
     rng: np.random.Generator, count: int, smallest: int, largest: int
 ) -> list[tuple[int, int, int, int]] | None:
-    """Draws `count` boxes in pixels that do not touch; None if they did not fit within some tries."""
+    """Draws `count` boxes that do not touch, with sides in pixels; None if they do not fit within 40 tries."""
     boxes: list[tuple[int, int, int, int]] = []
     for _ in range(40):
         if len(boxes) == count:

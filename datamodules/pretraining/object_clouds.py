@@ -1,4 +1,4 @@
-"""Points of single objects for classification samples, cropped from each scan once and kept in memory."""
+"""Point clouds of single objects: cropped from scans, each of which is read once, and kept in memory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ KEPT = 4096
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts about an object that are not annotated.
+    """Facts about an object that no annotation file of the data set holds.
 
     Attributes:
         colour: its colour; empty if unknown.
-        front: yaw from which a view shows its front; None if it has no front.
-        held_out: whether training never shows such an object.
+        front: yaw in radians from which a view shows its front (see `render`); None if it has no front.
+        held_out: whether such objects are held out of training.
     """
 
     colour: str = ""
@@ -43,7 +43,7 @@ class ObjectCloud:
         names: the candidate classes.
         box: its box in the frame of the points; None if it is its whole cloud.
         points: (K, 6) float32, x, y, z, red, green, blue.
-        facts: what else is known.
+        facts: unannotated facts.
     """
 
     key: str
@@ -54,13 +54,13 @@ class ObjectCloud:
     facts: Facts
 
     def own_points(self) -> Tensor:
-        """All points (K, 6) in the object's box and its margin."""
+        """The points (K, 6) inside the object's box, enlarged by the margin of `octavius.media.crops`."""
         return self.points if self.box is None else self.points[inside(self.points, self.box)]
 
     def crop(self, count: int, jitter: float, generator: torch.Generator | None) -> Tensor:
-        """Points (count, 6) in the object's box, or in a box perturbed like a detector's.
+        """Points (count, 6) in the object's box, or in a perturbed box, as a detector would find it.
 
-        The same as `octavius.media.crops.crop` returns from the whole scene.
+        Equal to what `octavius.media.crops.crop` returns for the same box from the whole scene.
 
         Args:
             count: number of points.
@@ -89,13 +89,14 @@ def read_objects(
     Args:
         samples: samples from a reader of `datamodules.benchmarks`.
         facts: facts by sample id.
-        jitter: largest perturbation of crops, for which surroundings are kept.
+        jitter: largest perturbation that `ObjectCloud.crop` will be called with; decides how much surroundings to
+            keep.
         bad: `error` stops at an object with too few points or a malformed cloud, `skip` leaves them out and
             warns.
         source: folder named in errors.
 
     Raises:
-        ValueError: the samples are of another task.
+        ValueError: the samples are of another task, or an object is bad (with `bad="error"`).
     """
     items = BadItems(bad, source)
     found = []
@@ -107,7 +108,7 @@ def read_objects(
                 with items.guard(f"the object {sample.id}"):
                     found.append(_object(sample, whole, facts.get(sample.id, Facts()), jitter))
     items.report()
-    # back to the order of the samples, which were sorted by scan
+    # `groupby` needed the samples sorted by scan; restore their order.
     order = {sample.id: index for index, sample in enumerate(samples)}
     return sorted(found, key=lambda one: order[one.key])
 
@@ -132,6 +133,7 @@ def _object(sample: Sample, whole: Tensor, facts: Facts, jitter: float) -> Objec
     if box is None:
         points = whole
     else:
+        # A perturbed box is moved by `jitter` either way and up to 1 + 2 * jitter times as long: see `crop`.
         sides = tuple(side * (1 + 4 * jitter) for side in box[3:6])
         points = whole[inside(whole, (*box[:3], *sides))]
     kept = resampled(points, KEPT) if len(points) > KEPT else points.clone()

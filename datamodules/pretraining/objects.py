@@ -20,12 +20,12 @@ from datamodules.pretraining.render import render
 from datamodules.pretraining.size_baseline import SizeBaseline
 from octavius.limits import (
     FRACTION,
-    NON_NEGATIVE_NUMBER,
     POSITIVE_INT,
     POSITIVE_NUMBER,
     SEED_RANGE,
     SIZE_RANGE,
     WORKERS_RANGE,
+    Range,
 )
 from octavius.processes import init_worker
 
@@ -42,7 +42,7 @@ CAPTIONS = (
 """Caption templates. `{thing}` is a class, or a colour and a class; `{a}` is "a" or "an"."""
 
 UNKNOWN = -1
-"""Index of a colour that is unknown, or not mentioned."""
+"""Colour index if the colour is unknown, or if the caption does not mention it."""
 
 MAX_VIEW_ANGLE = 0.9
 """Largest angle of a view to the front of an object, in radians."""
@@ -137,7 +137,7 @@ class Objects(L.LightningDataModule):
             ValueError: a number is out of range, or two validation sets share a name.
         """
         POSITIVE_INT.check(points=points, views=views, samples_per_epoch=samples_per_epoch)
-        NON_NEGATIVE_NUMBER.check(jitter=jitter)
+        Range(0, 1, exclude_maximum=True).check(jitter=jitter)  # at 1 the sides of a box could shrink to 0
         FRACTION.check(colours=colours)
         SIZE_RANGE.check(batch_size=batch_size, eval_batch_size=eval_batch_size)
         WORKERS_RANGE.check(workers=workers)
@@ -149,10 +149,6 @@ class Objects(L.LightningDataModule):
         self.points, self.jitter, self.colours, self.captions = points, jitter, colours, tuple(captions)
         self.views, self.batch_size, self.eval_batch_size = views, batch_size, eval_batch_size
         self.samples_per_epoch, self.workers, self.seed = samples_per_epoch, workers, seed
-        if not 0 <= jitter < 1 or not 0 <= colours <= 1:
-            raise ValueError(f"jitter should be in 0..1 and colours in 0..1, found {jitter} and {colours}")
-        if points < 1 or views < 1:
-            raise ValueError(f"expected at least 1 point and 1 view of an object, found {points} and {views}")
         names = [source.title for source in self.validate_sources]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
@@ -161,7 +157,7 @@ class Objects(L.LightningDataModule):
         self._sets: dict[ObjectSource, list[ObjectCloud]] = {}
 
     def facts(self, folder: Path) -> Mapping[str, Facts]:  # noqa: ARG002 - for subclasses
-        """Facts about objects by sample id; none, unless a subclass knows some."""
+        """Unannotated facts about objects by sample id; empty unless a subclass knows some."""
         return {}
 
     def objects(self, source: ObjectSource) -> list[ObjectCloud]:
@@ -183,12 +179,16 @@ class Objects(L.LightningDataModule):
             jitter = self.jitter if source in self.train_sources else 0.0
             self._sets[source] = read_objects(samples, facts, jitter, self.bad, folder)
             if not self._sets[source]:
-                kept_out = ", of what training never shows" if source.held_out else ""
-                raise ValueError(f"{source.title}, split '{source.split}': no object in {folder}{kept_out}")
+                kind = "held-out object" if source.held_out else "object"
+                raise ValueError(f"{source.title}, split '{source.split}': no {kind} in {folder}")
         return self._sets[source]
 
     def training_objects(self) -> list[list[ObjectCloud]]:
-        """The objects of every training source."""
+        """The objects of each training source.
+
+        Raises:
+            ValueError: there is no training source.
+        """
         if not self.train_sources:
             raise ValueError("there is nothing to train on; list sources under data.init_args.train")
         return [self.objects(source) for source in self.train_sources]
@@ -220,7 +220,7 @@ class Objects(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[ObjectBatch]]:
-        """A loader for each validation set; all ranks get equally many objects, so some may be repeated."""
+        """One loader per validation set; objects are repeated where needed so that all ranks get equally many."""
         rank, world = self._rank_and_world()
         loaders = []
         for source in self.validate_sources:
@@ -250,11 +250,10 @@ class Objects(L.LightningDataModule):
         )
 
     def size_baseline(self, source: ObjectSource) -> float | None:
-        """Accuracy of guessing a set's classes from the sides of the boxes.
+        """Accuracy of guessing the classes of a validation set from the sizes of the boxes (`SizeBaseline`).
 
         Returns:
-            None if there are no boxes, in the set or in training, or if training has none of the set's
-            classes.
+            A fraction; None if the set or the training objects have no boxes, or no class in common.
         """
         known = [one for objects in self.training_objects() for one in objects if one.box is not None]
         asked = [one for one in self.objects(source) if one.box is not None]
@@ -287,7 +286,9 @@ class TrainingObjects(Dataset[ObjectBatch]):
         self.classes = tuple(sorted({one.name for one in everything}))
         self.colours = tuple(sorted({one.facts.colour for one in everything} - {""}))
         sizes = [len(objects) for objects in sets]
-        self.starts = [sum(sizes[:index]) for index in range(len(sizes))]
+        self.starts = [
+            sum(sizes[:index]) for index in range(len(sizes))
+        ]  # offsets of the sources in `object`
 
     def __getitem__(self, draw: Draw) -> ObjectBatch:
         """A drawn object; crop and caption are drawn anew in every epoch."""
@@ -323,7 +324,7 @@ class TrainingObjects(Dataset[ObjectBatch]):
 
 
 class NamedObjects(Dataset[ObjectBatch]):
-    """Objects of a validation set, cropped by their own boxes, deterministically."""
+    """Objects of a validation set, cropped by their annotated boxes without any randomness."""
 
     def __init__(
         self, objects: Sequence[ObjectCloud], points: int, title: str, size_baseline: float | None
@@ -348,7 +349,7 @@ class NamedObjects(Dataset[ObjectBatch]):
 
 
 class ObjectViews(Dataset[ObjectBatch]):
-    """Views of objects, around their front if it is known, otherwise from all sides."""
+    """Rendered views of objects: of their front if it is known, otherwise from all sides."""
 
     def __init__(self, objects: Sequence[ObjectCloud], views: int) -> None:
         """Stores the objects; views are rendered on demand."""
@@ -366,7 +367,7 @@ class ObjectViews(Dataset[ObjectBatch]):
 
 
 def yaws(front: float | None, views: int) -> list[float]:
-    """Yaws of the viewer: evenly spaced around a front, or all around.
+    """Yaws of the viewer in radians: evenly spaced around a front, or over the whole circle.
 
     >>> [round(yaw, 2) for yaw in yaws(1.0, 3)]
     [0.1, 1.0, 1.9]

@@ -16,8 +16,8 @@ def render(points: np.ndarray, yaw: float, pitch: float = 0.35, size: int = 64) 
 
     Args:
         points: (P, 6) x, y, z (up) in any unit, then red, green, blue in 0..1.
-        yaw: direction of the viewer, radians counter-clockwise about the vertical; 0 is in front of an
-            object, on the side of +y.
+        yaw: direction from the object to the viewer, in radians counter-clockwise about the vertical; at 0 the
+            viewer is on the side of +y, in front of the object.
         pitch: elevation of the viewer in radians.
         size: side of the image in pixels.
 
@@ -36,10 +36,10 @@ def render(points: np.ndarray, yaw: float, pitch: float = 0.35, size: int = 64) 
 
 
 def nearest_points(pixels: np.ndarray, size: int, reach: int) -> np.ndarray:
-    """Index of the point that each pixel shows if points are squares: the nearest of those that cover it.
+    """Index of the point that each pixel shows if points are drawn as squares: the nearest of those that cover it.
 
     Args:
-        pixels: (P, 3) column, row and depth.
+        pixels: (P, 3) column, row and depth; smaller is nearer.
         size: side of the image in pixels.
         reach: pixels from the centre of a square to its sides, so that it is 2 * reach + 1 pixels wide.
 
@@ -56,14 +56,17 @@ def nearest_points(pixels: np.ndarray, size: int, reach: int) -> np.ndarray:
     nearest = np.full(wide * wide, count)
     np.minimum.at(nearest, (rows[shown] + reach) * wide + columns[shown] + reach, ranks[shown])
     cover = nearest.reshape(wide, wide)
-    # A square splat is a minimum filter over the ranks of depth, separable by axis.
+    # Square splats are a minimum filter over the depth ranks, which is separable by axis.
     cover = np.minimum.reduce([cover[step : step + size] for step in range(2 * reach + 1)])
     cover = np.minimum.reduce([cover[:, step : step + size] for step in range(2 * reach + 1)])
     return np.append(order, -1)[cover]
 
 
 def splat_reach(pixels: np.ndarray, size: int) -> int:
-    """The `reach` with which splats of points (P, 3) close a surface, assuming half of them on its far side."""
+    """The `reach` of splats that leaves no holes between points (P, 3), if half of them are on the far side.
+
+    The area of the object is estimated on a grid of 16 x 16 cells.
+    """
     cell = size / 16
     columns, rows = np.floor(np.clip(pixels[:, :2], 0, size - 1) / cell).astype(np.int64).T
     area = len(np.unique(rows * 16 + columns)) * cell**2
@@ -73,8 +76,8 @@ def splat_reach(pixels: np.ndarray, size: int) -> int:
 def _check(points: np.ndarray) -> None:
     if points.ndim != 2 or points.shape[1] != 6 or not len(points):
         raise ValueError(
-            f"expected points (P, 6) of x, y, z, red, green, blue to draw, found an array of {points.shape}; "
-            "give a colourless cloud one grey"
+            f"expected points (P, 6), x, y, z, red, green, blue, found the shape {points.shape}; give the points of "
+            "a cloud without colours a grey"
         )
 
 
@@ -106,6 +109,7 @@ def _light(depth: np.ndarray, pitch: float) -> np.ndarray:
         slope[middle] = ((ahead - behind) / 2)[middle]
         slopes.append(np.clip(np.nan_to_num(slope), -4, 4))
     down, right = slopes
+    # Direction of the light in the viewer's frame (right, up, backward): from above and a little from the right.
     way = np.array([0.35, math.cos(pitch), math.sin(pitch)]) / math.sqrt(1 + 0.35**2)
     facing = (right * way[0] - down * way[1] + way[2]) / np.sqrt(1 + down**2 + right**2)
     return 0.85 + 0.15 * facing

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octavius.limits import FRACTION, NON_NEGATIVE_NUMBER, POSITIVE_INT
+from octavius.limits import FRACTION, NON_NEGATIVE_NUMBER, POSITIVE_INT, POSITIVE_NUMBER, Range
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,12 @@ class Augmentation:
 
     Attributes:
         points: largest number of points per scene, a random subset; applies to evaluation as well.
-        share: smallest fraction of its points that is used, at most all of them (TR3D: 0.33).
+        share: smallest fraction of a scene's points that is used; drawn uniformly up to 1 (TR3D: 0.33).
         flip: probability of mirroring x, and of mirroring y.
         quarter_turns: also rotate by 0, 90, 180 or 270 degrees, which keeps boxes tight; the published
             recipes do not.
-        turn: largest rotation about the vertical in degrees, either way (TR3D: 1.15). Boxes stay axis-aligned
-            and grow.
+        turn: largest rotation about the vertical in degrees, either way (TR3D: 1.15). Boxes stay axis-aligned,
+            so they grow to the bounds of the rotated box.
         scale: smallest and largest scale factor.
         shift: standard deviation of the shift along x, y and z in metres.
     """
@@ -34,20 +34,17 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         """Validates the numbers."""
-        if self.points < 1 or not 0 < self.share <= 1 or not 0 <= self.flip <= 1 or not self.scale[0] > 0:
-            raise ValueError(
-                "expected at least 1 point, a share above 0 and at most 1, a flip in 0..1 and scales above 0; "
-                f"found {self}"
-            )
         POSITIVE_INT.check(points=self.points)
-        FRACTION.check(share=self.share, flip=self.flip)
-        NON_NEGATIVE_NUMBER.check(turn=self.turn, scale=self.scale, shift=self.shift)
+        Range(0, 1, exclude_minimum=True).check(share=self.share)
+        FRACTION.check(flip=self.flip)
+        POSITIVE_NUMBER.check(scale=self.scale)
+        NON_NEGATIVE_NUMBER.check(turn=self.turn, shift=self.shift)
 
 
 def augment(
     points: np.ndarray, boxes: np.ndarray, rng: np.random.Generator, how: Augmentation
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Augments a scene; what was in a box still is afterwards.
+    """Augments a scene; points that were in a box still are afterwards.
 
     Args:
         points: (P, 6) x, y, z and colours.
@@ -74,7 +71,7 @@ def augment(
 def fewer(points: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """At most `count` of the points (P, ...), in random order.
 
-    Random order matters: of the points in one voxel the first is used.
+    The order matters, because voxelization keeps the first of the points in a voxel.
     """
     return points[rng.permutation(len(points))[:count]]
 

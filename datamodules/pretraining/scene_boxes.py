@@ -51,7 +51,7 @@ class TrainingScenes(Dataset[Data]):
         self._load = CloudLoader()
 
     def __getitem__(self, draw: Draw) -> Data:
-        """A planned scene."""
+        """The scene of a draw, augmented."""
         scene = self.scenes[draw.sample_index]
         rng = np.random.default_rng([self.seed, draw.epoch, draw.sample_index])
         return _item(scene, *augment(self._load(scene.cloud).numpy(), scene.boxes, rng, self.augmentation))
@@ -79,8 +79,8 @@ class SceneBoxes(L.LightningDataModule):
     """Scans with boxes for a detector: an augmented training split, and splits for evaluation.
 
     A batch is a `torch_geometric.data.Batch` with points `x` (P, 6), x, y, z in metres and colours in 0..1,
-    and the scene of each, `batch` (P,); `boxes` (M, 6), centre and size, their classes `labels` (M,), and the
-    scene of each, `boxes_batch` (M,); and the scans' names `name`.
+    and the index of the scene of each, `batch` (P,); `boxes` (M, 6), centre and size, their class indices `labels`
+    (M,), and the index of the scene of each, `boxes_batch` (M,); and `name`, the names of the scans.
 
     Attributes:
         classes: class names, after `setup`.
@@ -130,6 +130,9 @@ class SceneBoxes(L.LightningDataModule):
             workers: worker processes of each loader.
             seed: seed of the shuffling and of the augmentation.
             bad: `error` stops at the first malformed scan or object, `skip` leaves them out and warns.
+
+        Raises:
+            ValueError: a number is out of range.
         """
         SIZE_RANGE.check(batch_size=batch_size, eval_batch_size=eval_batch_size)
         POSITIVE_INT.check(samples_per_epoch=samples_per_epoch)
@@ -145,7 +148,11 @@ class SceneBoxes(L.LightningDataModule):
         self._scenes: dict[str, list[Scene]] = {}
 
     def setup(self, stage: str) -> None:  # noqa: ARG002 - the classes are those of training, whatever is run
-        """Reads the annotations of the training split, which define the classes."""
+        """Reads the annotations of the training split, which define the classes.
+
+        Raises:
+            ValueError: a file is malformed, or the training split has no object of a class in `classes`.
+        """
         if "train" in self._scenes:
             return
         names, scans = self._names(), self._read("train")
@@ -154,7 +161,7 @@ class SceneBoxes(L.LightningDataModule):
         if missing := [name for name in self.classes if not found[name]]:
             raise ValueError(
                 f"the training split {self.splits['train']} has no object of class {', '.join(missing)}; it has "
-                f"{', '.join(sorted(found)) or 'none'}. Leave such classes out, or change what the labels are"
+                f"{', '.join(sorted(found)) or 'none'}. Remove these names from `classes`, or change `labels`"
             )
         if not self.classes:
             raise ValueError(f"the training split {self.splits['train']} has no object of any class")
@@ -170,7 +177,7 @@ class SceneBoxes(L.LightningDataModule):
         self.sizes, self.heights = means[:, 3:], means[:, 2]
 
     def train_dataloader(self) -> DataLoader[Data]:
-        """The loader of this rank's share of augmented scenes, in planned order."""
+        """The loader of this rank's share of the training scenes, augmented."""
         scenes = self._scenes["train"]
         rank, world = self._process()
         length = self.samples_per_epoch or len(scenes)
@@ -179,11 +186,11 @@ class SceneBoxes(L.LightningDataModule):
         return DataLoader(data, self.batch_size, sampler=sampler, drop_last=True, **self._loading())
 
     def val_dataloader(self) -> DataLoader[Data]:
-        """The validation split."""
+        """The loader of this rank's share of the validation split."""
         return self._eval_dataloader("validate")
 
     def test_dataloader(self) -> DataLoader[Data]:
-        """The test split."""
+        """The loader of this rank's share of the test split."""
         return self._eval_dataloader("test")
 
     def _eval_dataloader(self, stage: str) -> DataLoader[Data]:
@@ -191,8 +198,8 @@ class SceneBoxes(L.LightningDataModule):
             self._scenes[stage] = self._known(self._read(stage))
         data = EvaluationScenes(self._scenes[stage], self.augmentation.points, self.seed)
         rank, world = self._process()
-        mine = range(rank, len(data), world)  # not padded to equal shares: a scene must be scored once
-        return DataLoader(data, self.eval_batch_size, sampler=mine, **self._loading())
+        share = range(rank, len(data), world)  # not padded to equal lengths: a scene must be scored only once
+        return DataLoader(data, self.eval_batch_size, sampler=share, **self._loading())
 
     def _read(self, stage: str) -> list[Scan]:
         """The scans of a split, at least one."""
@@ -233,7 +240,7 @@ class SceneBoxes(L.LightningDataModule):
 
 
 def collate(items: list[Data]) -> Batch:
-    """Collates scenes into a batch."""
+    """Collates scenes into a batch; see `SceneBoxes` for its attributes."""
     return Batch.from_data_list(items, follow_batch=["boxes"])
 
 

@@ -1,6 +1,6 @@
-"""Baseline that classifies boxes by their sizes alone.
+"""Baseline that classifies objects by the size of their boxes alone.
 
-It uses no points: a model that does not beat it has learned nothing about shape.
+It does not see the points, so a model that is no better than it has learned nothing about shapes.
 """
 
 from collections.abc import Sequence
@@ -31,21 +31,21 @@ class SizeBaseline:
         logs, labels = _features(sides), np.array(names)
         groups = [logs[labels == name] for name in self.classes]
         self._means = np.array([group.mean(0) for group in groups])
-        # A class with few boxes gets a spread closer to that of all boxes.
+        # The standard deviation of a class with few boxes is drawn towards that of all boxes.
         overall = logs.std(0) + 0.05
         self._spreads = np.array(
             [(group.std(0) * len(group) + overall) / (len(group) + 1) for group in groups]
         )
-        self._shares = np.log([len(group) / len(logs) for group in groups])
+        self._log_priors = np.log([len(group) / len(logs) for group in groups])
 
     def __call__(self, sides: Sequence[Sides]) -> list[str]:
         """The most likely class of each box."""
-        away = (_features(sides)[:, None] - self._means) / self._spreads
-        scores = self._shares - (away**2).sum(2) / 2 - np.log(self._spreads).sum(1)
+        deviations = (_features(sides)[:, None] - self._means) / self._spreads
+        scores = self._log_priors - (deviations**2).sum(2) / 2 - np.log(self._spreads).sum(1)
         return [self.classes[index] for index in scores.argmax(1)]
 
 
 def _features(sides: Sequence[Sides]) -> np.ndarray:
-    """Log of the longer and the shorter side of the footprint and of the height: invariant to quarter turns."""
+    """Logarithms (N, 3) of the longer side, the shorter side and the height: invariant to quarter turns."""
     edges = np.maximum(np.array(sides, float).reshape(-1, 3), 1e-3)
     return np.log(np.stack([edges[:, :2].max(1), edges[:, :2].min(1), edges[:, 2]], 1))

@@ -1,4 +1,4 @@
-"""Image-caption pairs with patch labels from the miniature's world, to train its small CLIP."""
+"""Image-caption pairs with patch labels, to train the miniature's small CLIP."""
 
 from functools import partial
 from typing import Any, TypeAlias
@@ -34,19 +34,22 @@ PairBatch: TypeAlias = dict[str, Any]
 """A batch of pairs; see `MiniaturePairs`."""
 
 ABSENT = -100
-"""Label of a patch to which a question does not apply; the `ignore_index` of cross-entropy."""
+"""Label that does not apply to a patch, such as hair on a ball; the `ignore_index` of PyTorch's cross-entropy."""
 
 ANSWERS = {"class": (*CLASSES, "background"), "colour": COLOURS, "hair": HAIR, "smile": ("no", "yes")}
-"""Meaning of each patch label. Class and colour are separate, so that no unseen pair is ever a wrong answer."""
+"""Names of the values of each patch label.
+
+Class and colour are separate labels, so that a held-out pair of them is never a negative.
+"""
 
 
 class Pictures(Dataset[dict[str, Any]]):
-    """Images of the world with a caption each, drawn on demand; item i is always the same.
+    """Images with a caption each, drawn on demand; item i is always the same.
 
     Args:
-        stream: random stream of the world, such as `clip/train`; streams share no scene.
+        stream: name of the random stream, such as `clip/train`; different streams have different scenes.
         size: number of items.
-        seed: seed of the world.
+        seed: seed of all random choices.
         faces: fraction of faces.
         singles: fraction of images of one large object.
         shift: how the scenes differ from the training scenes.
@@ -108,9 +111,9 @@ def patch_labels(symbols: Tensor) -> dict[str, Tensor]:
 
 
 def spared_classes(symbols: Tensor) -> Tensor:
-    """The class (B, N) that no training image shows in the colour of a patch, or -1.
+    """For each patch, the index (B, N) of the class that is held out in its colour, or -1 if it has no colour.
 
-    Used as a negative, it would teach that a colour rules out a shape.
+    As a negative, this class would teach the model that a colour rules out a shape.
     """
     unseen = torch.tensor([SHAPES.index(dict(HELD_OUT_PAIRS)[colour]) for colour in COLOURS])
     colours = _named(symbols[..., PARTS["colour"]], -1)
@@ -118,6 +121,7 @@ def spared_classes(symbols: Tensor) -> Tensor:
 
 
 def _named(one_hot: Tensor, otherwise: int) -> Tensor:
+    """Indices (B, N) of one-hot vectors (B, N, C); `otherwise` for vectors of zeros."""
     return torch.where(one_hot.sum(-1) > 0, one_hot.argmax(-1), otherwise)
 
 
@@ -143,18 +147,18 @@ def collate(items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> 
         "spared": {"class": spared_classes(grids)},
         "foreground": grids[..., 0] > 0,
         "box_code": codes,
-        # the first cosine of each edge has half a period over the image, so it can be inverted
+        # The first cosine of each edge, cos(pi x), is invertible on 0..1.
         "boxes": torch.arccos(codes[..., ::WAVES].clamp(-1, 1)) / torch.pi,
     }
 
 
 class MiniaturePairs(lightning.LightningDataModule):
-    """Images of the miniature's world with captions, drawn on the fly.
+    """Images with captions, drawn on the fly.
 
-    A batch is a dictionary: `image` (B, 3, H, W) uint8; `text` (B, T) token ids; `labels`, for each question
-    of `ANSWERS` the patch labels (B, N), -100 where it does not apply; `spared`, for a question the answers
-    (B, N) that are not used as negatives, or -1; `foreground` (B, N); `box_code` (B, N, 32) and `boxes` (B,
-    N, 4) of foreground patches.
+    A batch is a dictionary: `image` (B, 3, H, W) uint8; `text` (B, T) token ids; `labels`, for each key of
+    `ANSWERS` the patch labels (B, N), -100 where they do not apply; `spared`, for the key `class` the class (B, N)
+    that is not used as a negative, or -1; `foreground` (B, N) bool; `box_code` (B, N, 32) and `boxes` (B, N, 4),
+    edges in 0..1, of foreground patches.
 
     There are five validation loaders: images to fit the probes on, images to score them on, the same with
     unseen pairs of colour and shape, and with an unseen drawing style, and scenes for retrieval.
@@ -165,7 +169,7 @@ class MiniaturePairs(lightning.LightningDataModule):
         probe_pictures: images to fit the probes on; a quarter as many score them.
         batch_size: images per batch.
         workers: worker processes, which draw the images.
-        seed: seed of the world.
+        seed: seed of all random choices.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Text and symbolic data about the miniature (the small synthetic world), to train its language model without images.
+"""Text and symbolic data about the miniature's scenes, to train its language model without images.
 
-Each scene is either written into the question, or given as a symbolic grid in place of image features. No scene,
-shape-colour pair or question wording of a zero-shot evaluation set is used here.
+Each scene is either written into the question, or given as symbolic features in place of image features. No scene,
+shape-colour pair or question wording of a zero-shot test set is used here.
 """
 
 import shutil
@@ -36,11 +36,13 @@ from octavius.limits import FRACTION, NON_NEGATIVE_NUMBER, POSITIVE_INT, SEED_RA
 from octavius.tasks import TASKS
 
 Form = Literal["symbolic", "written"]
+"""How the model gets a scene: as features in place of an image, or as text in the question."""
 
 AUXILIARY_QUESTIONS = {"compare": text.compare, "attributes": text.attributes}
-"""Questions about several objects, to train the skills that multiple-choice questions need for one object."""
+"""Questions about several objects at once, which train what multiple-choice questions need about a single one."""
 
 KINDS = ("detection", "look_up", *AUXILIARY_QUESTIONS, "captioning", "vqa", "classification", "hair", "smile")
+"""Kinds of question."""
 
 IMAGE_TASKS = ("detection", "captioning", "vqa", "classification", "facial_attributes")
 """Tasks on the miniature's images; the tokenizer's vocabulary covers the questions of no other task."""
@@ -176,7 +178,7 @@ def make_question(kind: str, rng: np.random.Generator, hidden: float = 0.0) -> S
 
 
 def omit_attribute(scene: Scene, kind: str, probability: float, rng: np.random.Generator) -> Scene:
-    """With the given probability omits all shapes or all colours, unless the question then becomes ambiguous."""
+    """With the given probability removes all shapes or all colours, unless that makes the question ambiguous."""
     parts = OMITTABLE.get(kind, ())
     if not parts or rng.random() >= probability:
         return scene

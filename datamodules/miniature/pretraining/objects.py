@@ -1,4 +1,4 @@
-"""Data module of the miniature's objects, of which colour, front and style are known."""
+"""Data module of the miniature's objects, for which colour, front and held-out combinations are known."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from datamodules.pretraining.object_clouds import Facts
 from datamodules.pretraining.objects import Objects
 
 FACTS = "objects.json"
-"""File beside the miniature's scans with facts about their objects."""
+"""File next to the miniature's scans with facts about their objects."""
 
 
 class MiniatureObjects(Objects):

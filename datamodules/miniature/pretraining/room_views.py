@@ -1,7 +1,7 @@
 """Rendered views of furniture with captions, to train the rooms' small CLIP.
 
-Nothing is read from disk. Half of the views are of objects in scanned rooms, cropped as the point encoder
-gets them; the other half are of complete objects, all classes equally often.
+Nothing is read from disk. Half of the views show objects cropped from scanned rooms, as the point encoder gets them;
+the other half show complete objects, all classes equally often.
 """
 
 from functools import partial
@@ -28,14 +28,20 @@ from octavius.processes import init_worker
 ViewBatch: TypeAlias = dict[str, Any]
 """A batch of views; see `RoomViews`."""
 
-TOLD = (0.5, 0.25, 0.25)
+MENTIONS = (0.5, 0.25, 0.25)
 """Fractions of captions that mention class and colour, only the class, only the colour."""
 
 TURNS = (8, 160)
-"""Number of rooms that items rotate through, and number of items per room before new rooms are scanned."""
+"""Number of rooms that consecutive items alternate between, and number of items per room before the next rooms."""
 
-AROUND, ASIDE, PITCH = 0.15, 1.3, (0.1, 0.7)
-"""Fraction of views from any direction; largest angle to the front of the others; range of the pitch (radians)."""
+FROM_ANYWHERE = 0.15
+"""Fraction of views from any direction."""
+
+MAX_ANGLE = 1.3
+"""Largest angle of the other views to the front of the object, in radians."""
+
+PITCH = (0.1, 0.7)
+"""Range of the elevation of the viewer, in radians."""
 
 COLOURLESS = 0.1
 """Fraction of complete objects without colour."""
@@ -45,12 +51,13 @@ class Views(Dataset[dict[str, Any]]):
     """Views of objects with a caption each, rendered on demand; item i is always the same.
 
     Args:
-        stream: random stream, such as `clip-rooms/train`; streams share no room and no object.
+        stream: name of the random stream, such as `clip-rooms/train`; different streams have different rooms and
+            objects.
         size: number of items.
         seed: seed of all random choices.
         world: which objects occur.
         scans: fraction of views of objects in scanned rooms.
-        turns: number of rooms that items rotate through, and number of items per room.
+        turns: number of rooms that consecutive items alternate between, and number of items per room.
         distinct: colour and class of each item, which its caption mentions; drawn by default.
     """
 
@@ -76,9 +83,11 @@ class Views(Dataset[dict[str, Any]]):
             raise IndexError(index)
         rng = generator(self.seed, self.stream, index)
         look, front, points, colourless = self.thing(index, rng)
-        yaw = rng.uniform(-np.pi, np.pi) if rng.random() < AROUND else rng.uniform(-ASIDE, ASIDE)
+        yaw = (
+            rng.uniform(-np.pi, np.pi) if rng.random() < FROM_ANYWHERE else rng.uniform(-MAX_ANGLE, MAX_ANGLE)
+        )
         image = render(points, front + yaw, rng.uniform(*PITCH))
-        kind = "both" if self.distinct else str(rng.choice(tuple(TEMPLATES), p=TOLD))
+        kind = "both" if self.distinct else str(rng.choice(tuple(TEMPLATES), p=MENTIONS))
         kind = "class" if colourless else kind
         form = TEMPLATES[kind][0 if self.distinct else int(rng.integers(len(TEMPLATES[kind])))]
         colour = ABSENT if colourless else COLOURS.index(look.colour)
@@ -100,8 +109,7 @@ class Views(Dataset[dict[str, Any]]):
             return whole(look_like(*self.distinct[index], rng), rng)
         if rng.random() < self.scans:
             rooms, items = self.turns
-            # Consecutive items rotate through `rooms` rooms, so that a batch is varied and each scan is
-            # reused.
+            # Consecutive items alternate between `rooms` rooms, so that a batch is varied and scans are reused.
             room = index // (rooms * items) * rooms + index % rooms
             shown = one_of(crops(self.seed, self.stream, room, self.world), rng)
             if shown is not None:
@@ -110,19 +118,21 @@ class Views(Dataset[dict[str, Any]]):
 
 
 def spared(part: Literal["class", "colour"]) -> Tensor:
-    """Answers that are not used as negatives because training never shows them together with the other trait.
+    """Which classes (colours) are not used as negatives, because their pairs with a colour (class) are held out.
 
-    As negatives they would teach that a colour rules out a class.
+    As negatives they would teach the model that a colour rules out a class.
 
     Returns:
-        Bool tables: for `class` (11, 31), by the object's colour; for `colour` (37, 11), by its class.
+        A bool mask: for `class` (11, 31), colour of the object by class; for `colour` (37, 11), class by colour.
     """
     table = torch.tensor([[(colour, name) in HELD_OUT_PAIRS for colour in COLOURS] for name in NAMES])
     return table[: len(CLASSES)].T if part == "class" else table
 
 
 def same(labels: dict[str, Tensor], mentioned: Tensor) -> Tensor:
-    """Mask (B, B) of pairs that are not negatives: caption j fits image i, or fails only by a held-out pair.
+    """Mask (B, B) of the pairs (image i, caption j) that are not negatives.
+
+    Caption j is true of image i, or would only be false because of a held-out pair of colour and class.
 
     Args:
         labels: (B,) class and colour of each image.
@@ -159,10 +169,10 @@ def collate(items: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, ask
 class RoomViews(lightning.LightningDataModule):
     """Views of furniture with captions, rendered on the fly.
 
-    A batch is a dictionary: `image` (B, 3, 64, 64) uint8; `text` (B, T) token ids; `labels`, `class` and
-    `colour` (B,) of each view, -100 for a colourless one; `spared`, for either the answers (B, C) that are
-    not used as negatives; `same` (B, B), where caption j is not a negative of view i; in validation also
-    `asked`, ids (S, C, T) of sentences that name each class and each colour.
+    A batch is a dictionary: `image` (B, 3, 64, 64) uint8; `text` (B, T) token ids; `labels`, indices `class` and
+    `colour` (B,) of each view, -100 for a view without colour; `spared`, for both the mask (B, C) of the values that
+    are not used as negatives; `same`, the mask (B, B) of captions that are not negatives of a view; in validation
+    also `asked`, for both the token ids (S, C, T) of S sentences about each value.
 
     There are five validation loaders: new complete objects, new objects in scans, combinations and classes
     that training never shows, and 100 different pairs of colour and class for retrieval.

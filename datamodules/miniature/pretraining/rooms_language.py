@@ -1,7 +1,7 @@
 """Symbolic data about the miniature's rooms, to train its language model on rooms without point clouds.
 
-Objects are given as symbolic features, one row per object that a detector would find; data about the drawn world are
-mixed in. No room, colour-class pair, class or relation of a zero-shot evaluation set occurs.
+Objects are given as symbolic features, one row per object that a detector would find; data about the miniature's
+images are mixed in. No room, colour-class pair, class or relation of a zero-shot test set is used here.
 """
 
 import json
@@ -37,7 +37,7 @@ from octavius.tasks import TASKS
 ROOM_TASKS = ("classification3d", "captioning3d", "vqa3d", "dense_captioning3d")
 
 POOL = 4000
-"""Number of room plans that training reuses, rotated, coloured and thinned out anew for each question."""
+"""Number of room plans; each question uses one of them, rotated, recoloured and with some objects removed."""
 
 
 class RoomQuestions(Sequence[Sample]):
@@ -50,7 +50,7 @@ class RoomQuestions(Sequence[Sample]):
 
         Args:
             seed: seed of all random choices.
-            stream: name of the random stream; keeps training and evaluation rooms apart.
+            stream: name of the random stream; training and evaluation draw from separate streams.
             kind: a key of `datamodules.miniature.rooms.texts.symbolic_questions.KINDS`.
             length: number of items.
             hidden: probability that classes or colours are omitted from a question, where possible.
@@ -83,7 +83,7 @@ class RoomQuestions(Sequence[Sample]):
 
 
 class RoomsLanguage(WorldLanguage):
-    """Training data of the miniature's language model on rooms, with images mixed in against forgetting."""
+    """Training data of the miniature's language model on rooms, mixed with data on images so that it keeps those."""
 
     def __init__(
         self,
@@ -108,7 +108,8 @@ class RoomsLanguage(WorldLanguage):
             room_weights: weight of each kind of question about rooms; all equal by default.
             rooms: fraction of questions about rooms.
             few: fraction of training rooms in which few objects are left; evaluation rooms are complete.
-            written: fraction of images that are written into the question.
+            written: fraction of the scenes of images that are written into the question instead of given
+                symbolically.
             hidden: fraction of training questions from which classes or colours are omitted, where possible.
             eval_count: questions per kind in the evaluation; three times as many for vqa, four times for vqa3d.
             batch_size: training samples per step and rank.
@@ -214,15 +215,25 @@ def grow(folder: Path, source: str = "miniature/language", seed: int = 0) -> Non
 
 
 def new_rows(pieces: Sequence[str], known: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Initial embeddings (count, D) of new tokens and padding rows, given the existing ones (V, D)."""
+    """Initial embeddings (count, D) of new tokens, and of rows that pad the vocabulary size.
+
+    Args:
+        pieces: the new tokens.
+        known: (V, D) existing embeddings.
+        count: number of rows, at least that of the new tokens.
+        rng: random generator.
+    """
     mean, spread = known.mean(0), known.std()
     rows = mean + rng.normal(0, spread / 4, (count, known.shape[1]))
     waves = rng.normal(0, 1.5, 64)  # the highest frequencies vary within half a metre
-    phases, ways = rng.uniform(0, 2 * np.pi, 64), rng.normal(0, spread / np.sqrt(32), (64, known.shape[1]))
+    phases, directions = (
+        rng.uniform(0, 2 * np.pi, 64),
+        rng.normal(0, spread / np.sqrt(32), (64, known.shape[1])),
+    )
     for index, piece in enumerate(pieces):
         value = piece.lstrip("[,\u0120")
         if "." in value[1:] and value.lstrip("-").replace(".", "").isdigit():
-            rows[index] += np.cos(float(value) * waves + phases) @ ways
+            rows[index] += np.cos(float(value) * waves + phases) @ directions
     return rows
 
 

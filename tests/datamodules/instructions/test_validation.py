@@ -75,7 +75,7 @@ def test_a_detection_is_answered_with_the_annotated_boxes() -> None:
 
 
 BAD = {
-    "no object": (LOOKING, "a dog", "it is no JSON object"),
+    "no object": (LOOKING, "a dog", "it is not a JSON object"),
     "kind": (LOOKING, pair("VQA3D", "What?", "This."), "the kind 'VQA3D' was not asked for"),
     "no question": (LOOKING, pair("VQA", " ", "This."), "it has no question"),
     "no answer": (LOOKING, pair("VQA", "What?", ""), "it has no answer"),
@@ -113,8 +113,8 @@ BAD = {
         "it counts 'Three dogs.', .* 2 dog",
     ),
     "no number": (LOOKING, pair("VQA", "How many dogs are there?", "Some."), "it counts 'Some.'"),
-    "crowd count": (LOOKING, pair("VQA", "How many people are there?", "5"), "does not tell in full"),
-    "count of all": (LOOKING, pair("VQA", "How many things are there?", "3"), "does not tell in full"),
+    "crowd count": (LOOKING, pair("VQA", "How many people are there?", "5"), "not all annotated"),
+    "count of all": (LOOKING, pair("VQA", "How many things are there?", "3"), "not all annotated"),
     "too many": (
         LOOKING,
         pair("description", "What is here?", "Three brown dogs."),
@@ -179,7 +179,7 @@ def test_what_it_does_not_prove_is_rejected(case: str) -> None:
 def test_the_same_pair_counts_once() -> None:
     said = GOOD["presence"][1]
     good, bad = check(LOOKING, answer_of(said, said), NAMES)
-    assert (len(good), bad) == (1, [("it is there twice", said)])
+    assert (len(good), bad) == (1, [("it repeats an earlier pair", said)])
 
 
 def test_json_in_a_fence_is_read() -> None:
