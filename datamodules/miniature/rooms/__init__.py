@@ -1,1 +1,1 @@
-"""The miniature's rooms: synthetic furnished rooms, scanned and described, in layouts of real data sets."""
+"""The miniature's rooms: synthetic furnished rooms with simulated scans and texts, in layouts of real data sets."""

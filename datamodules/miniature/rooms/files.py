@@ -28,21 +28,30 @@ from datamodules.miniature.world import generator
 from octavius.limits import POSITIVE_INT, SEED_RANGE
 
 VERSION = 1
-"""Incremented when the same seed and sizes yield other facts, texts or files."""
+"""Incremented when the same seed and sizes yield other rooms, texts or files."""
 
 RECORD = "rooms.json"
-"""Written last: a folder that has it is complete."""
+"""File with seed and sizes, written last: a folder that has it is complete."""
 
 FEW = 16
 """Below this number of rooms, no process pool is started."""
 
 LIMITS = {"train": 5000, "val": 1000, "test": 1000, "unseen": 1000}
-"""Largest number of rooms: scans have four-digit numbers."""
+"""Largest number of rooms: scans have four-digit numbers, and `WORLDS` gives each folder a range of them."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Number of rooms for training and evaluation, and number of single objects per class."""
+    """Number of rooms, and of single objects.
+
+    Attributes:
+        train: training rooms.
+        val: rooms as in training, for validation.
+        test: rooms as in training, for testing.
+        unseen: test rooms in each folder of `WORLDS` with held-out content.
+        things_train: single training objects per class.
+        things_test: single test objects per class.
+    """
 
     train: int = 280
     val: int = 30
@@ -52,7 +61,7 @@ class Sizes:
     things_test: int = 5
 
     def __post_init__(self) -> None:
-        """Refuses empty sets, and more rooms than there are numbers."""
+        """Refuses empty sets, and more rooms than can be numbered."""
         empty = {name: size for name, size in asdict(self).items() if size < 1}
         if empty:
             raise ValueError(f"every size should be at least 1; found {empty}")
@@ -76,7 +85,14 @@ DEFAULT_SIZES = Sizes()
 
 @dataclass(frozen=True)
 class Job:
-    """One room to generate and scan."""
+    """One room to generate and scan.
+
+    Attributes:
+        world: a key of `WORLDS`.
+        split: `train`, `val` or `test`.
+        index: index in the split, which seeds the room.
+        scan: name of its scan.
+    """
 
     world: str
     split: str
@@ -111,19 +127,19 @@ def build(
 
 
 def room_of(seed: int, world: str, split: str, index: int) -> Room:
-    """The facts of one room, before it is scanned; a function of the arguments alone."""
+    """Generates one room, before it is scanned; deterministic."""
     return make_room(generator(seed, f"rooms/{world}/{split}", index), WORLDS[world].change)
 
 
 def texts_of(seed: int, world: str, split: str, index: int, room: Room) -> RoomTexts:
-    """Texts and questions about a room, usually about its scanned part; a function of the arguments alone."""
+    """Generates texts and questions about a room, usually about the objects that its scan shows; deterministic."""
     return generate_texts(
         room, WORLDS[world], generator(seed, f"told/{world}/{split}", index), split == "train"
     )
 
 
 def plan(sizes: Sizes) -> Iterator[Job]:
-    """All rooms; numbers of scans continue through the splits of a world."""
+    """All rooms; the numbers of scans continue through the splits of a world."""
     for world, facts in WORLDS.items():
         number = facts.first
         for split in facts.splits:
@@ -154,7 +170,7 @@ def _write(root: Path, seed: int, sizes: Sizes, progress: bool, processes: int |
 
 
 def _make(root: Path, seed: int, job: Job) -> tuple[RoomTexts, dict[str, Any]]:
-    """Generates, scans and writes one room; returns the texts and facts about what was seen."""
+    """Generates, scans and writes one room; returns texts and facts about the objects that the scan shows."""
     room = room_of(seed, job.world, job.split, job.index)
     scan = sensor.scan(room)
     write_scan(root / job.world / "scans" / job.scan, job.scan, room, scan)
@@ -175,7 +191,7 @@ def _annotate(folder: Path, seed: int, world: str, splits: dict[str, dict[str, R
 
 
 def _facts(room: Room, scan: Scan) -> dict[str, Any]:
-    """Facts about the seen objects of a room, for `objects.json`."""
+    """Facts about a room and its objects, for `objects.json`."""
     return {
         "kind": room.kind,
         "size": [round(side, 6) for side in room.size],

@@ -1,4 +1,4 @@
-"""Generates furnished rooms: furniture groups by room use, extras, and twins that must be told apart."""
+"""Generates furnished rooms: furniture for the use of the room, extras, and twins that texts must distinguish."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar
@@ -23,11 +23,11 @@ AT_WALLS = frozenset(
 """Classes that always have their back to a wall; others do half of the time."""
 
 LONE = frozenset(("bathtub", "bed", "door", "toilet", "window"))
-"""Classes that get no twin."""
+"""Classes of which no twins are made."""
 
 
 def make_room(rng: np.random.Generator, change: Change = "none") -> Room:
-    """Draws the facts of a room with up to twenty objects."""
+    """Draws a furnished room with up to about twenty objects."""
     kind = _one(rng, tuple(USES))
     least, most = (2.8, 4.4) if kind == "bathroom" else (3.6, 6.6)
     size = (rng.uniform(least, most), rng.uniform(least, min(most, 6.0)), rng.uniform(2.4, 2.8))
@@ -60,7 +60,7 @@ def _openings(plan: Plan) -> None:
 
 
 def _stand(plan: Plan, look: Look) -> Piece | None:
-    """Places an object where its class belongs."""
+    """Places an object where objects of its class and style stand: on a wall, on another object or on the floor."""
     carriers = [piece for piece in plan.pieces if piece.look.way.top]
     if look.way.stands == "wall":
         return plan.hung(look)
@@ -76,7 +76,7 @@ def _stand(plan: Plan, look: Look) -> Piece | None:
 
 
 def _twin(plan: Plan) -> Piece | None:
-    """Adds an object like an existing one except for its colour, its size or only its position."""
+    """Adds an object that differs from an existing one in colour, in size, or only in position."""
     models = [piece.look for piece in plan.pieces if piece.name not in LONE]
     if not models:
         return None
@@ -157,6 +157,7 @@ def _one(rng: np.random.Generator, pool: Sequence[T]) -> T:
 
 
 ANYWHERE = ("bookshelf", "box", "lamp", "picture", "plant", "stool", "trash can")
+"""Classes of extras in all rooms."""
 USES: dict[str, tuple[Callable[[Plan], None], tuple[str, ...]]] = {
     "bedroom": (
         _bedroom,

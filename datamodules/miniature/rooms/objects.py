@@ -1,4 +1,4 @@
-"""Objects to render views of: crops from scanned rooms, or complete objects."""
+"""Coloured point clouds of objects, to render views of: crops from scanned rooms, or complete objects."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -28,17 +28,17 @@ FEW, MANY = 700, 2500
 """Range of the number of points of a complete object."""
 
 GREY = 0.4
-"""Colour of a cloud without colours."""
+"""Value of red, green and blue of an object without colour."""
 
 KEPT = 16
-"""Rooms whose crops are cached, for items that rotate through them."""
+"""Number of rooms whose crops are cached, as consecutive items alternate between rooms."""
 
 
 class ViewedObject(NamedTuple):
     """An object and its points.
 
     Attributes:
-        look: what it is.
+        look: its class and appearance.
         front: direction of its front, radians counter-clockwise from +y.
         points: (P, 6) x, y, z in metres, red, green, blue in 0..1.
         colourless: whether its colour is omitted.
@@ -59,7 +59,7 @@ def belongs(look: Look, world: World) -> bool:
 
 @lru_cache(maxsize=KEPT)
 def crops(seed: int, stream: str, number: int, world: World) -> tuple[ViewedObject, ...]:
-    """The seen objects of a room that belong to a world, as scanned, with their surroundings."""
+    """The objects of a room that its scan shows and that belong to a world, with the points around them."""
     room = make_room(generator(seed, f"{stream}/room", number), CHANGES[world])
     seen = scan(room)
     cloud = np.concatenate([seen.points, seen.colours.astype(np.float32) / 255], 1)
@@ -93,7 +93,7 @@ def look_in(world: World, rng: np.random.Generator) -> Look:
 
 
 def look_like(colour: str, name: str, rng: np.random.Generator) -> Look:
-    """A look of that colour and class, in a style of training."""
+    """A random look of a given colour and class, in a style of training."""
     while True:
         look = draw_look(rng, name)
         if look.accent != colour:
@@ -101,7 +101,7 @@ def look_like(colour: str, name: str, rng: np.random.Generator) -> Look:
 
 
 def whole(look: Look, rng: np.random.Generator, colourless: float = 0.0) -> ViewedObject:
-    """A complete object in a random light; without colour with probability `colourless`."""
+    """A complete object at the origin in a random light; without colour with probability `colourless`."""
     points, colours = whole_thing(look, int(rng.integers(FEW, MANY)), rng)
     light = rng.uniform(0.8, 1.1) * rng.uniform(0.95, 1.05, 3)
     colours = np.clip(colours * light + rng.normal(0, 0.03, colours.shape), 0, 1)

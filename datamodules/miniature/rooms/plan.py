@@ -8,16 +8,25 @@ from datamodules.miniature.rooms.furniture.solids import Triple
 from datamodules.miniature.rooms.room import FRONTS, Piece, box_at
 
 MARGIN = 0.05
-"""Metres between objects that overlap in height."""
+"""Minimum distance in metres between objects that overlap in height."""
 
 CARRIED = 0.6
-"""Smallest fraction of an object's footprint on the face that carries it."""
+"""Smallest fraction of an object's footprint that must be on the face that carries it."""
 
 TRIES = 25
+"""Number of random positions that are tried for an object."""
 
 
 class Plan:
-    """A room that is being furnished; every method returns the new object, or None if it found no place."""
+    """A room that is being furnished.
+
+    The methods that place an object return it, or None if they found no free position. An object's frame has x to its
+    right and y to its front.
+
+    Attributes:
+        pieces: the objects placed so far.
+        blocked: boxes that must stay free.
+    """
 
     def __init__(self, rng: np.random.Generator, size: Triple, shift: Shift) -> None:
         self.rng, self.size, self.shift = rng, size, shift
@@ -29,10 +38,12 @@ class Plan:
         return draw_look(self.rng, name, self.shift, stands)
 
     def against(self, look: Look, corner: float = 0.25) -> Piece | None:
-        """Places an object with its back to a wall, with some probability in a corner."""
+        """Places an object with its back to a wall, with probability `corner` in a corner."""
         for _ in range(TRIES):
             quarter, gap = int(self.rng.integers(4)), self.rng.uniform(0.02, 0.08)
-            along = self._room(quarter)[0] - built(look).half[0] - 0.02
+            along = (
+                self._room(quarter)[0] - built(look).half[0] - 0.02
+            )  # how far it may be from the wall's middle
             if along < 0:
                 continue
             into_corner = self.rng.random() < corner
@@ -71,7 +82,14 @@ class Plan:
         return self._put(look, anchor.quarter + (2 if faces_it else 0), spot, 0.0)
 
     def around(self, anchor: Piece, look: Look, side: int, along: float) -> Piece | None:
-        """Places an object at one of the four sides of a table, facing it; `along` is in halves of that side."""
+        """Places an object at one of the four sides of a table, facing it.
+
+        Args:
+            anchor: the table.
+            look: the new object.
+            side: quarter turns from the table's front to the side.
+            along: position along the side, -1 to 1, where 0 is its middle.
+        """
         gap = self.rng.uniform(MARGIN + 0.01, 0.2)
         width, depth = built(anchor.look).half[:2]
         reach, span = (depth, width) if side % 2 == 0 else (width, depth)
@@ -80,7 +98,7 @@ class Plan:
         return self._put(look, anchor.quarter + side + 2, spot, 0.0)
 
     def upon(self, anchor: Piece, look: Look) -> Piece | None:
-        """Places an object on top of another that carries enough of its footprint."""
+        """Places an object on top of another, if that carries at least `CARRIED` of its footprint."""
         top = built(anchor.look).top
         if top is None:
             return None
@@ -99,7 +117,7 @@ class Plan:
         return None
 
     def hung(self, look: Look) -> Piece | None:
-        """Places an object on a wall, at a height of its style."""
+        """Places an object on a wall, at a height in the range of its style."""
         low, high = look.way.hangs
         depth, tall = built(look).half[1], built(look).half[2]
         z = min(float(self.rng.uniform(low, high)), self.size[2] - tall - 0.05)
@@ -118,7 +136,7 @@ class Plan:
         return None
 
     def block(self, anchor: Piece, reach: float) -> None:
-        """Keeps the floor in front of an object, such as a door, free."""
+        """Keeps the floor in front of an object, such as a door, free for `reach` metres."""
         x, y = FRONTS[anchor.quarter % 4]
         x1, y1, _, x2, y2, _ = anchor.box
         self.blocked.append(
@@ -138,7 +156,7 @@ class Plan:
         if box[0] < -w / 2 or box[3] > w / 2 or box[1] < -d / 2 or box[4] > d / 2 or box[5] > h:
             return False
         x1, y1, x2, y2 = box[0] - MARGIN, box[1] - MARGIN, box[3] + MARGIN, box[4] + MARGIN
-        # shrunk a little, so that touching in height (one on the other) does not count
+        # Shrunk a little in height, so that an object may stand on another one.
         z1, z2 = box[2] + 1e-6, box[5] - 1e-6
         return not any(
             other[0] < x2
@@ -151,6 +169,7 @@ class Plan:
         )
 
     def _put(self, look: Look, quarter: int, spot: tuple[float, float], z: float) -> Piece | None:
+        """Adds an object at a position, unless it collides."""
         at = (spot[0], spot[1], z)
         box = box_at(look, quarter, at)
         if not self.fits(box):
@@ -160,13 +179,13 @@ class Plan:
         return piece
 
     def _room(self, quarter: int) -> tuple[float, float]:
-        """Half the room's extent along the back of an object, and along its front."""
+        """Half the room's extent along x and along y of an object's frame."""
         w, d, _ = self.size
         return (d / 2, w / 2) if quarter % 2 else (w / 2, d / 2)
 
     def _spot(
         self, origin: tuple[float, float], quarter: int, right: float, forward: float
     ) -> tuple[float, float]:
-        """The position to the right and to the front of an origin, in the frame of a rotated object."""
+        """The position in the room that is `right` and `forward` metres from an origin in an object's frame."""
         x, y = FRONTS[quarter % 4]
         return origin[0] + right * y + forward * x, origin[1] - right * x + forward * y

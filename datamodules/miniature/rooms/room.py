@@ -1,4 +1,4 @@
-"""Facts of a room: its objects with looks, poses and boxes; no points, no texts."""
+"""A room as a list of objects with looks, poses and boxes, from which scans and texts are generated."""
 
 import math
 from collections.abc import Collection
@@ -14,14 +14,14 @@ FRONTS = ((0, 1), (-1, 0), (0, -1), (1, 0))
 
 @dataclass(frozen=True)
 class Piece:
-    """One object of a room: a piece of furniture, or what lies on one.
+    """One object of a room: a piece of furniture, or an object on one.
 
     Attributes:
         number: unique in its room, from 0.
-        look: what it is.
+        look: its class and appearance.
         quarter: quarter turns about the vertical, counter-clockwise; at 0 its front faces +y.
-        at: centre of its underside.
-        box: bounds of the whole object, seen or not.
+        at: centre of its underside, in metres.
+        box: bounds of the whole object, also of parts that a scan does not show.
     """
 
     number: int
@@ -61,10 +61,10 @@ class Room:
     """A furnished room; the origin is the centre of its floor, z is up.
 
     Attributes:
-        kind: its use.
+        kind: its use, a key of `datamodules.miniature.rooms.layout.USES`.
         size: width (x), depth (y), height (z) in metres.
         pieces: its objects in the order of their numbers; numbers may be missing.
-        detail_seed: seeds walls, light and scan, and nothing else.
+        detail_seed: seed of the colours of floor and walls, of the light and of the scan.
     """
 
     kind: str
@@ -73,12 +73,12 @@ class Room:
     detail_seed: int
 
     def only(self, numbers: Collection[int]) -> "Room":
-        """The room with only these objects, such as those that were seen."""
+        """The room with only these objects, such as those that its scan shows."""
         return replace(self, pieces=tuple(piece for piece in self.pieces if piece.number in numbers))
 
 
 def box_at(look: Look, quarter: int, at: Triple) -> MinMaxBox:
-    """The box of an object at a position."""
+    """The box of an object after `quarter` quarter turns, with the centre of its underside at a position."""
     x, y, h = built(look).half
     if quarter % 2:
         x, y = y, x

@@ -1,4 +1,4 @@
-"""Writes one room's scan in ScanNet's layout, in a frame that needs axis alignment."""
+"""Writes the scan of one room in ScanNet's layout, in a frame that is not aligned with the axes."""
 
 import json
 import math
@@ -18,53 +18,24 @@ SCENE_TYPES = {
     "dining room": "Kitchen",
     "bathroom": "Bathroom",
 }
-"""ScanNet's name of each room use."""
+"""ScanNet's name for each use of a room."""
 
 NYU40 = (
     *("wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf"),
-    *(
-        "picture",
-        "counter",
-        "blinds",
-        "desk",
-        "shelves",
-        "curtain",
-        "dresser",
-        "pillow",
-        "mirror",
-        "floor mat",
-    ),
-    *(
-        "clothes",
-        "ceiling",
-        "books",
-        "refridgerator",
-        "television",
-        "paper",
-        "towel",
-        "shower curtain",
-        "box",
-    ),
-    *("whiteboard", "person", "night stand", "toilet", "sink", "lamp", "bathtub", "bag", "otherstructure"),
-    *("otherfurniture", "otherprop"),
+    *("picture", "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror"),
+    *("floor mat", "clothes", "ceiling", "books", "refridgerator", "television", "paper", "towel"),
+    *("shower curtain", "box", "whiteboard", "person", "night stand", "toilet", "sink", "lamp"),
+    *("bathtub", "bag", "otherstructure", "otherfurniture", "otherprop"),
 )
-"""Names of the NYU40 classes, starting with id 1; one is officially misspelt."""
+"""Names of the NYU40 classes, starting with id 1; "refridgerator" is the official spelling."""
 
 COLUMNS = (
-    *(
-        "id",
-        "raw_category",
-        "category",
-        "count",
-        "nyu40id",
-        "eigen13id",
-        "nyuClass",
-        "nyu40class",
-        "eigen13class",
-    ),
+    *("id", "raw_category", "category", "count", "nyu40id", "eigen13id"),
+    *("nyuClass", "nyu40class", "eigen13class"),
     *("ModelNet40", "ModelNet10", "ShapeNetCore55", "synsetoffset", "wnsynsetid", "wnsynsetkey"),
     *("mpcat40", "mpcat40index"),
 )
+"""Columns of ScanNet's label table."""
 VERTEX = np.dtype(
     [(axis, "<f4") for axis in "xyz"] + [(channel, "u1") for channel in ("red", "green", "blue", "alpha")]
 )
@@ -87,12 +58,12 @@ end_header
 
 
 def write_scan(folder: Path, name: str, room: Room, scan: Scan) -> None:
-    """Writes the mesh (points only), segments, aggregation of the seen objects, and alignment.
+    """Writes the mesh (without faces), the segments, the objects that the scan shows, and the axis alignment.
 
     Args:
         folder: folder of this scan; it is created.
         name: name of the scan, such as `scene0000_00`.
-        room: the facts; objects that the scan did not see are not annotated.
+        room: the room; objects that the scan does not show are not annotated.
         scan: its points.
     """
     folder.mkdir(parents=True)
@@ -121,7 +92,7 @@ def write_scan(folder: Path, name: str, room: Room, scan: Scan) -> None:
 
 
 def write_labels(path: Path, names: tuple[str, ...]) -> None:
-    """Writes the label table for these classes, wall and floor, with ScanNet's columns."""
+    """Writes the label table for some classes, wall and floor; columns that no reader needs are empty."""
     rows = [("wall", 1), ("floor", 2), *[(name, KINDS[name].nyu40) for name in names]]
     lines = ["\t".join(COLUMNS)]
     for number, (name, nyu40) in enumerate(rows, 1):
@@ -132,7 +103,7 @@ def write_labels(path: Path, names: tuple[str, ...]) -> None:
 
 
 def _groups(room: Room, scan: Scan) -> list[dict[str, Any]]:
-    """The seen objects with their numbers, then floor and walls with the next ones."""
+    """The objects that the scan shows, by their numbers, then floor and walls with the next two numbers."""
     last = max((piece.number for piece in room.pieces), default=-1)
     owners = [(piece.number, piece.number, piece.name) for piece in room.pieces if piece.number in scan.seen]
     owners += [(FLOOR, last + 1, "floor"), (WALL, last + 2, "wall")]
@@ -145,10 +116,9 @@ def _groups(room: Room, scan: Scan) -> list[dict[str, Any]]:
 
 
 def _alignment(room: Room) -> np.ndarray:
-    """A rotation about the vertical and a shift from the written points to the room's frame, (4, 4).
+    """Rigid transform (4, 4) from the frame of the written points to that of the room, rounded as in the file.
 
-    It is rounded as written to the file. The written points have positive coordinates, as if the first camera
-    had defined the frame.
+    It is a random rotation about the vertical and a translation that makes the written coordinates positive.
     """
     rng = np.random.default_rng([room.detail_seed, 2])
     angle = rng.uniform(-math.pi, math.pi)

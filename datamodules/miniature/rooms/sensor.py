@@ -1,4 +1,4 @@
-"""Simulated depth camera: which points of a room a walk through it sees, with noise, holes and colours."""
+"""Simulated scan of a room: points that some depth cameras see, with colours, noise and holes."""
 
 import math
 from dataclasses import dataclass
@@ -11,46 +11,46 @@ from datamodules.miniature.rooms.furniture.solids import area, surface
 from datamodules.miniature.rooms.room import Room
 
 VERSION = 1
-"""Incremented when the same facts yield other points."""
+"""Incremented when the same room yields other points."""
 
 FINE, COARSE, FLOOR_DENSITY, WALL_DENSITY = 1500, 600, 100, 60
-"""Points per square metre of small objects, of larger ones, of floor and of walls, before occlusion."""
+"""Points per square metre of small objects, of larger ones, of the floor and of walls, before occlusion."""
 
 SMALL = 0.8
 """An object whose longest side is below this, in metres, is small."""
 
 EYE = (1.4, 2.3)
-"""Range of camera heights in metres: held at eye level, or lifted above high furniture."""
+"""Range of camera heights in metres, up to above high furniture."""
 
 ROWS, COLUMNS = 128, 256
 """Size of the camera's panoramic depth image: elevation x azimuth."""
 
 SPAN = 3 * math.pi / ROWS
-"""Radians from one side of a pixel to the far corner of its neighbour."""
+"""Upper bound of the angle in radians between two points in neighbouring pixels."""
 
 CLOSE = 1.3
-"""Below this distance in metres, points are several pixels apart and occlude within two pixels."""
+"""Below this distance in metres, sampled points are several pixels apart, so each occludes two pixels around it."""
 
 VOXEL = 0.02
 """Cell size in metres of the grid that keeps one point per cell."""
 
 FEWEST, LEAST_SHARE = 50, 0.1
-"""Fewest points, and smallest seen fraction of the surface, of an object that counts as seen."""
+"""Minimum number of points, and minimum visible fraction of the surface, of an object that is annotated."""
 
 FLOOR, WALL, NOTHING = -1, -2, -3
-"""Owners of points that belong to no object: floor, walls, and noise."""
+"""Owners of points that belong to no object: floor, walls, and stray points."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What was seen of a room, in the room's frame.
+    """A simulated scan, in the frame of the room.
 
     Attributes:
         points: (N, 3) float32, metres.
         colours: (N, 3) uint8.
-        segments: (N,) indices of small patches; a patch belongs to one owner.
-        owners: (N,) numbers of objects; `FLOOR`, `WALL`, `NOTHING`.
-        shares: fraction of each object's surface that was seen, by number.
+        segments: (N,) index of the surface patch of each point; all points of a patch have one owner.
+        owners: (N,) number of the object of each point, or `FLOOR`, `WALL`, `NOTHING`.
+        shares: visible fraction of each object's surface, by the object's number.
     """
 
     points: np.ndarray
@@ -61,7 +61,7 @@ class Scan:
 
     @property
     def seen(self) -> tuple[int, ...]:
-        """Numbers of the objects that were seen well enough to be annotated."""
+        """Numbers of the objects that are visible enough to be annotated."""
         counts = np.bincount(self.owners[self.owners >= 0], minlength=len(self.shares))
         return tuple(
             number
@@ -72,7 +72,7 @@ class Scan:
 
 @dataclass
 class _Cloud:
-    """Points with their attributes, row by row."""
+    """Points (N, 3) with normals (N, 3), colours (N, 3) in 0..1, segments (N,) and owners (N,)."""
 
     points: np.ndarray
     normals: np.ndarray
@@ -86,7 +86,7 @@ class _Cloud:
 
 
 def scan(room: Room) -> Scan:
-    """Scans a room, deterministically."""
+    """Simulates the scan of a room, deterministically."""
     rng = np.random.default_rng(room.detail_seed)
     whole = _joined([*_pieces(room, rng), *_shell(room, rng)])
     distance = nearest_view(whole.points, whole.normals, _cameras(room, rng))
@@ -100,7 +100,7 @@ def scan(room: Room) -> Scan:
     colours = cloud.colours * _shade(cloud.normals)[:, None] * light + rng.normal(
         0, 0.03, cloud.colours.shape
     )
-    sigma = 0.002 + 0.0015 * distance**2 / 9
+    sigma = 0.002 + 0.0015 * distance**2 / 9  # depth cameras are noisier at a distance
     points = cloud.points + rng.normal(size=cloud.points.shape) * sigma[:, None]
     stray = _strays(room, cloud, rng)
     points, colours = np.concatenate([points, stray.points]), np.concatenate([colours, stray.colours])
@@ -115,7 +115,7 @@ def scan(room: Room) -> Scan:
 
 
 def paint(look: Look) -> dict[str, np.ndarray]:
-    """Colour (red, green, blue in 0..1) of each role of an object's parts."""
+    """Colour (3,), red, green, blue in 0..1, of each role of an object's parts."""
     rng = np.random.default_rng([look.detail_seed, 1])
     body, accent = tone(look.colour, rng), tone(look.accent, rng)
     named = {"body": body, "accent": accent, "trim": TRIMS[look.trim], "dark": DARK, "light": LIGHT}
@@ -123,7 +123,7 @@ def paint(look: Look) -> dict[str, np.ndarray]:
 
 
 def whole_thing(look: Look, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Points (count, 3) in metres all over an object at the origin, also hidden ones, and colours in 0..1."""
+    """Points (count, 3) in metres on the whole surface of an object at the origin, and colours (count, 3) in 0..1."""
     parts, colours = built(look).parts, paint(look)
     areas = np.array([area(part) for part in parts])
     counts = rng.multinomial(count, areas / areas.sum())
@@ -197,21 +197,26 @@ def _shell(room: Room, rng: np.random.Generator) -> list[_Cloud]:
 def nearest_view(points: np.ndarray, normals: np.ndarray, cameras: np.ndarray) -> np.ndarray:
     """Distance of each point to the nearest camera that sees it, (N,); infinite if none does.
 
-    A camera sees what faces it and is not clearly behind other points of its pixel or the neighbours: sampled
-    surfaces are sparse, the more so at close range, and must still occlude. An oblique surface spans more
-    depth within a pixel than a frontal one, and must not occlude itself.
+    A camera sees a point that faces it and is not clearly behind another point in the same pixel or a neighbouring
+    one. Neighbours count because sampled surfaces are sparse, especially at close range, and must still occlude.
+    An oblique surface spans more depth within a pixel than a frontal one, and must not occlude itself.
+
+    Args:
+        points: (N, 3).
+        normals: (N, 3) outward normals; zero for a surface that is visible from both sides.
+        cameras: (C, 3) positions.
     """
     best = np.full(len(points), np.inf)
     for camera in cameras:
-        way = points - camera
-        distance = np.linalg.norm(way, axis=1)
-        row = (np.arcsin(np.clip(way[:, 2] / distance, -1, 1)) / math.pi + 0.5) * ROWS
-        column = (np.arctan2(way[:, 1], way[:, 0]) / (2 * math.pi) + 0.5) * COLUMNS
+        ray = points - camera
+        distance = np.linalg.norm(ray, axis=1)
+        row = (np.arcsin(np.clip(ray[:, 2] / distance, -1, 1)) / math.pi + 0.5) * ROWS
+        column = (np.arctan2(ray[:, 1], ray[:, 0]) / (2 * math.pi) + 0.5) * COLUMNS
         pixel = row.astype(int).clip(0, ROWS - 1) * COLUMNS + column.astype(int) % COLUMNS
         close = distance < CLOSE
         depth = _around(_depth(pixel, distance))
         depth = np.minimum(depth, _around(_around(_depth(pixel[close], distance[close]))))
-        cosine = -np.einsum("ni,ni->n", normals, way) / distance
+        cosine = -np.einsum("ni,ni->n", normals, ray) / distance
         slant = np.sqrt(np.clip(1 - cosine**2, 0, 1)) / np.maximum(cosine, 0.1)
         slant = np.where(normals.any(1), slant, 1.0)
         span = np.where(distance < 1.5 * CLOSE, SPAN * 5 / 3, SPAN)
@@ -237,7 +242,7 @@ def _around(depth: np.ndarray) -> np.ndarray:
 
 
 def _cameras(room: Room, rng: np.random.Generator) -> np.ndarray:
-    """Three to six positions (n, 3) in different parts of the room, at arm's length from objects if possible."""
+    """Up to six positions (C, 3) in different parts of the room, half a metre from objects if possible."""
     w, d, _ = room.size
     boxes = np.array([piece.box for piece in room.pieces]).reshape(-1, 6)
     corners = ((-1, -1), (1, 1), (-1, 1), (1, -1), (0, 0), (0, 0))
@@ -253,7 +258,7 @@ def _cameras(room: Room, rng: np.random.Generator) -> np.ndarray:
 
 
 def _holes(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mask (n,) of the points in up to three missing patches, 10 to 30 cm across."""
+    """Mask (N,) of the points in up to three holes, 10 to 30 cm across."""
     missing = np.zeros(len(points), bool)
     for _ in range(int(rng.integers(4))):
         centre = points[int(rng.integers(len(points)))]
@@ -262,14 +267,14 @@ def _holes(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def thinned(points: np.ndarray) -> np.ndarray:
-    """Indices of one point per grid cell."""
+    """Indices of one point per cell of a grid with cells of size `VOXEL`."""
     cell = np.floor(points / VOXEL).astype(np.int64) + 1024
     _, first = np.unique((cell[:, 0] * 4096 + cell[:, 1]) * 4096 + cell[:, 2], return_index=True)
     return np.sort(first)
 
 
 def _strays(room: Room, cloud: _Cloud, rng: np.random.Generator) -> _Cloud:
-    """Stray points, 1 % of the scan, anywhere in the room, in colours that occur."""
+    """Stray points, 1 % of the scan, at random positions in the room and with colours of random other points."""
     count = len(cloud.points) // 100
     w, d, h = room.size
     points = rng.uniform((-w / 2, -d / 2, 0), (w / 2, d / 2, h), (count, 3))
@@ -279,7 +284,7 @@ def _strays(room: Room, cloud: _Cloud, rng: np.random.Generator) -> _Cloud:
 
 
 def _shade(normals: np.ndarray) -> np.ndarray:
-    """Brightness by normal, largest for upward ones; a surface visible from both sides is as bright as a wall."""
+    """Brightness (N,) from normals (N, 3), largest for upward ones; zero normals give that of a wall."""
     return 0.875 + 0.125 * normals @ np.array([0.18, 0.31, 0.93])
 
 

@@ -1,4 +1,4 @@
-"""Writes single objects as colourless clouds in ShapeNet55's layout: complete, y up, unit size."""
+"""Writes complete single objects in ShapeNet55's layout: clouds without colours, normalized, y up."""
 
 import json
 from collections.abc import Sequence
@@ -20,18 +20,18 @@ from datamodules.miniature.world import generator
 POINTS = 8192
 
 SYNSETS = {name: f"{90_000_001 + index}" for index, name in enumerate(KINDS)}
-"""Ids in WordNet's format, above its range."""
+"""Synset ids in WordNet's format, higher than those that WordNet uses."""
 
 SUBJECTS: dict[str, tuple[str, ...]] = {
     "seen": CLASSES,
     "unseen_pairs": tuple(sorted(name for _, name in HELD_OUT_STYLES)),
     "unseen_classes": UNSEEN_CLASSES,
 }
-"""Classes of each world's clouds; in `unseen_pairs` those with held-out styles, as clouds have no colour."""
+"""Classes of each world; in `unseen_pairs` those with a held-out style, as these clouds have no colours."""
 
 
 def look_of(seed: int, world: str, split: str, name: str, index: int) -> Look:
-    """The look of one cloud's object, a function of the arguments alone."""
+    """Draws the look of the object of one cloud, deterministically."""
     rng = generator(seed, f"shapes/{world}/{split}/{name}", index)
     while True:
         look = draw_look(rng, name, "pairs" if world == "unseen_pairs" else "none")
@@ -40,7 +40,7 @@ def look_of(seed: int, world: str, split: str, name: str, index: int) -> Look:
 
 
 def cloud(look: Look) -> np.ndarray:
-    """An object's whole surface, (POINTS, 3) float32, mean at the origin, farthest point at distance 1, y up."""
+    """Points on the surface of an object, (POINTS, 3) float32: centred, largest distance to the centre 1, y up."""
     points, _ = whole_thing(look, POINTS, np.random.default_rng([look.detail_seed, 3]))
     points = points - points.mean(0)
     points = points / np.linalg.norm(points, axis=1).max()
@@ -48,7 +48,7 @@ def cloud(look: Look) -> np.ndarray:
 
 
 def write_shapes(folder: Path, seed: int, world: str, split: str, each: int) -> None:
-    """Writes `each` clouds of every class of a world, their list and the names of their synsets."""
+    """Writes `each` clouds per class of a world, their list and the names of their synsets."""
     clouds, lists = folder / "shapenet_pc", folder / "shapenet-55"
     clouds.mkdir(parents=True, exist_ok=True)
     lists.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
-"""Symbolic features of a room's objects: one vector and one box per object, as a perfect encoder would output.
+"""Symbolic features of a room's objects: one vector that states its attributes, and one box, per object.
 
-The language model is trained to read them before any point encoder exists. Boxes are in the room's own frame,
-to which a scan's alignment leads.
+The language model is pre-trained on them, without point clouds. Boxes are in the frame of the room, to which the axis
+alignment of a scan transforms its points.
 """
 
 from collections.abc import Collection, Sequence
@@ -32,13 +32,13 @@ PARTS = {
     "front": slice(len(NAMES) + len(COLOURS) + len(SIZES), len(NAMES) + len(COLOURS) + len(SIZES) + 2),
 }
 WIDTH = PARTS["front"].stop
-"""Length of a RoI's features: class, colour, size, and direction of the front; its box follows."""
+"""Number of features of a RoI: class, colour, size and direction of the front; its box follows them in a row."""
 
 STRENGTH = 4.0
-"""Scale of all features, for a mean square of about 1, as of normalized features."""
+"""Factor of all features, which makes their mean square about 1, as for normalized features."""
 
 MISSED, DOUBLED, FALSE = 0.02, 0.15, 0.04
-"""Simulated detector: fractions of objects that are missed, detected twice, and hallucinated."""
+"""Simulated detector: fractions of missed objects, of objects detected twice, and of false detections."""
 
 BLUR = 0.025
 """Standard deviation in metres of the edges of a detected box."""
@@ -47,12 +47,12 @@ FEW = 6
 """Largest number of objects in a small room."""
 
 UNSEEN = 0.08
-"""Fraction of a room's objects that a scan does not see."""
+"""Fraction of a room's objects that a scan does not show."""
 
 
 @lru_cache(maxsize=8192)
 def planned(seed: int, stream: str, index: int) -> Room:
-    """A room of a separate random stream; cached, as furnishing is slower than all that is done with it later."""
+    """Generates a room of a random stream; cached, because generating it takes longer than everything after."""
     return make_room(generator(seed, stream, index))
 
 
@@ -64,7 +64,7 @@ def imagined(room: Room, rng: np.random.Generator, few: float = 0.0) -> Room:
     Args:
         room: the plan.
         rng: random generator.
-        few: probability of leaving at most `FEW` objects, from which it is easier to learn to look one up.
+        few: probability of leaving at most `FEW` objects, with which looking one up is easier to learn.
     """
     quarters, colours = int(rng.integers(4)), dict[tuple[str, str], str]()
     for name in dict.fromkeys(piece.name for piece in room.pieces):
@@ -103,8 +103,8 @@ def symbols(
         pieces: the objects.
         rng: random generator of the simulated detector and of the values of omitted attributes.
         omitted: attributes replaced by random numbers in all rows.
-        found: simulate a detector, which misses, duplicates and hallucinates objects, blurs boxes and
-            shuffles them; otherwise the ground-truth regions in order.
+        found: simulate a detector: some objects are missed, duplicated or made up, boxes are inexact, and rows are
+            in random order. Otherwise the rows are the ground truth, in order.
     """
     rows = np.array([_row(piece, rng, omitted) for piece in pieces]).reshape(len(pieces), WIDTH + 6)
     if found:
@@ -121,7 +121,7 @@ def symbols(
 
 
 def alone(piece: Piece, rng: np.random.Generator, omitted: Collection[Part] = ()) -> np.ndarray:
-    """The row of a single object outside a room, as of an object set: at the origin, scaled to unit distance."""
+    """The row (1, WIDTH + 6) of an object outside a room: box at the origin, half its diagonal 1 long."""
     row = symbols([piece], rng, omitted, found=False)
     sides = row[0, WIDTH + 3 :]
     row[0, WIDTH:] = [0, 0, 0, *(2 * sides / np.linalg.norm(sides))]

@@ -1,1 +1,1 @@
-"""Shape grammar of furniture: primitives, colours, and for each class a few styles built from parts."""
+"""Procedural furniture: primitives, colours, and for each class a few styles with functions that build them."""

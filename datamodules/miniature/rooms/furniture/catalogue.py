@@ -1,4 +1,4 @@
-"""All furniture classes: draws looks (class, style, colours, size), builds them, and defines what is held out."""
+"""All furniture classes: draws looks (class, style, colours, size), builds objects, defines what is held out."""
 
 import math
 from collections.abc import Sequence
@@ -31,17 +31,18 @@ HELD_OUT_PAIRS = frozenset(
     for j, colour in enumerate(COLOURS)
     if (i + 2 * j) % 7 == 0
 )
-"""Pairs of colour and class that never occur in training; every class and every colour still does."""
+"""Pairs (colour, class) that never occur in training; every class and every colour does, in other pairs."""
 
 HELD_OUT_STYLES = frozenset(
     (tuple(kind.styles)[-1], name) for name, kind in SEEN.items() if len(kind.styles) > 2
 )
-"""Pairs of style and class that never occur in training."""
+"""Pairs (style, class) that never occur in training."""
 
 SPREAD, VARIETY = (0.88, 1.12), 0.3
-"""Factors beyond the usual size range of a style, and random deviation of each side from the overall size.
+"""Factors that widen the size range of a style, and random deviation of each side from the overall size (0 to 1).
 
-Sizes of classes overlap, so that shape must be seen: from the box alone, three of ten objects can be named.
+Size ranges of classes overlap, so that objects must be recognized by shape: from the box alone, a classifier
+recognizes three of ten.
 """
 
 SMALL, LARGE = 0.3, 0.7
@@ -51,12 +52,12 @@ TILT = math.radians(5)
 """Largest deviation of an object's orientation from the axes."""
 
 Shift: TypeAlias = Literal["none", "pairs"]
-"""Whether objects are as in training, or half of them of a held-out pair or style."""
+"""How objects differ from those of training: not at all, or about half of them have a held-out pair or style."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What an object is, independent of its position.
+    """Class and appearance of an object, independent of its position.
 
     Attributes:
         name: its class.
@@ -65,7 +66,7 @@ class Look:
         accent: its second colour.
         trim: colour of legs and handles.
         relative_size: overall size within the range of its style, 0 (smallest) to 1.
-        detail_seed: seeds the small choices of its recipe, and its tones.
+        detail_seed: seed of its proportions, of the random choices of its recipe, of its tilt and of its tones.
     """
 
     name: str
@@ -83,26 +84,28 @@ class Look:
 
     @property
     def held_out(self) -> bool:
-        """Whether training never shows such an object."""
+        """Whether it belongs to what is held out of training: a pair, a style or a class."""
         pair, styled = (self.colour, self.name), (self.style, self.name)
         return pair in HELD_OUT_PAIRS or styled in HELD_OUT_STYLES or self.name in UNSEEN_CLASSES
 
     @property
     def way(self) -> Style:
-        """The recipe and sizes of its style."""
+        """Its style, with recipe and sizes."""
         return KINDS[self.name].styles[self.style]
 
 
 @dataclass(frozen=True)
 class Thing:
-    """A built object, upright at the origin, rotated by `tilt` radians.
+    """The shape of an object at the origin, in metres.
 
     Attributes:
-        parts: parts in its own frame; after the rotation, the centre of their extent is above the origin, the
-            lowest point at 0.
-        half: half extent along x and y, and the height, after the rotation.
-        top: height, half width and half depth of the face that can carry objects, in its own frame; None
-            without one.
+        look: its class and appearance.
+        tilt: rotation about the vertical in radians, to be applied to `parts`.
+        parts: its parts before this rotation. After it, the centre of their bounds is above the origin, and the
+            lowest point is at height 0.
+        half: half the extent along x, half the extent along y, and the height, after the rotation.
+        top: height, half width and half depth, before the rotation, of the face that can carry objects; None if
+            there is none.
     """
 
     look: Look
@@ -118,7 +121,7 @@ def draw_look(rng: np.random.Generator, name: str, shift: Shift = "none", stands
     Args:
         rng: random generator.
         name: the class.
-        shift: `pairs` makes about half of the objects held-out ones; `none` makes none.
+        shift: with `pairs`, about half of the objects are held out; with `none`, none is.
         stands: restricts the styles to those that stand there (floor, top, wall).
 
     Raises:
@@ -146,7 +149,7 @@ def draw_look(rng: np.random.Generator, name: str, shift: Shift = "none", stands
 
 
 def other_than(look: Look, rng: np.random.Generator, attribute: str) -> Look:
-    """The look of a twin that differs in `colour` or `size` only; its colour is never held out."""
+    """The same look except for the attribute, `colour` or `size`; a new colour is never a held-out one."""
     if attribute == "size":
         relative_size = rng.uniform(0, SMALL) if look.relative_size > 0.5 else rng.uniform(LARGE, 1)
         return replace(look, relative_size=float(relative_size))
@@ -157,7 +160,7 @@ def other_than(look: Look, rng: np.random.Generator, attribute: str) -> Look:
 
 @lru_cache(maxsize=256)
 def built(look: Look) -> Thing:
-    """Builds the object of a look, deterministically."""
+    """The shape of a look, deterministic and cached."""
     rng = np.random.default_rng(look.detail_seed)
     near = np.clip(look.relative_size + rng.uniform(-VARIETY, VARIETY, 3), 0, 1)
     limits = [(low * SPREAD[0], high * SPREAD[1]) for low, high in look.way.sizes]

@@ -60,7 +60,7 @@ def _bathtub(order: Order, feet: bool) -> list[Part]:
 
 
 def _screen(order: Order, hung: bool = False, block: bool = False) -> list[Part]:
-    """A wide panel on two feet, on a block, or on the wall; the panel has the naming colour."""
+    """A wide panel on two feet, on a block, or on the wall; the panel has the colour that texts name."""
     w, d, h, _ = order
     if hung:
         return [box((w, 0.03, h), (0, 0, 0)), box((w * 0.4, 0.03, h * 0.4), (0, -0.03, h * 0.3), "dark")]
@@ -104,7 +104,7 @@ def _table_lamp(order: Order) -> list[Part]:
 
 
 def _plant(order: Order, tall: bool) -> list[Part]:
-    """A plant whose leaves have the naming colour."""
+    """A plant whose leaves have the colour that texts name."""
     w, d, h, rng = order
     pot = min(0.35, h * 0.3)
     wide = min(w, d) * 0.55

@@ -1,4 +1,4 @@
-"""Recipes of what hangs on walls: doors, windows, pictures, curtains, whiteboards."""
+"""Recipes of objects on walls: doors, windows, pictures, curtains, whiteboards."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +18,7 @@ def _door(style: str, order: Order) -> list[Part]:
 
 
 def _window(style: str, order: Order) -> list[Part]:
-    """A frame only: the sensor does not see glass."""
+    """Only the frame, as a depth camera does not see glass."""
     w, d, h, _ = order
     thick = 0.09
     frame = [box((w, d, thick), (0, 0, z)) for z in (0.0, h - thick)]
@@ -30,7 +30,7 @@ def _window(style: str, order: Order) -> list[Part]:
 
 
 def _picture(style: str, order: Order) -> list[Part]:
-    """A canvas with a blob, and a broad frame in one style."""
+    """A canvas with a blob; in one style with a broad frame."""
     w, d, h, _ = order
     parts = [box((w - 0.01, d, h - 0.01), (0, 0, 0.005))]
     parts.append(ball((w * 0.4, 0.03, h * 0.4), (-w * 0.1, d / 2, h * 0.25), "accent"))
@@ -67,7 +67,7 @@ def _kind(
     sizes: tuple[Range, Range, Range],
     hangs: Range = (0.0, 0.0),
 ) -> Kind:
-    """A class whose styles share their sizes and heights; everything that hangs has a front."""
+    """A class whose styles share their sizes and heights on the wall; all objects on walls have a front."""
     by_name = {style: Style(sizes, partial(recipe, style), "wall", hangs) for style in styles}
     return Kind(by_name, nyu40, front=True, plural=plural)
 

@@ -1,4 +1,4 @@
-"""Recipes of the classes that training never shows or mentions."""
+"""Recipes of the classes that are held out of training, in scans and in texts."""
 
 import math
 
@@ -56,13 +56,14 @@ def _guitar(order: Order) -> list[Part]:
         box((0.06, h * 0.55, 0.03), (0, h * 0.5, d * 0.2), "trim"),
         box((0.09, h * 0.1, 0.03), (0, h * 0.8, d * 0.2), "dark"),
     ]
-    # built lying on its back, then rotated upright: y becomes up
-    stood = [_stood(part, h * 0.15 + 0.05) for part in body]
+    # Built lying on its back and then set upright, because tubes have vertical axes.
+    upright = [_upright(part, h * 0.15 + 0.05) for part in body]
     stand = box((w * 0.6, d, 0.05), (0, 0, 0), "dark")
-    return [*stood, stand, tube((w * 0.2, w * 0.2, 0.01), (0, d * 0.26, h * 0.2), "dark")]
+    return [*upright, stand, tube((w * 0.2, w * 0.2, 0.01), (0, d * 0.26, h * 0.2), "dark")]
 
 
-def _stood(part: Part, lift: float) -> Part:
+def _upright(part: Part, lift: float) -> Part:
+    """A part that lies on its back, set upright (y becomes up) and raised by `lift`."""
     x, y, z = part.centre
     return Part(part.shape, part.size, (x, z, y + lift), part.role, part.turn, -math.pi / 2, part.taper)
 
@@ -74,7 +75,7 @@ def _fan(order: Order) -> list[Part]:
         box((0.1, 0.02, w * 0.42), (math.sin(a) * w * 0.2, 0.02, z + w * 0.29 + math.cos(a) * w * 0.2))
         for a in (index * 2 * math.pi / 3 for index in range(3))
     ]
-    cage = _stood(tube((w, w, 0.12), (0, 0, -0.06), taper=0.92), 0.0)
+    cage = _upright(tube((w, w, 0.12), (0, 0, -0.06), taper=0.92), 0.0)
     return [
         tube((w * 0.8, w * 0.8, 0.04), (0, 0, 0), "dark"),
         tube((0.04, 0.04, z + 0.1), (0, -0.08, 0.03), "trim"),

@@ -1,4 +1,4 @@
-"""Named colours as ranges of tones; the ranges of different names are well separated."""
+"""Named colours as ranges of hue, saturation and value, well separated from each other, and further colours."""
 
 import colorsys
 
@@ -33,6 +33,8 @@ TRIMS: dict[str, Triple] = {
 
 DARK: Triple = (0.09, 0.09, 0.1)
 LIGHT: Triple = (0.9, 0.89, 0.86)
+"""Colours of the roles `dark` and `light`."""
+
 FLOORS: tuple[Triple, ...] = ((0.55, 0.42, 0.3), (0.66, 0.64, 0.6), (0.42, 0.36, 0.33), (0.72, 0.66, 0.55))
 WALLS: tuple[Triple, ...] = ((0.86, 0.85, 0.81), (0.8, 0.82, 0.84), (0.87, 0.82, 0.72), (0.76, 0.8, 0.74))
 

@@ -114,7 +114,7 @@ def _backed_bench(order: Order) -> list[Part]:
 
 
 def _bed(order: Order, head: bool, posts: bool = False) -> list[Part]:
-    """The head is at the back; the blanket has the naming colour."""
+    """A bed with its head at the back (-y); the blanket has the colour that texts name."""
     w, d, h, rng = order
     low, cover, double = h - 0.22, rng.uniform(0.62, 0.74) * d, w > 1.25
     parts = [

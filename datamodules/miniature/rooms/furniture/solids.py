@@ -1,6 +1,6 @@
-"""Primitives that objects are built from (boxes, tubes, balls, sheets): exact extents and surface sampling.
+"""Primitives that objects are built from (boxes, tubes, balls, sheets), with exact bounds and surface sampling.
 
-An object has its own frame: x to its right, y to its front, z up, in metres.
+Each object has its own frame in metres: x to its right, y to its front, z up.
 """
 
 import math
@@ -12,8 +12,9 @@ import numpy as np
 
 Shape: TypeAlias = Literal["box", "tube", "ball", "sheet"]
 Role: TypeAlias = Literal["body", "accent", "trim", "dark", "light"]
-"""What a part is painted with; `body` is the colour by which texts name the object."""
+"""Which colour of the object a part has; `body` is the colour that texts name."""
 Triple: TypeAlias = tuple[float, float, float]
+"""x, y, z of a position or a size in metres, or red, green, blue in 0..1."""
 
 WAVE = 0.12
 """Wavelength of a corrugated sheet in metres."""
@@ -27,11 +28,11 @@ class Part:
         shape: a tube is an elliptic cylinder or frustum, a sheet is a corrugated plane across y.
         size: width (x), depth (y), height (z) before rotation.
         centre: its centre.
-        role: what it is painted with.
+        role: which colour of the object it has.
         turn: rotation about the vertical in radians, applied after the lean.
         lean: rotation about its own x axis in radians.
         taper: width at the top of a tube over the width at the bottom.
-        open: a tube without lid, visible from inside too.
+        open: whether a tube has no lid, so that it is visible from inside too.
     """
 
     shape: Shape
@@ -81,7 +82,7 @@ def legs(w: float, d: float, h: float, thick: float, role: Role = "trim") -> lis
 
 
 def fronts(w: float, d: float, z: float, h: float, rows: int, columns: int) -> list[Part]:
-    """Doors or drawers with handles on the front of a carcass of depth d, from z to z + h."""
+    """Doors or drawers with handles, on the front of a body of width w and depth d, between heights z and z + h."""
     wide, high = w / columns, h / rows
     parts = []
     for row in range(rows):
@@ -94,7 +95,7 @@ def fronts(w: float, d: float, z: float, h: float, rows: int, columns: int) -> l
 
 
 def rotations(parts: Sequence[Part], turn: float = 0.0) -> np.ndarray:
-    """Rotation matrix of each part, (n, 3, 3), after all parts are rotated by `turn` about the vertical."""
+    """Rotation matrices (n, 3, 3) of n parts, which are also all rotated by `turn` about the vertical."""
     turns, leans = (np.array([getattr(part, name) for part in parts]) for name in ("turn", "lean"))
     c, s, k, m = np.cos(turns + turn), np.sin(turns + turn), np.cos(leans), np.sin(leans)
     zero = np.zeros_like(c)
@@ -103,19 +104,19 @@ def rotations(parts: Sequence[Part], turn: float = 0.0) -> np.ndarray:
 
 
 def extent(parts: Sequence[Part], turn: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest corner, (3,) and (3,), of parts rotated about the vertical; exact."""
+    """Lowest and highest corner, (3,) each, of the bounds of parts that are rotated by `turn` about the vertical."""
     low, high = _extents(parts, turn)
     return low.min(0), high.max(0)
 
 
 def _extents(parts: Sequence[Part], turn: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest corner of each part: (n, 3) and (n, 3)."""
+    """Lowest and highest corner of the bounds of each part, (n, 3) each."""
     around = rotations(parts, turn)
     half = np.array([part.size for part in parts]) / 2
     centres = np.array([part.centre for part in parts]) @ _upright(turn).T
     reach = np.einsum("nij,nj->ni", np.abs(around), half)
     low, high = centres - reach, centres + reach
-    # The support of a rotated ellipsoid along an axis is the norm of the scaled row, not the sum as of a box.
+    # Along an axis, a rotated ellipsoid reaches as far as the norm of the scaled row; a box as far as its sum.
     round_ = np.array([part.shape == "ball" for part in parts])
     reach = np.sqrt(np.einsum("nij,nj->ni", around**2, half**2))
     low[round_], high[round_] = (centres - reach)[round_], (centres + reach)[round_]
@@ -167,8 +168,8 @@ def _on_box(part: Part, count: int, rng: np.random.Generator) -> tuple[np.ndarra
 
 def _on_ball(part: Part, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     size = np.array(part.size)
-    way = _unit(rng.normal(size=(count, 3)))
-    return way * size / 2, _unit(way / size)
+    direction = _unit(rng.normal(size=(count, 3)))
+    return direction * size / 2, _unit(direction / size)
 
 
 def _on_tube(part: Part, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -199,7 +200,7 @@ SAMPLERS = {"box": _on_box, "ball": _on_ball, "tube": _on_tube, "sheet": _on_she
 
 
 def _side(part: Part) -> float:
-    """Lateral area of a tube (approximate)."""
+    """Lateral surface area of a tube, approximate."""
     w, d, h = part.size
     a, b = w / 2, d / 2
     rim = math.pi * (1.5 * (a + b) - math.sqrt(a * b))
@@ -207,7 +208,7 @@ def _side(part: Part) -> float:
 
 
 def _height(taper: float, share: np.ndarray) -> np.ndarray:
-    """Heights in 0..1 on a tube's side, with density proportional to its width."""
+    """Heights in 0..1 on the side of a tube from uniform numbers `share`, with density proportional to its width."""
     if abs(taper - 1) < 1e-6:
         return share
     return (np.sqrt(1 + share * (taper**2 - 1)) - 1) / (taper - 1)
@@ -224,4 +225,5 @@ def _upright(turn: float) -> np.ndarray:
 
 
 def _lifted(at: Triple, size: Triple) -> Triple:
+    """The centre of a part whose underside has the centre `at`."""
     return at[0], at[1], at[2] + size[2] / 2

@@ -1,4 +1,4 @@
-"""Data types of furniture classes and their styles."""
+"""Types of furniture classes (`Kind`), their styles, and the recipes that build objects."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,10 +9,11 @@ import numpy as np
 from datamodules.miniature.rooms.furniture.solids import Part
 
 Range: TypeAlias = tuple[float, float]
+"""Lowest and highest value in metres."""
 
 
 class Order(NamedTuple):
-    """Input of a recipe: width, depth and height in metres, and a random generator for small choices."""
+    """Input of a recipe: width (x), depth (y) and height (z) in metres, and a generator for random choices."""
 
     w: float
     d: float
@@ -21,18 +22,19 @@ class Order(NamedTuple):
 
 
 Recipe: TypeAlias = Callable[[Order], list[Part]]
+"""Builds the parts of an object near the origin, with its front towards +y; `built` centres them."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """One way of building an object.
+    """One way of building the objects of a class.
 
     Attributes:
         sizes: ranges of width, depth and height in metres.
         recipe: builds the parts.
-        stands: on the floor, on top of something, or on a wall.
+        stands: where such objects are placed: on the floor, on top of another object, or on a wall.
         hangs: range of heights of the lower edge of an object on a wall.
-        top: fraction of width and depth that can carry objects, at full height; 0 for none.
+        top: fraction of width and depth that can carry other objects, at full height; 0 for none.
     """
 
     sizes: tuple[Range, Range, Range]
@@ -47,7 +49,7 @@ class Kind:
     """A class of furniture.
 
     Attributes:
-        styles: styles by name; of three or more the last is held out of training.
+        styles: styles by name; if there are three or more, the last is held out of training.
         nyu40: its NYU40 id in ScanNet's label table.
         front: whether it has a front, so that left and right of it are defined.
         plural: plural of the class name.

@@ -1,1 +1,1 @@
-"""Texts about rooms: descriptions, questions and answers, and exercises."""
+"""Texts about rooms: descriptions, questions with answers, and auxiliary exercises for the language model."""

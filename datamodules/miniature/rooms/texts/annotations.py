@@ -25,7 +25,7 @@ from datamodules.miniature.rooms.texts.captions import (
 from datamodules.miniature.rooms.texts.questions import Question, balanced, questions
 
 QA_SPLITS = {"train": "train", "val": "val", "test": "test_w_obj"}
-"""ScanQA's split names; unlike its official test file, ours has answers."""
+"""ScanQA's names of the splits; unlike in its official test files, all questions have answers here."""
 
 NR3D = (
     *("assignmentid", "stimulus_id", "utterance", "correct_guess", "speaker_id", "listener_id", "scan_id"),
@@ -37,14 +37,14 @@ NR3D = (
 
 @dataclass(frozen=True)
 class World:
-    """How the rooms of a folder differ from the training rooms, and which texts they get.
+    """How the rooms of a folder and their texts differ from those of training.
 
     Attributes:
-        change: change of the objects.
-        relations: relations that texts use.
-        meant: selects the objects that texts are about.
-        splits: the splits.
-        first: number of the first scan.
+        change: how the objects differ.
+        relations: which relations the texts use.
+        meant: selects the objects that the texts are about.
+        splits: its splits.
+        first: number of its first scan.
     """
 
     change: Change
@@ -60,12 +60,19 @@ WORLDS = {
     "unseen_relations": World("none", "unseen", lambda piece: True, ("test",), 8000),  # noqa: ARG005
     "unseen_classes": World("classes", "any", lambda piece: piece.name in UNSEEN_CLASSES, ("test",), 9000),
 }
-"""The folders: new rooms as in training, then three kinds of held-out content."""
+"""By folder: rooms as in training, then zero-shot test sets with three kinds of held-out content."""
 
 
 @dataclass(frozen=True)
 class RoomTexts:
-    """All texts about a room: descriptions and utterances by object number, and questions."""
+    """All texts about a room.
+
+    Attributes:
+        room: the room.
+        descriptions: ScanRefer's descriptions by object number.
+        utterances: Nr3D's utterances by object number.
+        questions: ScanQA's questions.
+    """
 
     room: Room
     descriptions: Mapping[int, Sequence[Text]]
@@ -74,7 +81,7 @@ class RoomTexts:
 
 
 def generate_texts(room: Room, world: World, rng: np.random.Generator, train: bool) -> RoomTexts:
-    """Generates the texts about the objects that the world selects; utterances not for training."""
+    """Generates the texts about the objects that the world selects; no utterances for a training split."""
     meant = [piece for piece in room.pieces if world.meant(piece)]
 
     def texts(forms: Sequence[str]) -> dict[int, list[Text]]:
@@ -91,7 +98,7 @@ def generate_texts(room: Room, world: World, rng: np.random.Generator, train: bo
 
 
 def _of_all(world: World) -> bool:
-    """Whether the world includes questions that are about none of the selected objects."""
+    """Whether questions about other than the selected objects are kept; not if objects are held out."""
     return world.change == "none"
 
 
@@ -114,7 +121,7 @@ def write_scanrefer(folder: Path, split: str, rooms: Mapping[str, RoomTexts]) ->
 
 
 def write_scanqa(folder: Path, split: str, rooms: Mapping[str, RoomTexts], rng: np.random.Generator) -> None:
-    """Writes `ScanQA_v1.0_<split>.json`, with balanced answers."""
+    """Writes `ScanQA_v1.0_<split>.json`, with questions dropped until answers are balanced."""
     asked = [(scan, question) for scan, room_texts in rooms.items() for question in room_texts.questions]
     kept = {id(question) for question in balanced([question for _, question in asked], rng)}
     rows: list[dict[str, Any]] = []

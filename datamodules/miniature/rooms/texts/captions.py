@@ -24,7 +24,7 @@ DESCRIPTIONS = (
     "{Thing}. The {name} is {where}.",
     "It is {thing} and it is {where}.",
 )
-"""Templates of descriptions, also for training."""
+"""Templates of descriptions, for training and evaluation."""
 
 UTTERANCES = (
     "choose the {colour} {name} that is {where}",
@@ -33,7 +33,7 @@ UTTERANCES = (
     "select the {sized}, the one {where}",
     "find the {sized} that is {where}",
 )
-"""Templates of short utterances; never used in training."""
+"""Templates of short utterances, for evaluation only."""
 
 FIELDS = {
     "thing": ("size", "colour", "name"),
@@ -49,12 +49,18 @@ Relations: TypeAlias = Literal["seen", "unseen", "any"]
 """Which relations are used: those of training, only held-out ones, or all."""
 
 PLACE_FIRST = 0.5
-"""Probability of preferring a location in the room to a relation."""
+"""Probability of preferring a place in the room, such as a corner, to a relation to another object."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A text that fits only one object, the constraint in it, and its template."""
+    """A text that is true of only one object.
+
+    Attributes:
+        text: the text.
+        constraint: the spatial constraint in it.
+        form: its template.
+    """
 
     text: str
     constraint: Constraint
@@ -87,7 +93,11 @@ def describe(
 
 
 def fitting(room: Room, piece: Piece, form: str, constraint: Constraint) -> list[Piece]:
-    """The objects that fit what a template says about this one; superlatives compare within its class or colour."""
+    """The objects of which a text is true that a template makes about `piece` with a constraint.
+
+    A superlative such as "closest" compares the objects of the same class, or of the same colour if the template does
+    not name the class.
+    """
     said_of = mentioned(form)
     first = "name" if "name" in said_of else "colour"
     pool = [other for other in room.pieces if getattr(other, first) == getattr(piece, first)]
@@ -115,7 +125,7 @@ def allowed(constraint: Constraint, relations: Relations) -> bool:
 
 
 def label(room: Room, piece: Piece) -> str | None:
-    """An unambiguous name: the class, or colour and class; None if neither is unique."""
+    """An unambiguous name of an object: its class, or colour and class; None if neither is unique in the room."""
     twins = [other for other in room.pieces if other.name == piece.name]
     if len(twins) == 1:
         return piece.name

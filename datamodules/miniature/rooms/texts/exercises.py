@@ -1,8 +1,8 @@
-"""Exercises about several objects of a room as (question, answer); None if the room does not allow one.
+"""Auxiliary exercises for the language model: questions with answers about several objects of a room.
 
-They practise what questions and descriptions need for one object: looking up what belongs to a name or a
-position. What is held out of training does not occur. The colour of an object whose colour is omitted is
-empty.
+They train the look-up of objects by name or position, which ordinary questions and descriptions need for a single
+object. They contain nothing that is held out of training. A function returns None if the room does not allow its
+exercise. Objects whose colour is omitted have an empty colour.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from datamodules.miniature.rooms.texts.relations import (
 )
 
 Exercise: TypeAlias = tuple[str, str]
+"""Question and answer."""
 
 MOST = 4
 """Largest number of objects in one exercise."""
@@ -107,7 +108,7 @@ def listed(room: Room, rng: np.random.Generator) -> Exercise | None:
 
 
 def inventory(room: Room, rng: np.random.Generator) -> Exercise:
-    """All objects in order along x with colours: practises reading the input before looking anything up."""
+    """All objects with colours, in order along x: trains reading the input, which looking up an object needs."""
     pieces = sorted(room.pieces, key=lambda piece: centred(piece.box)[0])
     return _form(ALL, rng), ", ".join(f"{piece.colour} {piece.name}".strip() for piece in pieces)
 

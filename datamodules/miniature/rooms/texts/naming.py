@@ -37,7 +37,10 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "it is {colour}",
     ),
 }
-"""Captions by what they mention. `a photo of a {name}.` ignores vowels, as zero-shot templates do."""
+"""Caption templates by what they mention.
+
+Some have "a" for `{a}` even before vowels, like the usual templates of zero-shot classification.
+"""
 
 PROMPTS = {
     "class": ("a photo of a {name}.", "a point cloud model of a {name}."),
@@ -57,7 +60,7 @@ def sentence(form: str, name: str = "", colour: str = "") -> str:
 
 
 def prompts(tokenize: Callable[[list[str]], Tensor], names: Sequence[str]) -> dict[str, Tensor]:
-    """Ids (S, C, T) of the prompts for each class, and for each colour.
+    """Token ids (S, C, T) of S zero-shot prompts for each class (key `class`) and each colour (key `colour`).
 
     Args:
         tokenize: maps sentences to ids (N, T).

@@ -1,4 +1,4 @@
-"""Questions about a room with all accepted answers, and balancing of their answers."""
+"""Generates questions about a room with all accepted answers, and balances the answers."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,6 +47,8 @@ WORDINGS = {
 """Question templates by kind."""
 
 WORDS = ("zero", "one", "two", "three", "four", "five")
+"""Numbers in words; questions ask for no larger counts."""
+
 MOST = 0.35
 """Largest fraction of one kind's questions with the same answer; yes and no are balanced by construction."""
 
@@ -61,7 +63,7 @@ class Question:
     Attributes:
         kind: a key of `WORDINGS`.
         text: the question.
-        answers: all accepted answers, the most usual one first.
+        answers: all accepted answers, the canonical one first.
         pieces: numbers of the objects that it is about.
         constraint: the relation in it, if any.
     """
@@ -74,7 +76,7 @@ class Question:
 
 
 def questions(room: Room, rng: np.random.Generator, relations: Relations = "seen") -> list[Question]:
-    """About fifteen questions of all kinds; those with a relation use only relations of `relations`."""
+    """Up to 18 questions of all kinds; `relations` are those that they may use."""
     order = [room.pieces[i] for i in rng.permutation(len(room.pieces))]
     found: list[Question] = []
     for make, most in (
@@ -90,7 +92,7 @@ def questions(room: Room, rng: np.random.Generator, relations: Relations = "seen
 
 
 def balanced(found: Sequence[Question], rng: np.random.Generator) -> list[Question]:
-    """Drops questions until no usual answer exceeds its share of its kind; keeps the order."""
+    """Drops random questions until no canonical answer exceeds the fraction `MOST` of its kind; keeps the order."""
     kept: set[int] = set()
     for kind in WORDINGS:
         indices = [i for i, question in enumerate(found) if question.kind == kind]
@@ -111,7 +113,7 @@ def balanced(found: Sequence[Question], rng: np.random.Generator) -> list[Questi
 def _objects(
     room: Room, order: Sequence[Piece], rng: np.random.Generator, relations: Relations
 ) -> Iterator[Question]:
-    """Which object is in a relation to an anchor, if only one is; each answer and each anchor occurs once."""
+    """Which object is in a relation to an anchor, if only one is; each object is answer or first anchor at most once."""
     named, done = {piece.number for piece in anchors_of(room)}, set[int]()
     tries = [(piece, relation) for piece in order if piece.number in named for relation in ANCHORED]
     for i in rng.permutation(len(tries)):
@@ -166,7 +168,7 @@ def _counts(
 def _places(
     room: Room, order: Sequence[Piece], rng: np.random.Generator, relations: Relations
 ) -> Iterator[Question]:
-    """Location of an object that does not hang: on what, in which part of the room, next to what."""
+    """Where an object that is not on a wall is: on what, in which part of the room, next to what."""
     anchors = anchors_of(room)
     for piece in order:
         if piece.look.way.stands == "wall":
@@ -189,7 +191,7 @@ def _places(
 def _existences(
     room: Room, order: Sequence[Piece], rng: np.random.Generator, relations: Relations
 ) -> Iterator[Question]:
-    """An object that is there, then one with another colour or class, which is not."""
+    """Whether there is an object of a colour and class; each present one is followed by an absent one."""
     there = {(piece.colour, piece.name) for piece in room.pieces}
     for piece in order:
         if rng.random() < 0.5:
@@ -211,7 +213,7 @@ def _larger(
     rng: np.random.Generator,
     relations: Relations,  # noqa: ARG001
 ) -> Iterator[Question]:
-    """Pairs of one class first, because there the class says nothing about the size."""
+    """Which of two objects is larger; pairs of one class first, in which the class does not reveal the answer."""
     named = {piece.number: words for piece in order if (words := label(room, piece))}
     pairs = [
         (a, b) for a in order for b in order if a.number != b.number and {a.number, b.number} <= {*named}
@@ -234,7 +236,7 @@ def _larger(
 def _reference(
     room: Room, piece: Piece, rng: np.random.Generator, relations: Relations, coloured: bool
 ) -> tuple[str | None, Constraint | None]:
-    """A phrase that refers to only one object (by class, colour or location), and the constraint in it."""
+    """A phrase that is true of only this object (by class, colour or location), and the constraint in it, if any."""
     twins = [other for other in room.pieces if other.name == piece.name]
     if len(twins) == 1 and relations != "unseen":
         return piece.name, None

@@ -83,7 +83,7 @@ class Constraint:
 
 
 def objects_satisfying(room: Room, candidates: Sequence[Piece], constraint: Constraint) -> list[Piece]:
-    """The candidates that satisfy a constraint; superlatives compare the candidates with each other."""
+    """The candidates that satisfy a constraint; "closest" and "farthest" compare the candidates with each other."""
     candidates = [piece for piece in candidates if piece not in constraint.anchors]
     if constraint.relation in PLACES:
         return [piece for piece in candidates if constraint.relation in places_of(room, piece)]
@@ -199,7 +199,7 @@ PREDICATES: dict[str, Callable[[Piece, Piece], bool]] = {
     "front": _in_direction(0, 1),
     "behind": _in_direction(0, -1),
 }
-"""Relations to one anchor whose truth depends on the two objects only."""
+"""Relations to one anchor that depend on these two objects only."""
 
 
 def _extreme(candidates: Sequence[Piece], anchor: Piece, nearest: bool) -> list[Piece]:

@@ -1,4 +1,4 @@
-"""Draws questions about a room for each task, with symbolic features as input and the gold."""
+"""Draws questions about a room for each 3D task, with symbolic features of its objects as input."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ from octavius.instruction.sample import ClassName, DescribedObject, DescribedObj
 T = TypeVar("T")
 
 SINGLE = 0.25
-"""Fraction of objects to classify that are outside a room and without colour, as in object sets."""
+"""Fraction of objects to classify that are given without room and colour, as in data sets of single objects."""
 
 FEW = 6
 """Largest number of objects in a room to describe completely."""
@@ -30,7 +30,15 @@ UNCOLOURED = ("object", "place", "larger", "count")
 
 
 class SymbolicQuestion(NamedTuple):
-    """A question about a room: its task, the input features, and the rest of a sample."""
+    """A question about a room.
+
+    Attributes:
+        task: a key of `octavius.tasks.TASKS`.
+        rows: (O, WIDTH + 6) symbolic features and boxes of the objects.
+        question: the question; empty if the task asks its own.
+        gold: the right answer.
+        group: a subdivision for tables; may be empty.
+    """
 
     task: str
     rows: np.ndarray
@@ -40,7 +48,7 @@ class SymbolicQuestion(NamedTuple):
 
 
 def ask_class(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion:
-    """Classify one object."""
+    """Asks for the class of one object."""
     names = list(dict.fromkeys(piece.name for piece in room.pieces))
     name = names[int(rng.integers(len(names)))]
     piece = _one([piece for piece in room.pieces if piece.name == name], rng)
@@ -53,7 +61,7 @@ def ask_class(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQu
 
 
 def ask_description(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:
-    """Describe one object; its location is described too, though its features alone hardly reveal it."""
+    """Asks for a description of one object, whose location its own features hardly reveal."""
     omitted = _omitted(("class", "colour"), rng, hidden)
     piece = _one(room.pieces, rng)
     texts: tuple[str, ...]
@@ -73,7 +81,7 @@ def ask_description(room: Room, rng: np.random.Generator, hidden: float) -> Symb
 
 
 def ask_question(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:
-    """One of ScanQA's kinds of question; rare answers are drawn as often as common ones."""
+    """Asks a question of a random kind; all its possible answers are equally likely, however frequent."""
     omitted = _omitted(("colour",), rng, hidden)
     kinds = UNCOLOURED if omitted else tuple(questions.WORDINGS)
     kind = kinds[int(rng.integers(len(kinds)))]
@@ -94,7 +102,7 @@ def ask_question(room: Room, rng: np.random.Generator, hidden: float) -> Symboli
 
 
 def ask_for_all(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:  # noqa: ARG001
-    """Describe all objects of a small room, each with its box."""
+    """Asks for the boxes and descriptions of all objects of a room with few objects."""
     few = rng.permutation(len(room.pieces))[: int(rng.integers(1, FEW + 1))]
     room = room.only([room.pieces[index].number for index in few])
     described = [(piece, describe(room, piece, rng)) for piece in room.pieces]
@@ -110,7 +118,7 @@ def ask_for_all(room: Room, rng: np.random.Generator, hidden: float) -> Symbolic
 
 
 def ask_exercise(name: str, room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:
-    """An exercise about several objects of a room."""
+    """Asks an exercise of `EXERCISES`."""
     parts: dict[str, tuple[Part, ...]] = {"at": ("class", "colour"), "colours": (), "listed": ()}
     omitted = _omitted(parts.get(name, ("colour",)), rng, hidden)
     asked = EXERCISES[name](uncoloured(room) if "colour" in omitted else room, rng)
@@ -131,11 +139,11 @@ KINDS: dict[str, Callable[[Room, np.random.Generator, float], SymbolicQuestion |
     "dense_captioning3d": ask_for_all,
     **{name: partial(ask_exercise, name) for name in EXERCISES},
 }
-"""The tasks and the exercises; the third argument is the probability of omitting what may be omitted."""
+"""Functions that draw a question, by kind; the last argument is the probability of omitting an attribute."""
 
 
 def uncoloured(room: Room) -> Room:
-    """The room with colours removed, as described by someone who does not see them."""
+    """The room with the colours of all objects removed."""
     pieces = [replace(piece, look=replace(piece.look, colour="")) for piece in room.pieces]
     return replace(room, pieces=tuple(pieces))
 
