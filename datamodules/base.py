@@ -98,7 +98,7 @@ class InstructionDataModule(L.LightningDataModule):
         """The loader of this rank's share of the sampled mixture."""
         sets, processor = self.train_sets(), self._processor()
         examples = TrainingExamples(sets, processor, self.seed)
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world = rank_and_world(self)
         self._sampler = MixtureSampler(
             sizes=[len(item.samples) for item in sets],
             weights=[item.weight for item in sets],
@@ -186,13 +186,18 @@ class InstructionDataModule(L.LightningDataModule):
         self.blind_ceilings = {
             item.name: item.blind_ceiling for item in sets if item.blind_ceiling is not None
         }
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world = rank_and_world(self)
         return DataLoader(
             data,
             self.eval_batch_size,
             sampler=shard_indices(len(data), rank, world),
             **self._loader_options(processor.collate),
         )
+
+
+def rank_and_world(module: L.LightningDataModule) -> tuple[int, int]:
+    """Rank of this process and number of ranks; (0, 1) without a trainer."""
+    return (module.trainer.global_rank, module.trainer.world_size) if module.trainer else (0, 1)
 
 
 def shard_indices(count: int, rank: int, world: int) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from datamodules.base import InstructionDataModule, shard_indices
+from datamodules.base import InstructionDataModule, rank_and_world, shard_indices
 from datamodules.examples import EvalSet, EvaluationExamples, TrainSet, find_task
 from datamodules.sources import Source, SourceInstructions
 from datamodules.suite import SUITE, sources
@@ -121,7 +121,7 @@ class BenchmarkSets(InstructionDataModule):
     def test_dataloader(self) -> DataLoader[Example]:
         """The loader of this rank's share of the samples without an answer."""
         processor, indices = self._processor(), self.left()
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world = rank_and_world(self)
         return DataLoader(
             EvaluationExamples(self.eval_sets("test"), processor),
             self.eval_batch_size,

@@ -4,4 +4,4 @@ from datamodules.sources import SourceInstructions
 
 
 class CloudInstructions(SourceInstructions):
-    """Point-cloud instruction data."""
+    """Instruction data about point clouds from the annotation files of benchmarks."""

@@ -4,4 +4,4 @@ from datamodules.sources import SourceInstructions
 
 
 class ImageInstructions(SourceInstructions):
-    """Image instruction data."""
+    """Instruction data about images from the annotation files of benchmarks."""

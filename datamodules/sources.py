@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from datamodules.base import Batching, InstructionDataModule
 from datamodules.benchmarks import BENCHMARKS, read
@@ -15,6 +15,8 @@ from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Sample
 from octavius.limits import POSITIVE_INT, POSITIVE_NUMBER, Range
 from octavius.metrics import Protocol
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -158,11 +160,7 @@ class SourceInstructions(InstructionDataModule):
         """
         if source not in self._read:
             samples = read(source.benchmark, self._folder(source), source.split, self.bad)
-            if source.limit is not None and source.limit < len(samples):
-                kept = random.Random(f"{source.benchmark}/{source.split}").sample(
-                    range(len(samples)), source.limit
-                )
-                samples = [samples[index] for index in sorted(kept)]
+            samples = random_subset(samples, source.limit, f"{source.benchmark}/{source.split}")
             if self.box_decimals != Sample.decimals:
                 samples = [replace(sample, decimals=self.box_decimals) for sample in samples]
             self._read[source] = samples
@@ -178,6 +176,13 @@ class SourceInstructions(InstructionDataModule):
             f"Set --{self.option}.root to the folder that holds the data, correct the source's `folder`, "
             "or set class_path to MiniatureImages or MiniatureClouds, which write the miniature to a new root."
         )
+
+
+def random_subset(items: list[T], limit: int | None, seed: str) -> list[T]:
+    """At most `limit` of the items, a random subset that depends on the seed only, in their order; None takes all."""
+    if limit is None or limit >= len(items):
+        return items
+    return [items[index] for index in sorted(random.Random(seed).sample(range(len(items)), limit))]
 
 
 def check_folders(data: Mapping[str, Any], stages: Sequence[str]) -> None:

@@ -14,11 +14,14 @@ LAYOUT = """\
 """
 
 EDGES = ("x1", "y1", "x2", "y2")
-OUTSIDE = 5e-3  # of the image: rounding, two pixels of 400
+"""Elements of a box in a detection answer, as fractions of the image."""
+
+OUTSIDE = 5e-3
+"""Fraction of the image by which a box may exceed it because of rounding: two pixels of 400."""
+
 KEYS = ("id", "image", "conversations", "task_type", "src_image")
 """Keys that an item may have; `src_image` names the data set that LAMM took the image from."""
 
-# LAMM's task types on images. All but `detection` have free-form answers.
 TASK_TYPES = (
     "VQA",
     "classification",
@@ -31,6 +34,7 @@ TASK_TYPES = (
     "keypoint_detection",
     "normal",
 )
+"""LAMM's task types on images. All but `detection` have free-form answers."""
 
 
 def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
@@ -92,9 +96,9 @@ def _boxes(answer: str) -> Boxes:
         fields = {name: (element.findtext(name) or "").strip() for name in (*EDGES, "cls")}
         missing = [name for name, text in fields.items() if not text]
         if missing:
-            raise BadItemError(f"Item {number} of the detection answer lacks {', '.join(missing)}")
+            raise BadItemError(f"element Item {number} of the detection answer lacks {', '.join(missing)}")
         x1, y1, x2, y2 = (parsed_number(fields[name], "as a box edge") for name in EDGES)
         objects.append(LabelledBox(text(fields["cls"], "<cls>"), checked_box((x1, y1, x2, y2), OUTSIDE)))
     if not objects:
-        raise BadItemError("the detection answer holds no Item")
+        raise BadItemError("the detection answer has no element Item, that is, no box")
     return Boxes(tuple(objects))

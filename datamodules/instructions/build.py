@@ -1,7 +1,6 @@
 """The command `build-instructions`, which generates instruction data from annotation files."""
 
 import os
-import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from datamodules.instructions.by_model import by_model
 from datamodules.instructions.endpoint import Endpoint, connect
 from datamodules.instructions.images import Item
 from datamodules.instructions.response_cache import ResponseCache
+from datamodules.sources import random_subset
 from octavius.limits import NON_NEGATIVE_NUMBER, POSITIVE_INT, SEED_RANGE
 from octavius.suggestions import nearest
 
@@ -105,9 +105,7 @@ def build_instructions(
         settings |= {"model": model, "extra": endpoint.secrets.redact_all(extra)}
     files.refuse_other_settings(out, settings)
     annotations = read(source, root, split, kinds, bad)
-    if limit is not None and limit < len(annotations):
-        kept = random.Random(f"{seed}/{source}/{split}").sample(range(len(annotations)), limit)
-        annotations = [annotations[index] for index in sorted(kept)]
+    annotations = random_subset(annotations, limit, f"{seed}/{source}/{split}")
     if endpoint is None:
         items = generate_from_templates(source, annotations, out, kinds, seed, progress)
     else:

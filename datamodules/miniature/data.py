@@ -1,4 +1,4 @@
-"""Data modules of the miniature: they write its files to their root if these do not exist, then read them."""
+"""Data modules of the miniature, which write its files to the root unless they exist, and then read them."""
 
 from datamodules.clouds import CloudInstructions
 from datamodules.images import ImageInstructions

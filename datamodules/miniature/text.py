@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from datamodules.miniature.world import COLOURS, SHAPES, Face, Scene, Thing
+from datamodules.miniature.world import COLOURS, SHAPES, Face, Scene, Thing, pick
 
 WORDINGS = {
     "count": (
@@ -115,7 +115,7 @@ def name(thing: Thing) -> str:
 
 def captions(scene: Scene) -> tuple[str, ...]:
     """Five true captions of a scene, with objects named from left to right."""
-    names = [_with_article(name(thing)) for thing in scene.things]
+    names = [with_article(name(thing)) for thing in scene.things]
     row = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
     return (
         f"A picture of {row}.",
@@ -147,7 +147,7 @@ def positions(scene: Scene) -> str:
         x, y = thing.centre
         column = ("left", "middle", "right")[min(2, int(x * 3))]
         row = ("top", "centre", "bottom")[min(2, int(y * 3))]
-        phrases.append(f"{_with_article(name(thing))} at the {row} {column}")
+        phrases.append(f"{with_article(name(thing))} at the {row} {column}")
     return ", ".join(phrases)
 
 
@@ -163,7 +163,7 @@ def ask(scene: Scene, kind: str, rng: np.random.Generator, unseen: bool = False)
         clear = [thing for thing in scene.things if keys.count(getattr(thing, attribute)) == 1]
         if not clear:
             return None
-        thing = clear[int(rng.integers(len(clear)))]
+        thing = pick(rng, clear)
         pool = COLOURS if kind == "colour" else SHAPES
         text = form.format(**{attribute: getattr(thing, attribute)})
         near = [getattr(other, answer) for other in scene.things if other is not thing]
@@ -173,7 +173,7 @@ def ask(scene: Scene, kind: str, rng: np.random.Generator, unseen: bool = False)
     pairs = [(a, b) for a in scene.things for b in scene.things if a is not b and _relation(a, b, axis)]
     if not pairs:
         return None
-    first, second = pairs[int(rng.integers(len(pairs)))]
+    first, second = pick(rng, pairs)
     text = form.format(first=name(first), second=name(second))
     asked = _lettered(kind, text, _relation(first, second, axis), SIDES[axis], rng, 2)
     return replace(asked, reason=f"{name(first)}, {name(second)} {_relation(first, second, axis)}")
@@ -195,11 +195,11 @@ def look_up(scene: Scene, rng: np.random.Generator) -> tuple[str, dict[str, Thin
     clear = sorted(words for words, things in fitting.items() if len(things) == 1)
     if not clear:
         raise ValueError("no object of this scene has an unambiguous name")
-    asked = {clear[int(rng.integers(len(clear)))]: None}
+    asked = {pick(rng, clear): None}
     others = [words for words in clear if fitting[words] != fitting[next(iter(asked))]]
     if others and rng.random() < 0.5:
-        asked[others[int(rng.integers(len(others)))]] = None
-    form = LOOK_UP_WORDINGS[int(rng.integers(len(LOOK_UP_WORDINGS)))]
+        asked[pick(rng, others)] = None
+    form = pick(rng, LOOK_UP_WORDINGS)
     return form.format(what=" and the ".join(asked)), {words: fitting[words][0] for words in asked}
 
 
@@ -273,7 +273,8 @@ def _stated(thing: Thing, known: str, wanted: str) -> str:
     return f"{getattr(thing, known)} {getattr(thing, wanted)}".strip()
 
 
-def _with_article(words: str) -> str:
+def with_article(words: str) -> str:
+    """Prepends the indefinite article."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 

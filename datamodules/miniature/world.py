@@ -1,11 +1,14 @@
 """The content of the miniature's images: scenes and faces, from which pixels and texts are generated."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 
 from octavius.boxes import Box
+
+T = TypeVar("T")
 
 SIZE = 112
 """Side of all images in pixels."""
@@ -99,6 +102,11 @@ class Face:
 def generator(seed: int, stream: str, index: int) -> np.random.Generator:
     """A random generator seeded by a seed, the name of a stream (such as `train/scene`) and an index in it."""
     return np.random.default_rng([seed, index, *stream.encode()])
+
+
+def pick(rng: np.random.Generator, pool: Sequence[T]) -> T:
+    """A random element; unlike `Generator.choice` it keeps the type, also of strings and tuples."""
+    return pool[int(rng.integers(len(pool)))]
 
 
 def make_scene(rng: np.random.Generator, shift: Shift = "none", count: int | None = None) -> Scene:

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import shard_indices
+from datamodules.base import rank_and_world, shard_indices
 from datamodules.benchmarks import read
 from datamodules.benchmarks.base import BadPolicy
 from datamodules.mixture import Draw, MixtureSampler
 from datamodules.pretraining.object_clouds import Facts, ObjectCloud, read_objects
 from datamodules.pretraining.render import render
 from datamodules.pretraining.size_baseline import SizeBaseline
+from datamodules.sources import random_subset
 from octavius.limits import (
     FRACTION,
     POSITIVE_INT,
@@ -171,11 +172,7 @@ class Objects(L.LightningDataModule):
             samples, facts = read(source.benchmark, folder, source.split, self.bad), self.facts(folder)
             if source.held_out:
                 samples = [sample for sample in samples if sample.id in facts and facts[sample.id].held_out]
-            if source.limit is not None and source.limit < len(samples):
-                kept = random.Random(f"{source.benchmark}/{source.split}").sample(
-                    range(len(samples)), source.limit
-                )
-                samples = [samples[index] for index in sorted(kept)]
+            samples = random_subset(samples, source.limit, f"{source.benchmark}/{source.split}")
             jitter = self.jitter if source in self.train_sources else 0.0
             self._sets[source] = read_objects(samples, facts, jitter, self.bad, folder)
             if not self._sets[source]:
@@ -197,7 +194,7 @@ class Objects(L.LightningDataModule):
         """The loader of this rank's share of the sampled mixture."""
         sets = self.training_objects()
         sizes = [len(objects) for objects in sets]
-        rank, world = self._rank_and_world()
+        rank, world = rank_and_world(self)
         sampler = MixtureSampler(
             sizes,
             [source.weight for source in self.train_sources],
@@ -221,7 +218,7 @@ class Objects(L.LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[ObjectBatch]]:
         """One loader per validation set; objects are repeated where needed so that all ranks get equally many."""
-        rank, world = self._rank_and_world()
+        rank, world = rank_and_world(self)
         loaders = []
         for source in self.validate_sources:
             data = NamedObjects(self.objects(source), self.points, source.title, self.size_baseline(source))
@@ -240,7 +237,7 @@ class Objects(L.LightningDataModule):
     def view_dataloader(self) -> DataLoader[ObjectBatch]:
         """This rank's share of the views of all training objects: `object` (B,) and `images` (B, V, 64, 64, 3)."""
         data = ObjectViews([one for objects in self.training_objects() for one in objects], self.views)
-        rank, world = self._rank_and_world()
+        rank, world = rank_and_world(self)
         return DataLoader(
             data,
             self.eval_batch_size,
@@ -262,9 +259,6 @@ class Objects(L.LightningDataModule):
         guess = SizeBaseline([one.name for one in known], [one.box[3:6] for one in known if one.box])
         found = guess([one.box[3:6] for one in asked if one.box])
         return float(np.mean([name == one.name for name, one in zip(found, asked, strict=True)]))
-
-    def _rank_and_world(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
 class TrainingObjects(Dataset[ObjectBatch]):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Batch, Data
 
+from datamodules.base import rank_and_world
 from datamodules.benchmarks.base import BadPolicy
 from datamodules.benchmarks.clouds.scannet import DETECTION_CLASSES, nyu40_ids, read_scenes
 from datamodules.benchmarks.clouds.scans import Scan
@@ -179,7 +180,7 @@ class SceneBoxes(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Data]:
         """The loader of this rank's share of the training scenes, augmented."""
         scenes = self._scenes["train"]
-        rank, world = self._process()
+        rank, world = rank_and_world(self)
         length = self.samples_per_epoch or len(scenes)
         sampler = MixtureSampler([len(scenes)], [1.0], length, self.batch_size, self.seed, rank, world)
         data = TrainingScenes(scenes, self.augmentation, self.seed)
@@ -197,7 +198,7 @@ class SceneBoxes(L.LightningDataModule):
         if stage not in self._scenes:
             self._scenes[stage] = self._known(self._read(stage))
         data = EvaluationScenes(self._scenes[stage], self.augmentation.points, self.seed)
-        rank, world = self._process()
+        rank, world = rank_and_world(self)
         share = range(rank, len(data), world)  # not padded to equal lengths: a scene must be scored only once
         return DataLoader(data, self.eval_batch_size, sampler=share, **self._loading())
 
@@ -225,10 +226,6 @@ class SceneBoxes(L.LightningDataModule):
             labels = np.array([numbers[names(one.label)] for one in kept], dtype=np.int64)
             scenes.append(Scene(scan.name, scan.cloud, boxes, labels))
         return scenes
-
-    def _process(self) -> tuple[int, int]:
-        """Rank and world size."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loading(self) -> dict[str, Any]:
         return {

@@ -25,6 +25,7 @@ from datamodules.miniature.world import (
     make_face,
     make_scene,
     make_single,
+    pick,
 )
 from octavius.limits import POSITIVE_INT, SEED_RANGE, SIZE_RANGE, WORKERS_RANGE
 from octavius.presets import find_checkpoint
@@ -89,7 +90,7 @@ class Pictures(Dataset[dict[str, Any]]):
                 texts = (positions(facts),)
         return {
             "image": torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1),
-            "caption": texts[int(rng.integers(len(texts)))],
+            "caption": pick(rng, texts),
             "symbols": torch.from_numpy(symbols(facts)),
         }
 

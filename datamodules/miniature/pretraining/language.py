@@ -27,6 +27,7 @@ from datamodules.miniature.world import (
     make_face,
     make_scene,
     make_single,
+    pick,
 )
 from octavius.boxes import Box
 from octavius.files import atomic_write
@@ -182,7 +183,7 @@ def omit_attribute(scene: Scene, kind: str, probability: float, rng: np.random.G
     parts = OMITTABLE.get(kind, ())
     if not parts or rng.random() >= probability:
         return scene
-    part = parts[int(rng.integers(len(parts)))]
+    part = pick(rng, parts)
     bare = replace(
         scene,
         things=tuple(

@@ -1,15 +1,14 @@
 """Generates furnished rooms: furniture for the use of the room, extras, and twins that texts must distinguish."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from datamodules.miniature.rooms.furniture.catalogue import UNSEEN_CLASSES, Look, other_than
 from datamodules.miniature.rooms.plan import Plan
 from datamodules.miniature.rooms.room import Piece, Room
-
-T = TypeVar("T")
+from datamodules.miniature.world import pick
 
 Change: TypeAlias = Literal["none", "pairs", "classes"]
 """How objects differ from those of training: not at all, held-out pairs and styles, or held-out classes."""
@@ -28,7 +27,7 @@ LONE = frozenset(("bathtub", "bed", "door", "toilet", "window"))
 
 def make_room(rng: np.random.Generator, change: Change = "none") -> Room:
     """Draws a furnished room with up to about twenty objects."""
-    kind = _one(rng, tuple(USES))
+    kind = pick(rng, tuple(USES))
     least, most = (2.8, 4.4) if kind == "bathroom" else (3.6, 6.6)
     size = (rng.uniform(least, most), rng.uniform(least, min(most, 6.0)), rng.uniform(2.4, 2.8))
     plan = Plan(rng, size, "pairs" if change == "pairs" else "none")
@@ -42,7 +41,7 @@ def make_room(rng: np.random.Generator, change: Change = "none") -> Room:
     for _ in range(2 * wanted):
         if len(plan.pieces) >= wanted:
             break
-        _stand(plan, plan.look(_one(rng, extras)))
+        _stand(plan, plan.look(pick(rng, extras)))
     for _ in range(2):
         if rng.random() < 0.6:
             _twin(plan)
@@ -80,8 +79,8 @@ def _twin(plan: Plan) -> Piece | None:
     models = [piece.look for piece in plan.pieces if piece.name not in LONE]
     if not models:
         return None
-    look = _one(plan.rng, models)
-    attribute = _one(plan.rng, ("colour", "size", "place"))
+    look = pick(plan.rng, models)
+    attribute = pick(plan.rng, ("colour", "size", "place"))
     return _stand(plan, look if attribute == "place" else other_than(look, plan.rng, attribute))
 
 
@@ -92,7 +91,7 @@ def _bedroom(plan: Plan) -> None:
             stand = plan.beside(bed, plan.look("nightstand"), side)
             if stand is not None and plan.rng.random() < 0.6:
                 plan.upon(stand, plan.look("lamp", "top"))
-    plan.against(plan.look(_one(plan.rng, ("wardrobe", "dresser"))))
+    plan.against(plan.look(pick(plan.rng, ("wardrobe", "dresser"))))
     if plan.rng.random() < 0.3:
         _desk(plan)
 
@@ -142,7 +141,7 @@ def _dining_room(plan: Plan) -> None:
 
 
 def _upon(plan: Plan, carrier: Piece, names: Sequence[str]) -> None:
-    name = _one(plan.rng, names)
+    name = pick(plan.rng, names)
     plan.upon(carrier, plan.look(name, None if name == "box" else "top"))
 
 
@@ -150,10 +149,6 @@ def _bathroom(plan: Plan) -> None:
     plan.against(plan.look("bathtub"), corner=0.7)
     for name in ("toilet", "sink"):
         plan.against(plan.look(name))
-
-
-def _one(rng: np.random.Generator, pool: Sequence[T]) -> T:
-    return pool[int(rng.integers(len(pool)))]
 
 
 ANYWHERE = ("bookshelf", "box", "lamp", "picture", "plant", "stool", "trash can")

@@ -14,7 +14,7 @@ from datamodules.miniature.rooms.furniture.catalogue import (
 )
 from datamodules.miniature.rooms.layout import Change, make_room
 from datamodules.miniature.rooms.sensor import scan, whole_thing
-from datamodules.miniature.world import generator
+from datamodules.miniature.world import generator, pick
 
 World: TypeAlias = Literal["seen", "unseen_pairs", "unseen_classes"]
 """Which objects: those of training, only held-out combinations, or only held-out classes."""
@@ -77,15 +77,15 @@ def one_of(found: tuple[ViewedObject, ...], rng: np.random.Generator) -> ViewedO
     names = sorted({shown.look.name for shown in found})
     if not names:
         return None
-    name = names[int(rng.integers(len(names)))]
+    name = pick(rng, names)
     alike = [shown for shown in found if shown.look.name == name]
-    return alike[int(rng.integers(len(alike)))]
+    return pick(rng, alike)
 
 
 def look_in(world: World, rng: np.random.Generator) -> Look:
     """The look of a random object of a world, all classes equally likely."""
     pool = UNSEEN_CLASSES if world == "unseen_classes" else CLASSES
-    name = pool[int(rng.integers(len(pool)))]
+    name = pick(rng, pool)
     while True:
         look = draw_look(rng, name, "pairs" if world == "unseen_pairs" else "none")
         if belongs(look, world):

@@ -201,7 +201,7 @@ BAD = {
         detection("<a><Item></a>"),
         "the detection answer is not valid XML: mismatched tag: line 1",
     ),
-    "no item": (detection("<a></a>"), "the detection answer holds no Item"),
+    "no item": (detection("<a></a>"), "the detection answer has no element Item"),
     "no class": (
         detection("<a><Item><x1>0</x1></Item></a>"),
         "Item 0 of the detection answer lacks y1, x2, y2, cls",

@@ -1,7 +1,6 @@
 """All furniture classes: draws looks (class, style, colours, size), builds objects, defines what is held out."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, TypeAlias
@@ -17,6 +16,7 @@ from datamodules.miniature.rooms.furniture.solids import Part, extent, moved
 from datamodules.miniature.rooms.furniture.storage import STORAGE
 from datamodules.miniature.rooms.furniture.style import Order, Style
 from datamodules.miniature.rooms.furniture.tables import TABLES
+from datamodules.miniature.world import pick
 
 SEEN = {**SEATS, **TABLES, **STORAGE, **FIXTURES, **HUNG}
 KINDS = {**SEEN, **NOVEL}
@@ -127,10 +127,6 @@ def draw_look(rng: np.random.Generator, name: str, shift: Shift = "none", stands
     Raises:
         ValueError: no style of this class stands there.
     """
-
-    def pick(names: Sequence[str]) -> str:
-        return names[int(rng.integers(len(names)))]
-
     styles = [s for s, style in KINDS[name].styles.items() if stands in (None, style.stands)]
     seen = [s for s in styles if (s, name) not in HELD_OUT_STYLES]
     if not seen:
@@ -140,11 +136,11 @@ def draw_look(rng: np.random.Generator, name: str, shift: Shift = "none", stands
     unlike = shift == "pairs" and rng.random() < 0.5
     style_too = unlike and len(seen) < len(styles) and rng.random() < 0.5
     pool = [s for s in styles if s not in seen] if style_too else seen
-    style = pick(pool)
+    style = pick(rng, pool)
     in_colour = unlike and not style_too and name in CLASSES
     colours = [c for c in COLOURS if ((c, name) in HELD_OUT_PAIRS) == in_colour]
-    colour = pick(colours)
-    accent, trim = pick([c for c in COLOURS if c != colour]), pick(tuple(TRIMS))
+    colour = pick(rng, colours)
+    accent, trim = pick(rng, [c for c in COLOURS if c != colour]), pick(rng, tuple(TRIMS))
     return Look(name, style, colour, accent, trim, float(rng.random()), int(rng.integers(2**31)))
 
 
@@ -155,7 +151,7 @@ def other_than(look: Look, rng: np.random.Generator, attribute: str) -> Look:
         return replace(look, relative_size=float(relative_size))
     others = [c for c in COLOURS if c not in (look.colour, look.accent)]
     free = [c for c in others if (c, look.name) not in HELD_OUT_PAIRS]
-    return replace(look, colour=free[int(rng.integers(len(free)))])
+    return replace(look, colour=pick(rng, free))
 
 
 @lru_cache(maxsize=256)

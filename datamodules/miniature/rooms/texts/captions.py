@@ -16,6 +16,7 @@ from datamodules.miniature.rooms.texts.relations import (
     constraints_met_by,
     objects_satisfying,
 )
+from datamodules.miniature.text import with_article
 
 DESCRIPTIONS = (
     "This is {thing}. It is {where}.",
@@ -139,11 +140,6 @@ def said(room: Room, constraint: Constraint) -> str:
     names = [label(room, anchor) for anchor in constraint.anchors]
     assert all(names), constraint
     return PHRASES[constraint.relation].format(*names)
-
-
-def with_article(words: str) -> str:
-    """Prepends the indefinite article."""
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def anchors_of(room: Room) -> list[Piece]:

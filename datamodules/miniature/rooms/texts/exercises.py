@@ -22,6 +22,7 @@ from datamodules.miniature.rooms.texts.relations import (
     PREDICATES,
     constraints_met_by,
 )
+from datamodules.miniature.world import pick
 
 Exercise: TypeAlias = tuple[str, str]
 """Question and answer."""
@@ -73,7 +74,7 @@ def around(room: Room, rng: np.random.Generator) -> Exercise | None:
     anchors = anchors_of(room)
     if len(anchors) < 2:
         return None
-    anchor, rows = anchors[int(rng.integers(len(anchors)))], dict[str, str]()
+    anchor, rows = pick(rng, anchors), dict[str, str]()
     near, far = list[tuple[Piece, str]](), list[tuple[Piece, str]]()
     for piece in anchors:
         true = [relation for relation in ORDER if PREDICATES[relation](piece, anchor)]
@@ -101,16 +102,16 @@ def listed(room: Room, rng: np.random.Generator) -> Exercise | None:
     pool = counted[:2] if rng.random() < 0.8 else absent
     if not all(piece.colour for piece in room.pieces) or not pool:
         return None
-    name = pool[int(rng.integers(len(pool)))]
+    name = pick(rng, pool)
     worn = [piece.colour for piece in room.pieces if piece.name == name]
     rows = [f"{colour} {name}" for colour in COLOURS for _ in range(worn.count(colour))]
-    return _form(LIST, rng).format(what=KINDS[name].plural), ", ".join(rows) or "none"
+    return pick(rng, LIST).format(what=KINDS[name].plural), ", ".join(rows) or "none"
 
 
 def inventory(room: Room, rng: np.random.Generator) -> Exercise:
     """All objects with colours, in order along x: trains reading the input, which looking up an object needs."""
     pieces = sorted(room.pieces, key=lambda piece: centred(piece.box)[0])
-    return _form(ALL, rng), ", ".join(f"{piece.colour} {piece.name}".strip() for piece in pieces)
+    return pick(rng, ALL), ", ".join(f"{piece.colour} {piece.name}".strip() for piece in pieces)
 
 
 def locate(room: Room, rng: np.random.Generator) -> Exercise | None:
@@ -118,14 +119,14 @@ def locate(room: Room, rng: np.random.Generator) -> Exercise | None:
     anchors = anchors_of(room)
     if not anchors:
         return None
-    piece = anchors[int(rng.integers(len(anchors)))]
-    return _form(LOCATE, rng).format(what=_label(room, piece)), written(centred(piece.box))
+    piece = pick(rng, anchors)
+    return pick(rng, LOCATE).format(what=_label(room, piece)), written(centred(piece.box))
 
 
 def at(room: Room, rng: np.random.Generator) -> Exercise:
     """The object at a position, the centre of its box: `red chair`."""
-    piece = room.pieces[int(rng.integers(len(room.pieces)))]
-    asked = _form(AT, rng).format(where=written(centred(piece.box)[:3]))
+    piece = pick(rng, room.pieces)
+    asked = pick(rng, AT).format(where=written(centred(piece.box)[:3]))
     return asked, f"{piece.colour} {piece.name}".strip()
 
 
@@ -147,10 +148,6 @@ def _label(room: Room, piece: Piece) -> str:
     name = label(room, piece)
     assert name is not None
     return name
-
-
-def _form(forms: Sequence[str], rng: np.random.Generator) -> str:
-    return forms[int(rng.integers(len(forms)))]
 
 
 EXERCISES = {

@@ -15,7 +15,6 @@ from datamodules.miniature.rooms.texts.captions import (
     anchors_of,
     label,
     said,
-    with_article,
 )
 from datamodules.miniature.rooms.texts.relations import (
     ANCHORED,
@@ -24,6 +23,8 @@ from datamodules.miniature.rooms.texts.relations import (
     constraints_met_by,
     objects_satisfying,
 )
+from datamodules.miniature.text import with_article
+from datamodules.miniature.world import pick
 
 WORDINGS = {
     "object": ("What is {where}?", "Which object is {where}?", "What do you see {where}?"),
@@ -113,14 +114,14 @@ def balanced(found: Sequence[Question], rng: np.random.Generator) -> list[Questi
 def _objects(
     room: Room, order: Sequence[Piece], rng: np.random.Generator, relations: Relations
 ) -> Iterator[Question]:
-    """Which object is in a relation to an anchor, if only one is; each object is answer or first anchor at most once."""
+    """Which object is in a relation to an anchor, if only one is; an object is answer or first anchor only once."""
     named, done = {piece.number for piece in anchors_of(room)}, set[int]()
     tries = [(piece, relation) for piece in order if piece.number in named for relation in ANCHORED]
     for i in rng.permutation(len(tries)):
         anchor, relation = tries[i]
         anchors: tuple[Piece, ...] = (anchor,)
         if relation == "between":
-            second = order[int(rng.integers(len(order)))]
+            second = pick(rng, order)
             if second == anchor or second.number not in named:
                 continue
             anchors = (anchor, second)
@@ -151,14 +152,14 @@ def _counts(
     names = list(dict.fromkeys(piece.name for piece in order))
     names.sort(key=lambda name: -sum(piece.name == name for piece in order) * rng.uniform(0.3, 1))
     absent = [name for name in CLASSES if name not in names]
-    for name in (names[0], absent[int(rng.integers(len(absent)))], *names[1:]) if names else ():
+    for name in (names[0], pick(rng, absent), *names[1:]) if names else ():
         pieces = [piece for piece in order if piece.name == name]
         what = KINDS[name].plural
         if pieces and rng.random() < 0.5:
             colours = [piece.colour for piece in pieces]
             if rng.random() < 0.4:
                 colours = _possible_colours(name, relations)
-            colour = colours[int(rng.integers(len(colours)))]
+            colour = pick(rng, colours)
             pieces, what = [piece for piece in pieces if piece.colour == colour], f"{colour} {what}"
         if len(pieces) < len(WORDS):
             answers = (str(len(pieces)), WORDS[len(pieces)])
@@ -202,7 +203,7 @@ def _existences(
             ]
         pool = [pair for pair in pool if pair not in there]
         if pool:
-            other = pool[int(rng.integers(len(pool)))]
+            other = pick(rng, pool)
             for (colour, name), answer in (((piece.colour, piece.name), "yes"), (other, "no")):
                 yield _asked("exists", rng, (answer,), [piece], what=with_article(f"{colour} {name}"))
 
@@ -266,7 +267,7 @@ def _asked(
     constraint: Constraint | None = None,
     **words: str,
 ) -> Question:
-    form = WORDINGS[kind][int(rng.integers(len(WORDINGS[kind])))]
+    form = pick(rng, WORDINGS[kind])
     return Question(kind, form.format(**words), answers, tuple(piece.number for piece in pieces), constraint)
 
 

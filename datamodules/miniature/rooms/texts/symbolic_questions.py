@@ -1,9 +1,9 @@
 """Draws questions about a room for each 3D task, with symbolic features of its objects as input."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,11 +13,11 @@ from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.room import Room
 from datamodules.miniature.rooms.symbolic import Part, alone, centred, symbols
 from datamodules.miniature.rooms.texts import questions
-from datamodules.miniature.rooms.texts.captions import DESCRIPTIONS, describe, with_article
+from datamodules.miniature.rooms.texts.captions import DESCRIPTIONS, describe
 from datamodules.miniature.rooms.texts.exercises import EXERCISES
+from datamodules.miniature.text import with_article
+from datamodules.miniature.world import pick
 from octavius.instruction.sample import ClassName, DescribedObject, DescribedObjects, Gold, References
-
-T = TypeVar("T")
 
 SINGLE = 0.25
 """Fraction of objects to classify that are given without room and colour, as in data sets of single objects."""
@@ -50,8 +50,8 @@ class SymbolicQuestion(NamedTuple):
 def ask_class(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion:
     """Asks for the class of one object."""
     names = list(dict.fromkeys(piece.name for piece in room.pieces))
-    name = names[int(rng.integers(len(names)))]
-    piece = _one([piece for piece in room.pieces if piece.name == name], rng)
+    name = pick(rng, names)
+    piece = pick(rng, [piece for piece in room.pieces if piece.name == name])
     single = rng.random() < SINGLE
     omitted: tuple[Part, ...] = ("colour",) if single or rng.random() < hidden else ()
     rows = alone(piece, rng, omitted) if single else symbols([piece], rng, omitted, found=False)
@@ -63,7 +63,7 @@ def ask_class(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQu
 def ask_description(room: Room, rng: np.random.Generator, hidden: float) -> SymbolicQuestion | None:
     """Asks for a description of one object, whose location its own features hardly reveal."""
     omitted = _omitted(("class", "colour"), rng, hidden)
-    piece = _one(room.pieces, rng)
+    piece = pick(rng, room.pieces)
     texts: tuple[str, ...]
     if "class" in omitted:
         thing = with_article(f"{piece.size} {piece.colour} object".strip())
@@ -84,7 +84,7 @@ def ask_question(room: Room, rng: np.random.Generator, hidden: float) -> Symboli
     """Asks a question of a random kind; all its possible answers are equally likely, however frequent."""
     omitted = _omitted(("colour",), rng, hidden)
     kinds = UNCOLOURED if omitted else tuple(questions.WORDINGS)
-    kind = kinds[int(rng.integers(len(kinds)))]
+    kind = pick(rng, kinds)
     found = [
         one for one in questions.questions(uncoloured(room) if omitted else room, rng) if one.kind == kind
     ]
@@ -93,8 +93,8 @@ def ask_question(room: Room, rng: np.random.Generator, hidden: float) -> Symboli
     if not found:
         return None
     usual = sorted({one.answers[0] for one in found})
-    answer = usual[int(rng.integers(len(usual)))]
-    asked = _one([one for one in found if one.answers[0] == answer], rng)
+    answer = pick(rng, usual)
+    asked = pick(rng, [one for one in found if one.answers[0] == answer])
     answers = tuple(dict.fromkeys(_plain(text) for text in asked.answers))
     names = [piece.name for number in asked.pieces for piece in room.pieces if piece.number == number]
     gold = References(answers, reason=reason_of(names, answers[0]))
@@ -152,11 +152,7 @@ def _omitted(parts: tuple[Part, ...], rng: np.random.Generator, share: float) ->
     """One of the parts, with probability `share`; otherwise none."""
     if not parts or rng.random() >= share:
         return ()
-    return (parts[int(rng.integers(len(parts)))],)
-
-
-def _one(pool: Sequence[T], rng: np.random.Generator) -> T:
-    return pool[int(rng.integers(len(pool)))]
+    return (pick(rng, parts),)
 
 
 def _plain(text: str) -> str:

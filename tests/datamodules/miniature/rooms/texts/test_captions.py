@@ -14,8 +14,8 @@ from datamodules.miniature.rooms.texts.captions import (
     label,
     mentioned,
     said,
-    with_article,
 )
+from datamodules.miniature.text import with_article
 
 
 def test_a_label_is_as_short_as_can_be() -> None:
