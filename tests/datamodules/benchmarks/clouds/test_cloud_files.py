@@ -22,7 +22,7 @@ def test_points_with_or_without_colours_are_taken(tmp_path: Path, columns: int, 
         (np.ones((5, 4)), r"expected points \(P, 3\), or with colours \(P, 6\), found float64 \(5, 4\)"),
         (np.ones(3), "expected points"),
         (np.ones((5, 3), bool), "expected points"),
-        (np.ones((0, 3)), "is empty"),
+        (np.ones((0, 3)), "expected at least 2 points, found 0"),
         (np.ones((1, 3)), "expected at least 2 points, found 1"),
     ],
 )

@@ -80,8 +80,8 @@ BAD = {
     "no object": (row(NAME, "", "a bed"), "'target_id' should be the number of an object, found ''"),
     "empty": (row(NAME, "1", " "), "'utterance' is empty"),
     "short": (row(NAME, "1", "a bed")[:6], "it has another number of columns than the header"),
-    "too short to say its scan": (("7", "s"), "it has not as many columns"),
-    "long": ((*row(NAME, "1", "a bed"), "more"), "it has not as many columns"),
+    "too short to say its scan": (("7", "s"), "it has another number of columns"),
+    "long": ((*row(NAME, "1", "a bed"), "more"), "it has another number of columns"),
 }
 
 
