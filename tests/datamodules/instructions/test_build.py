@@ -108,7 +108,9 @@ def test_an_object_of_another_name_is_refused(tmp_path: Path) -> None:
     items = json.loads(out.read_text())
     items[0]["object_name"] = "bed"
     out.write_text(json.dumps(items))
-    with pytest.raises(ValueError, match="object 1 of scene0000_00 is called 'bed', but is a 'coffee table'"):
+    with pytest.raises(
+        ValueError, match="object 1 of scene0000_00 is 'bed', but its label in the scan is 'coffee table'"
+    ):
         read("scan2inst_clouds", tmp_path, "scan2inst_train")
 
 

@@ -2,6 +2,7 @@
 
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_only_the_classes_that_are_asked_for_are_found(root: Path) -> None:
     assert batch.labels.tolist() == [0]
     [batch] = data.val_dataloader()
     assert batch.boxes.shape == (0, 6)
-    with pytest.raises(ValueError, match=r"no object of class sofa; it has chair, coffee table\. Leave"):
+    with pytest.raises(ValueError, match=r"no object of class sofa; it has chair, coffee table\. Remove"):
         ready(root, classes=["chair", "sofa"])
 
 
@@ -102,7 +103,7 @@ def test_all_processes_together_see_each_scene_once(root: Path, monkeypatch: pyt
     trained, scored = list[str](), list[str]()
     for rank in range(2):
         data = ready(root, batch_size=1)
-        monkeypatch.setattr(data, "_process", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(data, "trainer", SimpleNamespace(global_rank=rank, world_size=2))
         trained += [name for batch in data.train_dataloader() for name in batch.name]
         scored += [name for batch in data.val_dataloader() for name in batch.name]
     assert sorted(trained) == [NAME, "scene0001_00"]

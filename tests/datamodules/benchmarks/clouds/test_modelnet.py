@@ -56,5 +56,7 @@ def test_a_missing_split_is_told(tmp_path: Path) -> None:
 def test_a_file_that_can_be_no_cloud_is_a_bad_item(tmp_path: Path) -> None:
     write(tmp_path, "bed/test/c.npy", "bed/test/d.npy")
     np.save(tmp_path / "bed/test/c.npy", np.zeros((0, 3), "float32"))
-    [sample] = kept(read, tmp_path, "test", r"the object bed/c\.npy: .*c\.npy: expected at least 2 points, found 0")
+    [sample] = kept(
+        read, tmp_path, "test", r"the object bed/c\.npy: .*c\.npy: expected at least 2 points, found 0"
+    )
     assert sample.id == "bed/d.npy"
