@@ -60,8 +60,8 @@ def predict(
             cloud.
         image: image file, several of them, or a folder whose images are all asked about; omit it for a question
             without one.
-        cloud: point cloud (.ply or .npy), z up, in metres, several of them or a folder; omit it for a question
-            without one. A mesh of ScanNet is aligned with the .txt file next to it.
+        cloud: point cloud or mesh (PLY, PCD, XYZ, OBJ, OFF, STL, .npy, .npz), z up, in metres, several of them or
+            a folder; omit it for a question without one. A mesh of ScanNet is aligned with the .txt file next to it.
         box: the object of the cloud that the question is about: centre and size of its box as "x y z dx dy
             dz" in the aligned cloud, or "all" if the cloud is one object. Without it the question is about
             the scene.

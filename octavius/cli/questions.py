@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from octavius.files import open_file
+from octavius.media.cloud_forms import SUFFIXES as CLOUDS
 
 
 def joined(argv: Sequence[str]) -> list[str]:
@@ -52,7 +53,7 @@ def questions_of(question: str | None, file: Path | None) -> list[str]:
 
 SUFFIXES = {
     "image": (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm"),
-    "cloud": (".ply", ".npy"),
+    "cloud": CLOUDS,
 }
 """Suffixes of the files of a folder that are asked about."""
 

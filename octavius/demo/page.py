@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from octavius.demo.callbacks import GATE, OWN, Callbacks
+from octavius.media.cloud_forms import SUFFIXES
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -119,8 +120,8 @@ def _inputs(callbacks: Callbacks, pictures: Sequence["Image.Image"]) -> Inputs:
         elem_id="picture",
     )
     scan = gr.File(
-        label="Scan: a point cloud, z up, in metres (.ply or .npy)",
-        file_types=[".ply", ".npy"],
+        label="Scan: a point cloud, z up, in metres",
+        file_types=list(SUFFIXES),
         height=120,
         visible="cloud" in takes,
         elem_id="scan",

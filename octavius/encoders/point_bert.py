@@ -21,7 +21,7 @@ from octavius.encoders.point_ops import farthest_points, k_nearest
 from octavius.files import read_text
 from octavius.folders import check_folder, saving_folder
 from octavius.limits import POSITIVE_INT, PROBABILITY_BELOW_1, SIZE_RANGE
-from octavius.media.clouds import GREY
+from octavius.media.meshes import GREY
 from octavius.presets import find_checkpoint
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

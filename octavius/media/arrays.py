@@ -77,6 +77,23 @@ def load_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} cannot be read ({reason}); write it again") from None
 
 
+def array_names(path: Path) -> list[str]:
+    """Names of the arrays of a `.npz` file.
+
+    Raises:
+        ValueError: the file is not an archive of arrays.
+    """
+    try:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
+            names = [member.filename for member in archive.infolist()]
+    except Exception as error:  # as in `load_arrays`
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{path} cannot be read ({reason}); write it again") from None
+    if others := [name for name in names if not name.endswith(".npy")]:
+        raise ValueError(f"{path} holds {', '.join(others)[:80]}, expected arrays alone, as of numpy.savez")
+    return [name.removesuffix(".npy") for name in names]
+
+
 def _of_file(path: Path, only_header: bool = False) -> tuple[Header, np.ndarray]:
     try:
         with open_file(path) as file:

@@ -1,4 +1,4 @@
-"""Point-cloud loader: reads PLY and `.npy`, validates, aligns and colours.
+"""Point-cloud loader: reads files of the forms in `octavius.media.cloud_forms`, validates, aligns and colours.
 
 A small file may claim any number of points, at any distance: the header's claim is compared with the file
 size first, and coordinates must be within what single precision can resolve.
@@ -13,14 +13,10 @@ import torch
 from torch import Tensor
 
 from octavius.boxes3d import FARTHEST
-from octavius.files import open_file
 from octavius.instruction.batch import MediaLoader
 from octavius.instruction.sample import Media, Pose
-from octavius.media.arrays import MAGIC, load_array
-from octavius.media.ply import read_vertices
-
-GREY = 0.4
-"""Colour of a cloud without colours, as ULIP-2's point encoders were trained with."""
+from octavius.media.cloud_forms import read_columns
+from octavius.media.meshes import GREY
 
 Y_UP: Pose = ((1, 0, 0, 0), (0, 0, -1, 0), (0, 1, 0, 0), (0, 0, 0, 1))
 """Pose that turns y-up points, such as ShapeNet's, to z-up."""
@@ -28,8 +24,12 @@ Y_UP: Pose = ((1, 0, 0, 0), (0, 0, -1, 0), (0, 1, 0, 0), (0, 0, 0, 1))
 VERSION = 1
 """Incremented when the same file yields other points or colours; cached features of other versions are not used."""
 
-COLOURS = (("red", "green", "blue"), ("r", "g", "b"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
-"""Names of colour properties in PLY files; the first triple found is used."""
+COLOURS = tuple(
+    tuple(f"{prefix}{name}" for name in names)
+    for names in (("red", "green", "blue"), ("r", "g", "b"))
+    for prefix in ("", "diffuse_", "scalar_", "vertex_")
+)
+"""Names of colour properties in PLY and PCD files; the first triple found is used. CloudCompare writes `scalar_R`."""
 
 _COLOURED = re.compile(r"(^|_)(red|green|blue|rgba?|colou?rs?)(_|$)|^f_dc")
 """Names that encode colour in another way, such as the spherical harmonics of Gaussian splats."""
@@ -45,7 +45,7 @@ _BAD_POINTS = "remove such points, or leave the cloud out"
 
 @dataclass(frozen=True)
 class CloudLoader(MediaLoader):
-    """Loads all points of a cloud from a PLY or `.npy` file, or from an array.
+    """Loads all points of a cloud from a file, or from an array; of a mesh, points on its surface.
 
     Points are not subsampled, and the region of a sample is not cropped: how many points and how much context
     an object needs depends on the encoder.
@@ -65,10 +65,10 @@ def read_points(media: Media) -> np.ndarray:
     """What `CloudLoader` loads, as an array (P, 6), float32."""
     if media.path is None:
         array, source = np.asarray(media.array), "the array"
-    elif media.path.suffix.lower() == ".npy" or _begins_as_array(media.path):
-        array, source = load_array(media.path), str(media.path)
     else:
-        array, source = _columns(read_vertices(media.path), media.path), str(media.path)
+        array, source = read_columns(media.path), str(media.path)
+        if array.dtype.names:
+            array = _columns(array, media.path)
     if array.ndim != 2 or array.shape[1] not in (3, 6) or array.dtype.kind not in "fiu":
         raise ValueError(
             f"{source}: expected points (P, 3), or with colours (P, 6), found {array.dtype} {array.shape}"
@@ -87,17 +87,8 @@ def posed(xyz: np.ndarray, pose: Pose) -> np.ndarray:
     return xyz @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def _begins_as_array(path: Path) -> bool:
-    """Whether a file with another suffix is an array; errors are left to `read_vertices`."""
-    try:
-        with open_file(path) as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False
-
-
 def _columns(vertices: np.ndarray, path: Path) -> np.ndarray:
-    """Positions (P, 3), or with colours (P, 6), of a PLY file's vertices; property names in any case."""
+    """Positions (P, 3), or with colours (P, 6), from the named columns of a file; names in any case."""
     names = {name.lower(): name for name in sorted(vertices.dtype.names or ())}  # lowercase names win
     missing = [name for name in ("x", "y", "z") if name not in names]
     if missing:
@@ -109,7 +100,8 @@ def _columns(vertices: np.ndarray, path: Path) -> np.ndarray:
     if colours is None and (unknown := _other_colours(vertices.dtype.names or ())):
         raise ValueError(
             f"{path}: its vertices have {', '.join(unknown)[:80]}, which are no colours that can be read; expected "
-            f"{' or '.join(', '.join(triple) for triple in COLOURS)}. Rename them, or leave them out for a grey cloud"
+            "red, green, blue, or r, g, b, or these after diffuse_, scalar_ or vertex_. Rename them, or "
+            "leave them out for a grey cloud"
         )
     if colours is not None:
         channels = [vertices[names[name]] for name in colours]

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from octavius.files import open_file
-from octavius.media.kinds import LONGEST, kind_of
 
 _NUMBERS = {
     **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
@@ -26,9 +25,6 @@ _ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 _LONGEST_HEADER = 1 << 16
 _DIGITS = 18
 _AGAIN = "the file may be cut short or damaged: copy it again"
-
-
-TAKEN = "Clouds are read from PLY (text or binary) and from .npy with points (P, 3), or with colours (P, 6)"
 
 
 class _Property(NamedTuple):
@@ -87,12 +83,7 @@ def read_vertices(path: Path) -> np.ndarray:
 def _header(file: BufferedReader, path: Path) -> tuple[str, list[_Element]]:
     """Byte order (`=` for text) and elements."""
     if file.readline(16).strip() != b"ply":
-        file.seek(0)
-        found = kind_of(path, file.read(LONGEST))
-        raise ValueError(
-            f"{path} is not a PLY file: its first line should be 'ply', and it seems to be {found}. {TAKEN}; save it "
-            "as one of these"
-        )
+        raise ValueError(f"{path} is not a PLY file: its first line should be 'ply'")
     order, elements = "", list[_Element]()
     while True:
         line = file.readline(_LONGEST_HEADER)

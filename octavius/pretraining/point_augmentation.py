@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from octavius.media.clouds import GREY
+from octavius.media.meshes import GREY
 
 SCALES, SHIFT = (0.8, 1.25), 0.1
 """Range of the scale, and largest shift along each axis."""

@@ -16,8 +16,9 @@ from datamodules.pretraining.object_clouds import KEPT, Facts
 from datamodules.pretraining.objects import MAX_VIEW_ANGLE, Objects, ObjectSource, TrainingObjects, yaws
 from datamodules.pretraining.render import render
 from datamodules.pretraining.size_baseline import SizeBaseline
-from octavius.media.clouds import GREY, read_points
+from octavius.media.clouds import read_points
 from octavius.media.crops import FEWEST, MARGIN, crop
+from octavius.media.meshes import GREY
 
 SCANS = ObjectSource("scannet_classification", "train", "seen", weight=2)
 SHAPES = ObjectSource("shapenet_classification", "train", "seen")

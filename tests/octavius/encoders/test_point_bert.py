@@ -23,7 +23,7 @@ from octavius.encoders.point_bert import (
     unit_sphere,
 )
 from octavius.folders import LIST
-from octavius.media.clouds import GREY
+from octavius.media.meshes import GREY
 
 
 def small(channels: int = 6, **changes: int) -> PointBERT:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavius.instruction.sample import Media, Pose
-from octavius.media.clouds import GREY, Y_UP, CloudLoader, posed
+from octavius.media.clouds import Y_UP, CloudLoader, posed
+from octavius.media.meshes import GREY
 
 LOAD = CloudLoader()
 NAN, INF = float("nan"), float("inf")
@@ -79,6 +80,8 @@ COLOURED = {
     "of 8 bits": ("uchar red, uchar green, uchar blue", (255, 0, 51), (1, 0, 0.2)),
     "called diffuse": ("uchar diffuse_red, uchar diffuse_green, uchar diffuse_blue", (255, 0, 51), (1, 0, 0.2)),
     "of one letter": ("uint8 r, uint8 g, uint8 b", (255, 0, 51), (1, 0, 0.2)),
+    "of CloudCompare": ("float scalar_R, float scalar_G, float scalar_B", (255, 0, 51), (1, 0, 0.2)),
+    "of vertices": ("uchar vertex_red, uchar vertex_green, uchar vertex_blue", (255, 0, 51), (1, 0, 0.2)),
     "in capitals": ("uchar Red, uchar GREEN, uchar Blue", (255, 0, 51), (1, 0, 0.2)),
     "of 16 bits": ("ushort red, ushort green, ushort blue", (65535, 0, 13107), (1, 0, 0.2)),
     "of 16 bits in longer ones": ("int red, int green, int blue", (65535, 0, 13107), (1, 0, 0.2)),
@@ -122,11 +125,6 @@ NOT_COLOURED = {
         "uchar specular_red, uchar specular_blue",
         (1, 2),
         "have specular_red, specular_blue",
-    ),
-    "scalar fields": (
-        "float scalar_R, float scalar_G, float scalar_B",
-        (1, 2, 3),
-        "its vertices have scalar_R, scalar_G, scalar_B, which are no colours",
     ),
     "numbered": ("uchar red8, uchar green8, uchar blue8", (1, 2, 3), "its vertices have red8"),
     "counted": ("uchar color0, uchar color1, uchar color2", (1, 2, 3), "its vertices have color0"),
@@ -231,10 +229,10 @@ def test_bad_clouds(tmp_path: Path, case: str) -> None:
 
 
 def test_bad_files(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no file at .*gone\.npy; check the data root"):
+    with pytest.raises(ValueError, match=r"no cloud file at .*gone\.npy; check the data root"):
         LOAD(Media(path=tmp_path / "gone.npy"))
     (tmp_path / "text.npy").write_text("none")
-    with pytest.raises(ValueError, match=r"text\.npy is not an array that can be read .*copy it again"):
+    with pytest.raises(ValueError, match=r"text\.npy is no point cloud that can be read"):
         LOAD(Media(path=tmp_path / "text.npy"))
     np.save(tmp_path / "code.npy", np.array([{"xyz": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"code\.npy is not an array that can be read"):
@@ -245,7 +243,7 @@ def test_bad_files(tmp_path: Path) -> None:
         LOAD(Media(path=tmp_path / "cut.npy"))
     np.savez(tmp_path / "many.npz", a=np.zeros(3))
     (tmp_path / "many.npz").rename(tmp_path / "many.npy")
-    with pytest.raises(ValueError, match=r"many\.npy holds several arrays"):
+    with pytest.raises(ValueError, match=r"many\.npy: expected points \(P, 3\)"):
         LOAD(Media(path=tmp_path / "many.npy"))
     ply(tmp_path / "flat.ply", [(1, 2, 3)])
     (tmp_path / "flat.ply").write_text((tmp_path / "flat.ply").read_text().replace("float z", "float depth"))

@@ -104,33 +104,6 @@ def test_text_with_the_line_ends_of_windows(file: Path) -> None:
     assert read_vertices(file).tolist() == [(1, 2, 3, 4, 5, 6, 7)]
 
 
-FORMS_NOT_TAKEN = {
-    "scan.obj": (b"v 0 0 0\nv 1 0 0\n", "an OBJ model"),
-    "scan.pcd": (b"# .PCD v0.7 - Point Cloud Data\n", "a PCD cloud"),
-    "scan.xyz": (b"0 0 0\n1 1 1\n", "a list of points in text"),
-    "scan.las": (b"LASF" + bytes(200), "a LAS or LAZ cloud"),
-    "scan.e57": (b"ASTM-E57" + bytes(40), "an E57 cloud"),
-    "scan.glb": (b"glTF\2\0\0\0", "a glTF model"),
-    "scan.gltf": (b'{"asset": {}}', "a glTF model"),
-    "scan.stl": (bytes(84), "an STL model"),
-    "part.ply": (b"solid cube\n", "an STL model"),
-    "000000.bin": (bytes(64), "raw numbers without a header"),
-    "scan.npz": (b"PK\3\4" + bytes(40), "a zip archive"),
-    "scan.ply": (b"\x1f\x8b" + bytes(40), "a gzip archive"),
-    "mesh.ply": (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
-    "page.ply": (b"<!DOCTYPE html>", "a web page"),
-    "none.ply": (b"", "an empty file"),
-}
-
-
-@pytest.mark.parametrize("name", FORMS_NOT_TAKEN)
-def test_other_forms_of_clouds_are_named_with_those_that_are_taken(tmp_path: Path, name: str) -> None:
-    content, kind = FORMS_NOT_TAKEN[name]
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=rf"{name} is not a PLY file.* seems to be {kind}.* PLY .* \.npy"):
-        read_vertices(tmp_path / name)
-
-
 GOOD = content([(1, 2, 3, 4, 5, 6, 7)] * 3, "binary_little_endian")
 BROKEN = {
     "another format": (b"solid cube\n", "is not a PLY file: its first line should be 'ply'"),

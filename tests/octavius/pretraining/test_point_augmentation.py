@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from octavius.encoders.point_bert import unit_sphere
-from octavius.media.clouds import GREY
+from octavius.media.meshes import GREY
 from octavius.pretraining import point_augmentation
 from octavius.pretraining.point_augmentation import SCALES, SHIFT, augment, turned
 
