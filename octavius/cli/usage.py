@@ -58,6 +58,7 @@ EXAMPLES = {
     "score": (
         "octavius score runs/benchmarks/voc2012.jsonl",
         "octavius score runs/benchmarks/scienceqa.jsonl --protocol published",
+        "octavius score --benchmark scanqa pred.answer_top10.json",
     ),
     "runs": ("octavius runs", "octavius runs octavius/version_0 octavius/version_1"),
     "predict": (

@@ -6,9 +6,9 @@ from typing import Any
 from datamodules.check_data import check_data
 from datamodules.instructions.build import build_instructions
 from octavius.cli.reporting import reporting_errors
+from octavius.cli.score import score
 from octavius.cli.usage import HELP_ALL
 from octavius.configuration.functions import call
-from octavius.report.score import score
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "build-instructions": build_instructions,

@@ -1,52 +1,12 @@
-"""The command `octavius score`: scores predictions files again, without a model."""
+"""Scores of predictions files, without a model."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from octavius.evaluation.answers import left_out_lines, readable
 from octavius.evaluation.predictions import read_predictions
 from octavius.evaluation.scores import sets
-from octavius.files import check_writable
-from octavius.metrics import PROTOCOLS
-from octavius.options import OptionParser
-from octavius.report.tables import Score, markdown, score_all, write_tables
-
-
-def score(argv: Sequence[str]) -> None:
-    """Scores predictions files and prints the tables.
-
-    Args:
-        argv: arguments of the command.
-
-    Raises:
-        ValueError: a file is missing or damaged, or the protocol cannot score it.
-    """
-    options = parser().parse_all(argv)
-    if options.out is not None:
-        check_writable(Path(options.out))
-    found = scores_of([Path(name) for name in options.predictions], options.protocol)
-    print(
-        markdown(found) if options.out is None else write_tables(found, Path(options.out), "scores"), end=""
-    )
-
-
-def parser() -> OptionParser:
-    """The argument parser of the command."""
-    option_parser = OptionParser(
-        prog="octavius score",
-        description="Score predictions again, without a model: with intervals, in the paper's tables.",
-    )
-    option_parser.add_argument(
-        "predictions", nargs="+", help="files that `octavius test` wrote, a line of JSON a sample"
-    )
-    option_parser.add_argument(
-        "--protocol", choices=list(PROTOCOLS), help="by which to score (default: each that the task knows)"
-    )
-    option_parser.add_argument(
-        "--out", help="folder to write the tables to: scores.md, scores.json and two of CSV"
-    )
-    return option_parser
+from octavius.report.tables import Score, score_all
 
 
 def scores_of(files: list[Path], protocol: str | None = None) -> list[Score]:

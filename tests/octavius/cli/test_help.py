@@ -7,7 +7,7 @@ import pytest
 from jsonargparse import capture_parser
 
 from octavius.checkpoint import convert
-from octavius.cli import benchmarks
+from octavius.cli import benchmarks, score
 from octavius.cli.lightning_cli import ConfigOnlyCLI, parse
 from octavius.cli.main import FUNCTIONS, STAGES, WRITERS, main
 from octavius.cli.usage import EXAMPLES, FOLDER, QUICK_PARSERS, overview
@@ -16,7 +16,6 @@ from octavius.configuration.functions import call, underscored
 from octavius.configuration.rules import merging_rules
 from octavius.interference import report as interference
 from octavius.plan.report import split_arguments
-from octavius.report import score
 
 GENERATED = {command: [[command]] for command in EXAMPLES if command not in (*STAGES, *QUICK_PARSERS)}
 GENERATED["check-data"] = [["check-data"], ["check-data", "--config", "2d.yaml"]]
