@@ -14,8 +14,9 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from octavius import __version__
+from octavius.checkpoint.hub import check_login, push
 from octavius.checkpoint.load import MANIFEST, load_checkpoint
-from octavius.checkpoint.model_card import CARD, write_card
+from octavius.checkpoint.model_card import CARD, is_local, located, write_card
 from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
 from octavius.checkpoint.peft_format import write_adapter
 from octavius.checkpoint_format.weights import fingerprint, trainable_names
@@ -49,6 +50,7 @@ def export(
     task: str | None = None,
     ckpt: str = "last.ckpt",
     trust: bool = False,
+    push_to_hub: str | None = None,
 ) -> None:
     """Exports a checkpoint to formats that other programs load.
 
@@ -66,7 +68,11 @@ def export(
             the task of that question, for gates that read the task.
         ckpt: checkpoint of `octavius fit`, with its configuration beside it.
         trust: allow that configuration to name any class, which runs its code.
+        push_to_hub: repository on the Hugging Face Hub, such as user/model, to which the folder is uploaded too; a
+            new one is private.
     """
+    if push_to_hub is not None:
+        check_login(push_to_hub)
     path = find_checkpoint(ckpt)
     remove_partials(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -80,13 +86,19 @@ def export(
         check_writable(
             out.absolute().parent, sum(part.nbytes for part in module.model.decoder.lm.parameters())
         )
+    base = module.model.decoder.name
+    if push_to_hub is not None and format in ("peft", "experts") and is_local(base):
+        raise ValueError(
+            f"adapters need their base, {base}, which is a folder of this machine: push the merged model with "
+            "--format hf, or tune a base that is on the Hub"
+        )
     if format == "gguf":
         check_exportable(module)
     gate = None if format in ("experts", "gguf") else fixed_gate(module, question, task)
     manifest: dict[str, Any] = {
         "what": WHAT[format],
         "format": format,
-        "base": module.model.decoder.name,
+        "base": base,
         "loaders": module.model.decoder.loaders,
         "question": question,
         "task": task,
@@ -113,9 +125,11 @@ def export(
             projectors = module.model.projectors.state_dict()
             save_file({name: part.contiguous() for name, part in projectors.items()}, folder / PROJECTORS)
         write_text(folder / MANIFEST, dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-        write_card(folder, manifest, checkpoint, out.name)
+        write_card(folder, manifest, checkpoint, push_to_hub or out.name)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     print(f"{out}: {WHAT[format]} ({size / 1e6:,.1f} MB)")
+    if push_to_hub is not None:
+        print(f"pushed: {push(out, push_to_hub)}")
     if format == "gguf":
         print(f"next: start llama-server by the command in {out / CARD}")
     if gate is not None:
@@ -259,14 +273,14 @@ def write_peft(module: OctaviusModule, gate: FixedGate, out: Path) -> dict[str, 
     """
     lm = module.model.decoder.lm
     refuse_more_than_experts(module)
-    rank = write_adapter(out, module.model.decoder.name, fold(lm, gate), turned=turned(module))
+    rank = write_adapter(out, located(module.model.decoder.name), fold(lm, gate), turned=turned(module))
     targets = list(layers_of(module.model.decoder.tuned))
     return {"experts": 1, "rank": rank, "alpha": float(rank), "dropout": 0.0, "targets": targets}
 
 
 def write_experts(module: OctaviusModule, out: Path) -> None:
     """Writes each expert as an adapter of rank r, and the tensors of all gates."""
-    lm, base = module.model.decoder.lm, module.model.decoder.name
+    lm, base = module.model.decoder.lm, located(module.model.decoder.name)
     refuse_more_than_experts(module)
     layers = layers_of(lm)
     for index in range(max(layer.experts for layer in layers.values())):

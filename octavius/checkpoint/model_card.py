@@ -38,8 +38,8 @@ model = PeftModel.from_pretrained(base, "{folder}")""",
 from transformers import {model}
 
 base = {model}.from_pretrained("{base}")
-model = PeftModel.from_pretrained(base, "{folder}/expert0", adapter_name="expert0")
-model.load_adapter("{folder}/expert1", adapter_name="expert1")""",
+model = PeftModel.from_pretrained(base, "{folder}", subfolder="expert0", adapter_name="expert0")
+model.load_adapter("{folder}", subfolder="expert1", adapter_name="expert1")""",
 }
 """Python code that loads each format; names of folder, base model and classes are filled in."""
 
@@ -62,7 +62,7 @@ def write_card(
         folder: folder to write to.
         manifest: manifest of the folder, see `octavius.checkpoint.export`.
         checkpoint: the exported checkpoint.
-        name: name of the folder in the card.
+        name: name of the folder or repository in the card.
         runs: folder of log folders, searched for tests of the checkpoint.
     """
     base, format = str(manifest["base"]), str(manifest["format"])
@@ -106,11 +106,12 @@ def loaded(manifest: Mapping[str, Any], name: str) -> str:
     model, text = manifest["loaders"]
     variable = text.removeprefix("Auto").lower()
     load = LOAD[manifest["format"]].format(
-        folder=name, base=manifest["base"], model=model, text=text, variable=variable
+        folder=name, base=located(str(manifest["base"])), model=model, text=text, variable=variable
     )
     # A model with a processor sees images itself; for others, encoders and projectors are parts of Octavius.
     beside = PROJECTED if text == "AutoTokenizer" else ""
-    return f'```bash\noctavius predict --ckpt {name} --question "..."\n```\n\n```python\n{load}\n```{beside}'
+    got, ckpt = (f"hf download {name} --local-dir model\n", "model") if "/" in name else ("", name)
+    return f'```bash\n{got}octavius predict --ckpt {ckpt} --question "..."\n```\n\n```python\n{load}\n```{beside}'
 
 
 def served(folder: Path) -> str:
@@ -131,11 +132,15 @@ def served(folder: Path) -> str:
 
 def is_local(base: str) -> bool:
     """Whether a base model is a folder or file of this machine, such as the shipped one, not one of the hub."""
+    return located(base) != base or Path(base).is_absolute()
+
+
+def located(base: str) -> str:
+    """The name by which Hugging Face libraries find a base model from any folder: of a local one, its whole path."""
     try:
-        find_checkpoint(base)
+        return str(find_checkpoint(base).resolve())
     except ValueError:
-        return False
-    return True
+        return base
 
 
 def last_test(checkpoint: Path, runs: Path) -> Path | None:

@@ -81,6 +81,13 @@ def test_each_folder_has_a_card_and_loads_by_the_code_in_it(run: Path, routed: T
         card = ModelCard.load(run / form / "README.md")
         assert "octavius" in (card.data.tags or [])
         assert "| `coco_captioning` | train2017 | 1 |" in card.text
+        (code,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+        found = dict[str, Any]()
+        with contextlib.chdir(run):
+            exec(code, found)
+        assert found["model"](IDS).logits.shape == routed.shape
+        if form != "experts":
+            torch.testing.assert_close(found["model"](IDS).logits, routed, rtol=1e-4, atol=1e-4)
     adapter = AutoPeftModelForCausalLM.from_pretrained(run / "peft")
     torch.testing.assert_close(adapter(IDS).logits, routed, rtol=1e-5, atol=1e-5)
 

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from octavius.checkpoint.model_card import is_local, last_test, scores, table, training_sets, write_card
+from octavius.checkpoint.model_card import (
+    is_local,
+    last_test,
+    located,
+    scores,
+    table,
+    training_sets,
+    write_card,
+)
 from octavius.checkpoint_format.configuration import Configuration
 from octavius.runs import facts, history
 from octavius.runs.history import Measurement
@@ -109,3 +117,4 @@ def test_tables_hold_one_line_a_row(tmp_path: Path) -> None:
 )
 def test_only_models_of_the_hub_are_named_as_base(base: str, local: bool) -> None:
     assert is_local(base) is local
+    assert located(base) == base or Path(located(base)).is_absolute()
