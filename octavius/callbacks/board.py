@@ -1,22 +1,27 @@
-"""Figures for the callbacks: saved in the log folder and shown in every TensorBoard log of the trainer.
+"""Figures, tables and histograms for the callbacks: shown in TensorBoard, W&B, MLflow and trackio.
 
 Labels, ids and answers are drawn literally: matplotlib would interpret two `$` as math text, and fail on bad
 syntax.
 """
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import lightning as L
 import numpy as np
+import pandas as pd
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
-from octavius.display import visible
+from octavius.callbacks.trackio_logger import TrackioLogger
+from octavius.display import markdown_cell, visible
 from octavius.files import atomic_write
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#666666")
@@ -24,6 +29,9 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 
 TRUE, PREDICTED = COLOURS[0], COLOURS[5]
 """Colours of boxes: true ones are solid, predicted ones dashed."""
+
+HEADLINE, MEAN = "headline/{}/{}", "mean"
+"""Tag of the headline score of a stage and a task (mean over its sets), and in place of the task that of all."""
 
 
 def log_folder(trainer: L.Trainer) -> Path | None:
@@ -33,7 +41,10 @@ def log_folder(trainer: L.Trainer) -> Path | None:
     """
     if not trainer.loggers:
         return None
-    folder = trainer.log_dir
+    folder, first = trainer.log_dir, trainer.loggers[0]
+    if folder and isinstance(first, WandbLogger | MLFlowLogger):  # `log_dir` is the folder above all runs
+        own = trainer.strategy.broadcast(str(first.version or first.name))
+        return Path(folder) / own
     return Path(folder) if folder else None
 
 
@@ -44,12 +55,98 @@ def writers(trainer: L.Trainer) -> list[SummaryWriter]:
 
 
 def show(trainer: L.Trainer, figure: Figure, tag: str, file: Path) -> None:
-    """Renders a figure once, and adds it to TensorBoard under the tag and to the PNG file."""
+    """Renders a figure once to a PNG file, and adds it to every tracker under the tag."""
     save(figure, file)
     with Image.open(file) as image:
         pixels = np.asarray(image.convert("RGB"))
-    for writer in writers(trainer):
-        writer.add_image(tag, pixels, trainer.global_step, dataformats="HWC")
+    step = trainer.global_step
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(tag, pixels, step, dataformats="HWC")
+        elif isinstance(logger, WandbLogger):
+            logger.log_image(tag, [pixels], step=step)
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_image(logger.run_id, pixels, key=tag, step=step)
+        elif isinstance(logger, TrackioLogger):
+            import trackio
+
+            logger.log_metrics({tag: trackio.Image(pixels)}, step)
+
+
+def show_table(trainer: L.Trainer, tag: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Adds a table of texts to every tracker."""
+    step = trainer.global_step
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text(tag, markdown(columns, rows), step)
+        elif isinstance(logger, WandbLogger):
+            logger.log_table(tag, columns=list(columns), data=[list(row) for row in rows], step=step)
+        elif isinstance(logger, MLFlowLogger):
+            content = {name: [row[index] for row in rows] for index, name in enumerate(columns)}
+            logger.experiment.log_table(logger.run_id, content, f"{tag}/step_{step}.json")
+        elif isinstance(logger, TrackioLogger):
+            import trackio
+
+            table = pd.DataFrame(rows, columns=list(columns))
+            logger.log_metrics({tag: trackio.Table(dataframe=table)}, step)
+
+
+def show_settings(trainer: L.Trainer, settings: Mapping[str, str | float], scores: Sequence[str]) -> None:
+    """Adds the settings of a run to every tracker.
+
+    Args:
+        trainer: the trainer.
+        settings: value by name.
+        scores: tags of the scalars that TensorBoard shows beside the settings, logged now or later.
+    """
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):  # its `log_hyperparams` would log a zero for each score
+            for summary in hparams(dict(settings), dict.fromkeys(scores, 0.0)):
+                logger.experiment._get_file_writer().add_summary(summary)
+        else:
+            logger.log_hyperparams(dict(settings))
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, whose cells are shown literally."""
+    lines = [columns, ["---"] * len(columns), *([markdown_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def show_histogram(trainer: L.Trainer, tag: str, values: np.ndarray, edges: np.ndarray) -> None:
+    """Adds a histogram to every tracker; all bins are shown, so that axes agree.
+
+    Args:
+        trainer: the trainer.
+        tag: name of the histogram.
+        values: numbers within the edges, (N,).
+        edges: edges of the B bins, (B + 1,).
+    """
+    step, (counts, _) = trainer.global_step, np.histogram(values, edges)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):  # its `add_histogram` would drop empty bins at the ends
+            logger.experiment.add_histogram_raw(
+                tag,
+                min=float(edges[0]),
+                max=float(edges[-1]),
+                num=len(values),
+                sum=float(values.sum()),
+                sum_squares=float(np.square(values).sum()),
+                bucket_limits=edges[1:].tolist(),
+                bucket_counts=counts.tolist(),
+                global_step=step,
+            )
+        elif isinstance(logger, WandbLogger):
+            import wandb
+
+            logger.log_metrics({tag: wandb.Histogram(np_histogram=(counts, edges))}, step)
+        elif isinstance(logger, MLFlowLogger):  # which has no histograms
+            content = {"edges": edges.tolist(), "counts": counts.tolist()}
+            logger.experiment.log_dict(logger.run_id, content, f"{tag}/step_{step}.json")
+        elif isinstance(logger, TrackioLogger):
+            import trackio
+
+            logger.log_metrics({tag: trackio.Histogram(np_histogram=(counts, edges))}, step)
 
 
 def save(figure: Figure, file: Path) -> None:

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from octavius.callbacks.board import PREDICTED, TRUE, log_folder, show, writers
+from octavius.callbacks.board import PREDICTED, TRUE, log_folder, show, show_table
 from octavius.callbacks.cloud_pictures import cloud_of, cloud_panel
-from octavius.display import markdown_cell, visible
+from octavius.display import visible
 from octavius.evaluation.answers import Answered
 from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.limits import POSITIVE_INT
@@ -29,6 +29,8 @@ PIXELS = 1024
 """Maximum length of a drawn image's longer side; larger images are scaled down."""
 MAX_ASPECT = 8.0
 """Maximum aspect ratio of a panel; more elongated images are stretched."""
+COLUMNS = ("question", "true", "predicted", "experts")
+"""Columns of the table of answers."""
 TEXT_HEIGHT = 1.1
 """Height in inches of the text below the picture of a cloud."""
 
@@ -36,7 +38,7 @@ TEXT_HEIGHT = 1.1
 class AnswerSamples(L.Callback):
     """Shows sample answers after each evaluation, the same samples each time.
 
-    In TensorBoard: `answers/{stage}/{set_name}` (a table of questions, true and predicted answers),
+    In every tracker: `answers/{stage}/{set_name}` (a table of questions, true and predicted answers, experts),
     `detections/{stage}` (images with boxes) and `clouds/{stage}` (point clouds with boxes and answers), the
     last two also as `detections_{stage}.png` and `clouds_{stage}.png` in the log folder.
     """
@@ -67,8 +69,7 @@ class AnswerSamples(L.Callback):
         if folder is None or not trainer.is_global_zero:
             return
         for set_name, items in choose(answers, self.per_benchmark).items():
-            for writer in writers(trainer):
-                writer.add_text(f"answers/{stage}/{visible(set_name)}", table(items), trainer.global_step)
+            show_table(trainer, f"answers/{stage}/{visible(set_name)}", COLUMNS, table(items))
         pictures = choose([item for item in answers if picture_of(item)], self.per_benchmark)
         if pictures:
             title = f"Detections, {stage}, step {trainer.global_step}"
@@ -93,14 +94,15 @@ def choose(answers: Sequence[Answered], count: int) -> dict[str, list[Answered]]
     return dict(sorted(chosen.items()))
 
 
-def table(items: Sequence[Answered]) -> str:
-    """A Markdown table of answers; those that could not be parsed are marked."""
-    lines = ["| question | true | predicted |", "| --- | --- | --- |"]
+def table(items: Sequence[Answered]) -> list[list[str]]:
+    """Rows of a table of answers, with the experts that were used; answers that could not be parsed are marked."""
+    rows = []
     for item in items:
         true = TASKS[item.sample.task].answer(item.sample, random.Random(0))
-        predicted = markdown_cell(item.text) + ("" if item.value is not None else " *(unparsed)*")
-        lines.append(f"| {markdown_cell(item.question)} | {markdown_cell(true)} | {predicted} |")
-    return "\n".join(lines)
+        predicted = visible(item.text) + ("" if item.value is not None else " (not readable)")
+        used = [f"{expert}: {weight:.2f}" for expert, weight in enumerate(item.gate or ()) if weight > 0]
+        rows.append([visible(item.question), visible(true), predicted, ", ".join(used)])
+    return rows
 
 
 def picture_of(item: Answered) -> Path | None:

@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from octavius.callbacks.board import COLOURS, drawable, log_folder, show, writers
+from octavius.callbacks.board import COLOURS, drawable, log_folder, show, show_histogram, writers
 from octavius.display import csv_cell
 from octavius.evaluation.answers import Answered
 from octavius.files import write_text
@@ -39,7 +38,7 @@ class RoutingReport(L.Callback):
     If layers or tokens have gate weights of their own, those of a sample are their mean over layers and
     prompt tokens; an expert then counts as used if any layer gives it weight for any token.
 
-    In TensorBoard, under `routing/{stage}/{task}/`: `expert_{e}` (histogram of the gate weight),
+    In every tracker, under `routing/{stage}/{task}/`: `expert_{e}` (histogram of the gate weight),
     `usage/expert_{e}` (fraction of samples with non-zero weight for this expert), and in nats
     `entropy_of_mean` (of the task's mean gate weights: low if the task uses few experts) and `mean_entropy`
     (mean over samples: low if each relies on one expert). Over all tasks, under `routing/{stage}/`:
@@ -88,8 +87,7 @@ class RoutingReport(L.Callback):
         gates = gate_table(answers)
         if gates.shape[1] < 2 or gates.empty:
             return
-        for writer in writers(trainer):
-            write_tasks(writer, gates, f"routing/{stage}", trainer.global_step)
+        write_tasks(trainer, gates, f"routing/{stage}")
         table = summarise(gates).map(csv_cell)
         write_text(folder / f"routing_{stage}.csv", table.to_csv(index=False, float_format="%.6f"))
         title = f"Gate routing, {stage}, step {trainer.global_step}"
@@ -126,6 +124,9 @@ def layout(tasks: Sequence[str], experts: int) -> dict[str, dict[str, list[Any]]
         "Training": {
             "loss": ["Multiline", ["^train/loss$"]],
             "loss by task": ["Multiline", [f"^train/loss/{task}$" for task in tasks]],
+        },
+        "Headline scores in validation, by task": {
+            "all tasks": ["Multiline", [f"^headline/val/{task}$" for task in ("mean", *tasks)]]
         },
         "Validation scores": {key: ["Multiline", [f"^val/.+/{re.escape(key)}$"]] for key in keys},
     }
@@ -180,33 +181,20 @@ def entropy(weights: np.ndarray) -> np.ndarray:
     return -(shares * logs).sum(axis=-1)
 
 
-def write_tasks(writer: SummaryWriter, gates: pd.DataFrame, tag: str, step: int) -> None:
+def write_tasks(trainer: L.Trainer, gates: pd.DataFrame, tag: str) -> None:
     """Writes histograms and scalars of every task, and the dead experts, under a tag."""
+    values = dict[str, float]()
     for task, rows in gates.groupby(level="task"):
         weights = rows.to_numpy()
         for expert, column in enumerate(weights.T):
-            add_histogram(writer, f"{tag}/{task}/expert_{expert}", column.clip(0, 1), step)
-            writer.add_scalar(f"{tag}/{task}/usage/expert_{expert}", (column > 0).mean(), step)
-        writer.add_scalar(f"{tag}/{task}/entropy_of_mean", entropy(weights.mean(axis=0)), step)
-        writer.add_scalar(f"{tag}/{task}/mean_entropy", entropy(weights).mean(), step)
+            show_histogram(trainer, f"{tag}/{task}/expert_{expert}", column.clip(0, 1), BINS)
+            values[f"{tag}/{task}/usage/expert_{expert}"] = float((column > 0).mean())
+        values[f"{tag}/{task}/entropy_of_mean"] = float(entropy(weights.mean(axis=0)))
+        values[f"{tag}/{task}/mean_entropy"] = float(entropy(weights).mean())
     for expert, alive in enumerate(used(gates)):
-        writer.add_scalar(f"{tag}/dead/expert_{expert}", float(not alive), step)
-
-
-def add_histogram(writer: SummaryWriter, tag: str, values: np.ndarray, step: int) -> None:
-    """Adds a histogram with all bins from 0 to 1; `add_histogram` drops empty ones, so that axes differ."""
-    counts, _ = np.histogram(values, BINS)
-    writer.add_histogram_raw(
-        tag,
-        min=0.0,
-        max=1.0,
-        num=len(values),
-        sum=float(values.sum()),
-        sum_squares=float(np.square(values).sum()),
-        bucket_limits=BINS[1:].tolist(),
-        bucket_counts=counts.tolist(),
-        global_step=step,
-    )
+        values[f"{tag}/dead/expert_{expert}"] = float(not alive)
+    for logger in trainer.loggers:
+        logger.log_metrics(values, trainer.global_step)
 
 
 def draw(gates: pd.DataFrame, title: str) -> Figure:

@@ -1,4 +1,7 @@
-"""Callback that records in the log folder what a run is and how it ended: `run.json` and `config.yaml`."""
+"""Callback that records what a run is and how it ended: `run.json` and `config.yaml` in the log folder.
+
+Trackers get the settings too, as hyperparameters.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,10 +10,13 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from octavius.callbacks.board import log_folder
+from octavius.callbacks.board import HEADLINE, MEAN, log_folder, show_settings
+from octavius.configuration.text import parse_config
 from octavius.errors import message
 from octavius.files import write_text
 from octavius.runs import facts
+
+LOSS = "train/loss"
 
 
 class RunRecord(L.Callback):
@@ -42,6 +48,8 @@ class RunRecord(L.Callback):
             self._facts["checkpoint"] = {"path": str(self.checkpoint.absolute())}
         write_text(folder / facts.CONFIG, self.configuration)
         facts.write(folder, self._facts)
+        if stage == "fit":
+            show_settings(trainer, settings_of(self.configuration), (LOSS, HEADLINE.format("val", MEAN)))
 
     def on_exception(
         self,
@@ -67,3 +75,26 @@ class RunRecord(L.Callback):
         if error is not None:
             self._facts["error"] = error
         facts.write(self._folder, self._facts)
+
+
+def settings_of(configuration: str) -> dict[str, str | float]:
+    """The numbers and names in the sections `model`, `data` and `trainer` of a configuration, by their dotted keys.
+
+    >>> settings_of("model: {class_path: a.Model, init_args: {lr: 0.1, lora: {rank: 4}, heads: [1]}}")
+    {'model': 'Model', 'model.lr': 0.1, 'model.lora.rank': 4}
+    """
+    found = dict[str, str | float]()
+
+    def add(key: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for name, part in value.items():
+                add(key if name in ("class_path", "init_args") else f"{key}.{name}", part)
+        elif isinstance(value, str):
+            found[key] = value.rpartition(".")[2] if key not in found and "/" not in value else value
+        elif isinstance(value, bool | int | float):
+            found[key] = value
+
+    sections = parse_config(configuration, "the configuration")
+    for name in ("model", "data", "trainer"):
+        add(name, sections.get(name))
+    return found

@@ -172,4 +172,6 @@ def say_where(trainer: L.Trainer, checkpoint: Path | None) -> None:
         stage = "test" if is_overridden("test_step", trainer.lightning_module) else "validate"
         print(f"checkpoint: {shown(checkpoint)}\nnext: octavius {stage} --ckpt {named(checkpoint)}")
         if isinstance(folder, str) and trainer.logger is not None:
-            print(f"      tensorboard --logdir {trainer.logger.save_dir}")
+            print(
+                f"      tensorboard --logdir {trainer.logger.save_dir}    # http://localhost:6006/#custom_scalars"
+            )

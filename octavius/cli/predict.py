@@ -116,9 +116,7 @@ def predict(
     if out is not None:
         write(out, answers)
     if unread:
-        raise ValueError(
-            f"{unread} of {len(turns)} questions were not answered, as listed above; the others were"
-        )
+        raise ValueError(f"{unread} of {len(turns)} questions were not answered, as listed above")
 
 
 def media_of(

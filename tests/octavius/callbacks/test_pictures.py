@@ -15,8 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from datamodules.miniature.draw import draw_scene
 from datamodules.miniature.world import generator, make_scene
-from octavius.callbacks.board import PREDICTED, TRUE
-from octavius.callbacks.pictures import AnswerSamples, choose, draw, table
+from octavius.callbacks.board import PREDICTED, TRUE, markdown
+from octavius.callbacks.pictures import COLUMNS, AnswerSamples, choose, draw, table
 from octavius.display import markdown_cell
 from octavius.evaluation.answers import Answered
 from octavius.instruction.sample import Boxes, Choice, LabelledBox, Media, References, Sample
@@ -64,10 +64,10 @@ def test_tables_show_question_truth_and_prediction(
     (event,) = log.Tensors("answers/val/scienceqa/text_summary")
     assert event.step == 3
     head, *rows = rendered(event.tensor_proto.string_val[0].decode())
-    assert head == ["question", "true", "predicted"]
+    assert head == ["question", "true", "predicted", "experts"]
     assert sorted(rows) == [
-        ["Which colour is it, one? Options: (A) red (B) blue", "blue", "blue (B)"],
-        ["Which colour is it, two? Options: (A) red (B) blue", "blue", "a|b <em>(unparsed)</em>"],
+        ["Which colour is it, one? Options: (A) red (B) blue", "blue", "blue (B)", ""],
+        ["Which colour is it, two? Options: (A) red (B) blue", "blue", "a|b (not readable)", ""],
     ]
     (event,) = log.Tensors("answers/val/voc/text_summary")
     assert len(rendered(event.tensor_proto.string_val[0].decode())) == 1 + 2
@@ -76,10 +76,10 @@ def test_tables_show_question_truth_and_prediction(
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_any_text_stays_in_its_cell_as_plain_characters(question: str, text: str) -> None:
     sample = Sample("1", "captioning", "coco", {}, "", References(("A ball.",)))
-    page = table([Answered(sample, question, text, text, None)])
+    page = markdown(COLUMNS, table([Answered(sample, question, text, text, None)]))
     page.encode()
     (_, row) = rendered(page)
-    assert len(row) == 3
+    assert len(row) == 4
     assert row[1] == "A ball."
     assert not [part for part in row if "<" in part]
 
@@ -90,7 +90,7 @@ def test_any_text_stays_in_its_cell_as_plain_characters(question: str, text: str
 )
 def test_markup_in_an_answer_is_shown_not_obeyed(text: str) -> None:
     sample = Sample("1", "captioning", "coco", {}, "", References(("A ball.",)))
-    (_, row) = rendered(table([Answered(sample, "What?", text, text, None)]))
+    (_, row) = rendered(markdown(COLUMNS, table([Answered(sample, "What?", text, text, None)])))
     assert row[2].replace("&lt;", "<").replace("&gt;", ">") == text
 
 
