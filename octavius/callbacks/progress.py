@@ -70,6 +70,43 @@ class Progress(TQDMProgressBar):
         self._trend.update(trainer)
         super().on_train_batch_end(trainer, *rest)
 
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        *rest: Any,
+    ) -> None:
+        """Counts the answers of an evaluation; batches if it gives none."""
+        if not self._count(self.val_progress_bar, trainer.val_dataloaders, outputs, batch_idx):
+            super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, *rest)
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        *rest: Any,
+    ) -> None:
+        """Counts the answers of an evaluation; batches if it gives none."""
+        if not self._count(self.test_progress_bar, trainer.test_dataloaders, outputs, batch_idx):
+            super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, *rest)
+
+    def _count(self, bar: Any, loader: Any, outputs: Any, index: int) -> bool:
+        """Adds the answers to a batch to a bar; whether there are any."""
+        if (answers := _answers(outputs)) is None:
+            return False
+        if not index:  # the bar was made for batches
+            bar.total, bar.unit, bar.n = _asked(loader, bar.total), "answer", 0
+        if not bar.disable:
+            bar.n += answers
+            bar.refresh()
+        return True
+
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """The metrics shown in the bar, without the number of the log folder (`v_num`)."""
         metrics = super().get_metrics(trainer, pl_module)
@@ -86,7 +123,7 @@ class ProgressLines(L.Callback):
 
     def __init__(self) -> None:
         """Creates the loss average."""
-        self._trend = Trend()
+        self._trend, self._done = Trend(), 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clock, and announces compilation, if any."""
@@ -108,16 +145,37 @@ class ProgressLines(L.Callback):
 
     def on_validation_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
         """Prints how far an evaluation is."""
-        self._evaluated(trainer, "validation", rest[3] + 1, trainer.num_val_batches)
+        self._evaluated(
+            trainer, "validation", trainer.val_dataloaders, trainer.num_val_batches, rest[1], rest[3]
+        )
 
     def on_test_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
         """Prints how far an evaluation is."""
-        self._evaluated(trainer, "test", rest[3] + 1, trainer.num_test_batches)
+        self._evaluated(trainer, "test", trainer.test_dataloaders, trainer.num_test_batches, rest[1], rest[3])
 
-    def _evaluated(self, trainer: L.Trainer, stage: str, done: int, totals: Any) -> None:
-        total = sum(totals) if isinstance(totals, list) else totals
-        if trainer.is_global_zero and not trainer.sanity_checking and _is_due(done, total):
-            print(f"{stage}: batch {done} of {total}", flush=True)
+    def _evaluated(
+        self, trainer: L.Trainer, stage: str, loader: Any, totals: Any, outputs: Any, index: int
+    ) -> None:
+        total, answers = sum(totals) if isinstance(totals, list) else totals, _answers(outputs)
+        self._done = (0 if not index else self._done) + (answers or 0)
+        if trainer.is_global_zero and not trainer.sanity_checking and _is_due(index + 1, total):
+            batches = f"batch {index + 1} of {total}"
+            asked = f"{self._done} of {_asked(loader, total)} answers"
+            print(f"{stage}: {batches if answers is None else asked}", flush=True)
+
+
+def _answers(outputs: Any) -> int | None:
+    """The number of answers that a step gave; None if it gives none, as in pretraining."""
+    answers = outputs.get("answers") if isinstance(outputs, dict) else None
+    return len(answers) if isinstance(answers, list) else None
+
+
+def _asked(loader: Any, batches: float) -> int | None:
+    """The number of samples in the first batches of a loader; None if it does not know."""
+    size, sampler = getattr(loader, "batch_size", None), getattr(loader, "sampler", None)
+    if size is None or not hasattr(sampler, "__len__") or not batches:
+        return None
+    return int(min(len(sampler), batches * size))  # type: ignore[arg-type]
 
 
 def announce_compilation(trainer: L.Trainer, module: L.LightningModule) -> None:

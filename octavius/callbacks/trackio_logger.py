@@ -2,11 +2,10 @@
 
 from argparse import Namespace
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 
@@ -48,13 +47,8 @@ class TrackioLogger(Logger):
 
     @property
     def save_dir(self) -> str:
-        """Folder above the project's log folders."""
+        """Folder above the log folders of runs."""
         return self._save_dir
-
-    @property
-    def log_dir(self) -> str:
-        """Folder of the run's other files."""
-        return str(Path(self._save_dir) / self.name / self.version)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

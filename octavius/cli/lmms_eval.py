@@ -37,7 +37,7 @@ def manifest() -> Any:
     return ModelManifest("octavius", simple_class_path=f"{__name__}.Octavius")
 
 
-class Octavius(Base):
+class Octavius(Base):  # type: ignore[misc]
     """A checkpoint or exported folder as a model of lmms-eval, on one process."""
 
     is_simple = True

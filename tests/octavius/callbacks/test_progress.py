@@ -8,8 +8,10 @@ from typing import Any
 
 import lightning as L
 import pytest
+import torch
 from lightning.pytorch.demos.boring_classes import BoringModel
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from octavius.callbacks.progress import Progress, ProgressLines, Trend
 
@@ -78,6 +80,28 @@ def test_the_bar_shows_the_average_and_the_time_left(
     assert "eta=0:00:00" in last
     assert "v_num" not in last
     assert "compiling" not in out
+
+
+class Answering(Module):
+    """Returns three answers to a batch, as `OctaviusModule` returns one for each sample."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:  # noqa: ARG002
+        return {"answers": ["yes"] * len(batch)}
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(torch.ones(8, 32), batch_size=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bar", [True, False])
+def test_evaluations_count_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bar: bool
+) -> None:
+    monkeypatch.setattr("tests.octavius.callbacks.test_progress.Module", Answering)
+    run(tmp_path, Progress() if bar else ProgressLines(), bar=bar, max_epochs=1)
+    text = "".join(capsys.readouterr()).replace("\r", "\n")
+    assert "| 8/8 [" in text if bar else "validation: 8 of 8 answers" in text
+    assert "answer/s" in text or not bar
+    assert ("3/8" if bar else "validation: 3 of 8 answers") in text
 
 
 def test_time_left_counts_from_the_step_that_a_run_resumed_at(monkeypatch: pytest.MonkeyPatch) -> None:
