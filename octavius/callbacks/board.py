@@ -42,9 +42,7 @@ def log_folder(trainer: L.Trainer) -> Path | None:
     if not trainer.loggers:
         return None
     folder, first = trainer.log_dir, trainer.loggers[0]
-    if folder and isinstance(
-        first, WandbLogger | MLFlowLogger | TrackioLogger
-    ):  # `log_dir` holds all runs
+    if folder and isinstance(first, WandbLogger | MLFlowLogger | TrackioLogger):  # `log_dir` holds all runs
         own = trainer.strategy.broadcast(str(first.version or first.name))
         return Path(folder) / own
     return Path(folder) if folder else None
