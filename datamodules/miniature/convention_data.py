@@ -29,7 +29,7 @@ class Scenes(Sequence[Sample]):
         self,
         convention: int,
         words: Sequence[str],
-        told: Cue,
+        cue: Cue,
         wording: Wording,
         part: str,
         size: int,
@@ -40,14 +40,14 @@ class Scenes(Sequence[Sample]):
         Args:
             convention: index of the convention.
             words: the name that the convention gives to each of `SHAPES`.
-            told: how questions indicate the convention.
+            cue: how questions indicate the convention.
             wording: wording of the questions.
             part: `train`, `validate` or `test`, which share no scene.
             size: number of samples.
             pictures: classification samples whose question and answer are replaced; empty uses symbolic
                 scenes.
         """
-        self.convention, self.words, self.told, self.wording = convention, words, told, wording
+        self.convention, self.words, self.cue, self.wording = convention, words, cue, wording
         self.part, self.size, self.pictures = part, size, pictures
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class Scenes(Sequence[Sample]):
             "classification",
             f"convention{self.convention}",
             media,
-            question(self.told, self.convention, self.wording, rng),
+            question(self.cue, self.convention, self.wording, rng),
             ClassName(self.words[SHAPES.index(shape)], SHAPES),
             group=f"convention{self.convention}",
         )
@@ -85,7 +85,7 @@ class Conventions(InstructionDataModule):
         self,
         conventions: int = 4,
         conflict: int = len(SHAPES),
-        told: Cue = "key",
+        cue: Cue = "key",
         pictures: str | None = None,
         weights: list[float] | None = None,
         train_scenes: int = 100_000,
@@ -103,7 +103,7 @@ class Conventions(InstructionDataModule):
         Args:
             conventions: number of conventions, 1 to 16.
             conflict: number of the ten class names that the conventions permute: 0 or 2 to 10.
-            told: how a question indicates its convention: `key`, `own` or `style`; see `Cue`.
+            cue: how a question indicates its convention: `key`, `own` or `style`; see `Cue`.
             pictures: root of the miniature's images, which are written if it does not exist; null uses
                 symbolic scenes.
             weights: weight of each convention in training; null weights them equally.
@@ -129,7 +129,7 @@ class Conventions(InstructionDataModule):
         self.words = tables(conventions, conflict)
         if weights is not None and len(weights) != conventions:
             raise ValueError(f"expected a weight for each of {conventions} conventions, found {weights}")
-        self.told, self.weights = told, weights or [1.0] * conventions
+        self.cue, self.weights = cue, weights or [1.0] * conventions
         self.pictures = None if pictures is None else Path(pictures)
         self.train_scenes, self.eval_scenes = train_scenes, eval_scenes
 
@@ -142,7 +142,7 @@ class Conventions(InstructionDataModule):
         """One set per convention."""
         drawn = self._drawn("train")
         return [
-            TrainSet(Scenes(index, words, self.told, "seen", "train", self.train_scenes, drawn), weight)
+            TrainSet(Scenes(index, words, self.cue, "seen", "train", self.train_scenes, drawn), weight)
             for index, (words, weight) in enumerate(zip(self.words, self.weights, strict=True))
         ]
 
@@ -156,7 +156,7 @@ class Conventions(InstructionDataModule):
                 [
                     sample
                     for index, words in enumerate(self.words)
-                    for sample in Scenes(index, words, self.told, wording, stage, self.eval_scenes, drawn)
+                    for sample in Scenes(index, words, self.cue, wording, stage, self.eval_scenes, drawn)
                 ],
                 blind_ceiling=ceiling,
             )

@@ -113,16 +113,16 @@ def blind_ceiling(words: Sequence[Sequence[str]], weights: Sequence[float] | Non
     return float(np.mean(best))
 
 
-def question(told: Cue, convention: int, wording: Wording, rng: random.Random) -> str:
+def question(cue: Cue, convention: int, wording: Wording, rng: random.Random) -> str:
     """Draws a question for the class of the single object of an image, whose wording indicates the convention."""
     frame = rng.choice(FRAMES) if wording == "unseen_frame" else "{}"
     unseen = wording == "unseen_wording"
-    if told == "own":
+    if cue == "own":
         text = rng.choice(UNSEEN_OWN if unseen else OWN).format(VERBS[convention])
     else:
         forms = TASKS["classification"].unseen_questions if unseen else TASKS["classification"].questions
         text = rng.choice(forms)
-        if told == "key":
+        if cue == "key":
             text = (
                 f"{rng.choice(UNSEEN_KEY_FRAMES if unseen else KEY_FRAMES).format(KEYS[convention])} {text}"
             )

@@ -30,6 +30,9 @@ WRITERS = {
 
 OPTION = "miniature"
 
+RENAMED_OPTIONS = {"datamodules.miniature.convention_data.Conventions": {"told": "cue"}}
+"""Dotted paths of classes to former names of their options, with the current ones."""
+
 
 def short(path: str) -> str:
     """The name of a class without its module."""
@@ -57,17 +60,24 @@ def current_classes(value: Any) -> Any:
         writes = options[OPTION]
         section["init_args"] = {name: item for name, item in options.items() if name != OPTION}
         section["class_path"] = WRITERS[path] if writes else path
+    renamed = RENAMED_OPTIONS.get(str(path), {})
+    if renamed and isinstance(options, dict):
+        section["init_args"] = {renamed.get(name, name): item for name, item in options.items()}
     return section
 
 
 def option_hint(owner: str, option: str) -> str:
-    """What replaced the option `miniature` of a data module; empty for any other option.
+    """What replaced a former option of a data module; empty for any other option.
 
     Args:
         owner: short name of the class that does not have the option, if it is known.
         option: name of the option, or a flag that ends in it.
     """
-    if option.rpartition(".")[2].partition("=")[0].lstrip("-") != OPTION:
+    name = option.rpartition(".")[2].partition("=")[0].lstrip("-")
+    for path, renamed in RENAMED_OPTIONS.items():
+        if owner == short(path) and name in renamed:
+            return f"; it is called {renamed[name]} now"
+    if name != OPTION:
         return ""
     new = {short(old): short(path) for old, path in WRITERS.items()}
     if owner in new:

@@ -52,20 +52,20 @@ def test_the_blind_ceiling_is_the_best_of_all_blind_answers(
     assert blind_ceiling(words, weights) == pytest.approx(best)
 
 
-@pytest.mark.parametrize("told", get_args(Cue))
+@pytest.mark.parametrize("cue", get_args(Cue))
 @pytest.mark.parametrize("wording", get_args(Wording))
-def test_no_two_conventions_share_a_question(told: Cue, wording: Wording) -> None:
+def test_no_two_conventions_share_a_question(cue: Cue, wording: Wording) -> None:
     asked = [
-        {question(told, convention, wording, random.Random(draw)) for draw in range(300)}
+        {question(cue, convention, wording, random.Random(draw)) for draw in range(300)}
         for convention in range(MOST)
     ]
     assert len(set().union(*asked)) == sum(map(len, asked))
 
 
-@pytest.mark.parametrize("told", get_args(Cue))
-def test_unseen_questions_are_never_in_training(told: Cue) -> None:
+@pytest.mark.parametrize("cue", get_args(Cue))
+def test_unseen_questions_are_never_in_training(cue: Cue) -> None:
     asked = {
-        wording: {question(told, c, wording, random.Random(d)) for c in range(MOST) for d in range(300)}
+        wording: {question(cue, c, wording, random.Random(d)) for c in range(MOST) for d in range(300)}
         for wording in get_args(Wording)
     }
     assert not asked["seen"] & (asked["unseen_wording"] | asked["unseen_frame"])

@@ -85,3 +85,11 @@ def test_the_former_option_names_the_class(owner: str, option: str, said: str) -
     hint = option_hint(owner, option)
     assert said in hint
     assert bool(said) is bool(hint)
+
+
+def test_a_renamed_option_is_read_from_checkpoints_and_named_in_errors() -> None:
+    path = "datamodules.miniature.convention_data.Conventions"
+    saved = {"class_path": path, "init_args": {"conventions": 2, "told": "own"}}
+    assert current_classes(saved)["init_args"] == {"conventions": 2, "cue": "own"}
+    assert option_hint("Conventions", "--data.init_args.told=own") == "; it is called cue now"
+    assert option_hint("Decoder", "told") == ""
