@@ -100,6 +100,27 @@ def of_data(cli: Any, module: OctaviusModule, count: int) -> dict[str, list[Batc
     return batches
 
 
+def rates(module: OctaviusModule, made: dict[str, list[Batch]], device: str) -> dict[str, str]:
+    """Times steps on the batches of each kind; returns tokens per second, ratios to `padded`, and filled places."""
+    step, now = make_step(module, device), time.perf_counter if device == "cuda" else time.process_time
+    seconds, tokens, places = (dict.fromkeys(KINDS, 0.0) for _ in range(3))
+    for turn in range(len(made["padded"])):
+        for kind in KINDS:
+            batch = made[kind][turn].to(device)
+            start = now()
+            step(batch)
+            if turn:  # the first one warms up
+                seconds[kind] += now() - start
+                tokens[kind] += int(batch.attention_mask.sum())
+                places[kind] += batch.attention_mask.numel()
+    speed = {kind: tokens[kind] / seconds[kind] for kind in KINDS}
+    return {
+        kind: f"{speed[kind]:8.0f} tokens/s  x {speed[kind] / speed['padded']:.2f}  "
+        f"{tokens[kind] / places[kind]:.0%} of the places are filled"
+        for kind in KINDS
+    }
+
+
 def main() -> None:
     """Prints one line per kind of batch."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -122,26 +143,12 @@ def main() -> None:
         module.model.decoder.lm.float()
     count = options.rounds + 1
     made = of_mix(module.processor, count, options.batch) if options.mix else of_data(cli, module, count)
-    step, now = make_step(module, device), time.perf_counter if device == "cuda" else time.process_time
-    seconds, tokens, places = (dict.fromkeys(KINDS, 0.0) for _ in range(3))
-    for turn in range(count):
-        for kind in KINDS:
-            batch = made[kind][turn].to(device)
-            start = now()
-            step(batch)
-            if turn:  # the first one warms up
-                seconds[kind] += now() - start
-                tokens[kind] += int(batch.attention_mask.sum())
-                places[kind] += batch.attention_mask.numel()
     kind = "bfloat16" if has_bfloat16(device) else "float32"
     print(
         f"{device}, {kind}, {torch.get_num_threads()} threads, batch {options.batch}, {options.rounds} rounds"
     )
-    first = tokens["padded"] / seconds["padded"]
-    for kind in KINDS:
-        rate = tokens[kind] / seconds[kind]
-        full = tokens[kind] / places[kind]
-        print(f"{kind:8} {rate:8.0f} tokens/s  x {rate / first:.2f}  {full:.0%} of the places are filled")
+    for kind, rate in rates(module, made, device).items():
+        print(f"{kind:8} {rate}")
 
 
 if __name__ == "__main__":

@@ -113,16 +113,13 @@ def main() -> None:
     print(f"top-{options.top_k}, dropout {options.dropout:g}, {options.dtype}", end="")
     print(f"{', autocast' * options.autocast}{', compiled' * options.compile}; {machine()}\n")
     rows = [row for experts in options.experts for row in measure(options, experts)]
-    header = [
-        "E",
-        "variant",
-        "ms",
-        f"x {options.compared}",
-        "spread",
-        "MiB kept for backward",
-        "of it adapters'",
-    ]
-    print(table([*header, "MiB at the peak", f"x {options.compared}"], rows))
+    print(table(header(options.compared), rows))
+
+
+def header(compared: str) -> list[str]:
+    """The columns of the rows of `measure`."""
+    times = ["E", "variant", "ms", f"x {compared}", "spread"]
+    return [*times, "MiB kept for backward", "of it adapters'", "MiB at the peak", f"its x {compared}"]
 
 
 def parse(words: list[str]) -> argparse.Namespace:

@@ -1,9 +1,9 @@
-"""Compares the peak memory that `octavius plan` predicts for training steps with measurements on this CPU.
+"""Compares the peak memory that `octavius plan` predicts for training steps with measurements on this machine.
 
     python bench/plan_memory.py
 
 Each size is measured in a process of its own: the peak over two steps of AdamW on a padded batch, above what the
-process held before the model was built. The prediction runs nothing.
+process held before the model was built, on a GPU that of PyTorch's allocator. The prediction runs nothing.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from octavius.plan.memory import standing
 from octavius.plan.outline import DecoderOutline, Setup
 from octavius.plan.rehearsal import Step, rehearse
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SLOTS, FEATURES, EXPERTS, RANK, VOCABULARY = 16, 32, 3, 8, 4000
 
 SIZES: dict[str, tuple[int, int, int, int, bool]] = {
@@ -38,6 +39,8 @@ SIZES: dict[str, tuple[int, int, int, int, bool]] = {
     "long": (256, 4, 2, 900, False),
     "deep, checkpointed": (256, 12, 8, 200, True),
     "whole decoder trained": (512, 4, 2, 100, False),
+    "large": (2048, 8, 8, 512, False),
+    "large, checkpointed": (2048, 8, 16, 512, True),
 }
 """Width, layers, batch, tokens, activation checkpointing."""
 
@@ -94,6 +97,11 @@ def measured(name: str, folder: Path) -> float:
     """Measured peak of two steps in this process, in bytes."""
     train(*setup_of("warm-up", folder))  # loads code and buffers that any step needs
     gc.collect()
+    if DEVICE == "cuda":
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        train(*setup_of(name, folder))
+        return float(torch.cuda.max_memory_allocated() - held)
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM to the current size
     before = memory("VmRSS")
     train(*setup_of(name, folder))
@@ -102,13 +110,13 @@ def measured(name: str, folder: Path) -> float:
 
 def train(setup: Setup, step: Step) -> None:
     """Builds the model and takes two training steps."""
-    model = made(setup, "cpu")
+    model = made(setup, DEVICE)
     model.train()
     if setup.checkpointing:
         context = {"use_reentrant": False, "context_fn": model.routing.checkpoint_context}
         model.decoder.lm.gradient_checkpointing_enable(context)
     optimizer = torch.optim.AdamW([part for part in model.parameters() if part.requires_grad], 1e-4)
-    batch = batch_of(step)
+    batch = batch_of(step).to(DEVICE)
     for _ in range(2):
         model(batch).losses.sum().backward()
         optimizer.step()
@@ -141,22 +149,27 @@ def main() -> None:
     """Prints one line per size; with --measure, the bytes of one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--measure", choices=SIZES)
-    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES)[1:])
+    parser.add_argument(
+        "--sizes", nargs="+", choices=SIZES, default=[*SIZES][1 : None if DEVICE == "cuda" else -2]
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.measure:
             print(measured(options.measure, folder))
             return
-        # malloc then returns freed blocks to the system at once, so that resident memory follows the live tensors.
-        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
         for size in options.sizes:
-            words = [sys.executable, "-W", "ignore", __file__, "--measure", size]
-            ran = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
-            plan, real = planned(size, folder), float(ran.stdout.split()[-1])
-            print(
-                f"{size:24} planned {plan / 2**20:7.1f} MiB, measured {real / 2**20:7.1f} MiB, {plan / real:.3f}"
-            )
+            print(f"{size:24} {compare(size, folder)}")
+
+
+def compare(size: str, folder: Path) -> str:
+    """Predicts a size, and measures it in a new process."""
+    # malloc then returns freed blocks to the system at once, so that resident memory follows the live tensors.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-W", "ignore", __file__, "--measure", size]
+    ran = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    plan, real = planned(size, folder), float(ran.stdout.split()[-1])
+    return f"planned {plan / 2**20:7.1f} MiB, measured {real / 2**20:7.1f} MiB, {plan / real:.3f}"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ the frozen layer saves), and how much less that is than for the einsum.
 
 import argparse
 import statistics
+import sys
 from collections.abc import Callable
 
 import torch
@@ -19,6 +20,17 @@ from torch import Tensor, nn
 from variants import VARIANTS, Settings, make
 
 FROZEN, EINSUM = "frozen, no adapter", "published einsum"
+HEADER = [
+    "E",
+    "variant",
+    "ms",
+    f"x {FROZEN}",
+    "spread",
+    "faster than einsum",
+    "adapter alone",
+    "MiB kept of the adapter",
+    "less than einsum",
+]
 
 
 class Single(nn.Module):
@@ -81,8 +93,8 @@ def rows_of(taken: dict[str, list[float]], kept: dict[str, int], experts: int) -
     ]
 
 
-def main() -> None:
-    """Prints one table."""
+def parse(words: list[str]) -> argparse.Namespace:
+    """Parses the arguments."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -96,14 +108,19 @@ def main() -> None:
     parser.add_argument("--autocast", action="store_true", help="to bfloat16")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     options.variants = list(dict.fromkeys([FROZEN, EINSUM, *options.variants]))
+    return options
+
+
+def main() -> None:
+    """Prints one table."""
+    options = parse(sys.argv[1:])
     torch.manual_seed(0)
     print(f"width {options.width}, {options.samples} x {options.tokens} tokens, r = {options.rank}, ", end="")
     print(f"top-{options.top_k}, dropout {options.dropout:g}{', autocast' * options.autocast}; {machine()}\n")
     rows = [row for experts in options.experts for row in measure(options, experts)]
-    header = ["E", "variant", "ms", f"x {FROZEN}", "spread", "faster than einsum", "adapter alone"]
-    print(table([*header, "MiB kept of the adapter", "less than einsum"], rows))
+    print(table(HEADER, rows))
 
 
 if __name__ == "__main__":
