@@ -21,6 +21,7 @@ from typing import Any, cast
 import torch
 from torch_geometric.data import Data
 
+import octavius.cli.classes  # noqa: F401 - the classes that configurations name
 from octavius.cli.lightning_cli import prepare
 from octavius.distributed.precision import has_bfloat16
 from octavius.encoders.base import Encoder

@@ -4,10 +4,10 @@
 
 Prints one Markdown table: the tests that need CUDA; a LoRA-MoE layer, training steps and generation in bfloat16
 beside other adapters (one layer of LLaMA-7B, all of SmolLM2-135M, random weights); padded, grouped and packed
-batches; bases in nf4 and int8; the memory that `octavius plan` predicts; FSDP2 on one device; and the model FLOPs utilisation
-of `octavius fit`. Every stage runs in a process of its own with a time limit. If it fails or runs out of time, the
-table has what it measured before, and the reason. The tests need what `make test` installs, the quantised bases
-bitsandbytes. `--tiny` tries the script out with tiny sizes, also on a CPU.
+batches; bases in nf4 and int8; the memory that `octavius plan` predicts; FSDP2 on one device; and the model FLOPs
+utilisation of `octavius fit`. Every stage runs in a process of its own with a time limit. If it fails or runs out
+of time, the table has what it measured before, and the reason. The tests need what `make test` installs, the
+quantised bases bitsandbytes. `--tiny` tries the script out with tiny sizes, also on a CPU.
 """
 
 import argparse
