@@ -26,19 +26,19 @@ from measuring import machine, table
 
 HERE = Path(__file__).resolve().parent
 LIMITS = {
-    "tests": 90,
+    "tests": 80,
     "layer": 50,
-    "step of a LLaMA-7B layer": 70,
-    "step of SmolLM2": 80,
+    "step of a LLaMA-7B layer": 60,
+    "step of SmolLM2": 70,
     "generation of a LLaMA-7B layer": 50,
-    "generation of SmolLM2": 80,
-    "batches": 50,
+    "generation of SmolLM2": 70,
+    "batches": 40,
     "quantised bases": 50,
-    "memory": 60,
-    "FSDP2 on one device": 50,
-    "fit": 50,
+    "memory": 50,
+    "FSDP2 on one device": 40,
+    "fit": 40,
 }
-"""Stages of `gpu_stages.py`, and the seconds that each may take."""
+"""Stages of `gpu_stages.py`, and the seconds that each may take, ten minutes in all."""
 
 
 def run_stage(name: str, tiny: bool, limit: float) -> list[Sequence[str]]:

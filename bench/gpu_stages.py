@@ -205,6 +205,8 @@ def prepared(folder: Path, tiny: bool, batch: int, steps: int, *more: str) -> An
         f"{decoder}.from_scratch": "true",
         f"{decoder}.dtype": "bfloat16",
         "--model.init_args.projectors": "null",
+        "--model.init_args.lora.gate": "instance",
+        "--data.init_args.train_scenes": 1000,
         "--data.init_args.batch_size": batch,
         "--data.init_args.samples_per_epoch": batch * steps,
         "--trainer.precision": "bf16-mixed",
