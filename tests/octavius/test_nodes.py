@@ -20,7 +20,7 @@ from tests.tiny import ROOT, settings, write_models
 
 pytestmark = pytest.mark.slow
 
-IN_TIME = 1500.0
+IN_TIME = 600.0
 """Seconds after which a run is taken to hang."""
 
 
