@@ -135,6 +135,7 @@ def test_a_node_that_dies_ends_the_other_and_one_process_resumes(
     step = torch.load(checkpoint, weights_only=True)["global_step"]
     resume = ["--ckpt", "last.ckpt", "--trainer.devices", "1", "--trainer.num_nodes", "1"]
     resume += ["--data.init_args.batch_size", "4", "--trainer.max_steps", str(step + 3)]
+    resume += ["--checkpoint.every_n_train_steps", "1"]
     subprocess.run(
         [sys.executable, "-m", "octavius", "fit", *resume],
         cwd=tmp_path,
