@@ -87,6 +87,14 @@ class Checkpoint(ModelCheckpoint):
         if due and not self._should_skip_saving_checkpoint(trainer):
             self._save_none_monitor_checkpoint(trainer, self._monitor_candidates(trainer))
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves the last steps too, if their number is not a multiple of `every_n_train_steps`."""
+        super().on_train_end(trainer, pl_module)
+        if self._every_n_train_steps < 1 or self.monitor is not None or not self.save_top_k:
+            return
+        if not self._should_skip_saving_checkpoint(trainer):
+            self._save_none_monitor_checkpoint(trainer, self._monitor_candidates(trainer))
+
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:

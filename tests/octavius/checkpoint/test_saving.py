@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import lightning as L
 import pytest
 import torch
 import yaml
+from lightning.pytorch.demos.boring_classes import BoringModel
 
-from octavius.checkpoint.saving import CheckpointFiles
+from octavius.checkpoint.saving import Checkpoint, CheckpointFiles
 from octavius.checkpoint_format.configuration import configuration_of
 from octavius.checkpoint_format.weights import read_checkpoint
 from octavius.files import remove_partials
@@ -164,3 +166,19 @@ def test_a_target_that_is_no_file_is_refused_before_anything_is_written(tmp_path
         with pytest.raises(OSError, match=said):
             save(tmp_path / name, 1)
         assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_last_steps_are_saved_too(tmp_path: Path) -> None:
+    saving = Checkpoint(
+        dirpath=tmp_path, filename="last", every_n_train_steps=4, enable_version_counter=False
+    )
+    trainer = L.Trainer(
+        max_steps=6,
+        limit_val_batches=0,
+        callbacks=[saving],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(BoringModel())
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 6
