@@ -17,7 +17,6 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from octavius.checkpoint_format.weights import (
     check_fingerprint,
@@ -25,6 +24,7 @@ from octavius.checkpoint_format.weights import (
     keep_trainable,
     load_fitting,
     part_of,
+    trainable_names,
 )
 from octavius.decoder.decoder import Decoder
 from octavius.decoder.loading import to_float32
@@ -39,7 +39,9 @@ from octavius.instruction.chat import depends_on_moment, template_of
 from octavius.instruction.prompt import Template
 from octavius.limits import FRACTION, NON_NEGATIVE_NUMBER, POSITIVE_INT, POSITIVE_NUMBER, PROBABILITY_BELOW_1
 from octavius.lora_moe import LoRAMoEConfig
+from octavius.lora_moe.freezing import freeze
 from octavius.model import AnswerLosses, Octavius
+from octavius.optimizer import adamw
 from octavius.presets import find_checkpoint
 from octavius.published.tag_tokens import train_tag_tokens
 from octavius.tasks import TASKS
@@ -118,7 +120,10 @@ class OctaviusModule(L.LightningModule):
         self._chat = template == "chat"
         self.lr, self.betas, self.weight_decay, self.warmup = lr, betas, weight_decay, warmup
         self.loss_norm = loss_norm
+        self.saved_names = trainable_names(self)
         self.frozen_fingerprint = fingerprint(self)
+        if lora is not None:
+            freeze(self.model, lora)
         self.strict_loading = (
             False  # only trained tensors are saved; check_fingerprint checks that set strictly
         )
@@ -298,30 +303,8 @@ class OctaviusModule(L.LightningModule):
 
         A gate with an `lr_factor` gets a parameter group with its own learning rate.
         """
-        gate = self.model.gate
-        factor = 1.0 if gate is None else gate.lr_factor
-        of_gate = {*gate.parameters()} if gate is not None and factor != 1.0 else set()
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [parameter for parameter in trained if parameter not in of_gate]}
-        ]
-        if of_gate:
-            groups += [{"params": [part for part in trained if part in of_gate], "lr": self.lr * factor}]
-        optimizer = torch.optim.AdamW(groups, self.lr, self.betas, weight_decay=self.weight_decay)
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise ValueError("the learning rate needs to know the last step; set max_epochs or max_steps")
-        steps = max(1, int(steps))
-        rise = max(1, round(self.warmup * steps))
-
-        def scale(step: int) -> float:
-            # step + 1, because the first step (0) should not have a learning rate of zero.
-            return min((step + 1) / rise, max(0.0, (steps - step) / max(1, steps - rise)))
-
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, scale), "interval": "step"},
-        }
+        options = self.lr, self.betas, self.weight_decay, self.warmup
+        return adamw(self, self.model.gate, *options, self.trainer.estimated_stepping_batches)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Reduces the state dict to the trainable tensors and adds a fingerprint of the frozen ones, and the seed."""

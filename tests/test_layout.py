@@ -39,6 +39,7 @@ LEVELS = {
     "published": 5,
     "model": 6,
     "gate_fitting": 7,
+    "optimizer": 7,
     "training": 8,
     "pretraining": 8,
     "callbacks": 9,

@@ -88,6 +88,7 @@ class Conventions(InstructionDataModule):
         cue: Cue = "key",
         pictures: str | None = None,
         weights: list[float] | None = None,
+        trained: list[int] | None = None,
         train_scenes: int = 100_000,
         eval_scenes: int = 64,
         batch_size: int = 16,
@@ -107,6 +108,7 @@ class Conventions(InstructionDataModule):
             pictures: root of the miniature's images, which are written if it does not exist; null uses
                 symbolic scenes.
             weights: weight of each convention in training; null weights them equally.
+            trained: indices of the conventions to train on; null trains on all. Evaluation always asks about all.
             train_scenes: training samples per convention.
             eval_scenes: evaluation samples per convention and wording.
             batch_size: training samples per step and rank.
@@ -120,7 +122,7 @@ class Conventions(InstructionDataModule):
                 regrouped by length) or `packed` (all samples in one row).
 
         Raises:
-            ValueError: a number is out of range, or there is not one weight per convention.
+            ValueError: a number is out of range, there is not one weight per convention, or `trained` names others.
         """
         POSITIVE_INT.check(conventions=conventions, train_scenes=train_scenes, eval_scenes=eval_scenes)
         NON_NEGATIVE_INT.check(conflict=conflict)
@@ -129,6 +131,11 @@ class Conventions(InstructionDataModule):
         self.words = tables(conventions, conflict)
         if weights is not None and len(weights) != conventions:
             raise ValueError(f"expected a weight for each of {conventions} conventions, found {weights}")
+        self.trained = list(range(conventions)) if trained is None else trained
+        if not self.trained or not {*self.trained} <= {*range(conventions)}:
+            raise ValueError(
+                f"expected `trained` to list some of the conventions 0 to {conventions - 1}, found {trained}"
+            )
         self.cue, self.weights = cue, weights or [1.0] * conventions
         self.pictures = None if pictures is None else Path(pictures)
         self.train_scenes, self.eval_scenes = train_scenes, eval_scenes
@@ -139,11 +146,14 @@ class Conventions(InstructionDataModule):
             files.build(self.pictures)
 
     def train_sets(self) -> list[TrainSet]:
-        """One set per convention."""
+        """One set per convention that is trained on."""
         drawn = self._drawn("train")
         return [
-            TrainSet(Scenes(index, words, self.cue, "seen", "train", self.train_scenes, drawn), weight)
-            for index, (words, weight) in enumerate(zip(self.words, self.weights, strict=True))
+            TrainSet(
+                Scenes(index, self.words[index], self.cue, "seen", "train", self.train_scenes, drawn),
+                self.weights[index],
+            )
+            for index in self.trained
         ]
 
     def eval_sets(self, stage: str) -> list[EvalSet]:

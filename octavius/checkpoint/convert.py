@@ -1,40 +1,60 @@
 """Imports published Octavius checkpoints and PEFT LoRA adapters as a checkpoint that runs can start from."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import lightning as L
 import torch
+from torch import Tensor
 
-from octavius.checkpoint.peft_format import CONFIG, read_adapter
+from octavius.checkpoint.peft_format import CONFIG, Adapter, read_adapter
+from octavius.lora_moe.layer import LoRAMoELinear
 from octavius.lora_moe.merge import layers_of
 from octavius.options import OptionParser
 from octavius.published.checkpoint import fill_published, read_published
 from octavius.training import OctaviusModule
 
+Adapters: TypeAlias = list[tuple[Path, Adapter]]
+"""Adapters with their folders, in the order of the experts that they become."""
 
-def import_into(module: OctaviusModule, file: Path, base: str | None = None) -> str:
-    """Loads the weights of another program's file into a new model.
+
+def read_source(files: Sequence[Path]) -> dict[str, Tensor] | Adapters:
+    """Reads a published checkpoint of Octavius (.pt), or folders that PEFT wrote.
+
+    Raises:
+        ValueError: a file is missing or neither, or an adapter is not a plain LoRA.
+    """
+    for file in files:
+        if not file.exists():
+            raise ValueError(f"there is no {file.absolute()}; name a published checkpoint or a LoRA's folder")
+    if len(files) == 1 and not (files[0] / CONFIG).is_file():
+        return read_published(files[0])
+    return [(file, read_adapter(file)) for file in files]
+
+
+def import_into(module: OctaviusModule, source: dict[str, Tensor] | Adapters, base: str | None = None) -> str:
+    """Loads the weights of another program's files into a new model.
 
     Args:
         module: the model.
-        file: a published checkpoint of Octavius (.pt), or a folder that PEFT wrote.
-        base: name of the language model in the adapter, if it differs from the name here.
+        source: what `read_source` read.
+        base: name of the language model in the adapters, if it differs from the name here.
 
     Returns:
         One line that says what was loaded.
 
     Raises:
-        ValueError: the file is neither, or does not fit the model.
+        ValueError: they do not fit the model.
     """
     model = module.model
     if model.lora is None:
         raise ValueError(
             "the configuration has no experts to fill; give it `lora`, such as lora: {experts: 4}"
         )
-    if file.is_dir() and (file / CONFIG).is_file():
-        return fill_first_expert(module, file, base)
-    return fill_published(model.decoder.lm, model.lora, model.gate, model.projectors, read_published(file))
+    if isinstance(source, list):
+        return fill_experts(module, source, base)
+    return fill_published(model.decoder.lm, model.lora, model.gate, model.projectors, source)
 
 
 def start_of(module: OctaviusModule) -> dict[str, Any]:
@@ -52,68 +72,115 @@ def start_of(module: OctaviusModule) -> dict[str, Any]:
     return checkpoint
 
 
-@torch.no_grad()
-def fill_first_expert(module: OctaviusModule, folder: Path, base: str | None) -> str:
-    """Loads a plain LoRA adapter as expert 0; the other experts and the gate keep their initial values.
+def fill_experts(module: OctaviusModule, adapters: Adapters, base: str | None) -> str:
+    """Loads plain LoRA adapters as experts 0, 1, ...; further experts and the gate keep their initial values.
 
     Layers without an adapter, and ranks beyond that of the adapter, contribute zero at first.
 
     Raises:
-        ValueError: the adapter is for another language model or other layers, or has a higher rank.
+        ValueError: an adapter is for another language model or other layers, or has a higher rank, or there are
+            more adapters than experts.
     """
-    decoder, adapter = module.model.decoder, read_adapter(folder)
-    layers, called = layers_of(decoder.lm), base or decoder.name
+    layers = layers_of(module.model.decoder.lm)
+    for folder, adapter in adapters:
+        _check_base(folder, adapter, base or module.model.decoder.name)
+    _check_layers(adapters, layers)
+    for index, (folder, adapter) in enumerate(adapters):
+        for name, (down, up) in adapter.pairs.items():
+            layer = layers[name]
+            if index >= layer.experts:
+                raise ValueError(
+                    f"there are {len(adapters)} adapters, but {name} has {layer.experts} experts; set "
+                    f"lora.experts: {len(adapters)}"
+                )
+            _fill(
+                layer,
+                index,
+                f"the adapter in {folder}",
+                name,
+                down,
+                up * (adapter.scales[name] / layer.scale),
+            )
+    filled = {name for _, adapter in adapters for name in adapter.pairs}
+    count = f"{len(filled)} of {len(layers)}" if len(filled) < len(layers) else f"{len(layers)}"
+    ranks = sorted({len(down) for _, adapter in adapters for down, _ in adapter.pairs.values()})
+    said = "rank " + " to ".join(map(str, ranks if len(ranks) < 2 else (ranks[0], ranks[-1])))
+    if len(adapters) == 1:
+        return f"expert 0 of {count} layers from an adapter of {said}; all else begins anew"
+    return (
+        f"experts 0 to {len(adapters) - 1} of {count} layers from {len(adapters)} adapters of {said}; "
+        "all else begins anew"
+    )
+
+
+def _check_base(folder: Path, adapter: Adapter, called: str) -> None:
+    """Checks the name of the language model that an adapter was trained on."""
     if adapter.base and Path(adapter.base).name.lower() != Path(called).name.lower():
         raise ValueError(
             f"the adapter in {folder} is of the base {adapter.base}, but the decoder is {called}; name that one, "
             f"or say by --base {adapter.base} that they are the same"
         )
-    if extra := sorted(adapter.pairs.keys() - layers.keys()):
-        raise ValueError(
-            f"the adapter in {folder} is of other layers: {len(extra)} of it get no experts here, such as "
-            f"{', '.join(extra[:3])}. Set lora.targets to the adapter's: "
-            f"{sorted({name.rpartition('.')[2] for name in adapter.pairs})}"
-        )
-    highest = max(len(down) for down, _ in adapter.pairs.values())
-    for name, (down, up) in adapter.pairs.items():
-        layer = layers[name]
-        if highest > layer.rank:
+
+
+def _check_layers(adapters: Adapters, layers: dict[str, LoRAMoELinear]) -> None:
+    """Checks that the layers of all adapters have experts, of a rank that is high enough."""
+    needed = {name for _, adapter in adapters for name in adapter.pairs}
+    highest = max(len(down) for _, adapter in adapters for down, _ in adapter.pairs.values())
+    for folder, adapter in adapters:
+        if extra := sorted(adapter.pairs.keys() - layers.keys()):
             raise ValueError(
-                f"the adapter in {folder} has a rank of up to {highest}, the experts have rank {layer.rank}; set "
+                f"the adapter in {folder} is of other layers: {len(extra)} of it get no experts here, such as "
+                f"{', '.join(extra[:3])}. Set lora.targets to what the adapters have: "
+                f"{sorted({name.rpartition('.')[2] for name in needed})}"
+            )
+        if (own := max(len(down) for down, _ in adapter.pairs.values())) > (
+            rank := min(layers[name].rank for name in adapter.pairs)
+        ):
+            raise ValueError(
+                f"the adapter in {folder} has a rank of up to {own}, the experts have rank {rank}; set "
                 f"lora.rank: {highest}"
             )
-        if layer.shared_a:
-            raise ValueError(
-                f"the experts of this configuration share A, so that A of the adapter in {folder} would change "
-                "all of them; set lora.shared_a: false"
-            )
-        if (down.shape[1], len(up)) != (layer.in_features, layer.out_features):
-            raise ValueError(
-                f"the adapter in {folder} is of another base: {name} maps {down.shape[1]} to {len(up)} there, and "
-                f"{layer.in_features} to {layer.out_features} here"
-            )
-        rank = len(down)  # further ranks keep their initial values, with B = 0
-        layer.lora_A[:rank] = down
-        layer.lora_B[:, :rank] = up * (adapter.scales[name] / layer.scale)
-    count = f"{len(adapter.pairs)} of {len(layers)}" if len(adapter.pairs) < len(layers) else f"{len(layers)}"
-    return f"expert 0 of {count} layers from an adapter of rank {highest}; all else begins anew"
+
+
+@torch.no_grad()
+def _fill(layer: LoRAMoELinear, expert: int, whose: str, name: str, down: Tensor, up: Tensor) -> None:
+    """Sets A (r, D) and B (D_out, r) of one expert; its further ranks keep their initial values, with B = 0."""
+    if layer.shared_a:
+        raise ValueError(
+            f"the experts of this configuration share A, so that A of {whose} would change all of them; set "
+            "lora.shared_a: false"
+        )
+    if (down.shape[1], len(up)) != (layer.in_features, layer.out_features):
+        raise ValueError(
+            f"{whose} is of another base: {name} maps {down.shape[1]} to {len(up)} there, and "
+            f"{layer.in_features} to {layer.out_features} here"
+        )
+    first = expert * layer.rank
+    layer.lora_A[first : first + len(down)] = down
+    layer.lora_B[:, first : first + len(down)] = up
 
 
 def parser() -> OptionParser:
     """The options of the command itself; all others are passed on as for `octavius fit`."""
     option_parser = OptionParser(
         prog="octavius import",
-        description="Make a checkpoint from a file of other programs: a published checkpoint of Octavius (.pt), or a "
-        "folder with a LoRA adapter of PEFT, which becomes expert 0. `octavius fit`, `test` and `predict` take it "
-        "by --ckpt; a fit begins at step 0.",
+        description="Make a checkpoint from files of other programs: a published checkpoint of Octavius (.pt), or "
+        "folders with LoRA adapters of PEFT, which become experts 0, 1, ... `octavius fit`, `test` and `predict` "
+        "take it by --ckpt; a fit begins at step 0.",
         epilog="The model that it fills is that of --config, as for `octavius fit`; any option of `fit` may follow, "
         "for instance --model.init_args.decoder.init_args.name vicuna-13b-v0. See docs/import-export.md.",
     )
-    option_parser.add_argument("file", type=Path, help="a published checkpoint, or the folder of an adapter")
+    option_parser.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="file",
+        help="a published checkpoint, or the folders of adapters",
+    )
     option_parser.add_argument(
         "--out", type=Path, required=True, help="checkpoint to write, such as checkpoints/start.ckpt"
     )
     option_parser.add_argument(
-        "--base", help="how the adapter calls the language model, if it is called otherwise here"
+        "--base", help="how the adapters call the language model, if it is called otherwise here"
     )
     return option_parser

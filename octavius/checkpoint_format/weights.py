@@ -19,8 +19,12 @@ from octavius.folders import check_listed
 
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:
-    """All tensors that training changes: trainable parameters, and fitted buffers (such as centroids of a gate)."""
-    tuned = {name: part for name, part in module.named_parameters() if part.requires_grad}
+    """All tensors that training changes: trainable parameters, and fitted buffers (such as centroids of a gate).
+
+    Parameters that only this run keeps frozen (`lora.train`) count too, which a module lists as `saved_names`.
+    """
+    kept = getattr(module, "saved_names", ())
+    tuned = {name: part for name, part in module.named_parameters() if part.requires_grad or name in kept}
     fitted = {
         f"{name}.{buffer}".lstrip("."): part.get_buffer(buffer)
         for name, part in module.named_modules()
@@ -106,15 +110,15 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], wanted: Collect
 
 
 def fingerprint(module: nn.Module, samples: int = 256) -> str:
-    """Hashes names, shapes and evenly spaced values of the frozen parameters.
+    """Hashes names, shapes and evenly spaced values of the parameters that are not `trainable`.
 
     Args:
         module: the model.
         samples: upper bound on the values per tensor; reading all of a large model would take too long.
     """
-    digest = hashlib.sha256()
+    digest, changed = hashlib.sha256(), trainable_names(module)
     for name, parameter in sorted(module.named_parameters()):
-        if parameter.requires_grad:
+        if name in changed:
             continue
         flat = parameter.detach().reshape(-1)
         if flat.is_meta:  # without values; names and shapes still count

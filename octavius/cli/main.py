@@ -121,21 +121,18 @@ def run_stage(stage: str, argv: Sequence[str]) -> None:
 
 
 def run_import(argv: Sequence[str]) -> None:
-    """Runs `import`: makes a checkpoint from another program's file, with the given configuration."""
+    """Runs `import`: makes a checkpoint from another program's files, with the given configuration."""
     options, rest = convert.parser().parse_known_args(list(argv))
-    if not options.file.exists():
-        raise ValueError(
-            f"there is no {options.file.absolute()}; name a published checkpoint or a LoRA's folder"
-        )
     if options.out.exists():
         raise ValueError(f"{options.out} exists already; name another file, or remove it first")
     check_writable(options.out.parent)
+    source = convert.read_source(options.files)  # before the weights of the base, which may take minutes
     cli = prepare("import", rest)
     if not isinstance(cli.model, OctaviusModule):
         raise ValueError(
             f"experts are of an OctaviusModule, the configuration has a {type(cli.model).__name__}"
         )
-    taken = convert.import_into(cli.model, options.file, options.base)
+    taken = convert.import_into(cli.model, source, options.base)
     cli.files.save_checkpoint(convert.start_of(cli.model), options.out)
     print(
         f"{shown(options.out)}: {taken}\nnext: octavius fit --ckpt {named(options.out)}, or test, or predict"

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import cast, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
 from torch import nn
 
@@ -15,6 +15,9 @@ from octavius.lora_moe.layer import Origin
 from octavius.lora_moe.losses import LOSSES, LossName
 from octavius.lora_moe.routing import Routing
 from octavius.suggestions import nearest
+
+Trained: TypeAlias = Literal["all", "gate"]
+"""What is trained: experts, gate and everything else that is not frozen, or the gate alone."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class LoRAMoEConfig:
             low-rank pair with the gate weights in between, `gathered` computes only the experts that a sample
             uses, `merged` builds one matrix per sample, `auto` picks the fastest for the sizes at hand.
         losses: auxiliary losses of the gate, `cv`, `switch` or `certainty_balance`, with the factor of each.
+        train: `all` trains experts, gate and projectors, `gate` the gate alone, as for adapters from `octavius import`
+            that are to stay as they are.
     """
 
     experts: int | list[int] = 4
@@ -51,6 +56,7 @@ class LoRAMoEConfig:
     init: Origin = "peft"
     backend: BackendName = "auto"
     losses: dict[LossName, float] = field(default_factory=dict)
+    train: Trained = "all"
 
     def __post_init__(self) -> None:
         """Validates the numbers and turns `gate` into a `GateFactory`."""

@@ -21,6 +21,7 @@ from octavius.decoder.vision_language import VisionLanguageDecoder
 from octavius.encoders.base import Encoder
 from octavius.encoders.open_clip_weights import check_weights
 from octavius.lora_moe import LoRAMoEConfig
+from octavius.lora_moe.freezing import freeze
 from octavius.model import Octavius
 from octavius.plan.architectures import architecture
 
@@ -152,7 +153,10 @@ def outline(setup: Setup, layers: int | None = None) -> Octavius:
         decoder = DecoderOutline(
             config["name"], config.get("dtype", "float32"), config.get("attention", "sdpa"), layers
         )
-        return Octavius(decoder, encoders, lora, setup.normalise_features)
+        model = Octavius(decoder, encoders, lora, setup.normalise_features)
+    if lora is not None:
+        freeze(model, lora)
+    return model
 
 
 def encoder_outline(config: dict[str, Any]) -> Encoder:

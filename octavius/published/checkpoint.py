@@ -12,7 +12,7 @@ from octavius.checkpoint_format.seal import check_seal
 from octavius.checkpoint_format.weights import load_exactly, part_of, trainable_names
 from octavius.encoders.projector import LinearProjector
 from octavius.encoders.rois.object_as_scene import ObjectAsScene
-from octavius.lora_moe import LoRAMoEConfig
+from octavius.lora_moe import LoRAMoEConfig, adapter_parameters
 from octavius.lora_moe.gates.base import Gate
 from octavius.lora_moe.gates.published import PublishedGate
 from octavius.lora_moe.merge import layers_of
@@ -125,7 +125,7 @@ def fill_language_model(lm: nn.Module, lora: LoRAMoEConfig, tensors: Mapping[str
             state[f"{layer}.lora_A"] = tensor.transpose(1, 2).flatten(0, 1)
         else:  # (E, R, D_out)
             state[f"{layer}.lora_B"] = tensor.permute(2, 0, 1).flatten(1) / scale
-    wanted = trainable_names(lm)
+    wanted = {*trainable_names(lm), *adapter_parameters(lm)}
     embeddings = sorted(name for name in tensors if ".lora_moe_" not in name)
     if embeddings and not any(".lora_" not in name for name in wanted):
         raise ValueError(

@@ -21,6 +21,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from octavius.checkpoint_format.weights import check_names, fingerprint, read_tensors, trainable_names
 from octavius.lora_moe.build import LoRAMoEConfig, build_lora_moe
+from octavius.lora_moe.freezing import freeze
 from octavius.lora_moe.gates.base import Reading
 from octavius.lora_moe.inject import adapter_parameters
 from octavius.lora_moe.merge import layers_of, merge, put
@@ -59,6 +60,7 @@ def get_routed_model(model: nn.Module, config: LoRAMoEConfig, embeddings: str | 
     routed.lora_moe, routed.routing, routed.embeddings = config, routing, embeddings
     routed.gate = None if gate is None else gate.to(before).train(model.training)
     routed.base_fingerprint = fingerprint(model)
+    freeze(routed, config)
     routed.experts_enabled = True
     return routed
 
