@@ -2,8 +2,8 @@
 
 import random
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import torch
@@ -17,6 +17,7 @@ from octavius.decoder.decoder import Decoder
 from octavius.distributed.sharding import copy_whole, unsharded
 from octavius.instruction.batch import Batch, Example, Processor
 from octavius.instruction.sample import Sample
+from octavius.lora_moe.build import gate_of
 from octavius.lora_moe.gates.base import Gate
 from octavius.lora_moe.gates.question import pooled
 from octavius.lora_moe.sketch import sketching
@@ -63,6 +64,34 @@ def fit_gate(
     rank_zero_info(cast(Gate, gate).fit_questions(questions, owners, pooling(decoder, at_once)))
 
 
+def fit_gate_to_questions(model: Octavius, sources: Sequence[Sequence[Sample]]) -> None:
+    """Fits the gate of a model, which may be sharded, to the training questions.
+
+    Args:
+        model: the model.
+        sources: the samples of each training set.
+
+    Raises:
+        ValueError: the gate cannot be fitted to these questions.
+    """
+    with whole_gate(model) as gate:
+        fit_gate(gate, model.decoder, sources)
+
+
+@contextmanager
+def whole_gate(model: Octavius) -> Iterator[Gate]:
+    """A copy of the gate that is not sharded, to be fitted; afterwards the gate gets its values."""
+    assert model.gate is not None
+    assert model.lora is not None
+    whole = gate_of(model.lora, model.gate.size)
+    assert whole is not None
+    # What the fit leaves alone keeps its values, which are the same on all ranks; those of a new gate may not be.
+    copy_whole(model.gate, whole)
+    with unsharded(model):
+        yield whole
+    copy_whole(whole, model.gate)
+
+
 def fit_gate_to_updates(
     model: Octavius,
     processor: Processor,
@@ -84,19 +113,13 @@ def fit_gate_to_updates(
     Raises:
         ValueError: a sample cannot be read, or none can.
     """
-    gate, lora = model.gate, model.lora
-    assert gate is not None
-    assert lora is not None
-    most = min(SAMPLES_PER_EXPERT * max(gate.counts), MOST_SAMPLES)
+    assert model.gate is not None
+    most = min(SAMPLES_PER_EXPERT * max(model.gate.counts), MOST_SAMPLES)
     samples = [sample for _, sample in spaced(sources, most)]
     rank_zero_info(f"the gate is fitted to the gradients of {len(samples)} training samples ...")
     questions, updates = updates_of(model, processor, samples, batch_size, skip)
-    whole = lora.gate_factory(gate.size)
-    # What the fit leaves alone keeps its values, which are the same on all ranks; those of a new gate may not be.
-    copy_whole(gate, whole)
-    with unsharded(model):
+    with whole_gate(model) as whole:
         rank_zero_info(whole.fit_updates(questions, updates, pooling(model.decoder)))
-    copy_whole(whole, gate)
 
 
 def updates_of(

@@ -33,13 +33,13 @@ from octavius.distributed.sharding import shard
 from octavius.encoders.base import Encoder, UnreadableMediaError
 from octavius.evaluation.answers import Answered, Decoding, answer_batch
 from octavius.folders import saving_folder
-from octavius.gate_fitting import fit_gate, fit_gate_to_updates, needs_fit
+from octavius.gate_fitting import fit_gate_to_questions, fit_gate_to_updates, needs_fit
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.chat import depends_on_moment, template_of
 from octavius.instruction.prompt import Template
 from octavius.limits import FRACTION, NON_NEGATIVE_NUMBER, POSITIVE_INT, POSITIVE_NUMBER, PROBABILITY_BELOW_1
 from octavius.lora_moe import LoRAMoEConfig
-from octavius.lora_moe.freezing import freeze
+from octavius.lora_moe.freezing import freeze, keep_earlier
 from octavius.model import AnswerLosses, Octavius
 from octavius.optimizer import adamw
 from octavius.presets import find_checkpoint
@@ -93,7 +93,7 @@ class OctaviusModule(L.LightningModule):
             max_tokens: length limit of a prompt with its answer.
             lr: peak learning rate of AdamW.
             betas: betas of AdamW.
-            weight_decay: weight decay of AdamW, on all trainable tensors.
+            weight_decay: weight decay of AdamW, on all trainable tensors; none with `lora.train: added`.
             warmup: fraction of the steps in which the learning rate rises; afterwards it falls linearly to
                 zero.
             loss_norm: divisor of a step's summed token losses: the number of answer tokens, the number of
@@ -150,12 +150,14 @@ class OctaviusModule(L.LightningModule):
         mesh = self.device_mesh
         if mesh is not None and not self.model.decoder.takes_vectors:
             raise ValueError("vision-language models are not sharded yet: set trainer.strategy to ddp")
+        if mesh is not None and self.model.lora is not None and self.model.lora.train == "added":
+            raise ValueError("added experts are not trained in shards yet: set trainer.strategy to ddp")
         if mesh is not None and not self._sharded:
             shard(self.model, self.model.decoder.lm, self.model.encoders, mesh["data_parallel"])
             self._sharded = True
 
     def setup(self, stage: str) -> None:
-        """Checks the trainer's precision, fits the gate to the training questions, lets the encoders precompute.
+        """Checks the trainer's precision and lets the encoders precompute.
 
         On devices without fast bfloat16 the language model's weights are converted to float32, which keeps
         their values.
@@ -178,9 +180,6 @@ class OctaviusModule(L.LightningModule):
         if self._chat:  # a template with a date differs between processes that started around midnight
             values = self.trainer.strategy.broadcast(asdict(self.processor.prompts.template))
             self._write_by(template_of(values, "the first process"))
-        train_sets = getattr(self.trainer.datamodule, "train_sets", None)  # type: ignore[attr-defined]
-        if stage == "fit" and train_sets is not None:
-            fit_gate(self.model.gate, self.model.decoder, [item.samples for item in train_sets()])
         samples_of = getattr(self.trainer.datamodule, "samples_of", None)  # type: ignore[attr-defined]
         if samples_of is not None:
             device = self.trainer.strategy.root_device
@@ -195,10 +194,12 @@ class OctaviusModule(L.LightningModule):
             self.trainer.strategy.barrier()
 
     def on_fit_start(self) -> None:
-        """Takes the global seed for dropout and noise, unless a checkpoint restored it; fits gates to gradients."""
+        """Takes the global seed for dropout and noise, unless a checkpoint restored it; fits the gate."""
         self._seed = torch.initial_seed() if self._seed is None else self._seed
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        # In `setup` the model is not on its device yet.
+        # Not in `setup`: a checkpoint is restored after it, whose gate may be fitted or not.
+        if needs_fit(self.model.gate, "questions") and hasattr(data, "train_sets"):
+            fit_gate_to_questions(self.model, [item.samples for item in data.train_sets()])
         if needs_fit(self.model.gate, "updates") and hasattr(data, "train_sets"):
             sources = [item.samples for item in data.train_sets()]
             skip = (ValueError, OSError) if getattr(data, "skips", False) else ()
@@ -244,6 +245,8 @@ class OctaviusModule(L.LightningModule):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.div_(sums[0])
+        if self.model.lora is not None:
+            keep_earlier(self.model, self.model.lora)
         by_name = 1 + 2 * len(TASKS)
         self._log_losses(*sums[1:by_name].chunk(2))
         for name, value in zip(self._losses, sums[by_name:] / sums[0], strict=True):
@@ -303,7 +306,10 @@ class OctaviusModule(L.LightningModule):
 
         A gate with an `lr_factor` gets a parameter group with its own learning rate.
         """
-        options = self.lr, self.betas, self.weight_decay, self.warmup
+        # Decay would change the earlier experts, whose gradients are zero (see `keep_earlier`).
+        lora = self.model.lora
+        decay = 0.0 if lora is not None and lora.train == "added" else self.weight_decay
+        options = self.lr, self.betas, decay, self.warmup
         return adamw(self, self.model.gate, *options, self.trainer.estimated_stepping_batches)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

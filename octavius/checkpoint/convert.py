@@ -164,10 +164,10 @@ def parser() -> OptionParser:
     """The options of the command itself; all others are passed on as for `octavius fit`."""
     option_parser = OptionParser(
         prog="octavius import",
-        description="Make a checkpoint from files of other programs: a published checkpoint of Octavius (.pt), or "
-        "folders with LoRA adapters of PEFT, which become experts 0, 1, ... `octavius fit`, `test` and `predict` "
-        "take it by --ckpt; a fit begins at step 0.",
-        epilog="The model that it fills is that of --config, as for `octavius fit`; any option of `fit` may follow, "
+        description="Make a checkpoint to start from: of a published checkpoint of Octavius (.pt), of folders "
+        "with LoRA adapters of PEFT, which become experts 0, 1, ..., or of a checkpoint of Octavius (.ckpt), to "
+        "which experts may be added. `octavius fit`, `test` and `predict` take it by --ckpt; a fit begins at step 0.",
+        epilog="The model that it fills is that of --config (or of the .ckpt); any option of `fit` may follow, "
         "for instance --model.init_args.decoder.init_args.name vicuna-13b-v0. See docs/import-export.md.",
     )
     option_parser.add_argument(
@@ -175,10 +175,17 @@ def parser() -> OptionParser:
         type=Path,
         nargs="+",
         metavar="file",
-        help="a published checkpoint, or the folders of adapters",
+        help="a checkpoint, or the folders of adapters",
     )
     option_parser.add_argument(
         "--out", type=Path, required=True, help="checkpoint to write, such as checkpoints/start.ckpt"
+    )
+    option_parser.add_argument(
+        "--add-experts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of a checkpoint of Octavius: experts to add, which alone are trained then (default: 0)",
     )
     option_parser.add_argument(
         "--base", help="how the adapters call the language model, if it is called otherwise here"

@@ -12,7 +12,7 @@ from datamodules.benchmark_sets import BenchmarkSets
 from datamodules.check_samples import check_samples, options_parser
 from octavius.callbacks.stopping import ending
 from octavius.callbacks.targets import check_targets
-from octavius.checkpoint import convert
+from octavius.checkpoint import added, convert
 from octavius.checkpoint.export import export
 from octavius.checkpoint.resuming import check_resumable, count_from, restoring
 from octavius.cli import without_model, without_torch
@@ -121,18 +121,25 @@ def run_stage(stage: str, argv: Sequence[str]) -> None:
 
 
 def run_import(argv: Sequence[str]) -> None:
-    """Runs `import`: makes a checkpoint from another program's files, with the given configuration."""
+    """Runs `import`: makes a checkpoint to start from, of another program's files or of a checkpoint."""
     options, rest = convert.parser().parse_known_args(list(argv))
     if options.out.exists():
         raise ValueError(f"{options.out} exists already; name another file, or remove it first")
     check_writable(options.out.parent)
-    source = convert.read_source(options.files)  # before the weights of the base, which may take minutes
+    opened = added.open_one(options.files, options.add_experts, rest)
+    if opened is not None:
+        rest = ["--ckpt", str(opened.path), *rest, *added.options_with(opened, options.add_experts)]
+    # Read before the weights of the base, which may take minutes.
+    source = convert.read_source(options.files) if opened is None else {}
     cli = prepare("import", rest)
     if not isinstance(cli.model, OctaviusModule):
         raise ValueError(
             f"experts are of an OctaviusModule, the configuration has a {type(cli.model).__name__}"
         )
-    taken = convert.import_into(cli.model, source, options.base)
+    if opened is None:
+        taken = convert.import_into(cli.model, source, options.base)
+    else:
+        taken = added.fill_from(cli.model, opened, options.add_experts, cli.datamodule)
     cli.files.save_checkpoint(convert.start_of(cli.model), options.out)
     print(
         f"{shown(options.out)}: {taken}\nnext: octavius fit --ckpt {named(options.out)}, or test, or predict"

@@ -81,6 +81,8 @@ def check_gate(module: OctaviusModule) -> None:
         said = f"{name} has weights for each layer of the language model"
     elif beside := [part for part in model.gate.reads if part not in ("question", "padding")]:
         said = f"{name} reads {' and '.join(beside)} beside the question"
+    elif model.lora.added:
+        said = "it has experts that were added later, whose gate the server does not know"
     elif type(model.gate) not in GATES.values():
         said = f"{name} is a class of your own, which the server could not load"
     if said is not None:

@@ -8,16 +8,19 @@ from torch import nn
 
 from octavius.limits import NON_NEGATIVE_NUMBER, POSITIVE_NUMBER, PROBABILITY_BELOW_1, SIZE_RANGE
 from octavius.lora_moe.backends import BackendName
+from octavius.lora_moe.gates.added import AddedGate
 from octavius.lora_moe.gates.base import Gate, GateSize, LayerGate, Reading
 from octavius.lora_moe.gates.factory import GateFactory, GateLike, factory_of
+from octavius.lora_moe.gates.uniform import UniformGate
 from octavius.lora_moe.inject import LayerGates, Layouts, depths, inject, longest_list, per_layer
 from octavius.lora_moe.layer import Origin
 from octavius.lora_moe.losses import LOSSES, LossName
 from octavius.lora_moe.routing import Routing
 from octavius.suggestions import nearest
 
-Trained: TypeAlias = Literal["all", "gate"]
-"""What is trained: experts, gate and everything else that is not frozen, or the gate alone."""
+Trained: TypeAlias = Literal["all", "experts", "gate", "added"]
+"""What is trained: all that is not frozen, experts and gate without the projectors, the gate alone, or the experts
+that were added last."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,12 @@ class LoRAMoEConfig:
             low-rank pair with the gate weights in between, `gathered` computes only the experts that a sample
             uses, `merged` builds one matrix per sample, `auto` picks the fastest for the sizes at hand.
         losses: auxiliary losses of the gate, `cv`, `switch` or `certainty_balance`, with the factor of each.
-        train: `all` trains experts, gate and projectors, `gate` the gate alone, as for adapters from `octavius import`
-            that are to stay as they are.
+        train: `all` trains experts, gate and projectors (or the connector of a vision-language model), `experts`
+            only experts and gate, and `gate` the gate alone, as for imported adapters that are to stay as they are.
+            `added` trains only the experts that were added last.
+        added: numbers of experts that were added to earlier checkpoints, the first one first, among `experts`;
+            `octavius import last.ckpt --add-experts 1` sets it. The gate sends questions that are unlike those of
+            earlier trainings to them, and all others to where it sent them before.
     """
 
     experts: int | list[int] = 4
@@ -57,10 +64,11 @@ class LoRAMoEConfig:
     backend: BackendName = "auto"
     losses: dict[LossName, float] = field(default_factory=dict)
     train: Trained = "all"
+    added: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Validates the numbers and turns `gate` into a `GateFactory`."""
-        SIZE_RANGE.check(experts=self.experts, rank=self.rank)
+        SIZE_RANGE.check(experts=self.experts, rank=self.rank, added=self.added)
         POSITIVE_NUMBER.check(alpha=self.alpha)
         PROBABILITY_BELOW_1.check(dropout=self.dropout)
         NON_NEGATIVE_NUMBER.check(losses=self.losses)
@@ -104,8 +112,10 @@ def build_lora_moe(
     check_losses(settings)
     if not isinstance(experts, int):
         experts = per_layer(experts, depths(model))
-    size, make = GateSize(width, experts, longest_list(model), modalities), settings.gate_factory
-    gate = None if experts == 1 or make.kind.in_layers else make(size)
+    gate, make = (
+        gate_of(settings, GateSize(width, experts, longest_list(model), modalities)),
+        settings.gate_factory,
+    )
     if gate is not None:
         # Before `inject`: an error must leave the model unchanged.
         check_gate(gate, settings, given)
@@ -126,6 +136,39 @@ def build_lora_moe(
         backend=settings.backend,
         layouts=layouts,
     )
+    return gate
+
+
+def gate_of(settings: LoRAMoEConfig, size: GateSize) -> Gate | None:
+    """Builds the gate of all experts, with those that were added.
+
+    Returns:
+        None with a single expert, and for gates inside the layers.
+
+    Raises:
+        ValueError: the options of the gate, or the number of added experts, do not fit.
+    """
+    make, added = settings.gate_factory, sum(settings.added)
+    counts = [size.experts] if isinstance(size.experts, int) else size.experts
+    if added >= min(counts):
+        raise ValueError(
+            f"lora.added names {added} experts that were added, and lora.experts is {settings.experts}, which has to "
+            "count these and at least one more"
+        )
+    if make.kind.in_layers:
+        if added:
+            raise ValueError(
+                f"experts cannot be added under {make.kind.__name__}, which routes each token in each layer; train "
+                "with a gate that reads the question"
+            )
+        return None
+    if size.experts == 1:
+        return None
+    before = [count - added for count in counts]
+    first = size._replace(experts=before[0] if isinstance(size.experts, int) else before)
+    gate: Gate = UniformGate(first) if first.experts == 1 else make(first)
+    for count in settings.added:
+        gate = AddedGate(gate, count)
     return gate
 
 

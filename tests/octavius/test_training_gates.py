@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules.base import InstructionDataModule
 from datamodules.examples import EvalSet, TrainSet
@@ -219,3 +219,24 @@ def test_clusters_are_in_the_checkpoint_and_needed_in_it(make_module: MakeModule
         other.on_load_checkpoint(checkpoint)
     with pytest.raises(ValueError, match=r"Not in this model: model\.gate\.centroids, model\.gate\.fitted"):
         make_module().on_load_checkpoint(read_checkpoint(path))
+
+
+@pytest.mark.parametrize("train", ["experts", "gate"])
+def test_what_is_not_trained_stays_as_it_is_and_is_saved(
+    make_module: MakeModule, tmp_path: Path, train: str
+) -> None:
+    """A run that is resumed with another choice goes on from the same tensors."""
+    module, path = make_module(train=train), tmp_path / "cut.ckpt"
+    experts = [name for name in module.state_dict() if "lora_" in name]
+    for name in experts:
+        nn.init.normal_(module.get_parameter(name), std=0.1)
+    before = {name: part.clone() for name, part in module.state_dict().items()}
+    fit(module, Notes(2, path))
+    changed = {name for name, part in module.state_dict().items() if not torch.equal(part, before[name])}
+    assert changed == {"model.gate.weight", *(experts if train == "experts" else [])}
+    state = read_checkpoint(path)["state_dict"]
+    assert {*state} == {"model.gate.weight", *experts}
+    assert make_module(train="all").frozen_fingerprint == module.frozen_fingerprint
+    again = make_module(train=train)
+    fit(again, Notes(), path)
+    assert all(torch.equal(again.state_dict()[name], before[name]) for name in before.keys() - changed)

@@ -308,6 +308,10 @@ def _check(model: nn.Module, config: LoRAMoEConfig) -> None:
     """Refuses models and settings that would fail later or silently have no effect."""
     if not isinstance(config, LoRAMoEConfig):
         raise ValueError(f"expected the settings LoRAMoEConfig(...), found a {type(config).__name__}")
+    if config.train == "added":
+        raise ValueError(
+            "train='added' needs the training loop of `octavius fit`; take 'all', 'experts' or 'gate'"
+        )
     if isinstance(model, RoutedModel):
         raise ValueError(
             f"this {type(model).__name__} has experts already; take them out by model.unload() first"

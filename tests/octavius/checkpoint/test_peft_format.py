@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from octavius.checkpoint.convert import fill_first_expert
+from octavius.checkpoint.convert import fill_experts, read_source
 from octavius.checkpoint.peft_format import READ, REFUSED, WITHOUT_EFFECT
 from octavius.model import Octavius
 from tests.selection import mostly_slow
@@ -75,12 +75,18 @@ def theirs(base: Path, folder: Path) -> Tensor:
     return logits
 
 
-@torch.no_grad()
-def ours(model: Octavius, folder: Path) -> Tensor:
-    """The logits with expert 0 alone."""
+def filled(model: Octavius, *folders: Path) -> str:
+    """Loads adapters as the first experts of a model."""
     module: Any = SimpleNamespace(model=model.eval())
-    fill_first_expert(module, folder, None)
-    with model.routing.use(torch.tensor([[1.0, 0.0, 0.0]] * 2)):
+    adapters = read_source(folders)
+    assert isinstance(adapters, list)
+    return fill_experts(module, adapters, None)
+
+
+@torch.no_grad()
+def ours(model: Octavius, weights: list[float]) -> Tensor:
+    """The logits with these weights of the experts."""
+    with model.routing.use(torch.tensor([weights] * 2)):
         logits: Tensor = model.decoder.lm(IDS).logits
     return logits
 
@@ -104,7 +110,41 @@ def test_a_plain_adapter_gives_the_logits_of_peft(
     with torch.no_grad():
         base = AutoModelForCausalLM.from_pretrained(decoder_folder)(IDS).logits
     assert (expected - base).abs().max() > 0.05, "the adapter of this test does nothing"
-    torch.testing.assert_close(ours(fresh, folder), expected, rtol=1e-5, atol=1e-5)
+    filled(fresh, folder)
+    torch.testing.assert_close(ours(fresh, [1.0, 0.0, 0.0]), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_several_adapters_become_experts_in_their_order(
+    fresh: Octavius, decoder_folder: Path, tmp_path: Path
+) -> None:
+    """Other ranks, scales and layers each; expert n alone is PEFT's model with adapter n."""
+    each: list[dict[str, Any]] = [
+        {"r": 3, "lora_alpha": 5},
+        {"r": 1, "lora_alpha": 7, "use_rslora": True, "target_modules": ["q_proj", "v_proj"]},
+        {
+            "target_modules": r".*\.1\.self_attn\.(k|o)_proj",
+            "rank_pattern": {r"layers\.\d+\.self_attn\.k_proj": 1},
+            "alpha_pattern": {"o_proj": 9},
+        },
+    ]
+    folders = [
+        adapter(decoder_folder, tmp_path / str(index), **options) for index, options in enumerate(each)
+    ]
+    said = filled(fresh, *folders)
+    assert said == f"experts 0 to 2 of {LAYERS} layers from 3 adapters of rank 1 to 3; all else begins anew"
+    found = []
+    for index, folder in enumerate(folders):
+        alone = [float(index == expert) for expert in range(3)]
+        found.append(ours(fresh, alone))
+        torch.testing.assert_close(found[-1], theirs(decoder_folder, folder), rtol=1e-5, atol=1e-5)
+    assert (
+        min(float((found[one] - found[other]).abs().max()) for one, other in ((0, 1), (0, 2), (1, 2))) > 0.05
+    )
+
+
+def test_more_adapters_than_experts_are_told(fresh: Octavius, plain: Path) -> None:
+    with pytest.raises(ValueError, match=r"4 adapters, but model.* has 3 experts; set lora\.experts: 4"):
+        filled(fresh, *[plain] * 4)
 
 
 def test_every_option_of_peft_is_known_and_tested() -> None:
@@ -139,7 +179,7 @@ def copy(plain: Path, tmp_path: Path) -> Path:
 def refused(fresh: Octavius, folder: Path, said: str) -> None:
     before = {name: part.clone() for name, part in fresh.named_parameters()}
     with pytest.raises(ValueError, match=said) as caught:
-        ours(fresh, folder)
+        filled(fresh, folder)
     assert str(folder) in str(caught.value)
     assert all(torch.equal(part, before[name]) for name, part in fresh.named_parameters())
 
@@ -217,6 +257,5 @@ def test_experts_that_share_a_take_none(make_model: Callable[..., Octavius], pla
 def test_only_the_layers_of_the_adapter_are_filled(
     fresh: Octavius, decoder_folder: Path, tmp_path: Path
 ) -> None:
-    module: Any = SimpleNamespace(model=fresh)
     folder = adapter(decoder_folder, tmp_path / "adapter", layers_to_transform=[1])
-    assert fill_first_expert(module, folder, None).startswith(f"expert 0 of 4 of {LAYERS} layers")
+    assert filled(fresh, folder).startswith(f"expert 0 of 4 of {LAYERS} layers")
