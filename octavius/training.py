@@ -128,6 +128,10 @@ class OctaviusModule(L.LightningModule):
             False  # only trained tensors are saved; check_fingerprint checks that set strictly
         )
         self.save_decoder = save_decoder
+        if lora is None and decoder.quantise is not None:
+            raise ValueError(
+                "a quantised decoder cannot be trained whole; give it experts (lora), or no quantise"
+            )
         if save_decoder is not None and lora is not None:
             raise ValueError("save_decoder writes a decoder trained whole; with experts use the checkpoint")
         self.decoding = Decoding()
@@ -152,6 +156,8 @@ class OctaviusModule(L.LightningModule):
             raise ValueError("vision-language models are not sharded yet: set trainer.strategy to ddp")
         if mesh is not None and self.model.lora is not None and self.model.lora.train == "added":
             raise ValueError("added experts are not trained in shards yet: set trainer.strategy to ddp")
+        if mesh is not None and self.model.decoder.quantise is not None:
+            raise ValueError("quantised decoders are not sharded: set trainer.strategy to ddp")
         if mesh is not None and not self._sharded:
             shard(self.model, self.model.decoder.lm, self.model.encoders, mesh["data_parallel"])
             self._sharded = True

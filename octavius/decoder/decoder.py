@@ -33,6 +33,7 @@ from octavius.decoder.passes import (
     rows_of,
     without_padding,
 )
+from octavius.decoder.quantised import Quantised, loading_options
 from octavius.decoder.reach import Layout, layouts
 from octavius.instruction.batch import Batch, Processor
 from octavius.instruction.sample import Sample
@@ -67,6 +68,8 @@ class Decoder(nn.Module):
     """Whether vectors of encoders can stand in the prompts."""
     loaders: ClassVar[tuple[str, str]] = ("AutoModelForCausalLM", "AutoTokenizer")
     """Classes of transformers that load model and text preparation."""
+    quantise: Quantised | None = None
+    """Type of the weights of its linear layers, if they are quantised."""
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Decoder(nn.Module):
         from_scratch: bool = False,
         attention: str = "sdpa",
         compile: bool = False,
+        quantise: Quantised | None = None,
     ) -> None:
         """Loads the model.
 
@@ -87,15 +91,19 @@ class Decoder(nn.Module):
             compile: train through `torch.compile`, layer by layer, which costs some seconds at the start.
                 Needs a C++ compiler; without one there is a warning and nothing is compiled. Generation is
                 not compiled, since the lengths of answers never repeat.
+            quantise: load the linear layers, except the output layer, in 4 bits (`nf4`) or 8 bits (`int8`) by
+                bitsandbytes, for training experts on a model that does not fit in `dtype`.
 
         Raises:
             ValueError: no model of that name can be loaded, or it fails `octavius.decoder.check`: losses and
                 answers would not be those of its own forward method.
         """
         super().__init__()
-        self.name = name
+        self.name, self.quantise = name, quantise
         location = locate(name)
         options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
+        if quantise is not None:
+            options |= loading_options(quantise, options["dtype"], str(location), from_scratch)
         try:
             self.lm = load_model(location, from_scratch, options)
             self.tokenizer: Tokenizer = load_tokenizer(location)

@@ -30,6 +30,10 @@ Layout: TypeAlias = Literal["samples", "tokens", "head", "other", "none"]
 
 ROWS, TOKENS = 3, 5
 
+SHARED_ROUNDING = 0.1
+"""Bound on the relative change of a sample by another one of the batch with LLM.int8(), whose rounding depends on the
+whole batch."""
+
 
 @torch.no_grad()
 def layouts(
@@ -58,8 +62,9 @@ def layouts(
     finally:
         lm.train(training)
     head = lm.get_output_embeddings()
+    limit = SHARED_ROUNDING if getattr(lm, "is_loaded_in_8bit", False) else 0.0
     return {
-        name: "head" if module is head else _layout(passes[0].get(name, []), passes[1].get(name, []))
+        name: "head" if module is head else _layout(passes[0].get(name, []), passes[1].get(name, []), limit)
         for name, module in modules.items()
     }
 
@@ -81,20 +86,27 @@ def _inputs(lm: PreTrainedModel, ids: Tensor, modules: Mapping[str, nn.Module]) 
     return found
 
 
-def _layout(ones: list[Tensor], others: list[Tensor]) -> Layout:
-    """The layout of a module from its inputs in two passes that differ in the first sample only."""
+def _layout(ones: list[Tensor], others: list[Tensor], limit: float) -> Layout:
+    """The layout of a module from its inputs in two passes that differ in the first sample only.
+
+    Args:
+        ones: the inputs in the first pass.
+        others: those in the second.
+        limit: largest relative change of a row that does not count.
+    """
     if not ones and not others:
         return "none"
     if len(ones) != len(others):
         return "other"
-    found = {_of_pair(one, other) for one, other in zip(ones, others, strict=True)}
+    found = {_of_pair(one, other, limit) for one, other in zip(ones, others, strict=True)}
     return found.pop() if len(found) == 1 else "other"
 
 
-def _of_pair(one: Tensor, other: Tensor) -> Layout:
+def _of_pair(one: Tensor, other: Tensor, limit: float) -> Layout:
     if one.shape != other.shape or one.dim() < 2:
         return "other"
-    changed = (one != other).flatten(1).any(1) if one.dim() > 2 else (one != other).any(1)
+    apart = (one.float() - other.float()).flatten(1).norm(dim=1)
+    changed = apart > limit * one.float().flatten(1).norm(dim=1)
     samples = one.dim() == 3 and one.shape[:2] == (ROWS, TOKENS)
     tokens = one.dim() == 2 and len(one) == ROWS * TOKENS
     own = 1 if samples else TOKENS

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from octavius.decoder.loading import layers
+from octavius.decoder.quantised import BYTES, Quantised
 from octavius.model import Octavius
 from octavius.plan.outline import Setup
 from octavius.plan.rehearsal import Rehearsal, Step, rehearse
@@ -64,6 +65,7 @@ def standing(setup: Setup, model: Octavius, gpus: int) -> dict[str, float]:
     time, in its buckets.
     """
     frozen = [part for part in model.decoder.parameters() if not part.requires_grad]
+    saved = quantisation_saves(model, setup.decoder.get("quantise"))
     encoders = size(model.encoders.parameters())
     trained = size(part for part in model.parameters() if part.requires_grad)
     share = gpus if setup.sharded else 1
@@ -80,13 +82,27 @@ def standing(setup: Setup, model: Octavius, gpus: int) -> dict[str, float]:
     elif gpus > 1:
         gathered = trained
     return {
-        "frozen decoder": size(frozen) / share,
+        "frozen decoder": (size(frozen) - saved) / share,
         "frozen encoders": encoders,
         "trained weights": trained / share,
         "gradients": trained / share,
         "optimizer states": 2 * trained / share,  # the two moments of AdamW
         "gathered": gathered,
     }
+
+
+def quantisation_saves(model: Octavius, kind: Quantised | None) -> float:
+    """Bytes by which quantised linear layers are smaller than in the type of the decoder."""
+    if kind is None:
+        return 0.0
+    lm = model.decoder.lm
+    linear = [part.weight for part in lm.modules() if isinstance(part, nn.Linear)]
+    kept = lm.get_output_embeddings()
+    return sum(
+        weight.numel() * (weight.element_size() - BYTES[kind])
+        for weight in linear
+        if kept is None or weight is not kept.weight
+    )
 
 
 def size(tensors: Iterable[Tensor]) -> float:

@@ -45,3 +45,15 @@ def test_memory_grows_with_the_batch(setup: Setup) -> None:
     one, two = (plan_memory(setup, model, 1, Step(batch, 64, 32), GIB) for batch in (4, 8))
     assert two.kinds["activations"] == pytest.approx(2 * one.kinds["activations"], rel=0.01)
     assert one.total - GIB > one.kinds["activations"] > MIB / 2
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("nf4", 4.127), ("int8", 8.0)])
+def test_a_quantised_decoder_takes_fewer_bytes(setup: Setup, kind: str, bits: float) -> None:
+    model = outline(setup)
+    less = replace(setup, decoder={**setup.decoder, "quantise": kind})
+    before, after = (standing(one, model, 1)["frozen decoder"] for one in (setup, less))
+    linear = [
+        part for name, part in model.decoder.named_parameters() if "proj" in name and "lora" not in name
+    ]
+    saved = sum(part.numel() * (part.element_size() - bits / 8) for part in linear)
+    assert before - after == pytest.approx(saved, rel=1e-3)
