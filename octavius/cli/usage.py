@@ -32,7 +32,7 @@ commands:
   interference  what tasks and experts do to each other       octavius interference --ckpt last.ckpt
   compare    the same training in variants, with seeds         octavius compare --config 2d.yaml --arms ...
   export     a fixed routing as plain weights, or as LoRA      octavius export --question "..." --format peft --out x
-  import     a checkpoint from published weights or a LoRA     octavius import FILE --config 2d.yaml --out start.ckpt
+  import     a checkpoint from LoRAs, or with more experts     octavius import A B --config 2d.yaml --out start.ckpt
   miniature  write the miniature's pictures                    octavius miniature data/miniature
   rooms      write the miniature's scanned rooms               octavius rooms data/rooms
   build-instructions  make instruction data from annotations   octavius build-instructions --source coco ...
@@ -80,7 +80,10 @@ EXAMPLES = {
         'octavius export --question "Describe the picture." --format peft --out captions',
         "octavius export --format gguf --out llama",
     ),
-    "import": ("octavius import adapter --config 2d.yaml --out start.ckpt",),
+    "import": (
+        "octavius import adapter --config 2d.yaml --out start.ckpt",
+        "octavius import last.ckpt --add-experts 1 --out start.ckpt",
+    ),
     "miniature": ("octavius miniature data/miniature",),
     "rooms": ("octavius rooms data/rooms",),
     "build-instructions": ("octavius build-instructions --source coco --root data/coco --split train2017",),

@@ -110,14 +110,17 @@ def build_lora_moe(
     """
     experts: int | Sequence[int] = settings.experts
     check_losses(settings)
+    check_added(settings)
     if not isinstance(experts, int):
         experts = per_layer(experts, depths(model))
-    gate, make = (
-        gate_of(settings, GateSize(width, experts, longest_list(model), modalities)),
-        settings.gate_factory,
-    )
+    make = settings.gate_factory
+    gate = gate_of(settings, GateSize(width, experts, longest_list(model), modalities))
+    # Before `inject`: an error must leave the model unchanged.
+    learns = make.kind.in_layers or (gate is not None and any(True for _ in gate.parameters()))
+    if settings.train == "gate" and not (learns and settings.experts != 1):
+        why = "a single expert has none" if gate is None else f"{type(gate).__name__} has no parameters"
+        raise ValueError(f"lora.train: gate trains the gate alone, but {why}; take train: experts, or all")
     if gate is not None:
-        # Before `inject`: an error must leave the model unchanged.
         check_gate(gate, settings, given)
         # A gate per layer needs a part of the routing per layer, which `inject` makes for a list of counts.
         experts = gate.counts if gate.per_layer else experts
@@ -185,6 +188,19 @@ def check_losses(settings: LoRAMoEConfig) -> None:
         )
     if settings.experts == 1 and settings.losses:
         raise ValueError("auxiliary losses train a gate, but a single expert has none; leave `losses` out")
+
+
+def check_added(settings: LoRAMoEConfig) -> None:
+    """Checks that there are added experts if only these are trained.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if settings.train == "added" and not settings.added:
+        raise ValueError(
+            "lora.train: added trains experts that were added, but lora.added names none; add them to a checkpoint "
+            "by octavius import last.ckpt --add-experts 1 --out start.ckpt"
+        )
 
 
 def check_gate(gate: Gate, settings: LoRAMoEConfig, given: Collection[Reading]) -> None:

@@ -15,9 +15,6 @@ def freeze(model: nn.Module, settings: LoRAMoEConfig) -> None:
 
     The experts of a layer are one parameter. With `train: added` it stays trainable, and the gradients of the earlier
     experts have to be set to zero before each step (see `keep_earlier`).
-
-    Raises:
-        ValueError: nothing would be trained.
     """
     if settings.train == "all":
         return
@@ -26,18 +23,10 @@ def freeze(model: nn.Module, settings: LoRAMoEConfig) -> None:
     if settings.train == "experts":
         trained |= {*adapter_parameters(model).values()}
     elif settings.train == "added":
-        if not settings.added:
-            raise ValueError(
-                "lora.train: added trains experts that were added, but lora.added names none; add them to a "
-                "checkpoint by octavius import last.ckpt --add-experts 1 --out start.ckpt"
-            )
         newest = next(gate for gate in gates if isinstance(gate, AddedGate))
         trained = {part for part in (newest.weight,) if part is not None}
         for layer in _layers(model):
             trained |= {layer.lora_B} if layer.shared_a else {layer.lora_A, layer.lora_B}
-    if not trained:
-        why = "a single expert has none" if settings.experts == 1 else "this one has no parameters"
-        raise ValueError(f"lora.train: gate trains the gate alone, but {why}; take train: experts, or all")
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.requires_grad and parameter in trained)
 

@@ -237,4 +237,4 @@ def test_what_is_no_such_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "model and data are missing" in refused(["import", "model.pt", "--out", "new.ckpt"], capsys)
     with contextlib.suppress(SystemExit):
         main(["import", "--help"])
-    assert "becomes expert 0" in " ".join(capsys.readouterr().out.split())
+    assert "become experts 0, 1" in " ".join(capsys.readouterr().out.split())
