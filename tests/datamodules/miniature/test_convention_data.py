@@ -38,3 +38,16 @@ def test_sets_are_one_a_convention_in_training_and_one_a_wording_in_use() -> Non
     assert {item.blind_ceiling for item in sets} == {blind_ceiling(data.words)}
     with pytest.raises(ValueError, match="weight for each of 3"):
         Conventions(3, weights=[1, 2])
+
+
+def test_some_conventions_are_trained_on_and_all_are_tested() -> None:
+    data = Conventions(
+        conventions=4, trained=[2, 0], train_scenes=3, eval_scenes=1, weights=[1.0, 2.0, 3.0, 4.0]
+    )
+    sets = data.train_sets()
+    assert [one.samples[0].group for one in sets] == ["convention2", "convention0"]
+    assert [one.weight for one in sets] == [3.0, 1.0]
+    assert len(data.eval_sets("test")[0].samples) == 4
+    for wrong in ([], [4]):
+        with pytest.raises(ValueError, match="some of the conventions 0 to 3"):
+            Conventions(conventions=4, trained=wrong)
