@@ -56,16 +56,19 @@ def test_a_quantised_decoder_is_not_trained_whole(decoder_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "weights", "error"), [("nf4", torch.uint8, 0.3), ("int8", torch.int8, 0.05)]
+    ("kind", "weights", "error"), [("nf4", torch.uint8, 0.2), ("int8", torch.int8, 0.05)]
 )
 def test_experts_are_trained_on_a_quantised_decoder(
     kind: Quantised, weights: torch.dtype, error: float, decoder_folder: Path
 ) -> None:
     pytest.importorskip("bitsandbytes")
     plain, decoder = Decoder(str(decoder_folder)), Decoder(str(decoder_folder), quantise=kind)
-    with torch.no_grad():
-        expected, found = (one.lm(IDS).logits for one in (plain, decoder))
-    assert 0 < (found - expected).norm() / expected.norm() < error
+    for name, layer in plain.lm.named_modules():
+        if isinstance(layer, nn.Linear) and name != "lm_head":
+            x = torch.randn(3, layer.in_features)
+            with torch.no_grad():
+                expected, found = layer(x), decoder.lm.get_submodule(name)(x)
+            assert 0 < (found - expected).norm() / expected.norm() < error
     head: Any = decoder.lm.get_output_embeddings()
     assert type(head) is nn.Linear
     modules = [
