@@ -16,7 +16,7 @@ from datamodules.sources import Source, SourceInstructions
 from datamodules.suite import SUITE, sources
 from octavius.instruction.batch import Example
 from octavius.instruction.golds import to_json
-from octavius.instruction.sample import Sample
+from octavius.instruction.sample import Media, Sample
 from octavius.suggestions import nearest
 
 OWN = "miniature"
@@ -133,12 +133,7 @@ class BenchmarkSets(InstructionDataModule):
 def _fact(item: EvalSet, sample: Sample) -> dict[str, Any]:
     # The question is drawn as `EvaluationExamples._example` draws it, so a changed wording is seen.
     rng = random.Random(f"{item.name}/{sample.id}")
-    media = {}
-    for name, one in sample.media.items():
-        # The size stands in for the content: hashing means reading every file.
-        size = one.path.stat().st_size if one.path is not None and one.path.is_file() else None
-        region = None if one.region is None else [one.region.object, one.region.box]
-        media[name] = [None if one.path is None else one.path.name, size, one.pose, region]
+    media = {name: _medium(one) for name, one in sample.media.items()}
     return {
         "id": sample.id,
         "task": sample.task,
@@ -146,4 +141,12 @@ def _fact(item: EvalSet, sample: Sample) -> dict[str, Any]:
         "history": sample.history,
         "gold": to_json(sample.gold),
         "media": media,
+        **({"placed": [[name, _medium(one)] for name, one in sample.placed]} if sample.placed else {}),
     }
+
+
+def _medium(one: Media) -> list[Any]:
+    # The size stands in for the content: hashing means reading every file.
+    size = one.path.stat().st_size if one.path is not None and one.path.is_file() else None
+    region = None if one.region is None else [one.region.object, one.region.box]
+    return [None if one.path is None else one.path.name, size, one.pose, region]

@@ -110,7 +110,7 @@ def _samples(folder: Path, source: Source) -> tuple[str, list[str]]:
         for item in caught
         if isinstance(item.message, LeftOutWarning) and not all(one.known for one in item.message.reasons)
     ]
-    media = [(kind, medium) for sample in samples for kind, medium in sample.media.items()]
+    media = [(kind, medium) for sample in samples for kind, medium in sample.all_media]
     missing = lacking(medium.path for _, medium in media if medium.path is not None)
     gone = set(missing)
     there = [(kind, medium) for kind, medium in media if medium.path not in gone]

@@ -229,7 +229,7 @@ def tasks_of(title: str, samples: Sequence[Sample], answered: bool) -> Iterator[
     """The checks of some samples: one per prompt, and one per medium."""
     for sample in samples:
         yield Task(title, sample, answered)
-        for modality, medium in sample.media.items():
+        for modality, medium in sample.all_media:
             # All objects of a scene are in one file, which is opened as a whole.
             whole = replace(medium, region=None, objects=None) if medium.path else medium
             yield Task(title, sample, answered, modality, whole)

@@ -153,7 +153,7 @@ class Octavius(nn.Module):
         except ValueError as error:
             raise UnreadableMediaError(str(error)) from None
         for name, module in self.encoders.items():
-            media = (sample.media[name] for sample in samples() if name in sample.media)
+            media = (item for sample in samples() for kind, item in sample.all_media if kind == name)
             share = (item for item in media if crc32(repr((item.path, item.pose)).encode()) % world == rank)
             cast(Encoder, module).prepare(share, device)
 

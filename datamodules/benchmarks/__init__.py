@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from datamodules.benchmarks import conversations, lamm
+from datamodules.benchmarks import conversations, lamm, messages
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DatasetNotFoundError, Reader
 from datamodules.benchmarks.clouds import (
     modelnet,
@@ -37,6 +37,7 @@ BENCHMARKS: dict[str, Reader] = {
     "celeba_smile": celeba.read_smile,
     "lamm": lamm.read,
     "conversations": conversations.read,
+    "messages": messages.read,
     "scannet_classification": scannet.read_classification,
     "scanrefer_captioning": scanrefer.read_captioning,
     "scanrefer_dense_captioning": scanrefer.read_dense_captioning,

@@ -226,7 +226,10 @@ def without_image(questions: list[str], has_image: bool) -> list[str]:
     """
     count = sum(question.count(PLACEHOLDER) for question in questions)
     if has_image and count > 1:
-        raise BadItemError(f"{PLACEHOLDER} stands {count} times, but an item has one image; expected it once")
+        raise BadItemError(
+            f"{PLACEHOLDER} stands {count} times, but an item has one image; expected it once (the reader `messages` "
+            "takes several)"
+        )
     bare = []
     for question in questions:
         rest = question.removeprefix(PLACEHOLDER)

@@ -37,9 +37,11 @@ _FACES = np.array(
 )
 
 
-def sample_of(question: str, media: Mapping[str, Media]) -> Sample:
+def sample_of(question: str, media: Mapping[str, Media], placed: Sequence[tuple[str, Media]] = ()) -> Sample:
     """A question as a sample without a true answer."""
-    return Sample("question", "conversation", "demo", media, question, References(("",)))
+    return Sample(
+        "question", "conversation", "demo", media, question, References(("",)), placed=tuple(placed)
+    )
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,14 @@ class Prediction:
         media: modality to medium.
         answer: the answer.
         gate: gate weights of the experts; None without experts.
+        images: several images, which stand at placeholders in the question.
     """
 
     question: str
     media: Mapping[str, Media]
     answer: str
     gate: list[float] | None
+    images: tuple[Media, ...] = ()
 
     @property
     def boxes(self) -> tuple[LabelledBox, ...]:
@@ -95,6 +99,7 @@ class Prediction:
         return {
             "question": self.question,
             **{name: str(item.path) for name, item in self.media.items()},
+            **({"images": [str(item.path) for item in self.images]} if self.images else {}),
             "answer": self.answer,
             "boxes": boxes,
             "experts": self.gate,

@@ -33,7 +33,7 @@ from octavius.serve.engine import Engine
 PER_SET = 12
 """Samples of each evaluation set that are looked at for examples."""
 
-CONVERSATIONS = ("conversations", "lamm", "scan2inst", "scan2inst_clouds", "scan2inst_pickle")
+CONVERSATIONS = ("conversations", "lamm", "messages", "scan2inst", "scan2inst_clouds", "scan2inst_pickle")
 """Benchmarks with earlier turns: a model that was trained on one of them can make use of such turns."""
 
 
@@ -121,6 +121,8 @@ def _of_set(item: EvalSet) -> Iterator[Example]:
     count = min(PER_SET, len(item.samples))
     for index in sorted(random.Random(item.name).sample(range(len(item.samples)), count)):
         sample = replace(item.samples[index], benchmark=item.name)
+        if sample.placed:  # the page has one image, before the question
+            continue
         task, rng = find_task(sample.task), random.Random(f"{item.name}/{sample.id}")
         with suppress(ValueError):  # such as a protocol that does not fit; an evaluation would say so
             question = task.question(sample, rng, item.unseen_wording)

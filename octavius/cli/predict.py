@@ -14,6 +14,7 @@ from octavius.cli.reporting import reporting_errors
 from octavius.cli.usage import HELP_ALL
 from octavius.configuration.functions import call
 from octavius.files import check_writable
+from octavius.instruction.placement import counted
 from octavius.instruction.sample import Media
 from octavius.limits import SIZE_RANGE
 from octavius.media.regions import region_of
@@ -58,8 +59,9 @@ def predict(
         question: the question; options may follow on a line of their own, lettered as (A) red (B) blue.
         questions: file with a question on each line, instead of one question; each is asked about every image or
             cloud.
-        image: image file, several of them, or a folder whose images are all asked about; omit it for a question
-            without one.
+        image: image file, several of them, or a folder whose images are all asked about, one after another; omit it
+            for a question without one. If the question has the placeholder <image> for each of them, it is about all
+            of them together, in this order.
         cloud: point cloud or mesh (PLY, PCD, XYZ, OBJ, OFF, STL, .npy, .npz), z up, in metres, several of them or
             a folder; omit it for a question without one. A mesh of ScanNet is aligned with the .txt file next to it.
         box: the object of the cloud that the question is about: centre and size of its box as "x y z dx dy
@@ -78,6 +80,9 @@ def predict(
     SIZE_RANGE.check(max_new_tokens=max_new_tokens, num_beams=num_beams)
     asked = questions_of(question, questions)
     images, clouds = files_of(image, "image"), files_of(cloud, "cloud")
+    shown = tuple(Media(path=file) for file in images) if placed_in(asked, images) else ()
+    if shown:
+        images = []
     if len(images) > 1 and len(clouds) > 1:
         raise ValueError(
             "several images and several clouds: which belong together? Name one of either, or ask twice"
@@ -102,14 +107,14 @@ def predict(
     answers, unread = list[Prediction](), 0
     for text, media_items in tqdm(turns, unit="answer", disable=len(turns) == 1 or not sys.stderr.isatty()):
         try:
-            answer, gate_weights = ask(module, text, media_items, max_new_tokens, num_beams)
+            answer, gate_weights = ask(module, text, media_items, max_new_tokens, num_beams, shown)
         except ValueError as error:
             if len(turns) == 1:
                 raise
             tqdm.write(f"octavius: not answered: {error}", file=sys.stderr)
             unread += 1
             continue
-        answers.append(Prediction(text, media_items, answer, gate_weights))
+        answers.append(Prediction(text, media_items, answer, gate_weights, shown))
         tqdm.write(answers[-1].line() if json else answers[-1].printed(len(inputs) > 1, len(asked) > 1))
         if not json and len(turns) == 1 and (used := answers[-1].experts()):
             print(f"experts: {used}")
@@ -117,6 +122,27 @@ def predict(
         write(out, answers)
     if unread:
         raise ValueError(f"{unread} of {len(turns)} questions were not answered, as listed above")
+
+
+def placed_in(questions: Sequence[str], images: Sequence[Path]) -> bool:
+    """Whether the images stand at placeholders in the questions.
+
+    Raises:
+        ValueError: they do, but a question has another number of placeholders, or there is no such file.
+    """
+    counts = [counted([text], "image") for text in questions]
+    if not images or not any(counts):
+        return False
+    for text, count in zip(questions, counts, strict=True):
+        if count != len(images):
+            raise ValueError(
+                f"the question {text!r:.80} has the placeholder <image> {count} times, and there are {len(images)} "
+                "images; write it once for each, or leave it out to ask about each image alone"
+            )
+    for file in images:
+        if not file.is_file():
+            raise ValueError(f"there is no image file at {file.absolute()}; check --image")
+    return True
 
 
 def media_of(
@@ -163,6 +189,7 @@ def ask(
     media: Mapping[str, Media],
     max_new_tokens: int = 128,
     num_beams: int = 1,
+    images: Sequence[Media] = (),
 ) -> tuple[str, list[float] | None]:
     """Generates one answer.
 
@@ -172,11 +199,12 @@ def ask(
         media: modality to medium; empty for a question without media.
         max_new_tokens: maximum length of the answer.
         num_beams: number of beams in beam search; 1 is greedy.
+        images: images that stand at placeholders in the question.
 
     Returns:
         The answer, and the gate weights of the experts; None without experts.
     """
-    sample = sample_of(question, media)
+    sample = sample_of(question, media, [("image", item) for item in images])
     module.model.prepare(lambda: [sample], module.device)
     try:
         example = module.processor.build_example(sample, question, None)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
@@ -29,6 +29,7 @@ from octavius.decoder.passes import (
     cached_options,
     log_likelihoods,
     logits_at,
+    most_of_all,
     packed_options,
     rows_of,
     without_padding,
@@ -107,6 +108,7 @@ class Decoder(nn.Module):
         try:
             self.lm = load_model(location, from_scratch, options)
             self.tokenizer: Tokenizer = load_tokenizer(location)
+            self.ends = [self.tokenizer.eos_id]
         except Exception as error:  # transformers, safetensors and gguf raise almost anything on bad files
             raise ValueError(
                 f"no language model could be loaded from {name!r}: expected a hub id (with a network or a "
@@ -150,6 +152,22 @@ class Decoder(nn.Module):
     def inputs(self, batch: Batch) -> Any:
         """What `logits`, `generate` and `likelihoods` take as prompts: here the word embeddings (B, T, D)."""
         return self.embed(batch.input_ids)
+
+    def continued(
+        self, prompts: Sequence[tuple[Any, Tensor]], said: Sequence[list[int]]
+    ) -> tuple[Any, Tensor]:
+        """A left-padded batch of prompts with the token ids that were said to each, as `generate` takes it.
+
+        A prompt is what `Octavius.embed` makes of it alone, and the mask (1, T) of that.
+        """
+        rows, masks = list[Tensor](), list[Tensor]()
+        for (embeddings, mask), ids in zip(prompts, said, strict=True):
+            [row], [real] = without_padding(embeddings, mask)
+            new = torch.tensor(ids, dtype=torch.long, device=mask.device)
+            rows.append(torch.cat([row, self.embed(new).to(row)]))
+            masks.append(torch.cat([real, torch.ones_like(new)]))
+        inputs = pad_sequence(rows, batch_first=True, padding_side="left")
+        return inputs, pad_sequence(masks, batch_first=True, padding_side="left")
 
     def answer_ids(self, text: str) -> list[int]:
         """Token ids of an answer with the token that ends it."""
@@ -374,15 +392,6 @@ class Decoder(nn.Module):
     def unfreeze(self) -> None:
         """Lets everything be trained that is without experts, as in a model that was just loaded."""
         self.requires_grad_(True)
-
-
-def most_of_all(count: int, device: torch.device) -> int:
-    """The maximum of a count over all ranks (collective if there are several)."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return count
-    most = torch.tensor(count, device=device)
-    distributed.all_reduce(most, distributed.ReduceOp.MAX)
-    return int(most)
 
 
 def _has_compiler() -> bool:

@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import copy
 from typing import Any, TypeAlias
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, distributed, nn
 from transformers import PreTrainedModel
 
 from octavius.decoder.packed_attention import packed_mask, positions_in
@@ -155,3 +156,12 @@ def without_padding(embeddings: Tensor, attention_mask: Tensor) -> tuple[list[Te
 def log_likelihoods(logits: Tensor, ids: Tensor) -> Tensor:
     """Log-probabilities (M,) of token ids (M,) under logits (M, V), in float32."""
     return logits.float().log_softmax(-1).gather(-1, ids[..., None])[..., 0]
+
+
+def most_of_all(count: int, device: torch.device) -> int:
+    """The maximum of a count over all ranks (collective if there are several)."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return count
+    most = torch.tensor(count, device=device)
+    distributed.all_reduce(most, distributed.ReduceOp.MAX)
+    return int(most)

@@ -41,12 +41,15 @@ class Checked(Protocol):
 
 
 @torch.no_grad()
-def check_use(decoder: Checked, processor: VisionProcessor) -> None:
+def check_use(decoder: Checked, processor: VisionProcessor) -> str:
     """Compares losses and generated tokens in batches with the model's own forward method on each sample alone.
 
     Args:
         decoder: the model; its mode is unchanged afterwards.
         processor: its processor.
+
+    Returns:
+        Why a sample can have one image at its beginning alone; empty if it can have several.
 
     Raises:
         ValueError: model and processor do not fit, or results differ.
@@ -57,8 +60,15 @@ def check_use(decoder: Checked, processor: VisionProcessor) -> None:
     try:
         with in_float32(lm):
             _check_types(decoder, processor)
-            _check_losses(decoder, processor)
-            _check_answers(decoder, processor)
+            reason = processor.vision_prompts.chat.one_image
+            if not reason:
+                try:
+                    _check_results(decoder, processor, [*dialogues(), about_two()])
+                except Exception as error:  # whatever a processor or a model raises that takes one image
+                    reason = f"a sample of two fails with {type(error).__name__}: {error}"
+            if reason:
+                _check_results(decoder, processor, dialogues())
+            return reason
     except ValueError as error:
         raise ValueError(
             f"{type(lm).__name__} cannot be used with {type(backend).__name__}: {error}"
@@ -85,6 +95,16 @@ def dialogues() -> list[Sample]:
     ]
 
 
+def about_two() -> Sample:
+    """A question about two small images, the second between its words."""
+    [first, _] = dialogues()
+    image = first.media["image"]
+    turned = Media(array=np.rot90(np.asarray(image.array)).copy())
+    placed = (("image", image), ("image", turned))
+    question = "<image>Is this the same as <image> there?"
+    return Sample("check2", "conversation", "check", {}, question, References(("",)), placed=placed)
+
+
 def _check_types(decoder: Checked, processor: VisionProcessor) -> None:
     prompts = processor.vision_prompts
     sample = dialogues()[0]
@@ -96,8 +116,13 @@ def _check_types(decoder: Checked, processor: VisionProcessor) -> None:
             raise ValueError(f"its {name} tell more than image tokens from text, which is not supported")
 
 
-def _check_losses(decoder: Checked, processor: VisionProcessor) -> None:
-    examples = _examples(processor, ANSWER)
+def _check_results(decoder: Checked, processor: VisionProcessor, samples: Sequence[Sample]) -> None:
+    _check_losses(decoder, processor, samples)
+    _check_answers(decoder, processor, samples)
+
+
+def _check_losses(decoder: Checked, processor: VisionProcessor, samples: Sequence[Sample]) -> None:
+    examples = _examples(processor, samples, ANSWER)
     expected = torch.cat([_own(decoder, processor, example) for example in examples])
     batch = processor.collate(examples).to(decoder.lm.device)
     labels = batch.labels[:, 1:]
@@ -111,8 +136,8 @@ def _check_losses(decoder: Checked, processor: VisionProcessor) -> None:
         )
 
 
-def _check_answers(decoder: Checked, processor: VisionProcessor) -> None:
-    examples = _examples(processor, None)
+def _check_answers(decoder: Checked, processor: VisionProcessor, samples: Sequence[Sample]) -> None:
+    examples = _examples(processor, samples, None)
     batch = processor.collate(examples).to(decoder.lm.device)
     options = {"min_new_tokens": NEW, "output_logits": True, "return_dict_in_generate": True}
     out: Any = decoder.generate(decoder.inputs(batch), batch.attention_mask, NEW, **options)
@@ -128,8 +153,8 @@ def _check_answers(decoder: Checked, processor: VisionProcessor) -> None:
             )
 
 
-def _examples(processor: VisionProcessor, answer: str | None) -> list[Example]:
-    return [processor.build_example(sample, sample.question, answer) for sample in dialogues()]
+def _examples(processor: VisionProcessor, samples: Sequence[Sample], answer: str | None) -> list[Example]:
+    return [processor.build_example(sample, sample.question, answer) for sample in samples]
 
 
 def _own(

@@ -7,6 +7,7 @@ where it is defined.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -28,7 +29,7 @@ from octavius.decoder.vision_loading import (
     load_processor,
     type_names,
 )
-from octavius.decoder.vision_processor import VisionInputs, VisionProcessor
+from octavius.decoder.vision_processor import ImageTensors, VisionInputs, VisionProcessor
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 
@@ -71,6 +72,7 @@ class VisionLanguageDecoder(Decoder):
                 or it fails `octavius.decoder.vision_check`.
         """
         nn.Module.__init__(self)
+        self._one_image = ""
         self.name, self.compiled, self.train_connector = name, False, train_connector
         self.capabilities = Capabilities(packing=PACKING, caching=False)
         location = locate(name)
@@ -92,7 +94,8 @@ class VisionLanguageDecoder(Decoder):
             )
             self.width = cast(Tensor, self.lm.get_input_embeddings().weight).shape[1]
             self.unfreeze()
-            check_use(self, processor)
+            self._one_image = check_use(self, processor)
+            self.prompts.chat = replace(self.prompts.chat, one_image=self._one_image)
         except ValueError as error:
             raise ValueError(f"the vision-language model {name!r} cannot be used: {error}") from None
 
@@ -130,7 +133,29 @@ class VisionLanguageDecoder(Decoder):
                 f"the prompts of {self.name!r} are written by its own chat template: leave out `template` and "
                 "`test_template`"
             )
-        return VisionProcessor(self.backend, self._image_id, max_tokens)
+        return VisionProcessor(self.backend, self._image_id, max_tokens, self._one_image)
+
+    def continued(
+        self, prompts: Sequence[tuple[Any, Tensor]], said: Sequence[list[int]]
+    ) -> tuple[Any, Tensor]:
+        """A left-padded batch of prompts with the beginnings of their answers: `Decoder.continued`."""
+        alone: list[VisionInputs] = [inputs for inputs, _ in prompts]
+        new = [
+            torch.tensor(ids, dtype=torch.long, device=mask.device)
+            for (_, mask), ids in zip(prompts, said, strict=True)
+        ]
+
+        def padded(parts: Iterable[Tensor], fill: int | None, padding: int = 0) -> Tensor:
+            ends = new if fill is None else [torch.full_like(ids, fill) for ids in new]
+            rows = [torch.cat([part[0], end]) for part, end in zip(parts, ends, strict=True)]
+            return pad_sequence(rows, batch_first=True, padding_value=padding, padding_side="left")
+
+        ids = padded((one.ids for one in alone), None, self.tokenizer.pad_id)
+        types = padded((one.types for one in alone), 0)
+        owners = [row for row, one in enumerate(alone) if one.owners]
+        images = ImageTensors(tuple(item for one in alone for item in one.images.images))
+        mask = padded((mask for _, mask in prompts), 1)
+        return VisionInputs(ids, types, self.type_names, owners, images), mask
 
     def answer_ids(self, text: str) -> list[int]:
         """Token ids of an answer with the token that ends it."""
@@ -228,16 +253,19 @@ class VisionLanguageDecoder(Decoder):
         """Refuses samples that cannot be used, before the first is.
 
         Raises:
-            ValueError: one has other media than an image, special tokens in its question, or no image at its path.
+            ValueError: one has other media than images, special tokens in its question, placeholders that are not
+                those of its images, images where the chat template has no place for them, or no file for an image.
         """
         for sample in samples():
             self.prompts.check_sample(sample, sample.question)
-            image = sample.media.get("image")
-            if image is not None and image.path is not None and not image.path.is_file():
-                raise ValueError(
-                    f"sample {sample.id} of {sample.benchmark} has no image: there is no file {image.path}; check "
-                    "the data root and the annotation file"
-                )
+            if sample.placed:
+                self.prompts.text(sample, sample.question, None)
+            for _, image in sample.all_media:
+                if image.path is not None and not image.path.is_file():
+                    raise ValueError(
+                        f"sample {sample.id} of {sample.benchmark} has no image: there is no file {image.path}; "
+                        "check the data root and the annotation file"
+                    )
 
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:  # noqa: ARG002
         """Writes a Hugging Face folder: all weights in their own type, configuration and processor."""

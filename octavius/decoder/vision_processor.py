@@ -1,12 +1,12 @@
 """Samples for a vision-language model: prompts and images go through the model's own processor.
 
-The processor turns the text of the chat template, with an image placeholder, into token ids with as many image tokens
-as that image has vectors; and the image into tensors whose names and shapes differ by family. Here they are one
-dictionary per image, joined when a batch is run.
+The processor turns the text of the chat template, with image placeholders, into token ids with as many image tokens
+as each image has vectors; and the images into tensors whose names and shapes differ by family. Here they are one
+dictionary for the images of a sample, joined when a batch is run.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from octavius.instruction.batch import Batch, Example, MediaLoader, Processor
+from octavius.instruction.placement import modalities_of, split, turns, words
 from octavius.instruction.prompt import Prompt, PromptBuilder, check_texts
 from octavius.instruction.sample import Media, Sample
 from octavius.instruction.tokenizer import Tokenizer
@@ -30,7 +31,7 @@ TEXT = ("input_ids", "attention_mask", "labels", *TYPES)
 
 @dataclass(frozen=True)
 class ImageTensors:
-    """What the processor made of the images of a batch, one dictionary for each image, each without batch mates."""
+    """What the processor made of the images of a batch: one dictionary for each sample that has some."""
 
     images: tuple[dict[str, Tensor], ...]
 
@@ -45,11 +46,16 @@ class ImageTensors:
         return ImageTensors(tuple(moved))
 
     def __getitem__(self, order: Tensor) -> "ImageTensors":
-        """The images in another order.
+        """The images of one-image samples in another order.
 
         Raises:
-            ValueError: images differ in their shapes, and with them in their numbers of image tokens.
+            ValueError: images differ in their shapes, and with them in their numbers of image tokens, or a sample
+                has several.
         """
+        if len(order) != len(self.images):
+            raise ValueError(
+                "images cannot be exchanged between samples with several; leave out the control `shuffled`"
+            )
         shapes = {tuple((name, part.shape) for name, part in sorted(one.items())) for one in self.images}
         if len(shapes) > 1:
             raise ValueError(
@@ -59,7 +65,7 @@ class ImageTensors:
         return ImageTensors(tuple(self.images[index] for index in order.tolist()))
 
     def joined(self, chosen: Sequence[int]) -> dict[str, Tensor]:
-        """The chosen images as one input of the model: concatenated, smaller ones padded with zeros."""
+        """The images of the chosen samples as one input of the model: concatenated, padded with zeros."""
         images = [self.images[index] for index in chosen]
         return {name: _concatenated([one[name] for one in images]) for name in (images[0] if images else ())}
 
@@ -82,8 +88,8 @@ class VisionInputs:
         ids: (B, T) token ids with image tokens.
         types: (B, T) 1 at image tokens, 0 elsewhere.
         type_names: names under which the model takes `types`.
-        owners: for each image the row that it belongs to.
-        images: the images, in the order of `owners`.
+        owners: the rows that have images.
+        images: the images of each of these rows.
     """
 
     ids: Tensor
@@ -94,7 +100,7 @@ class VisionInputs:
 
     @staticmethod
     def of(batch: Batch, type_names: tuple[str, ...], pad_id: int) -> "VisionInputs":
-        """The inputs of a batch; images whose tokens are masked (a blind control) are left out."""
+        """The inputs of a batch; images of rows whose image tokens are masked (a blind control) are left out."""
         ids, types = batch.input_ids, torch.zeros_like(batch.input_ids)
         if "image" not in batch.slots:
             return VisionInputs(ids, types, type_names, [], ImageTensors(()))
@@ -143,21 +149,24 @@ class PictureLoader(MediaLoader):
 class VisionPromptBuilder(PromptBuilder):
     """Writes prompts by the chat template of a vision-language model, with image tokens as slots."""
 
-    def __init__(self, backend: Any, image_id: int, max_tokens: int) -> None:
+    def __init__(self, backend: Any, image_id: int, max_tokens: int, one_image: str = "") -> None:
         """Derives the chat's text.
 
         Args:
             backend: the processor of transformers.
             image_id: id of the tokens whose embeddings the model replaces by the image's.
             max_tokens: largest length of a prompt with its answer, image tokens included.
+            one_image: why the model takes one image only, see `ChatText`; empty to go by the chat template.
 
         Raises:
             ValueError: the processor has no chat template that can be used.
         """
         self.backend, self.image_id = backend, image_id
         self.chat = chat_of(backend)
+        if one_image:
+            self.chat = replace(self.chat, one_image=one_image)
         tokenizer = Tokenizer(backend.tokenizer, backend.tokenizer.convert_tokens_to_ids(self.chat.end))
-        example = self.encode(self.chat.question("What is this?", (), image=True), Image.new("RGB", (64, 64)))
+        example = self.encode(self.chat.question([("", "What is this?")]), [small_image()])
         super().__init__(tokenizer, {"image": example[0].count(image_id)}, max_tokens=max_tokens)
         added = tokenizer.backend.added_tokens_decoder.values()
         # Text that a processor would take for its own, wherever it stands.
@@ -170,27 +179,26 @@ class VisionPromptBuilder(PromptBuilder):
         return {"template": None, "test_template": None}
 
     def build(self, sample: Sample, question: str, answer: str | None) -> Prompt:
-        """Builds a prompt without opening the image, which counts as a small square one.
+        """Builds a prompt without opening the images, which count as small square ones.
 
         Raises:
             ValueError: see `text`.
             TooLongError: the prompt has more than `max_tokens`.
         """
-        picture = Image.new("RGB", (64, 64)) if "image" in sample.media else None
-        return self.with_picture(sample, question, answer, picture)[0]
+        return self.with_pictures(sample, question, answer, [small_image() for _ in sample.all_media])[0]
 
-    def with_picture(
-        self, sample: Sample, question: str, answer: str | None, picture: Image.Image | None
+    def with_pictures(
+        self, sample: Sample, question: str, answer: str | None, pictures: Sequence[Image.Image]
     ) -> tuple[Prompt, dict[str, Tensor]]:
-        """Builds a prompt for an opened image, and what the processor made of that.
+        """Builds a prompt for opened images, and what the processor made of those.
 
         Raises:
-            ValueError: see `text`; or the processor refuses the image.
+            ValueError: see `text`; or the processor refuses an image.
             TooLongError: the prompt has more than `max_tokens`.
         """
         text = self.text(sample, question, answer)
         try:
-            ids, tensors = self.encode(text, picture)
+            ids, tensors = self.encode(text, pictures)
         except Exception as error:  # processors raise all kinds of errors on images of odd shapes
             raise ValueError(
                 f"sample {sample.id}: {type(self.backend).__name__} cannot read it: {error}"
@@ -200,43 +208,53 @@ class VisionPromptBuilder(PromptBuilder):
             ids = [*ids, *self.answer_ids(answer)]
         self._check_length(ids, start, sample)
         slots = [index for index, token in enumerate(ids[:start]) if token == self.image_id]
-        if bool(slots) != (picture is not None):
+        if bool(slots) != bool(pictures):
             raise ValueError(
                 f"sample {sample.id}: the processor gave it {len(slots)} image tokens, and it has "
-                f"{'no' if picture is None else 'an'} image"
+                f"{len(pictures) or 'no'} image{'s' if len(pictures) > 1 else ''}"
             )
-        asked = self.tokenizer.encode(f" {question}")
+        read = words(question, modalities_of(sample))
+        asked = self.tokenizer.encode(f" {read}")
         media = {"image": slots} if slots else {}
-        return Prompt(ids, start, media, asked, question=question, gate_text=question), tensors
+        return Prompt(ids, start, media, asked, question=question, gate_text=read), tensors
 
     def text(self, sample: Sample, question: str, answer: str | None) -> str:
         """The text of a prompt up to its answer.
 
         Raises:
-            ValueError: the question or answer is empty or holds a special token, such as an image placeholder, or
-                the sample has media other than one image.
+            ValueError: the question or answer is empty or holds a special token, the sample has media other than
+                images, the placeholders in its texts are not those of its images, or the chat template has no place
+                for these.
         """
         check_texts(sample, question, answer)
         self.check_sample(sample, question, answer or "")
-        return self.chat.question(question, sample.history, "image" in sample.media)
+        asked = [parts[::2] for parts in turns(sample, question)]
+        if "image" in sample.media:
+            asked[0] = ["", *asked[0]]
+        try:
+            return self.chat.question(asked, [answered for _, answered in sample.history])
+        except ValueError as error:
+            raise ValueError(f"sample {sample.id}: {error}") from None
 
     def check_sample(self, sample: Sample, *texts: str) -> None:
-        """Refuses a sample with other media than an image, or with special tokens in its texts.
+        """Refuses a sample with other media than images, or with special tokens in its texts.
 
         Raises:
             ValueError: it has such.
         """
-        for modality in sample.media:
+        for modality, _ in sample.all_media:
             self._tags_of(modality, sample, self.template)  # raises for others than `image`
-        written = [*texts, *(part for turn in sample.history for part in turn)]
-        for text in written:
-            if self._firsts.isdisjoint(text):
+        modalities = modalities_of(sample)
+        for whole in (*texts, *(part for turn in sample.history for part in turn)):
+            if self._firsts.isdisjoint(whole):
                 continue
+            # The placeholder of an image may be a special token too.
+            text = " ".join(split(whole, modalities)[::2])
             if found := sorted(token for token in self._special if token in text):
                 image = self.backend.image_token in found
                 advice = (
                     "the image is placed by itself: leave the placeholder out"
-                    if image and "image" in sample.media
+                    if image and sample.media
                     else "the sample has no image; leave the placeholder out, or give the image"
                     if image
                     else "leave it out"
@@ -246,9 +264,9 @@ class VisionPromptBuilder(PromptBuilder):
                     f"special token; {advice}"
                 )
 
-    def encode(self, text: str, picture: Image.Image | None) -> tuple[list[int], dict[str, Tensor]]:
-        """Token ids of a text with its image placeholder expanded, and the tensors of the image."""
-        out = encoded(self.backend, [text], None if picture is None else [[picture]])
+    def encode(self, text: str, pictures: Sequence[Image.Image]) -> tuple[list[int], dict[str, Tensor]]:
+        """Token ids of a text with its image placeholders expanded, and the tensors of the images."""
+        out = encoded(self.backend, [text], [list(pictures)] if pictures else None)
         ids: list[int] = out["input_ids"][0].tolist()
         return ids, {name: part for name, part in out.items() if name not in TEXT}
 
@@ -267,27 +285,41 @@ class VisionPromptBuilder(PromptBuilder):
 class VisionProcessor(Processor):
     """Turns samples into examples with the processor of a vision-language model."""
 
-    def __init__(self, backend: Any, image_id: int, max_tokens: int) -> None:
+    def __init__(self, backend: Any, image_id: int, max_tokens: int, one_image: str = "") -> None:
         """Takes the arguments of `VisionPromptBuilder`."""
-        self.vision_prompts = VisionPromptBuilder(backend, image_id, max_tokens)
+        self.vision_prompts = VisionPromptBuilder(backend, image_id, max_tokens, one_image)
         self.pictures = PictureLoader()
         super().__init__(self.vision_prompts, {"image": self.pictures})
 
     def build_example(self, sample: Sample, question: str, answer: str | None) -> Example:
-        """Opens the image of a sample, and builds its prompt.
+        """Opens the images of a sample, and builds its prompt.
 
         Raises:
-            ValueError: the prompt cannot be built or the image cannot be read; the message names the sample.
+            ValueError: the prompt cannot be built or an image cannot be read; the message names the sample.
         """
         self.vision_prompts.check_sample(sample, question, answer or "")
-        picture = None
-        if "image" in sample.media:
-            try:
-                picture = self.pictures(sample.media["image"])
-            except ValueError as error:
-                raise ValueError(f"sample {sample.id} of {sample.benchmark}: {error}") from None
-        prompt, tensors = self.vision_prompts.with_picture(sample, question, answer, picture)
-        return Example(sample, prompt, {"image": tensors} if picture is not None else {})
+        try:
+            media = self.load(sample)
+        except ValueError as error:
+            raise ValueError(f"sample {sample.id} of {sample.benchmark}: {error}") from None
+        return self.assemble(sample, question, answer, media)
+
+    def assemble(
+        self, sample: Sample, question: str, answer: str | None, media: dict[str, list[Any]]
+    ) -> Example:
+        """The example of a sample whose images are opened.
+
+        Raises:
+            ValueError: the prompt cannot be built.
+        """
+        pictures = media.get("image", [])
+        prompt, tensors = self.vision_prompts.with_pictures(sample, question, answer, pictures)
+        return Example(sample, prompt, {"image": [tensors]} if pictures else {})
+
+
+def small_image() -> Image.Image:
+    """A stand-in for an image of unknown size."""
+    return Image.new("RGB", (64, 64))
 
 
 def encoded(backend: Any, texts: Sequence[str], images: Sequence[Any] | None) -> Mapping[str, Tensor]:

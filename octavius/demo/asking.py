@@ -64,8 +64,8 @@ class Asked:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """The modalities that the model has an encoder for."""
-        return tuple(self.engine.module.model.encoders)
+        """The modalities that the model takes."""
+        return self.engine.modalities
 
     @cached_property
     def experts(self) -> int:

@@ -31,7 +31,11 @@ def choose(answers: Sequence[Answered], clouds: bool, limit: int | None) -> dict
     """
     found = {}
     for name, items in sets(answers).items():
-        seen = [item for item in items if (CLOUDS & set(item.sample.media) if clouds else item.sample.media)]
+        seen = [
+            item
+            for item in items
+            if (CLOUDS & {kind for kind, _ in item.sample.all_media} if clouds else item.sample.all_media)
+        ]
         if limit is not None and len(seen) > limit:
             drawn = sorted(
                 seen, key=lambda item: (crc32(item.sample.id.encode(errors="surrogatepass")), item.index)
@@ -66,7 +70,7 @@ def ask_again(
     """
     found: dict[Control, dict[str, list[Answered]]] = {name: {} for name in controls if name in CONTROLS}
     for set_name, items in chosen.items():
-        clouds = any(CLOUDS & set(item.sample.media) for item in items)
+        clouds = any(CLOUDS & {kind for kind, _ in item.sample.all_media} for item in items)
         wanted = [name for name in found if clouds or name != "box"]
         mine: dict[Control, list[Answered]] = {name: [] for name in wanted}
         batches = dealt(items, loader.batch_size or 1)

@@ -53,7 +53,7 @@ def shuffled(batch: Batch) -> Batch:
     """
     media = {}
     for name, value in batch.media.items():
-        scenes = _scenes([sample.media[name] for sample in batch.samples if name in sample.media])
+        scenes = _scenes([item for one in batch.samples for kind, item in one.all_media if kind == name])
         if _has_boxes(value):
             order = partners(scenes[value.batch.cpu()]).to(value.x.device)
             media[name] = _with_features(value, value.x[order])

@@ -37,6 +37,7 @@ def prediction(item: Answered) -> dict[str, Any]:
         "parsed": _plain(item.value),
         "gold": to_json(sample.gold),
         "gate": item.gate and [round(weight, 4) for weight in item.gate],
+        **({"placed": [[name, str(media.path)] for name, media in sample.placed]} if sample.placed else {}),
         **({"decimals": sample.decimals} if sample.decimals != Sample.decimals else {}),
         **({"left_out": item.left_out} if item.left_out else {}),
         **({"gate_text": item.gate_text} if item.gate_text != item.question else {}),
@@ -113,6 +114,7 @@ def _answered(record: Any, index: int) -> Answered:
             f"there is no task {task!r}{nearest(str(task), TASKS)}; known are {', '.join(TASKS)}"
         )
     media = {str(name): Media(path=Path(file)) for name, file in record.get("media", {}).items()}
+    placed = tuple((str(kind), Media(path=Path(file))) for kind, file in record.get("placed", []))
     name = str(record["set"])
     sample = Sample(
         str(record["id"]),
@@ -124,6 +126,7 @@ def _answered(record: Any, index: int) -> Answered:
         group=str(record.get("group", "")),
         protocol=str(record.get("protocol", "standard")),
         decimals=_decimals(record.get("decimals", Sample.decimals)),
+        placed=placed,
     )
     TASKS[task].check_protocol(sample.protocol)
     if record.get("left_out"):

@@ -110,7 +110,7 @@ def set_intervals(items: Sequence[Answered]) -> dict[str, tuple[float, float]]:
 
 def unit(sample: Sample) -> str:
     """The bootstrap unit of a sample: its media files, or the sample itself if it has none."""
-    paths = [str(media.path) for media in sample.media.values() if media.path is not None]
+    paths = [str(media.path) for _, media in sample.all_media if media.path is not None]
     return "|".join(paths) or sample.id
 
 

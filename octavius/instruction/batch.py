@@ -68,7 +68,7 @@ class Example:
     Attributes:
         sample: the sample.
         prompt: its prompt.
-        media: modality to what its loader returned.
+        media: modality to what its loader returned for each medium, in the order of their slots.
         replaces: the failed sample in whose place this one was taken; None if it is the sample that was asked for.
         set_name: name of the evaluation set; empty in training.
         index: index of the sample in the evaluation dataset.
@@ -76,7 +76,7 @@ class Example:
 
     sample: Sample
     prompt: Prompt
-    media: dict[str, Any]
+    media: dict[str, list[Any]]
     replaces: FailedSample | None = None
     set_name: str = ""
     index: int = 0
@@ -93,7 +93,7 @@ class Batch:
         gate_ids: (B, Q) token ids of `gate_text`, which the gate reads, right-padded.
         gate_mask: (B, Q) 1 at tokens, 0 at padding.
         slots: modality to (N, 2) row and column of each slot, in the order of the media embeddings that replace them.
-        media: modality to the collated media of those samples that have it: a stacked tensor, or a
+        media: modality to the collated media of those samples that have it, any number each: a stacked tensor, or a
             `torch_geometric.data.Batch` if sizes differ.
         samples: the samples, B of them.
         segment_ids: (1, T) index of the sample that each token belongs to, if the batch is packed: one row holds
@@ -148,10 +148,30 @@ class Processor:
         """
         prompt = self.prompts.build(sample, question, answer)
         try:
-            media = {modality: self.loaders[modality](item) for modality, item in sample.media.items()}
+            return Example(sample, prompt, self.load(sample))
         except ValueError as error:
             raise ValueError(f"sample {sample.id} of {sample.benchmark}: {error}") from None
-        return Example(sample, prompt, media)
+
+    def assemble(
+        self, sample: Sample, question: str, answer: str | None, media: dict[str, list[Any]]
+    ) -> Example:
+        """The example of a sample whose media are loaded.
+
+        Raises:
+            ValueError: the prompt cannot be built.
+        """
+        return Example(sample, self.prompts.build(sample, question, answer), media)
+
+    def load(self, sample: Sample) -> dict[str, list[Any]]:
+        """Loads all media of a sample, by modality.
+
+        Raises:
+            ValueError: one cannot be read.
+        """
+        media: dict[str, list[Any]] = {}
+        for modality, item in sample.all_media:
+            media.setdefault(modality, []).append(self.loaders[modality](item))
+        return media
 
     def collate(self, examples: Sequence[Example], packed: bool = False) -> Batch:
         """Batches examples: right-padded for training, left-padded for generation.
@@ -207,7 +227,7 @@ def collate_examples(
         for modality, columns in prompt.slots.items():
             # Slots and media are appended together, so that vector i of a modality belongs into slot i.
             slots.setdefault(modality, []).extend((row, column + start) for column in columns)
-            media.setdefault(modality, []).append(example.media[modality])
+            media.setdefault(modality, []).extend(example.media[modality])
     return Batch(
         input_ids=input_ids,
         attention_mask=attention_mask,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from octavius.instruction.placement import Parts, modalities_of, turns, words
 from octavius.instruction.sample import Sample
 from octavius.instruction.tokenizer import Tokenizer
 from octavius.limits import NON_NEGATIVE_INT, POSITIVE_INT
@@ -82,7 +83,7 @@ class Prompt:
     Attributes:
         ids: all tokens; slots hold the padding id until the model overwrites their embeddings.
         answer_start: index of the answer's first token; `len(ids)` without an answer (generation).
-        slots: modality to the indices of its slots, in order.
+        slots: modality to the indices of its slots, in order; those of one medium after those of another.
         gate_ids: the tokens that the gate reads, those of the question (see also `Template.gate`).
         masked: indices that no other position attends to; only prompts of the published code have some.
         question: the question as text.
@@ -160,22 +161,41 @@ class PromptBuilder:
         ids = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
         ids += self._fixed(template.system) + self._fixed(template.human)
         slots, tag = self._write_slots(ids, sample, template)
-        pieces: list[Piece] = [(tag, True)]
+        ids += self._fixed(tag)
         opening = ""  # `human` stands before the media already
-        for asked, answered in sample.history:
-            pieces += [(opening, True), (template.space + asked, False), (template.assistant, True)]
-            pieces += [(template.space + answered, False), (template.end, True)]
-            pieces += [(template.between, True)]
+        answers = [answered for _, answered in sample.history]
+        for parts, answered in zip(turns(sample, question), [*answers, None], strict=True):
+            ids += self._fixed(opening)
+            self._write_question(ids, slots, parts, sample, template)
+            ids += self._fixed(template.assistant)
+            if answered is not None:
+                ids += self._encode([(template.space + answered, False), (template.end, True)])
+                ids += self._fixed(template.between)
             opening = template.human
-        pieces += [(opening, True), (template.space + question, False), (template.assistant, True)]
-        ids += self._encode(pieces)
         start = len(ids)
         if answer is not None:
             ids += self._encode([(template.space + answer, False), (template.end, True)])
             ids += [] if template.end else [self.tokenizer.eos_id]
         self._check_length(ids, start, sample)
-        asked_ids = self.tokenizer.encode(template.space + question)
-        return Prompt(ids, start, slots, asked_ids, question=question, gate_text=question)
+        read = words(question, modalities_of(sample))
+        asked_ids = self.tokenizer.encode(template.space + read)
+        return Prompt(ids, start, slots, asked_ids, question=question, gate_text=read)
+
+    def _write_question(
+        self, ids: list[int], slots: dict[str, list[int]], parts: Parts, sample: Sample, template: Template
+    ) -> None:
+        """Appends the texts of a question, and where its placeholders are the slots of the media."""
+        space = template.space
+        for index, part in enumerate(parts):
+            if index % 2:
+                before, behind = self._tags_of(part, sample, template)
+                ids += self._fixed(before)
+                slots.setdefault(part, []).extend(range(len(ids), len(ids) + self.slots[part]))
+                ids += [self.tokenizer.pad_id] * self.slots[part]
+                ids += self._fixed(behind)
+            elif part or len(parts) == 1:
+                ids += self._encode([(space + part, False)])
+                space = ""
 
     def _check_length(self, ids: Sequence[int], start: int, sample: Sample) -> None:
         """Raises TooLongError if a prompt, whose answer begins at `start`, has more than `max_tokens`."""
@@ -232,7 +252,7 @@ class PromptBuilder:
 
 def check_texts(sample: Sample, question: str, answer: str | None) -> None:
     """Raises ValueError if the question or the answer is empty; None is no answer, for generation."""
-    if not question.strip():
+    if not words(question, modalities_of(sample)).strip():
         raise ValueError(f"sample {sample.id}: the question is empty; the gate reads it, so write one")
     if answer is not None and not answer.strip():
         raise ValueError(f"sample {sample.id}: the answer is empty; a training sample needs one")

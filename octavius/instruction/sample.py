@@ -193,13 +193,16 @@ class Sample:
         id: unique within its benchmark and split.
         task: a key of `octavius.tasks.TASKS`.
         benchmark: the name of the reader that made it, a key of `datamodules.benchmarks.BENCHMARKS`.
-        media: media by modality (`image`, `cloud`, `rois`); empty for a text-only sample.
+        media: media by modality (`image`, `cloud`, `rois`), which stand before the first question; empty for a
+            text-only sample.
         question: question of the data set; empty if the task asks its own.
         gold: the right answer, of the type that the task expects.
         history: earlier (question, answer) turns of a conversation, oldest first.
         group: a subdivision of the benchmark (such as a question's topic), for tables; may be empty.
         protocol: how its answer is scored, a key of `octavius.metrics.PROTOCOLS`; set by evaluation sets.
         decimals: decimals of box coordinates in answers.
+        placed: further media, any number of each modality, as (modality, medium). They stand in `question` and in
+            the questions of `history` where placeholders such as `<image>` are, in the order of these.
     """
 
     id: str
@@ -212,3 +215,9 @@ class Sample:
     group: str = ""
     protocol: str = "standard"
     decimals: int = 2
+    placed: tuple[tuple[str, Media], ...] = ()
+
+    @property
+    def all_media(self) -> list[tuple[str, Media]]:
+        """All media with their modalities, in the order in which the prompt shows those of each modality."""
+        return [*self.media.items(), *self.placed]

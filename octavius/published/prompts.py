@@ -34,11 +34,16 @@ class PublishedPromptBuilder(PromptBuilder):
         """Builds one prompt; without an answer it ends where generation starts.
 
         Raises:
-            ValueError: a modality has no slots, the question or the answer is empty, or the truncation leaves
-                nothing of the answer.
+            ValueError: a modality has no slots, the question or the answer is empty, media stand inside a question,
+                or the truncation leaves nothing of the answer.
             TooLongError: the prompt has more than `max_tokens`.
         """
         check_texts(sample, question, answer)
+        if sample.placed:
+            raise ValueError(
+                f"sample {sample.id} has media inside its questions, which prompts of the published code never have; "
+                "leave the options of the published code out of the template"
+            )
         template = self.generation_template if answer is None else self.template
         system = template.systems.get(sample.task, template.system)
         first = "" if "{system}" in template.human + template.opening else system

@@ -292,8 +292,12 @@ async def prepare(engine: Backend, asked: ChatRequest, end: float) -> Row:
     """
 
     def on_thread() -> Row:
-        with media_files(asked.media) as media:
-            return engine.prepare(replace(asked.question, media=media))
+        named = asked.placed or tuple(asked.media.items())
+        with media_files([medium for _, medium in named]) as files:
+            media = tuple(zip((modality for modality, _ in named), files, strict=True))
+            if asked.placed:
+                return engine.prepare(replace(asked.question, placed=media))
+            return engine.prepare(replace(asked.question, media=dict(media)))
 
     try:
         async with asyncio.timeout(end - time.monotonic()):

@@ -80,7 +80,14 @@ def prompt_of(prompts: PromptBuilder, question: Question) -> tuple[Sample, Promp
             f"the conversation has {size:,} characters, more than the {longest:,} tokens that this model takes"
         )
     sample = Sample(
-        "request", "conversation", "chat", question.media, question.text, References(("",)), question.history
+        "request",
+        "conversation",
+        "chat",
+        question.media,
+        question.text,
+        References(("",)),
+        question.history,
+        placed=question.placed,
     )
     try:
         return sample, prompts.build(sample, question.text, None)

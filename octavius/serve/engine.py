@@ -22,16 +22,13 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from octavius.decoder.passes import without_padding
 from octavius.encoders.base import Encoder
 from octavius.encoders.feature_cache import FeatureCache
-from octavius.instruction.batch import Example
 from octavius.instruction.sample import Sample
 from octavius.limits import SIZE_RANGE
 from octavius.model import mean_gate
@@ -66,12 +63,6 @@ class Engine:
             window: seconds for which an idle engine waits for further questions.
         """
         SIZE_RANGE.check(batch_size=batch_size)
-        if not module.model.decoder.takes_vectors:
-            raise ValueError(
-                f"the vision-language model {module.model.decoder.name!r} cannot be served yet: its prompts are no "
-                "embeddings, of which batches are put together here. Ask it by octavius predict, or export it "
-                "(--format hf) for another server"
-            )
         self.module, self.batch_size, self.window = module.eval(), batch_size, window
         self.counts = dict.fromkeys(("batches", "rows", "tokens", "prompt_tokens", "cancelled", "failed"), 0)
         self._scratch = TemporaryDirectory(prefix="octavius-", ignore_cleanup_errors=True)
@@ -101,8 +92,8 @@ class Engine:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of the modalities that the model has encoders for."""
-        return tuple(self.module.model.encoders)
+        """Names of the modalities that the model takes."""
+        return tuple(self.module.processor.loaders)
 
     @property
     def alive(self) -> bool:
@@ -123,28 +114,33 @@ class Engine:
         """Builds the prompt and loads the media, in the caller's thread.
 
         Raises:
-            ValueError: the question is empty or too long, a medium cannot be read or is of a modality that the
-                model has no encoder for, or the weights of the experts do not fit the model.
+            ValueError: the question is empty or too long, a medium cannot be read, has no placeholder or is of a
+                modality that the model has no encoder for, or the weights of the experts do not fit the model.
         """
         processor, model = self.module.processor, self.module.model
         if question.experts is not None:
             model.check_forced(question.experts)
-        if unknown := sorted(set(question.media) - set(model.encoders)):
-            takes = ", ".join(model.encoders) or "text alone"
+        named = {*question.media, *(name for name, _ in question.placed)}
+        if unknown := sorted(named - {*self.modalities}):
+            takes = ", ".join(self.modalities) or "text alone"
             raise ValueError(f"this model has no encoder for {', '.join(unknown)}; it takes {takes}")
         with self._tokenizing:
             sample, prompt = prompt_of(processor.prompts, question)
-        room = self._positions() - len(prompt.ids)
-        if room < 1:
+        if len(prompt.ids) >= self._positions():
             raise too_long(processor.prompts.max_tokens)
         try:
             with self._loading:
                 media = self._load(sample)
+            with self._tokenizing:
+                example = processor.assemble(sample, question.text, None, media)
         except ValueError as error:
             raise ValueError(str(error).removeprefix("sample request: ")) from None
+        room = self._positions() - len(example.prompt.ids)
+        if room < 1:  # by the sizes of the images
+            raise too_long(processor.prompts.max_tokens)
         limit = min(question.max_new_tokens, room)
         end = processor.prompts.generation_template.end.strip()
-        return Row(question, Example(sample, prompt, media), processor.prompts.tokenizer, end, limit)
+        return Row(question, example, processor.prompts.tokenizer, end, limit, model.decoder.ends)
 
     def submit(self, row: Row, listener: Listener) -> Row:
         """Queues a prepared row, once.
@@ -198,14 +194,15 @@ class Engine:
 
     def _positions(self) -> int:
         """Number of positions that the language model has embeddings for."""
-        most = getattr(self.module.model.decoder.lm.config, "max_position_embeddings", None)
+        config = self.module.model.decoder.lm.config.get_text_config()
+        most = getattr(config, "max_position_embeddings", None)
         return most if isinstance(most, int) and most > 0 else 1 << 30
 
-    def _load(self, sample: Sample) -> dict[str, object]:
+    def _load(self, sample: Sample) -> dict[str, list[Any]]:
         """The media of a sample, loaded; cached features are deleted afterwards."""
         try:
             self.module.model.prepare(lambda: [sample], self.module.device)
-            return {name: self.module.processor.loaders[name](item) for name, item in sample.media.items()}
+            return self.module.processor.load(sample)
         finally:
             for cache in self._caches:
                 for file in cache.folder.glob("*.npy"):
@@ -259,8 +256,7 @@ class Engine:
         """Embeds and routes a prompt."""
         batch = self.module.processor.collate([row.example]).to(self.module.device)
         start = self.module.model.start(batch, row.question.experts)
-        [embeddings], [mask] = without_padding(start.embeddings, batch.attention_mask)
-        row.prompt, row.weights = (embeddings, mask), start.weights
+        row.prompt, row.weights = (start.embeddings, batch.attention_mask), start.weights
         gate = mean_gate(start.choices, batch.attention_mask)
         row.route(None if gate is None else tuple(gate[0].tolist()))
         self.counts["prompt_tokens"] += row.answer.prompt_tokens
@@ -281,9 +277,8 @@ class Engine:
         self.counts["batches"] += 1
         self.counts["rows"] += len(rows)
         decoder, routing = self.module.model.decoder, self.module.model.routing
-        prompts = [self._continued(row) for row in rows]
-        embeddings = pad_sequence([part for part, _ in prompts], batch_first=True, padding_side="left")
-        mask = pad_sequence([part for _, part in prompts], batch_first=True, padding_side="left")
+        prompts = [row.prompt for row in rows if row.prompt is not None]
+        embeddings, mask = decoder.continued(prompts, [row.ids for row in rows])
         weights = stacked([row.weights for row in rows])
 
         def take(tokens: list[int]) -> list[bool]:
@@ -315,16 +310,6 @@ class Engine:
         for index, row in enumerate(rows):
             if gate is not None and not row.ids:
                 row.route(tuple(gate[index].tolist()))
-
-    def _continued(self, row: Row) -> tuple[Tensor, Tensor]:
-        """Embeddings (T, D) and mask (T,) of a prompt with its answer so far."""
-        assert row.prompt is not None
-        embeddings, mask = row.prompt
-        if not row.ids:
-            return embeddings, mask
-        ids = torch.tensor(row.ids, device=mask.device)
-        more = self.module.model.decoder.embed(ids).to(embeddings)
-        return torch.cat([embeddings, more]), torch.cat([mask, mask.new_ones(len(ids))])
 
     def _check(self, row: Row) -> None:
         """Ends a row that was cancelled, or that runs at the end of the engine's time."""
@@ -372,5 +357,5 @@ def _redirect_caches(module: OctaviusModule, folder: Path) -> list[FeatureCache]
         if isinstance(cache := getattr(encoder, "cache", None), FeatureCache):
             caches.append(replace(cache, root=folder))
             encoder.cache = caches[-1]  # type: ignore[assignment]
-    module.processor.loaders = {name: encoder.loader() for name, encoder in encoders.items()}
+    module.processor.loaders |= {name: encoder.loader() for name, encoder in encoders.items()}
     return caches

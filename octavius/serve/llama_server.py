@@ -101,9 +101,9 @@ class LlamaServer:
         Raises:
             ValueError: the question is empty or too long, comes with media, or the weights do not fit the experts.
         """
-        if question.media:
+        if media := sorted({*question.media, *(name for name, _ in question.placed)}):
             raise ValueError(
-                f"this server answers text alone, found {' and '.join(question.media)}: llama-server has the "
+                f"this server answers text alone, found {' and '.join(media)}: llama-server has the "
                 "language model without its encoders. Leave pictures and clouds out, or serve the checkpoint itself "
                 "without --backend llama-server"
             )

@@ -18,6 +18,7 @@ from typing import Any
 
 from octavius.boxes3d import PLAIN, box_error
 from octavius.display import visible
+from octavius.instruction.placement import placeholder
 from octavius.instruction.sample import Media, Region
 from octavius.limits import FRACTION, SEED_RANGE, Range
 from octavius.serve.rows import Question
@@ -96,7 +97,8 @@ class ChatRequest:
 
     Attributes:
         question: the question, still without media.
-        media: modality to medium.
+        media: modality to medium, if there is one of each.
+        placed: all media in the order of their placeholders in the texts, if there are several of a modality.
         stream: whether the answer is to be streamed.
         usage: whether the stream ends with the numbers of tokens.
     """
@@ -105,6 +107,7 @@ class ChatRequest:
     media: Mapping[str, Medium]
     stream: bool
     usage: bool
+    placed: tuple[tuple[str, Medium], ...] = ()
 
 
 def read_request(body: bytes, most_tokens: int) -> ChatRequest:
@@ -131,7 +134,7 @@ def read_request(body: bytes, most_tokens: int) -> ChatRequest:
         raise RequestError(
             f"there is no model {name!r}; this server has {MODEL!r}", "model", 404, "model_not_found"
         )
-    turns, media = _read_messages(fields["messages"])
+    turns, media, placed = _read_messages(fields["messages"])
     *history, (last, _) = turns
     stream, options = _flag(fields, "stream"), fields.get("stream_options", {})
     if not isinstance(options, dict) or (options and not stream) or set(options) - {"include_usage"}:
@@ -146,30 +149,30 @@ def read_request(body: bytes, most_tokens: int) -> ChatRequest:
         stop=_stops(fields),
         seed=None if "seed" not in fields else int(_number(fields, "seed", SEED_RANGE, 0)),
     )
-    return ChatRequest(question, media, stream, _flag(options, "include_usage"))
+    return ChatRequest(question, media, stream, _flag(options, "include_usage"), placed)
 
 
 @contextmanager
-def media_files(media: Mapping[str, Medium]) -> Iterator[dict[str, Media]]:
+def media_files(media: Sequence[Medium]) -> Iterator[list[Media]]:
     """The media as temporary files, which are read exactly as `octavius predict` reads files.
 
     Raises:
         ValueError: from the block, with the place in the request instead of the temporary path.
     """
-    files: dict[str, Path] = {}
+    files: list[Path] = []
     try:
-        for name, medium in media.items():
+        for medium in media:
             with NamedTemporaryFile(prefix="octavius-", delete=False) as file:
-                files[name] = Path(file.name)
+                files.append(Path(file.name))
                 file.write(medium.content)
-        yield {name: Media(path=path, region=media[name].region) for name, path in files.items()}
+        yield [Media(path=path, region=medium.region) for path, medium in zip(files, media, strict=True)]
     except ValueError as error:
         text = str(error)
-        for name, path in files.items():
-            text = text.replace(str(path), media[name].param).replace(path.name, media[name].param)
+        for path, medium in zip(files, media, strict=False):
+            text = text.replace(str(path), medium.param).replace(path.name, medium.param)
         raise ValueError(text) from None
     finally:
-        for path in files.values():
+        for path in files:
             path.unlink(missing_ok=True)
 
 
@@ -188,12 +191,17 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _read_messages(messages: Any) -> tuple[list[tuple[str, str]], dict[str, Medium]]:
-    """The turns (question, answer), the last without an answer, and the media of all of them."""
+Part = str | tuple[str, Medium]
+"""A text of a message, or a medium with its modality."""
+
+
+def _read_messages(
+    messages: Any,
+) -> tuple[list[tuple[str, str]], dict[str, Medium], tuple[tuple[str, Medium], ...]]:
+    """The turns (question, answer), the last without an answer, and the media as in `ChatRequest`."""
     if not isinstance(messages, list) or not messages:
         raise RequestError("messages should be a list with at least one user message", "messages")
-    turns: list[tuple[str, str]] = []
-    media: dict[str, Medium] = {}
+    said: list[list[Part]] = []
     for index, message in enumerate(messages):
         where, role = f"messages[{index}]", ("user", "assistant")[index % 2]
         if not isinstance(message, dict):
@@ -213,48 +221,65 @@ def _read_messages(messages: Any) -> tuple[list[tuple[str, str]], dict[str, Medi
             raise RequestError(
                 f"{where} has the field {visible(unknown[0], 40)!r}, which is not supported", where
             )
-        text = _read_content(message.get("content"), f"{where}.content", media, role == "user")
-        if role == "user":
-            turns.append((text, ""))
-        else:
-            turns[-1] = (turns[-1][0], text)
+        said.append(_read_content(message.get("content"), f"{where}.content", role == "user"))
     if len(messages) % 2 == 0:
         raise RequestError("the last message should be the user's", "messages")
-    return turns, media
+    media = tuple(part for parts in said for part in parts if not isinstance(part, str))
+    modalities = [modality for modality, _ in media]
+    several = {name for name in modalities if modalities.count(name) > 1}
+    texts = [
+        _text(parts, f"messages[{index}].content", modalities if several else ())
+        for index, parts in enumerate(said)
+    ]
+    turns = list(zip(texts[::2], [*texts[1::2], ""], strict=True))
+    return turns, {} if several else dict(media), media if several else ()
+
+
+def _text(parts: Sequence[Part], where: str, placed: Sequence[str]) -> str:
+    """The text of a message, with a placeholder for each medium if media are placed in the texts.
+
+    Raises:
+        RequestError: a text holds such a placeholder itself.
+    """
+    written, before = "", ""
+    for part in parts:
+        if not isinstance(part, str):
+            written, before = written + (placeholder(part[0]) if placed else ""), "" if placed else before
+            continue
+        if mark := next((mark for mark in map(placeholder, placed) if mark in part), None):
+            raise RequestError(
+                f"{where} holds {mark}, which stands for a medium where there are several; leave it out",
+                where,
+            )
+        written, before = f"{written}{before}{part}", "\n"
+    return written
 
 
 _EMPTY_OF_ASSISTANT = {"refusal", "annotations", "audio", "function_call", "tool_calls"}
 """Fields of a reply of OpenAI's client that is sent back as a message; they are null there."""
 
 
-def _read_content(content: Any, where: str, media: dict[str, Medium], asks: bool) -> str:
-    """The text of a message; adds its media to `media`."""
+def _read_content(content: Any, where: str, asks: bool) -> list[Part]:
+    """The texts and media of a message, in order."""
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if not isinstance(parts, list) or not parts:
         raise RequestError(f"{where} should be a text or a list of parts", where)
-    texts = []
+    read: list[Part] = []
     for index, part in enumerate(parts):
         location = where if isinstance(content, str) else f"{where}[{index}]"
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "text" and isinstance(part.get("text"), str):
-            texts.append(_clean(part["text"], location))
+            read.append(_clean(part["text"], location))
         elif isinstance(kind, str) and kind in PARTS and asks:
-            modality = PARTS[kind]
-            if modality in media:
-                raise RequestError(
-                    f"{location}: a conversation has one {modality}, and {media[modality].param} is it already",
-                    location,
-                )
-            media[modality] = _read_medium(part, kind, f"{location}.{kind}")
+            read.append((PARTS[kind], _read_medium(part, kind, f"{location}.{kind}")))
         else:
             known = ", ".join(("text", *PARTS) if asks else ("text",))
             raise RequestError(
                 f"{location}.type should be one of {known}, with its content", f"{location}.type"
             )
-    text = "\n".join(texts)
-    if not text.strip():
+    if not any(part.strip() for part in read if isinstance(part, str)):
         raise RequestError(f"{where} has no text; ask something", where)
-    return text
+    return read
 
 
 def _clean(text: str, where: str) -> str:

@@ -1,8 +1,8 @@
 """One conversation that is being answered: its settings, its answer so far, and its sampling."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ class Question:
         text: the question.
         history: earlier (question, answer) turns, oldest first.
         media: modality to medium; they stand before the first question, whichever turn they belong to.
+        placed: further media, as (modality, medium), which stand at placeholders in the texts (see `Sample`).
         experts: weights of the experts that replace the gate's; None asks the gate.
         max_new_tokens: length limit of the answer.
         temperature: 0 decodes greedily, above 0 samples.
@@ -43,6 +44,7 @@ class Question:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    placed: tuple[tuple[str, Media], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class Row:
         answer: the answer so far.
         error: what went wrong; None as long as nothing did.
         ids: the token ids generated so far.
-        prompt: (T, D) embeddings of the prompt and (T,) its mask; None before the engine has taken up the row.
+        prompt: what `Decoder.inputs` makes of the prompt alone, with its media, and the mask (1, T) of that; None
+            before the engine has taken up the row.
         weights: gate weights of this row alone, in the form that `Routing.use` takes.
     """
 
@@ -99,6 +102,7 @@ class Row:
         tokenizer: Tokenizer,
         end: str,
         limit: int,
+        ends: Sequence[int] = (),
     ) -> None:
         """Starts without an answer.
 
@@ -108,15 +112,17 @@ class Row:
             tokenizer: the tokenizer that decodes the answer.
             end: end mark of the template; empty for none.
             limit: length limit of the answer in tokens.
+            ends: tokens that end the answer; the tokenizer's end-of-sequence token always does.
         """
         self.question, self.example, self.limit = question, example, limit
         self.answer = Answer(prompt_tokens=len(example.prompt.ids))
         self.error: Exception | None = None
         self.ids: list[int] = []
-        self.prompt: tuple[Tensor, Tensor] | None = None
+        self.prompt: tuple[Any, Tensor] | None = None
         self.weights: Weights | None = None
         self.listener: Listener = _nobody
         self._tokenizer, self._end = tokenizer, end
+        self._ends = {tokenizer.eos_id, *ends}
         self._stops = tuple(text for text in (end, *question.stop) if text)
         self._cancelled = False
         self._random: torch.Generator | None = None
@@ -182,7 +188,7 @@ class Row:
         return int(ids[torch.multinomial(shares, 1, generator=self._random)])
 
     def _finish_of(self, token: int) -> Finish | None:
-        if token == self._tokenizer.eos_id:
+        if token in self._ends:
             return "stop"
         return "length" if len(self.ids) >= self.limit else None
 

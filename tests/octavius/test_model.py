@@ -1,6 +1,7 @@
 """Losses equal a slow oracle, a batch its rows, padding changes nothing, gradients go where they should."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -306,3 +307,32 @@ def test_noise_and_dropout_are_of_training_alone(
         assert not torch.equal(model(batch).losses, model(batch).losses)
         model.eval()
         assert torch.equal(model(batch).losses, model(batch).losses)
+
+
+def test_several_media_of_a_sample(model: Octavius, make_sample: MakeSample, write: Write) -> None:
+    """Each goes where its placeholder is, in a mixed batch, a packed one and alone."""
+    first, second = (make_sample(name, "image", "sound") for name in "ab")
+    turn = ("<image><sound>Which is larger?", "the first")
+    media = (
+        ("image", first.media["image"]),
+        ("sound", first.media["sound"]),
+        ("image", second.media["image"]),
+    )
+    two = make_sample("s", history=(turn,), placed=media)
+    question = "And <image>?"
+    rows: list[Row] = [(two, question, "no"), (first, "Say something.", "one"), (two, question, "a big cat")]
+    together = model(write(model.processor(), *rows)).losses
+    singles = torch.cat([model(write(model.processor(), row)).losses for row in rows])
+    torch.testing.assert_close(together, singles, atol=1e-4, rtol=0)
+    processor = model.processor()
+    packed = processor.collate([processor.build_example(*row) for row in rows], packed=True)
+    torch.testing.assert_close(model(packed).losses, singles, atol=1e-4, rtol=0)
+    # By hand: the embeddings of the slots are the projected features, image for image.
+    batch = write(model.processor(), rows[0])
+    found, places = model.embed(batch)[0], model.processor().prompts.build(*rows[0]).slots
+    for name, items in (("image", (first, second)), ("sound", (first,))):
+        features = torch.cat([torch.from_numpy(item.media[name].array) for item in items])  # type: ignore[arg-type]
+        torch.testing.assert_close(found[places[name]], model.projectors[name].linear(features))  # type: ignore[operator, union-attr]
+    other = (two.placed[2], two.placed[1], two.placed[0])
+    swapped = model(write(model.processor(), (replace(two, placed=other), question, "no"))).losses
+    assert not torch.allclose(swapped, singles[: len(swapped)], atol=1e-3)

@@ -1,11 +1,16 @@
 """A vision-language model from `fit` to `test`, `predict` and `export`, whose folders transformers and PEFT load."""
 
+import base64
+import json
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from fastapi.testclient import TestClient
 from huggingface_hub import ModelCard
 from peft import PeftModel
 from PIL import Image
@@ -15,7 +20,9 @@ from octavius.checkpoint.load import load
 from octavius.cli.main import main
 from octavius.cli.predict import ask
 from octavius.instruction.sample import Media
+from octavius.serve.app import Limits, build_app
 from octavius.serve.engine import Engine
+from octavius.serve.rows import Question
 from tests.tiny import options, refused, settings
 from tests.tiny_vision import write
 
@@ -98,6 +105,60 @@ def test_the_commands_after_a_fit(
     assert "not planned yet" in refused(["plan", "--config", "config.yaml"], capsys)
 
 
-def test_it_is_not_served_yet(folder: Path) -> None:
-    with pytest.raises(ValueError, match="cannot be served yet"):
-        Engine(load(folder / "checkpoints" / "last.ckpt"))
+def test_it_is_served_as_it_is_asked(folder: Path, picture: Image.Image) -> None:
+    """Rows with no image, one and several, in one batch, get the answers that `octavius predict` gives."""
+    module = load(folder / "checkpoints" / "last.ckpt").eval()
+    for name, parameter in module.model.named_parameters():
+        if name.endswith("lora_B"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    first, second = Media(array=np.asarray(picture)), Media(array=np.asarray(picture.rotate(90, expand=True)))
+    both = (("image", first), ("image", second))
+    questions = [
+        Question("What is this?", media={"image": second}, max_new_tokens=9),
+        Question("Is <image> larger than <image> or not?", placed=both, max_new_tokens=5),
+        Question("Who are you?", max_new_tokens=7),
+        Question(QUESTION, media={"image": first}, max_new_tokens=3),
+    ]
+    expected = [
+        ask(module, one.text, one.media, one.max_new_tokens, images=[item for _, item in one.placed])
+        for one in questions
+    ]
+    with Engine(module, batch_size=3) as engine:
+        assert engine.modalities == ("image",)
+        said: list[SimpleQueue[Any]] = [SimpleQueue() for _ in questions]
+        for question, states in zip(questions, said, strict=True):
+            engine.submit(engine.prepare(question), states.put)
+        for states, (text, weights) in zip(said, expected, strict=True):
+            while (answer := states.get(timeout=60)).finish is None:
+                assert text.startswith(answer.text)
+            assert answer.text == text
+            assert answer.weights == pytest.approx(weights, abs=1e-5)
+        with pytest.raises(ValueError, match="in the same order"):
+            engine.prepare(Question("Is <image> larger?", placed=both))
+
+
+def test_several_images_over_http_and_on_the_command_line(
+    folder: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    picture.save("a.png")
+    picture.rotate(90, expand=True).save("b.png")
+    words = ["--question", "Is <image>larger than <image>?", "--max_new_tokens", "6"]
+    main(["predict", "--ckpt", "last.ckpt", *words, "--image", "a.png", "b.png", "--json"])
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert line["images"] == ["a.png", "b.png"]
+    said = refused(["predict", "--ckpt", "last.ckpt", *words, "--image", "a.png"], capsys)
+    assert "has the placeholder <image> 2 times, and there are 1" in said
+
+    def shown(name: str) -> dict[str, Any]:
+        content = base64.b64encode(Path(name).read_bytes()).decode()
+        return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{content}"}}
+
+    texts = [{"type": "text", "text": text} for text in ("Is ", "larger than ", "?")]
+    content = [texts[0], shown("a.png"), texts[1], shown("b.png"), texts[2]]
+    with Engine(load(folder / "checkpoints" / "last.ckpt")) as engine:
+        body = {"messages": [{"role": "user", "content": content}], "max_tokens": 6}
+        reply = TestClient(build_app(engine, Limits())).post("/v1/chat/completions", json=body)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["choices"][0]["message"]["content"] == line["answer"]
+    assert reply.json()["experts"]["weights"] == pytest.approx(line["experts"], abs=1e-5)

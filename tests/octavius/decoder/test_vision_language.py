@@ -89,8 +89,6 @@ def batch_of(model: Octavius, chosen: list[Sample], answer: str | None = None) -
 
 def plain_inputs(folder: Path, image: bool) -> Any:
     """Both questions in one batch padded on the left, by the processor's `apply_chat_template`."""
-    processor = AutoProcessor.from_pretrained(folder)
-    processor.tokenizer.padding_side = "left"
     said = [
         [
             {
@@ -103,6 +101,13 @@ def plain_inputs(folder: Path, image: bool) -> Any:
         ]
         for one, question in zip(pictures(), QUESTIONS, strict=True)
     ]
+    return by_template(folder, said)
+
+
+def by_template(folder: Path, said: list[list[dict[str, Any]]]) -> Any:
+    """Dialogues in one batch padded on the left, by the processor's `apply_chat_template`."""
+    processor = AutoProcessor.from_pretrained(folder)
+    processor.tokenizer.padding_side = "left"
     return processor.apply_chat_template(
         said,
         tokenize=True,
@@ -214,6 +219,101 @@ def test_a_routed_sample_is_the_same_alone_and_merged(folder_of: Callable[[str],
     model.lora, model.gate = None, None
     assert model.generate(alone[0], NEW)[0][0] == together[0]
     torch.testing.assert_close(model(answered[0]).losses, losses.losses[losses.rows == 0], atol=1e-4, rtol=0)
+
+
+def several() -> list[Sample]:
+    """Two images and then one in a later turn; and one of two turns with an image each."""
+    first, second = (Media(array=np.asarray(one)) for one in pictures())
+    turn = ("<image><image>Which is larger?", "The first.")
+    gold = References(("A red ball.",))
+    shown = {"placed": (("image", first), ("image", second), ("image", first))}
+    return [
+        Sample("a", "conversation", "test", {}, "<image>And this?", gold, (turn,), **shown),  # type: ignore[arg-type]
+        Sample(
+            "b",
+            "conversation",
+            "test",
+            {},
+            QUESTIONS[0],
+            gold,
+            (("<image>What?", "A ball."),),
+            placed=(("image", second),),
+        ),
+    ]
+
+
+def own_messages() -> list[list[dict[str, Any]]]:
+    """The dialogues of `several` as messages with content parts."""
+    first, second = ({"type": "image", "image": one} for one in pictures())
+
+    def said(role: str, *parts: Any) -> dict[str, Any]:
+        words = [part if isinstance(part, dict) else {"type": "text", "text": part} for part in parts]
+        return {"role": role, "content": words}
+
+    return [
+        [
+            said("user", first, second, "Which is larger?"),
+            said("assistant", "The first."),
+            said("user", first, "And this?"),
+        ],
+        [said("user", second, "What?"), said("assistant", "A ball."), said("user", QUESTIONS[0])],
+    ]
+
+
+@BY_FAMILY
+@torch.no_grad()
+def test_several_images_and_turns_are_those_of_the_plain_model(
+    folder_of: Callable[[str], Path], family: str
+) -> None:
+    folder = folder_of(family)
+    model, plain = model_of(folder), AutoModelForImageTextToText.from_pretrained(folder).eval()
+    inputs = by_template(folder, own_messages())
+    batch, mask = batch_of(model, several()), inputs["attention_mask"]
+    assert torch.equal(batch.input_ids[batch.attention_mask > 0], inputs["input_ids"][mask > 0])
+    decoder = model.decoder
+    with model.routing.use(model.route(batch)):  # type: ignore[arg-type]
+        found = decoder.logits(model.embed(batch), batch.attention_mask, batch.attention_mask > 0)
+        ours = decoder.generate(model.embed(batch), batch.attention_mask, NEW)
+    ends = {"eos_token_id": decoder.ends, "pad_token_id": decoder.tokenizer.pad_id}  # type: ignore[attr-defined]
+    assert float((found - plain(**inputs).logits[mask > 0]).abs().max()) < 1e-4
+    new = plain.generate(**inputs, max_new_tokens=NEW, do_sample=False, **ends)
+    assert torch.equal(new[:, inputs["input_ids"].shape[1] :], ours)
+
+
+@BY_FAMILY
+@torch.no_grad()
+def test_several_images_alone_and_in_a_mixed_batch(folder_of: Callable[[str], Path], family: str) -> None:
+    model = model_of(folder_of(family), nonzero=True)
+    mixed = [*several(), *samples(), *samples(image=False)]
+    losses = model(batch_of(model, mixed, "A red ball."))
+    singles = torch.cat([model(batch_of(model, [one], "A red ball.")).losses for one in mixed])
+    torch.testing.assert_close(losses.losses, singles, atol=1e-4, rtol=0)
+    scored = model.likelihoods(batch_of(model, mixed[:3]), [["A red ball."]] * 3)
+    for row in range(3):
+        expected = -float(losses.losses[losses.rows == row].sum())
+        assert scored[row][0][0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_an_image_stands_where_its_placeholder_is(folder_of: Callable[[str], Path]) -> None:
+    folder = folder_of("smolvlm")
+    model = model_of(folder)
+    first, second = (Media(array=np.asarray(one)) for one in pictures())
+    question = "Compare <image> with <image>, please."
+    sample = replace(samples()[0], media={}, question=question, placed=(("image", first), ("image", second)))
+    batch = batch_of(model, [sample])
+    shown = [{"type": "image", "image": one} for one in pictures()]
+    texts = [{"type": "text", "text": text} for text in ("Compare ", " with ", ", please.")]
+    content = [texts[0], shown[0], texts[1], shown[1], texts[2]]
+    expected = by_template(folder, [[{"role": "user", "content": content}]])
+    assert torch.equal(batch.input_ids, expected["input_ids"])
+    assert torch.equal(
+        batch.media["image"].images[0]["pixel_values"], expected["pixel_values"].to(torch.float32)
+    )
+    read = batch.gate_ids[batch.gate_mask > 0].tolist()
+    assert model.decoder.tokenizer.decode(read) == "Compare with , please."
+    for placed, said in (((), "special token"), ((("image", first),), "have <image>, <image>, and its")):
+        with pytest.raises(ValueError, match=said):
+            model.decoder.check_samples(lambda: [replace(sample, placed=placed)])  # noqa: B023
 
 
 def test_the_gate_reads_the_words_of_the_user_alone(folder_of: Callable[[str], Path]) -> None:

@@ -28,7 +28,7 @@ def examples(draw: st.DrawFn) -> Example:
     asked = draw(st.lists(st.integers(1, 99), min_size=1, max_size=4))
     places = {"image": [0, 1], "sound": [2, 4]}
     names = draw(st.lists(st.sampled_from(sorted(places)), unique=True))
-    media = {name: torch.tensor([draw(st.integers(0, 9))]) for name in names}
+    media = {name: [torch.tensor([draw(st.integers(0, 9))])] for name in names}
     start = draw(st.integers(1, count - 1))
     sample = Sample("s", "captioning", "b", {}, "", References(("x",)))
     return Example(sample, Prompt(ids, start, {name: places[name] for name in names}, asked), media)
@@ -54,7 +54,7 @@ def test_every_row_is_its_prompt(items: list[Example], side: Literal["left", "ri
         assert batch.gate_mask[row].tolist() == sorted(batch.gate_mask[row].tolist(), reverse=True)
         for name, columns in prompt.slots.items():
             slots.setdefault(name, []).extend([row, before + column] for column in columns)
-            media.setdefault(name, []).append(int(item.media[name]))
+            media.setdefault(name, []).extend(map(int, item.media[name]))
     assert {name: places.tolist() for name, places in batch.slots.items()} == slots
     assert {name: found.flatten().tolist() for name, found in batch.media.items()} == media
 

@@ -1,13 +1,14 @@
 """Prompts read as designed, piece by piece; marks fall on exactly the answer, the question and the slots."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from octavius.instruction.prompt import Prompt, PromptBuilder, Template
-from octavius.instruction.sample import Sample
+from octavius.instruction.sample import Media, Sample
 from octavius.instruction.tokenizer import Tokenizer
 
 MakeSample = Callable[..., Sample]
@@ -134,3 +135,57 @@ def test_the_longest_prompt(tokenizer: Tokenizer, make_sample: MakeSample) -> No
         PromptBuilder(tokenizer, {}, max_tokens=len(whole.ids) - 1).build(
             make_sample(), "What?", "a long answer"
         )
+
+
+def placed(*modalities: str) -> tuple[tuple[str, Media], ...]:
+    return tuple((name, Media(path=Path(f"{index}.x"))) for index, name in enumerate(modalities))
+
+
+def test_media_stand_where_their_placeholders_are(builder: PromptBuilder, make_sample: MakeSample) -> None:
+    turn = ("<image> <image>Which is larger?", "the first")
+    sample = make_sample("s", history=(turn,), placed=placed("image", "image", "sound", "image"))
+    prompt = builder.build(sample, "Is <sound> like <image>?", "no")
+    assert shown(builder, prompt) == (
+        "<s>### Human:<Img>___</Img><Img>___</Img> Which is larger?\n### Assistant: the first\n"
+        "### Human: Is __ like <Img>___</Img>?\n### Assistant: no</s>"
+    )
+    assert [len(prompt.slots[name]) for name in ("image", "sound")] == [9, 2]
+    assert prompt.slots["image"] == sorted(prompt.slots["image"])
+    assert builder.tokenizer.decode(prompt.gate_ids) == "Is like ?"
+    assert (prompt.question, prompt.gate_text) == ("Is <sound> like <image>?", "Is like ?")
+
+
+def test_one_image_in_front_is_as_without_a_placeholder(
+    builder: PromptBuilder, make_sample: MakeSample
+) -> None:
+    bare = builder.build(make_sample("s", "image"), "What is this?", "ring")
+    marked = builder.build(make_sample("s", placed=placed("image")), "<image>\nWhat is this?", "ring")
+    assert (marked.ids, marked.slots, marked.gate_ids) == (bare.ids, bare.slots, bare.gate_ids)
+
+
+def test_a_placeholder_without_media_is_text(builder: PromptBuilder, make_sample: MakeSample) -> None:
+    assert "What is <image>?" in shown(builder, builder.build(make_sample(), "What is <image>?", None))
+
+
+@pytest.mark.parametrize(
+    ("question", "media", "history", "said"),
+    [
+        ("<image> a?", ("image", "image"), (), "have <image>, and its placed media are <image>, <image>"),
+        ("<image> <image> a?", ("image",), (), "have <image>, <image>, and its placed media are <image>"),
+        ("a?", ("image",), (), "have no placeholder"),
+        ("<image> a <sound>?", ("sound", "image"), (), "in the same order"),
+        ("a?", ("image",), (("<image>b?", "<image>"),), "an answer has a placeholder"),
+        ("<image>", ("image",), (), "the question is empty"),
+        ("<smell> a?", ("smell",), (), "has the modality 'smell'"),
+    ],
+)
+def test_media_without_their_placeholders_are_refused(
+    builder: PromptBuilder,
+    make_sample: MakeSample,
+    question: str,
+    media: tuple[str, ...],
+    history: tuple[tuple[str, str], ...],
+    said: str,
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        builder.build(make_sample("s", placed=placed(*media), history=history), question, None)

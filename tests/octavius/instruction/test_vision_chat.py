@@ -24,9 +24,10 @@ def test_it_writes_what_the_template_writes(template: str, image: bool) -> None:
     if image:
         messages[0]["content"].insert(0, {"type": "image"})  # type: ignore[attr-defined]
     expected = backend.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    assert chat.question("Which colour?", [("What is this?", "A ball.")], image) == expected
+    first = ["", "What is this?"] if image else ["What is this?"]
+    assert chat.question([first, ["Which colour?"]], ["A ball."]) == expected
     alone = backend.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
-    assert chat.question("What is this?", (), image) == alone
+    assert chat.question([first]) == alone
 
 
 @pytest.mark.parametrize(

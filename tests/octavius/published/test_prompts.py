@@ -106,7 +106,7 @@ def test_clouds_are_padded_in_training_alone(
     asked = builder.build(sample, "What is this?", None)
     assert (len(asked.slots["cloud"]), asked.masked) == (2, [])
     batch = collate_examples(
-        [Example(sample, prompt, {"cloud": torch.zeros(1)})], 0, "right", {"cloud": Stacked()}
+        [Example(sample, prompt, {"cloud": [torch.zeros(1)]})], 0, "right", {"cloud": Stacked()}
     )
     assert batch.attention_mask[0].tolist() == [
         int(index not in prompt.masked) for index in range(len(prompt.ids))

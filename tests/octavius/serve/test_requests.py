@@ -40,15 +40,25 @@ BAD: dict[str, tuple[Any, str]] = {
         "image_url is not an image that can be read .it says 9000 x 9000",
     ),
     "not a cloud": ({"messages": [asking("a", None, b"MZ")]}, "cloud_url is not a PLY file"),
-    "two pictures": (
+    "two pictures, of which one is none": (
         {
             "messages": [
-                asking("a", b"MZ"),
+                asking("a", b"P5 1 1 255\n0"),
                 {"role": "assistant", "content": "a"},
                 asking("a", b"MZ"),
             ]
         },
-        "one image, and .* is it already",
+        r"messages\[2\].*image_url is not an image",
+    ),
+    "two pictures and a placeholder": (
+        {
+            "messages": [
+                asking("a", b"MZ"),
+                {"role": "assistant", "content": "a"},
+                asking("an <image>?", b"MZ"),
+            ]
+        },
+        r"messages\[2\].content holds <image>, which stands for a medium",
     ),
     "temperature": ({"messages": [asking("a")], "temperature": 3}, "temperature should be a number"),
     "bool": ({"messages": [asking("a")], "temperature": True}, "temperature should be a number"),
