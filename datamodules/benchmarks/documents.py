@@ -86,6 +86,20 @@ def load_json(path: Path, kind: type[T]) -> T:
     return found
 
 
+def parse_line(line: str) -> Any:
+    """Parses a line of a file of JSON lines, as strictly as `load_json`.
+
+    Raises:
+        BadItemError: it is malformed.
+    """
+    try:
+        return json.loads(line, object_pairs_hook=_object)
+    except BadItemError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BadItemError(f"it is not JSON: {error}") from None
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Hook of `json.loads` that refuses different values under one key."""
     found = dict(pairs)

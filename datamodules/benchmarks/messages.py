@@ -8,14 +8,13 @@ These forms of a record are read, from a JSON list or from JSON lines:
     {"messages": [{"role": "user", "content": [{"type": "image", "image": "1.jpg"}, {"type": "text", ...}]}, ...]}
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataFolder, need
 from datamodules.benchmarks.dialogues import MASKS, PLACEHOLDER, refuse_placeholders, refuse_unknown
-from datamodules.benchmarks.documents import load_json, read_lines
+from datamodules.benchmarks.documents import load_json, parse_line, read_lines
 from datamodules.benchmarks.values import full_text, identity, shown, take, text
 from octavius.instruction.placement import counted
 from octavius.instruction.sample import Media, References, Sample
@@ -46,7 +45,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     samples = []
     for index, (where, record) in enumerate(_records(file)):
         with items.guard(where):
-            samples.extend(_samples(index, _parsed(record) if isinstance(record, str) else record, images))
+            samples.extend(_samples(index, parse_line(record) if file.suffix == ".jsonl" else record, images))
     items.report()
     return samples
 
@@ -59,13 +58,6 @@ def _records(file: Path) -> Iterator[tuple[str, Any]]:
     for index, record in enumerate(load_json(file, list)):
         name = record.get("id", "none") if isinstance(record, dict) else "none"
         yield f"item {index} (id {shown(name)})", record
-
-
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise BadItemError(f"it is not JSON: {error}") from None
 
 
 def _samples(index: int, record: object, folder: DataFolder) -> list[Sample]:

@@ -53,6 +53,10 @@ def plan_memory(setup: Setup, model: Octavius, gpus: int, step: Step, reserve: f
     needs = rehearse(setup, step, setup.checkpointing)
     kinds = standing(setup, model, gpus)
     kinds |= {"activations": needs.held, "logits and temporaries": needs.peak - needs.held}
+    if setup.vision:
+        # While the vision tower runs, the language part holds nothing yet.
+        tower = max(0.0, step.batch * step.image.temporaries - needs.peak)
+        kinds["images"] = step.batch * step.image.pixels + tower
     return Plan(setup, gpus, step, kinds | {"reserve": reserve}, needs)
 
 
@@ -128,11 +132,27 @@ def parts(model: Octavius) -> dict[str, tuple[int, int]]:
         everything = list(part.parameters())
         trained = count(one for one in everything if one.requires_grad)
         if name == "decoder" and model.lora is not None:
-            table["language model"] = (count(everything) - trained, 0)
-            table["LoRA experts"] = (trained, trained)
+            table |= _with_experts(model, count(everything) - trained, trained)
         else:
             table[name] = (count(everything), trained)
     return table
+
+
+def _with_experts(model: Octavius, frozen: int, trained: int) -> dict[str, tuple[int, int]]:
+    """Parameters of a decoder with experts, in a vision-language model those beside the language part apart."""
+    decoder = model.decoder
+    if decoder.tuned is decoder.lm:
+        return {"language model": (frozen, 0), "LoRA experts": (trained, trained)}
+    inside = {id(part) for part in decoder.tuned.parameters()} | {
+        id(part) for part in decoder.lm.get_output_embeddings().parameters()
+    }
+    beside = [part for part in decoder.parameters() if id(part) not in inside]
+    connector = count(part for part in beside if part.requires_grad)
+    return {
+        "language model": (frozen + connector - count(beside), 0),
+        "vision tower, connector": (count(beside), connector),
+        "LoRA experts": (trained - connector, trained - connector),
+    }
 
 
 def remedies(plan: Plan, model: Octavius, memory: float) -> Iterator[str]:

@@ -24,6 +24,7 @@ from octavius.lora_moe import LoRAMoEConfig
 from octavius.lora_moe.freezing import freeze
 from octavius.model import Octavius
 from octavius.plan.architectures import architecture
+from octavius.plan.vision import VisionOutline
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Setup:
         epochs: number of epochs; None if only steps are set.
         max_steps: maximum number of steps; -1 for no limit.
         samples_per_epoch: over all processes; None takes the size of the data.
+        vision: whether the decoder is a vision-language model.
     """
 
     decoder: dict[str, Any]
@@ -59,6 +61,7 @@ class Setup:
     epochs: int | None
     max_steps: int
     samples_per_epoch: int | None
+    vision: bool = False
 
 
 def setup_of(config: Namespace) -> Setup:
@@ -73,11 +76,6 @@ def setup_of(config: Namespace) -> Setup:
             f"only instruction tuning (OctaviusModule) can be planned, found {model['class_path']}"
         )
     options, sources = model["init_args"], data["init_args"]
-    if is_vision_language(options["decoder"]):
-        raise ValueError(
-            "the memory of vision-language models is not planned yet: train a few steps instead "
-            "(--trainer.max_steps 4), whose memory is that of all others"
-        )
     strategy = trainer["strategy"]
     strategy = strategy["class_path"] if isinstance(strategy, Mapping) else str(strategy)
     return Setup(
@@ -94,6 +92,7 @@ def setup_of(config: Namespace) -> Setup:
         epochs=trainer["max_epochs"],
         max_steps=trainer["max_steps"],
         samples_per_epoch=sources["samples_per_epoch"],
+        vision=is_vision_language(options["decoder"]),
     )
 
 
@@ -132,8 +131,8 @@ class DecoderOutline(Decoder):
 
 
 def depth(setup: Setup) -> int:
-    """Number of layers of the decoder."""
-    return int(architecture(setup.decoder["name"]).num_hidden_layers)
+    """Number of layers of the decoder, in a vision-language model of its language part."""
+    return int(architecture(setup.decoder["name"]).get_text_config().num_hidden_layers)
 
 
 def outline(setup: Setup, layers: int | None = None) -> Octavius:
@@ -150,8 +149,11 @@ def outline(setup: Setup, layers: int | None = None) -> Octavius:
     if lora is not None and layers is not None and not isinstance(lora.experts, int):
         lora = replace(lora, experts=max(lora.experts))
     with torch.device("meta"):
-        decoder = DecoderOutline(
-            config["name"], config.get("dtype", "float32"), config.get("attention", "sdpa"), layers
+        options = config["name"], config.get("dtype", "float32"), config.get("attention", "sdpa")
+        decoder: Decoder = (
+            VisionOutline(*options, config.get("train_connector", False), layers)
+            if setup.vision
+            else DecoderOutline(*options, layers)
         )
         model = Octavius(decoder, encoders, lora, setup.normalise_features)
     if lora is not None:

@@ -24,6 +24,7 @@ from octavius.decoder.passes import Around
 from octavius.encoders.base import Encoder
 from octavius.model import Octavius
 from octavius.plan.outline import Setup, depth, outline
+from octavius.plan.vision import NO_IMAGE, ImageCost
 
 FEW = 2
 """Number of layers of the smaller of two rehearsals; the larger has one more.
@@ -43,11 +44,13 @@ class Step:
         batch: number of samples B.
         tokens: number of tokens T per sample, including slots and padding.
         answer: number of answer tokens per sample, for which logits are computed.
+        image: what the image of a sample takes in a vision-language model.
     """
 
     batch: int
     tokens: int
     answer: int
+    image: ImageCost = NO_IMAGE
 
 
 @dataclass(frozen=True)

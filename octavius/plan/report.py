@@ -7,6 +7,7 @@ from itertools import islice
 
 from jsonargparse import Namespace
 
+from octavius.decoder.vision_language import VisionLanguageDecoder
 from octavius.encoders.base import Encoder
 from octavius.limits import NON_NEGATIVE_NUMBER, POSITIVE_INT, POSITIVE_NUMBER
 from octavius.model import Octavius
@@ -14,6 +15,7 @@ from octavius.options import OptionParser
 from octavius.plan.memory import GIB, Plan, parts, plan_memory, remedies, size
 from octavius.plan.outline import Setup, outline, setup_of
 from octavius.plan.rehearsal import Step, rehearse
+from octavius.plan.vision import NO_IMAGE, SIZE, ImageCost, image_cost
 
 RATES = {
     "A10": 125e12,
@@ -100,13 +102,15 @@ def report(config: Namespace, options: argparse.Namespace) -> str:
     if not 0 < options.utilisation <= 1:
         raise ValueError(f"--utilisation is a share in 0..1 (0 excluded), found {options.utilisation:g}")
     model = outline(setup)
-    slots = max(
-        (encoder.num_tokens for encoder in model.encoders.values() if isinstance(encoder, Encoder)), default=0
-    )
+    image = NO_IMAGE
+    if isinstance(model.decoder, VisionLanguageDecoder):
+        image = image_cost(setup.decoder["name"], model.decoder)
+    encoders = (encoder for encoder in model.encoders.values() if isinstance(encoder, Encoder))
+    slots = max((encoder.num_tokens for encoder in encoders), default=image.tokens)
     longest = options.longest or setup.max_tokens
     if longest <= slots:
         raise ValueError(f"a sample of {longest} tokens has no room for {slots} slots and an answer")
-    step = Step(setup.batch_size, longest, longest - slots)
+    step = Step(setup.batch_size, longest, longest - slots, image)
     plan = plan_memory(setup, model, options.gpus, step, options.reserve * GIB)
     lines = [f"{setup.decoder['name']}, {options.gpus} x {options.gpu} of {options.memory:g} GiB", ""]
     lines += [*_parameters(parts(model)), "", *_memory(plan, size(model.decoder.parameters()))]
@@ -115,7 +119,7 @@ def report(config: Namespace, options: argparse.Namespace) -> str:
     held, rest = _gib(needs.held), _gib(needs.peak - needs.held)
     said = "with" if other.checkpointing else "without"
     lines += [f"  {said} activation checkpointing: {held} of activations, {rest} of logits and temporaries"]
-    lines += ["", *_verdict(plan, model, options.memory), "", *_time(setup, options, slots)]
+    lines += ["", *_verdict(plan, model, options.memory), "", *_time(setup, options, slots, image)]
     return "\n".join(lines)
 
 
@@ -130,7 +134,7 @@ def _verdict(plan: Plan, model: Octavius, memory: float) -> Iterator[str]:
     yield from (f"  {one}" for one in found)
 
 
-def schedule(setup: Setup, options: argparse.Namespace, slots: int) -> Schedule:
+def schedule(setup: Setup, options: argparse.Namespace, slots: int, image: ImageCost = NO_IMAGE) -> Schedule:
     """Steps, tokens and time.
 
     Assumes that each sample has a medium with the most slots and `text_tokens` more tokens, since short
@@ -152,7 +156,8 @@ def schedule(setup: Setup, options: argparse.Namespace, slots: int) -> Schedule:
     steps = min(steps, setup.max_steps) if setup.max_steps >= 0 else steps
     tokens = slots + options.text_tokens
     needs = rehearse(setup, Step(setup.batch_size, tokens, options.text_tokens // 2), setup.checkpointing)
-    seconds = steps * setup.accumulate * needs.operations / (RATES[options.gpu] * options.utilisation)
+    operations = needs.operations + setup.batch_size * image.operations
+    seconds = steps * setup.accumulate * operations / (RATES[options.gpu] * options.utilisation)
     return Schedule(batch, steps, steps * batch * tokens, seconds)
 
 
@@ -178,11 +183,13 @@ def _memory(plan: Plan, loaded: float) -> Iterator[str]:
     for name, value in plan.kinds.items():
         yield f"  {name:24}{_gib(value):>12}"
     yield f"  for a micro-batch of {plan.step.batch} samples of {plan.step.tokens} tokens"
+    if setup.vision:
+        yield f"  {plan.step.image.tokens} of them those of an image of {SIZE[0]} x {SIZE[1]} pixels"
     yield f"  while it is loaded, the decoder takes {_gib(plan.gpus * loaded)} of the host's memory: once a process"
 
 
-def _time(setup: Setup, options: argparse.Namespace, slots: int) -> Iterator[str]:
-    found = schedule(setup, options, slots)
+def _time(setup: Setup, options: argparse.Namespace, slots: int, image: ImageCost) -> Iterator[str]:
+    found = schedule(setup, options, slots, image)
     tokens = slots + options.text_tokens
     yield (
         f"steps: {found.steps:,} of {found.batch} samples ({setup.batch_size} x {setup.accumulate} micro-batches x "

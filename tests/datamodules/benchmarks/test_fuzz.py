@@ -37,6 +37,7 @@ SOURCES = [
     Source("scanqa_reasoned", "val", "scannet", name="scanqa_reasoned"),
     Source("scanrefer_dense_captioning", "val", "scannet", name="dense"),
     Source("conversations", "train", "conversations", name="conversations"),
+    Source("messages", "train", "messages", name="messages"),
     Source("scan2inst_clouds", "train", "scannet", name="scan2inst_clouds"),
     Source("class_folder", "train", "classes", name="class_folder"),
 ]
@@ -57,6 +58,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"id": 2, "image": "1.jpg", "conversations": found, "task_type": "detection"},
     ]
     data_root.text(root / "conversations" / "train.json", json.dumps(items))
+    data_root.picture(root / "messages" / "a" / "1.jpg")
+    two = [{"role": "user", "content": "<image>Like <image>?"}, {"role": "assistant", "content": "No."}]
+    record = json.dumps({"id": 1, "messages": two, "images": ["a/1.jpg", "a/1.jpg"]})
+    data_root.text(root / "messages" / "train.jsonl", f"{record}\n{record}\n")
     asked = [{"from": "human", "value": "What is it?"}, {"from": "gpt", "value": "A bed."}]
     item = {"scene_id": "scene0001_00", "task_type": "VQA3D", "conversations": asked}
     data_root.text(root / "scannet" / "train.json", json.dumps([item]))
@@ -105,7 +110,7 @@ def writable(sample: Sample) -> None:
     """Fails where a text is none, or a number is not finite."""
     facts = [sample.id, sample.question, sample.history, sample.group, to_json(sample.gold)]
     json.dumps(facts, ensure_ascii=False, allow_nan=False).encode()
-    for medium in sample.media.values():
+    for _, medium in sample.all_media:
         os.fsencode(medium.path or "")
 
 

@@ -102,7 +102,18 @@ def test_the_commands_after_a_fit(
     assert "nothing is wrong" in capsys.readouterr().out
     said = refused(["predict", "--ckpt", "last.ckpt", "--question", "What is <image>?"], capsys)
     assert "the sample has no image" in said
-    assert "not planned yet" in refused(["plan", "--config", "config.yaml"], capsys)
+    main(["plan", "--config", "config.yaml", "--longest", "300"])
+    said = capsys.readouterr().out
+    model = load(Path("checkpoints/last.ckpt")).model
+    trained = sum(part.numel() for name, part in model.named_parameters() if "lora_" in name)
+    assert f"LoRA experts{trained:28,}{trained:16,}" in said
+    lm, language = model.decoder.lm, model.decoder.tuned
+    inside = {id(part) for part in [*language.parameters(), *lm.get_output_embeddings().parameters()]}
+    beside = sum(part.numel() for part in lm.parameters() if id(part) not in inside)
+    assert f"vision tower, connector{beside:17,}{0:16,}" in said
+    [example] = [line for line in said.splitlines() if "those of an image of 640 x 480" in line]
+    assert int(example.split()[0]) > 0
+    assert "fits" in said
 
 
 def test_it_is_served_as_it_is_asked(folder: Path, picture: Image.Image) -> None:
