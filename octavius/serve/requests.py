@@ -29,6 +29,9 @@ MODEL = "octavius"
 MOST_STOPS, LONGEST_STOP = 4, 200
 TEMPERATURE, TOP_P = Range(0, 2), Range(0, 1, exclude_minimum=True)
 
+MOST_MEDIA = 32
+"""Media of a request; all of them are in memory at once."""
+
 PARTS = {"image_url": "image", "cloud_url": "cloud"}
 """Type of a content part to the modality of its medium."""
 
@@ -225,6 +228,8 @@ def _read_messages(
     if len(messages) % 2 == 0:
         raise RequestError("the last message should be the user's", "messages")
     media = tuple(part for parts in said for part in parts if not isinstance(part, str))
+    if len(media) > MOST_MEDIA:
+        raise RequestError(f"messages have {len(media)} media, more than {MOST_MEDIA}", "messages")
     modalities = [modality for modality, _ in media]
     several = {name for name in modalities if modalities.count(name) > 1}
     texts = [

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from octavius.evaluation.answers import Answered
-from octavius.evaluation.predictions import prediction
-from octavius.instruction.sample import DescribedObject, DescribedObjects, LabelledBox, Media
+from octavius.evaluation.predictions import line_of, prediction, read_predictions
+from octavius.instruction.sample import DescribedObject, DescribedObjects, LabelledBox, Media, References
 from tests.octavius.callbacks.fake_module import answered, detections, sample
 
 
@@ -29,3 +29,12 @@ def test_a_prediction_of_described_objects_is_plain_json() -> None:
     assert line["gold"] == {
         "described": [{"texts": ["a blue chair at the wall", "a chair"], "box": [4, 4, 0.5, 1, 1, 1]}]
     }
+
+
+def test_images_inside_a_question_come_back(tmp_path: Path) -> None:
+    placed = tuple(("image", Media(path=Path(name))) for name in ("a.png", "b.png"))
+    asked = sample("r", "conversation", References(("The first.",)))
+    one = Answered(replace(asked, placed=placed), "<image> or <image>?", "No.", "No.", None)
+    (tmp_path / "found.jsonl").write_text(line_of(one))
+    [back] = read_predictions(tmp_path / "found.jsonl")
+    assert back.sample.placed == placed

@@ -50,6 +50,10 @@ BAD: dict[str, tuple[Any, str]] = {
         },
         r"messages\[2\].*image_url is not an image",
     ),
+    "many pictures": (
+        {"messages": [{"role": "user", "content": [PART, *asking("a", b"MZ")["content"][1:] * 33]}]},
+        "messages have 33 media, more than 32",
+    ),
     "two pictures and a placeholder": (
         {
             "messages": [
