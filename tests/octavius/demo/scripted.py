@@ -38,9 +38,8 @@ class ScriptedEngine:
         self.asked: list[Question] = []
         self.experts = experts
         gate = SimpleNamespace(counts=(experts,)) if experts else None
-        model = SimpleNamespace(
-            encoders=dict.fromkeys(modalities), gate=gate, check_forced=self._check_forced
-        )
+        self.modalities = modalities
+        model = SimpleNamespace(gate=gate, check_forced=self._check_forced)
         self.module = SimpleNamespace(model=model)
 
     def _check_forced(self, weights: Any) -> None:
