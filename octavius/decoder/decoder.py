@@ -4,23 +4,19 @@ Takes any model that passes `octavius.decoder.check`. Logits are computed at the
 always by the model's own forward method, because some models scale or cap them.
 """
 
-import os
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from shutil import which
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, cast
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
 from octavius.decoder.check import Capabilities, check_model
-from octavius.decoder.loading import layers, load_model, locate
+from octavius.decoder.loading import has_compiler, layers, load_model, locate
 from octavius.decoder.packed_attention import PACKED
 from octavius.decoder.passes import (
     Around,
@@ -122,7 +118,7 @@ class Decoder(nn.Module):
             self.capabilities = check_model(self.lm, self.tokenizer, self.attention)
         except ValueError as error:
             raise ValueError(f"the language model {name!r} cannot be used: {error}") from None
-        self.compiled = compile and _has_compiler()
+        self.compiled = compile and has_compiler()
         if self.compiled:
             for layer in layers(self.lm):
                 layer.compile(dynamic=True)
@@ -392,16 +388,3 @@ class Decoder(nn.Module):
     def unfreeze(self) -> None:
         """Lets everything be trained that is without experts, as in a model that was just loaded."""
         self.requires_grad_(True)
-
-
-def _has_compiler() -> bool:
-    """Whether the C++ compiler that `torch.compile` needs is installed; warns if not."""
-    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    found = which(name) is not None
-    if not found:
-        rank_zero_warn(
-            f"the decoder's setting `compile: true` needs a C++ compiler, and there is no {name!r} here: training "
-            "goes on without torch.compile, at about half the speed on a CPU. Install one (Debian: apt install g++), "
-            "name yours in the environment variable CXX, or set compile to false"
-        )
-    return found

@@ -1,8 +1,12 @@
 """Loads causal language models of Hugging Face from the hub, a folder, or a GGUF file."""
 
+import os
+import sys
 from pathlib import Path
+from shutil import which
 from typing import Any, cast
 
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
@@ -77,3 +81,16 @@ def to_float32(lm: PreTrainedModel) -> None:
     quantised and refuses `lm.float()`.
     """
     nn.Module.float(lm)
+
+
+def has_compiler() -> bool:
+    """Whether the C++ compiler that `torch.compile` needs is installed; warns if not."""
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    found = which(name) is not None
+    if not found:
+        rank_zero_warn(
+            f"the decoder's setting `compile: true` needs a C++ compiler, and there is no {name!r} here: training "
+            "goes on without torch.compile, at about half the speed on a CPU. Install one (Debian: apt install g++), "
+            "name yours in the environment variable CXX, or set compile to false"
+        )
+    return found
