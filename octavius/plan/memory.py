@@ -127,7 +127,7 @@ def parts(model: Octavius) -> dict[str, tuple[int, int]]:
     named |= {f"projector {name}": part for name, part in model.projectors.items()}
     if isinstance(model.gate, nn.Module):
         named["gate"] = model.gate
-    table = {}
+    table: dict[str, tuple[int, int]] = {}
     for name, part in named.items():
         everything = list(part.parameters())
         trained = count(one for one in everything if one.requires_grad)
