@@ -263,13 +263,6 @@ def test_nothing_that_a_checkpoint_names_is_imported_or_called(
     assert "antigravity" not in sys.modules
 
 
-@pytest.mark.usefixtures("last")
-def test_an_import_takes_no_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["import", "checkpoints/last.ckpt", "--ckpt", "last.ckpt", "--out", "new.ckpt"]
-    assert "is a checkpoint of this program already" in refused(words, capsys)
-    assert not Path("new.ckpt").exists()
-
-
 @contextmanager
 def small_disk(size: int) -> Iterator[None]:
     """No file may be larger, as on a disk that is nearly full."""

@@ -125,7 +125,7 @@ class Conventions(InstructionDataModule):
             ValueError: a number is out of range, there is not one weight per convention, or `trained` names others.
         """
         POSITIVE_INT.check(conventions=conventions, train_scenes=train_scenes, eval_scenes=eval_scenes)
-        NON_NEGATIVE_INT.check(conflict=conflict)
+        NON_NEGATIVE_INT.check(conflict=conflict, trained=trained)
         POSITIVE_NUMBER.check(weights=weights)
         super().__init__(batch_size, eval_batch_size, samples_per_epoch, workers, seed, processor, batching)
         self.words = tables(conventions, conflict)

@@ -117,10 +117,10 @@ BAD: dict[str, tuple[Any, str]] = {
     "an address": ({"messages": talk("a", "b"), "images": ["https://x/a.jpg"]}, "is no file; download it"),
     "outside": ({"messages": talk("a", "b"), "images": ["../a.jpg"]}, "leads out of the data folder"),
     "elsewhere": ({"messages": talk("a", "b"), "images": ["/etc/a.jpg"]}, "leads out of the data folder"),
-    "a number": ({"messages": talk("a", "b"), "images": [3]}, "an image should be a text, found 3"),
+    "a number": ({"messages": talk("a", "b"), "images": [3]}, "an image should be a string, found 3"),
     "bytes": (
         {"messages": talk("a", "b"), "images": [{"bytes": "x"}]},
-        "an image should be a text, found None",
+        "an image should be a string, found None",
     ),
     "another part": ({"messages": talk([{"type": "video", "video": "x"}], "b")}, "is of the type 'video'"),
     "both": (

@@ -271,7 +271,7 @@ def test_no_secret_is_written_or_printed(
 def test_a_key_that_no_header_can_carry_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("sk-abcdefgh\n", "sk-abc defgh", "sk-äbcdefgh"):
         monkeypatch.setenv("OPENAI_API_KEY", wrong)
-        with pytest.raises(ValueError, match="OPENAI_API_KEY holds a blank") as error:
+        with pytest.raises(ValueError, match="OPENAI_API_KEY has a space") as error:
             connect("m", 1, 0, 1.0, None)
         assert wrong.strip() not in str(error.value)
 

@@ -118,7 +118,7 @@ BAD = {
     "too many": (
         LOOKING,
         pair("description", "What is here?", "Three brown dogs."),
-        "tells of 'Three brown dogs', .* 2",
+        "mentions 'Three brown dogs', .* 2",
     ),
     "yes": (
         LOOKING,

@@ -148,7 +148,7 @@ def test_the_object_that_is_spoken_of_is_framed_and_the_words_stand_below(tmp_pa
 def test_a_cloud_that_is_gone_is_said_and_does_not_end_the_evaluation(tmp_path: Path) -> None:
     item = answer(Media(path=tmp_path / "gone.npy"), References(("a chair",)), "vqa3d")
     axes = draw({"rooms": [item]}, "Clouds", cloud_panel, TEXT_HEIGHT).axes[0]
-    assert "no file at" in axes.texts[1].get_text()
+    assert "no cloud file at" in axes.texts[1].get_text()
 
 
 def test_pictures_are_in_the_log_and_beside_it(

@@ -173,7 +173,7 @@ def test_a_plan_from_a_file(commands: Commands) -> None:
 @pytest.mark.parametrize(
     ("change", "words", "said"),
     [
-        ("arm: {}", [], ["plan.yaml says 'arm'", "arms, seeds"]),
+        ("arm: {}", [], ["plan.yaml has the unknown key 'arm'", "arms, seeds"]),
         ("arms: [one.yaml]", [], ["plan.yaml should name its arms"]),
         ("arms: {a: one.yaml}", [], ["plan.yaml should name its arms"]),
         ("arms: {a: [gone.yaml]}", [], ["gone.yaml"]),

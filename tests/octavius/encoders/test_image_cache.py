@@ -151,7 +151,7 @@ def test_damaged_tokens_are_made_anew_and_never_used(
     whole = [encoder.loader()(one) for one in media]
     for file in files(folder):
         file.write_bytes(DAMAGE[name](file.read_bytes()))
-    with pytest.raises(ValueError, match=r"damaged while this run went on .* start again"):
+    with pytest.raises(ValueError, match=r"damaged during this run .* start again"):
         encoder.loader()(media[0])
     with caplog.at_level("INFO"):
         encoder.prepare(media, "cpu")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from octavius.boxes3d import edges
-from octavius.checkpoint.convert import import_into
+from octavius.checkpoint.convert import import_into, read_source
 from octavius.checkpoint.export import fixed_gate
 from octavius.decoder.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
@@ -92,7 +92,7 @@ def module(
     file = tmp_path_factory.mktemp("file") / "pytorch_model.pt"
     torch.save(state, file)
     made = make(folder)
-    assert "3 experts, gate and image, cloud projectors" in import_into(made, file)
+    assert "3 experts, gate and image, cloud projectors" in import_into(made, read_source([file]))
     return made.eval()
 
 

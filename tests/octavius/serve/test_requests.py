@@ -39,7 +39,7 @@ BAD: dict[str, tuple[Any, str]] = {
         {"messages": [asking("a", b"P5 9000 9000 255\n")]},
         "image_url is not an image that can be read .it says 9000 x 9000",
     ),
-    "not a cloud": ({"messages": [asking("a", None, b"MZ")]}, "cloud_url is not a PLY file"),
+    "not a cloud": ({"messages": [asking("a", None, b"MZ")]}, "cloud_url is no point cloud that can be read"),
     "two pictures, of which one is none": (
         {
             "messages": [

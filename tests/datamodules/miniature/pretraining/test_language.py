@@ -114,7 +114,7 @@ def test_looked_up_things_are_named_by_words_that_fit_no_other() -> None:
             assert [other for other in scene.things if told <= {other.shape, other.colour}] == [thing]
     assert min(asked[1], asked[2]) > 30
     twins = Scene((Thing("", "", (0, 0, 30, 30)), Thing("", "", (50, 50, 80, 80))), "flat", "plain", 0)
-    with pytest.raises(ValueError, match="twin"):
+    with pytest.raises(ValueError, match="unambiguous name"):
         text.look_up(twins, generator(0, "look up", 0))
 
 

@@ -111,5 +111,5 @@ def test_points_need_colours() -> None:
 
 def test_tr3d_cannot_be_trained_without_the_levels_of_its_classes() -> None:
     model, points = Detector(CLASSES, "tr3d", TINY), scene(BOXES, LABELS)
-    with pytest.raises(ValueError, match="give it class_levels"):
+    with pytest.raises(ValueError, match="pass class_levels"):
         model.losses(points, one_batch(points), [(BOXES, LABELS)])
