@@ -155,7 +155,7 @@ CASES: dict[str, tuple[tuple[str, ...], Spoil, list[str]]] = {
     "text for a mesh": (
         SCANS,
         lambda root: root.file(MESH).write_text("404 not found"),
-        [MESH.format(NAME), "is no point cloud that can be read", "clouds are read from PLY"],
+        [MESH.format(NAME), "its points cannot be read as text", "clouds are read from PLY"],
     ),
     "NaN points": (
         SCANS,

@@ -89,8 +89,8 @@ def _text(path: Path) -> np.ndarray:
     try:
         points = np.loadtxt(rows, np.float64, comments=None, ndmin=2) if rows else np.empty((0, 3))
     except (ValueError, OverflowError) as error:
-        found = str(error)[:200].rstrip(".")
-        raise ValueError(f"{path} is no point cloud that can be read: {found}; {TAKEN}") from None
+        found = str(error).partition("; use ")[0][:200].rstrip(".")  # without the advice to programmers
+        raise ValueError(f"{path}: its points cannot be read as text: {found}; {TAKEN}") from None
     if promised is not None and promised != len(points):
         raise ValueError(
             f"{path}: its first line promises {promised} points, {len(points)} follow; the file may be cut short: "

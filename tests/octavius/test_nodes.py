@@ -27,6 +27,7 @@ IN_TIME = 600.0
 @pytest.fixture(scope="module")
 def small(miniature_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     found = settings(write_models(tmp_path_factory.mktemp("models")), miniature_root)
+    found["model"]["init_args"]["lora"]["dropout"] = 0.0  # each process draws masks of its own
     found["trainer"] |= {"limit_val_batches": 0, "log_every_n_steps": 1}
     found["trainer"]["logger"] = {"class_path": "CSVLogger", "init_args": {"save_dir": "logs", "name": "run"}}
     return found

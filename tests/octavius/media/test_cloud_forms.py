@@ -113,8 +113,8 @@ def test_other_forms_are_named_with_those_that_are_taken(tmp_path: Path, name: s
 
 BAD_TEXTS = {
     "four": (b"0 0 0 1\n1 1 1 1\n", "expected 3 numbers a line, or 6 with red, green and blue, found 4"),
-    "ragged": (b"0 0 0\n1 1\n", "its points cannot be read"),
-    "words": (b"0 0 0\n1 1 one\n", "its points cannot be read"),
+    "ragged": (b"0 0 0\n1 1\n", "its points cannot be read as text"),
+    "words": (b"0 0 0\n1 1 one\n", "its points cannot be read as text"),
     "cut short": (b"3\n0 0 0\n1 1 1\n", "promises 3 points, 2 follow"),
     "not finite": (b"0 0 0\nnan 1 1\n", "1 of 2 points are NaN or infinite"),
     "out of range": (b"0 0 0 1 2 300\n1 1 1 1 1 1\n", "expected colours in 0..1 or 0..255"),
