@@ -53,31 +53,24 @@ def read_vertices(path: Path) -> np.ndarray:
     """The vertices (P,) of a PLY file, with a named field for each scalar property.
 
     Raises:
-        ValueError: the file does not exist or is not PLY, or the number of vertices differs from the
-            header's.
+        ValueError: the file is not PLY, or the number of vertices differs from the header's.
+        OSError: it cannot be read.
     """
-    try:
-        with open_file(path) as file:
-            order, elements = _header(file, path)
-            indices = [index for index, element in enumerate(elements) if element.name == "vertex"]
-            if not indices:
-                found = ", ".join(element.name for element in elements)[:80] or "none"
-                raise ValueError(f"{path}: expected an element 'vertex' in the PLY header, found {found}")
-            read = _text if order == "=" else _binary
-            for element in elements[: indices[0]]:
-                read(file, element, order, path)
-            vertices = read(file, elements[indices[0]], order, path)
-            if indices[0] == len(elements) - 1 and _more(file, order, vertices):
-                raise ValueError(
-                    f"{path}: its header promises {len(vertices)} of the element 'vertex', more follow; {_AGAIN}"
-                )
-            return vertices
-    except FileNotFoundError:
-        raise ValueError(f"no cloud file at {path}; check the data root and the annotation file") from None
-    except OSError as error:
-        raise ValueError(f"the cloud file {path} cannot be read: {error.strerror}") from None
-    except MemoryError:
-        raise ValueError(f"the cloud file {path} does not fit into memory") from None
+    with open_file(path) as file:
+        order, elements = _header(file, path)
+        indices = [index for index, element in enumerate(elements) if element.name == "vertex"]
+        if not indices:
+            found = ", ".join(element.name for element in elements)[:80] or "none"
+            raise ValueError(f"{path}: expected an element 'vertex' in the PLY header, found {found}")
+        read = _text if order == "=" else _binary
+        for element in elements[: indices[0]]:
+            read(file, element, order, path)
+        vertices = read(file, elements[indices[0]], order, path)
+        if indices[0] == len(elements) - 1 and _more(file, order, vertices):
+            raise ValueError(
+                f"{path}: its header promises {len(vertices)} of the element 'vertex', more follow; {_AGAIN}"
+            )
+        return vertices
 
 
 def _header(file: BufferedReader, path: Path) -> tuple[str, list[_Element]]:

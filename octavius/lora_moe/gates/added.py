@@ -126,15 +126,15 @@ class AddedGate(Gate):
         scores = self.scores(new.float().to(device))
         # Above all earlier questions, and midway if all new ones are above these.
         self.get_buffer("threshold").copy_(torch.maximum(highest, (highest + scores.min()) / 2))
-        told = float((scores > self.get_buffer("threshold")).double().mean())
-        if not told:
+        share = float((scores > self.get_buffer("threshold")).double().mean())
+        if not share:
             raise ValueError(
-                f"none of {len(new)} training questions can be told from those of earlier trainings, so that the "
-                "added experts would not be used; word the new questions differently, or train all (lora.train: all)"
+                f"none of {len(new)} training questions can be distinguished from those of earlier trainings, so that "
+                "the added experts would not be used; word the new questions differently, or train all (lora.train: all)"
             )
         self.get_buffer("fitted").fill_(True)
         return (
-            f"{told:.1%} of {len(new)} training questions go to the added experts; {len(old)} earlier ones keep "
+            f"{share:.1%} of {len(new)} training questions go to the added experts; {len(old)} earlier ones keep "
             "their routing"
         )
 

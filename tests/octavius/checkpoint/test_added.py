@@ -141,7 +141,7 @@ def test_a_checkpoint_can_be_the_start_of_another_training() -> None:
         ),
     ],
 )
-def test_what_cannot_be_added_is_told(
+def test_what_cannot_be_added_is_refused(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = refused(["import", *words, "--out", "refused.ckpt"], capsys)
@@ -149,7 +149,7 @@ def test_what_cannot_be_added_is_told(
     assert not Path("refused.ckpt").exists()
 
 
-def test_settings_that_do_not_fit_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_that_do_not_fit_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     fit = ["fit", "--config", "small.yaml", "--checkpoint.dirpath", "none"]
     text = refused([*fit, "--model.init_args.lora.added", "[2]"], capsys)
     assert "names 2 experts that were added, and lora.experts is 2" in text

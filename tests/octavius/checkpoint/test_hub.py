@@ -108,7 +108,7 @@ def test_a_folder_is_uploaded_whole(tmp_path: Path, hub: Hub, capsys: pytest.Cap
     capsys.readouterr()  # bars
 
 
-def test_what_the_hub_refuses_is_told(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_hub_refuses_is_reported(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "README.md").write_text("# model\n")
     hub.forbidden = True
     with pytest.raises(ValueError, match=r"not pushed to user/my-model: this token may not write .* is in /"):

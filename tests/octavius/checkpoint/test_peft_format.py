@@ -142,7 +142,7 @@ def test_several_adapters_become_experts_in_their_order(
     )
 
 
-def test_more_adapters_than_experts_are_told(fresh: Octavius, plain: Path) -> None:
+def test_more_adapters_than_experts_are_refused(fresh: Octavius, plain: Path) -> None:
     with pytest.raises(ValueError, match=r"4 adapters, but model.* has 3 experts; set lora\.experts: 4"):
         filled(fresh, *[plain] * 4)
 

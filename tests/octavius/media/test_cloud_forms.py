@@ -136,7 +136,7 @@ def test_a_binary_stl_that_begins_as_text_does(tmp_path: Path) -> None:
     assert len(read_points(Media(path=tmp_path / "a.stl"))) == 8192
 
 
-def test_missing_files_and_folders_are_told(tmp_path: Path) -> None:
+def test_missing_files_and_folders_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no cloud file at .*gone\.xyz; check the data root"):
         read_columns(tmp_path / "gone.xyz")
     with pytest.raises(ValueError, match=r"the cloud file .* cannot be read: Is a directory"):

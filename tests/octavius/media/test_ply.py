@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from octavius.media.cloud_forms import read_columns
 from octavius.media.ply import read_vertices
 
 HEADER = """ply
@@ -203,12 +204,12 @@ def test_broken_files(file: Path, case: str) -> None:
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no cloud file at .*gone\.ply; check the data root"):
-        read_vertices(tmp_path / "gone.ply")
+        read_columns(tmp_path / "gone.ply")
     with pytest.raises(ValueError, match=r"the cloud file .* cannot be read: Is a directory"):
-        read_vertices(tmp_path)
+        read_columns(tmp_path)
     os.mkfifo(tmp_path / "pipe.ply")
     with pytest.raises(ValueError, match=r"pipe\.ply cannot be read: Is a pipe"):
-        read_vertices(tmp_path / "pipe.ply")
+        read_columns(tmp_path / "pipe.ply")
 
 
 @given(st.binary(max_size=60))
@@ -216,4 +217,4 @@ def test_no_content_does_more_than_raise_an_error(file: Path, noise: bytes) -> N
     for start in (b"", GOOD[:30], GOOD[:150]):
         file.write_bytes(start + noise)
         with pytest.raises(ValueError, match="ply"):
-            read_vertices(file)
+            read_columns(file)

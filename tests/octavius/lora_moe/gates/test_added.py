@@ -92,7 +92,9 @@ def test_what_cannot_be_told_is_refused() -> None:
     ):
         gate.fit_questions(NEW, [0, 0], pool)
     gate.remember(OLD, pool)
-    with pytest.raises(ValueError, match="none of 18 training questions can be told from those of earlier"):
+    with pytest.raises(
+        ValueError, match="none of 18 training questions can be distinguished from those of earlier"
+    ):
         gate.fit_questions(OLD, [0, 0], pool)
     assert not gate.get_buffer("fitted")
     with pytest.raises(ValueError, match=r"names 4 experts that were added, and lora\.experts is 4"):
