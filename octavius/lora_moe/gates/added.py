@@ -129,8 +129,9 @@ class AddedGate(Gate):
         share = float((scores > self.get_buffer("threshold")).double().mean())
         if not share:
             raise ValueError(
-                f"none of {len(new)} training questions can be distinguished from those of earlier trainings, so that "
-                "the added experts would not be used; word the new questions differently, or train all (lora.train: all)"
+                f"none of {len(new)} training questions can be distinguished from those of earlier trainings, so "
+                "that the added experts would not be used; word the new questions differently, or train all "
+                "(lora.train: all)"
             )
         self.get_buffer("fitted").fill_(True)
         return (
