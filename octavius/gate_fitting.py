@@ -18,13 +18,13 @@ from octavius.distributed.sharding import copy_whole, unsharded
 from octavius.instruction.batch import Batch, Example, Processor
 from octavius.instruction.sample import Sample
 from octavius.lora_moe.build import gate_of
-from octavius.lora_moe.gates.base import Gate
+from octavius.lora_moe.gates.base import Gate, Sketches
 from octavius.lora_moe.gates.question import pooled
 from octavius.lora_moe.sketch import sketching
 from octavius.model import Octavius
 from octavius.tasks import TASKS
 
-SAMPLES_PER_EXPERT, MOST_SAMPLES = 512, 8192
+SAMPLES_PER_EXPERT, MOST_SAMPLES = 256, 4096
 """Training samples whose gradients a gate is fitted to, for each of its experts, and at most in all."""
 
 
@@ -117,9 +117,9 @@ def fit_gate_to_updates(
     most = min(SAMPLES_PER_EXPERT * max(model.gate.counts), MOST_SAMPLES)
     samples = [sample for _, sample in spaced(sources, most)]
     rank_zero_info(f"the gate is fitted to the gradients of {len(samples)} training samples ...")
-    questions, updates = updates_of(model, processor, samples, batch_size, skip)
+    questions, sketches = updates_of(model, processor, samples, batch_size, skip)
     with whole_gate(model) as whole:
-        rank_zero_info(whole.fit_updates(questions, updates, pooling(model.decoder)))
+        rank_zero_info(whole.fit_updates(questions, sketches, pooling(model.decoder)))
 
 
 def updates_of(
@@ -128,7 +128,7 @@ def updates_of(
     samples: Sequence[Sample],
     batch_size: int,
     skip: tuple[type[Exception], ...] = (),
-) -> tuple[list[str], Tensor]:
+) -> tuple[list[str], Sketches]:
     """Sketches of the difference of two gradients: with the true answer, and with that of another sample of the task.
 
     Args:
@@ -139,13 +139,13 @@ def updates_of(
         skip: exceptions of samples that are left out.
 
     Returns:
-        The questions of N samples, and the sketches (N, P) in fp32 on the CPU.
+        The questions of N samples, and their sketches in fp32 on the CPU; inputs are those with the true answer.
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     # The same number of passes on all ranks: under FSDP a pass is collective.
     padded = [*samples, *samples[: -len(samples) % world]]
     pairs = list(enumerate(zip(padded, others(padded), strict=True)))[rank::world]
-    found: list[tuple[int, str, Tensor]] = []
+    found: list[tuple[int, str, Tensor, Tensor]] = []
     training = model.training
     model.eval()
     bar = tqdm(total=len(pairs), desc="gradients for the gate", disable=rank > 0 or not sys.stderr.isatty())
@@ -164,7 +164,8 @@ def updates_of(
                 continue
             asked, *both = zip(*examples.values(), strict=True)
             true_rows, false_rows = (sketch(model, processor.collate(rows)) for rows in both)
-            found += zip(examples, asked, true_rows - false_rows, strict=True)
+            updates = true_rows.updates - false_rows.updates
+            found += zip(examples, asked, updates, true_rows.inputs, strict=True)
             bar.update(len(share))
     model.train(training)
     gathered: list[Any] = [found]
@@ -174,23 +175,25 @@ def updates_of(
     # In the order of the samples, so that the number of processes makes no difference.
     ordered = sorted((one for part in gathered for one in part), key=lambda one: one[0])
     # An overflow of half precision would spread to all samples.
-    finite = [(question, row) for _, question, row in ordered if bool(row.isfinite().all())]
+    finite = [row for row in ordered if all(bool(part.isfinite().all()) for part in row[2:])]
     if not finite:
         raise ValueError(
             f"the gate is to be fitted to the gradients of training samples, and none of {len(samples)} can be read "
             "or has a finite gradient; check the data with `octavius check-data`, or take `gate: instance`"
         )
-    return [question for question, _ in finite], torch.stack([row for _, row in finite])
+    _, questions, update_rows, input_rows = zip(*finite, strict=True)
+    return list(questions), Sketches(torch.stack(update_rows), torch.stack(input_rows))
 
 
-def sketch(model: Octavius, batch: Batch) -> Tensor:
-    """Sketched gradient of each sample's mean loss per answer token, (B, P) on the CPU."""
+def sketch(model: Octavius, batch: Batch) -> Sketches:
+    """Sketches of the gradient of each sample's mean loss per answer token, on the CPU."""
     with sketching(model) as parts:
         out = model(batch)
         counts = torch.bincount(out.rows, minlength=len(batch)).clamp(min=1)
         (out.losses / counts[out.rows]).sum().backward()
     model.zero_grad(set_to_none=True)
-    return torch.cat([part for _, part in sorted(parts.items())], dim=1).cpu()
+    updates, inputs = zip(*(parts[index] for index in sorted(parts)), strict=True)
+    return Sketches(torch.stack(updates, dim=1).cpu(), torch.stack(inputs, dim=1).cpu())
 
 
 def others(samples: Sequence[Sample]) -> list[Sample]:

@@ -3,6 +3,7 @@
 The gradient with respect to the matrix B of a layer is a sum over tokens of outer products: of the gradient at the
 layer's output and of A x. Both factors are projected to `FACTOR` random dimensions before their product is taken, so
 that no gradient of full size is built; inner products keep their expected values (Johnson and Lindenstrauss, 1984).
+The input x is sketched beside it, as its mean over the tokens, weighted by the length of their gradients.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,11 +16,14 @@ from torch import Tensor, nn
 from octavius.lora_moe.layer import LoRAMoELinear
 
 FACTOR = 16
-"""Dimensions that each factor is projected to, so that a layer takes FACTOR ** 2 entries of a sketch."""
+"""Dimensions F that each factor is projected to."""
+
+SHARED = 1_000_000
+"""Seed of the projection of inputs, larger than the index of any layer: q, k and v of a layer read the same input."""
 
 
 @contextmanager
-def sketching(model: nn.Module) -> Iterator[dict[int, Tensor]]:
+def sketching(model: nn.Module) -> Iterator[dict[int, tuple[Tensor, Tensor]]]:
     """A context in which a backward pass fills the sketches of the samples of a batch, by index of the layer.
 
     The backward pass need not reach any parameter: the gradient with respect to the input embeddings is enough.
@@ -28,9 +32,9 @@ def sketching(model: nn.Module) -> Iterator[dict[int, Tensor]]:
         model: a module with L LoRA-MoE layers, whose inputs have a row per sample (no packed rows).
 
     Yields:
-        Index of a layer to its part of the sketches, (B, FACTOR ** 2) in fp32.
+        Index of a layer to the sketches of its updates, (B, F, F), and inputs, (B, F), in fp32.
     """
-    parts: dict[int, Tensor] = {}
+    parts: dict[int, tuple[Tensor, Tensor]] = {}
     layers = [layer for layer in model.modules() if isinstance(layer, LoRAMoELinear)]
     handles = [layer.register_forward_hook(_watch(parts, index)) for index, layer in enumerate(layers)]
     try:
@@ -41,7 +45,7 @@ def sketching(model: nn.Module) -> Iterator[dict[int, Tensor]]:
 
 
 def _watch(
-    parts: dict[int, Tensor], index: int
+    parts: dict[int, tuple[Tensor, Tensor]], index: int
 ) -> Callable[[LoRAMoELinear, tuple[Tensor, ...], Tensor], None]:
     """A forward hook that sketches the gradient of the layer's B when it arrives at the layer's output."""
 
@@ -51,12 +55,16 @@ def _watch(
         if not output.requires_grad or output.dim() != 3:
             return
         # A is read here and not in the backward pass: FSDP gathers it for the forward pass alone.
-        down = layer.lora_A.detach().float()
-        low = inputs[0].detach().float() @ (down.T @ projection(index, len(down), down.device))
+        down, x = layer.lora_A.detach().float(), inputs[0].detach().float()
+        low = x @ (down.T @ projection(index, len(down), down.device))
+        seen = x @ projection(SHARED, x.shape[-1], x.device)
 
         def take(gradient: Tensor) -> None:
-            high = gradient.float() @ projection(-1 - index, layer.out_features, gradient.device)
-            parts[index] = torch.einsum("bto,btr->bor", high, low).flatten(1)
+            gradient = gradient.float()
+            high = gradient @ projection(-1 - index, layer.out_features, gradient.device)
+            lengths = gradient.norm(dim=2, keepdim=True)
+            mean = (seen * lengths).sum(1) / lengths.sum(1).clamp(min=1e-30)
+            parts[index] = torch.einsum("bto,btr->bor", high, low), mean
 
         output.register_hook(take)
 

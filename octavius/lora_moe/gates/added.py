@@ -118,7 +118,7 @@ class AddedGate(Gate):
         centre = (new.mean(0) + old.mean(0)) / 2
         inputs = F.rms_norm(torch.cat([old, new]) - centre, (self.width,))
         groups = torch.tensor([0] * len(old) + [1] * len(new))
-        rows = classifier(inputs, groups, 0.5 / torch.bincount(groups).double()[groups], 2)
+        rows = classifier(inputs, groups, 0.5 / torch.bincount(groups).double()[groups])
         self.get_buffer("centre").copy_(centre)
         self.get_buffer("direction").copy_(rows[1] - rows[0])
         device = self.get_buffer("centre").device

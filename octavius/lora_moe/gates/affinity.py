@@ -12,10 +12,12 @@ by gradient affinity (Fifty et al., 2021, group whole tasks by it; here it group
    embeddings. The inner product of an update with itself, which noise dominates, is left out.
 3. The questions are embedded by the leading eigenvectors of these inner products (spectral clustering) and clustered
    by k-means, one cluster per expert.
-4. The gate starts as a linear classifier of the clusters, with the small learning rate of `source`.
+4. Clusters that do not contradict each other are merged (see `octavius.lora_moe.conflict`).
+5. The gate starts as a linear classifier of the groups, with the small learning rate of `source`. Experts are divided
+   among the groups, and those of a group have equal weights.
 
-Two sets of questions about the same images that want different answers have opposite updates and get an expert each,
-however similar their wording is.
+Two sets of questions about the same images that want different answers get an expert each, however similar their
+wording is. Where nothing contradicts anything there is one group, and the experts are one LoRA of their total rank.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from octavius.lora_moe.gates.base import FittedTo
+from octavius.lora_moe.conflict import merge_compatible
+from octavius.lora_moe.gates.base import FittedTo, Sketches
 from octavius.lora_moe.gates.cluster import lloyd, nearest
 from octavius.lora_moe.gates.source import SourceGate
 
@@ -49,13 +52,13 @@ class AffinityGate(SourceGate):
 
     @torch.no_grad()
     def fit_updates(
-        self, questions: Sequence[str], updates: Tensor, pool: Callable[[Sequence[str]], Tensor]
+        self, questions: Sequence[str], sketches: Sketches, pool: Callable[[Sequence[str]], Tensor]
     ) -> str:
         """Groups the questions by their expected updates, and sets the weights to a classifier of the groups.
 
         Args:
             questions: the questions of N training samples.
-            updates: sketches of the samples' updates, (N, P) (see `octavius.lora_moe.sketch`).
+            sketches: sketches of the samples' updates and inputs.
             pool: maps n texts to their mean embeddings (n, D), as `pooled` computes them.
 
         Returns:
@@ -66,11 +69,18 @@ class AffinityGate(SourceGate):
         rows = torch.tensor([index[question] for question in questions])
         inputs = pool(unique).double().cpu()  # fp64 on the CPU: all processes must get the same groups
         inputs = F.rms_norm(inputs - inputs[rows].mean(0), (self.width,))
-        groups = group_by_update(inputs, rows, updates.double().cpu(), max(self.routed))
+        clusters = group_by_update(inputs, rows, sketches.updates.flatten(1).double().cpu(), max(self.routed))
+        merged, conflict = merge_compatible(clusters[rows], sketches)
+        groups = torch.zeros_like(clusters).scatter(
+            0, rows, merged
+        )  # all samples of a question are in one group
         right = self.classify(list(zip(unique, groups.tolist(), strict=True)), pool)
-        shares = ", ".join(f"{share:.0%}" for share in (torch.bincount(groups[rows]) / len(rows)).tolist())
+        compared = f"{len(questions)} training samples (conflict {conflict:.2f}"
+        if not bool(merged.any()):
+            return f"the gate finds no contradiction in {compared}): every question uses all experts alike"
+        shares = ", ".join(f"{share:.0%}" for share in (torch.bincount(merged) / len(merged)).tolist())
         return (
-            f"the gate groups {len(questions)} training samples by their gradients: {shares}; {right:.0%} of "
+            f"the gate separates contradictory groups of {compared} or more): {shares}; {right:.0%} of "
             f"{len(unique)} questions are classified correctly"
         )
 

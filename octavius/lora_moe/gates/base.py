@@ -49,6 +49,18 @@ class GateInputs(NamedTuple):
     media: Tensor | None = None
 
 
+class Sketches(NamedTuple):
+    """What a gate with `fitted_to = "updates"` is fitted to: random projections of N samples in L adapted layers.
+
+    Attributes:
+        updates: gradients with respect to the experts' B, with the true answer minus with another one, (N, L, F, F).
+        inputs: mean inputs of the layers, (N, L, F).
+    """
+
+    updates: Tensor
+    inputs: Tensor
+
+
 class GateSize(NamedTuple):
     """Sizes of the model that a gate is built for.
 
@@ -137,13 +149,13 @@ class Gate(nn.Module, ABC):
         raise NotImplementedError(f"{type(self).__name__} has nothing to fit")
 
     def fit_updates(
-        self, questions: Sequence[str], updates: Tensor, pool: Callable[[Sequence[str]], Tensor]
+        self, questions: Sequence[str], sketches: Sketches, pool: Callable[[Sequence[str]], Tensor]
     ) -> str:
         """Fits a gate with `fitted_to = "updates"`, once, before training.
 
         Args:
             questions: the questions of N training samples.
-            updates: sketches of the updates that the samples ask for, (N, P).
+            sketches: sketches of the updates that the samples ask for.
             pool: maps n texts to their mean embeddings (n, D), as `pooled` computes them.
 
         Returns:

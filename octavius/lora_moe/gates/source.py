@@ -12,14 +12,13 @@ every question. A gate has to separate the sources *before* the experts differ, 
 """
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from octavius.lora_moe.gates.base import GateInputs
-from octavius.lora_moe.gates.cluster import centroids_of, nearest
+from octavius.lora_moe.gates.base import GateInputs, GateSize
 from octavius.lora_moe.gates.instance import InstanceGate
 
 RIDGE = 0.02
@@ -48,8 +47,19 @@ FRAMES = (
 class SourceGate(InstanceGate):
     """The instance gate, initialised as a classifier of the training sources (see the module).
 
-    With fewer experts than sources, sources with similar questions share an expert; with more, the sources with the
-    most diverse questions are split. Until `fit_questions` is called the weights are random, as in the instance gate.
+    With fewer experts than sources, sources with similar questions share an expert; with more, a source has several,
+    with equal weights. Until `fit_questions` is called the weights are random, as in the instance gate.
+
+    Args:
+        size: sizes of the model that the gate is for.
+        top_k: number of experts that a sample uses, 1..E; None uses all. Fewer than a source has leaves the others
+            idle.
+        inputs: inputs beside the question: which modalities a sample has (`modality`), a summary of its media
+            (`media`), or both (see `InstanceGate`).
+        per_layer: whether each layer of the language model gets a routing decision of its own.
+        universal: whether the last expert is always on, with the weight that the others leave to 1 (MoCLE).
+        temperature: divisor of the logits.
+        jitter: in training the inputs are multiplied by uniform noise in 1 - jitter..1 + jitter.
 
     Attributes:
         centre: mean of the training questions, subtracted from the input, (D,).
@@ -57,6 +67,28 @@ class SourceGate(InstanceGate):
     """
 
     fitted_buffers: ClassVar[tuple[str, ...]] = ("centre", "fitted")
+
+    def __init__(
+        self,
+        size: GateSize,
+        /,
+        *,
+        top_k: int | None = None,
+        inputs: Sequence[Literal["modality", "media"]] = (),
+        per_layer: bool = False,
+        universal: bool = False,
+        temperature: float = 1.0,
+        jitter: float = 0.0,
+    ) -> None:
+        super().__init__(
+            size,
+            top_k=top_k,
+            inputs=inputs,
+            per_layer=per_layer,
+            universal=universal,
+            temperature=temperature,
+            jitter=jitter,
+        )
 
     def reset_parameters(self) -> None:
         """Draws the weights of an instance gate; the input is not centred until the gate is fitted."""
@@ -115,9 +147,9 @@ class SourceGate(InstanceGate):
         weights, right = [], 1.0
         for experts in self.routed:
             groups = group(means, owners[: len(pairs)], experts).repeat(turns)
-            own = classifier(inputs, groups, share, experts)
+            own = classifier(inputs, groups, share)
             right = min(right, float(share @ ((inputs @ own.T).argmax(1) == groups).double()))
-            weights.append(own)
+            weights.append(own[torch.arange(experts) % len(own)])
         self.weight.copy_(torch.cat(weights))
         self.get_buffer("centre").copy_(centre)
         self.get_buffer("fitted").fill_(True)
@@ -128,19 +160,18 @@ class SourceGate(InstanceGate):
         return F.rms_norm(super().read_question(asked) - self.get_buffer("centre"), (self.width,))
 
 
-def classifier(inputs: Tensor, groups: Tensor, share: Tensor, experts: int) -> Tensor:
+def classifier(inputs: Tensor, groups: Tensor, share: Tensor) -> Tensor:
     """Fits a ridge regression of one-hot groups, scaled to a mean margin of `MARGIN` logits.
 
     Args:
         inputs: vectors of unit RMS, (N, D).
-        groups: group of each, 0..E - 1, (N,).
+        groups: group of each, 0..G - 1, (N,).
         share: weight of each input in the fit, (N,), summing to 1.
-        experts: number E of groups.
 
     Returns:
-        Weights (E, D).
+        Weights (G, D).
     """
-    wanted = F.one_hot(groups, experts).to(inputs)
+    wanted = F.one_hot(groups).to(inputs)
     weighed = inputs * share[:, None]
     square = weighed.T @ inputs + RIDGE * torch.eye(inputs.shape[1], dtype=inputs.dtype)
     weights = torch.linalg.solve(square, weighed.T @ (wanted - share @ wanted))
@@ -148,29 +179,25 @@ def classifier(inputs: Tensor, groups: Tensor, share: Tensor, experts: int) -> T
     best_other = scores.masked_fill(wanted.bool(), -torch.inf).amax(1)
     # Sources with the same questions cannot be separated. Their margin of 0 lowers the mean, which must not scale the
     # weights up without bound.
-    margin = float(share @ ((scores * wanted).sum(1) - best_other)) if experts > 1 else 1.0
+    margin = float(share @ ((scores * wanted).sum(1) - best_other)) if wanted.shape[1] > 1 else 1.0
     return weights.T * (MARGIN / max(margin, 0.25))
 
 
-def group(inputs: Tensor, sources: Tensor, experts: int) -> Tensor:
-    """Assigns inputs to one group per expert, keeping sources together where possible.
-
-    With more sources than experts, sources are merged by agglomerative clustering of their mean inputs (average
-    linkage). With fewer, the group with the largest variance is split in two by k-means until there are enough, or
-    none can be split.
+def group(inputs: Tensor, sources: Tensor, most: int) -> Tensor:
+    """Merges sources until there are at most `most`, by agglomerative clustering of their mean inputs.
 
     Args:
         inputs: (N, D).
         sources: source of each input, (N,).
-        experts: number E of groups.
+        most: upper bound on the number of groups.
 
     Returns:
-        Group of each input, (N,).
+        Group of each input, from 0, (N,).
     """
     means = {int(source): inputs[sources == source].mean(0) for source in sources.unique()}
     members = [[source] for source in means]
-    while len(members) > experts:
-        linked = {
+    while len(members) > most:
+        linked = {  # average linkage
             (one, other): sum(
                 float(torch.dist(means[a], means[b])) for a in members[one] for b in members[other]
             )
@@ -183,15 +210,4 @@ def group(inputs: Tensor, sources: Tensor, experts: int) -> Tensor:
     groups = torch.zeros_like(sources)
     for index, joined in enumerate(members):
         groups[torch.isin(sources, torch.tensor(joined))] = index
-    for index in range(len(members), experts):
-        spread = {
-            int(own): float((inputs[groups == own] - inputs[groups == own].mean(0)).square().sum(1).mean())
-            for own in groups.unique()
-            if len(inputs[groups == own].unique(dim=0)) > 1
-        }
-        if not spread:
-            break
-        widest = (groups == max(spread, key=lambda own: spread[own])).nonzero().flatten()
-        halves = nearest(inputs[widest], centroids_of(inputs[widest], 2))
-        groups[widest[halves == 1]] = index
     return groups

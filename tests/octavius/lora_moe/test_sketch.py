@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from octavius.lora_moe.layer import LoRAMoELinear
 from octavius.lora_moe.routing import Routing
-from octavius.lora_moe.sketch import projection, sketching
+from octavius.lora_moe.sketch import SHARED, projection, sketching
 
 SAMPLES, TOKENS, WIDTH = 3, 5, 12
 
@@ -46,8 +46,33 @@ def test_a_sketch_is_the_projected_gradient_of_each_sample() -> None:
             assert layer.lora_B.grad is not None
             high = projection(-1 - index, layer.out_features, x.device)
             low = projection(index, len(layer.lora_A), x.device)
-            expected = (high.T @ layer.lora_B.grad @ low).flatten()
-            torch.testing.assert_close(parts[index][sample], expected, rtol=1e-4, atol=1e-5)
+            updates = parts[index][0]
+            torch.testing.assert_close(
+                updates[sample], high.T @ layer.lora_B.grad @ low, rtol=1e-4, atol=1e-5
+            )
+
+
+def test_an_input_is_the_mean_over_tokens_weighted_by_the_length_of_the_gradient() -> None:
+    torch.manual_seed(0)
+    model, x = Tiny(recompute=False), torch.randn(SAMPLES, TOKENS, WIDTH)
+    model.routing.set(torch.ones(SAMPLES, 2))
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        output.retain_grad()
+        seen.append((inputs[0].detach(), output))
+
+    for layer in (model.first, model.second):
+        layer.register_forward_hook(keep)
+    with sketching(model) as parts:
+        model(x).square().sum().backward()
+    for index, (inputs, output) in enumerate(seen):
+        assert output.grad is not None
+        for sample in range(SAMPLES):
+            lengths = output.grad[sample].norm(dim=1)
+            mean = (lengths[:, None] * inputs[sample]).sum(0) / lengths.sum()
+            expected = mean @ projection(SHARED, inputs.shape[-1], x.device)
+            torch.testing.assert_close(parts[index][1][sample], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_recomputed_layers_give_the_same_sketches() -> None:
@@ -58,7 +83,7 @@ def test_recomputed_layers_give_the_same_sketches() -> None:
         model.routing.set(torch.ones(SAMPLES, 2) / 2)
         with sketching(model) as parts:
             model(x).square().sum().backward()
-        found.append(torch.cat([parts[0], parts[1]], dim=1))
+        found.append([*parts[0], *parts[1]])
         model(x)  # the hooks are gone
         assert set(parts) == {0, 1}
     torch.testing.assert_close(*found)

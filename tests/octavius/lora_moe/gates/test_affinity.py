@@ -1,5 +1,6 @@
 """The affinity gate separates questions by the updates that their samples ask for, not by their words."""
 
+import re
 from collections.abc import Sequence
 from itertools import product
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from octavius.lora_moe.gates.affinity import AffinityGate, group_by_update, kmeans
-from octavius.lora_moe.gates.base import GateSize
+from octavius.lora_moe.gates.base import GateSize, Sketches
 
 WIDTH = 32
 KEYS, FRAMES, TEXTS = (
@@ -33,13 +34,15 @@ def pool(texts: Sequence[str]) -> Tensor:
     return F.rms_norm(torch.stack(rows), (WIDTH,))
 
 
-def samples(each: int = 60, noise: float = 3.0) -> tuple[list[str], Tensor]:
-    """Questions of many samples, and updates that are mostly noise: the direction of the group is in it."""
+def samples(each: int = 60, noise: float = 0.7, hidden: Sequence[int] = HIDDEN) -> tuple[list[str], Sketches]:
+    """Questions of many samples, whose updates are mostly noise: a group maps inputs to changes in its own way."""
     generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(3, 64, generator=generator)
-    questions = QUESTIONS * each
-    updates = directions[torch.tensor(HIDDEN * each)]
-    return questions, updates + noise * torch.randn(updates.shape, generator=generator)
+    maps = torch.randn(3, 8, 8, generator=generator)
+    inputs = torch.randn(len(QUESTIONS) * each, 1, 8, generator=generator)
+    changes = torch.einsum("nij,nlj->nli", maps[torch.tensor(list(hidden) * each)], inputs)
+    updates = changes[..., None] * inputs[..., None, :]
+    updates += noise * updates.std() * torch.randn(updates.shape, generator=generator)
+    return QUESTIONS * each, Sketches(updates, inputs)
 
 
 def same_groups(found: Sequence[int], expected: Sequence[int]) -> bool:
@@ -50,17 +53,43 @@ def same_groups(found: Sequence[int], expected: Sequence[int]) -> bool:
 
 def test_it_begins_as_a_classifier_of_the_groups_that_contradict_each_other() -> None:
     gate = AffinityGate(GateSize(WIDTH, 3), top_k=2)
-    questions, updates = samples()
-    said = gate.fit_updates(questions, updates, pool)
-    assert said == (
-        "the gate groups 1080 training samples by their gradients: 33%, 33%, 33%; "
-        "100% of 18 questions are classified correctly"
+    said = gate.fit_updates(*samples(), pool)
+    assert re.fullmatch(
+        r"the gate separates contradictory groups of 1080 training samples \(conflict \d+\.\d\d or more\): 33%, 33%, "
+        r"33%; 100% of 18 questions are classified correctly",
+        said,
     )
     assert bool(gate.get_buffer("fitted"))
     with torch.no_grad():
         routed = gate(pool(QUESTIONS)[:, None], torch.ones(len(QUESTIONS), 1))
     assert same_groups(routed.argmax(1).tolist(), HIDDEN)
     assert routed.amax(1).min() > 0.8
+
+
+def test_all_experts_are_used_alike_where_nothing_contradicts() -> None:
+    gate = AffinityGate(GateSize(WIDTH, 4))
+    said = gate.fit_updates(*samples(hidden=[0] * len(QUESTIONS)), pool)
+    assert re.fullmatch(
+        r"the gate finds no contradiction in 1080 training samples \(conflict \d\.\d\d\): every question uses all "
+        r"experts alike",
+        said,
+    )
+    with torch.no_grad():
+        routed = gate(pool([*QUESTIONS, "something else"])[:, None], torch.ones(len(QUESTIONS) + 1, 1))
+    torch.testing.assert_close(routed, torch.full_like(routed, 0.25))
+
+
+def test_questions_that_agree_share_experts() -> None:
+    gate = AffinityGate(GateSize(WIDTH, 4))  # one expert more than there are words, and only two groups
+    merged = [min(group, 1) for group in HIDDEN]
+    said = gate.fit_updates(*samples(hidden=merged), pool)
+    assert ": 67%, 33%; 100%" in said
+    with torch.no_grad():
+        routed = gate(pool(QUESTIONS)[:, None], torch.ones(len(QUESTIONS), 1))
+    larger = torch.tensor(merged) == 1
+    for rows, own in ((larger, [0, 2]), (~larger, [1, 3])):
+        assert float(routed[rows][:, own].amin()) > 0.4
+        torch.testing.assert_close(routed[rows][:, own[0]], routed[rows][:, own[1]])
 
 
 def test_the_same_samples_give_the_same_gate_whatever_was_drawn_before() -> None:
@@ -83,8 +112,9 @@ def test_any_number_of_experts_is_fitted(experts: int | list[int]) -> None:
 
 
 def test_equal_updates_and_a_single_question_are_no_fault() -> None:
-    questions, updates = samples(each=2)
-    for given, wanted in ((questions, torch.zeros_like(updates)), (["what"] * len(updates), updates)):
+    questions, sketches = samples(each=2)
+    nothing = Sketches(*(torch.zeros_like(part) for part in sketches))
+    for given, wanted in ((questions, nothing), (["what"] * len(questions), sketches)):
         gate = AffinityGate(GateSize(WIDTH, 3))
         gate.fit_updates(given, wanted, pool)
         assert bool(gate.weight.isfinite().all())
@@ -98,7 +128,8 @@ def test_frequent_points_weigh_more() -> None:
 
 
 def test_samples_of_enormous_loss_do_not_outweigh_others() -> None:
-    questions, updates = samples(noise=1.0)
+    questions, sketches = samples()
+    updates = sketches.updates.flatten(1)
     rows = torch.tensor([QUESTIONS.index(question) for question in questions])
     inputs = F.rms_norm(pool(QUESTIONS).double() - pool(QUESTIONS).double().mean(0), (WIDTH,))
     updates[rows % 3 == 0] *= 100  # a few samples of enormous loss
