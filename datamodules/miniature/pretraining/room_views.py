@@ -17,7 +17,15 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from datamodules.miniature.pretraining.alignment import ABSENT, tokenize
 from datamodules.miniature.rooms.furniture.catalogue import CLASSES, HELD_OUT_PAIRS
 from datamodules.miniature.rooms.furniture.palette import COLOURS
-from datamodules.miniature.rooms.objects import ViewedObject, World, crops, look_in, look_like, one_of, whole
+from datamodules.miniature.rooms.objects import (
+    ViewedObject,
+    World,
+    appearance_in,
+    appearance_like,
+    crops,
+    one_of,
+    whole,
+)
 from datamodules.miniature.rooms.texts.naming import NAMES, TEMPLATES, prompts, sentence
 from datamodules.miniature.world import generator
 from datamodules.pretraining.render import render
@@ -82,7 +90,7 @@ class Views(Dataset[dict[str, Any]]):
         if not 0 <= index < self.size:
             raise IndexError(index)
         rng = generator(self.seed, self.stream, index)
-        look, front, points, colourless = self.thing(index, rng)
+        appearance, front, points, colourless = self.thing(index, rng)
         yaw = (
             rng.uniform(-np.pi, np.pi) if rng.random() < FROM_ANYWHERE else rng.uniform(-MAX_ANGLE, MAX_ANGLE)
         )
@@ -90,9 +98,9 @@ class Views(Dataset[dict[str, Any]]):
         kind = "both" if self.distinct else str(rng.choice(tuple(TEMPLATES), p=MENTIONS))
         kind = "class" if colourless else kind
         form = TEMPLATES[kind][0 if self.distinct else int(rng.integers(len(TEMPLATES[kind])))]
-        colour = ABSENT if colourless else COLOURS.index(look.colour)
+        colour = ABSENT if colourless else COLOURS.index(appearance.colour)
         mentioned = (
-            NAMES.index(look.name) if kind != "colour" else ABSENT,
+            NAMES.index(appearance.name) if kind != "colour" else ABSENT,
             colour if kind != "class" else ABSENT,
         )
         return {
@@ -106,7 +114,7 @@ class Views(Dataset[dict[str, Any]]):
     def thing(self, index: int, rng: np.random.Generator) -> ViewedObject:
         """What an item shows: a crop from a scanned room, or a complete object."""
         if self.distinct:
-            return whole(look_like(*self.distinct[index], rng), rng)
+            return whole(appearance_like(*self.distinct[index], rng), rng)
         if rng.random() < self.scans:
             rooms, items = self.turns
             # Consecutive items alternate between `rooms` rooms, so that a batch is varied and scans are reused.
@@ -114,7 +122,7 @@ class Views(Dataset[dict[str, Any]]):
             shown = one_of(crops(self.seed, self.stream, room, self.world), rng)
             if shown is not None:
                 return shown
-        return whole(look_in(self.world, rng), rng, COLOURLESS)
+        return whole(appearance_in(self.world, rng), rng, COLOURLESS)
 
 
 def spared(part: Literal["class", "colour"]) -> Tensor:

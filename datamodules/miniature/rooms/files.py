@@ -203,10 +203,10 @@ def _fact(piece: Piece, scan: Scan) -> dict[str, Any]:
     return {
         "id": piece.number,
         "name": piece.name,
-        "style": piece.look.style,
+        "style": piece.appearance.style,
         "colour": piece.colour,
         "size": piece.size,
-        "stands": piece.look.way.stands,
+        "stands": piece.appearance.way.stands,
         "box": [round(edge, 6) for edge in piece.box],
         "front": piece.front,
         "points": int((scan.owners == piece.number).sum()),

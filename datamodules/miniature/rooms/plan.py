@@ -3,7 +3,7 @@
 import numpy as np
 
 from datamodules.instructions.relations import MinMaxBox
-from datamodules.miniature.rooms.furniture.catalogue import Look, Shift, built, draw_look
+from datamodules.miniature.rooms.furniture.catalogue import Appearance, Shift, built, draw_appearance
 from datamodules.miniature.rooms.furniture.solids import Triple
 from datamodules.miniature.rooms.room import FRONTS, Piece, box_at
 
@@ -33,77 +33,79 @@ class Plan:
         self.pieces: list[Piece] = []
         self.blocked: list[MinMaxBox] = []
 
-    def look(self, name: str, stands: str | None = None) -> Look:
-        """Draws the look of a new object of a class."""
-        return draw_look(self.rng, name, self.shift, stands)
+    def appearance(self, name: str, stands: str | None = None) -> Appearance:
+        """Draws the appearance of a new object of a class."""
+        return draw_appearance(self.rng, name, self.shift, stands)
 
-    def against(self, look: Look, corner: float = 0.25) -> Piece | None:
+    def against(self, appearance: Appearance, corner: float = 0.25) -> Piece | None:
         """Places an object with its back to a wall, with probability `corner` in a corner."""
         for _ in range(TRIES):
             quarter, gap = int(self.rng.integers(4)), self.rng.uniform(0.02, 0.08)
             along = (
-                self._room(quarter)[0] - built(look).half[0] - 0.02
+                self._room(quarter)[0] - built(appearance).half[0] - 0.02
             )  # how far it may be from the wall's middle
             if along < 0:
                 continue
             into_corner = self.rng.random() < corner
             position = along * self.rng.choice((-1, 1)) if into_corner else self.rng.uniform(-along, along)
-            back = gap + built(look).half[1] - self._room(quarter)[1]
-            piece = self._put(look, quarter, self._spot((0.0, 0.0), quarter, float(position), back), 0.0)
+            back = gap + built(appearance).half[1] - self._room(quarter)[1]
+            piece = self._put(
+                appearance, quarter, self._spot((0.0, 0.0), quarter, float(position), back), 0.0
+            )
             if piece is not None:
                 return piece
         return None
 
-    def free(self, look: Look) -> Piece | None:
+    def free(self, appearance: Appearance) -> Piece | None:
         """Places an object anywhere on the floor."""
         for _ in range(TRIES):
             quarter = int(self.rng.integers(4))
-            x, y = (half - built(look).half[0] for half in self._room(0))
+            x, y = (half - built(appearance).half[0] for half in self._room(0))
             if min(x, y) <= 0:
                 return None
             position = (float(self.rng.uniform(-x, x)), float(self.rng.uniform(-y, y)))
-            piece = self._put(look, quarter, position, 0.0)
+            piece = self._put(appearance, quarter, position, 0.0)
             if piece is not None:
                 return piece
         return None
 
-    def beside(self, anchor: Piece, look: Look, side: int) -> Piece | None:
+    def beside(self, anchor: Piece, appearance: Appearance, side: int) -> Piece | None:
         """Places an object to the left (-1) or right (1) of another, with aligned backs."""
         gap = self.rng.uniform(MARGIN, 0.15)
-        own, other = built(look).half, built(anchor.look).half
+        own, other = built(appearance).half, built(anchor.appearance).half
         spot = self._spot(anchor.at[:2], anchor.quarter, side * (own[0] + other[0] + gap), own[1] - other[1])
-        return self._put(look, anchor.quarter, spot, anchor.at[2])
+        return self._put(appearance, anchor.quarter, spot, anchor.at[2])
 
-    def before(self, anchor: Piece, look: Look, gap: float, faces_it: bool) -> Piece | None:
+    def before(self, anchor: Piece, appearance: Appearance, gap: float, faces_it: bool) -> Piece | None:
         """Places an object in front of another, optionally facing it."""
-        out = built(look).half[1] + built(anchor.look).half[1] + gap
-        slack = built(anchor.look).half[0] * 0.4
+        out = built(appearance).half[1] + built(anchor.appearance).half[1] + gap
+        slack = built(anchor.appearance).half[0] * 0.4
         spot = self._spot(anchor.at[:2], anchor.quarter, float(self.rng.uniform(-slack, slack)), out)
-        return self._put(look, anchor.quarter + (2 if faces_it else 0), spot, 0.0)
+        return self._put(appearance, anchor.quarter + (2 if faces_it else 0), spot, 0.0)
 
-    def around(self, anchor: Piece, look: Look, side: int, along: float) -> Piece | None:
+    def around(self, anchor: Piece, appearance: Appearance, side: int, along: float) -> Piece | None:
         """Places an object at one of the four sides of a table, facing it.
 
         Args:
             anchor: the table.
-            look: the new object.
+            appearance: the new object.
             side: quarter turns from the table's front to the side.
             along: position along the side, -1 to 1, where 0 is its middle.
         """
         gap = self.rng.uniform(MARGIN + 0.01, 0.2)
-        width, depth = built(anchor.look).half[:2]
+        width, depth = built(anchor.appearance).half[:2]
         reach, span = (depth, width) if side % 2 == 0 else (width, depth)
-        out = reach + built(look).half[1] + gap
+        out = reach + built(appearance).half[1] + gap
         spot = self._spot(anchor.at[:2], anchor.quarter + side, along * span, out)
-        return self._put(look, anchor.quarter + side + 2, spot, 0.0)
+        return self._put(appearance, anchor.quarter + side + 2, spot, 0.0)
 
-    def upon(self, anchor: Piece, look: Look) -> Piece | None:
+    def upon(self, anchor: Piece, appearance: Appearance) -> Piece | None:
         """Places an object on top of another, if that carries at least `CARRIED` of its footprint."""
-        top = built(anchor.look).top
+        top = built(anchor.appearance).top
         if top is None:
             return None
         height, *face = top
-        own = built(look).half
+        own = built(appearance).half
         space = [side - half for side, half in zip(face, own, strict=False)]
         carried = [min(1.0, side / half) for side, half in zip(face, own, strict=False)]
         if carried[0] * carried[1] < CARRIED:
@@ -111,26 +113,26 @@ class Plan:
         for _ in range(TRIES):
             x, y = (float(self.rng.uniform(-free, free)) if free > 0 else 0.0 for free in space)
             spot = self._spot(anchor.at[:2], anchor.quarter, x, y)
-            piece = self._put(look, anchor.quarter, spot, anchor.at[2] + height)
+            piece = self._put(appearance, anchor.quarter, spot, anchor.at[2] + height)
             if piece is not None:
                 return piece
         return None
 
-    def hung(self, look: Look) -> Piece | None:
+    def hung(self, appearance: Appearance) -> Piece | None:
         """Places an object on a wall, at a height in the range of its style."""
-        low, high = look.way.hangs
-        depth, tall = built(look).half[1], built(look).half[2]
+        low, high = appearance.way.hangs
+        depth, tall = built(appearance).half[1], built(appearance).half[2]
         z = min(float(self.rng.uniform(low, high)), self.size[2] - tall - 0.05)
         if z < 0:
             return None
         for _ in range(TRIES):
             quarter = int(self.rng.integers(4))
-            along = self._room(quarter)[0] - built(look).half[0] - 0.1
+            along = self._room(quarter)[0] - built(appearance).half[0] - 0.1
             if along < 0:
                 continue
             back = depth + 0.005 - self._room(quarter)[1]
             spot = self._spot((0.0, 0.0), quarter, float(self.rng.uniform(-along, along)), back)
-            piece = self._put(look, quarter, spot, z)
+            piece = self._put(appearance, quarter, spot, z)
             if piece is not None:
                 return piece
         return None
@@ -168,13 +170,13 @@ class Plan:
             for other in (*[piece.box for piece in self.pieces], *self.blocked)
         )
 
-    def _put(self, look: Look, quarter: int, spot: tuple[float, float], z: float) -> Piece | None:
+    def _put(self, appearance: Appearance, quarter: int, spot: tuple[float, float], z: float) -> Piece | None:
         """Adds an object at a position, unless it collides."""
         at = (spot[0], spot[1], z)
-        box = box_at(look, quarter, at)
+        box = box_at(appearance, quarter, at)
         if not self.fits(box):
             return None
-        piece = Piece(len(self.pieces), look, quarter % 4, at, box)
+        piece = Piece(len(self.pieces), appearance, quarter % 4, at, box)
         self.pieces.append(piece)
         return piece
 

@@ -1,11 +1,11 @@
-"""A room as a list of objects with looks, poses and boxes, from which scans and texts are generated."""
+"""A room as a list of objects with appearances, poses and boxes, from which scans and texts are generated."""
 
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from datamodules.instructions.relations import MinMaxBox
-from datamodules.miniature.rooms.furniture.catalogue import KINDS, Look, built
+from datamodules.miniature.rooms.furniture.catalogue import KINDS, Appearance, built
 from datamodules.miniature.rooms.furniture.solids import Triple
 
 FRONTS = ((0, 1), (-1, 0), (0, -1), (1, 0))
@@ -18,14 +18,14 @@ class Piece:
 
     Attributes:
         number: unique in its room, from 0.
-        look: its class and appearance.
+        appearance: its class and appearance.
         quarter: quarter turns about the vertical, counter-clockwise; at 0 its front faces +y.
         at: centre of its underside, in metres.
         box: bounds of the whole object, also of parts that a scan does not show.
     """
 
     number: int
-    look: Look
+    appearance: Appearance
     quarter: int
     at: Triple
     box: MinMaxBox
@@ -33,22 +33,22 @@ class Piece:
     @property
     def name(self) -> str:
         """Its class."""
-        return self.look.name
+        return self.appearance.name
 
     @property
     def colour(self) -> str:
         """The colour by which texts name it."""
-        return self.look.colour
+        return self.appearance.colour
 
     @property
     def size(self) -> str:
         """`small`, `large` or empty."""
-        return self.look.size
+        return self.appearance.size
 
     @property
     def yaw(self) -> float:
         """Its rotation about the vertical in radians."""
-        return self.quarter * math.pi / 2 + built(self.look).tilt
+        return self.quarter * math.pi / 2 + built(self.appearance).tilt
 
     @property
     def front(self) -> tuple[int, int] | None:
@@ -77,9 +77,9 @@ class Room:
         return replace(self, pieces=tuple(piece for piece in self.pieces if piece.number in numbers))
 
 
-def box_at(look: Look, quarter: int, at: Triple) -> MinMaxBox:
+def box_at(appearance: Appearance, quarter: int, at: Triple) -> MinMaxBox:
     """The box of an object after `quarter` quarter turns, with the centre of its underside at a position."""
-    x, y, h = built(look).half
+    x, y, h = built(appearance).half
     if quarter % 2:
         x, y = y, x
     return at[0] - x, at[1] - y, at[2], at[0] + x, at[1] + y, at[2] + h

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.miniature.rooms.furniture.catalogue import Look, built
+from datamodules.miniature.rooms.furniture.catalogue import Appearance, built
 from datamodules.miniature.rooms.furniture.palette import DARK, FLOORS, LIGHT, TRIMS, WALLS, tone
 from datamodules.miniature.rooms.furniture.solids import area, surface
 from datamodules.miniature.rooms.room import Room
@@ -114,17 +114,19 @@ def scan(room: Room) -> Scan:
     )
 
 
-def paint(look: Look) -> dict[str, np.ndarray]:
+def paint(appearance: Appearance) -> dict[str, np.ndarray]:
     """Colour (3,), red, green, blue in 0..1, of each role of an object's parts."""
-    rng = np.random.default_rng([look.detail_seed, 1])
-    body, accent = tone(look.colour, rng), tone(look.accent, rng)
-    named = {"body": body, "accent": accent, "trim": TRIMS[look.trim], "dark": DARK, "light": LIGHT}
+    rng = np.random.default_rng([appearance.detail_seed, 1])
+    body, accent = tone(appearance.colour, rng), tone(appearance.accent, rng)
+    named = {"body": body, "accent": accent, "trim": TRIMS[appearance.trim], "dark": DARK, "light": LIGHT}
     return {role: np.array(colour) for role, colour in named.items()}
 
 
-def whole_thing(look: Look, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def whole_thing(
+    appearance: Appearance, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Points (count, 3) in metres on the whole surface of an object at the origin, and colours (count, 3) in 0..1."""
-    parts, colours = built(look).parts, paint(look)
+    parts, colours = built(appearance).parts, paint(appearance)
     areas = np.array([area(part) for part in parts])
     counts = rng.multinomial(count, areas / areas.sum())
     found = [surface(part, int(n), rng) for part, n in zip(parts, counts, strict=True)]
@@ -136,12 +138,12 @@ def _pieces(room: Room, rng: np.random.Generator) -> list[_Cloud]:
     """All surfaces of all objects, one segment per part."""
     clouds, segment = [], 0
     for piece in room.pieces:
-        colours = paint(piece.look)
+        colours = paint(piece.appearance)
         c, s = math.cos(piece.yaw), math.sin(piece.yaw)
         turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
         sides = [high - low for low, high in zip(piece.box[:3], piece.box[3:], strict=True)]
         density = FINE if max(sides) < SMALL else COARSE
-        for part in built(piece.look).parts:
+        for part in built(piece.appearance).parts:
             count = max(4, int(area(part) * density))
             points, normals = surface(part, count, rng)
             clouds.append(
@@ -160,14 +162,16 @@ def _pieces(room: Room, rng: np.random.Generator) -> list[_Cloud]:
 def _shell(room: Room, rng: np.random.Generator) -> list[_Cloud]:
     """Floor and walls, without the walls behind what hangs on them."""
     w, d, h = room.size
-    segment = sum(len(built(piece.look).parts) for piece in room.pieces)
+    segment = sum(len(built(piece.appearance).parts) for piece in room.pieces)
     floor, wall = (np.array(pool[int(rng.integers(len(pool)))]) for pool in (FLOORS, WALLS))
     faces = [((w, d, 0.0), (0.0, 0.0, 0.0), (0, 0, 1), FLOOR)]
     for x in (-1, 1):
         faces.append(((0.0, d, h), (x * w / 2, 0.0, h / 2), (-x, 0, 0), WALL))
     for y in (-1, 1):
         faces.append(((w, 0.0, h), (0.0, y * d / 2, h / 2), (0, -y, 0), WALL))
-    hung = np.array([piece.box for piece in room.pieces if piece.look.way.stands == "wall"]).reshape(-1, 6)
+    hung = np.array([piece.box for piece in room.pieces if piece.appearance.way.stands == "wall"]).reshape(
+        -1, 6
+    )
     clouds = []
     for number, (size, middle, normal, owner) in enumerate(faces):
         flat = math.prod(side for side in size if side)
@@ -279,7 +283,7 @@ def _strays(room: Room, cloud: _Cloud, rng: np.random.Generator) -> _Cloud:
     w, d, h = room.size
     points = rng.uniform((-w / 2, -d / 2, 0), (w / 2, d / 2, h), (count, 3))
     colours = cloud.colours[rng.integers(len(cloud.colours), size=count)]
-    segment = 5 + sum(len(built(piece.look).parts) for piece in room.pieces)
+    segment = 5 + sum(len(built(piece.appearance).parts) for piece in room.pieces)
     return _Cloud(points, points * 0, colours, np.full(count, segment), np.full(count, NOTHING))
 
 

@@ -11,8 +11,8 @@ from datamodules.miniature.rooms.furniture.catalogue import (
     HELD_OUT_STYLES,
     KINDS,
     UNSEEN_CLASSES,
-    Look,
-    draw_look,
+    Appearance,
+    draw_appearance,
 )
 from datamodules.miniature.rooms.sensor import whole_thing
 from datamodules.miniature.world import generator
@@ -30,18 +30,18 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
 """Classes of each world; in `unseen_pairs` those with a held-out style, as these clouds have no colours."""
 
 
-def look_of(seed: int, world: str, split: str, name: str, index: int) -> Look:
-    """Draws the look of the object of one cloud, deterministically."""
+def appearance_of(seed: int, world: str, split: str, name: str, index: int) -> Appearance:
+    """Draws the appearance of the object of one cloud, deterministically."""
     rng = generator(seed, f"shapes/{world}/{split}/{name}", index)
     while True:
-        look = draw_look(rng, name, "pairs" if world == "unseen_pairs" else "none")
-        if ((look.style, name) in HELD_OUT_STYLES) == (world == "unseen_pairs"):
-            return look
+        appearance = draw_appearance(rng, name, "pairs" if world == "unseen_pairs" else "none")
+        if ((appearance.style, name) in HELD_OUT_STYLES) == (world == "unseen_pairs"):
+            return appearance
 
 
-def cloud(look: Look) -> np.ndarray:
+def cloud(appearance: Appearance) -> np.ndarray:
     """Points on the surface of an object, (POINTS, 3) float32: centred, largest distance to the centre 1, y up."""
-    points, _ = whole_thing(look, POINTS, np.random.default_rng([look.detail_seed, 3]))
+    points, _ = whole_thing(appearance, POINTS, np.random.default_rng([appearance.detail_seed, 3]))
     points = points - points.mean(0)
     points = points / np.linalg.norm(points, axis=1).max()
     return np.stack([points[:, 0], points[:, 2], -points[:, 1]], 1).astype(np.float32)
@@ -56,7 +56,7 @@ def write_shapes(folder: Path, seed: int, world: str, split: str, each: int) -> 
     for name in SUBJECTS[world]:
         for index in range(each):
             lines.append(f"{SYNSETS[name]}-{split}{index:05d}.npy")
-            np.save(clouds / lines[-1], cloud(look_of(seed, world, split, name, index)))
+            np.save(clouds / lines[-1], cloud(appearance_of(seed, world, split, name, index)))
     _text(lists / f"{split}.txt", "".join(f"{line}\n" for line in lines))
     _names(folder, SUBJECTS[world])
 

@@ -74,10 +74,10 @@ def imagined(room: Room, rng: np.random.Generator, few: float = 0.0) -> Room:
         colours |= {(name, old): free[index] for old, index in zip(worn, order, strict=True)}
     pieces = []
     for piece in room.pieces:
-        look = replace(piece.look, colour=colours[piece.name, piece.colour])
+        appearance = replace(piece.appearance, colour=colours[piece.name, piece.colour])
         x, y, z = turned((*piece.at, *piece.at), quarters)[:3]
         box, quarter = turned(piece.box, quarters), (piece.quarter + quarters) % 4
-        pieces.append(replace(piece, look=look, quarter=quarter, at=(x, y, z), box=box))
+        pieces.append(replace(piece, appearance=appearance, quarter=quarter, at=(x, y, z), box=box))
     kept = [piece for piece, share in zip(pieces, rng.random(len(pieces)), strict=True) if share >= UNSEEN]
     if rng.random() < few:
         some = set(rng.permutation(len(kept))[: int(rng.integers(2, FEW + 1))].tolist())

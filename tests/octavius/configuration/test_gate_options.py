@@ -142,7 +142,9 @@ def test_saved_settings_of_earlier_versions_are_those_of_now(parser: LightningPa
     found, options = gate_of(parser, "--config", text)
     assert found == GATES[name].__name__
     expected = gate_of(parser, "--model.lora.gate", name)[1]
-    kept = {"top_k": EARLIER_LORA["top_k"]} if name == "source" else {}  # it takes all experts now, by default
+    kept = (
+        {"top_k": EARLIER_LORA["top_k"]} if name == "source" else {}
+    )  # it takes all experts now, by default
     assert options == {**expected, **changed, **kept}
     assert yaml.safe_load(text)["seed_everything"] == 3
     assert with_current_names(Configuration(text, "last.yaml")) == text

@@ -1,4 +1,4 @@
-"""All furniture classes: draws looks (class, style, colours, size), builds objects, defines what is held out."""
+"""All furniture classes: draws appearances (class, style, colours, size), builds objects, and has the held-out ones."""
 
 import math
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from datamodules.miniature.rooms.furniture.palette import COLOURS, TRIMS
 from datamodules.miniature.rooms.furniture.seats import SEATS
 from datamodules.miniature.rooms.furniture.solids import Part, extent, moved
 from datamodules.miniature.rooms.furniture.storage import STORAGE
-from datamodules.miniature.rooms.furniture.style import Order, Style
+from datamodules.miniature.rooms.furniture.style import RecipeInput, Style
 from datamodules.miniature.rooms.furniture.tables import TABLES
 from datamodules.miniature.world import pick
 
@@ -56,7 +56,7 @@ Shift: TypeAlias = Literal["none", "pairs"]
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """Class and appearance of an object, independent of its position.
 
     Attributes:
@@ -99,7 +99,7 @@ class Thing:
     """The shape of an object at the origin, in metres.
 
     Attributes:
-        look: its class and appearance.
+        appearance: its class and appearance.
         tilt: rotation about the vertical in radians, to be applied to `parts`.
         parts: its parts before this rotation. After it, the centre of their bounds is above the origin, and the
             lowest point is at height 0.
@@ -108,15 +108,17 @@ class Thing:
             there is none.
     """
 
-    look: Look
+    appearance: Appearance
     tilt: float
     parts: tuple[Part, ...]
     half: tuple[float, float, float]
     top: tuple[float, float, float] | None
 
 
-def draw_look(rng: np.random.Generator, name: str, shift: Shift = "none", stands: str | None = None) -> Look:
-    """Draws the look of an object of a class.
+def draw_appearance(
+    rng: np.random.Generator, name: str, shift: Shift = "none", stands: str | None = None
+) -> Appearance:
+    """Draws the appearance of an object of a class.
 
     Args:
         rng: random generator.
@@ -141,36 +143,36 @@ def draw_look(rng: np.random.Generator, name: str, shift: Shift = "none", stands
     colours = [c for c in COLOURS if ((c, name) in HELD_OUT_PAIRS) == in_colour]
     colour = pick(rng, colours)
     accent, trim = pick(rng, [c for c in COLOURS if c != colour]), pick(rng, tuple(TRIMS))
-    return Look(name, style, colour, accent, trim, float(rng.random()), int(rng.integers(2**31)))
+    return Appearance(name, style, colour, accent, trim, float(rng.random()), int(rng.integers(2**31)))
 
 
-def other_than(look: Look, rng: np.random.Generator, attribute: str) -> Look:
-    """The same look except for the attribute, `colour` or `size`; a new colour is never a held-out one."""
+def other_than(appearance: Appearance, rng: np.random.Generator, attribute: str) -> Appearance:
+    """The same appearance except for the attribute, `colour` or `size`; a new colour is never a held-out one."""
     if attribute == "size":
-        relative_size = rng.uniform(0, SMALL) if look.relative_size > 0.5 else rng.uniform(LARGE, 1)
-        return replace(look, relative_size=float(relative_size))
-    others = [c for c in COLOURS if c not in (look.colour, look.accent)]
-    free = [c for c in others if (c, look.name) not in HELD_OUT_PAIRS]
-    return replace(look, colour=pick(rng, free))
+        relative_size = rng.uniform(0, SMALL) if appearance.relative_size > 0.5 else rng.uniform(LARGE, 1)
+        return replace(appearance, relative_size=float(relative_size))
+    others = [c for c in COLOURS if c not in (appearance.colour, appearance.accent)]
+    free = [c for c in others if (c, appearance.name) not in HELD_OUT_PAIRS]
+    return replace(appearance, colour=pick(rng, free))
 
 
 @lru_cache(maxsize=256)
-def built(look: Look) -> Thing:
-    """The shape of a look, deterministic and cached."""
-    rng = np.random.default_rng(look.detail_seed)
-    near = np.clip(look.relative_size + rng.uniform(-VARIETY, VARIETY, 3), 0, 1)
-    limits = [(low * SPREAD[0], high * SPREAD[1]) for low, high in look.way.sizes]
+def built(appearance: Appearance) -> Thing:
+    """The shape of an appearance, deterministic and cached."""
+    rng = np.random.default_rng(appearance.detail_seed)
+    near = np.clip(appearance.relative_size + rng.uniform(-VARIETY, VARIETY, 3), 0, 1)
+    limits = [(low * SPREAD[0], high * SPREAD[1]) for low, high in appearance.way.sizes]
     w, d, h = (low + (high - low) * float(part) for (low, high), part in zip(limits, near, strict=True))
-    parts = look.way.recipe(Order(w, d, h, rng))
-    tilt = 0.0 if look.way.stands == "wall" else float(rng.uniform(-TILT, TILT))
+    parts = appearance.way.recipe(RecipeInput(w, d, h, rng))
+    tilt = 0.0 if appearance.way.stands == "wall" else float(rng.uniform(-TILT, TILT))
     low, high = extent(parts, tilt)
     middle = (low + high) / 2
     c, s = math.cos(tilt), math.sin(tilt)
     shift = (-c * middle[0] - s * middle[1], s * middle[0] - c * middle[1], -low[2])
     half = (float(high[0] - low[0]) / 2, float(high[1] - low[1]) / 2, float(high[2] - low[2]))
-    fraction = look.way.top
+    fraction = appearance.way.top
     return Thing(
-        look,
+        appearance,
         tilt,
         tuple(moved(parts, shift)),
         half,

@@ -4,11 +4,11 @@ import math
 from functools import partial
 
 from datamodules.miniature.rooms.furniture.solids import Part, ball, box, tube
-from datamodules.miniature.rooms.furniture.style import Kind, Order, Style
+from datamodules.miniature.rooms.furniture.style import Kind, RecipeInput, Style
 
 
-def _toilet(order: Order, lid: bool) -> list[Part]:
-    w, d, h, _ = order
+def _toilet(given: RecipeInput, lid: bool) -> list[Part]:
+    w, d, h, _ = given
     front = (d - 0.2) / 2 - d / 2 + 0.2
     parts = [
         box((w, 0.18, h - 0.35), (0, 0.09 - d / 2, 0.35)),
@@ -35,21 +35,21 @@ def _trough(w: float, d: float, z: float, h: float) -> list[Part]:
     return [*walls, box((w - 0.1, d - 0.1, 0.04), (0, 0, z))]
 
 
-def _pedestal_sink(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _pedestal_sink(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     return [*_basin(w, d, h - 0.32, 0.18), tube((0.2, 0.18, h - 0.32), (0, -0.06, 0), taper=0.8)]
 
 
-def _cabinet_sink(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _cabinet_sink(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     doors = [
         box((w / 2 - 0.04, 0.02, h - 0.48), (side * w / 4, d / 2 - 0.03, 0.08), "accent") for side in (-1, 1)
     ]
     return [*_basin(w, d, h - 0.3, 0.16), box((w - 0.06, d - 0.08, h - 0.32), (0, 0, 0.02)), *doors]
 
 
-def _bathtub(order: Order, feet: bool) -> list[Part]:
-    w, d, h, _ = order
+def _bathtub(given: RecipeInput, feet: bool) -> list[Part]:
+    w, d, h, _ = given
     low = 0.1 if feet else 0.0
     tap = box((0.04, 0.16, 0.12), (w * 0.45, 0, h - 0.06), "trim")
     if not feet:
@@ -59,9 +59,9 @@ def _bathtub(order: Order, feet: bool) -> list[Part]:
     return [tub, *posts, tap]
 
 
-def _screen(order: Order, hung: bool = False, block: bool = False) -> list[Part]:
+def _screen(given: RecipeInput, hung: bool = False, block: bool = False) -> list[Part]:
     """A wide panel on two feet, on a block, or on the wall; the panel has the colour that texts name."""
-    w, d, h, _ = order
+    w, d, h, _ = given
     if hung:
         return [box((w, 0.03, h), (0, 0, 0)), box((w * 0.4, 0.03, h * 0.4), (0, -0.03, h * 0.3), "dark")]
     low = 0.08 if block else 0.06
@@ -71,9 +71,9 @@ def _screen(order: Order, hung: bool = False, block: bool = False) -> list[Part]
     return [*parts, *[box((0.05, d, 0.06), (side * w * 0.35, 0, 0), "dark") for side in (-1, 1)]]
 
 
-def _monitor(order: Order, high: bool) -> list[Part]:
+def _monitor(given: RecipeInput, high: bool) -> list[Part]:
     """A panel with a border, on a neck and a disc."""
-    w, d, h, _ = order
+    w, d, h, _ = given
     low = h * (0.35 if high else 0.2)
     return [
         box((w, 0.04, h - low), (0, 0, low)),
@@ -84,8 +84,8 @@ def _monitor(order: Order, high: bool) -> list[Part]:
     ]
 
 
-def _floor_lamp(order: Order, globe: bool = False) -> list[Part]:
-    w, d, h, rng = order
+def _floor_lamp(given: RecipeInput, globe: bool = False) -> list[Part]:
+    w, d, h, rng = given
     parts = [tube((w * 0.8, d * 0.8, 0.03), (0, 0, 0), "trim")]
     if globe:
         parts.append(tube((0.03, 0.03, h - w), (0, 0, 0.03), "trim"))
@@ -95,17 +95,17 @@ def _floor_lamp(order: Order, globe: bool = False) -> list[Part]:
     return [*parts, tube((w, d, shade), (0, 0, h - shade), taper=rng.uniform(0.55, 0.75), open=True)]
 
 
-def _table_lamp(order: Order) -> list[Part]:
-    w, d, h, rng = order
+def _table_lamp(given: RecipeInput) -> list[Part]:
+    w, d, h, rng = given
     shade = h * 0.5
     foot = ball((w * 0.5, d * 0.5, h * 0.5), (0, 0, 0.01), "trim")
     shade_part = tube((w, d, shade), (0, 0, h - shade), taper=rng.uniform(0.5, 0.75), open=True)
     return [foot, tube((w * 0.45, d * 0.45, 0.02), (0, 0, 0), "trim"), shade_part]
 
 
-def _plant(order: Order, tall: bool) -> list[Part]:
+def _plant(given: RecipeInput, tall: bool) -> list[Part]:
     """A plant whose leaves have the colour that texts name."""
-    w, d, h, rng = order
+    w, d, h, rng = given
     pot = min(0.35, h * 0.3)
     wide = min(w, d) * 0.55
     parts = [tube((wide * 0.75, wide * 0.75, pot), (0, 0, 0), "accent", taper=1.33)]
@@ -121,8 +121,8 @@ def _plant(order: Order, tall: bool) -> list[Part]:
     return [*parts, ball((w * 0.45, d * 0.45, h - start), (0, 0, start))]
 
 
-def _spiky_plant(order: Order) -> list[Part]:
-    w, d, h, rng = order
+def _spiky_plant(given: RecipeInput) -> list[Part]:
+    w, d, h, rng = given
     pot = h * 0.3
     parts = [tube((w * 0.4, w * 0.4, pot), (0, 0, 0), "accent", taper=1.2)]
     for index in range(9):

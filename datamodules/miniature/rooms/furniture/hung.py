@@ -4,11 +4,11 @@ from collections.abc import Callable
 from functools import partial
 
 from datamodules.miniature.rooms.furniture.solids import Part, ball, box, sheet
-from datamodules.miniature.rooms.furniture.style import Kind, Order, Range, Style
+from datamodules.miniature.rooms.furniture.style import Kind, Range, RecipeInput, Style
 
 
-def _door(style: str, order: Order) -> list[Part]:
-    w, d, h, rng = order
+def _door(style: str, given: RecipeInput) -> list[Part]:
+    w, d, h, rng = given
     parts = [box((w, d, h), (0, 0, 0))]
     side = float(rng.choice((-1, 1)))
     parts.append(box((0.12, 0.05, 0.03), (side * (w / 2 - 0.1), d / 2 + 0.02, h * 0.5), "trim"))
@@ -17,9 +17,9 @@ def _door(style: str, order: Order) -> list[Part]:
     return parts
 
 
-def _window(style: str, order: Order) -> list[Part]:
+def _window(style: str, given: RecipeInput) -> list[Part]:
     """Only the frame, as a depth camera does not see glass."""
-    w, d, h, _ = order
+    w, d, h, _ = given
     thick = 0.09
     frame = [box((w, d, thick), (0, 0, z)) for z in (0.0, h - thick)]
     frame += [box((thick, d, h - 2 * thick), (x, 0, thick)) for x in (thick / 2 - w / 2, w / 2 - thick / 2)]
@@ -29,9 +29,9 @@ def _window(style: str, order: Order) -> list[Part]:
     return frame
 
 
-def _picture(style: str, order: Order) -> list[Part]:
+def _picture(style: str, given: RecipeInput) -> list[Part]:
     """A canvas with a blob; in one style with a broad frame."""
-    w, d, h, _ = order
+    w, d, h, _ = given
     parts = [box((w - 0.01, d, h - 0.01), (0, 0, 0.005))]
     parts.append(ball((w * 0.4, 0.03, h * 0.4), (-w * 0.1, d / 2, h * 0.25), "accent"))
     if style == "framed":
@@ -42,16 +42,16 @@ def _picture(style: str, order: Order) -> list[Part]:
     return parts
 
 
-def _curtain(style: str, order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _curtain(style: str, given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     rod = box((w + 0.1, 0.03, 0.03), (0, 0, h - 0.03), "trim")
     if style == "single":
         return [sheet((w, d, h - 0.03), (0, 0, 0)), rod]
     return [sheet((w * 0.36, d, h - 0.03), (side * w * 0.32, 0, 0)) for side in (-1, 1)] + [rod]
 
 
-def _whiteboard(style: str, order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _whiteboard(style: str, given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     parts = [box((w, d, h), (0, 0, 0))]
     if style == "tray":
         return [*parts, box((w * 0.6, 0.04, 0.03), (0, d / 2 + 0.02, 0.0), "dark")]
@@ -62,7 +62,7 @@ def _whiteboard(style: str, order: Order) -> list[Part]:
 def _kind(
     plural: str,
     nyu40: int,
-    recipe: Callable[[str, Order], list[Part]],
+    recipe: Callable[[str, RecipeInput], list[Part]],
     styles: tuple[str, str],
     sizes: tuple[Range, Range, Range],
     hangs: Range = (0.0, 0.0),

@@ -3,11 +3,11 @@
 import math
 
 from datamodules.miniature.rooms.furniture.solids import Part, ball, box, legs, moved, tube
-from datamodules.miniature.rooms.furniture.style import Kind, Order, Style
+from datamodules.miniature.rooms.furniture.style import Kind, RecipeInput, Style
 
 
-def _piano(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _piano(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     return [
         box((w, d * 0.5, h), (0, -d * 0.25, 0)),
         box((w, d * 0.5, 0.12), (0, d * 0.25, 0.6)),
@@ -17,9 +17,9 @@ def _piano(order: Order) -> list[Part]:
     ]
 
 
-def _ladder(order: Order) -> list[Part]:
+def _ladder(given: RecipeInput) -> list[Part]:
     """Two leaning frames that meet at the top; the front one has rungs."""
-    w, d, h, _ = order
+    w, d, h, _ = given
     tilt = math.atan2(d / 2, h)
     y = d / 4
     rails = [
@@ -35,8 +35,8 @@ def _ladder(order: Order) -> list[Part]:
     return [*rails, *rungs, box((w, 0.12, 0.04), (0, 0, h - 0.04))]
 
 
-def _bunk_bed(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _bunk_bed(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     parts = legs(w, d, h, 0.07, "body")
     for z in (0.3, h - 0.6):
         parts.append(box((w, d, 0.12), (0, 0, z)))
@@ -47,9 +47,9 @@ def _bunk_bed(order: Order) -> list[Part]:
     return parts + rungs
 
 
-def _guitar(order: Order) -> list[Part]:
+def _guitar(given: RecipeInput) -> list[Part]:
     """Upright on a small stand."""
-    w, d, h, _ = order
+    w, d, h, _ = given
     body = [
         tube((w, h * 0.3, d * 0.5), (0, 0, -d * 0.25)),
         tube((w * 0.75, h * 0.24, d * 0.5), (0, h * 0.22, -d * 0.25)),
@@ -68,8 +68,8 @@ def _upright(part: Part, lift: float) -> Part:
     return Part(part.shape, part.size, (x, z, y + lift), part.role, part.turn, -math.pi / 2, part.taper)
 
 
-def _fan(order: Order) -> list[Part]:
-    w, _, h, _ = order
+def _fan(given: RecipeInput) -> list[Part]:
+    w, _, h, _ = given
     z = h - w
     blades = [
         box((0.1, 0.02, w * 0.42), (math.sin(a) * w * 0.2, 0.02, z + w * 0.29 + math.cos(a) * w * 0.2))
@@ -85,8 +85,8 @@ def _fan(order: Order) -> list[Part]:
     ]
 
 
-def _island(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _island(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     doors = [
         box((w / 3 - 0.05, 0.02, h - 0.25), (column * (w - 0.1) / 3, d * 0.36, 0.12), "accent")
         for column in (-1, 0, 1)

@@ -4,11 +4,11 @@ import math
 from functools import partial
 
 from datamodules.miniature.rooms.furniture.solids import Part, ball, box, legs, moved, tube
-from datamodules.miniature.rooms.furniture.style import Kind, Order, Style
+from datamodules.miniature.rooms.furniture.style import Kind, RecipeInput, Style
 
 
-def _chair(order: Order, slatted: bool) -> list[Part]:
-    w, d, h, rng = order
+def _chair(given: RecipeInput, slatted: bool) -> list[Part]:
+    w, d, h, rng = given
     seat, y = rng.uniform(0.42, 0.48), 0.02 - d / 2
     parts = [box((w, d, 0.05), (0, 0, seat - 0.05)), *legs(w, d, seat - 0.05, 0.04)]
     if not slatted:
@@ -19,8 +19,8 @@ def _chair(order: Order, slatted: bool) -> list[Part]:
     return [*parts, *slats, box((w, 0.04, 0.1), (0, y, h - 0.1))]
 
 
-def _round_chair(order: Order) -> list[Part]:
-    w, d, h, rng = order
+def _round_chair(given: RecipeInput) -> list[Part]:
+    w, d, h, rng = given
     seat = rng.uniform(0.42, 0.48)
     parts = [tube((w, d, 0.05), (0, 0, seat - 0.05)), *legs(w * 0.7, d * 0.7, seat - 0.05, 0.035)]
     for step in range(-3, 4):
@@ -30,8 +30,8 @@ def _round_chair(order: Order) -> list[Part]:
     return parts
 
 
-def _office_chair(order: Order, arms: bool) -> list[Part]:
-    w, d, h, rng = order
+def _office_chair(given: RecipeInput, arms: bool) -> list[Part]:
+    w, d, h, rng = given
     seat, reach = rng.uniform(0.45, 0.5), min(w, d) / 2
     parts = [
         tube((0.06, 0.06, seat - 0.12), (0, 0, 0.06), "trim"),
@@ -47,8 +47,8 @@ def _office_chair(order: Order, arms: bool) -> list[Part]:
     return parts
 
 
-def _sofa(order: Order, cushions: bool = False) -> list[Part]:
-    w, d, h, rng = order
+def _sofa(given: RecipeInput, cushions: bool = False) -> list[Part]:
+    w, d, h, rng = given
     seat, arm, back = h * rng.uniform(0.42, 0.5), rng.uniform(0.13, 0.18), rng.uniform(0.18, 0.24)
     top = seat + h * rng.uniform(0.12, 0.2)
     parts = [
@@ -66,16 +66,16 @@ def _sofa(order: Order, cushions: bool = False) -> list[Part]:
     return parts
 
 
-def _corner_sofa(order: Order) -> list[Part]:
-    w, d, h, rng = order
+def _corner_sofa(given: RecipeInput) -> list[Part]:
+    w, d, h, rng = given
     deep, side = 0.85, float(rng.choice((-1, 1)))
-    back = _sofa(Order(w, deep, h, rng))
+    back = _sofa(RecipeInput(w, deep, h, rng))
     arm = box((0.8, d - deep, 0.38), (side * (w - 0.8) / 2, deep / 2, 0.03))
     return [*moved(back, (0, (deep - d) / 2, 0)), arm]
 
 
-def _wing_chair(order: Order) -> list[Part]:
-    w, d, h, rng = order
+def _wing_chair(given: RecipeInput) -> list[Part]:
+    w, d, h, rng = given
     seat = rng.uniform(0.4, 0.46)
     parts = [
         box((w, d, 0.2), (0, 0, seat - 0.2)),
@@ -88,34 +88,34 @@ def _wing_chair(order: Order) -> list[Part]:
     return parts
 
 
-def _disc_stool(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _disc_stool(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     bars = [box((w * 0.72, 0.025, 0.025), (0, y, h * 0.35)) for y in (-d * 0.36, d * 0.36)]
     return [tube((w, d, 0.08), (0, 0, h - 0.08)), *bars, *legs(w * 0.75, d * 0.75, h - 0.08, 0.035)]
 
 
-def _pouf(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _pouf(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     return [tube((w, d, h - 0.04), (0, 0, 0.04)), tube((w * 0.9, d * 0.9, 0.04), (0, 0, 0), "dark")]
 
 
-def _panel_bench(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _panel_bench(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     ends = [box((0.05, d * 0.9, h - 0.06), (side * w * 0.42, 0, 0)) for side in (-1, 1)]
     return [box((w, d, 0.06), (0, 0, h - 0.06)), *ends, box((w * 0.8, 0.04, 0.06), (0, 0, h * 0.4), "trim")]
 
 
-def _backed_bench(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _backed_bench(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     seat = h * 0.55
     slats = [box((w, 0.03, h * 0.13), (0, 0.02 - d / 2, z * h)) for z in (0.64, 0.87)]
     posts = [box((0.05, 0.04, h - seat), (side * w * 0.4, 0.02 - d / 2, seat), "trim") for side in (-1, 1)]
     return [box((w, d, 0.06), (0, 0, seat - 0.06)), *slats, *posts, *legs(w, d, seat - 0.06, 0.06)]
 
 
-def _bed(order: Order, head: bool, posts: bool = False) -> list[Part]:
+def _bed(given: RecipeInput, head: bool, posts: bool = False) -> list[Part]:
     """A bed with its head at the back (-y); the blanket has the colour that texts name."""
-    w, d, h, rng = order
+    w, d, h, rng = given
     low, cover, double = h - 0.22, rng.uniform(0.62, 0.74) * d, w > 1.25
     parts = [
         box((w, d, low - 0.06), (0, 0, 0.06)),

@@ -5,12 +5,12 @@ from functools import partial
 import numpy as np
 
 from datamodules.miniature.rooms.furniture.solids import Part, Role, ball, box, fronts, legs, tube
-from datamodules.miniature.rooms.furniture.style import Kind, Order, Style
+from datamodules.miniature.rooms.furniture.style import Kind, RecipeInput, Style
 
 
-def _cupboard(order: Order, rows: int, columns: int, raised: float = 0.06) -> list[Part]:
+def _cupboard(given: RecipeInput, rows: int, columns: int, raised: float = 0.06) -> list[Part]:
     """A closed body with doors or drawers, on a plinth or on legs."""
-    w, d, h, rng = order
+    w, d, h, rng = given
     plinth = box((w - 0.04, d - 0.08, raised), (0, 0, 0), "dark")
     below = legs(w, d - 0.04, raised, 0.04) if raised > 0.06 else [plinth]
     rows += int(rng.integers(2)) if rows > 2 else 0
@@ -18,23 +18,23 @@ def _cupboard(order: Order, rows: int, columns: int, raised: float = 0.06) -> li
     return [box((w, d - 0.04, h - raised), (0, 0, raised)), *doors, *below]
 
 
-def _open_nightstand(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _open_nightstand(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     case = [box((w, d, 0.22), (0, 0, h - 0.22)), *fronts(w, d - 0.04, h - 0.2, 0.18, 1, 1)]
     return [*case, box((w - 0.04, d - 0.04, 0.03), (0, 0, 0.12)), *legs(w, d, h - 0.22, 0.04)]
 
 
-def _mixed_cabinet(order: Order) -> list[Part]:
+def _mixed_cabinet(given: RecipeInput) -> list[Part]:
     """Drawers above doors, under a top of another colour."""
-    w, d, h, _ = order
+    w, d, h, _ = given
     body = [box((w, d - 0.04, h - 0.1), (0, 0, 0.06)), box((w - 0.04, d - 0.08, 0.06), (0, 0, 0), "dark")]
     doors = fronts(w - 0.02, d - 0.04, 0.08, h * 0.6, 1, 2)
     drawers = fronts(w - 0.02, d - 0.04, h * 0.6 + 0.1, h * 0.4 - 0.17, 1, 2)
     return [*body, *doors, *drawers, box((w, d, 0.04), (0, 0, h - 0.04), "trim")]
 
 
-def _sliding_wardrobe(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _sliding_wardrobe(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     doors = [
         box((w * 0.52, 0.03, h - 0.14), (-w * 0.23, d / 2 - 0.055, 0.07), "accent"),
         box((w * 0.52, 0.03, h - 0.14), (w * 0.23, d / 2 - 0.02, 0.07)),
@@ -42,8 +42,8 @@ def _sliding_wardrobe(order: Order) -> list[Part]:
     return [box((w, d - 0.08, h), (0, -0.04, 0)), *doors]
 
 
-def _bookshelf(order: Order, books: bool) -> list[Part]:
-    w, d, h, rng = order
+def _bookshelf(given: RecipeInput, books: bool) -> list[Part]:
+    w, d, h, rng = given
     shelves = int(rng.integers(4, 7))
     step = (h - 0.06) / shelves
     parts = [box((0.04, d, h), (side * (w / 2 - 0.02), 0, 0)) for side in (-1, 1)]
@@ -63,9 +63,9 @@ def _shares(rng: np.random.Generator, count: int, width: float) -> list[float]:
     return [(index + rng.uniform(0.35, 0.65)) * wide - width / 2 for index in range(count)]
 
 
-def _refrigerator(order: Order, beside: bool) -> list[Part]:
+def _refrigerator(given: RecipeInput, beside: bool) -> list[Part]:
     """Two doors, on top of each other or side by side, with a seam."""
-    w, d, h, rng = order
+    w, d, h, rng = given
     parts = [box((w, d - 0.06, h - 0.04), (0, -0.03, 0.04)), box((w * 0.9, d * 0.8, 0.04), (0, 0, 0), "dark")]
     y, low = d / 2 - 0.03, h * rng.uniform(0.55, 0.68)
     if beside:
@@ -79,8 +79,8 @@ def _refrigerator(order: Order, beside: bool) -> list[Part]:
     return parts
 
 
-def _carton(order: Order, closed: bool) -> list[Part]:
-    w, d, h, _ = order
+def _carton(given: RecipeInput, closed: bool) -> list[Part]:
+    w, d, h, _ = given
     if closed:
         return [box((w, d, h), (0, 0, 0)), box((0.05, d + 0.004, 0.006), (0, 0, h - 0.004), "accent")]
     walls = [box((w, 0.02, h), (0, y, 0)) for y in (0.01 - d / 2, d / 2 - 0.01)]
@@ -88,16 +88,16 @@ def _carton(order: Order, closed: bool) -> list[Part]:
     return [*walls, box((w - 0.04, d - 0.04, 0.02), (0, 0, 0.005), "accent")]
 
 
-def _square_bin(order: Order) -> list[Part]:
+def _square_bin(given: RecipeInput) -> list[Part]:
     """Narrow at the bottom, with a broad rim."""
-    w, d, h, _ = order
+    w, d, h, _ = given
     rim = [box((w, 0.06, 0.05), (0, side * (d / 2 - 0.03), h - 0.05), "accent") for side in (-1, 1)]
     rim += [box((0.06, d - 0.12, 0.05), (side * (w / 2 - 0.03), 0, h - 0.05), "accent") for side in (-1, 1)]
-    return [*_carton(Order(w - 0.06, d - 0.06, h - 0.05, order.rng), closed=False), *rim]
+    return [*_carton(RecipeInput(w - 0.06, d - 0.06, h - 0.05, given.rng), closed=False), *rim]
 
 
-def _bin(order: Order, lid: bool = False) -> list[Part]:
-    w, d, h, rng = order
+def _bin(given: RecipeInput, lid: bool = False) -> list[Part]:
+    w, d, h, rng = given
     taper = rng.uniform(1.05, 1.3)
     bottom = (w / taper, d / taper)
     if not lid:

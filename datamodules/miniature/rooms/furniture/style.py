@@ -12,7 +12,7 @@ Range: TypeAlias = tuple[float, float]
 """Lowest and highest value in metres."""
 
 
-class Order(NamedTuple):
+class RecipeInput(NamedTuple):
     """Input of a recipe: width (x), depth (y) and height (z) in metres, and a generator for random choices."""
 
     w: float
@@ -21,7 +21,7 @@ class Order(NamedTuple):
     rng: np.random.Generator
 
 
-Recipe: TypeAlias = Callable[[Order], list[Part]]
+Recipe: TypeAlias = Callable[[RecipeInput], list[Part]]
 """Builds the parts of an object near the origin, with its front towards +y; `built` centres them."""
 
 

@@ -3,23 +3,23 @@
 from functools import partial
 
 from datamodules.miniature.rooms.furniture.solids import Part, box, fronts, legs, moved, tube
-from datamodules.miniature.rooms.furniture.style import Kind, Order, Style
+from datamodules.miniature.rooms.furniture.style import Kind, RecipeInput, Style
 
 
-def _slab_table(order: Order, thick: float = 0.06, shelf: bool = False) -> list[Part]:
-    w, d, h, _ = order
+def _slab_table(given: RecipeInput, thick: float = 0.06, shelf: bool = False) -> list[Part]:
+    w, d, h, _ = given
     parts = [box((w, d, 0.05), (0, 0, h - 0.05)), *legs(w, d, h - 0.05, thick)]
     return [*parts, box((w * 0.92, d * 0.92, 0.03), (0, 0, h * 0.3))] if shelf else parts
 
 
-def _round_table(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _round_table(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     foot = tube((w / 2, d / 2, 0.03), (0, 0, 0), "trim")
     return [tube((w, d, 0.05), (0, 0, h - 0.05)), tube((0.12, 0.12, h - 0.08), (0, 0, 0.03), "trim"), foot]
 
 
-def _trestle_table(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _trestle_table(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     sides = [
         box((0.07, 0.05, h - 0.06), (x, y, 0.01), "trim", lean=lean)
         for x in (-w * 0.36, w * 0.36)
@@ -28,15 +28,15 @@ def _trestle_table(order: Order) -> list[Part]:
     return [box((w, d, 0.05), (0, 0, h - 0.05)), *sides, box((w * 0.72, 0.05, 0.06), (0, 0, h / 2), "trim")]
 
 
-def _panel_desk(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _panel_desk(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     sides = [box((0.04, d, h - 0.04), (side * (w / 2 - 0.02), 0, 0)) for side in (-1, 1)]
     back = box((w - 0.08, 0.03, h * 0.4), (0, 0.03 - d / 2, h * 0.5), "trim")
     return [box((w, d, 0.04), (0, 0, h - 0.04)), *sides, back]
 
 
-def _drawer_desk(order: Order) -> list[Part]:
-    w, d, h, rng = order
+def _drawer_desk(given: RecipeInput) -> list[Part]:
+    w, d, h, rng = given
     wide, side = rng.uniform(0.34, 0.42), float(rng.choice((-1, 1)))
     block = [box((wide, d - 0.06, h - 0.1), (0, 0, 0.05)), *fronts(wide, d - 0.06, 0.06, h - 0.14, 3, 1)]
     posts = [
@@ -50,8 +50,8 @@ def _drawer_desk(order: Order) -> list[Part]:
     ]
 
 
-def _standing_desk(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _standing_desk(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     parts = [box((w, d, 0.04), (0, 0, h - 0.04)), box((w * 0.72, 0.05, 0.05), (0, 0, h - 0.12), "trim")]
     for x in (-w * 0.36, w * 0.36):
         parts.append(box((0.08, 0.06, h - 0.08), (x, 0, 0.04), "trim"))
@@ -59,21 +59,21 @@ def _standing_desk(order: Order) -> list[Part]:
     return parts
 
 
-def _drum(order: Order) -> list[Part]:
-    w, d, h, rng = order
+def _drum(given: RecipeInput) -> list[Part]:
+    w, d, h, rng = given
     return [tube((w, d, h), (0, 0, 0), taper=rng.uniform(0.75, 1.0))]
 
 
-def _open_stand(order: Order) -> list[Part]:
-    w, d, h, _ = order
+def _open_stand(given: RecipeInput) -> list[Part]:
+    w, d, h, _ = given
     sides = [box((0.05, d, h), (x, 0, 0)) for x in (0.025 - w / 2, 0.0, w / 2 - 0.025)]
     boards = [box((w - 0.02, d, 0.04), (0, 0, z)) for z in (0.04, h * 0.5, h - 0.04)]
     return [*sides, *boards, box((w - 0.04, 0.02, h - 0.06), (0, 0.02 - d / 2, 0.03), "dark")]
 
 
-def _door_stand(order: Order) -> list[Part]:
+def _door_stand(given: RecipeInput) -> list[Part]:
     """An open shelf above doors."""
-    w, d, h, _ = order
+    w, d, h, _ = given
     low = h * 0.55
     case = [box((w, d - 0.04, low - 0.04), (0, 0, 0.04)), *fronts(w - 0.02, d - 0.04, 0.06, low - 0.08, 1, 3)]
     sides = [box((0.04, d - 0.04, h - low), (side * (w / 2 - 0.02), 0, low)) for side in (-1, 1)]

@@ -56,7 +56,7 @@ class World:
 
 WORLDS = {
     "seen": World("none", "seen", lambda piece: True, ("train", "val", "test"), 0),  # noqa: ARG005
-    "unseen_pairs": World("pairs", "seen", lambda piece: piece.look.held_out, ("test",), 7000),
+    "unseen_pairs": World("pairs", "seen", lambda piece: piece.appearance.held_out, ("test",), 7000),
     "unseen_relations": World("none", "unseen", lambda piece: True, ("test",), 8000),  # noqa: ARG005
     "unseen_classes": World("classes", "any", lambda piece: piece.name in UNSEEN_CLASSES, ("test",), 9000),
 }

@@ -56,7 +56,7 @@ def colours(room: Room, rng: np.random.Generator) -> Exercise | None:
 def standing(room: Room, rng: np.random.Generator) -> Exercise | None:
     """Locations of some objects: `lamp on the desk; bed against the wall`."""
     anchors, rows = anchors_of(room), dict[str, str]()
-    for piece in _drawn([piece for piece in anchors if piece.look.way.stands != "wall"], rng):
+    for piece in _drawn([piece for piece in anchors if piece.appearance.way.stands != "wall"], rng):
         true = [
             constraint
             for constraint in constraints_met_by(room, piece, anchors)

@@ -172,7 +172,7 @@ def _places(
     """Where an object that is not on a wall is: on what, in which part of the room, next to what."""
     anchors = anchors_of(room)
     for piece in order:
-        if piece.look.way.stands == "wall":
+        if piece.appearance.way.stands == "wall":
             continue
         words, constraint = _reference(room, piece, rng, relations, coloured=True)
         true = [

@@ -144,7 +144,7 @@ KINDS: dict[str, Callable[[Room, np.random.Generator, float], SymbolicQuestion |
 
 def uncoloured(room: Room) -> Room:
     """The room with the colours of all objects removed."""
-    pieces = [replace(piece, look=replace(piece.look, colour="")) for piece in room.pieces]
+    pieces = [replace(piece, appearance=replace(piece.appearance, colour="")) for piece in room.pieces]
     return replace(room, pieces=tuple(pieces))
 
 

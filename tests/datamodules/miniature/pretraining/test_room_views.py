@@ -80,9 +80,9 @@ def test_training_never_shows_or_tells_what_is_held_out(scans: float) -> None:
     views = Views("clip-rooms/train", 4000, 0, scans=scans, turns=(1, 40))
     count = 200 if scans == 0 else 240
     for shown in things(views, count):
-        assert (shown.look.colour, shown.look.name) not in HELD_OUT_PAIRS
-        assert (shown.look.style, shown.look.name) not in HELD_OUT_STYLES
-        assert shown.look.name in CLASSES
+        assert (shown.appearance.colour, shown.appearance.name) not in HELD_OUT_PAIRS
+        assert (shown.appearance.style, shown.appearance.name) not in HELD_OUT_STYLES
+        assert shown.appearance.name in CLASSES
     held_out = re.compile(
         "|".join([*(rf"\b{c} {n}\b|\b{n} is {c}\b" for c, n in HELD_OUT_PAIRS), *UNSEEN_CLASSES])
     )
@@ -95,7 +95,7 @@ def test_rooms_of_a_crop_hold_nothing_that_is_held_out() -> None:
     """Not even beside the thing that is told of."""
     for number in range(20):
         for piece in make_room(generator(0, "clip-rooms/train/room", number)).pieces:
-            assert not piece.look.held_out
+            assert not piece.appearance.held_out
 
 
 def test_no_room_is_one_of_a_written_set() -> None:
@@ -112,10 +112,10 @@ def test_no_room_is_one_of_a_written_set() -> None:
 
 def test_zero_shot_worlds_show_what_is_unseen_alone() -> None:
     pairs = things(Views("clip-rooms/a", 60, 0, "unseen_pairs", turns=(1, 30)), 60)
-    assert all(shown.look.held_out and shown.look.name in CLASSES for shown in pairs)
+    assert all(shown.appearance.held_out and shown.appearance.name in CLASSES for shown in pairs)
     classes = things(Views("clip-rooms/a", 60, 0, "unseen_classes", turns=(1, 30)), 60)
-    assert {shown.look.name for shown in classes} <= set(UNSEEN_CLASSES)
-    assert not any(belongs(shown.look, "seen") for shown in [*pairs, *classes])
+    assert {shown.appearance.name for shown in classes} <= set(UNSEEN_CLASSES)
+    assert not any(belongs(shown.appearance, "seen") for shown in [*pairs, *classes])
 
 
 def test_half_of_the_views_are_of_scans_and_a_tenth_of_the_others_are_colourless() -> None:

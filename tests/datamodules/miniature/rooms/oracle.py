@@ -138,7 +138,7 @@ def holds(room: Fact, relation: str, thing: Fact, anchors: list[Fact]) -> bool:
 
 
 def _on_the_side(relation: str, thing: Fact, anchor: Fact) -> bool:
-    """By the angle at which the thing stands from the anchor, which looks at 0 degrees."""
+    """By the angle at which the thing stands from the anchor, which appearances at 0 degrees."""
     if anchor["front"] is None or apart(thing, anchor) > 1.5:
         return False
     low, high = max(thing["box"][2], anchor["box"][2]), min(thing["box"][5], anchor["box"][5])

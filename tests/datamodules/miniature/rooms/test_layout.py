@@ -33,12 +33,14 @@ def test_a_room_is_in_order(seed: int, change: Change) -> None:
         assert -w / 2 <= x1 < x2 <= w / 2
         assert -d / 2 <= y1 < y2 <= d / 2
         assert 0 <= z1 < z2 <= h
-        if piece.look.way.stands == "floor" and piece.name != "box":
+        if piece.appearance.way.stands == "floor" and piece.name != "box":
             assert z1 == 0
-        elif piece.look.way.stands == "wall":
+        elif piece.appearance.way.stands == "wall":
             assert min(x1 + w / 2, w / 2 - x2, y1 + d / 2, d / 2 - y2) < 0.01
         elif z1 > 0:
-            carrier = [other for other in room.pieces if abs(other.box[5] - z1) < 1e-6 and other.look.way.top]
+            carrier = [
+                other for other in room.pieces if abs(other.box[5] - z1) < 1e-6 and other.appearance.way.top
+            ]
             assert any(
                 box[0] < piece.at[0] < box[3] and box[1] < piece.at[1] < box[4]
                 for box in (other.box for other in carrier)
@@ -47,7 +49,7 @@ def test_a_room_is_in_order(seed: int, change: Change) -> None:
         for second in room.pieces[i + 1 :]:
             assert not overlapping(first, second), (first, second)
             assert not overlapping(second, first), (first, second)
-    held = [piece.look.held_out for piece in room.pieces]
+    held = [piece.appearance.held_out for piece in room.pieces]
     assert any(held) if change == "classes" else change == "pairs" or not any(held)
 
 

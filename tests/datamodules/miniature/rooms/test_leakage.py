@@ -16,7 +16,7 @@ from datamodules.miniature.rooms.furniture.catalogue import (
     UNSEEN_CLASSES,
 )
 from datamodules.miniature.rooms.room import Room
-from datamodules.miniature.rooms.shapenet import look_of
+from datamodules.miniature.rooms.shapenet import appearance_of
 from datamodules.miniature.rooms.texts.annotations import WORLDS
 from datamodules.miniature.rooms.texts.relations import HELD_OUT_RELATION_PAIRS
 from tests.datamodules.miniature.rooms.oracle import COLOUR, NAME, ONE_ANCHOR
@@ -175,6 +175,6 @@ def test_no_room_is_in_two_sets() -> None:
 def test_single_things_are_of_their_world(world: str) -> None:
     names = CLASSES if world == "seen" else sorted({name for _, name in HELD_OUT_STYLES})
     for name in names:
-        look = look_of(0, world, "test", name, 0)
-        assert ((look.style, name) in HELD_OUT_STYLES) == (world == "unseen_pairs")
+        appearance = appearance_of(0, world, "test", name, 0)
+        assert ((appearance.style, name) in HELD_OUT_STYLES) == (world == "unseen_pairs")
     assert set(WORLDS) == {"seen", "unseen_pairs", "unseen_relations", "unseen_classes"}

@@ -14,10 +14,10 @@ from datamodules.miniature.rooms.room import Piece, Room, box_at
 @pytest.mark.parametrize("name", ["sofa", "desk", "toilet"])
 def test_a_box_holds_the_turned_parts(quarter: int, name: str) -> None:
     plan = Plan(np.random.default_rng(5), (5, 5, 2.5), "none")
-    look = plan.look(name)
-    piece = Piece(0, look, quarter, (0.3, -0.2, 0), box_at(look, quarter, (0.3, -0.2, 0)))
+    appearance = plan.appearance(name)
+    piece = Piece(0, appearance, quarter, (0.3, -0.2, 0), box_at(appearance, quarter, (0.3, -0.2, 0)))
     rng = np.random.default_rng(0)
-    points = np.concatenate([surface(part, 3000, rng)[0] for part in built(look).parts])
+    points = np.concatenate([surface(part, 3000, rng)[0] for part in built(appearance).parts])
     turn = np.exp(1j * piece.yaw) * (points[:, 0] + 1j * points[:, 1])
     low = turn.real.min() + 0.3, turn.imag.min() - 0.2
     high = turn.real.max() + 0.3, turn.imag.max() - 0.2

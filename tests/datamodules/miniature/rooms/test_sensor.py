@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from datamodules.miniature.rooms.furniture.catalogue import draw_look
+from datamodules.miniature.rooms.furniture.catalogue import draw_appearance
 from datamodules.miniature.rooms.furniture.palette import COLOURS
 from datamodules.miniature.rooms.layout import make_room
 from datamodules.miniature.rooms.room import Piece, Room, box_at
@@ -33,8 +33,8 @@ def seen(room: Room) -> Scan:
 
 
 def piece(number: int, name: str, at: tuple[float, float, float], share: float = 0.5) -> Piece:
-    look = replace(draw_look(np.random.default_rng(0), name), relative_size=share)
-    return Piece(number, look, 0, at, box_at(look, 0, at))
+    appearance = replace(draw_appearance(np.random.default_rng(0), name), relative_size=share)
+    return Piece(number, appearance, 0, at, box_at(appearance, 0, at))
 
 
 def test_the_same_facts_give_the_same_points(room: Room, seen: Scan) -> None:
@@ -70,7 +70,7 @@ def test_pieces_show_the_colour_of_their_name(room: Room, seen: Scan) -> None:
     right = 0
     for thing in room.pieces:
         mean = seen.colours[seen.owners == thing.number].mean(0) / 255
-        tones = {colour: paint(replace(thing.look, colour=colour))["body"] for colour in COLOURS}
+        tones = {colour: paint(replace(thing.appearance, colour=colour))["body"] for colour in COLOURS}
         ranked = sorted(COLOURS, key=lambda colour: float(np.linalg.norm(tones[colour] - mean)))
         right += ranked.index(thing.colour) < 3
     assert right >= 0.8 * len(room.pieces)
@@ -86,9 +86,9 @@ def test_what_is_shut_in_is_not_seen() -> None:
 
 
 def test_walls_are_open_behind_a_window() -> None:
-    look = draw_look(np.random.default_rng(0), "window")
+    appearance = draw_appearance(np.random.default_rng(0), "window")
     at = (0.0, -1.95, 0.9)
-    window = Piece(0, look, 0, at, box_at(look, 0, at))
+    window = Piece(0, appearance, 0, at, box_at(appearance, 0, at))
     x1, _, z1, x2, _, z2 = window.box
     found = scan(Room("office", (4, 4, 2.5), (window,), 1))
     wall = found.points[(found.owners == WALL) & (found.points[:, 1] < -1.9)]
@@ -143,10 +143,10 @@ def test_a_room_without_pieces_has_walls_and_a_floor() -> None:
 
 
 def test_a_whole_thing_has_all_its_sides() -> None:
-    look = draw_look(np.random.default_rng(0), "wardrobe")
-    points, colours = whole_thing(look, 2000, np.random.default_rng(0))
+    appearance = draw_appearance(np.random.default_rng(0), "wardrobe")
+    points, colours = whole_thing(appearance, 2000, np.random.default_rng(0))
     assert points.shape == colours.shape == (2000, 3)
-    box = box_at(look, 0, (0, 0, 0))
+    box = box_at(appearance, 0, (0, 0, 0))
     assert (points[:, 1] < box[1] + 0.1).mean() > 0.1
     assert colours.min() >= 0
     assert colours.max() <= 1

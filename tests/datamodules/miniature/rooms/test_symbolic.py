@@ -102,7 +102,7 @@ def test_turned_boxes_against_the_layouts_own() -> None:
         x, y, z = piece.at
         spots = [(x, y, z), (-y, x, z), (-x, -y, z), (y, -x, z), (x, y, z)]
         for quarters, spot in enumerate(spots):
-            expected = box_at(piece.look, piece.quarter + quarters, spot)
+            expected = box_at(piece.appearance, piece.quarter + quarters, spot)
             assert turned(piece.box, quarters) == pytest.approx(expected)
 
 
@@ -117,9 +117,9 @@ def test_an_imagined_room_keeps_its_plan(plan: Room, seed: int) -> None:
     worn: dict[tuple[str, str], str] = {}
     for piece in room.pieces:
         old = before[piece.number]
-        assert (piece.name, piece.size, piece.look.style) == (old.name, old.size, old.look.style)
+        assert (piece.name, piece.size, piece.appearance.style) == (old.name, old.size, old.appearance.style)
         assert (piece.colour, piece.name) not in HELD_OUT_PAIRS
-        assert (piece.look.style, piece.name) not in HELD_OUT_STYLES
+        assert (piece.appearance.style, piece.name) not in HELD_OUT_STYLES
         assert worn.setdefault((piece.name, old.colour), piece.colour) == piece.colour
         assert places_of(room, piece) == places_of(plan, old)
         for other in room.pieces:

@@ -1,4 +1,4 @@
-"""The grammar of things: looks are as asked, built things stand on the floor, and their named colour rules."""
+"""The grammar of things: appearances are as asked, built things stand on the floor, and their named colour rules."""
 
 import math
 from dataclasses import replace
@@ -14,10 +14,10 @@ from datamodules.miniature.rooms.furniture.catalogue import (
     HELD_OUT_STYLES,
     KINDS,
     UNSEEN_CLASSES,
-    Look,
+    Appearance,
     Shift,
     built,
-    draw_look,
+    draw_appearance,
     other_than,
 )
 from datamodules.miniature.rooms.furniture.palette import COLOURS
@@ -31,8 +31,10 @@ WAYS = [(name, style) for name, kind in KINDS.items() for style in kind.styles]
 @pytest.mark.parametrize(("name", "style"), WAYS)
 def test_things_stand_on_the_floor_above_the_origin(name: str, style: str) -> None:
     for seed in range(4):
-        look = replace(draw_look(np.random.default_rng(seed), name), style=style, relative_size=seed / 3)
-        thing = built(look)
+        appearance = replace(
+            draw_appearance(np.random.default_rng(seed), name), style=style, relative_size=seed / 3
+        )
+        thing = built(appearance)
         c, s = math.cos(thing.tilt), math.sin(thing.tilt)
         rng = np.random.default_rng(0)
         points = np.concatenate([surface(part, 3000, rng)[0] for part in thing.parts])
@@ -51,30 +53,34 @@ def test_things_stand_on_the_floor_above_the_origin(name: str, style: str) -> No
 
 @pytest.mark.parametrize(("name", "style"), WAYS)
 def test_the_named_colour_has_the_largest_share(name: str, style: str) -> None:
-    look = replace(draw_look(np.random.default_rng(0), name), style=style)
+    appearance = replace(draw_appearance(np.random.default_rng(0), name), style=style)
     shares: dict[str, float] = {}
-    for part in built(look).parts:
+    for part in built(appearance).parts:
         shares[part.role] = shares.get(part.role, 0) + area(part)
     assert max(shares, key=lambda role: shares[role]) == "body"
 
 
 @given(SEEDS, NAMES, st.sampled_from(["none", "pairs"]))
 def test_looks_are_held_out_only_where_asked(seed: int, name: str, shift: Shift) -> None:
-    look = draw_look(np.random.default_rng(seed), name, shift)
-    assert look.accent != look.colour
+    appearance = draw_appearance(np.random.default_rng(seed), name, shift)
+    assert appearance.accent != appearance.colour
     if name in UNSEEN_CLASSES:
-        assert look.held_out
+        assert appearance.held_out
     elif shift == "none":
-        assert not look.held_out
-        assert (look.colour, name) not in HELD_OUT_PAIRS
-        assert (look.style, name) not in HELD_OUT_STYLES
+        assert not appearance.held_out
+        assert (appearance.colour, name) not in HELD_OUT_PAIRS
+        assert (appearance.style, name) not in HELD_OUT_STYLES
 
 
 def test_about_half_of_a_shifted_set_is_held_out_by_colour_or_style() -> None:
     rng = np.random.default_rng(0)
-    looks = [draw_look(rng, name, "pairs") for name in CLASSES for _ in range(30)]
-    assert np.mean([look.held_out for look in looks]) == pytest.approx(0.5, abs=0.05)
-    by_style = {look.name for look in looks if (look.style, look.name) in HELD_OUT_STYLES}
+    appearances = [draw_appearance(rng, name, "pairs") for name in CLASSES for _ in range(30)]
+    assert np.mean([appearance.held_out for appearance in appearances]) == pytest.approx(0.5, abs=0.05)
+    by_style = {
+        appearance.name
+        for appearance in appearances
+        if (appearance.style, appearance.name) in HELD_OUT_STYLES
+    }
     assert by_style == {name for _, name in HELD_OUT_STYLES}
 
 
@@ -88,21 +94,21 @@ def test_every_class_and_colour_is_still_seen() -> None:
     assert not {name for _, name in HELD_OUT_PAIRS} & {*UNSEEN_CLASSES}
 
 
-def differing(first: Look, second: Look) -> list[str]:
+def differing(first: Appearance, second: Appearance) -> list[str]:
     return [name for name, value in vars(first).items() if value != getattr(second, name)]
 
 
 @given(SEEDS, st.sampled_from(CLASSES))
 def test_a_twin_differs_in_one_attribute(seed: int, name: str) -> None:
     rng = np.random.default_rng(seed)
-    look = draw_look(rng, name)
-    assert differing(look, other_than(look, rng, "colour")) == ["colour"]
-    twin = other_than(look, rng, "size")
-    assert differing(look, twin) == ["relative_size"]
-    assert twin.size not in ("", look.size)
-    assert not other_than(look, rng, "colour").held_out
+    appearance = draw_appearance(rng, name)
+    assert differing(appearance, other_than(appearance, rng, "colour")) == ["colour"]
+    twin = other_than(appearance, rng, "size")
+    assert differing(appearance, twin) == ["relative_size"]
+    assert twin.size not in ("", appearance.size)
+    assert not other_than(appearance, rng, "colour").held_out
 
 
 def test_what_does_not_stand_so_is_refused() -> None:
     with pytest.raises(ValueError, match="no style of 'bed' stands on the wall; it has plain, head, posts"):
-        draw_look(np.random.default_rng(0), "bed", stands="wall")
+        draw_appearance(np.random.default_rng(0), "bed", stands="wall")

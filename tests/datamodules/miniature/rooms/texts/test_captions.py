@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datamodules.miniature.rooms.files import room_of
-from datamodules.miniature.rooms.furniture.catalogue import draw_look
+from datamodules.miniature.rooms.furniture.catalogue import draw_appearance
 from datamodules.miniature.rooms.room import Piece, Room, box_at
 from datamodules.miniature.rooms.texts.captions import (
     DESCRIPTIONS,
@@ -20,18 +20,21 @@ from datamodules.miniature.text import with_article
 
 def test_a_label_is_as_short_as_can_be() -> None:
     rng = np.random.default_rng(0)
-    looks = [draw_look(rng, name) for name in ("chair", "chair", "desk")]
-    while looks[0].colour == looks[1].colour:
-        looks[1] = draw_look(rng, "chair")
-    pieces = [Piece(i, look, 0, (0, 0, 0), box_at(look, 0, (0, 0, 0))) for i, look in enumerate(looks)]
+    appearances = [draw_appearance(rng, name) for name in ("chair", "chair", "desk")]
+    while appearances[0].colour == appearances[1].colour:
+        appearances[1] = draw_appearance(rng, "chair")
+    pieces = [
+        Piece(i, appearance, 0, (0, 0, 0), box_at(appearance, 0, (0, 0, 0)))
+        for i, appearance in enumerate(appearances)
+    ]
     room = Room("office", (5, 5, 2.5), tuple(pieces), 0)
     assert label(room, pieces[2]) == "desk"
-    assert label(room, pieces[0]) == f"{looks[0].colour} chair"
-    twins = Room("office", (5, 5, 2.5), (pieces[0], Piece(1, looks[0], 0, (0, 0, 0), pieces[0].box)), 0)
+    assert label(room, pieces[0]) == f"{appearances[0].colour} chair"
+    twins = Room("office", (5, 5, 2.5), (pieces[0], Piece(1, appearances[0], 0, (0, 0, 0), pieces[0].box)), 0)
     assert label(twins, pieces[0]) is None
     assert (
         said(room, Constraint("between", (pieces[0], pieces[2])))
-        == f"between the {looks[0].colour} chair and the desk"
+        == f"between the {appearances[0].colour} chair and the desk"
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.instructions.relations import MinMaxBox
-from datamodules.miniature.rooms.furniture.catalogue import CLASSES, draw_look
+from datamodules.miniature.rooms.furniture.catalogue import CLASSES, draw_appearance
 from datamodules.miniature.rooms.room import Piece, Room
 from datamodules.miniature.rooms.texts.relations import (
     ANCHORED,
@@ -23,7 +23,7 @@ from datamodules.miniature.rooms.texts.relations import (
     places_of,
 )
 
-LOOKS = {name: draw_look(np.random.default_rng(0), name) for name in CLASSES}
+APPEARANCES = {name: draw_appearance(np.random.default_rng(0), name) for name in CLASSES}
 
 
 def boxes(low: int = -3, high: int = 3) -> st.SearchStrategy[MinMaxBox]:
@@ -40,7 +40,9 @@ def cells(box: MinMaxBox) -> set[tuple[int, int]]:
 
 
 def piece(number: int, box: MinMaxBox, name: str = "chair", quarter: int = 0) -> Piece:
-    return Piece(number, LOOKS[name], quarter, ((box[0] + box[3]) / 2, (box[1] + box[4]) / 2, box[2]), box)
+    return Piece(
+        number, APPEARANCES[name], quarter, ((box[0] + box[3]) / 2, (box[1] + box[4]) / 2, box[2]), box
+    )
 
 
 def room(*pieces: Piece) -> Room:
