@@ -105,8 +105,8 @@ class Views(Dataset[dict[str, Any]]):
         )
         return {
             "image": torch.from_numpy(image).permute(2, 0, 1),
-            "caption": sentence(form, look.name, look.colour),
-            "class": NAMES.index(look.name),
+            "caption": sentence(form, appearance.name, appearance.colour),
+            "class": NAMES.index(appearance.name),
             "colour": colour,
             "mentioned": mentioned,
         }
