@@ -86,6 +86,6 @@ def test_each_attribute_of_a_face_shows(change: str) -> None:
 
 def test_styles_and_backgrounds_look_different() -> None:
     scene = Scene((Thing("heart", "red", (30, 30, 80, 80)),), "flat", "plain", 5)
-    appearances = [replace(scene, style=style) for style in (*STYLES, UNSEEN_STYLE)]
+    looks = [replace(scene, style=style) for style in (*STYLES, UNSEEN_STYLE)]
     looks += [replace(scene, background=kind) for kind in (*BACKGROUNDS[1:], UNSEEN_BACKGROUND)]
     assert len({draw_scene(look).tobytes() for look in looks}) == len(looks)

@@ -1,4 +1,4 @@
-"""All furniture classes: draws appearances (class, style, colours, size), builds objects, and has the held-out ones."""
+"""All furniture classes: draws appearances (class, style, colours, size), builds objects, has the held-out ones."""
 
 import math
 from dataclasses import dataclass, replace
