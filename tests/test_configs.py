@@ -165,7 +165,7 @@ def test_a_set_up_of_the_paper_parses_and_has_its_shape(name: str) -> None:
         assert adapters == experts * 52_428_800  # 160 layers x 2 x 5120 x 32
         share = adapters / (adapters + table["language model"][0])
         assert (experts, f"{share:.1%}") == PUBLISHED[name]
-    assert setup.sharded
+    assert setup.sharded is not setup.vision
     assert setup.batch_size * setup.accumulate * 8 == 64
     assert setup.samples_per_epoch is not None
     if "image" in model.projectors:

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
 from octavius.decoder.check import Capabilities, check_model
+from octavius.decoder.image_cost import NO_IMAGE, ImageCost
 from octavius.decoder.loading import has_compiler, layers, load_model, locate
 from octavius.decoder.packed_attention import PACKED
 from octavius.decoder.passes import (
@@ -144,6 +145,10 @@ class Decoder(nn.Module):
 
     def check_samples(self, samples: Callable[[], Iterable[Sample]]) -> None:
         """Raises ValueError if the model can take samples in no case; prompts of ours are checked when built."""
+
+    def image_cost(self, size: tuple[int, int]) -> ImageCost:  # noqa: ARG002
+        """What an image of a width and height in pixels takes: nothing here, since encoders turn it into vectors."""
+        return NO_IMAGE
 
     def inputs(self, batch: Batch) -> Any:
         """What `logits`, `generate` and `likelihoods` take as prompts: here the word embeddings (B, T, D)."""

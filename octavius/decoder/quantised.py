@@ -1,6 +1,7 @@
 """Quantisation of the frozen language model while it is loaded, by bitsandbytes."""
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias
 
@@ -15,7 +16,9 @@ BYTES: dict[Quantised, float] = {"nf4": (4 + 8 / 64 + 32 / (64 * 256)) / 8, "int
 """Bytes of a weight: with nf4 each 64 share a scale of 8 bits, and 256 scales one of 32 bits."""
 
 
-def loading_options(kind: Quantised, dtype: torch.dtype, location: str, from_scratch: bool) -> dict[str, Any]:
+def loading_options(
+    kind: Quantised, dtype: torch.dtype, location: str, from_scratch: bool, kept: Sequence[str] = ()
+) -> dict[str, Any]:
     """Options of `from_pretrained` by which the linear layers are quantised, all but the output layer.
 
     Args:
@@ -23,6 +26,7 @@ def loading_options(kind: Quantised, dtype: torch.dtype, location: str, from_scr
         dtype: type in which they are multiplied, and of all other weights.
         location: hub id or path of the model.
         from_scratch: whether its weights are random.
+        kept: names of the modules that are not quantised; empty for the output layer.
 
     Raises:
         ValueError: the model cannot be quantised, or bitsandbytes is missing or does not work on this machine.
@@ -54,6 +58,8 @@ def loading_options(kind: Quantised, dtype: torch.dtype, location: str, from_scr
             "bnb_4bit_use_double_quant": True,
             "bnb_4bit_compute_dtype": dtype,
         }
+    if kept:
+        settings["llm_int8_skip_modules"] = list(kept)  # with 4 bits too, whatever its name says
     return {"quantization_config": BitsAndBytesConfig(**settings), "device_map": {"": device}}
 
 

@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
 from octavius.decoder.check import Capabilities
 from octavius.decoder.decoder import Decoder, Hold, ScorePart
+from octavius.decoder.image_cost import ImageCost, image_cost
 from octavius.decoder.loading import locate
 from octavius.decoder.passes import Around, Positions, log_likelihoods, logits_at
+from octavius.decoder.quantised import Quantised, loading_options
 from octavius.decoder.vision_check import check_use
 from octavius.decoder.vision_loading import (
+    beside_language,
     connector_of,
     language_of,
     load_model,
@@ -58,6 +62,7 @@ class VisionLanguageDecoder(Decoder):
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         attention: str = "sdpa",
         train_connector: bool = False,
+        quantise: Quantised | None = None,
     ) -> None:
         """Loads the model and its processor.
 
@@ -66,6 +71,8 @@ class VisionLanguageDecoder(Decoder):
             dtype: type of the weights.
             attention: `sdpa`, `eager` or another attention implementation of transformers.
             train_connector: train the modules between vision tower and language part too, as a whole.
+            quantise: load the linear layers of the language part in 4 bits (`nf4`) or 8 bits (`int8`) by
+                bitsandbytes, for training experts on a model that does not fit in `dtype`.
 
         Raises:
             ValueError: there is no such model, it is no vision-language model, has no processor or chat template,
@@ -74,10 +81,14 @@ class VisionLanguageDecoder(Decoder):
         nn.Module.__init__(self)
         self._one_image = ""
         self.name, self.compiled, self.train_connector = name, False, train_connector
+        self.quantise = quantise
         self.capabilities = Capabilities(packing=PACKING, caching=False)
         location = locate(name)
         self.backend, self._image_id = load_processor(location, name)
         options = {"dtype": getattr(torch, dtype), "attn_implementation": attention}
+        if quantise is not None:
+            kept = beside_language(location)
+            options |= loading_options(quantise, options["dtype"], str(location), False, kept)
         self.lm = load_model(location, name, options)
         self.attention: str = self.lm.config._attn_implementation
         ends = self.lm.generation_config.eos_token_id if self.lm.generation_config else None
@@ -107,7 +118,8 @@ class VisionLanguageDecoder(Decoder):
     def unfreeze(self) -> None:
         """Lets the language part be trained, and the connector if that is set; all else is frozen."""
         self.requires_grad_(False)
-        self.tuned.requires_grad_(True)
+        for weight in self.tuned.parameters():
+            weight.requires_grad_(weight.is_floating_point())  # not those that are quantised
         if self.train_connector:
             for part in connector_of(self.lm):
                 part.requires_grad_(True)
@@ -160,6 +172,12 @@ class VisionLanguageDecoder(Decoder):
     def answer_ids(self, text: str) -> list[int]:
         """Token ids of an answer with the token that ends it."""
         return self.prompts.answer_ids(text)
+
+    def image_cost(self, size: tuple[int, int]) -> ImageCost:
+        """What an image of a width and height in pixels takes, by the model's own processor."""
+        text = self.prompts.chat.question([("", "What is this?")])
+        ids, tensors = self.prompts.encode(text, [Image.new("RGB", size)])
+        return image_cost(self.lm, ids.count(self.prompts.image_id), tensors)
 
     def inputs(self, batch: Batch) -> VisionInputs:
         """Token ids and images of a batch."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -102,6 +103,31 @@ def language_of(lm: PreTrainedModel) -> nn.Module:
             "out of the tower"
         )
     return found
+
+
+def beside_language(location: str | Path) -> list[str]:
+    """The names of the outermost modules beside the language part, the output layer among them.
+
+    Args:
+        location: the hub id or folder, of which only the configuration is read.
+
+    Raises:
+        ValueError: the language part is not a module of its own.
+    """
+    with torch.device("meta"):
+        lm = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(str(location)))
+    language = language_of(lm)
+    around = {
+        name: part
+        for name, part in lm.named_modules()
+        if part is not language and any(one is language for one in part.modules())
+    }
+    inner = {
+        f"{name}.{child}".lstrip("."): module
+        for name, part in around.items()
+        for child, module in part.named_children()
+    }
+    return [name for name, module in inner.items() if module is not language and name not in around]
 
 
 def connector_of(lm: PreTrainedModel) -> list[nn.Module]:

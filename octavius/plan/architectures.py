@@ -1,5 +1,6 @@
 """Architectures of common language models, so that they can be planned without network access."""
 
+from copy import deepcopy
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
@@ -46,6 +47,56 @@ QWEN_3_8B = {
     "vocab_size": 151936,
     "tie_word_embeddings": False,
 }
+QWEN_3_VL_2B_TEXT = {
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 5e6,
+        "mrope_section": [24, 20, 20],
+        "mrope_interleaved": True,
+    },
+}
+QWEN_3_VL_2B_VISION = {
+    "depth": 24,
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_heads": 16,
+    "patch_size": 16,
+    "out_hidden_size": 2048,
+    "num_position_embeddings": 2304,
+    "deepstack_visual_indexes": [5, 11, 17],
+}
+QWEN_3_VL_2B = {
+    "model_type": "qwen3_vl",
+    "text_config": QWEN_3_VL_2B_TEXT,
+    "vision_config": QWEN_3_VL_2B_VISION,
+    "tie_word_embeddings": True,
+}
+QWEN_3_VL_8B = {
+    "model_type": "qwen3_vl",
+    "text_config": QWEN_3_VL_2B_TEXT
+    | {
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+    },
+    "vision_config": QWEN_3_VL_2B_VISION
+    | {
+        "depth": 27,
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "out_hidden_size": 4096,
+        "deepstack_visual_indexes": [8, 16, 24],
+    },
+    "tie_word_embeddings": False,
+}
 SMOLLM2_135M = {
     "model_type": "llama",
     "hidden_size": 576,
@@ -69,8 +120,21 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Qwen/Qwen2.5-7B-Instruct": QWEN_2_7B,
     "Qwen/Qwen3-8B": QWEN_3_8B,
     "HuggingFaceTB/SmolLM2-135M-Instruct": SMOLLM2_135M,
+    "Qwen/Qwen3-VL-2B-Instruct": QWEN_3_VL_2B,
+    "Qwen/Qwen3-VL-8B-Instruct": QWEN_3_VL_8B,
 }
 """Configurations of published models, by hub id."""
+
+QWEN_3_VL_IMAGES: dict[str, Any] = {
+    "patch_size": 16,
+    "merge_size": 2,
+    "size": {"shortest_edge": 2**16, "longest_edge": 2**24},
+}
+IMAGE_PROCESSORS: dict[str, dict[str, Any]] = {
+    "Qwen/Qwen3-VL-2B-Instruct": QWEN_3_VL_IMAGES,
+    "Qwen/Qwen3-VL-8B-Instruct": QWEN_3_VL_IMAGES,
+}
+"""Settings of the image processor of vision-language models, by hub id; the sizes are numbers of pixels."""
 
 
 def architecture(name: str) -> PretrainedConfig:
@@ -86,7 +150,7 @@ def architecture(name: str) -> PretrainedConfig:
     try:
         location = locate(name)
         if isinstance(location, str) and name in ARCHITECTURES:
-            fields = dict(ARCHITECTURES[name])
+            fields = deepcopy(ARCHITECTURES[name])
             return AutoConfig.for_model(fields.pop("model_type"), **fields)
         if isinstance(location, str) or location.suffix != ".gguf":
             return AutoConfig.from_pretrained(str(location))

@@ -53,7 +53,7 @@ def plan_memory(setup: Setup, model: Octavius, gpus: int, step: Step, reserve: f
     needs = rehearse(setup, step, setup.checkpointing)
     kinds = standing(setup, model, gpus)
     kinds |= {"activations": needs.held, "logits and temporaries": needs.peak - needs.held}
-    if setup.vision:
+    if step.image.tokens:
         # While the vision tower runs, the language part holds nothing yet.
         tower = max(0.0, step.batch * step.image.temporaries - needs.peak)
         kinds["images"] = step.batch * step.image.pixels + tower
@@ -99,9 +99,8 @@ def quantisation_saves(model: Octavius, kind: Quantised | None) -> float:
     """Bytes by which quantised linear layers are smaller than in the type of the decoder."""
     if kind is None:
         return 0.0
-    lm = model.decoder.lm
-    linear = [part.weight for part in lm.modules() if isinstance(part, nn.Linear)]
-    kept = lm.get_output_embeddings()
+    linear = [part.weight for part in model.decoder.tuned.modules() if isinstance(part, nn.Linear)]
+    kept = model.decoder.lm.get_output_embeddings()
     return sum(
         weight.numel() * (weight.element_size() - BYTES[kind])
         for weight in linear

@@ -20,11 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
+from octavius.decoder.image_cost import NO_IMAGE, ImageCost
 from octavius.decoder.passes import Around
 from octavius.encoders.base import Encoder
 from octavius.model import Octavius
 from octavius.plan.outline import Setup, depth, outline
-from octavius.plan.vision import NO_IMAGE, ImageCost
 
 FEW = 2
 """Number of layers of the smaller of two rehearsals; the larger has one more.

@@ -7,7 +7,7 @@ from itertools import islice
 
 from jsonargparse import Namespace
 
-from octavius.decoder.vision_language import VisionLanguageDecoder
+from octavius.decoder.image_cost import NO_IMAGE, ImageCost
 from octavius.encoders.base import Encoder
 from octavius.limits import NON_NEGATIVE_NUMBER, POSITIVE_INT, POSITIVE_NUMBER
 from octavius.model import Octavius
@@ -15,7 +15,6 @@ from octavius.options import OptionParser
 from octavius.plan.memory import GIB, Plan, parts, plan_memory, remedies, size
 from octavius.plan.outline import Setup, outline, setup_of
 from octavius.plan.rehearsal import Step, rehearse
-from octavius.plan.vision import NO_IMAGE, SIZE, ImageCost, image_cost
 
 RATES = {
     "A10": 125e12,
@@ -28,6 +27,9 @@ RATES = {
     "RTX4090": 165e12,
 }
 """Peak FLOP/s in dense bfloat16 from the vendors' data sheets (SXM form)."""
+
+SIZE = (640, 480)
+"""Width and height in pixels of the image that is planned for, a usual one of COCO."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,7 @@ def report(config: Namespace, options: argparse.Namespace) -> str:
     if not 0 < options.utilisation <= 1:
         raise ValueError(f"--utilisation is a share in 0..1 (0 excluded), found {options.utilisation:g}")
     model = outline(setup)
-    image = NO_IMAGE
-    if isinstance(model.decoder, VisionLanguageDecoder):
-        image = image_cost(setup.decoder["name"], model.decoder)
+    image = model.decoder.image_cost(SIZE)
     encoders = (encoder for encoder in model.encoders.values() if isinstance(encoder, Encoder))
     slots = max((encoder.num_tokens for encoder in encoders), default=image.tokens)
     longest = options.longest or setup.max_tokens
@@ -183,7 +183,7 @@ def _memory(plan: Plan, loaded: float) -> Iterator[str]:
     for name, value in plan.kinds.items():
         yield f"  {name:24}{_gib(value):>12}"
     yield f"  for a micro-batch of {plan.step.batch} samples of {plan.step.tokens} tokens"
-    if setup.vision:
+    if plan.step.image.tokens:
         yield f"  {plan.step.image.tokens} of them those of an image of {SIZE[0]} x {SIZE[1]} pixels"
     yield f"  while it is loaded, the decoder takes {_gib(plan.gpus * loaded)} of the host's memory: once a process"
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,9 +12,13 @@ from torch import nn
 from octavius.decoder import quantised
 from octavius.decoder.decoder import Decoder
 from octavius.decoder.quantised import Quantised
+from octavius.decoder.vision_language import VisionLanguageDecoder
+from octavius.decoder.vision_loading import beside_language, connector_of
+from octavius.instruction.sample import Media, References, Sample
 from octavius.lora_moe.merge import layers_of, merge
 from octavius.training import OctaviusModule
 from tests.octavius.settings import lora_moe
+from tests.tiny_vision import write as write_vision_model
 
 IDS = torch.tensor([[5, 9, 13, 7, 22], [8, 3, 40, 41, 2]])
 
@@ -97,3 +102,46 @@ def test_the_probe_multiplies_by_a_quantised_matrix() -> None:
         options = quantised.loading_options(kind, torch.float32, "folder", False)
         settings = SimpleNamespace(**options["quantization_config"].to_dict())
         assert (settings.load_in_4bit, settings.load_in_8bit) == (kind == "nf4", kind == "int8")
+
+
+@pytest.fixture(scope="module")
+def smolvlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_vision_model("smolvlm", tmp_path_factory.mktemp("smolvlm") / "model")
+
+
+def test_what_is_beside_the_language_part(smolvlm: Path) -> None:
+    assert beside_language(smolvlm) == ["lm_head", "model.vision_model", "model.connector"]
+
+
+def test_vision_language_models_need_the_library_too(smolvlm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantised, "find_spec", lambda name: None if name == "bitsandbytes" else object())
+    monkeypatch.setattr(
+        "octavius.decoder.vision_language.load_model", lambda *_: pytest.fail("weights were read")
+    )
+    with pytest.raises(ValueError, match=r"needs bitsandbytes, .* pip install 'octavius\[quantise\]'"):
+        VisionLanguageDecoder(str(smolvlm), quantise="nf4")
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_the_language_part_of_a_vision_language_model_is_quantised(kind: Quantised, smolvlm: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    decoder = VisionLanguageDecoder(str(smolvlm), train_connector=True, quantise=kind)
+    plain = VisionLanguageDecoder(str(smolvlm))
+    inside = {id(part) for part in decoder.tuned.modules()}
+    for name, layer in decoder.lm.named_modules():
+        if isinstance(layer, nn.Linear):
+            assert (type(layer) is not nn.Linear) is (id(layer) in inside), name
+        elif isinstance(layer, nn.Embedding):
+            assert torch.equal(layer.weight, plain.lm.get_submodule(name).weight)
+    module = OctaviusModule(decoder, {}, lora_moe(experts=2, rank=2, dropout=0.0))
+    picture = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    gold = References(("A red ball.",))
+    sample = Sample("s", "conversation", "test", {"image": Media(array=picture)}, "What is this?", gold)
+    example = module.processor.build_example(sample, sample.question, "A red ball.")
+    module.model(module.processor.collate([example])).losses.sum().backward()
+    trained = {name for name, part in module.model.named_parameters() if part.grad is not None}
+    assert any(name.endswith("lora_B") for name in trained)
+    connector = {id(part) for one in connector_of(decoder.lm) for part in one.parameters()}
+    assert connector <= {id(part) for part in module.model.parameters() if part.grad is not None}
+    question = module.processor.collate([module.processor.build_example(sample, sample.question, None)])
+    assert len(module.model.generate(question, 3)[0]) == 1

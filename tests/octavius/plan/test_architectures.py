@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from octavius.plan.architectures import ARCHITECTURES, architecture
+from octavius.plan.architectures import ARCHITECTURES, IMAGE_PROCESSORS, architecture
 
 PUBLISHED = {
     "lmsys/vicuna-7b-v1.5": 6_738_415_616,
@@ -16,14 +16,17 @@ PUBLISHED = {
     "Qwen/Qwen2.5-7B-Instruct": 7_615_616_512,
     "Qwen/Qwen3-8B": 8_190_735_360,
     "HuggingFaceTB/SmolLM2-135M-Instruct": 134_515_008,
+    "Qwen/Qwen3-VL-2B-Instruct": 2_127_532_032,
+    "Qwen/Qwen3-VL-8B-Instruct": 8_767_123_696,
 }
 """The sizes that their safetensors files state."""
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_shapes_add_up_to_the_published_size(name: str) -> None:
+    kind = AutoModelForImageTextToText if name in IMAGE_PROCESSORS else AutoModelForCausalLM
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(architecture(name))
+        model = kind.from_config(architecture(name))
     assert sum(part.numel() for part in model.parameters()) == PUBLISHED[name]
 
 
