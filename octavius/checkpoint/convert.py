@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from octavius.checkpoint.peft_format import CONFIG, Adapter, read_adapter
+from octavius.decoder.decoder import Decoder
 from octavius.lora_moe.layer import LoRAMoELinear
 from octavius.lora_moe.merge import layers_of
 from octavius.options import OptionParser
@@ -84,7 +85,7 @@ def fill_experts(module: OctaviusModule, adapters: Adapters, base: str | None) -
     layers = layers_of(module.model.decoder.lm)
     for folder, adapter in adapters:
         _check_base(folder, adapter, base or module.model.decoder.name)
-    _check_layers(adapters, layers)
+    _check_layers(adapters, layers, module.model.decoder)
     for index, (folder, adapter) in enumerate(adapters):
         for name, (down, up) in adapter.pairs.items():
             layer = layers[name]
@@ -122,16 +123,29 @@ def _check_base(folder: Path, adapter: Adapter, called: str) -> None:
         )
 
 
-def _check_layers(adapters: Adapters, layers: dict[str, LoRAMoELinear]) -> None:
+def _check_layers(adapters: Adapters, layers: dict[str, LoRAMoELinear], decoder: Decoder) -> None:
     """Checks that the layers of all adapters have experts, of a rank that is high enough."""
     needed = {name for _, adapter in adapters for name in adapter.pairs}
+    tuned = set(decoder.tuned.modules())
+    beside = {name for name, part in decoder.lm.named_modules() if part not in tuned}
+    ends = {name.rpartition(".")[2] for name in layers}
     highest = max(len(down) for _, adapter in adapters for down, _ in adapter.pairs.values())
     for folder, adapter in adapters:
         if extra := sorted(adapter.pairs.keys() - layers.keys()):
+            advice = (
+                "Set lora.targets to what the adapters have: "
+                f"{sorted({name.rpartition('.')[2] for name in needed})}"
+            )
+            if outside := sorted(beside.intersection(extra)):
+                extra, advice = (
+                    outside,
+                    "Experts are in the language part alone: train the adapter without these",
+                )
+            elif ends.issuperset(name.rpartition(".")[2] for name in extra):
+                advice = f"The names here are such as {next(iter(layers))}: was it trained on another base?"
             raise ValueError(
                 f"the adapter in {folder} is of other layers: {len(extra)} of it get no experts here, such as "
-                f"{', '.join(extra[:3])}. Set lora.targets to what the adapters have: "
-                f"{sorted({name.rpartition('.')[2] for name in needed})}"
+                f"{', '.join(extra[:3])}. {advice}"
             )
         if (own := max(len(down) for down, _ in adapter.pairs.values())) > (
             rank := min(layers[name].rank for name in adapter.pairs)

@@ -9,6 +9,10 @@ from typing import Any, cast
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
 from octavius.folders import check_folder
 from octavius.presets import find_checkpoint
@@ -54,7 +58,7 @@ def load_model(location: str | Path, from_scratch: bool, options: dict[str, Any]
         options: passed to transformers.
 
     Raises:
-        ValueError: tensors of the architecture are missing in the weights.
+        ValueError: tensors of the architecture are missing in the weights, or it is a vision-language model.
     """
     path = Path(location)
     files = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
@@ -62,8 +66,18 @@ def load_model(location: str | Path, from_scratch: bool, options: dict[str, Any]
     if from_scratch:
         config = AutoConfig.from_pretrained(source, **files)
         return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, **options))
-    if not files and path.is_dir():
-        check_folder(path)
+    if not files:
+        if path.is_dir():
+            check_folder(path)
+        kind = AutoConfig.from_pretrained(source).model_type
+        if (
+            kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+            and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        ):
+            raise ValueError(
+                f"it is a vision-language model, of the type {kind!r}: take class_path: VisionLanguageDecoder and "
+                "encoders: {}"
+            )
     loaded: Any = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **files, **options)
     model, report = loaded
     if missing := sorted(report["missing_keys"]):

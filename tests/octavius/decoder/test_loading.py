@@ -78,3 +78,8 @@ def test_weights_of_another_configuration_are_refused(copy: Path) -> None:
     del state["model.norm.weight"]
     save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
     refused(copy, r"1 tensors .* the first is model\.norm\.weight")
+
+
+def test_a_vision_language_model_is_told_which_class_to_take(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "idefics3"}))
+    refused(tmp_path, "of the type 'idefics3': take class_path: VisionLanguageDecoder")
