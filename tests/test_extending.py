@@ -136,11 +136,11 @@ def read_counts(root: Path, split: str, bad: str = "error") -> list[Sample]:  # 
 @pytest.fixture
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adds what one line each would add."""
-    from datamodules.benchmarks import BENCHMARKS
+    from datamodules.benchmarks import BENCHMARKS, Benchmark
 
     monkeypatch.setitem(TASKS, "counting", Counting())
-    monkeypatch.setitem(BENCHMARKS, "counts", read_counts)
-    monkeypatch.setitem(BENCHMARKS, "signals", read_signals)
+    monkeypatch.setitem(BENCHMARKS, "counts", Benchmark(read_counts))
+    monkeypatch.setitem(BENCHMARKS, "signals", Benchmark(read_signals))
 
 
 def answers(values: Sequence[int | None]) -> list[Answered]:

@@ -1,9 +1,10 @@
 """The benchmark readers by name. To add a benchmark, write its reader in a file of its own and add a line here."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.benchmarks import conversations, lamm, messages
+from datamodules.benchmarks.answers import AnswerReader, read_plain
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DatasetNotFoundError, Reader
 from datamodules.benchmarks.clouds import (
     modelnet,
@@ -21,35 +22,49 @@ from octavius.instruction.sample import Boxes, Sample
 from octavius.suggestions import nearest
 from octavius.tasks import TASKS
 
-__all__ = ["BENCHMARKS", "BadPolicy", "DatasetNotFoundError", "Reader", "read"]
+__all__ = ["BENCHMARKS", "BadPolicy", "Benchmark", "DatasetNotFoundError", "Reader", "read"]
 
-BENCHMARKS: dict[str, Reader] = {
-    "coco_detection": coco.read_detection,
-    "coco_captioning": coco.read_captioning,
-    "voc_detection": voc.read,
-    "scienceqa": scienceqa.read,
-    "scienceqa_reasoned": scienceqa.read_reasoned,
-    "class_folder": class_folder.read,
-    "cifar10": cifar10.read,
-    "flickr30k": flickr30k.read,
-    "flickr30k_tokens": flickr30k.read_tokens,
-    "celeba_hair": celeba.read_hair,
-    "celeba_smile": celeba.read_smile,
-    "lamm": lamm.read,
-    "conversations": conversations.read,
-    "messages": messages.read,
-    "scannet_classification": scannet.read_classification,
-    "scanrefer_captioning": scanrefer.read_captioning,
-    "scanrefer_dense_captioning": scanrefer.read_dense_captioning,
-    "scanrefer_found_captioning": scanrefer.read_found_captioning,
-    "scanqa": scanqa.read,
-    "scanqa_reasoned": scanqa.read_reasoned,
-    "nr3d_captioning": nr3d.read,
-    "shapenet_classification": shapenet.read,
-    "modelnet_classification": modelnet.read,
-    "scan2inst": scan2inst.read,
-    "scan2inst_pickle": scan2inst_pickle.read,
-    "scan2inst_clouds": scan2inst.read_clouds,
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The readers of a benchmark.
+
+    Attributes:
+        samples: reads a split of the data set.
+        answers: reads answers of other programs, in the benchmark's format for submissions if it has one.
+    """
+
+    samples: Reader
+    answers: AnswerReader = read_plain
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "coco_detection": Benchmark(coco.read_detection, coco.read_boxes),
+    "coco_captioning": Benchmark(coco.read_captioning, coco.read_captions),
+    "voc_detection": Benchmark(voc.read, voc.read_boxes),
+    "scienceqa": Benchmark(scienceqa.read, scienceqa.read_answers),
+    "scienceqa_reasoned": Benchmark(scienceqa.read_reasoned),
+    "class_folder": Benchmark(class_folder.read),
+    "cifar10": Benchmark(cifar10.read),
+    "flickr30k": Benchmark(flickr30k.read, coco.read_captions),
+    "flickr30k_tokens": Benchmark(flickr30k.read_tokens),
+    "celeba_hair": Benchmark(celeba.read_hair),
+    "celeba_smile": Benchmark(celeba.read_smile),
+    "lamm": Benchmark(lamm.read),
+    "conversations": Benchmark(conversations.read),
+    "messages": Benchmark(messages.read),
+    "scannet_classification": Benchmark(scannet.read_classification),
+    "scanrefer_captioning": Benchmark(scanrefer.read_captioning, scanrefer.read_captions),
+    "scanrefer_dense_captioning": Benchmark(scanrefer.read_dense_captioning),
+    "scanrefer_found_captioning": Benchmark(scanrefer.read_found_captioning),
+    "scanqa": Benchmark(scanqa.read, scanqa.read_answers),
+    "scanqa_reasoned": Benchmark(scanqa.read_reasoned),
+    "nr3d_captioning": Benchmark(nr3d.read, scanrefer.read_captions),
+    "shapenet_classification": Benchmark(shapenet.read),
+    "modelnet_classification": Benchmark(modelnet.read),
+    "scan2inst": Benchmark(scan2inst.read),
+    "scan2inst_pickle": Benchmark(scan2inst_pickle.read),
+    "scan2inst_clouds": Benchmark(scan2inst.read_clouds),
 }
 
 
@@ -76,7 +91,7 @@ def read(name: str, root: Path, split: str, bad: BadPolicy = "error") -> list[Sa
             f"unknown benchmark '{name}'{nearest(name, BENCHMARKS)}"
             f"; known ones are {', '.join(sorted(BENCHMARKS))}"
         )
-    samples = BENCHMARKS[name](root, split, bad)
+    samples = BENCHMARKS[name].samples(root, split, bad)
     items = BadItems(bad, root)
     checked = dict[str, Sample]()
     for sample in samples:

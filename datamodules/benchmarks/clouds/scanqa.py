@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datamodules.benchmarks.base import BadItems, BadPolicy, need
+from datamodules.benchmarks.answers import Asked, Submission, records
+from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, need
 from datamodules.benchmarks.clouds import scans
 from datamodules.benchmarks.clouds.scans import Scans
 from datamodules.benchmarks.documents import load_json
-from datamodules.benchmarks.values import plain_label, take_text, texts
+from datamodules.benchmarks.values import identity, plain_label, shown, take, take_text, texts
 from octavius.instruction.sample import References, Sample
 
 LAYOUT = f"""\
@@ -42,13 +43,13 @@ def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Samp
     """
     file = annotations(root, split)
     folders, items = Scans(root, LAYOUT), BadItems(bad, file)
-    records = load_json(file, list)
-    if records and not any(isinstance(record, dict) and "answers" in record for record in records):
+    content = load_json(file, list)
+    if content and not any(isinstance(record, dict) and "answers" in record for record in content):
         raise ValueError(
             f"{file} holds no 'answers': those of ScanQA's test splits are not published; take the split val"
         )
     samples = []
-    for index, record in enumerate(records):
+    for index, record in enumerate(content):
         with items.guard(f"item {index}"):
             scene = take_text(record, "scene_id")
             scan = folders.scan(scene, objects=folders.annotated(scene))
@@ -67,6 +68,21 @@ def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Samp
             )
     items.report()
     return samples
+
+
+def read_answers(path: Path, asked: Asked) -> Submission:  # noqa: ARG001
+    """ScanQA's `[{"question_id": .., "answer_top10": ["..", ..]}, ..]`; the first answer counts."""
+    found = Submission()
+    for where, record in records(path):
+        try:
+            answers = take(record, "answer_top10", list)
+            first = answers[0] if answers else ""
+            if not isinstance(first, str):
+                raise BadItemError(f"'answer_top10' should be texts, found {shown(answers)}")
+            found.add(identity(record.get("question_id"), "'question_id'"), first)
+        except BadItemError as error:
+            raise BadItemError(f"{where}: {error}") from None
+    return found
 
 
 def annotations(root: Path, split: str) -> Path:

@@ -1,16 +1,18 @@
 """ScanRefer's descriptions of objects in ScanNet: captions of one object, of all objects, or of detected boxes."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
+from datamodules.benchmarks.answers import Asked, Submission
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, need
 from datamodules.benchmarks.clouds import scans
 from datamodules.benchmarks.clouds.scans import Scan, Scans, object_id
 from datamodules.benchmarks.documents import load_json
-from datamodules.benchmarks.values import take_text
+from datamodules.benchmarks.values import shown, take_text
 from octavius.instruction.sample import (
     DescribedObject,
     DescribedObjects,
@@ -64,6 +66,22 @@ def read_dense_captioning(root: Path, split: str, bad: BadPolicy = "error") -> l
         media, gold = {"cloud": things[0].scan.cloud}, DescribedObjects(tuple(objects))
         samples.append(Sample(name, "dense_captioning3d", "scanrefer_dense_captioning", media, "", gold))
     return samples
+
+
+def read_captions(path: Path, asked: Asked) -> Submission:  # noqa: ARG001
+    """Scan2Cap's `{"<scan>|<object id>|<name>": ["sos .. eos"], ..}` for ground-truth boxes."""
+    found = Submission()
+    for key, said in load_json(path, dict).items():
+        scan, *rest = key.split("|")
+        if len(rest) not in (1, 2):
+            raise BadItemError(
+                f"the key {shown(key)} should be <scan>|<object id>|<name>, with one caption for each ground-truth "
+                "box (captions of detected boxes, by scan, are not scored here)"
+            )
+        if not isinstance(said, list) or len(said) != 1 or not isinstance(said[0], str):
+            raise BadItemError(f"{shown(key)} should have a list of one caption, found {shown(said)}")
+        found.add(f"{scan}-{rest[0]}", re.sub(r"^sos\b|\beos$", "", said[0].strip()).strip())
+    return found
 
 
 def annotations(root: Path, split: str) -> Path:

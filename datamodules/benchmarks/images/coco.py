@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from datamodules.benchmarks.answers import Asked, Submission, detections, records, scored_box
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, BlemishError, DataFolder, need
 from datamodules.benchmarks.documents import load_json
-from datamodules.benchmarks.values import flag, numbers, pixel_box, shown, take, take_text, whole
+from datamodules.benchmarks.values import flag, identity, numbers, pixel_box, shown, take, take_text, whole
 from octavius.instruction.sample import Boxes, Gold, LabelledBox, Media, References, Sample
 
 LAYOUT = """\
@@ -78,6 +79,41 @@ def read_crowds(root: Path, split: str) -> dict[str, frozenset[str]]:
             if flag(annotation.get("iscrowd", 0), "'iscrowd'") and category in labels:
                 crowds.setdefault(str(image), set()).add(labels[category])
     return {key: frozenset(names) for key, names in crowds.items()}
+
+
+def read_boxes(path: Path, asked: Asked) -> Submission:
+    """COCO's `[{"image_id": .., "category_id": .., "bbox": [x, y, width, height], "score": ..}, ..]`."""
+    content = load_json(asked.folder / "annotations" / f"instances_{asked.split}.json", dict)
+    sizes = {str(image["id"]): (image["width"], image["height"]) for image in content["images"]}
+    labels = {category["id"]: category["name"] for category in content["categories"]}
+    boxes = list[tuple[str, LabelledBox]]()
+    for where, record in records(path):
+        try:
+            key = identity(record.get("image_id"), "'image_id'")
+            label = labels.get(take(record, "category_id", int))
+            if key not in sizes or label is None:
+                name = "category_id" if key in sizes else "image_id"
+                raise BadItemError(f"{name} {shown(record[name])} is not in the annotations of the split")
+            left, top, width, height = numbers(take(record, "bbox", list), 4)
+            edges = left, top, left + width, top + height
+            (score,) = numbers([record.get("score")], 1)
+            boxes.append((key, scored_box(label, edges, sizes[key], score)))
+        except BadItemError as error:
+            raise BadItemError(f"{where}: {error}") from None
+    return detections(boxes, sizes)
+
+
+def read_captions(path: Path, asked: Asked) -> Submission:
+    """COCO's `[{"image_id": .., "caption": ".."}, ..]`; an image may be named by its file, without suffix too."""
+    found = Submission()
+    names = {Path(key).stem: key for key in asked.samples}
+    for where, record in records(path):
+        try:
+            key = identity(record.get("image_id"), "'image_id'")
+            found.add(names.get(Path(key).stem, key), take(record, "caption", str))
+        except BadItemError as error:
+            raise BadItemError(f"{where}: {error}") from None
+    return found
 
 
 def _rows(content: Record, key: str, file: Path) -> list[Record]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from datamodules.benchmarks.answers import Asked, Submission
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataFolder, need
 from datamodules.benchmarks.documents import load_json
 from datamodules.benchmarks.values import full_text, optional_text, shown, take, take_text, texts, whole
@@ -47,6 +48,24 @@ def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Samp
                 samples.append(_sample(pid, problems[pid], split, folder))
     items.report()
     return samples
+
+
+def read_answers(path: Path, asked: Asked) -> Submission:
+    """ScienceQA's `{"results": {"<problem id>": <index of the option>}, ..}`; -1 is no option."""
+    content = load_json(path, dict)
+    found = Submission(unscored=_without_image(asked))
+    for key, index in take(content, "results", dict).items():
+        sample = asked.samples.get(key)
+        gold = None if sample is None else sample.gold
+        most = len(gold.options) - 1 if isinstance(gold, Choice) else 25
+        option = whole(index, f"the result of {shown(key)}, the index of an option or -1,", -1, most)
+        found.add(key, f"The answer is {chr(ord('A') + option)}." if option >= 0 else "")
+    return found
+
+
+def _without_image(asked: Asked) -> set[str]:
+    splits = load_json(asked.folder / "pid_splits.json", dict)
+    return {str(key) for key in splits[asked.split]} - asked.samples.keys()
 
 
 def _bare(gold: Any) -> Choice:

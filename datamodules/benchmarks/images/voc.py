@@ -1,9 +1,11 @@
 """Detection on one year of a PASCAL VOC devkit."""
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
+from datamodules.benchmarks.answers import Asked, Submission, detections, scored_box
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataFolder, need
 from datamodules.benchmarks.documents import content_of, parse_xml, read_lines
 from datamodules.benchmarks.values import parsed_flag, parsed_number, pixel_box, shown
@@ -58,6 +60,50 @@ def read(root: Path, split: str, bad: BadPolicy = "error", difficult: bool = Fal
                 samples.append(Sample(name, "detection", "voc_detection", media, "", Boxes(objects)))
     items.report()
     return samples
+
+
+def read_boxes(path: Path, asked: Asked) -> Submission:
+    """A folder with VOC's `comp3_det_val_dog.txt`, ..: lines of image, confidence, xmin, ymin, xmax, ymax."""
+    split = asked.split
+    files = sorted(path.glob(f"comp[34]_det_{split}_*.txt")) if path.is_dir() else []
+    if not files:
+        raise BadItemError(f"expected a folder with comp3_det_{split}_<class>.txt for each class")
+    sizes = dict[str, tuple[int, int]]()
+    labels = set[str]()
+    for sample in asked.samples.values():
+        size = sample.media["image"].size
+        assert size is not None
+        sizes[sample.id] = size
+        assert isinstance(sample.gold, Boxes)
+        labels |= {item.label for item in sample.gold.objects}
+    names = _year_folder(asked.folder) / "ImageSets" / "Main" / f"{split}.txt"
+    listed = {line.strip() for _, line in read_lines(names)}
+    boxes = list[tuple[str, LabelledBox]]()
+    for file in files:
+        label = file.stem.partition(f"_det_{split}_")[2]
+        if label not in labels:
+            raise BadItemError(f"{file.name}: no object of the split is a {shown(label)}")
+        for number, line in read_lines(file):
+            try:
+                boxes += _scored(line.split(), label, sizes, listed)
+            except BadItemError as error:
+                raise BadItemError(f"{file.name} line {number}: {error}") from None
+    return detections(boxes, listed)
+
+
+def _scored(
+    words: list[str], label: str, sizes: Mapping[str, tuple[int, int]], listed: set[str]
+) -> Iterator[tuple[str, LabelledBox]]:
+    """The box of a line; none if its image has only difficult objects, and so no sample."""
+    if len(words) != 6:
+        raise BadItemError(f"expected image, confidence, xmin, ymin, xmax and ymax, found {len(words)} words")
+    key, score, *edges = words
+    if key not in listed:
+        raise BadItemError(f"the image {shown(key)} is not in the split")
+    left, top, right, bottom = (parsed_number(word, "as a coordinate") for word in edges)
+    confidence = parsed_number(score, "as the confidence")
+    if key in sizes:  # VOC counts pixels from 1 and includes the last
+        yield key, scored_box(label, (left - 1, top - 1, right, bottom), sizes[key], confidence)
 
 
 def _year_folder(root: Path) -> Path:
