@@ -52,5 +52,5 @@ def adamw(
 
     return {
         "optimizer": optimizer,
-        "lr_scheduler": {"scheduler": LambdaLR(optimizer, scale), "interval": "step"},
+        "lr_scheduler": {"scheduler": LambdaLR(optimizer, scale), "interval": "step", "name": "train/lr"},
     }

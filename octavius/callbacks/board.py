@@ -30,8 +30,11 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 TRUE, PREDICTED = COLOURS[0], COLOURS[5]
 """Colours of boxes: true ones are solid, predicted ones dashed."""
 
-HEADLINE, MEAN = "headline/{}/{}", "mean"
-"""Tag of the headline score of a stage and a task (mean over its sets), and in place of the task that of all."""
+OVERVIEW, MEAN = "Overview/{}/{}", "mean"
+"""Tag of the headline score of a stage and a task (mean over its sets), and in place of the task that of all.
+
+TensorBoard sorts groups of tags by code point and shows the first ones, so that this one begins with a capital.
+"""
 
 
 def log_folder(trainer: L.Trainer) -> Path | None:

@@ -11,7 +11,7 @@ import lightning as L
 import pandas as pd
 from torch.utils.data import DataLoader
 
-from octavius.callbacks.board import HEADLINE, MEAN, log_folder
+from octavius.callbacks.board import MEAN, OVERVIEW, log_folder
 from octavius.display import csv_cell, visible
 from octavius.evaluation import blind
 from octavius.evaluation.answers import (
@@ -268,10 +268,10 @@ class Evaluation(L.Callback):
             (Measurement(stage, trainer.current_epoch + 1, trainer.global_step, **row) for row in measured),
         )
         first = pd.DataFrame([row for row in measured if row["headline"]]).groupby("task")["value"].mean()
-        means = {HEADLINE.format(stage, task): float(value) for task, value in first.items()}
+        means = {OVERVIEW.format(stage, task): float(value) for task, value in first.items()}
         for logger in trainer.loggers:
             logger.log_metrics(
-                means | {HEADLINE.format(stage, MEAN): float(first.mean())}, trainer.global_step
+                means | {OVERVIEW.format(stage, MEAN): float(first.mean())}, trainer.global_step
             )
         table = pd.DataFrame(measured).drop(columns="headline")
         write_text(folder / f"metrics_{stage}.csv", table.map(csv_cell).to_csv(index=False))

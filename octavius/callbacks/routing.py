@@ -13,7 +13,16 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from octavius.callbacks.board import COLOURS, drawable, log_folder, show, show_histogram, writers
+from octavius.callbacks.board import (
+    COLOURS,
+    MEAN,
+    OVERVIEW,
+    drawable,
+    log_folder,
+    show,
+    show_histogram,
+    writers,
+)
 from octavius.display import csv_cell
 from octavius.evaluation.answers import Answered
 from octavius.files import write_text
@@ -126,7 +135,7 @@ def layout(tasks: Sequence[str], experts: int) -> dict[str, dict[str, list[Any]]
             "loss by task": ["Multiline", [f"^train/loss/{task}$" for task in tasks]],
         },
         "Headline scores in validation, by task": {
-            "all tasks": ["Multiline", [f"^headline/val/{task}$" for task in ("mean", *tasks)]]
+            "all tasks": ["Multiline", [f"^{OVERVIEW.format('val', task)}$" for task in (MEAN, *tasks)]]
         },
         "Validation scores": {key: ["Multiline", [f"^val/.+/{re.escape(key)}$"]] for key in keys},
     }

@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from octavius.callbacks.board import HEADLINE, MEAN, log_folder, show_settings
+from octavius.callbacks.board import MEAN, OVERVIEW, log_folder, show_settings
 from octavius.configuration.text import parse_config
 from octavius.errors import message
 from octavius.files import write_text
@@ -49,7 +49,7 @@ class RunRecord(L.Callback):
         write_text(folder / facts.CONFIG, self.configuration)
         facts.write(folder, self._facts)
         if stage == "fit":
-            show_settings(trainer, settings_of(self.configuration), (LOSS, HEADLINE.format("val", MEAN)))
+            show_settings(trainer, settings_of(self.configuration), (LOSS, OVERVIEW.format("val", MEAN)))
 
     def on_exception(
         self,

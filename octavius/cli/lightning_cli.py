@@ -18,13 +18,13 @@ from datamodules.sources import check_folders
 from octavius.callbacks.cost import Cost
 from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.left_out import LeftOutSamples
+from octavius.callbacks.moving_averages import MovingAverages
 from octavius.callbacks.pictures import AnswerSamples
 from octavius.callbacks.position import Position
 from octavius.callbacks.progress import Progress, ProgressLines
 from octavius.callbacks.routing import RoutingReport
 from octavius.callbacks.run_record import RunRecord
 from octavius.callbacks.stopping import Stopping
-from octavius.callbacks.throughput import Throughput
 from octavius.checkpoint.opened import OpenCheckpoint, open_checkpoint
 from octavius.checkpoint.saving import Checkpoint, CheckpointFiles
 from octavius.cli.arguments import called, resolve
@@ -149,7 +149,7 @@ class OctaviusCLI(LightningCLI):
                 self._argv, text, self.config["seed_everything"], None if opened is None else opened.path
             ),
             *listed(asked["callbacks"]),
-            Throughput(),
+            MovingAverages(),
             Cost(),
             RoutingReport(),
             AnswerSamples(),

@@ -39,7 +39,7 @@ def trapezoid(
 
     return {
         "optimizer": optimizer,
-        "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+        "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "train/lr"},
     }
 
 

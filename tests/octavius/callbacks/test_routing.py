@@ -227,6 +227,7 @@ def test_charts_match_the_tags_that_are_logged() -> None:
     tags = [
         *("train/loss", "train/loss/vqa", "val/held_out/detection/recall50", "val/seen/vqa/acc1"),
         *("routing/train/vqa/expert_3", "routing/train/idle", "routing/val/dead/expert_1"),
+        *("Overview/val/vqa", "Overview/val/mean"),
     ]
     patterns = [pattern for group in charts.values() for _, many in group.values() for pattern in many]
     for tag in tags:

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from octavius import __version__
-from octavius.callbacks.throughput import Throughput
+from octavius.callbacks.moving_averages import MovingAverages
 from octavius.checkpoint.saving import CheckpointFiles
 from octavius.cli.main import main
 from octavius.runs.history import read as read_history
@@ -249,14 +249,14 @@ def test_scores_without_a_checkpoint_are_said_to_be_untrained(capsys: pytest.Cap
 def test_ctrl_c_keeps_the_training_so_far_and_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    watched = Throughput.on_train_batch_end
+    watched = MovingAverages.on_train_batch_end
 
-    def press(self: Throughput, trainer: Any, *rest: Any) -> None:
+    def press(self: MovingAverages, trainer: Any, *rest: Any) -> None:
         watched(self, trainer, *rest)
         if trainer.global_step == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Throughput, "on_train_batch_end", press)
+    monkeypatch.setattr(MovingAverages, "on_train_batch_end", press)
     with pytest.raises(SystemExit) as end:
         main(["fit", "--config", "small.yaml"])
     out, err = capsys.readouterr()
@@ -265,7 +265,7 @@ def test_ctrl_c_keeps_the_training_so_far_and_says_how_to_go_on(
     assert err.rstrip().endswith("octavius: stopped")
     assert "Traceback" not in out + err
     assert steps(Path("checkpoints/last.ckpt")) == 1
-    monkeypatch.setattr(Throughput, "on_train_batch_end", watched)
+    monkeypatch.setattr(MovingAverages, "on_train_batch_end", watched)
     main(["fit", "--ckpt", "last.ckpt"])
     assert steps(Path("checkpoints/last.ckpt")) == 2
 
@@ -274,11 +274,11 @@ def test_ctrl_c_keeps_the_training_so_far_and_says_how_to_go_on(
 def test_an_error_keeps_the_training_so_far(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_: Throughput, trainer: Any, *__: Any) -> None:
+    def fail(_: MovingAverages, trainer: Any, *__: Any) -> None:
         if trainer.global_step == 1:
             raise ValueError("the disk of the data is gone")
 
-    monkeypatch.setattr(Throughput, "on_train_batch_end", fail)
+    monkeypatch.setattr(MovingAverages, "on_train_batch_end", fail)
     with pytest.raises(SystemExit):
         main(["fit", "--config", "small.yaml"])
     out, err = capsys.readouterr()
