@@ -30,6 +30,9 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 TRUE, PREDICTED = COLOURS[0], COLOURS[5]
 """Colours of boxes: true ones are solid, predicted ones dashed."""
 
+ALMOST_NONE = 1e-12
+"""Count of an empty bin at the ends of a histogram, which is too small to be seen."""
+
 OVERVIEW, MEAN = "Overview/{}/{}", "mean"
 """Tag of the headline score of a stage and a task (mean over its sets), and in place of the task that of all.
 
@@ -128,6 +131,9 @@ def show_histogram(trainer: L.Trainer, tag: str, values: np.ndarray, edges: np.n
     step, (counts, _) = trainer.global_step, np.histogram(values, edges)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):  # its `add_histogram` would drop empty bins at the ends
+            filled = counts.astype(float)
+            # TensorBoard does so too, and then widens the outermost bins that are left to `min` and `max`.
+            filled[[0, -1]] = np.maximum(filled[[0, -1]], ALMOST_NONE)
             logger.experiment.add_histogram_raw(
                 tag,
                 min=float(edges[0]),
@@ -136,7 +142,7 @@ def show_histogram(trainer: L.Trainer, tag: str, values: np.ndarray, edges: np.n
                 sum=float(values.sum()),
                 sum_squares=float(np.square(values).sum()),
                 bucket_limits=edges[1:].tolist(),
-                bucket_counts=counts.tolist(),
+                bucket_counts=filled.tolist(),
                 global_step=step,
             )
         elif isinstance(logger, WandbLogger):

@@ -58,7 +58,7 @@ class RoutingReport(L.Callback):
     def __init__(self) -> None:
         """Starts without samples."""
         self._recent: list[tuple[list[str], Tensor]] = []
-        self._laid_out = False
+        self._laid_out, self._warned = False, False
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:  # noqa: ARG002
         """Collects the gate weights of a batch, and logs them when a step is logged."""
@@ -102,10 +102,13 @@ class RoutingReport(L.Callback):
         title = f"Gate routing, {stage}, step {trainer.global_step}"
         show(trainer, draw(gates, title), f"routing/{stage}/experts", folder / f"routing_{stage}.png")
         dead = ", ".join(str(expert) for expert in np.flatnonzero(~used(gates)))
-        if dead:
+        if dead and not self._warned:
+            self._warned = True
             pl_module.print(
                 f"warning: none of {len(gates)} answers ({stage}) used expert {dead} of 0 to "
-                f"{gates.shape[1] - 1}; an expert that is never chosen learns nothing"
+                f"{gates.shape[1] - 1}; an expert that is never chosen learns nothing. If that stays so (see "
+                "routing/train/idle), train with fewer experts, or with a loss that balances them, such as "
+                "lora.losses: {switch: 0.01}"
             )
 
 

@@ -7,6 +7,8 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils._validators import validate_repo_id
 
+from octavius.display import visible
+
 
 def check_login(name: str) -> None:
     """Checks, before anything is exported, that a repository of this name could be written.
@@ -19,10 +21,14 @@ def check_login(name: str) -> None:
     """
     try:
         validate_repo_id(name)
-    except HFValidationError as error:
-        raise ValueError(f"--push-to-hub {name}: {' '.join(str(error).split())}") from None
-    if "/" not in name:
-        raise ValueError(f"--push-to-hub {name}: expected the owner too, as in user/{name}")
+        valid = "/" in name
+    except HFValidationError:
+        valid = False
+    if not valid:
+        raise ValueError(
+            "--push-to-hub should be the owner and the name of a repository, such as user/model, of letters, digits, "
+            f"'-', '_' and '.', at most 96 each; found {visible(name, 100)!r}"
+        )
     try:
         HfApi().whoami()
     except Exception as error:

@@ -50,9 +50,9 @@ def demo(words: Sequence[str]) -> None:
     options = parser().parse_all(words)
     PORT.check(port=options.port)
     SIZE_RANGE.check(**{"max-new-tokens": options.max_new_tokens})
-    check_installed()
     with listening(options.host, options.port) as listener:
         port = listener.getsockname()[1]
+    check_installed()
     names = [options.ckpt, *([] if options.against is None else [options.against])]
     opened = [open_one(name) for name in names]
     with ExitStack() as stack:

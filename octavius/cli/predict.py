@@ -95,11 +95,11 @@ def predict(
     if out is not None:
         check_writable(out)
     module = load(find_checkpoint(ckpt), trust)
-    if unknown := sorted(set(media or {}) - set(module.model.encoders)):
-        known = ", ".join(module.model.encoders) or "none"
+    takes = module.processor.loaders
+    if unknown := sorted({*inputs[0], *(["image"] if shown else [])} - {*takes}):
         raise ValueError(
-            f"this model has no encoder for {', '.join(unknown)}{nearest(unknown[0], module.model.encoders)}"
-            f"; it takes {known}"
+            f"this model has no encoder for {', '.join(unknown)}{nearest(unknown[0], takes)}; it takes "
+            f"{', '.join(takes) or 'text alone'}"
         )
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     module.to(device or "cpu")

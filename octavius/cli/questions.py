@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from octavius.files import open_file
+from octavius.files import read_text
 from octavius.media.cloud_forms import SUFFIXES as CLOUDS
+from octavius.media.scan_frame import MESH
 
 
 def joined(argv: Sequence[str]) -> list[str]:
@@ -30,7 +31,7 @@ def questions_of(question: str | None, file: Path | None) -> list[str]:
     """The questions to ask.
 
     Raises:
-        ValueError: there is none, or they are named in both ways.
+        ValueError: there is none, the file cannot be read, or they are named in both ways.
     """
     if (question is None) == (file is None):
         raise ValueError(
@@ -40,11 +41,14 @@ def questions_of(question: str | None, file: Path | None) -> list[str]:
     if file is None:
         asked = [question or ""]
     else:
-        with open_file(file) as stream:
-            try:
-                asked = [line for line in stream.read().decode("utf-8-sig").splitlines() if line.strip()]
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{file} is not text in UTF-8: {error}") from None
+        try:
+            asked = [line for line in read_text(file, "utf-8-sig").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is not text in UTF-8: {error}") from None
+        except OSError as error:
+            raise ValueError(
+                f"there is no file of questions at {file.absolute()} ({error.strerror}); check --questions"
+            ) from None
     if not any(text.strip() for text in asked):
         where = "the question is empty" if file is None else f"there is no question in {file}"
         raise ValueError(f'{where}; ask something, such as --question "Describe the picture."')
@@ -73,6 +77,8 @@ def _files(path: Path, modality: str) -> Iterator[Path]:
         yield path
         return
     found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES[modality])
+    if modality == "cloud" and (scans := [file for file in found if file.name.endswith(MESH)]):
+        found = scans  # a folder of ScanNet, whose other meshes are the same scan
     if not found:
         raise ValueError(
             f"no {modality} in {path.absolute()}: expected files with {', '.join(SUFFIXES[modality])}"

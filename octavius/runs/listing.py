@@ -147,7 +147,7 @@ def listing(folders: Sequence[Path], base: Path) -> list[list[str]]:
             means.append({})
             continue
         status = facts.status_of(found)
-        step = str(measured[-1].step) if measured else ""
+        step = str(measured[-1].step if measured else found.get("step", ""))
         started = found["started"].replace("T", " ").removesuffix("+00:00")
         rows.append([str(name), str(found.get("stage")), started, took(found), status, step])
         means.append(by_task(measured))

@@ -65,9 +65,9 @@ class Limits:
     queue: int = 64
 
     def __post_init__(self) -> None:
-        """Validates the numbers."""
-        POSITIVE_INT.check(queue=self.queue, tokens=self.tokens)
-        POSITIVE_NUMBER.check(body=self.body, seconds=self.seconds)
+        """Validates the numbers, which are called as the options of `octavius serve`."""
+        POSITIVE_INT.check(queue=self.queue, max_new_tokens=self.tokens, body_limit=self.body)
+        POSITIVE_NUMBER.check(timeout=self.seconds)
 
 
 class Door:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
+from tensorboard import data_compat
+from tensorboard.util import tensor_util
 
 from octavius.callbacks.board import log_folder, show, show_histogram, show_settings, show_table
 from octavius.callbacks.trackio_logger import TrackioLogger
@@ -39,8 +41,22 @@ def test_tensorboard(tmp_path: Path, events: Any) -> None:
     assert log.Tags()["tensors"] == ["answers/val/set one/text_summary"]
     assert log.Histograms("routing/val/vqa/expert_0")[0].histogram_value.bucket == [1, 0, 0, 2]
     assert log.Tags()["scalars"] == ["train/loss"]
+    assert shown_bins([0.9, 0.95], tmp_path) == [(0, 0.25, 0), (0.25, 0.5, 0), (0.5, 0.75, 0), (0.75, 1, 2)]
+    assert shown_bins([0.3], tmp_path) == [(0, 0.25, 0), (0.25, 0.5, 1), (0.5, 0.75, 0), (0.75, 1, 0)]
     hyperparameters = log.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     assert b"model.lr" in hyperparameters
+
+
+def shown_bins(values: list[float], folder: Path) -> list[tuple[float, ...]]:
+    """Left and right edges and rounded counts of the bins, as TensorBoard's web page gets them."""
+    seen = list[Any]()
+    logger = TensorBoardLogger(folder, "bins", str(values))
+    logger.experiment._get_file_writer().add_summary = lambda summary, *_: seen.append(summary)
+    trainer = L.Trainer(accelerator="cpu", logger=logger, enable_checkpointing=False)
+    show_histogram(trainer, "h", np.array(values), EDGES)
+    [value] = seen[0].value
+    bins = tensor_util.make_ndarray(data_compat.migrate_value(value).tensor)
+    return [(*row[:2], round(row[2])) for row in bins.tolist()]
 
 
 def test_wandb_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,8 +133,10 @@ def test_without_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("my-model", "expected the owner too, as in user/my-model"), ("a/b/c", "a/b/c")]
+    "name", ["my-model", "a/b/c", "", "a b/c", "a/b\nc", "https://huggingface.co/a/b", "a/" + "b" * 97]
 )
-def test_names(name: str, message: str) -> None:
-    with pytest.raises(ValueError, match=f"--push-to-hub {name}: .*{message}"):
+def test_names_that_are_none(name: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"should be the owner and .* such as user/model, .*; found '[^\n]*'$"
+    ):
         check_login(name)

@@ -38,7 +38,7 @@ def test_without_the_extra_it_says_what_to_install(
         return real(name, *args, **options)
 
     monkeypatch.setattr(builtins, "__import__", without_gradio)
-    assert "pip install 'octavius[demo]'" in refused(["demo"], capsys)
+    assert "pip install 'octavius[demo]'" in refused(["demo", "--port", "0"], capsys)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,7 @@ def test_without_the_extra_it_says_what_to_install(
         (["--port", "70000"], "port should be a whole number"),
         (["--max-new-tokens", "0"], "max-new-tokens should be"),
         (["--ckpt", "no.ckpt"], "no checkpoint named 'no.ckpt'"),
+        (["--sharee"], "there is no option '--sharee' (did you mean '--share'?)"),
     ],
 )
 def test_wrong_options_are_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,3 +59,15 @@ def test_files_of_a_folder_by_their_suffix(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"no image in .*empty: expected files with \.jpg, "):
         files_of(tmp_path / "empty", "image")
+
+
+def test_of_a_scan_of_scannet_one_mesh_is_taken(tmp_path: Path) -> None:
+    for end in ("_vh_clean.ply", "_vh_clean_2.ply", "_vh_clean_2.labels.ply", ".txt"):
+        (tmp_path / f"scene0000_00{end}").touch()
+    assert files_of(tmp_path, "cloud") == [tmp_path / "scene0000_00_vh_clean_2.ply"]
+
+
+def test_a_file_of_questions_that_is_none(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "gone.txt"):
+        with pytest.raises(ValueError, match=rf"there is no file of questions at {path} .*check --questions"):
+            questions_of(None, path)

@@ -61,6 +61,14 @@ def test_all_runs_in_the_order_of_their_starts(capsys: pytest.CaptureFixture[str
     assert rows[1] == ["a/version_0", "fit", "2026-01-02", "10:00:00", "0:00:00", "finished", "10", "0.400"]
 
 
+def test_a_run_without_an_evaluation_has_the_step_of_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path / "version_0", "2026-01-02T10:00:00+00:00", "", step=60)
+    runs(["--folder", str(tmp_path)])
+    assert capsys.readouterr().out.split()[-2:] == ["finished", "60"]
+
+
 def test_two_runs_side_by_side(
     two: tuple[Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
