@@ -17,6 +17,8 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).resolve().parent
+WIDTH = 1160
+"""Width of the window in pixels."""
 COLOURS = 128
 """Colours of the palette of the PNG files, which keeps them small."""
 PATIENCE = 120_000
@@ -38,8 +40,9 @@ def take(page: Page, address: str) -> None:
     page.click("#ask")
     page.locator("#chat .octavius-bars").first.wait_for()
     save(page, "demo")
+    page.set_viewport_size({"width": WIDTH, "height": 1230})
     page.get_by_role("tab", name="Other experts").click()
-    page.get_by_label("expert 0 alone").click()
+    page.get_by_label("expert 1 alone").click()
     page.locator("#forced .octavius-bars").first.wait_for()
     save(page, "demo_experts")
 
@@ -59,7 +62,7 @@ def main() -> None:
         with sync_playwright() as started:
             chromium = shutil.which("chromium") or shutil.which("google-chrome")
             browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            take(browser.new_page(viewport={"width": 1160, "height": 820}), address)
+            take(browser.new_page(viewport={"width": WIDTH, "height": 950}), address)
             browser.close()
     finally:
         process.send_signal(signal.SIGINT)

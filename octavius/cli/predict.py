@@ -15,6 +15,7 @@ from octavius.cli.usage import HELP_ALL
 from octavius.configuration.functions import call
 from octavius.files import check_writable
 from octavius.instruction.placement import counted
+from octavius.instruction.prompt import TooLongError
 from octavius.instruction.sample import Media
 from octavius.limits import SIZE_RANGE
 from octavius.media.regions import region_of
@@ -203,11 +204,19 @@ def ask(
 
     Returns:
         The answer, and the gate weights of the experts; None without experts.
+
+    Raises:
+        ValueError: the question is empty or too long, or a medium cannot be read.
     """
     sample = sample_of(question, media, [("image", item) for item in images])
     module.model.prepare(lambda: [sample], module.device)
     try:
         example = module.processor.build_example(sample, question, None)
+    except TooLongError:
+        most = module.processor.prompts.max_tokens
+        raise ValueError(
+            f"the question and its media have more than {most:,} tokens, the max_tokens of the model; shorten it"
+        ) from None
     except ValueError as error:
         raise ValueError(str(error).removeprefix("sample question of demo: ")) from None
     batch = module.processor.collate([example])

@@ -133,14 +133,16 @@ def _inputs(callbacks: Callbacks, pictures: Sequence["Image.Image"]) -> Inputs:
         visible="cloud" in takes,
         elem_id="box",
     )
+    if pictures:
+        gr.HTML("Examples: click one to load it with its question.")
     gallery = gr.Gallery(
         value=[
             (picture, example.benchmark.rpartition("/")[2])
             for picture, example in zip(pictures, callbacks.shown, strict=True)
         ],
-        label="Examples: click one to load it with its question",
-        columns=4,
-        height=250 if len(pictures) > 4 else 150,
+        show_label=False,  # it would cover the pictures
+        columns=3,
+        height=250 if len(pictures) > 3 else 150,
         allow_preview=False,
         buttons=[],
         interactive=False,
@@ -184,7 +186,7 @@ def _chat(callbacks: Callbacks, inputs: Inputs, suggested: Sequence[str], rememb
     import gradio as gr
 
     turns = gr.State([])
-    chat = _answers("Answers", 500, "Ask below, or choose one of the questions.", "chat")
+    chat = _answers(None, 580, "Ask below, or choose one of the questions.", "chat")
     with gr.Row():
         question = gr.Textbox(
             show_label=False,
@@ -229,12 +231,13 @@ def _chat(callbacks: Callbacks, inputs: Inputs, suggested: Sequence[str], rememb
     return question
 
 
-def _answers(label: str, height: int, placeholder: str, name: str) -> "gr.Chatbot":
-    """A chatbot that shows texts literally."""
+def _answers(label: str | None, height: int, placeholder: str, name: str) -> "gr.Chatbot":
+    """A chatbot that shows texts literally; a label covers the first line."""
     import gradio as gr
 
     return gr.Chatbot(
         label=label,
+        show_label=label is not None,
         height=height,
         placeholder=placeholder,
         render_markdown=False,
@@ -269,7 +272,7 @@ def _experts(callbacks: Callbacks, inputs: Inputs) -> "gr.Textbox | None":
                 )
                 for index in range(experts)
             ]
-    chat = _answers("Their answer", 420, "Choose who answers, or move a slider.", "forced")
+    chat = _answers(None, 520, "Choose who answers, or move a slider.", "forced")
     limits = {"concurrency_limit": callbacks.asked.engine.batch_size, "trigger_mode": "always_last", **QUIET}
     who.input(
         callbacks.choose,

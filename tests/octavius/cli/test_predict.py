@@ -12,7 +12,7 @@ import yaml
 from octavius.cli.main import main
 from octavius.cli.predict import ask, load, media_of, predict
 from tests.pages import README, blocks
-from tests.tiny import settings, write_models
+from tests.tiny import refused, settings, write_models
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,27 @@ def test_a_picture_is_not_needed(run: Path, capsys: pytest.CaptureFixture[str]) 
     checkpoint = str(run / "checkpoints" / "last.ckpt")
     main(["predict", "--question", "What is red?", "--ckpt", checkpoint, "--max_new_tokens", "3"])
     assert capsys.readouterr().out.splitlines()[-1].startswith("experts: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--question", "word " * 3000], "more than 2,048 tokens, the max_tokens of the model"),
+        (["--question", "What?", "--cloud", "a.npy"], "no encoder for cloud; it takes image"),
+    ],
+    ids=["too long", "cloud"],
+)
+def test_what_the_model_cannot_be_asked(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.npy").touch()
+    assert said in refused(["predict", *words, "--ckpt", str(run / "checkpoints" / "last.ckpt")], capsys)
 
 
 def test_beams_and_greedy_agree_on_one_token(run: Path, asked: list[dict[str, Any]]) -> None:
