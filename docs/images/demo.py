@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/demo.md: the page of `octavius demo`, in chromium, with the first example asked about.
+"""Takes two pictures of the page of `octavius demo`, in chromium: an answer, and the same question to one expert.
 
 octavius fit --config 2d.yaml
 python docs/images/demo.py last.ckpt
