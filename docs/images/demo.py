@@ -1,7 +1,9 @@
 """Takes two pictures of the page of `octavius demo`, in chromium: an answer, and the same question to one expert.
 
-octavius fit --config 2d.yaml
-python docs/images/demo.py last.ckpt
+    octavius fit --config 2d.yaml
+    python docs/images/demo.py last.ckpt
+
+Chromium or Google Chrome has to be on the PATH.
 """
 
 import argparse
