@@ -1,18 +1,24 @@
-"""3D boxes as tensors: corners, edges, volumes and overlaps, all differentiable.
+"""3D boxes as NumPy arrays or as tensors of torch: corners, edges, volumes and overlaps; of tensors differentiable.
 
 A box is 6 numbers: centre x, y, z and size along x, y, z, in metres with z up. A seventh number is its yaw
 about the vertical axis through its centre, in radians, counter-clockwise seen from above. In shapes, `...`
 are any leading dimensions; those of two arguments broadcast: `iou3d(first[:, None], second)` compares all
-pairs, `iou3d(first, second)` row by row. Negative sizes count as 0.
+pairs, `iou3d(first, second)` row by row. Negative sizes count as 0. Functions return the kind that they are given.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from reprlib import repr as short
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from torch import Tensor
-from torch.nn.functional import pad
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+A = TypeVar("A", np.ndarray, "Tensor")
 
 PLAIN, TURNED = 6, 7
 """Numbers of an axis-aligned and of a rotated box."""
@@ -22,6 +28,13 @@ _CORNERS = (
     *((-0.5, -0.5, -0.5), (0.5, -0.5, -0.5), (0.5, 0.5, -0.5), (-0.5, 0.5, -0.5)),
     *((-0.5, -0.5, 0.5), (0.5, -0.5, 0.5), (0.5, 0.5, 0.5), (-0.5, 0.5, 0.5)),
 )
+CORNER_PAIRS = (
+    *((i, (i + 1) % 4) for i in range(4)),  # around the bottom face
+    *((4 + i, 4 + (i + 1) % 4) for i in range(4)),  # around the top face
+    *((i, i + 4) for i in range(4)),
+)
+"""The 12 edges of a box as pairs of indices of its `corners`."""
+
 FARTHEST = 1e9
 """Largest coordinate in metres; products of larger ones would overflow single precision."""
 
@@ -29,8 +42,8 @@ FARTHEST = 1e9
 _PARALLEL = 1e-9
 
 
-def stack(boxes: Sequence[Sequence[float]]) -> Tensor:
-    """Boxes of 6 or 7 numbers as one tensor, double precision.
+def stack(boxes: Sequence[Sequence[float]]) -> np.ndarray:
+    """Boxes of 6 or 7 numbers as one array, double precision.
 
     Returns:
         (N, 6), or (N, 7) if any of them is rotated.
@@ -39,7 +52,7 @@ def stack(boxes: Sequence[Sequence[float]]) -> Tensor:
         raise ValueError(f"{len(wrong)} of {len(boxes)} boxes: {box_error(wrong[0])}")
     width = max((len(box) for box in boxes), default=PLAIN)
     rows = [[*box, *[0.0] * (width - len(box))] for box in boxes]
-    return torch.tensor(rows, dtype=torch.float64).reshape(len(boxes), width)
+    return np.array(rows, np.float64).reshape(len(boxes), width)
 
 
 def box_error(box: Sequence[float]) -> str | None:
@@ -60,7 +73,7 @@ def box_error(box: Sequence[float]) -> str | None:
     return None
 
 
-def edges(boxes: Tensor) -> Tensor:
+def edges(boxes: A) -> A:
     """The axis-aligned bounds of each box.
 
     Args:
@@ -70,19 +83,18 @@ def edges(boxes: Tensor) -> Tensor:
         (..., 6) lowest x, y, z, then highest x, y, z.
     """
     if _width(boxes) == TURNED:
-        points = corners(boxes)
-        return torch.cat([points.amin(-2), points.amax(-2)], dim=-1)
-    centre, half = boxes[..., :3], boxes[..., 3:6].clamp(min=0) / 2
-    return torch.cat([centre - half, centre + half], dim=-1)
+        return _bounds(corners(boxes))
+    centre, half = boxes[..., :3], boxes[..., 3:6].clip(min=0) / 2
+    return _library(boxes).concatenate([centre - half, centre + half], -1)
 
 
-def from_edges(rows: Tensor) -> Tensor:
+def from_edges(rows: A) -> A:
     """Boxes (..., 6) from lowest and highest x, y, z (..., 6)."""
-    low, high = rows.chunk(2, dim=-1)
-    return torch.cat([(low + high) / 2, high - low], dim=-1)
+    low, high = rows[..., :3], rows[..., 3:]
+    return _library(rows).concatenate([(low + high) / 2, high - low], -1)
 
 
-def enclosing(points: Tensor) -> Tensor:
+def enclosing(points: A) -> A:
     """The axis-aligned bounding box of points, such as 8 corners in any order or all points of an object.
 
     Args:
@@ -91,10 +103,10 @@ def enclosing(points: Tensor) -> Tensor:
     Returns:
         (..., 6).
     """
-    return from_edges(torch.cat([points.amin(-2), points.amax(-2)], dim=-1))
+    return from_edges(_bounds(points))
 
 
-def corners(boxes: Tensor) -> Tensor:
+def corners(boxes: A) -> A:
     """The 8 corners of each box.
 
     Args:
@@ -104,19 +116,20 @@ def corners(boxes: Tensor) -> Tensor:
         (..., 8, 3) the bottom face counter-clockwise seen from above, starting at the smallest x and y in the
         box's own frame; then the top face in the same order.
     """
-    turned = _width(boxes) == TURNED
-    points = boxes.new_tensor(_CORNERS) * boxes[..., None, 3:6].clamp(min=0)
+    turned, library = _width(boxes) == TURNED, _library(boxes)
+    unit = library.asarray(_CORNERS, dtype=boxes.dtype, device=boxes.device)
+    points = unit * boxes[..., None, 3:6].clip(min=0)
     if turned:
-        points = torch.cat([_turn(points[..., :2], boxes[..., 6]), points[..., 2:]], dim=-1)
+        points = library.concatenate([_turn(points[..., :2], boxes[..., 6]), points[..., 2:]], -1)
     return points + boxes[..., None, :3]
 
 
-def volume(boxes: Tensor) -> Tensor:
+def volume(boxes: A) -> A:
     """Volumes (...) of boxes (..., 6 or 7)."""
-    return boxes[..., 3:6].clamp(min=0).prod(-1)
+    return boxes[..., 3:6].clip(min=0).prod(-1)
 
 
-def overlap_bev(first: Tensor, second: Tensor) -> Tensor:
+def overlap_bev(first: A, second: A) -> A:
     """Intersection area of two boxes in bird's-eye view.
 
     In the frame of the second box, a rectangle about the origin, every point of the first one's outline is
@@ -134,46 +147,68 @@ def overlap_bev(first: Tensor, second: Tensor) -> Tensor:
     """
     if _width(first) == _width(second) == PLAIN:
         return _span(first, second, 0) * _span(first, second, 1)
-    first, second = (pad(boxes, (0, TURNED - boxes.shape[-1])) for boxes in (first, second))
-    half = second[..., None, 3:5].clamp(min=0) / 2
+    library = _library(first)
+    first, second = (_with_yaw(boxes) for boxes in (first, second))
+    half = second[..., None, 3:5].clip(min=0) / 2
     outline = corners(first)[..., :4, :2] - second[..., None, :2]
     outline = _turn(outline, -second[..., 6])
-    side = outline.roll(-1, -2) - outline
-    parallel = side.abs() < _PARALLEL
-    safe = side.where(~parallel, torch.ones_like(side))
-    shares = torch.cat([((half * sign - outline) / safe).where(~parallel, 0) for sign in (-1, 1)], dim=-1)
+    side = library.roll(outline, -1, -2) - outline
+    parallel = abs(side) < _PARALLEL
+    safe = library.where(parallel, library.ones_like(side), side)
+    crossings = [
+        library.where(parallel, library.zeros_like(side), (half * sign - outline) / safe) for sign in (-1, 1)
+    ]
+    shares = library.concatenate(crossings, -1).clip(0, 1)
+    shares = np.sort(shares, -1) if library is np else shares.sort(-1).values
     # the start, then up to 4 crossings: 5 points per side
-    shares = pad(shares.clamp(0, 1).sort(-1).values, (1, 0))
+    shares = library.concatenate([library.zeros_like(shares[..., :1]), shares], -1)
     path = outline[..., None, :] + shares[..., None] * side[..., None, :]
-    path = torch.minimum(torch.maximum(path.flatten(-3, -2), -half), half)
-    ahead = path.roll(-1, -2)
-    return ((path[..., 0] * ahead[..., 1] - path[..., 1] * ahead[..., 0]).sum(-1) / 2).clamp(min=0)
+    path = path.reshape(*path.shape[:-3], path.shape[-3] * path.shape[-2], 2)
+    path = library.minimum(library.maximum(path, -half), half)
+    ahead = library.roll(path, -1, -2)
+    return ((path[..., 0] * ahead[..., 1] - path[..., 1] * ahead[..., 0]).sum(-1) / 2).clip(min=0)
 
 
-def iou_bev(first: Tensor, second: Tensor) -> Tensor:
+def iou_bev(first: A, second: A) -> A:
     """Intersection over union (...) in bird's-eye view, in 0..1; 0 if both are empty."""
-    areas = [boxes[..., 3:5].clamp(min=0).prod(-1) for boxes in (first, second)]
+    areas = [boxes[..., 3:5].clip(min=0).prod(-1) for boxes in (first, second)]
     shared = overlap_bev(first, second)
     return _ratio(shared, areas[0] + areas[1] - shared)
 
 
-def iou3d(first: Tensor, second: Tensor) -> Tensor:
+def iou3d(first: A, second: A) -> A:
     """Intersection over union (...) of boxes (..., 6 or 7), in 0..1; 0 if both are empty."""
     shared = overlap_bev(first, second) * _span(first, second, 2)
     return _ratio(shared, volume(first) + volume(second) - shared)
 
 
-def giou3d(first: Tensor, second: Tensor) -> Tensor:
+def giou3d(first: A, second: A) -> A:
     """Generalized IoU (...), in -1..1: IoU minus the empty share of the axis-aligned hull of both."""
     shared = overlap_bev(first, second) * _span(first, second, 2)
     union = volume(first) + volume(second) - shared
     one, other = edges(first), edges(second)
-    low, high = torch.minimum(one, other)[..., :3], torch.maximum(one, other)[..., 3:]
+    library = _library(first)
+    low, high = library.minimum(one, other)[..., :3], library.maximum(one, other)[..., 3:]
     hull = (high - low).prod(-1)
-    return _ratio(shared, union) - _ratio((hull - union).clamp(min=0), hull)
+    return _ratio(shared, union) - _ratio((hull - union).clip(min=0), hull)
 
 
-def _width(boxes: Tensor) -> int:
+def _library(boxes: np.ndarray | Tensor) -> Any:
+    """`numpy` or `torch`, in which the functions used here have the same names and order of arguments."""
+    if isinstance(boxes, np.ndarray | np.generic):
+        return np
+    import torch  # slow, and whoever has a tensor has imported it
+
+    return torch
+
+
+def _bounds(points: A) -> A:
+    """Lowest and highest x, y, z (..., 6) of points (..., P, 3)."""
+    library = _library(points)
+    return library.concatenate([library.amin(points, -2), library.amax(points, -2)], -1)
+
+
+def _width(boxes: np.ndarray | Tensor) -> int:
     """Numbers per box.
 
     Raises:
@@ -188,21 +223,31 @@ def _width(boxes: Tensor) -> int:
     return width
 
 
-def _turn(points: Tensor, yaw: Tensor) -> Tensor:
+def _with_yaw(boxes: A) -> A:
+    """Boxes (..., 7), with a yaw of 0 where they have none."""
+    if _width(boxes) == TURNED:
+        return boxes
+    library = _library(boxes)
+    return library.concatenate([boxes, library.zeros_like(boxes[..., :1])], -1)
+
+
+def _turn(points: A, yaw: A) -> A:
     """Points (..., P, 2) rotated about the origin by angles (...)."""
-    cos, sin = yaw.cos()[..., None], yaw.sin()[..., None]
-    x, y = points.unbind(-1)
-    return torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)
+    library = _library(points)
+    cos, sin = library.cos(yaw)[..., None], library.sin(yaw)[..., None]
+    x, y = points[..., 0], points[..., 1]
+    return library.stack([cos * x - sin * y, sin * x + cos * y], -1)
 
 
-def _span(first: Tensor, second: Tensor, axis: int) -> Tensor:
+def _span(first: A, second: A, axis: int) -> A:
     """Length of the intersection along an axis about which neither box is rotated."""
-    ends = [(boxes[..., axis], boxes[..., axis + 3].clamp(min=0) / 2) for boxes in (first, second)]
-    low = torch.maximum(*(centre - half for centre, half in ends))
-    high = torch.minimum(*(centre + half for centre, half in ends))
-    return (high - low).clamp(min=0)
+    library = _library(first)
+    ends = [(boxes[..., axis], boxes[..., axis + 3].clip(min=0) / 2) for boxes in (first, second)]
+    low = library.maximum(*(centre - half for centre, half in ends))
+    high = library.minimum(*(centre + half for centre, half in ends))
+    return (high - low).clip(min=0)
 
 
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+def _ratio(part: A, whole: A) -> A:
     """Ratio part / whole, at most 1; 0 if both are 0."""
-    return (part / whole.clamp(min=torch.finfo(whole.dtype).tiny)).clamp(max=1)
+    return (part / whole.clip(min=_library(whole).finfo(whole.dtype).tiny)).clip(max=1)

@@ -31,7 +31,8 @@ from octavius.decoder.loading import to_float32
 from octavius.distributed.precision import has_bfloat16
 from octavius.distributed.sharding import shard
 from octavius.encoders.base import Encoder, UnreadableMediaError
-from octavius.evaluation.answers import Answered, Decoding, answer_batch
+from octavius.evaluation.answers import Answered, Decoding
+from octavius.evaluation.generation import answer_batch
 from octavius.folders import saving_folder
 from octavius.gate_fitting import fit_gate_to_questions, fit_gate_to_updates, needs_fit
 from octavius.instruction.batch import Batch, Processor

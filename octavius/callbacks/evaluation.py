@@ -14,16 +14,9 @@ from torch.utils.data import DataLoader
 from octavius.callbacks.board import MEAN, OVERVIEW, log_folder
 from octavius.display import csv_cell, visible
 from octavius.evaluation import blind
-from octavius.evaluation.answers import (
-    Answered,
-    Decoding,
-    Sampling,
-    answer_batch,
-    gather_once,
-    left_out_lines,
-    readable,
-)
+from octavius.evaluation.answers import Answered, Decoding, Sampling, left_out_lines, readable
 from octavius.evaluation.controls import ALL, Control
+from octavius.evaluation.generation import answer_batch, gather_once
 from octavius.evaluation.prediction_files import PredictionFiles
 from octavius.evaluation.scores import (
     BLIND_CEILING,

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from octavius.callbacks.board import (
-    COLOURS,
     MEAN,
     OVERVIEW,
     drawable,
@@ -23,7 +22,7 @@ from octavius.callbacks.board import (
     show_histogram,
     writers,
 )
-from octavius.display import csv_cell
+from octavius.display import COLOURS, csv_cell
 from octavius.evaluation.answers import Answered
 from octavius.files import write_text
 from octavius.instruction.batch import Batch
@@ -129,7 +128,7 @@ def layout(tasks: Sequence[str], experts: int) -> dict[str, dict[str, list[Any]]
     keys = dict.fromkeys(
         key
         for task in tasks
-        for metric in TASKS[task].metrics(TASKS[task].protocols[0]).values()
+        for metric in TASKS[task].metrics(TASKS[task].protocols[0])
         if (key := headline(metric)) is not None
     )
     charts: dict[str, dict[str, list[Any]]] = {

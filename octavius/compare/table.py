@@ -15,7 +15,7 @@ PRIMARY = frozenset(
     key
     for task in TASKS.values()
     for protocol in task.protocols
-    for metric in task.metrics(protocol).values()
+    for metric in task.metrics(protocol)
     for key in averaged(metric)
 )
 """Metrics that enter the relative average, one per set.

@@ -1,19 +1,11 @@
-"""Generates and parses the answers to a batch, and gathers answers over ranks."""
+"""Samples with the answers of a model, from a batch or from a predictions file, and settings of the decoding."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from torch import distributed
-
-from octavius.evaluation.box_scores import BoxScores
-from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample
 from octavius.limits import FRACTION, NON_NEGATIVE_INT, POSITIVE_NUMBER
-from octavius.tasks import TASKS
-
-DECIMALS = 4
-"""Decimals of log-probabilities. The rest of a float32 depends on which samples share a batch."""
 
 
 @dataclass(frozen=True)
@@ -99,81 +91,6 @@ class Decoding:
 
 
 GREEDY = Decoding()
-
-
-def answer_batch(module: Any, batch: Batch, decoding: Decoding = GREEDY) -> list[Answered]:
-    """Generates and parses the answers to a batch.
-
-    Args:
-        module: a module with `answer`, `likelihoods` and `processor`, such as `OctaviusModule`.
-        batch: prompts without answers.
-        decoding: how answers are generated.
-    """
-    limits = [decoding.max_new_tokens or TASKS[sample.task].max_answer_tokens for sample in batch.samples]
-    options: dict[str, Any] = {} if decoding.num_beams == 1 else {"num_beams": decoding.num_beams}
-    options |= {} if decoding.sampling is None else {"do_sample": True, **asdict(decoding.sampling)}
-    has_boxes = any(sample.task == "detection" for sample in batch.samples)
-    recorder = BoxScores() if decoding.num_beams == 1 and has_boxes else None
-    if recorder is not None:
-        options["logits_processor"] = [recorder]
-    texts, gate = module.answer(batch, limits, **options)
-    likelihoods: list[list[tuple[float, int]]] = [[]] * len(texts)
-    if decoding.likelihood:
-        likelihoods = module.likelihoods(batch, [TASKS[one.task].candidates(one) for one in batch.samples])
-    weights: list[tuple[float, ...] | None] = [None] * len(texts)
-    if gate is not None:
-        weights = [tuple(row) for row in gate.float().cpu().tolist()]
-    tokenizer = module.processor.prompts.tokenizer
-    answers = []
-    for row, (sample, text) in enumerate(zip(batch.samples, texts, strict=True)):
-        one = batch.metadata[row]
-        failed = batch.replaces[row] if batch.replaces else None
-        if failed is not None:
-            answers.append(
-                Answered(
-                    failed.sample,
-                    "",
-                    "",
-                    None,
-                    None,
-                    one.index,
-                    left_out=failed.reason,
-                    set_name=one.set_name,
-                )
-            )
-            continue
-        exact = recorder.of_row(row, tokenizer) if recorder and sample.task == "detection" else ()
-        # The answer may be cut at the template's end mark, behind which tokens have scores too.
-        scores = tuple(round(score, DECIMALS) for score in exact[: text.count("]")])
-        value = TASKS[sample.task].scored(text, sample, scores)
-        likely = tuple((round(total, DECIMALS), tokens) for total, tokens in likelihoods[row])
-        answers.append(
-            Answered(
-                sample,
-                one.question,
-                text,
-                value,
-                weights[row],
-                one.index,
-                scores,
-                likely,
-                set_name=one.set_name,
-                gate_text=one.gate_text,
-            )
-        )
-    return answers
-
-
-def gather_once(mine: list[Answered]) -> list[Answered]:
-    """The answers of all ranks in the order of the dataset, each sample once by its set and id.
-
-    Samplers repeat some samples so that all ranks get the same number.
-    """
-    everyone: list[list[Answered]] = [mine]
-    if distributed.is_available() and distributed.is_initialized():
-        everyone = [[] for _ in range(distributed.get_world_size())]
-        distributed.all_gather_object(everyone, mine)
-    return unique(item for answers in everyone for item in answers)
 
 
 def unique(answers: Iterable[Answered]) -> list[Answered]:

@@ -8,8 +8,9 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from octavius.evaluation.answers import Answered, gather_once
+from octavius.evaluation.answers import Answered
 from octavius.evaluation.controls import ALL, CONTROLS, Control, majority
+from octavius.evaluation.generation import gather_once
 from octavius.evaluation.scores import headline_of, score_set, sets, swapped
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Sample

@@ -1,22 +1,24 @@
 """Scores of each evaluation set and group, their chance level, and the printed table."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
-
-import pandas as pd
-import torch
-from torchmetrics import MetricCollection
+from typing import TYPE_CHECKING, Any
 
 from octavius.display import visible
 from octavius.evaluation.answers import Answered
 from octavius.instruction.sample import Sample
-from octavius.metrics import PROTOCOLS, Accuracy
-from octavius.metrics.reporting import columns, headline
+from octavius.metrics import PROTOCOLS, Accuracy, Metric
+from octavius.metrics.reporting import columns, headline, measured
 from octavius.metrics.resampling import intervals
 from octavius.tasks import TASKS
 from octavius.tasks.vqa import exact_option
+
+# Slow to import: `octavius score` does without, and the functions that need it import it.
+if TYPE_CHECKING:
+    import pandas as pd
 
 BLIND_CEILING = "blind_ceiling"
 """Key of the highest score of a model that ignores the question, which some evaluation sets know."""
@@ -47,7 +49,7 @@ def score_set(items: Sequence[Answered]) -> dict[str, float]:
     golds: list[Any] = [item.sample.gold for item in items]
     scores = computed(TASKS[sample.task].metrics(sample.protocol), [item.value for item in items], golds)
     for key, values in readings(items).items():
-        scores[key] = computed(MetricCollection([Accuracy()]), values, golds)["acc1"]
+        scores[key] = measured(Accuracy(), values, golds)["acc1"]
     return scores
 
 
@@ -55,21 +57,18 @@ def limits(items: Sequence[Answered]) -> dict[str, float]:
     """Upper bounds `<metric>_limit`: the scores of the true answers, whose numbers are rounded in text."""
     sample = items[0].sample
     task, found = TASKS[sample.task], dict[str, float]()
-    for metric in task.metrics(sample.protocol).values():
+    for metric in task.metrics(sample.protocol):
         if keys := set(columns(metric) or ()) & set(task.limited):
             texts = [task.answer(item.sample, random.Random(0)) for item in items]
             values = [task.parse(text, item.sample) for text, item in zip(texts, items, strict=True)]
-            reached = computed(MetricCollection([metric]), values, [item.sample.gold for item in items])
+            reached = measured(metric, values, [item.sample.gold for item in items])
             found |= {f"{key}_limit": reached[key] for key in sorted(keys)}
     return found
 
 
-def computed(metrics: MetricCollection, predictions: Sequence[Any], golds: Sequence[Any]) -> dict[str, float]:
-    """Values of fresh metrics, computed on this rank alone since each rank has all answers."""
-    for metric in metrics.values():
-        metric.distributed_available_fn = alone
-    metrics.update(predictions, golds)
-    return {key: float(value) for key, value in metrics.compute().items()}
+def computed(metrics: Sequence[Metric], predictions: Sequence[Any], golds: Sequence[Any]) -> dict[str, float]:
+    """The values of several metrics by key, computed on this rank alone since each rank has all answers."""
+    return {key: value for one in metrics for key, value in measured(one, predictions, golds).items()}
 
 
 def readings(items: Sequence[Answered]) -> dict[str, list[Any]]:
@@ -98,7 +97,7 @@ def likeliest(item: Answered) -> Any:
 def set_intervals(items: Sequence[Answered]) -> dict[str, tuple[float, float]]:
     """95 % bootstrap intervals of every score of `score_set`, resampling media files (images, scenes)."""
     sample = items[0].sample
-    metrics = [*TASKS[sample.task].metrics(sample.protocol).values()]
+    metrics = TASKS[sample.task].metrics(sample.protocol)
     golds = [item.sample.gold for item in items]
     units = [unit(item.sample) for item in items]
     found = intervals(metrics, [item.value for item in items], golds, units)
@@ -112,11 +111,6 @@ def unit(sample: Sample) -> str:
     """The bootstrap unit of a sample: its media files, or the sample itself if it has none."""
     paths = [str(media.path) for _, media in sample.all_media if media.path is not None]
     return "|".join(paths) or sample.id
-
-
-def alone() -> bool:
-    """Always False: tells torchmetrics not to reduce over ranks."""
-    return False
 
 
 def sets(answers: Sequence[Answered]) -> dict[str, list[Answered]]:
@@ -161,6 +155,8 @@ def swapped(items: Sequence[Answered]) -> list[Answered]:
 
     The assignment is a fixed random cycle over the sample ids, independent of the order of the samples.
     """
+    import torch  # whose random permutation decides the level
+
     if len(items) < 2:
         return []
     named = sorted(range(len(items)), key=lambda index: items[index].sample.id)
@@ -178,11 +174,11 @@ def shown(items: Sequence[Answered], scores: Mapping[str, float]) -> list[str]:
     A metric that does not declare its columns has all its keys shown.
     """
     sample, keys = items[0].sample, list[str]()
-    for metric in TASKS[sample.task].metrics(sample.protocol).values():
+    for metric in TASKS[sample.task].metrics(sample.protocol):
         said = columns(metric)
         if said is None:
             golds = [item.sample.gold for item in items]
-            said = tuple(computed(MetricCollection([metric]), [item.value for item in items], golds))
+            said = tuple(measured(metric, [item.value for item in items], golds))
         keys += said
     keys += [f"{key}_limit" for key in TASKS[sample.task].limited]
     keys += [key for key in readings(items) if key not in UNSHOWN]
@@ -204,6 +200,8 @@ def tabulate(
         guesses: metrics by chance, see `chance`.
         between: intervals, see `set_intervals`.
     """
+    import pandas as pd
+
     lines = {}
     for name, items in sorted(rows(answers).items()):
         cells = {
@@ -252,7 +250,7 @@ def measurements(
 
 def headline_of(task: str, protocol: str, scores: Mapping[str, float]) -> str:
     """The key by which a set is compared: the headline of the first of its task's metrics that has one."""
-    keys = [headline(metric) for metric in TASKS[task].metrics(protocol).values()]
+    keys = [headline(metric) for metric in TASKS[task].metrics(protocol)]
     return next((key for key in keys if key in scores and key is not None), next(iter(scores)))
 
 

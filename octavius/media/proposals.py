@@ -18,8 +18,6 @@ from reprlib import repr as short
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from octavius.boxes3d import PLAIN, box_error
 from octavius.files import atomic_write, open_file
@@ -44,14 +42,14 @@ def find_proposals(folder: Path, scans: Iterable[str]) -> Path:
     )
 
 
-def write_proposals(file: Path, boxes: Tensor, scores: Tensor) -> None:
+def write_proposals(file: Path, boxes: np.ndarray, scores: np.ndarray) -> None:
     """Writes boxes (K, 6) and scores (K,) of a scene as `.npz`."""
     with atomic_write(file) as partial:
-        np.savez(partial, boxes=boxes.cpu().numpy(), scores=scores.cpu().numpy())
+        np.savez(partial, boxes=boxes, scores=scores)
 
 
-def read_proposals(file: Path) -> tuple[Tensor, Tensor]:
-    """Boxes (K, 6) and scores (K,) of a file; K may be 0.
+def read_proposals(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (K, 6) and scores (K,) of a file, in double precision; K may be 0.
 
     Raises:
         ValueError: the content is malformed.
@@ -67,7 +65,7 @@ def read_proposals(file: Path) -> tuple[Tensor, Tensor]:
     if wrong or not np.isfinite(sure).all():
         said = f"box {wrong[0][0]}: {wrong[0][1]}" if wrong else "a score is not finite"
         raise ValueError(f"{file}: {said}; leave such boxes out")
-    return torch.from_numpy(found), torch.from_numpy(sure)
+    return found, sure
 
 
 def _read(file: Path) -> tuple[np.ndarray, np.ndarray | None]:

@@ -1,4 +1,4 @@
-"""Metrics of all tasks as torchmetrics, with the same value on any number of ranks."""
+"""Metrics of all tasks, computed from the records of all samples, without PyTorch."""
 
 from octavius.metrics.accuracy import Accuracy, NameInText
 from octavius.metrics.boxes.average_precision import VocAP
@@ -21,6 +21,7 @@ from octavius.metrics.protocols import (
 )
 from octavius.metrics.published.mentions import AnyMention
 from octavius.metrics.published.synonyms import same_thing
+from octavius.metrics.reporting import Metric
 
 __all__ = [
     "PROTOCOLS",
@@ -35,6 +36,7 @@ __all__ = [
     "FoundCaptions",
     "LastOfScene",
     "MeanAP3D",
+    "Metric",
     "NameInText",
     "Protocol",
     "RougeL",

@@ -1,36 +1,27 @@
 """Top-1 accuracy of multiple choice and classification."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import torch
-from torch import Tensor
-from torchmetrics import Metric
 
 from octavius.instruction.sample import Choice, ClassName
 from octavius.metrics.pairs import check_pairs
+from octavius.metrics.records import Records, mean
 from octavius.metrics.reporting import Weigh, shares
 
 
-class ShareOfRight(Metric):
+class ShareOfRight(Records):
     """Fraction of answers that are right; nan without any answers, since nothing was measured.
 
-    Attributes:
-        key: name of the score, also part of the state names: a MetricCollection merges metrics whose states
-            have the same names and values.
-    """
+    The records say of each answer whether it is right.
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
+    Attributes:
+        key: name of the score.
+    """
 
     def __init__(self, key: str) -> None:
         """Starts without answers."""
         super().__init__()
         self.key = key
-        for name in ("right", "total"):
-            self.add_state(f"{name}_{key}", torch.tensor(0), dist_reduce_fx="sum")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -56,16 +47,9 @@ class ShareOfRight(Metric):
         pairs = zip(predictions, golds, strict=True)
         return shares({self.key: [float(self.is_right(*pair)) for pair in pairs]})
 
-    def count(self, verdicts: Iterable[bool]) -> None:
-        """Adds answers, given whether each is right."""
-        found = list(verdicts)
-        for name, more in (("right", sum(found)), ("total", len(found))):
-            setattr(self, f"{name}_{self.key}", getattr(self, f"{name}_{self.key}") + more)
-
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, float]:
         """The fraction, under `key`."""
-        right, total = (getattr(self, f"{name}_{self.key}").item() for name in ("right", "total"))
-        return {self.key: torch.tensor(right / total if total else math.nan, device=self.device)}
+        return {self.key: mean(self.records)}
 
 
 class Accuracy(ShareOfRight):
@@ -81,7 +65,7 @@ class Accuracy(ShareOfRight):
     def update(self, predictions: Sequence[int | str | None], golds: Sequence[Choice | ClassName]) -> None:
         """Adds one option index or name, or None, per gold."""
         check_pairs(predictions, golds, Choice, ClassName)
-        self.count(self.is_right(*pair) for pair in zip(predictions, golds, strict=True))
+        self.records += [self.is_right(*pair) for pair in zip(predictions, golds, strict=True)]
 
     def is_right(self, prediction: int | str | None, gold: Choice | ClassName) -> bool:
         """Whether a prediction equals the gold, as the function `is_right` of this module compares them."""
@@ -102,7 +86,7 @@ class NameInText(ShareOfRight):
     def update(self, predictions: Sequence[str | None], golds: Sequence[ClassName]) -> None:
         """Adds one text, or None, per gold."""
         check_pairs(predictions, golds, ClassName)
-        self.count(self.is_right(*pair) for pair in zip(predictions, golds, strict=True))
+        self.records += [self.is_right(*pair) for pair in zip(predictions, golds, strict=True)]
 
     def is_right(self, prediction: str | None, gold: ClassName) -> bool:
         """Whether the text contains the name."""

@@ -1,15 +1,11 @@
 """Exact match of answers to open questions against several accepted answers."""
 
-import math
 import re
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-from torchmetrics import Metric
-
 from octavius.instruction.sample import References
 from octavius.metrics.pairs import check_pairs
+from octavius.metrics.records import Records, mean
 from octavius.metrics.reporting import Weigh, shares
 
 _NUMBERS = (
@@ -44,7 +40,7 @@ GRADES = ("em1", "em1_normalised", "em1_refined")
 """The keys, from strictest to most lenient."""
 
 
-class ExactMatch(Metric):
+class ExactMatch(Records):
     """Whether an answer is one of the accepted ones, in three grades, from strict to lenient.
 
     - em1: the same string, as in ScanQA's evaluator.
@@ -53,42 +49,21 @@ class ExactMatch(Metric):
       lenient: a list of all answers is right, and "no" is in "brown". An answer that is empty after
       normalisation is wrong here, while in LEO's evaluator it matches everything.
 
-    A prediction of None is wrong. Without any update the values are nan, since nothing was measured.
-
-    Attributes:
-        right: (3,) number of right answers, by grade.
-        answers: number of scored predictions.
+    A prediction of None is wrong. Without any update the values are nan, since nothing was measured. The records say
+    of each answer whether it is right, by grade.
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
     columns = ("em1", "em1_refined")
     headline = "em1"
-
-    right: Tensor
-    answers: Tensor
-
-    def __init__(self) -> None:
-        """Starts without answers."""
-        super().__init__()
-        self.add_state("right", torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("answers", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, predictions: Sequence[str | None], golds: Sequence[References]) -> None:
         """Adds one answer, or None, per gold."""
         check_pairs(predictions, golds, References)
-        for prediction, gold in zip(predictions, golds, strict=True):
-            self.right += torch.tensor(matches(prediction, gold.texts), device=self.device)
-        self.answers += len(golds)
+        self.records += [matches(said, gold.texts) for said, gold in zip(predictions, golds, strict=True)]
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, float]:
         """The keys em1, em1_normalised and em1_refined, from 0 to 1."""
-        total = self.answers.item()
-        values = [count / total if total else math.nan for count in self.right.tolist()]
-        return {
-            key: torch.tensor(value, device=self.device) for key, value in zip(GRADES, values, strict=True)
-        }
+        return {key: mean([grades[index] for grades in self.records]) for index, key in enumerate(GRADES)}
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
         """The three weighted fractions."""

@@ -2,14 +2,13 @@
 
 from typing import Literal, TypeAlias
 
-from torchmetrics import Metric
-
 from octavius.metrics.accuracy import Accuracy, NameInText
 from octavius.metrics.captions.bleu import Bleu
 from octavius.metrics.captions.cider import Cider
 from octavius.metrics.captions.rouge import RougeL
 from octavius.metrics.captions.scene_captions import LastOfScene
 from octavius.metrics.exact_match import ExactMatch
+from octavius.metrics.reporting import Metric
 from octavius.suggestions import nearest
 
 Protocol: TypeAlias = Literal["standard", "published"]

@@ -1,6 +1,6 @@
-"""Optional attributes by which a metric tells tables, comparisons and the bootstrap how to treat it.
+"""What a metric is, and optional attributes by which it tells tables, comparisons and the bootstrap how to treat it.
 
-Any metric of torchmetrics can be a metric of a task, since all of these have defaults:
+Any metric of torchmetrics is one too, since all of these have defaults:
 
 - `columns`: keys shown in the printed table; by default all.
 - `headline`: the key that represents the metric where one score per set is compared, as in blind controls; by
@@ -11,13 +11,44 @@ Any metric of torchmetrics can be a metric of a task, since all of these have de
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from copy import deepcopy
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from torchmetrics import Metric
 
 Weigh: TypeAlias = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Maps weights (W, N) of N samples in W resamples to values (W,) for each key."""
+
+
+class Metric(Protocol):
+    """Scores predictions against golds: `update` with lists of both, once or several times, then `compute`."""
+
+    def update(self, predictions: Any, golds: Any) -> None:
+        """Adds one prediction, or None, per gold."""
+        ...
+
+    def compute(self) -> Any:
+        """The values by key, or a single one, as numbers or as tensors of one."""
+        ...
+
+    def reset(self) -> None:
+        """Forgets all samples."""
+        ...
+
+
+def measured(metric: Metric, predictions: Sequence[Any], golds: Sequence[Any]) -> dict[str, float]:
+    """The values of a metric on these samples alone, whatever it has seen before, by key.
+
+    A single value has the name of the metric's class as its key.
+    """
+    fresh: Any = deepcopy(metric)
+    fresh.reset()
+    # A metric of torchmetrics would sum over processes, each of which has all samples.
+    fresh.distributed_available_fn = bool
+    fresh.update(predictions, golds)
+    found = fresh.compute()
+    values = found if isinstance(found, Mapping) else {type(metric).__name__: found}
+    return {key: float(value) for key, value in values.items()}
 
 
 def columns(metric: Metric) -> tuple[str, ...] | None:
@@ -59,19 +90,10 @@ def replayed(metric: Metric, predictions: Sequence[Any], golds: Sequence[Any]) -
     def weigh(weights: np.ndarray) -> dict[str, np.ndarray]:
         rows = []
         for counts in weights.astype(int):
-            fresh = metric.clone()
-            fresh.reset()
-            fresh.distributed_available_fn = _alone
             drawn = np.repeat(np.arange(len(counts)), counts).tolist()
-            fresh.update([predictions[index] for index in drawn], [golds[index] for index in drawn])
-            found = fresh.compute()
-            # MetricCollection uses the class name as the key of a single value.
-            rows.append(found if isinstance(found, Mapping) else {type(metric).__name__: found})
-        return {key: np.array([float(row[key]) for row in rows]) for key in rows[0]} if rows else {}
+            rows.append(
+                measured(metric, [predictions[index] for index in drawn], [golds[index] for index in drawn])
+            )
+        return {key: np.array([row[key] for row in rows]) for key in rows[0]} if rows else {}
 
     return weigh
-
-
-def _alone() -> bool:
-    """Always False: tells torchmetrics not to reduce over ranks, since each has all samples."""
-    return False

@@ -9,9 +9,8 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
-from torchmetrics import Metric
 
-from octavius.metrics.reporting import Weigh, replayed
+from octavius.metrics.reporting import Metric, Weigh, replayed
 
 LEVEL = 0.95
 AT_ONCE = 100

@@ -22,6 +22,7 @@ from octavius.encoders.detector.detector import (
 from octavius.encoders.detector.losses import Truth
 from octavius.encoders.detector.proposals import Proposals, Suppression, suppressed
 from octavius.encoders.rois.proposals import OVERLAP
+from octavius.evaluation.generation import gathered
 from octavius.instruction.sample import Boxes3D, LabelledBox3D
 from octavius.limits import FRACTION, NON_NEGATIVE_NUMBER, POSITIVE_NUMBER
 from octavius.media.crops import inside
@@ -183,13 +184,13 @@ class DetectorModule(L.LightningModule):
 
     def _report(self, stage: str) -> None:
         """Logs the results of a stage, and prints its table."""
+        self.metric.records = gathered(self.metric.records)
         self.log_dict({f"{stage}/{name}": value for name, value in self.metric.compute().items()})
-        with self.metric.sync_context():
-            scenes = self.metric.kept()
-        lines = table([class_scores(scenes, index) for index in range(len(THRESHOLDS))])
+        lines = table([class_scores(self.metric.records, index) for index in range(len(THRESHOLDS))])
         if not self.printed_guesses:
+            self.guessed.records = gathered(self.guessed.records)
             blind = self.guessed.compute()
-            scores = ", ".join(f"{name} {float(blind[name]):.3f}" for name in ("map25", "map50"))
+            scores = ", ".join(f"{name} {blind[name]:.3f}" for name in ("map25", "map50"))
             lines.append(f"{GUESSES} guesses a scene, by how frequent, large and high classes are: {scores}")
             self.printed_guesses = True
         if self.trainer.is_global_zero:
@@ -217,7 +218,7 @@ def write_boxes(
             [len(inside(points, one.boxes[index])) > 0 for index in best.tolist()], dtype=torch.bool
         )
         kept = best[full.to(best.device)][:MOST]
-        write_proposals(folder / f"{name}.npz", one.boxes[kept], one.scores[kept])
+        write_proposals(folder / f"{name}.npz", one.boxes[kept].cpu().numpy(), one.scores[kept].cpu().numpy())
 
 
 def truths(batch: Batch) -> list[Truth]:

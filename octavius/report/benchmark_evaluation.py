@@ -10,8 +10,9 @@ import lightning as L
 
 from octavius.callbacks.evaluation import HEAD, Evaluation
 from octavius.evaluation import blind
-from octavius.evaluation.answers import Answered, gather_once, unique
+from octavius.evaluation.answers import Answered, unique
 from octavius.evaluation.controls import ALL, Control
+from octavius.evaluation.generation import gather_once
 from octavius.evaluation.prediction_files import PredictionFiles
 from octavius.evaluation.scores import headline_of
 from octavius.files import read_json, write_text

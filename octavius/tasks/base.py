@@ -6,8 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
-from torchmetrics import Metric, MetricCollection
-
 from octavius.instruction.sample import (
     Boxes,
     Choice,
@@ -17,6 +15,7 @@ from octavius.instruction.sample import (
     References,
     Sample,
 )
+from octavius.metrics import Metric
 
 G = TypeVar("G", Boxes, References, Choice, ClassName, DescribedObjects, FoundObject)
 
@@ -114,14 +113,14 @@ class Task(ABC):
         """
         return {self.answer(sample, random.Random(0))}
 
-    def metrics(self, protocol: str = "standard") -> MetricCollection:
+    def metrics(self, protocol: str = "standard") -> list[Metric]:
         """Fresh metrics of a protocol, with `update(predictions, golds)` over lists.
 
         Raises:
             ValueError: the task does not support the protocol.
         """
         self.check_protocol(protocol)
-        return MetricCollection(self._metrics(protocol))
+        return self._metrics(protocol)
 
     @abstractmethod
     def _metrics(self, protocol: str) -> list[Metric]:

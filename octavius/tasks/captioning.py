@@ -3,10 +3,8 @@
 import random
 from typing import ClassVar
 
-from torchmetrics import Metric
-
 from octavius.instruction.sample import References, Sample
-from octavius.metrics import PROTOCOLS, Bleu, Cider, RougeL
+from octavius.metrics import PROTOCOLS, Bleu, Cider, Metric, RougeL
 from octavius.tasks.base import Task, gold_of, whose
 
 

@@ -2,9 +2,7 @@
 
 from typing import ClassVar
 
-from torchmetrics import Metric
-
-from octavius.metrics import PROTOCOLS, caption_metrics
+from octavius.metrics import PROTOCOLS, Metric, caption_metrics
 from octavius.tasks.captioning import Captioning
 
 

@@ -7,6 +7,8 @@ matching takes linear time.
 
 import re
 import unicodedata
+from dataclasses import dataclass
+from typing import Any
 
 CONTENT = 0xF0000
 """First of the private-use characters that stand for the contents of options."""
@@ -14,6 +16,18 @@ CONTENT = 0xF0000
 _C = f"[{chr(CONTENT)}-{chr(CONTENT + 0xFFFD)}]"
 WORD = r"[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 """A word character, in scripts that separate words by spaces."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A regular expression that is compiled at its first use: to compile all of them takes a tenth of a second."""
+
+    pattern: str
+    flags: int = 0
+
+    def __getattr__(self, name: str) -> Any:
+        """A method of the compiled pattern, such as `match`; `re` keeps what it compiled."""
+        return getattr(re.compile(self.pattern, self.flags), name)
 
 
 def _any(words: str) -> str:
@@ -26,8 +40,8 @@ def _any(words: str) -> str:
 _BEFORE_REASON = _any(
     "because since as for so which due given with based but and or is was where when if in from by rather instead not"
 )
-BRACKETED = re.compile(rf"(?<!{WORD})\(\s?([A-Za-z])\s?\)(?!{WORD})")
-BARE = re.compile(
+BRACKETED = Form(rf"(?<!{WORD})\(\s?([A-Za-z])\s?\)(?!{WORD})")
+BARE = Form(
     rf"(?<!{WORD})([A-Za-z])(?=[ \t]*(?:\Z|\n|[,;!?)\]}}/|&(]|{_C}|\.(?!{WORD})|:(?![\\/])|-(?!{WORD})|选项|因|由"
     rf"|正确|对|です|だ|입니다|{_BEFORE_REASON}\b))"
 )
@@ -54,7 +68,7 @@ _ONE = _any("option choice one")
 _ADVERB = _any(r"\w+ly also just")
 _DOES_NOT = _any(r"\w+n't cannot (?:does|did|do|could|would|can)_not")
 _ARE = _any("is are was were seems? looks? would_be must_be can_be")
-DENIED = re.compile(
+DENIED = Form(
     rf"(?:\b(?:(?P<verb>{_any('is are was were')})n't|{_NOT_BEFORE})(?:\s+{_FUNCTION_WORD}\b){{0,4}}\s*"
     r"|(?:不是|不选|不应选|并非|非|排除)\s*(?:选项)?\s*)"
     rf"{_TOKEN}(?:(?:,\s*{_TOKEN})*,?\s+(?i:or|nor)\s+(?:{_FUNCTION_WORD}\s+)?{_TOKEN})*"
@@ -89,7 +103,7 @@ _CHOOSE = _any("choose choosing chose pick picking select selecting go_with goin
 _WOULD = _any("would will can must do therefore strongly also most still")
 _IT_IS = _any("it_is it's it_must_be")
 _SAY = _any("say think believe guess conclude answer answer_with")
-DECLARED_BEFORE = re.compile(
+DECLARED_BEFORE = Form(
     rf"(?:(?P<final>\b{_any('final revised corrected')}[ \t]+))?"
     rf"(?:(?<!{WORD})(?:{_ANSWER_NOUN}|答案|答え|正解|정답)(?:\s+{_OF}\b)*{_IS}"
     rf"|(?P<revised>(?<!{WORD}){_any('wait actually correction sorry no')}\s*[,:])"
@@ -104,7 +118,7 @@ _LINKS = _any(
     "that so think believe say because and but then hence thus therefore option choice answer letter since"
 )
 _RIGHT = _any("correct right best true accurate appropriate answer option choice one")
-DECLARED_AFTER = re.compile(
+DECLARED_AFTER = Form(
     rf"(?:^|[.,:;!?\n(]\s*|选项\s*|\b{_LINKS}\s+)(?P<token>{_TOKEN})\)?\s*(?:(?:{_ONE}\s+)?"
     rf"{_any('is was would_be must_be seems looks seems_to_be')}\s+(?:(?i:\w+ly)\s+)?(?:{_any('the my our')}\s+)?"
     rf"(?:{_any('most only single final best correct right')}\s+)*{_RIGHT}\b|(?:选项)?(?:是)?(?:正确|对))",
@@ -115,12 +129,12 @@ DECLARED_AFTER = re.compile(
 _LAST = _any(
     "wait actually correction sorry so therefore thus hence overall finally in_conclusion in_summary no"
 )
-FINAL = re.compile(rf"\b{_LAST}\b[,:.!\s]*(?:\w+\s+){{0,2}}$")
+FINAL = Form(rf"\b{_LAST}\b[,:.!\s]*(?:\w+\s+){{0,2}}$")
 """Words before a declaration that make it take precedence over earlier ones."""
 
-SENTENCES = re.compile(r"\n|[.!?]\s+")
-CLAUSES = re.compile(rf"[.,:;!?\n]|\b{_any('so then but therefore hence thus')}\b")
-HYPOTHETICAL = re.compile(
+SENTENCES = Form(r"\n|[.!?]\s+")
+CLAUSES = Form(rf"[.,:;!?\n]|\b{_any('so then but therefore hence thus')}\b")
+HYPOTHETICAL = Form(
     rf"\b{_any('if whether unless suppose supposing assume assuming doubts? deny denies why wrong false untrue')}\b"
     rf"|\b{_any('incorrect worst (?<!at_)least second_best unable refuse hesitate reluctant might may could')}\b"
     rf"|(?i:\bnot\s+(?:the|an?)\s+(?:\w+\s+)?$)"
@@ -131,10 +145,10 @@ HYPOTHETICAL = re.compile(
 )
 """Words in the clause before a declaration that negate or question it."""
 
-CONDITION = re.compile(r",?\s+(?i:if|unless)\b")
+CONDITION = Form(r",?\s+(?i:if|unless)\b")
 """What follows an option that would be the answer only under a condition, as in "would be B if"."""
 
-FILLER = re.compile(
+FILLER = Form(
     r"(?:[\s:,\-=>→*]|\((?!\s?[A-Za-z]\s?\)))+|"
     + _any(
         "therefore thus then clearly definitely obviously probably likely most indeed simply just actually surely "
@@ -145,30 +159,30 @@ FILLER = re.compile(
 """What may come between a declaration and its option."""
 
 _MAYBE = _any("maybe perhaps possibly option choice even the an? both also it_is it's is")
-ALTERNATIVE = re.compile(
+ALTERNATIVE = Form(
     rf"[ \t(]*(?:[,.;?!]?[ \t]*{_any('and/or and or to versus vs oder und et ou y')}\b|[,/&+;|?-]|或者?|和|还是)"
     rf"[\s(]*(?:{_MAYBE}\s+){{0,2}}"
     r"|[ \t]+|(?=\()"
 )
 """What joins an option to another one that is stated with it."""
 
-OR_LETTER = re.compile(rf"[ \t,]*(?i:or)\s+([B-HJ-Z])(?!{WORD}|')")
+OR_LETTER = Form(rf"[ \t,]*(?i:or)\s+([B-HJ-Z])(?!{WORD}|')")
 
 # Options without a declaration.
 
-LEADING = re.compile(
+LEADING = Form(
     r"[\s>#*•·:.-]*(?:\d{1,2}[.)]\s+)?"
     rf"(?:{_any('assistant ai model response output')}\s*:\s*)?(?:{_any('yes sure okay ok certainly')}\s*[,.:!]\s*)?"
     rf"(?:{_any('definitely probably certainly clearly surely likely most_likely')}[,:]?\s+(?:(?i:to be)\s+)?)?"
     rf"(?:{_any('option choice letter answer')}\s*:?\s*)?"
 )
-LED = re.compile(rf"\s*(?:\Z|\n|\?\s*\Z|[.,:;!)/(-]|{_any('because since due as')}\b|{_C})")
+LED = Form(rf"\s*(?:\Z|\n|\?\s*\Z|[.,:;!)/(-]|{_any('because since due as')}\b|{_C})")
 """What follows an option at the start of an answer."""
 
-LISTED = re.compile(rf"(?:^|\s)(?:([A-Z])[.):](?=\s)|\(([A-Z])\)(?=\s*(?:{_C}|\w)))", re.MULTILINE)
+LISTED = Form(rf"(?:^|\s)(?:([A-Z])[.):](?=\s)|\(([A-Z])\)(?=\s*(?:{_C}|\w)))", re.MULTILINE)
 """A letter in the style of a list of options."""
 
-MENTIONED = re.compile(
+MENTIONED = Form(
     rf"(?<!{WORD})(?:(?:{_any('option choice letter answer')}|选项)\s*(?=\(?[A-Z])"
     rf"|{_any('it this that')}(?:'s|\s+{_any('is must_be should_be would_be has_to_be')})\b"
     rf"|{_any('so therefore thus hence')}\b)"
@@ -177,7 +191,7 @@ _CANNOT = _any("cannot can't can_not am_unable don't_know do_not_know")
 _UNKNOWN = _any(
     "(?:cannot|can't)_be_(?:determined|answered) not_enough_information answer_is_(?:un\\w+|not_clear)"
 )
-UNDECIDED = re.compile(
+UNDECIDED = Form(
     rf"\b{_any('either both all_of_the any_of_the none_of neither unable_to_(?:determine|answer|tell|see)')}\b"
     rf"|\b(?i:I|we) {_CANNOT}\b|{_UNKNOWN}"
 )
@@ -185,12 +199,12 @@ UNDECIDED = re.compile(
 
 # Marked-up parts of a text: reasoning, and answers in a box, a tag or JSON.
 
-REASONING = re.compile(r"</?(?i:think|thinking|thought|reasoning)>")
-BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-TAG = re.compile(r"<(?i:(?:final_?)?(?:answer|choice|option))>")
-TAG_END = re.compile(r"</(?i:(?:final_?)?(?:answer|choice|option))>")
+REASONING = Form(r"</?(?i:think|thinking|thought|reasoning)>")
+BOX = Form(r"\\(?:boxed|fbox)\s*\{")
+TAG = Form(r"<(?i:(?:final_?)?(?:answer|choice|option))>")
+TAG_END = Form(r"</(?i:(?:final_?)?(?:answer|choice|option))>")
 _KEY = r"(?i:(?:final|correct|selected|predicted)?[ _]?(?:answer|choice|option|label|letter|prediction))"
-JSON_KEY = re.compile(rf"[\"']{_KEY}[\"']\s*:\s*")
+JSON_KEY = Form(rf"[\"']{_KEY}[\"']\s*:\s*")
 
 GRAMMAR = frozenset(
     {
@@ -215,7 +229,7 @@ GRAMMAR = frozenset(
 )
 """Options that are function words: they only count if they are the whole answer."""
 
-_STYLED = re.compile("[\uff01-\uff5e\u249c-\u24e9\U0001d400-\U0001d7ff]")
+_STYLED = Form("[\uff01-\uff5e\u249c-\u24e9\U0001d400-\U0001d7ff]")
 _MARKS = str.maketrans(
     {
         mark: f"{plain} "
@@ -229,8 +243,8 @@ _MARKS = str.maketrans(
     | dict.fromkeys("]}\u3011\u3015\u3009\u300b", ")")
 )
 """Maps punctuation of other scripts, dashes, quotation marks and brackets to plain ones."""
-_LATEX = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathsf|bf|rm|mathit)\s*\{([^{}]*)\}")
-_LONE_QUOTED = re.compile(r"'([A-Za-z])'|<([A-Za-z])>")
+_LATEX = Form(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathsf|bf|rm|mathit)\s*\{([^{}]*)\}")
+_LONE_QUOTED = Form(r"'([A-Za-z])'|<([A-Za-z])>")
 
 
 def cleaned(text: str) -> str:

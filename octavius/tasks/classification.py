@@ -4,10 +4,8 @@ import random
 from collections.abc import Sequence
 from typing import ClassVar
 
-from torchmetrics import Metric
-
 from octavius.instruction.sample import ClassName, Sample
-from octavius.metrics import PROTOCOLS, Accuracy, AnyMention
+from octavius.metrics import PROTOCOLS, Accuracy, AnyMention, Metric
 from octavius.tasks.base import Task, gold_of, whose
 from octavius.tasks.choices import parse_choice
 

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from torchmetrics import Metric
-
-from octavius.metrics import class_metrics
+from octavius.metrics import Metric, class_metrics
 from octavius.tasks.classification import Classification
 
 SYNONYMS: tuple[tuple[str, ...], ...] = (

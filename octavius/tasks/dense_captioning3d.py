@@ -5,12 +5,10 @@ import re
 from dataclasses import replace
 from typing import ClassVar
 
-from torchmetrics import Metric
-
 from octavius.boxes import Box3D
 from octavius.boxes3d import box_error
 from octavius.instruction.sample import DescribedObject, DescribedObjects, Sample
-from octavius.metrics import DenseCaptions
+from octavius.metrics import DenseCaptions, Metric
 from octavius.tasks.base import Task, gold_of, whose
 
 # Linear time on any text, because a number matches in one way only.

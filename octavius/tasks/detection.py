@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from torchmetrics import Metric
-
 from octavius.boxes import Box, box_error
 from octavius.instruction.sample import Boxes, LabelledBox, Sample
-from octavius.metrics import PROTOCOLS, BoxRecallPrecision, CocoAP, VocAP, same_thing
+from octavius.metrics import PROTOCOLS, BoxRecallPrecision, CocoAP, Metric, VocAP, same_thing
 from octavius.tasks import published
 from octavius.tasks.base import Task, gold_of, whose
 

@@ -2,11 +2,9 @@
 
 import random
 
-from torchmetrics import Metric
-
 from octavius.boxes3d import iou3d, stack
 from octavius.instruction.sample import FoundObject, Sample
-from octavius.metrics import FoundCaptions
+from octavius.metrics import FoundCaptions, Metric
 from octavius.tasks.base import gold_of, whose
 from octavius.tasks.captioning3d import Captioning3D
 

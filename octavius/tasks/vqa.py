@@ -4,10 +4,8 @@ import random
 from string import ascii_uppercase as LETTERS
 from typing import ClassVar
 
-from torchmetrics import Metric
-
 from octavius.instruction.sample import Choice, Sample
-from octavius.metrics import PROTOCOLS, Accuracy
+from octavius.metrics import PROTOCOLS, Accuracy, Metric
 from octavius.tasks import published
 from octavius.tasks.base import Task, gold_of, whose
 from octavius.tasks.choices import parse_choice

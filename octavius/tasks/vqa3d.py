@@ -3,10 +3,8 @@
 import random
 from typing import ClassVar
 
-from torchmetrics import Metric
-
 from octavius.instruction.sample import References, Sample
-from octavius.metrics import PROTOCOLS, answer_metrics
+from octavius.metrics import PROTOCOLS, Metric, answer_metrics
 from octavius.tasks.base import gold_of
 from octavius.tasks.captioning import Captioning
 from octavius.tasks.vqa import ANSWER_MARK

@@ -20,7 +20,8 @@ from octavius.callbacks.evaluation import Evaluation
 from octavius.checkpoint_format.weights import read_checkpoint, trainable_names
 from octavius.decoder.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
-from octavius.evaluation.answers import Decoding, answer_batch
+from octavius.evaluation.answers import Decoding
+from octavius.evaluation.generation import answer_batch
 from octavius.instruction.batch import IGNORE_INDEX, Batch
 from octavius.instruction.sample import Boxes, Choice, LabelledBox, Media, References, Sample
 from octavius.lora_moe import LoRAMoEConfig

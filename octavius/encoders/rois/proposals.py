@@ -75,7 +75,7 @@ class ProposalSource:
         if self.kind == "gold":
             return _annotated(media).to(points)
         if self.kind == "files":
-            boxes, scores = read_proposals(self._file(media))
+            boxes, scores = map(torch.from_numpy, read_proposals(self._file(media)))
         else:
             assert detector is not None
             [found] = detector.propose(points, torch.zeros_like(points[:, 0], dtype=torch.long))
@@ -120,5 +120,5 @@ def _annotated(media: Media) -> Tensor:
             f"proposals are 'gold', but the objects of {media.path or 'this array'} are not annotated; set "
             "`proposals` to a detector or to a folder of files"
         )
-    boxes = stack(media.objects)
+    boxes = torch.from_numpy(stack(media.objects))
     return boxes[volume(boxes).argsort(descending=True, stable=True)]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from octavius.boxes import iou
 from octavius.instruction.sample import Boxes, LabelledBox
@@ -37,14 +36,12 @@ class Ranked:
 class BoxRecords(Records):
     """Predicted boxes with their scores, and true boxes, by image."""
 
-    def __init__(self) -> None:
-        """Starts without images."""
-        super().__init__("boxes")
-
     def update(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> None:
         """Adds the predicted boxes of an image, or None, per gold."""
         check_pairs(predictions, golds, Boxes)
-        self.keep(image_record(found or (), gold) for found, gold in zip(predictions, golds, strict=True))
+        self.records += [
+            image_record(found or (), gold) for found, gold in zip(predictions, golds, strict=True)
+        ]
 
 
 class VocAP(BoxRecords):
@@ -62,11 +59,10 @@ class VocAP(BoxRecords):
 
     columns = ("map50",)
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, float]:
         """The keys map50 (area), map50_11point, and both with the suffix _devkit, from 0 to 1."""
-        images = self.kept()
-        values = voc_values(voc_ranked(images), np.ones((1, len(images))))
-        return self._scores({key: float(value[0]) for key, value in values.items()})
+        values = voc_values(voc_ranked(self.records), np.ones((1, len(self.records))))
+        return {key: float(value[0]) for key, value in values.items()}
 
     def weighted(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> Weigh:
         """All keys, weighted by image."""
@@ -76,7 +72,7 @@ class VocAP(BoxRecords):
 
 
 def image_record(found: Sequence[LabelledBox], gold: Boxes) -> dict[str, Any]:
-    """One image as JSON: found [label, box, score], true [label, box, ignored]; labels stripped and case-folded."""
+    """Found [label, box, score] and true [label, box, ignored] of one image; labels stripped and case-folded."""
     return {
         "found": [[box.label.strip().casefold(), box.box, box.score] for box in found],
         "true": [[box.label.strip().casefold(), box.box, box.ignored] for box in gold.objects],

@@ -6,13 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
-from torchmetrics import Metric
 
 from octavius.boxes import iou
 from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.metrics.pairs import check_pairs
+from octavius.metrics.records import Records
 from octavius.metrics.reporting import Weigh, shares
 
 THRESHOLD = 0.5
@@ -21,59 +19,38 @@ Agree: TypeAlias = Callable[[str, str], bool]
 """Whether a predicted label (first argument) matches a true one."""
 
 
-class BoxRecallPrecision(Metric):
+class BoxRecallPrecision(Records):
     """Fraction of true boxes that are found, and of predicted boxes that are right, over all images.
 
     A predicted and a true box can be paired if their IoU is at least 0.5 and their labels agree (by default,
     are equal up to case and surrounding whitespace). Each image counts a maximum matching. An ignored true
     box need not be found, and a predicted box that can be paired only with an ignored one is no error. A
     prediction of None is no boxes. Precision is 0 if nothing was predicted at all; recall is nan if there was
-    nothing to find, and both are nan without any update.
-
-    Attributes:
-        matched: number of pairs.
-        true: number of boxes to find.
-        predicted: number of predicted boxes.
-        images: number of scored predictions.
+    nothing to find, and both are nan without any update. The records are the `box_counts` of each image.
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
     columns = ("recall50", "precision50")
     headline = "recall50"
     averaged = ("recall50",)
-
-    matched: Tensor
-    true: Tensor
-    predicted: Tensor
-    images: Tensor
 
     def __init__(self, agree: Agree | None = None) -> None:
         """Starts without images; `agree` decides whether a predicted label matches a true one."""
         super().__init__()
         self.agree = agree or same_label
-        for name in ("matched", "true", "predicted", "images"):
-            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> None:
         """Adds the predicted boxes of an image, or None, per gold."""
         check_pairs(predictions, golds, Boxes)
-        counts = box_counts(predictions, golds, self.agree)
-        self.matched += sum(matched for matched, _, _ in counts)
-        self.predicted += sum(predicted for _, predicted, _ in counts)
-        self.true += sum(true for _, _, true in counts)
-        self.images += len(counts)
+        self.records += box_counts(predictions, golds, self.agree)
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, float]:
         """The keys recall50 and precision50, from 0 to 1."""
-        matched, true, predicted = self.matched.item(), self.true.item(), self.predicted.item()
-        without_boxes = 0.0 if self.images.item() else math.nan
-        values = {
+        matched, predicted, true = (sum(counts[index] for counts in self.records) for index in range(3))
+        without_boxes = 0.0 if self.records else math.nan
+        return {
             "recall50": matched / true if true else math.nan,
             "precision50": matched / predicted if predicted else without_boxes,
         }
-        return {key: torch.tensor(value, device=self.device) for key, value in values.items()}
 
     def weighted(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> Weigh:
         """Both fractions, weighted by image."""

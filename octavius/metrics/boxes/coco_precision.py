@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
-from torch import Tensor
 
 from octavius.instruction.sample import Boxes, LabelledBox
 from octavius.metrics.boxes.average_precision import (
@@ -33,17 +32,15 @@ class CocoAP(BoxRecords):
 
     columns = ("map_coco",)
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, float]:
         """The keys map_coco, map50_coco and map75_coco, from 0 to 1."""
-        images = self.kept()
+        images = self.records
         precision = accumulated(coco_matched(images)) if images else np.full((10, 101, 0), -1.0)
-        return self._scores(
-            {
-                "map_coco": _known_mean(precision),
-                "map50_coco": _known_mean(precision[0]),  # indices of IOUS: 0.5 and 0.75
-                "map75_coco": _known_mean(precision[5]),
-            }
-        )
+        return {
+            "map_coco": _known_mean(precision),
+            "map50_coco": _known_mean(precision[0]),  # indices of IOUS: 0.5 and 0.75
+            "map75_coco": _known_mean(precision[5]),
+        }
 
     def weighted(self, predictions: Sequence[Sequence[LabelledBox] | None], golds: Sequence[Boxes]) -> Weigh:
         """All keys, weighted by image."""

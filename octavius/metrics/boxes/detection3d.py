@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from torch import Tensor
-
 from octavius.boxes3d import iou3d, stack
 from octavius.instruction.sample import Boxes3D, LabelledBox3D
 from octavius.metrics.pairs import check_pairs
@@ -39,28 +37,24 @@ class MeanAP3D(Records):
     Three cases are defined here that these evaluators leave to chance or do not have. Detections of equal
     score form one point of the curve, so their order does not matter. A class that is predicted but has no
     object is excluded. A detection whose best object is `ignored` counts neither way, like VOC's difficult
-    objects. A prediction of None is no boxes. Without an object to find every value is nan.
+    objects. A prediction of None is no boxes. Without an object to find every value is nan. The records are the
+    `scene_hits` of each scene that has any.
     """
-
-    def __init__(self) -> None:
-        """Starts without scenes."""
-        super().__init__("detections")
 
     def update(self, predictions: Sequence[Sequence[LabelledBox3D] | None], golds: Sequence[Boxes3D]) -> None:
         """Adds the detections of a scene, or None, per gold."""
         check_pairs(predictions, golds, Boxes3D)
         pairs = zip(predictions, golds, strict=True)
-        self.keep(scene for found, gold in pairs if (scene := scene_hits(found or (), gold.objects)))
+        self.records += [scene for found, gold in pairs if (scene := scene_hits(found or (), gold.objects))]
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, float]:
         """The keys map25, map50, mar25 and mar50 (mean recall), from 0 to 1."""
-        scenes = self.kept()
         values = {}
         for index, threshold in enumerate(THRESHOLDS):
-            scores = class_scores(scenes, index).values()
+            scores = class_scores(self.records, index).values()
             values[f"map{threshold * 100:.0f}"] = mean([score.precision for score in scores])
             values[f"mar{threshold * 100:.0f}"] = mean([score.recall for score in scores])
-        return self._scores(values)
+        return values
 
 
 Scene: TypeAlias = dict[str, tuple[int, list[tuple[float, Hits]]]]
@@ -133,7 +127,7 @@ def _hits(found: Sequence[LabelledBox3D], true: Sequence[LabelledBox3D]) -> list
     if not found or not true:
         return [(False,) * len(THRESHOLDS)] * len(found)
     first, second = (stack([box.box for box in boxes]) for boxes in (found, true))
-    overlaps = iou3d(first[:, None], second).numpy()
+    overlaps = iou3d(first[:, None], second)
     taken: list[set[int]] = [set() for _ in THRESHOLDS]
     rows: list[Hits] = []
     for row in overlaps:

@@ -5,13 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
-from torchmetrics import Metric
 
 from octavius.instruction.sample import References
 from octavius.metrics.captions.ngrams import LONGEST, Ngram, ngram_counts
 from octavius.metrics.pairs import Tokens, caption_tokens
+from octavius.metrics.records import CaptionRecords
 from octavius.metrics.reporting import Weigh
 
 # As in the COCO scorer, added to numerators and denominators to avoid 0/0. Scores without matches are tiny, not
@@ -20,55 +18,20 @@ _TINY = 1e-15
 _SMALL = 1e-9
 
 
-class Bleu(Metric):
+class Bleu(CaptionRecords):
     """Corpus BLEU: clipped n-gram precision times a brevity penalty.
 
     The reference length is that of the reference closest in length, the shorter one in a tie. A None
     prediction counts as an empty text: it matches nothing and adds no tokens to the candidate length. Without
     any update the values are nan, since nothing was measured.
-
-    Attributes:
-        matched: (4,) n-grams of the predictions that occur in their references (clipped), by length.
-        proposed: (4,) n-grams of the predictions, by length.
-        lengths: (2,) number of tokens of the predictions and of their closest references.
-        texts: number of scored predictions.
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
     columns = ("bleu1", "bleu4")
 
-    matched: Tensor
-    proposed: Tensor
-    lengths: Tensor
-    texts: Tensor
-
-    def __init__(self, tokenize: bool = True) -> None:
-        """Takes raw texts, or with `tokenize=False` texts whose tokens are separated by spaces."""
-        super().__init__()
-        self.tokenize = tokenize
-        for name, size in (("matched", LONGEST), ("proposed", LONGEST), ("lengths", 2), ("texts", 1)):
-            self.add_state(name, torch.zeros(size, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, predictions: Sequence[str | None], golds: Sequence[References]) -> None:
-        """Adds one text, or None, per gold."""
-        pairs = caption_tokens(predictions, golds, self.tokenize)
-        matched, proposed, lengths = _tally(pairs)
-        self.matched += torch.tensor(matched, device=self.device)
-        self.proposed += torch.tensor(proposed, device=self.device)
-        self.lengths += torch.tensor(lengths, device=self.device)
-        self.texts += len(pairs)
-
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, float]:
         """The keys bleu1 to bleu4, from 0 to 1."""
-        scores = [math.nan] * LONGEST
-        if self.texts.item():
-            scores = _scores(self.matched.tolist(), self.proposed.tolist(), self.lengths.tolist())
-        return {
-            f"bleu{size}": torch.tensor(score, dtype=torch.float32, device=self.device)
-            for size, score in enumerate(scores, start=1)
-        }
+        scores = bleu_scores(self.records) if self.records else [math.nan] * LONGEST
+        return {f"bleu{size}": score for size, score in enumerate(scores, start=1)}
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
         """Returns a function from sample weights to BLEU; a weight is the number of times that a text occurs."""

@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from octavius.instruction.sample import References
 from octavius.metrics.captions.ngrams import LONGEST, Ngram, ngram_counts
 from octavius.metrics.pairs import Tokens, caption_tokens
@@ -31,9 +29,9 @@ class Cider(CaptionRecords):
     headline = "cider"
     averaged = ("cider",)
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, float]:
         """The key cider: 0 to 10, the scale of the scorer (papers print it times 100)."""
-        return self._scores({"cider": mean(cider_scores(self.pairs()))})
+        return {"cider": mean(cider_scores(self.records))}
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
         """The weighted mean; idf weights stay those of the whole set."""

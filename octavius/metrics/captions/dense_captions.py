@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from torch import Tensor
+import numpy as np
 
 from octavius.boxes3d import giou3d, iou3d, stack
 from octavius.instruction.sample import DescribedObject, DescribedObjects
@@ -44,15 +44,12 @@ class DenseCaptions(Records):
     words, which is left to readers here. METEOR, and with it the benchmark's mean average precision, is
     omitted: it needs Java.
 
-    A prediction of None is no objects. Without a true object the values are nan.
+    A prediction of None is no objects. Without a true object the values are nan. The records are the
+    `scene_record` of each scene.
     """
 
     columns: tuple[str, ...] = COLUMNS
     headline = "cider_at50"
-
-    def __init__(self) -> None:
-        """Starts without scenes."""
-        super().__init__("described")
 
     def update(
         self, predictions: Sequence[Sequence[DescribedObject] | None], golds: Sequence[DescribedObjects]
@@ -65,16 +62,16 @@ class DenseCaptions(Records):
                     f"gold {index} has an object without a text; leave objects out that nobody described"
                 )
         pairs = zip(predictions, golds, strict=True)
-        self.keep([scene_record(found or (), gold.objects) for found, gold in pairs])
+        self.records += [scene_record(found or (), gold.objects) for found, gold in pairs]
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, float]:
         """Scores at IoU above 0.25 and 0.5, with k = 25 and 50 in their keys.
 
         cider_at<k>, bleu1_at<k> to bleu4_at<k>, rouge_l_at<k>: m@kIoU. cider_f1_at<k>, bleu4_f1_at<k>,
         rouge_l_f1_at<k>: F1. recall<k>, precision<k>: of the boxes alone, matched one to one. CIDEr ranges
         from 0 to 10, all others to 1.
         """
-        scenes = self.kept()
+        scenes = self.records
         references = [texts for scene in scenes for texts in scene["references"]]
         best, paired = ([item for scene in scenes for item in scene[key]] for key in ("best", "paired"))
         predicted = sum(scene["predicted"] for scene in scenes)
@@ -88,7 +85,7 @@ class DenseCaptions(Records):
             right = sum(overlap > threshold for overlap, _ in paired)
             values[f"recall{k}"] = _share(right, len(paired), empty=math.nan)
             values[f"precision{k}"] = _share(right, predicted, empty=0.0 if paired else math.nan)
-        return self._scores(values)
+        return values
 
     def weighted(
         self, predictions: Sequence[Sequence[DescribedObject] | None], golds: Sequence[DescribedObjects]
@@ -140,12 +137,12 @@ def scene_record(found: Sequence[DescribedObject], true: Sequence[DescribedObjec
     unmatched: Captioned = (0.0, [])
     best, paired = [unmatched] * len(true), [unmatched] * len(true)
     first, second = (_boxes(items, whose) for items, whose in ((found, "predicted"), (true, "true")))
-    overlaps = iou3d(first[:, None], second).numpy()
+    overlaps = iou3d(first[:, None], second)
     for index in range(len(found) if true else 0):
         nearest = int(overlaps[index].argmax())
         if overlaps[index, nearest] > best[nearest][0]:
             best[nearest] = (float(overlaps[index, nearest]), texts[index])
-    for index, other in best_assignment(giou3d(first[:, None], second).numpy()):
+    for index, other in best_assignment(giou3d(first[:, None], second)):
         paired[other] = (float(overlaps[index, other]), texts[index])
     references = [[ptb_tokens(text) for text in item.texts] for item in true]
     return {"references": references, "best": best, "paired": paired, "predicted": len(found)}
@@ -159,9 +156,9 @@ def _one_text(item: DescribedObject) -> Tokens:
     return ptb_tokens(item.texts[0])
 
 
-def _boxes(items: Sequence[DescribedObject], whose: str) -> Tensor:
+def _boxes(items: Sequence[DescribedObject], whose: str) -> np.ndarray:
     boxes = stack([item.box for item in items])
-    if not boxes.isfinite().all():
+    if not np.isfinite(boxes).all():
         raise ValueError(
             f"a box of the {whose} objects has a number that is not finite: {[item.box for item in items]}; "
             "leave such objects out"

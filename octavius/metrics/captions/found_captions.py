@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from octavius.instruction.sample import DescribedObject, DescribedObjects, FoundObject
 from octavius.metrics.captions.dense_captions import COLUMNS, DenseCaptions
 from octavius.metrics.pairs import check_pairs
@@ -22,28 +20,19 @@ class FoundCaptions(Records):
     columns = COLUMNS
     headline = "cider_at50"
 
-    def __init__(self) -> None:
-        """Starts without boxes."""
-        super().__init__("found")
-
     def update(self, predictions: Sequence[str | None], golds: Sequence[FoundObject]) -> None:
         """Adds one text, or None, per detected box."""
         check_pairs(predictions, golds, FoundObject)
-        self.keep(
-            [gold.scene, said or "", gold.box, [[item.box, item.texts] for item in gold.objects]]
-            for said, gold in zip(predictions, golds, strict=True)
-        )
+        self.records += [(said or "", gold) for said, gold in zip(predictions, golds, strict=True)]
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, float]:
         """The keys of `DenseCaptions`."""
         found: dict[str, list[DescribedObject]] = {}
         true: dict[str, DescribedObjects] = {}
-        for scene, said, box, objects in self.kept():
-            found.setdefault(scene, []).append(DescribedObject(tuple(box), (said,)))
-            true[scene] = DescribedObjects(
-                tuple(DescribedObject(tuple(where), tuple(texts)) for where, texts in objects)
-            )
-        scores = DenseCaptions().to(self.device)
+        for said, gold in self.records:
+            found.setdefault(gold.scene, []).append(DescribedObject(gold.box, (said,)))
+            true[gold.scene] = DescribedObjects(gold.objects)
+        scores = DenseCaptions()
         scores.update([*found.values()], [*true.values()])
         return scores.compute()
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from octavius.instruction.sample import References
 from octavius.metrics.pairs import Tokens, caption_tokens
 from octavius.metrics.records import CaptionRecords, mean
@@ -22,9 +20,9 @@ class RougeL(CaptionRecords):
 
     columns = ("rouge_l",)
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, float]:
         """The key rouge_l, from 0 to 1."""
-        return self._scores({"rouge_l": mean([rouge_l(*pair) for pair in self.pairs()])})
+        return {"rouge_l": mean([rouge_l(*pair) for pair in self.records])}
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
         """Returns a function from sample weights to the weighted mean."""

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 
 from octavius.instruction.sample import References
 from octavius.metrics.captions.bleu import bleu_of_counts, bleu_scores, sentence_counts
@@ -31,7 +30,7 @@ class LastOfScene(Records):
 
     def __init__(self, tokenize: bool = True) -> None:
         """Takes raw texts, or with `tokenize=False` texts whose tokens are separated by spaces."""
-        super().__init__("scenes")
+        super().__init__()
         self.tokenize = tokenize
 
     def update(self, predictions: Sequence[str | None], golds: Sequence[References]) -> None:
@@ -43,15 +42,17 @@ class LastOfScene(Records):
                 f"no scene, first gold {nameless[0]}; its reader sets References.scene, or score by the protocol "
                 "standard"
             )
-        self.keep((gold.scene, said, texts[0]) for gold, (said, texts) in zip(golds, pairs, strict=True))
+        self.records += [
+            (gold.scene, said, texts[0]) for gold, (said, texts) in zip(golds, pairs, strict=True)
+        ]
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, float]:
         """The keys cider (0 to 10), bleu1 to bleu4 and rouge_l (0 to 1)."""
-        last = {scene: (said, [reference]) for scene, said, reference in self.kept()}
+        last = {scene: (said, [reference]) for scene, said, reference in self.records}
         pairs = list(last.values())
         bleu = bleu_scores(pairs) if pairs else [math.nan] * LONGEST
         values = {"cider": mean(cider_scores(pairs)), "rouge_l": mean([rouge_l(*pair) for pair in pairs])}
-        return self._scores(values | {f"bleu{size}": score for size, score in enumerate(bleu, start=1)})
+        return values | {f"bleu{size}": score for size, score in enumerate(bleu, start=1)}
 
     def weighted(self, predictions: Sequence[str | None], golds: Sequence[References]) -> Weigh:
         """The scores of the last answers, weighted by scene."""

@@ -28,7 +28,7 @@ class AnyMention(ShareOfRight):
     def update(self, predictions: Sequence[str | None], golds: Sequence[ClassName]) -> None:
         """Adds one text, or None for an empty one, per gold."""
         check_pairs(predictions, golds, ClassName)
-        self.count(self.is_right(*pair) for pair in zip(predictions, golds, strict=True))
+        self.records += [self.is_right(*pair) for pair in zip(predictions, golds, strict=True)]
 
     def is_right(self, prediction: str | None, gold: ClassName) -> bool:
         """Whether a text mentions the class; None counts as an empty text."""

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from datamodules.base import InstructionDataModule
 from datamodules.examples import EvalSet, TrainSet
-from octavius.evaluation.answers import Answered, Decoding, answer_batch
-from octavius.instruction.batch import Batch, MediaLoader, Processor
+from octavius.evaluation.answers import Answered, Decoding
+from octavius.evaluation.generation import answer_batch
+from octavius.instruction.batch import Batch, Processor
+from octavius.instruction.media_loader import MediaLoader
 from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, Media, References, Sample
 from octavius.tasks import TASKS
 

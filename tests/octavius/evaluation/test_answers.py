@@ -10,7 +10,8 @@ from torch import distributed
 from torch.multiprocessing.spawn import start_processes
 
 from datamodules.base import shard_indices
-from octavius.evaluation.answers import Answered, gather_once
+from octavius.evaluation.answers import Answered
+from octavius.evaluation.generation import gather_once
 from tests.octavius.callbacks.fake_module import answered, captions, in_set, questions
 
 WHOLE = answered(in_set("b", questions(3)[::-1]) + in_set("a", captions(2)[::-1]))

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from octavius.evaluation.answers import Answered, Decoding, answer_batch
+from octavius.evaluation.answers import Answered, Decoding
 from octavius.evaluation.box_scores import BoxScores
+from octavius.evaluation.generation import answer_batch
 from octavius.instruction.batch import Batch
 from octavius.instruction.sample import Boxes, LabelledBox, Sample
 from octavius.instruction.tokenizer import Tokenizer
@@ -56,7 +57,9 @@ def test_equal_to_the_losses_of_the_answer(
     one = replace(make_sample("s", "image"), task="detection", gold=gold)
     batch = write(processor, (one, "Where?", None), (make_sample("t"), "What is there?", None))
     kept: list[BoxScores] = []
-    monkeypatch.setattr("octavius.evaluation.answers.BoxScores", lambda: kept.append(BoxScores()) or kept[-1])
+    monkeypatch.setattr(
+        "octavius.evaluation.generation.BoxScores", lambda: kept.append(BoxScores()) or kept[-1]
+    )
     module = SimpleNamespace(answer=model.generate, processor=processor)
     answers: list[Answered] = answer_batch(module, batch, Decoding(max_new_tokens=12))
     (recorder,) = kept

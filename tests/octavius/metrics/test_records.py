@@ -1,39 +1,32 @@
-"""Records of metrics: kept as bytes, in order, whatever precision the metric is cast to."""
+"""Records of metrics: kept in order, forgotten on request."""
 
 import math
 from typing import Any
 
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavius.metrics.records import Records, mean
-
-JSON = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2)
-
-
-class Things(Records):
-    """Keeps what it is given."""
-
-    def update(self, records: list[Any]) -> None:
-        self.keep(records)
-
-    def compute(self) -> list[Any]:
-        return self.kept()
+from octavius.instruction.sample import References
+from octavius.metrics.records import CaptionRecords, mean
 
 
-@given(st.lists(st.lists(JSON, max_size=3), max_size=4))
-def test_records_come_back_in_the_order_of_updates(updates: list[list[Any]]) -> None:
-    metric = Things("things")
-    for records in updates:
-        metric.update(records)
-    everything = [record for records in updates for record in records]
-    assert metric.kept() == everything
-    metric.half()
-    assert metric.kept() == everything
-    assert all(part.dtype is torch.uint8 for part in getattr(metric, metric.state))
+class Lengths(CaptionRecords):
+    """Counts tokens."""
+
+    def compute(self) -> dict[str, float]:
+        return {"tokens": mean([len(said) for said, _ in self.records])}
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "a dog", "", None]), max_size=3), max_size=4))
+def test_records_come_back_in_the_order_of_updates(updates: list[list[str | None]]) -> None:
+    metric = Lengths(tokenize=False)
+    for texts in updates:
+        metric.update(texts, [References(("a cat",))] * len(texts))
+    said = [(text or "").split() for texts in updates for text in texts]
+    assert metric.records == [(tokens, [["a", "cat"]]) for tokens in said]
     metric.reset()
-    assert metric.kept() == []
+    assert metric.records == []
+    assert math.isnan(metric.compute()["tokens"])
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=6), st.randoms())

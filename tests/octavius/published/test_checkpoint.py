@@ -17,7 +17,8 @@ from octavius.decoder.decoder import Decoder
 from octavius.encoders.precomputed import PrecomputedFeatures
 from octavius.encoders.rois.object_as_scene import ReaderSizes
 from octavius.encoders.rois.precomputed_rois import PrecomputedRois
-from octavius.evaluation.answers import Decoding, Sampling, answer_batch
+from octavius.evaluation.answers import Decoding, Sampling
+from octavius.evaluation.generation import answer_batch
 from octavius.instruction.batch import Batch
 from octavius.instruction.prompt import Template
 from octavius.instruction.sample import Media, References, Sample

@@ -2,6 +2,7 @@
 
 import pytest
 
+from octavius.evaluation.scores import computed
 from octavius.instruction.sample import ClassName, Sample
 from octavius.tasks import Classification3D
 from octavius.tasks.classification3d import SYNONYMS
@@ -58,8 +59,9 @@ def test_the_published_protocol_takes_the_text_as_it_is() -> None:
 def test_the_protocols_differ_on_a_list_of_all_classes_and_on_a_synonym() -> None:
     scores = {}
     for protocol in Classification3D().protocols:
-        metrics = Classification3D().metrics(protocol)
         said = ("sofa, trash can, table", "a couch", "sofa", "a sofabed")
-        metrics.update([parse(text, protocol=protocol) for text in said], [ClassName("sofa", NAMES)] * 4)
-        scores[protocol] = {key: value.item() for key, value in metrics.compute().items()}
+        values = [parse(text, protocol=protocol) for text in said]
+        scores[protocol] = computed(
+            Classification3D().metrics(protocol), values, [ClassName("sofa", NAMES)] * 4
+        )
     assert scores == {"standard": {"acc1": 0.5}, "published": {"acc1_name_in_text": 0.75}}

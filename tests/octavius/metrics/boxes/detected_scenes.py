@@ -35,4 +35,4 @@ def scenes(draw: st.DrawFn, ignored: bool = True) -> Scenes:
 
 def values(metric: VocAP | CocoAP, images: Scenes) -> dict[str, float]:
     metric.update([found for found, _ in images], [Boxes(tuple(true)) for _, true in images])
-    return {key: value.item() for key, value in metric.compute().items()}
+    return metric.compute()

@@ -29,7 +29,7 @@ def score(
     metric = BoxRecallPrecision()
     metric.update(predictions, [Boxes(tuple(objects)) for objects in golds])
     found = metric.compute()
-    return found["recall50"].item(), found["precision50"].item()
+    return found["recall50"], found["precision50"]
 
 
 @given(images, images)

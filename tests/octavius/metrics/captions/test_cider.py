@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,14 +15,14 @@ from octavius.metrics.captions.cider import cider_scores
 def cider(predictions: list[str | None], references: list[list[str]]) -> float:
     metric = Cider()
     metric.update(predictions, [References(tuple(texts)) for texts in references])
-    return metric.compute()["cider"].item()
+    return metric.compute()["cider"]
 
 
 @pytest.mark.parametrize(("kind", "tokenize"), [("tokenised", False), ("raw", True)])
 def test_equals_the_reference_scorer(scored: Any, kind: str, tokenize: bool) -> None:
     metric = Cider(tokenize=tokenize)
     metric.update(*getattr(scored, kind))
-    assert metric.compute()["cider"].item() == pytest.approx(scored.scores["CIDEr"], abs=1e-6)
+    assert metric.compute()["cider"] == pytest.approx(scored.scores["CIDEr"], abs=1e-6)
 
 
 def test_equals_the_reference_scorer_image_by_image(scored: Any) -> None:
@@ -66,14 +65,3 @@ def test_missing_predictions_score_zero_but_their_references_still_weigh() -> No
 
 def test_one_sample_is_zero() -> None:
     assert cider(["a dog runs home"], [["a dog runs home"]]) == 0.0
-
-
-def test_texts_survive_a_change_of_precision() -> None:
-    texts, golds = ["a na\u00efve dog", "\U0001f600 cats"], [References(("a dog",)), References(("cats",))]
-    metric = Cider()
-    metric.update(texts, golds)
-    before = metric.compute()["cider"]
-    assert before > 0
-    torch.nn.ModuleList([metric]).to(torch.bfloat16)
-    metric.update([], [])  # forgets the computed value
-    assert metric.compute()["cider"].item() == before.item()

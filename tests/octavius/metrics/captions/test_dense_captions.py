@@ -17,7 +17,7 @@ WORDS = "a the red blue old chair table lamp near by wall door".split()  # noqa:
 def score(pairs: list[tuple[Objects | None, Objects]]) -> dict[str, float]:
     metric = DenseCaptions()
     metric.update([found for found, _ in pairs], [DescribedObjects(tuple(true)) for _, true in pairs])
-    return {key: value.item() for key, value in metric.compute().items()}
+    return metric.compute()
 
 
 def captions(texts: list[str | None], true: Objects) -> dict[str, float]:
@@ -25,7 +25,7 @@ def captions(texts: list[str | None], true: Objects) -> dict[str, float]:
     found = {}
     for metric in (Cider(), Bleu(), RougeL()):
         metric.update(texts, [References(item.texts) for item in true])
-        found |= {key: value.item() for key, value in metric.compute().items()}
+        found |= metric.compute()
     return found
 
 
