@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from datamodules.base import InstructionDataModule, rank_and_world, shard_indices
 from datamodules.examples import EvalSet, EvaluationExamples, TrainSet, find_task
-from datamodules.sources import Source, SourceInstructions
+from datamodules.source_instructions import SourceInstructions
+from datamodules.sources import Source
 from datamodules.suite import SUITE, sources
 from octavius.instruction.batch import Example
 from octavius.instruction.golds import to_json

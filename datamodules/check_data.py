@@ -15,21 +15,20 @@ from datamodules.benchmarks.documents import load_json
 from datamodules.benchmarks.values import take_text
 from datamodules.sources import Source
 from datamodules.suite import sources
-from octavius.instruction.batch import MediaLoader
 from octavius.instruction.sample import Media
-from octavius.media.clouds import CloudLoader
-from octavius.media.images import ImageLoader
-from octavius.media.rois import StoredRoiLoader
+from octavius.media.clouds import read_points
+from octavius.media.images import image_of
+from octavius.media.rois import read_rois
 
 MAX_LISTED = 3
 """Maximum number of missing files that are listed per benchmark."""
 
-LOADERS: dict[str, MediaLoader] = {
-    "image": ImageLoader(32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "cloud": CloudLoader(),
-    "rois": StoredRoiLoader(),
+READERS: dict[str, Callable[[Media], object]] = {
+    "image": image_of,
+    "cloud": read_points,
+    "rois": read_rois,
 }
-"""Media loaders by modality, with which samples are opened; the image size and normalization do not matter here."""
+"""Functions by modality that read and check a medium, as its loader does before it makes a tensor."""
 
 
 @dataclass(frozen=True)
@@ -174,10 +173,10 @@ def _unreadable(media: list[tuple[str, Media]]) -> list[str]:
     """Opens the first, the middle and the last medium and returns the errors, without duplicates."""
     wrong = []
     for kind, medium in media[:1] + media[len(media) // 2 : len(media) // 2 + 1] + media[-1:]:
-        if kind not in LOADERS:  # a modality that only a model's own encoder can open
+        if kind not in READERS:  # a modality that only a model's own encoder can open
             continue
         try:
-            LOADERS[kind](medium)
+            READERS[kind](medium)
         except ValueError as error:
             wrong.append(str(error))
     return list(dict.fromkeys(wrong))

@@ -11,7 +11,7 @@ import random
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from datamodules.base import InstructionDataModule
 from datamodules.benchmarks.base import KEPT, LeftOutWarning
-from datamodules.check_data import LOADERS
+from datamodules.check_data import READERS
 from datamodules.examples import find_task
 from datamodules.mixed import MixedInstructions
-from datamodules.sources import Source, SourceInstructions
+from datamodules.source_instructions import SourceInstructions
+from datamodules.sources import Source
 from octavius.files import write_text
-from octavius.instruction.batch import MediaLoader, Processor
+from octavius.instruction.batch import Processor
 from octavius.instruction.sample import Media, References, Sample
 from octavius.options import OptionParser
 from octavius.processes import init_worker
@@ -88,7 +89,10 @@ class CheckDataset(Dataset[list[Problem]]):
     def __init__(self, tasks: Sequence[Task], processor: Processor | None) -> None:
         """Uses the model's own prompt builder and media loaders if a processor is given."""
         self.tasks, self.processor = tasks, processor
-        self.loaders: dict[str, MediaLoader] = {**LOADERS, **(processor.loaders if processor else {})}
+        self.loaders: dict[str, Callable[[Media], object]] = {
+            **READERS,
+            **(processor.loaders if processor else {}),
+        }
 
     def __len__(self) -> int:
         """Number of checks."""

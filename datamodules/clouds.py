@@ -1,6 +1,6 @@
 """Data module of point-cloud benchmarks."""
 
-from datamodules.sources import SourceInstructions
+from datamodules.source_instructions import SourceInstructions
 
 
 class CloudInstructions(SourceInstructions):

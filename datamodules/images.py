@@ -1,6 +1,6 @@
 """Data module of image benchmarks."""
 
-from datamodules.sources import SourceInstructions
+from datamodules.source_instructions import SourceInstructions
 
 
 class ImageInstructions(SourceInstructions):

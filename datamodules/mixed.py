@@ -7,9 +7,10 @@ from inspect import signature
 
 from datamodules.base import Batching, InstructionDataModule
 from datamodules.examples import EvalSet, TrainSet
-from datamodules.sources import SourceInstructions
+from datamodules.source_instructions import SourceInstructions
 from octavius.instruction.batch import Processor
 from octavius.limits import POSITIVE_NUMBER
+from octavius.suggestions import nearest
 
 LOADING = ("batch_size", "eval_batch_size", "samples_per_epoch", "workers", "seed", "processor", "batching")
 """Settings of the loaders: read from the mixture, and refused in its parts, where they would have no effect."""
@@ -105,6 +106,7 @@ class MixedInstructions(InstructionDataModule):
         if unknown := sorted(set(passes.others) - set(others or {})):
             raise ValueError(
                 f"passes.others names {', '.join(unknown)}, of which there is no data module in others"
+                f"{nearest(unknown[0], others or {})}"
             )
         for name, part in self.parts.items():
             key = name if name in ("images", "clouds") else f"others.{name}"

@@ -3,9 +3,11 @@
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
-from octavius.cli.usage import needs, overview, unknown_command
+from octavius.cli.reporting import reporting_errors
+from octavius.cli.usage import HELP_ALL, needs, overview, unknown_command
 from octavius.interrupts import INTERRUPTS, STATUS
 from octavius.processes import end_with_starter
 
@@ -26,18 +28,29 @@ ARGV = sys.argv[1:] if Path(sys.argv[0]).parts[-len(OWN) :] == OWN else None
 QUICK = None if ARGV is None else overview(ARGV)
 """Text that needs none of the imports below, which take seconds. Each command imports what it needs alone."""
 WRONG = unknown_command(ARGV) if ARGV and QUICK is None else None
-NEEDS = needs(ARGV) if ARGV else "trainer"
+NEEDS = needs(ARGV) if ARGV else "all"
 
 if QUICK is not None or WRONG is not None:
     pass
-elif NEEDS == "nothing":
-    from octavius.cli.without_torch import main as run_command
+elif NEEDS == "runs":
+    from octavius.runs.listing import runs as run
+elif NEEDS == "score":
+    from octavius.report.score import score_files as run
+elif NEEDS == "score --benchmark":
+    from octavius.cli.score import score as run
+elif NEEDS == "check-data":
+    from octavius.cli.check_data import run
+elif NEEDS == "build-instructions":
+    from octavius.cli.instructions import run
 elif NEEDS == "predict":
-    from octavius.cli.predict import main as run_command
-elif NEEDS == "no model":
-    from octavius.cli.without_model import main as run_command
+    from octavius.cli.predict import run
 else:
-    from octavius.cli.main import main as run_command
+    from octavius.cli.main import main as run_all
+
+
+def run_alone(argv: Sequence[str]) -> None:
+    """Runs the command that alone is imported."""
+    run(["--help" if argument == HELP_ALL else argument for argument in argv[1:]])
 
 
 def main() -> None:
@@ -54,7 +67,10 @@ def main() -> None:
         INTERRUPTS.leave(2)
     status: object = 0
     try:
-        run_command()
+        if NEEDS == "all":
+            run_all()
+        else:
+            reporting_errors(run_alone)
     except SystemExit as end:
         status = end.code
     except BaseException:  # a bug: show the traceback as Python would

@@ -21,7 +21,7 @@ from octavius.cli.main import main
 from octavius.encoders.base import Encoder
 from octavius.evaluation.answers import Answered
 from octavius.evaluation.scores import chance, headline_of, score, set_intervals, tabulate
-from octavius.instruction.batch import MediaLoader
+from octavius.instruction.media_loader import MediaLoader
 from octavius.instruction.sample import Media, References, Sample
 from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, GateSize
 from octavius.tasks import TASKS

@@ -1,13 +1,13 @@
 """Shared by all readers: locating files of an official layout, the policy for bad items, and safe paths."""
 
 import os
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Literal, Protocol, TypeAlias
-
-from lightning.pytorch.utilities import rank_zero_warn
 
 from octavius.instruction.sample import Sample
 
@@ -149,7 +149,10 @@ class BadItems:
             kind = "item with a blemish that official files have" if known else "bad item"
             items = f"1 {kind}" if count == 1 else f"{count} {kind.replace('item', 'items', 1)}"
             text = f"{items} left out of {self.source}; the first: {reasons[0]}"
-            rank_zero_warn(LeftOutWarning(text, reasons), stacklevel=4)
+            # Several processes have imported Lightning, whose import takes seconds, and only the first of them warns.
+            lightning = sys.modules.get("lightning.pytorch.utilities")
+            warn = warnings.warn if lightning is None else lightning.rank_zero_warn
+            warn(LeftOutWarning(text, reasons), stacklevel=1 if lightning is None else 4)
 
 
 class DataFolder:

@@ -17,7 +17,7 @@ from datamodules.instructions.by_model import by_model
 from datamodules.instructions.endpoint import Endpoint, connect
 from datamodules.instructions.images import Item
 from datamodules.instructions.response_cache import ResponseCache
-from datamodules.sources import random_subset
+from datamodules.source_instructions import random_subset
 from octavius.limits import NON_NEGATIVE_NUMBER, POSITIVE_INT, SEED_RANGE
 from octavius.suggestions import nearest
 

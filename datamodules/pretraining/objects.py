@@ -18,7 +18,7 @@ from datamodules.mixture import Draw, MixtureSampler
 from datamodules.pretraining.object_clouds import Facts, ObjectCloud, read_objects
 from datamodules.pretraining.render import render
 from datamodules.pretraining.size_baseline import SizeBaseline
-from datamodules.sources import random_subset
+from datamodules.source_instructions import random_subset
 from octavius.limits import (
     FRACTION,
     POSITIVE_INT,

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from datamodules.base import InstructionDataModule
-from datamodules.sources import check_folders
+from datamodules.source_instructions import check_folders
 from octavius.callbacks.cost import Cost
 from octavius.callbacks.evaluation import Evaluation
 from octavius.callbacks.left_out import LeftOutSamples

@@ -10,12 +10,13 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from datamodules.benchmark_sets import BenchmarkSets
 from datamodules.check_samples import check_samples, options_parser
+from datamodules.instructions.build import build_instructions
 from octavius.callbacks.stopping import ending
 from octavius.callbacks.targets import check_targets
 from octavius.checkpoint import added, convert
 from octavius.checkpoint.export import export
 from octavius.checkpoint.resuming import check_resumable, count_from, restoring
-from octavius.cli import without_model, without_torch
+from octavius.cli import check_data
 from octavius.cli.arguments import named, shown
 from octavius.cli.benchmarks import asks_for_benchmarks, run_benchmarks
 from octavius.cli.classes import WRITERS
@@ -24,6 +25,7 @@ from octavius.cli.lightning_cli import ConfigOnlyCLI, parse, prepare
 from octavius.cli.predict import predict
 from octavius.cli.questions import joined
 from octavius.cli.reporting import reporting_errors
+from octavius.cli.score import score
 from octavius.cli.serve import serve
 from octavius.cli.usage import HELP_ALL, overview, unknown_command
 from octavius.compare.runs import compare
@@ -32,6 +34,7 @@ from octavius.files import check_writable
 from octavius.interference import report as lab
 from octavius.plan.prompts import check_configuration
 from octavius.plan.report import report, split_arguments
+from octavius.runs.listing import runs
 from octavius.training import OctaviusModule
 
 STAGES = ("fit", "validate", "test")
@@ -42,15 +45,16 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "serve": serve,
     "export": export,
     **WRITERS,
-    **without_model.FUNCTIONS,
+    "build-instructions": build_instructions,
 }
 """Commands that are plain functions."""
 
 OWN_PARSERS: dict[str, Callable[[Sequence[str]], None]] = {
     "compare": compare,
     "demo": demo,
-    **without_model.OWN_PARSERS,
-    **without_torch.COMMANDS,
+    "check-data": check_data.run,
+    "runs": runs,
+    "score": score,
 }
 """Commands that parse their own arguments."""
 

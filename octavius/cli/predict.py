@@ -10,8 +10,6 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from octavius.checkpoint.load import load
 from octavius.cli.answer_files import Prediction, sample_of, write
 from octavius.cli.questions import files_of, joined, questions_of
-from octavius.cli.reporting import reporting_errors
-from octavius.cli.usage import HELP_ALL
 from octavius.configuration.functions import call
 from octavius.files import check_writable
 from octavius.instruction.placement import counted
@@ -25,19 +23,9 @@ from octavius.suggestions import nearest
 from octavius.training import OctaviusModule
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Runs the command alone, without the imports of the others.
-
-    Args:
-        args: the arguments, which begin with `predict`; None for those of the process.
-    """
-    reporting_errors(run, args)
-
-
-def run(argv: list[str]) -> None:
-    """Runs the command; errors propagate."""
-    command, *options = ["--help" if argument == HELP_ALL else argument for argument in argv]
-    call(predict, command, joined(options), positional=False)
+def run(argv: Sequence[str]) -> None:
+    """Runs the command with its arguments; see `predict`."""
+    call(predict, "predict", joined(list(argv)), positional=False)
 
 
 def predict(

@@ -5,23 +5,20 @@ import os
 import sys
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from traceback import walk_tb
 
-import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-from octavius.cli.trainer_options import refused_by_lightning
-from octavius.errors import message
+from octavius.errors import imported, message
 from octavius.interrupts import INTERRUPTS, STATUS
 
-USER_ERRORS = (
-    ArgumentError,
-    ImportError,
-    OSError,
-    ValueError,
-    MisconfigurationException,
-    torch.OutOfMemoryError,
+USER_ERRORS = (ArgumentError, ImportError, OSError, ValueError)
+"""Errors that are reported as one line."""
+
+MORE_USER_ERRORS = (
+    "lightning.fabric.utilities.exceptions.MisconfigurationException",
+    "torch.OutOfMemoryError",
 )
-"""Errors that are reported as one line. Any other error is a bug and keeps its traceback."""
+"""Those of packages that quick commands do not import. Any other error is a bug and keeps its traceback."""
 
 
 def reporting_errors(run: Callable[[list[str]], None], args: Sequence[str] | None = None) -> None:
@@ -44,11 +41,22 @@ def reporting_errors(run: Callable[[list[str]], None], args: Sequence[str] | Non
             INTERRUPTS.ends(STATUS)
             print("octavius: stopped", file=sys.stderr)
             raise SystemExit(STATUS) from None
-        except (*USER_ERRORS, RuntimeError, TypeError) as error:
+        except Exception as error:
             INTERRUPTS.ends(2)
+            more = tuple(kind for name in MORE_USER_ERRORS if (kind := imported(name)) is not None)
             if os.environ.get("OCTAVIUS_DEBUG") or not (
-                isinstance(error, USER_ERRORS) or refused_by_lightning(error)
+                isinstance(error, (*USER_ERRORS, *more)) or refused_by_lightning(error)
             ):
                 raise
             print(f"octavius: error: {message(error)}", file=sys.stderr)
             raise SystemExit(2) from None
+
+
+def refused_by_lightning(error: BaseException) -> bool:
+    """Whether Lightning itself raised an error, so that its message explains what is wrong with an option."""
+    frames = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
+    lightning = sys.modules.get("lightning")
+    if not frames or lightning is None or lightning.__file__ is None:
+        return False
+    own = str(Path(lightning.__file__).parent)
+    return isinstance(error, RuntimeError | TypeError) and frames[-1].startswith(own)

@@ -1,4 +1,4 @@
-"""The command `octavius score`: scores predictions without a model, Octavius' own or those of other programs."""
+"""The command `octavius score` for predictions of any program, which are compared with the data of a benchmark."""
 
 import sys
 from collections.abc import Sequence
@@ -12,10 +12,8 @@ from datamodules.suite import sources
 from octavius.evaluation.answers import Answered
 from octavius.files import check_writable
 from octavius.instruction.sample import Boxes
-from octavius.metrics import PROTOCOLS
-from octavius.options import OptionParser
-from octavius.report.score import scores_of
-from octavius.report.tables import Score, markdown, score_all, write_tables
+from octavius.report.score import parser, score_files, show
+from octavius.report.tables import Score, score_all
 from octavius.tasks import TASKS
 
 
@@ -30,47 +28,15 @@ def score(argv: Sequence[str]) -> None:
             benchmark.
     """
     options = parser().parse_all(argv)
+    if options.benchmark is None:
+        score_files(argv)
+        return
     if options.out is not None:
         check_writable(Path(options.out))
     files = [Path(name) for name in options.predictions]
-    if options.benchmark is None:
-        found = scores_of(files, options.protocol)
-    else:
-        found = scores_of_submission(files, options.benchmark, Path(options.data_root), options.protocol)
-    print(
-        markdown(found) if options.out is None else write_tables(found, Path(options.out), "scores"), end=""
+    show(
+        scores_of_submission(files, options.benchmark, Path(options.data_root), options.protocol), options.out
     )
-
-
-def parser() -> OptionParser:
-    """The argument parser of the command."""
-    option_parser = OptionParser(
-        prog="octavius score",
-        description="Score predictions without a model: with intervals, in the paper's tables.",
-    )
-    option_parser.add_argument(
-        "predictions",
-        nargs="+",
-        help="files that `octavius test` wrote, a line of JSON a sample; with --benchmark one file or folder in the "
-        "format of that benchmark",
-    )
-    option_parser.add_argument(
-        "--protocol", choices=list(PROTOCOLS), help="by which to score (default: each that the task knows)"
-    )
-    option_parser.add_argument(
-        "--benchmark",
-        help="score predictions of any program on this benchmark, such as scanqa, voc2012, scienceqa",
-    )
-    option_parser.add_argument(
-        "--data-root",
-        "--data_root",
-        default="data",
-        help="the folder that holds the annotations of the benchmark (default: data)",
-    )
-    option_parser.add_argument(
-        "--out", help="folder to write the tables to: scores.md, scores.json and two of CSV"
-    )
-    return option_parser
 
 
 def scores_of_submission(files: Sequence[Path], name: str, root: Path, protocol: str | None) -> list[Score]:

@@ -5,11 +5,8 @@ Values that Lightning refuses with a message are left to it.
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from traceback import walk_tb
 from typing import Any
 
-import lightning
 import torch
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 
@@ -84,10 +81,3 @@ def check_devices(devices: Any, accelerator: Any) -> None:
         raise ValueError(
             f"trainer.devices should be a number of processes from 1 to {most} on the CPU, found {devices!r:.40}"
         )
-
-
-def refused_by_lightning(error: BaseException) -> bool:
-    """Whether Lightning itself raised an error, so that its message explains what is wrong with an option."""
-    frames = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
-    own = str(Path(lightning.__file__).parent)
-    return isinstance(error, RuntimeError | TypeError) and bool(frames) and frames[-1].startswith(own)

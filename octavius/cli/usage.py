@@ -94,6 +94,9 @@ EXAMPLES = {
 }
 """Every command, with the examples at the end of its help."""
 
+ALONE = ("build-instructions", "check-data", "predict", "runs", "score")
+"""Commands that do without the imports of the others."""
+
 HELP_ALL = "--help-all"
 """Prints every option of a command, from its parser."""
 
@@ -128,8 +131,8 @@ def unknown_command(argv: Sequence[str]) -> str | None:
 
 
 def needs(argv: Sequence[str]) -> str:
-    """What a command has to import: "nothing", "no model", "predict", or "trainer" for everything."""
-    command, options = argv[0], [argument.partition("=")[0] for argument in argv[1:]]
-    if command in ("score", "build-instructions") or (command == "check-data" and "--config" not in options):
-        return "no model"
-    return {"predict": "predict", "runs": "nothing"}.get(command, "trainer")
+    """The command whose module is enough to import, or "all"; "score" is that without the data of a benchmark."""
+    command, options = argv[0], {argument.partition("=")[0] for argument in argv[1:]}
+    if (command == "check-data" and "--config" in options) or command not in ALONE:
+        return "all"
+    return "score --benchmark" if command == "score" and "--benchmark" in options else command

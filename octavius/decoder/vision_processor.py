@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from octavius.instruction.batch import Batch, Example, MediaLoader, Processor
+from octavius.instruction.batch import Batch, Example, Processor
+from octavius.instruction.media_loader import MediaLoader
 from octavius.instruction.placement import modalities_of, split, turns, words
 from octavius.instruction.prompt import Prompt, PromptBuilder, check_texts
 from octavius.instruction.sample import Media, Sample

@@ -8,7 +8,7 @@ import torch
 from torch import distributed, nn
 
 from octavius.encoders.projector import LinearProjector
-from octavius.instruction.batch import MediaLoader
+from octavius.instruction.media_loader import MediaLoader
 from octavius.instruction.sample import Media
 
 

@@ -14,7 +14,7 @@ from octavius.encoders.feature_cache import FeatureCache, hash_of, key_of
 from octavius.encoders.image_cache import CachedImageLoader, fill
 from octavius.encoders.open_clip_weights import check_weights
 from octavius.folders import check_folder
-from octavius.instruction.batch import MediaLoader
+from octavius.instruction.media_loader import MediaLoader
 from octavius.instruction.sample import Media
 from octavius.media.images import ImageLoader
 from octavius.media.pictures import VERSION as PICTURES

@@ -10,7 +10,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from octavius.encoders.base import UnreadableMediaError
 from octavius.encoders.feature_cache import FeatureCache
-from octavius.instruction.batch import MediaLoader
+from octavius.instruction.media_loader import MediaLoader
 from octavius.instruction.sample import Media
 
 TOGETHER = 32

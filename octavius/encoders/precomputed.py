@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from octavius.encoders.base import Encoder
-from octavius.instruction.batch import MediaLoader
+from octavius.instruction.media_loader import MediaLoader
 from octavius.limits import NON_NEGATIVE_NUMBER, PROBABILITY_BELOW_1, SIZE_RANGE
 from octavius.media.images import ArrayLoader
 

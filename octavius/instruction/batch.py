@@ -1,6 +1,5 @@
 """Collates prompts with their media into a `Batch` of tensors: padded, or packed into one row."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
@@ -9,26 +8,15 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from octavius.instruction.media_loader import MediaLoader
 from octavius.instruction.prompt import Prompt, PromptBuilder
-from octavius.instruction.sample import Media, Sample
+from octavius.instruction.sample import Sample
 
 Layout: TypeAlias = Literal["left", "right", "packed"]
 """Side on which rows are padded; `packed` concatenates all examples in one row without padding."""
 
 IGNORE_INDEX = -100
 """Label of positions that are not part of an answer; the default `ignore_index` of PyTorch's cross-entropy."""
-
-
-class MediaLoader(ABC):
-    """Loads media items and collates them into a batch; both run in the DataLoader workers where there are any."""
-
-    @abstractmethod
-    def __call__(self, media: Media) -> Any:
-        """Loads one media item: a tensor, or `torch_geometric.data.Data` if sizes differ."""
-
-    def collate(self, items: Sequence[Any]) -> Any:
-        """Batches loaded items; by default stacks M tensors of equal shape to (M, ...)."""
-        return torch.stack(list(items))
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,27 @@
 """Point-cloud loader: reads files of the forms in `octavius.media.cloud_forms`, validates, aligns and colours.
 
 A small file may claim any number of points, at any distance: the header's claim is compared with the file
-size first, and coordinates must be within what single precision can resolve.
+size first, and coordinates must be within what single precision can resolve. PyTorch is imported by the
+loader only, since `octavius check-data` and readers of annotations read points without it.
 """
+
+from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from octavius.boxes3d import FARTHEST
-from octavius.instruction.batch import MediaLoader
+from octavius.instruction.media_loader import MediaLoader
 from octavius.instruction.sample import Media, Pose
 from octavius.media.cloud_forms import read_columns
 from octavius.media.meshes import GREY
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Y_UP: Pose = ((1, 0, 0, 0), (0, 0, -1, 0), (0, 1, 0, 0), (0, 0, 0, 1))
 """Pose that turns y-up points, such as ShapeNet's, to z-up."""
@@ -58,6 +63,8 @@ class CloudLoader(MediaLoader):
             ValueError: the file does not exist or cannot be read, or is not a cloud: no point, all points at
                 one position, non-finite coordinates, or colours out of range.
         """
+        import torch
+
         return torch.from_numpy(read_points(media))
 
 

@@ -1,15 +1,22 @@
-"""Loaders of images and of plain arrays: from a media item to the tensor that an encoder takes."""
+"""Loaders of images and of plain arrays: from a media item to the tensor that an encoder takes.
+
+PyTorch is imported by the loaders only, since `octavius check-data` opens images without it.
+"""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from octavius.instruction.batch import MediaLoader
+from octavius.instruction.media_loader import MediaLoader
 from octavius.instruction.sample import Media
 from octavius.media.pictures import check_size, open_picture
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class ImageLoader(MediaLoader):
         Raises:
             ValueError: the file does not exist or cannot be decoded, or the array is not an image.
         """
+        import torch
+
         image = image_of(media)
         resized = image.resize((self.size, self.size), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(resized, dtype=np.float32)).permute(2, 0, 1) / 255
@@ -77,6 +86,8 @@ class ArrayLoader(MediaLoader):
         Raises:
             ValueError: the media item is a file, or an array of another shape.
         """
+        import torch
+
         if media.array is None or media.array.shape != self.shape:
             what = f"the file {media.path}" if media.array is None else f"one of shape {media.array.shape}"
             raise ValueError(f"expected an array of shape {self.shape}, found {what}")

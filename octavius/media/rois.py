@@ -12,7 +12,8 @@ The published 3D data contain no point clouds but, for each object, a feature ve
     <set>/bbox/<scene>/<object>-<name>.npy            (8, 3), metres
 
 A `Media` item points to the feature file of one object, or to the folder of a scene for all of its objects, or
-holds an array (O, width + 6) with features, centre and size in each row.
+holds an array (O, width + 6) with features, centre and size in each row. PyTorch is imported by the loaders only,
+since `octavius check-data` and readers of annotations read RoIs without it.
 """
 
 from __future__ import annotations
@@ -24,24 +25,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from octavius.boxes import Box3D
 from octavius.boxes3d import FARTHEST, enclosing
-from octavius.instruction.batch import MediaLoader
+from octavius.instruction.media_loader import MediaLoader
 from octavius.instruction.sample import Media
 from octavius.media.arrays import load_array
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch_geometric.data import Batch, Data
 
 FEATURES, BOXES = "ins_pc_feat", "bbox"
 
+WIDTH = 768
+"""Length of the published feature vectors."""
+
 
 def rois_of(features: Tensor, boxes: Tensor) -> Data:
     """RoIs from features (O, width) and boxes (O, 6), centre and size; O may be 0."""
-    # slow to import, and readers of annotation files import this module
     from torch_geometric.data import Data
 
     assert len(features) == len(boxes), "every object has a feature and a box"
@@ -74,14 +76,9 @@ class RoiArrayLoader(RoiLoader):
         Raises:
             ValueError: the item is a file, or an array of another shape.
         """
-        array = media.array
-        if array is None or array.ndim != 2 or array.shape[1] != self.width + 6:
-            found = f"a file reference: {media.path}" if array is None else f"one of shape {array.shape}"
-            raise ValueError(
-                f"expected an array (O, {self.width + 6}), each row: {self.width} feature values, then box centre "
-                f"and size; found {found}"
-            )
-        rows = torch.from_numpy(np.array(array, dtype=np.float32))
+        import torch
+
+        rows = torch.from_numpy(_rows_of_array(media.array, media.path, self.width))
         return rois_of(rows[:, : self.width], rows[:, self.width :])
 
 
@@ -93,7 +90,7 @@ class StoredRoiLoader(RoiLoader):
         width: length of a feature vector.
     """
 
-    width: int = 768
+    width: int = WIDTH
 
     def __call__(self, media: Media) -> Data:
         """Features (O, width) and boxes (O, 6), float32; O is 0 for a scene without detected objects.
@@ -101,28 +98,42 @@ class StoredRoiLoader(RoiLoader):
         Raises:
             ValueError: the file or folder does not exist, or it or the array is malformed.
         """
-        if media.path is None:  # from a pickle, which holds the arrays of all scenes
-            return RoiArrayLoader(self.width)(media)
-        files = _files(media.path)
-        features = np.array([self._feature(file) for file in files], np.float32)
-        boxes = np.array([box_of(file) for file in files], np.float32)
-        return rois_of(
-            torch.from_numpy(features.reshape(len(files), self.width)),
-            torch.from_numpy(boxes.reshape(len(files), 6)),
-        )
+        import torch
 
-    def _feature(self, file: Path) -> np.ndarray:
-        feature = load_array(file)
-        if feature.size != self.width or feature.dtype.kind != "f":
-            raise ValueError(
-                f"{file}: expected {self.width} numbers, the width that the encoder was given, found "
-                f"{feature.dtype} {feature.shape}"
-            )
-        with np.errstate(over="ignore"):
-            single = feature.reshape(-1).astype(np.float32)
-        if not np.isfinite(single).all():  # also where the value overflowed to infinity
-            raise ValueError(f"{file}: the feature holds numbers that are not finite; recompute it")
-        return single
+        rows = torch.from_numpy(read_rois(media, self.width))
+        return rois_of(rows[:, : self.width], rows[:, self.width :])
+
+
+def read_rois(media: Media, width: int = WIDTH) -> np.ndarray:
+    """What `StoredRoiLoader` loads, as rows (O, width + 6) of features, centre and size, float32."""
+    if media.path is None:  # from a pickle, which holds the arrays of all scenes
+        return _rows_of_array(media.array, None, width)
+    rows = [np.concatenate([_feature(file, width), box_of(file)]) for file in _files(media.path)]
+    return np.array(rows, np.float32).reshape(len(rows), width + 6)
+
+
+def _rows_of_array(array: np.ndarray | None, path: Path | None, width: int) -> np.ndarray:
+    if array is None or array.ndim != 2 or array.shape[1] != width + 6:
+        found = f"a file reference: {path}" if array is None else f"one of shape {array.shape}"
+        raise ValueError(
+            f"expected an array (O, {width + 6}), each row: {width} feature values, then box centre and size; found "
+            f"{found}"
+        )
+    return np.array(array, dtype=np.float32)
+
+
+def _feature(file: Path, width: int) -> np.ndarray:
+    feature = load_array(file)
+    if feature.size != width or feature.dtype.kind != "f":
+        raise ValueError(
+            f"{file}: expected {width} numbers, the width that the encoder was given, found {feature.dtype} "
+            f"{feature.shape}"
+        )
+    with np.errstate(over="ignore"):
+        single = feature.reshape(-1).astype(np.float32)
+    if not np.isfinite(single).all():  # also where the value overflowed to infinity
+        raise ValueError(f"{file}: the feature holds numbers that are not finite; recompute it")
+    return single
 
 
 def box_of(file: Path) -> Box3D:
@@ -142,7 +153,7 @@ def box_of(file: Path) -> Box3D:
         raise ValueError(
             f"{file}: corners of its box in {BOXES} lie beyond {FARTHEST:g} metres; recompute them"
         )
-    x, y, z, dx, dy, dz = enclosing(torch.from_numpy(corners).double()).tolist()
+    x, y, z, dx, dy, dz = enclosing(corners.astype(np.float64)).tolist()
     return x, y, z, dx, dy, dz
 
 

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +78,8 @@ def now() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Octavius' installed dependencies; empty if Octavius itself is not installed as a package."""
+    from importlib import metadata  # slow, and only runs are recorded with it
+
     found: dict[str, str] = {}
     try:
         needed = metadata.requires("octavius") or []

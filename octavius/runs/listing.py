@@ -14,8 +14,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import yaml
-
 from octavius.display import csv_cell, visible
 from octavius.files import open_file, read_text, write_text
 from octavius.options import OptionParser
@@ -210,6 +208,8 @@ def compared(found: dict[str, Any]) -> dict[str, Any]:
 
 def configuration(folder: Path) -> dict[str, Any]:
     """The configuration of a run; empty without one."""
+    import yaml  # late, for the help of other commands imports this module
+
     try:
         found = yaml.safe_load(read_text(folder / facts.CONFIG))
     except FileNotFoundError:

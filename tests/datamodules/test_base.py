@@ -13,7 +13,8 @@ import torch
 
 from datamodules.base import InstructionDataModule
 from datamodules.examples import EvalSet, TrainSet
-from octavius.instruction.batch import Batch, MediaLoader, Processor
+from octavius.instruction.batch import Batch, Processor
+from octavius.instruction.media_loader import MediaLoader
 from octavius.instruction.sample import Media, References, Sample
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from datamodules.images import ImageInstructions
-from datamodules.sources import Source, check_folders
+from datamodules.source_instructions import check_folders
+from datamodules.sources import Source
 from octavius.instruction.sample import Sample
 from octavius.tasks import TASKS
 from tests.datamodules.instructions.official import write_coco

@@ -6,7 +6,7 @@ import pytest
 
 from datamodules.clouds import CloudInstructions
 from datamodules.images import ImageInstructions
-from datamodules.sources import SourceInstructions
+from datamodules.source_instructions import SourceInstructions
 from datamodules.suite import sources
 from octavius.instruction.batch import Processor
 from octavius.tasks import TASKS

@@ -262,7 +262,7 @@ def test_the_runs_of_a_comparison_end_with_it(here: Path, tmp_path: Path, number
 def test_a_signal_while_libraries_are_imported(tmp_path: Path) -> None:
     for delay in (0.3, 1.0, 2.0):
         run = subprocess.Popen(
-            [sys.executable, "-m", "octavius", "check-data"],
+            [sys.executable, "-m", "octavius", "plan"],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,

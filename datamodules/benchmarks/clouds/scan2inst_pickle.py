@@ -11,8 +11,6 @@ from reprlib import repr as short
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from datamodules.benchmarks.base import BadItemError, BadPolicy, need
 from datamodules.benchmarks.clouds.scan2inst import Key, samples_of
@@ -133,7 +131,7 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
         if len(key) == 1:
             features, edges = lists[FEATURES[1]][index], lists[BOXES[1]][index]
             if (id(features), id(edges)) not in scenes:
-                scenes[id(features), id(edges)] = _rows(_tensor(features), _tensor(edges))
+                scenes[id(features), id(edges)] = _rows(_numbers(features), _numbers(edges))
             return Media(array=scenes[id(features), id(edges)])
         return _object(lists[FEATURES[0]][index], lists[BOXES[0]][index], key[1])
 
@@ -172,27 +170,29 @@ def _same(value: Any, stored: Any) -> bool:
 
 def _object(feature: Any, edges: Any, number: str) -> Media:
     """Reference to the features of one object."""
-    row = _rows(_tensor(feature).reshape(1, -1), _tensor(edges).reshape(1, -1))
+    row = _rows(_numbers(feature).reshape(1, -1), _numbers(edges).reshape(1, -1))
     x, y, z, dx, dy, dz = (float(value) for value in row[0, -6:])
     if said := box_error((x, y, z, dx, dy, dz)):
         raise BadItemError(f"the box of object {number} is invalid: {said}")
     return Media(array=row, region=Region(number, (x, y, z, dx, dy, dz)))
 
 
-def _rows(features: Tensor, edges: Tensor) -> np.ndarray:
+def _rows(features: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Rows (O, width + 6): features, then boxes, converted from corners to centre and size; float32."""
     if features.ndim != 2 or edges.shape != (len(features), 6):
         raise BadItemError(
             f"expected features (O, width) and corners (O, 6), found {[*features.shape]} and {[*edges.shape]}"
         )
-    rows = torch.cat([features, from_edges(edges)], dim=1)
-    if not torch.isfinite(rows).all():
+    with np.errstate(over="ignore", invalid="ignore"):  # of corners that are not finite, or too far apart
+        rows = np.concatenate([features, from_edges(edges)], axis=1)
+    if not np.isfinite(rows).all():
         raise BadItemError("its features or boxes hold numbers that are not finite")
-    return rows.numpy()
+    return rows
 
 
-def _tensor(value: Any) -> Tensor:
+def _numbers(value: Any) -> np.ndarray:
+    """The values of a tensor in single precision."""
     if not isinstance(value, np.ndarray):
         raise BadItemError(f"expected a tensor of features or corners, found {short(value):.60}")
     with np.errstate(over="ignore"):  # infinities are reported by `_rows`
-        return torch.from_numpy(value.astype(np.float32))
+        return value.astype(np.float32)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
+import numpy as np
 
 from datamodules.benchmarks.answers import Asked, Submission
 from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, need
@@ -113,7 +113,7 @@ def read_found_captioning(root: Path, split: str, bad: BadPolicy = "error") -> l
     return samples
 
 
-def _proposals(folder: Path, scan: str) -> tuple[Tensor, Tensor]:
+def _proposals(folder: Path, scan: str) -> tuple[np.ndarray, np.ndarray]:
     """Boxes (M, 6) detected in a scan and their scores (M,), M > 0: a scan without samples would not be scored."""
     try:
         boxes, scores = read_proposals(find_proposals(folder, [scan]))

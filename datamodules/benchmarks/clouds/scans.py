@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from datamodules.benchmarks.base import BadItemError, BlemishError, DataFolder, need
 from datamodules.benchmarks.documents import load_json
@@ -213,7 +212,7 @@ def _objects(
             )
             continue
         low, high = edges[found, :3].min(axis=0), edges[found, 3:].max(axis=0)
-        x, y, z, dx, dy, dz = from_edges(torch.from_numpy(np.concatenate([low, high]))).tolist()
+        x, y, z, dx, dy, dz = from_edges(np.concatenate([low, high])).tolist()
         one = ScanObject(key, plain_label(label), (x, y, z, dx, dy, dz), int(counts[found].sum()))
         if said := box_error(one.box):
             flat = min(one.box[3:]) == 0

@@ -7,7 +7,7 @@ import pytest
 from jsonargparse import capture_parser
 
 from octavius.checkpoint import convert
-from octavius.cli import benchmarks, score
+from octavius.cli import benchmarks, check_data
 from octavius.cli.lightning_cli import ConfigOnlyCLI, parse
 from octavius.cli.main import FUNCTIONS, STAGES, WRITERS, main
 from octavius.cli.usage import EXAMPLES, FOLDER, QUICK_PARSERS, overview
@@ -16,6 +16,7 @@ from octavius.configuration.functions import call, underscored
 from octavius.configuration.rules import merging_rules
 from octavius.interference import report as interference
 from octavius.plan.report import split_arguments
+from octavius.report import score
 
 GENERATED = {command: [[command]] for command in EXAMPLES if command not in (*STAGES, *QUICK_PARSERS)}
 GENERATED["check-data"] = [["check-data"], ["check-data", "--config", "2d.yaml"]]
@@ -72,14 +73,15 @@ def test_the_parser_accepts_the_short_options_in_the_help(command: str) -> None:
 )
 def test_examples_work(example: str) -> None:
     _, command, *argv = shlex.split(example)
-    if command in FUNCTIONS and not (command == "check-data" and "--config" in argv):
+    own_parsers = {"check-data": check_data.parser, "score": score.parser, **QUICK_PARSERS}
+    if command in FUNCTIONS:
         parser = capture_parser(lambda: call(FUNCTIONS[command], command, argv, command in WRITERS))
         with merging_rules():
             parser.parse_args(underscored(argv))
     elif command == "compare":
         assert read_plan(argv).arms
-    elif command in ("score", *QUICK_PARSERS):
-        {"score": score.parser, **QUICK_PARSERS}[command]().parse_all(argv)
+    elif command in own_parsers and "--config" not in argv:
+        own_parsers[command]().parse_all(argv)
     else:
         if command == "import":
             _, argv = convert.parser().parse_known_args(argv)

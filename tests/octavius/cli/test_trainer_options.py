@@ -10,7 +10,8 @@ import yaml
 from lightning.pytorch.callbacks import BatchSizeFinder, EarlyStopping, LearningRateFinder
 
 from octavius.cli.main import main
-from octavius.cli.trainer_options import LAUNCHERS, check_trainer, refused_by_lightning
+from octavius.cli.reporting import refused_by_lightning
+from octavius.cli.trainer_options import LAUNCHERS, check_trainer
 from tests.tiny import refused, settings, write_models
 
 
