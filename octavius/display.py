@@ -1,4 +1,4 @@
-"""Makes untrusted text safe to display: in a terminal, a table, a figure or as a file name.
+"""Colours, and what makes untrusted text safe to display: in a terminal, a table, a figure or as a file name.
 
 Text from data, models and servers may hold terminal escape sequences, bidirectional control characters, lone
 surrogates, markup, spreadsheet formulas, or a hundred thousand characters. Everything that is displayed goes
@@ -12,6 +12,9 @@ import re
 import unicodedata
 from typing import Any
 from urllib.parse import quote
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#666666")
+"""Colours of figures and boxes: the colour-blind safe palette of Okabe and Ito, with grey instead of black."""
 
 LONGEST = 600
 """Maximum number of characters of a text that are displayed."""

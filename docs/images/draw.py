@@ -25,7 +25,8 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from octavius.callbacks import pictures, routing
-from octavius.callbacks.board import COLOURS, save
+from octavius.callbacks.board import save
+from octavius.display import COLOURS
 from octavius.evaluation.answers import Answered
 from octavius.evaluation.predictions import read_predictions
 

@@ -21,11 +21,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from octavius.callbacks.trackio_logger import TrackioLogger
-from octavius.display import markdown_cell, visible
+from octavius.display import COLOURS, markdown_cell, visible
 from octavius.files import atomic_write
-
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#666666")
-"""The colour-blind safe palette of Okabe and Ito, with grey instead of black."""
 
 TRUE, PREDICTED = COLOURS[0], COLOURS[5]
 """Colours of boxes: true ones are solid, predicted ones dashed."""

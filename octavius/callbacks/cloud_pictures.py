@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from textwrap import fill, shorten
 
 import numpy as np
-import torch
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 
 from octavius.boxes import Box3D
-from octavius.boxes3d import corners
+from octavius.boxes3d import CORNER_PAIRS, corners
 from octavius.callbacks.board import PREDICTED, TRUE
 from octavius.evaluation.answers import Answered
 from octavius.instruction.sample import DescribedObject, DescribedObjects, Media
@@ -29,9 +28,6 @@ WALL = 0.2
 """Thickness in metres that is cut off the two walls facing the viewer."""
 AROUND = 0.6
 """Margin in metres around the object that the question is about."""
-# Indices of `boxes3d.corners`: edges of the bottom face (0 to 3), of the top face (4 to 7), and vertical ones.
-EDGES = [*((i, (i + 1) % 4) for i in range(4)), *((4 + i, 4 + (i + 1) % 4) for i in range(4))]
-EDGES += [(i, i + 4) for i in range(4)]
 
 
 @dataclass(frozen=True)
@@ -138,8 +134,8 @@ def cloud_panel(axes: Axes, item: Answered, title: str) -> None:
 
 def _draw_edges(axes: Axes, view: View, boxes: Sequence[Box3D], colour: str, style: str) -> None:
     for box in boxes:
-        projected = view.pixels(corners(torch.tensor(box, dtype=torch.float64)).numpy())
-        for first, second in EDGES:
+        projected = view.pixels(corners(np.array(box, float)))
+        for first, second in CORNER_PAIRS:
             (line,) = axes.plot(
                 *projected[[first, second], :2].T, color=colour, linestyle=style, linewidth=1.2
             )

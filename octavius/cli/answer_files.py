@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from octavius.boxes import Box3D
-from octavius.boxes3d import corners
-from octavius.callbacks.board import COLOURS
-from octavius.callbacks.cloud_pictures import EDGES
-from octavius.display import visible
+from octavius.boxes3d import CORNER_PAIRS, corners
+from octavius.display import COLOURS, visible
 from octavius.files import atomic_write, write_text
 from octavius.instruction.sample import LabelledBox, Media, References, Sample
 from octavius.media.pictures import open_picture
@@ -179,11 +176,11 @@ def save_boxes(path: Path, boxes: Sequence[tuple[str, Box3D]]) -> None:
     """
     points, faces = list[np.ndarray](), list[np.ndarray]()
     for (_, box), colour in zip(boxes, colours_of([label for label, _ in boxes]), strict=True):
-        ends = corners(torch.tensor(box, dtype=torch.float64)).numpy()
-        for first, second in EDGES:
+        ends = corners(np.array(box, float))
+        for first, second in CORNER_PAIRS:
             low, high = np.sort(ends[[first, second]], axis=0)
             bar = np.concatenate([(low + high) / 2, high - low + 2 * THICKNESS])
-            found = corners(torch.from_numpy(bar)).numpy()
+            found = corners(bar)
             faces.append(_FACES + 8 * len(points))
             points.append(np.concatenate([found, np.broadcast_to(colour, (8, 3))], axis=1))
     vertices, triangles = np.concatenate(points), np.concatenate(faces)

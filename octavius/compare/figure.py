@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from octavius.callbacks.board import COLOURS, legend_label, save
+from octavius.callbacks.board import legend_label, save
 from octavius.compare.table import Result, by_arm, primary, values
+from octavius.display import COLOURS
 from octavius.evaluation.scores import BLIND_CEILING
 
 ACROSS, PANEL, HEAD = 4, (2.9, 2.2), 0.3

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from octavius.boxes import Box3D
-from octavius.boxes3d import corners
-from octavius.callbacks.board import COLOURS, PREDICTED, TRUE
-from octavius.callbacks.cloud_pictures import EDGES, PITCH, YAW, shown_part
-from octavius.display import visible
+from octavius.boxes3d import CORNER_PAIRS, corners
+from octavius.callbacks.board import PREDICTED, TRUE
+from octavius.callbacks.cloud_pictures import PITCH, YAW, shown_part
+from octavius.display import COLOURS, visible
 from octavius.instruction.sample import LabelledBox, Media
 from octavius.media.clouds import read_points
 from octavius.media.pictures import open_picture
@@ -157,6 +156,6 @@ def cloud(media: Media, boxes: Mapping[str, Sequence[tuple[str, Box3D]]]) -> Any
 
 def _edges(box: Box3D) -> np.ndarray:
     """The edges of a box as one line (36, 3), interrupted by NaN."""
-    points = corners(torch.tensor(box, dtype=torch.float64)).numpy()
+    points = corners(np.array(box, float))
     gap = np.full(3, np.nan)
-    return np.array([row for first, second in EDGES for row in (points[first], points[second], gap)])
+    return np.array([row for first, second in CORNER_PAIRS for row in (points[first], points[second], gap)])

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from octavius.callbacks.board import COLOURS
+from octavius.display import COLOURS
 from octavius.interference.gradients import conflicting
 
 
