@@ -24,6 +24,7 @@ from datamodules.benchmarks.values import (
     whole,
 )
 from octavius.instruction.sample import Boxes, Choice, ClassName, Gold, LabelledBox, Media, References, Sample
+from octavius.suggestions import nearest
 
 LAYOUT = """\
   <root>/meta_file/<split>.json     a list of {image, query, id}, each with its answer; or <root>/<split>.json;
@@ -52,7 +53,9 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     """
     file = need(root, LAYOUT, f"meta_file/{split}.json", f"{split}.json")
     if split not in FILES:
-        raise ValueError(f"{file} is not a known benchmark file of LAMM; known ones are {', '.join(FILES)}")
+        raise ValueError(
+            f"{file} is not a known benchmark file of LAMM{nearest(split, FILES)}; known ones are {', '.join(FILES)}"
+        )
     task, read_item = FILES[split]
     images, items = DataFolder(root), BadItems(bad, file)
     samples = []

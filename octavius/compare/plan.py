@@ -199,7 +199,8 @@ def _read_file(name: str) -> dict[str, Any]:
     for arm in (*(arm for pair in content.get("differences", []) for arm in pair), *drawn):
         if arm not in arms:
             raise ValueError(
-                f"{path} has no arm {arm!r} to make a difference or a curve of; its arms are {', '.join(arms)}"
+                f"{path} has no arm {arm!r} to make a difference or a curve of{nearest(str(arm), arms)}; its arms "
+                f"are {', '.join(arms)}"
             )
     return content
 
@@ -238,7 +239,9 @@ def _chosen(arms: Mapping[str, Sequence[str]], names: Sequence[str] | None) -> d
     """The arms of a plan file, or only the named ones."""
     for name in names or ():
         if name not in arms:
-            raise ValueError(f"the plan has no arm {name!r}; its arms are {', '.join(arms)}")
+            raise ValueError(
+                f"the plan has no arm {name!r}{nearest(name, arms)}; its arms are {', '.join(arms)}"
+            )
     return {name: tuple(arms[name]) for name in names or arms}
 
 

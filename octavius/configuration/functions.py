@@ -2,15 +2,30 @@
 
 import inspect
 import re
-from argparse import ArgumentError
+from argparse import Action, ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jsonargparse import auto_cli
+from jsonargparse import DefaultHelpFormatter, auto_cli
 
 from octavius.configuration.parser import Parser
 from octavius.configuration.rules import merging_rules
 from octavius.errors import readable
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """Help without the types of parameters, and without defaults that say nothing: null, and false of a switch."""
+
+    def _get_help_string(self, action: Action) -> str:
+        if not hasattr(action, "_typehint"):  # --help and --config, which are no parameters
+            return super()._get_help_string(action)
+        said = "required" if action.required else "default: %(default)s"
+        nothing = not action.required and (action.default is None or action.default is False)
+        return (action.help or "") + ("" if nothing else f" ({said})")
+
+    def _format_args(self, action: Action, default_metavar: str) -> str:
+        is_switch = getattr(action, "_typehint", None) is bool and action.default is False
+        return "" if is_switch else super()._format_args(action, default_metavar)
 
 
 def call(function: Callable[..., Any], command: str, options: Sequence[str], positional: bool) -> None:
@@ -38,6 +53,7 @@ def call(function: Callable[..., Any], command: str, options: Sequence[str], pos
     settings: dict[str, Any] = {
         "as_positional": positional,
         "parser_class": Parser,
+        "formatter_class": HelpFormatter,
         **parser_settings(command),
     }
     with merging_rules():

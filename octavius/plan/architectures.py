@@ -6,6 +6,7 @@ from typing import Any
 from transformers import AutoConfig, PretrainedConfig
 
 from octavius.decoder.loading import locate
+from octavius.suggestions import nearest
 
 LLAMA_7B = {
     "model_type": "llama",
@@ -157,6 +158,7 @@ def architecture(name: str) -> PretrainedConfig:
         return AutoConfig.from_pretrained(str(location.parent), gguf_file=location.name)
     except Exception as error:  # transformers raises almost anything on bad names and files
         raise ValueError(
-            f"the shape of {name!r} is not known: expected a folder with a config.json, a hub id (with a network or "
-            f"a filled cache), or one of {', '.join(ARCHITECTURES)}. The loader said: {error}"
+            f"the shape of {name!r} is not known{nearest(name, ARCHITECTURES)}: expected a folder with a "
+            "config.json, a hub id (with a network or a filled cache), or one of "
+            f"{', '.join(ARCHITECTURES)}. The loader said: {error}"
         ) from None

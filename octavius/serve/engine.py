@@ -35,6 +35,7 @@ from octavius.model import mean_gate
 from octavius.serve.backend import ClosedError, closed, prompt_of, too_long
 from octavius.serve.rows import Answer, Listener, Question, Row
 from octavius.serve.steps import Sampling, Step, stacked
+from octavius.suggestions import nearest
 from octavius.training import OctaviusModule
 
 WINDOW = 0.01
@@ -123,7 +124,10 @@ class Engine:
         named = {*question.media, *(name for name, _ in question.placed)}
         if unknown := sorted(named - {*self.modalities}):
             takes = ", ".join(self.modalities) or "text alone"
-            raise ValueError(f"this model has no encoder for {', '.join(unknown)}; it takes {takes}")
+            raise ValueError(
+                f"this model has no encoder for {', '.join(unknown)}{nearest(unknown[0], self.modalities)}; it "
+                f"takes {takes}"
+            )
         with self._tokenizing:
             sample, prompt = prompt_of(processor.prompts, question)
         if len(prompt.ids) >= self._positions():

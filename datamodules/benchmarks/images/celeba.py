@@ -7,6 +7,7 @@ from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataF
 from datamodules.benchmarks.documents import read_lines
 from datamodules.benchmarks.values import shown
 from octavius.instruction.sample import ClassName, Media, Sample
+from octavius.suggestions import nearest
 
 LAYOUT = """\
   <root>/list_attr_celeba.txt        or .csv
@@ -55,7 +56,9 @@ def _faces(
     Both official lists name the same images, so an image that only one of them names is a bad item.
     """
     if split not in PARTITIONS:
-        raise ValueError(f"CelebA has no split '{split}'; it has {', '.join(PARTITIONS)}")
+        raise ValueError(
+            f"CelebA has no split '{split}'{nearest(split, PARTITIONS)}; it has {', '.join(PARTITIONS)}"
+        )
     file = need(root, LAYOUT, "list_attr_celeba.txt", "list_attr_celeba.csv")
     partition = need(root, LAYOUT, "list_eval_partition.txt", "list_eval_partition.csv")
     images = DataFolder(need(root, LAYOUT, "img_align_celeba/"))

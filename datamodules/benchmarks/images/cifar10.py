@@ -13,6 +13,7 @@ from datamodules.benchmarks.base import DAMAGED, BadItemError, BadItems, BadPoli
 from datamodules.benchmarks.pickles import as_text, load_pickle
 from datamodules.benchmarks.values import shown
 from octavius.instruction.sample import ClassName, Media, Sample
+from octavius.suggestions import nearest
 
 LAYOUT = """\
   <root>/batches.meta         the names of the classes; or all in <root>/cifar-10-batches-py
@@ -51,7 +52,9 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
     """
     folder = need(root, LAYOUT, "batches.meta", "cifar-10-batches-py/batches.meta").parent
     if split not in BATCHES:
-        raise ValueError(f"CIFAR-10 has no split '{split}'; it has {', '.join(BATCHES)}")
+        raise ValueError(
+            f"CIFAR-10 has no split '{split}'{nearest(split, BATCHES)}; it has {', '.join(BATCHES)}"
+        )
     size = _images_per_batch(folder / "batches.meta")
     files = [need(folder, LAYOUT, name) for name in BATCHES[split]]
     known = {*BATCHES["train"], *BATCHES["test"]}

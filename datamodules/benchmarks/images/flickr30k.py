@@ -7,6 +7,7 @@ from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataF
 from datamodules.benchmarks.documents import load_json, read_lines
 from datamodules.benchmarks.values import shown, take, take_text
 from octavius.instruction.sample import Media, References, Sample
+from octavius.suggestions import nearest
 
 KARPATHY = "dataset_flickr30k.json"
 IMAGES = ("flickr30k-images/", "flickr30k_images/", "images/")
@@ -49,7 +50,9 @@ def read(root: Path, split: str, bad: BadPolicy = "error") -> list[Sample]:
                 texts = tuple(take_text(sentence, "raw") for sentence in take(record, "sentences", list))
                 samples.append(_sample(images, take_text(record, "filename"), texts))
     if split not in splits:
-        raise ValueError(f"{file} has no split '{split}'; it has {shown(sorted(splits))}")
+        raise ValueError(
+            f"{file} has no split '{split}'{nearest(split, splits)}; it has {shown(sorted(splits))}"
+        )
     items.report()
     return samples
 

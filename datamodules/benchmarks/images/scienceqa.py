@@ -9,6 +9,7 @@ from datamodules.benchmarks.base import BadItemError, BadItems, BadPolicy, DataF
 from datamodules.benchmarks.documents import load_json
 from datamodules.benchmarks.values import full_text, optional_text, shown, take, take_text, texts, whole
 from octavius.instruction.sample import Choice, Media, Sample
+from octavius.suggestions import nearest
 
 LAYOUT = """\
   <root>/problems.json                             problem id to problem
@@ -37,7 +38,9 @@ def read_reasoned(root: Path, split: str, bad: BadPolicy = "error") -> list[Samp
     problems = load_json(problems_file, dict)
     splits = load_json(splits_file, dict)
     if not isinstance(splits.get(split), list):
-        raise ValueError(f"{splits_file} has no split '{split}'; it has {shown(sorted(splits))}")
+        raise ValueError(
+            f"{splits_file} has no split '{split}'{nearest(split, splits)}; it has {shown(sorted(splits))}"
+        )
     items = BadItems(bad, problems_file)
     samples = []
     for pid in splits[split]:
