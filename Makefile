@@ -5,6 +5,7 @@ WORKERS ?= 2
 
 # `cpu` takes PyTorch without the libraries of graphics cards, 1.5 GB instead of 6: make TORCH=cpu install
 TORCH  ?=
+WHEELS := https://download.pytorch.org/whl
 
 BIN     := $(VENV)/bin
 RUNNING := $(VENV)/.installed
@@ -24,8 +25,9 @@ $(RUNNING): setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(None if (3, 11) <= sys.version_info[:2] < (3, 13) \
 	else "Octavius needs Python 3.11 or 3.12, $(PYTHON) is " + v + "; name another: make PYTHON=python3.12 install")'
 	$(PYTHON) -m venv $(VENV)
-	$(if $(TORCH),$(BIN)/python -m pip install --index-url https://download.pytorch.org/whl/$(TORCH) \
-		$(shell grep -E '^torch(vision)?==' constraints.txt))
+	$(if $(TORCH),$(BIN)/python -m pip install --no-deps --retries 1 --timeout 20 --index-url $(WHEELS)/$(TORCH) \
+		$(shell grep -E '^torch(vision)?==' constraints.txt) \
+		|| echo "$(WHEELS)/$(TORCH) has no such wheels or cannot be reached: PyTorch comes from PyPI, 6 GB of it")
 	$(BIN)/python -m pip install --editable . --constraint constraints.txt
 	@touch $@
 
