@@ -50,8 +50,8 @@ def merge_compatible(groups: Tensor, sketches: Sketches) -> tuple[Tensor, float]
     folds = torch.randperm(len(groups), generator=torch.Generator().manual_seed(0)) % FOLDS
     rows = [(groups == group).nonzero().flatten() for group in groups.unique()]
     found = {
-        pair: conflict(*(rows[group] for group in pair), kernel, changes, folds)
-        for pair in combinations(range(len(rows)), 2)
+        (one, other): conflict(rows[one], rows[other], kernel, changes, folds)
+        for one, other in combinations(range(len(rows)), 2)
     }
     members = [[group] for group in range(len(rows))]
 
