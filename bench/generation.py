@@ -22,6 +22,7 @@ from transformers import LlamaForCausalLM
 from variants import Settings, make
 
 from octavius.lora_moe import LoRAMoELinear
+from octavius.lora_moe.fixed import fixed_routing
 from octavius.lora_moe.merge import merge
 
 BARE, MERGED, ROUTED = "frozen, no adapter", "merged for one gate", "LoRA-MoE"
@@ -66,7 +67,7 @@ def prepare(
     @torch.no_grad()
     def generate(gate: Tensor) -> Tensor:
         greedy = {"max_new_tokens": options.answer, "do_sample": False, "pad_token_id": 0}
-        with routing.use(gate, settings.max_active):
+        with routing.use(gate, settings.max_active), fixed_routing(model):
             ids: Tensor = model.generate(inputs_embeds=prompts, attention_mask=seen, **greedy)  # type: ignore[operator]
         assert ids.shape == (samples, options.answer)
         return ids

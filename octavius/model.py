@@ -22,6 +22,7 @@ from octavius.instruction.chat import chat_template
 from octavius.instruction.prompt import Template
 from octavius.instruction.sample import Sample
 from octavius.lora_moe import LoRAMoEConfig, Routing, build_lora_moe
+from octavius.lora_moe.fixed import fixed_routing
 from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput, Reading
 from octavius.lora_moe.losses import auxiliary
 from octavius.lora_moe.routing import Weights
@@ -273,7 +274,8 @@ class Octavius(nn.Module):
         """
         limits = [max_new_tokens] * len(batch) if isinstance(max_new_tokens, int) else list(max_new_tokens)
         embeddings, weights, choices = self.start(batch)
-        with nullcontext() if weights is None else self.routing.use(weights), self.routing.first_pass():
+        held = nullcontext() if weights is None else self.routing.use(weights)
+        with held, fixed_routing(self.decoder), self.routing.first_pass():
             ids = self.decoder.generate(embeddings, batch.attention_mask, max(limits), **options)
         rows = [row[:limit] for row, limit in zip(ids.tolist(), limits, strict=True)]
         gate = mean_gate(choices or self.routing.noted(), batch.attention_mask)

@@ -42,7 +42,7 @@ def fold(model: nn.Module, gate: FixedGate) -> Iterator[tuple[str, Tensor, Tenso
         Name of a layer, A (k * R, D) and B (D_out, k * R), both in fp32.
     """
     for name, layer in layers_of(model).items():
-        yield name, *_folded(layer, _weights(gate, name, layer))
+        yield name, *folded(layer, _weights(gate, name, layer))
 
 
 def merge(model: nn.Module, gate: FixedGate) -> dict[str, LoRAMoELinear]:
@@ -72,7 +72,7 @@ def merge(model: nn.Module, gate: FixedGate) -> dict[str, LoRAMoELinear]:
         _check_base(name, layer.base)
         _weights(gate, name, layer)
     for name, layer in layers.items():
-        down, up = _folded(layer, _weights(gate, name, layer))
+        down, up = folded(layer, _weights(gate, name, layer))
         put(model, name, _plain(layer.base, up @ down))
     return layers
 
@@ -84,7 +84,7 @@ def unmerge(model: nn.Module, layers: Mapping[str, LoRAMoELinear]) -> None:
 
 
 @torch.no_grad()
-def _folded(layer: LoRAMoELinear, weights: Tensor) -> tuple[Tensor, Tensor]:
+def folded(layer: LoRAMoELinear, weights: Tensor) -> tuple[Tensor, Tensor]:
     """A (k * R, D) and B (D_out, k * R) of one layer in fp32, gate weights and scale in B; or a shared A (R, D)."""
     used = weights.nonzero().flatten()
     up = layer.lora_B.unflatten(1, (layer.experts, -1))[:, used].float()
@@ -113,15 +113,19 @@ def _weights(gate: FixedGate, name: str, layer: LoRAMoELinear) -> Tensor:
 
 def _check_base(name: str, base: nn.Module) -> None:
     """Checks that the weight of a base is a floating-point matrix to which an update can be added."""
-    weight = getattr(base, "weight", None)
-    # Exact types: subclasses, such as quantised layers, may store or apply their weight otherwise.
-    plain = type(base) in (nn.Linear, Conv1D) and type(weight) is nn.Parameter
-    if not plain or not weight.is_floating_point():  # type: ignore[union-attr]
+    if not is_plain(base):
         raise ValueError(
             f"the experts cannot be merged into {name}, a {type(base).__name__}: expected an nn.Linear with weights "
             "in floating point. A quantised base would have to be rounded again; load it in bfloat16, or export a "
             "PEFT adapter, which leaves it alone"
         )
+
+
+def is_plain(base: nn.Module) -> bool:
+    """Whether the weight of a linear layer is a floating-point matrix to which an update can be added."""
+    weight = getattr(base, "weight", None)
+    # Exact types: subclasses, such as quantised layers, may store or apply their weight otherwise.
+    return type(base) in (nn.Linear, Conv1D) and type(weight) is nn.Parameter and weight.is_floating_point()
 
 
 @torch.no_grad()

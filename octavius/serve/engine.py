@@ -31,6 +31,7 @@ from octavius.encoders.base import Encoder
 from octavius.encoders.feature_cache import FeatureCache
 from octavius.instruction.sample import Sample
 from octavius.limits import SIZE_RANGE
+from octavius.lora_moe.fixed import fixed_routing
 from octavius.model import mean_gate
 from octavius.serve.backend import ClosedError, closed, prompt_of, too_long
 from octavius.serve.rows import Answer, Listener, Question, Row
@@ -294,7 +295,8 @@ class Engine:
 
         processors = [Sampling(rows)] if any(row.question.temperature for row in rows) else []
         most = max(row.limit - len(row.ids) for row in rows)
-        with nullcontext() if weights is None else routing.use(weights), routing.first_pass():
+        held = nullcontext() if weights is None else routing.use(weights)
+        with held, fixed_routing(decoder), routing.first_pass():
             decoder.generate(
                 embeddings, mask, most, stopping_criteria=[Step(take)], logits_processor=processors
             )

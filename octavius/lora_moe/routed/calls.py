@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from octavius.lora_moe.build import LoRAMoEConfig
+from octavius.lora_moe.fixed import fixed_routing
 from octavius.lora_moe.gates.base import Gate, GateInputs, GateOutput
 from octavius.lora_moe.losses import auxiliary
 from octavius.lora_moe.routed.question import IGNORED, Question, given, of_prompt, real_tokens
@@ -71,7 +72,7 @@ class RoutedCalls(nn.Module):
         choices = []
         if self._is_open(question_ids, tasks):
             choices = self._choices(named, question_ids, question_mask, tasks)
-        with self._use(choices):
+        with self._use(choices), fixed_routing(self):
             return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
 
     def route(
