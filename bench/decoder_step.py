@@ -53,7 +53,7 @@ def prepare(
     x = x.to(getattr(torch, options.dtype)).requires_grad_()
     gate = settings.gate(options.samples, options.device)
     trained = [part for part in model.parameters() if part.requires_grad]
-    optimizer = torch.optim.AdamW(trained or [gate], 1e-4)
+    optimizer = torch.optim.AdamW(trained or [gate], 1e-4, fused=True)
     if options.compile:
         model.compile(dynamic=False)
 

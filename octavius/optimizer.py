@@ -40,7 +40,9 @@ def adamw(
     if own := [part for part in trained if part in of_gate]:
         groups += [{"params": own, "lr": lr * factor}]
     groups = [group for group in groups if group["params"]]
-    optimizer = torch.optim.AdamW(groups, lr, betas, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr, betas, weight_decay=weight_decay, fused=True)
+    # Fused, it could unscale gradients in float16 itself, and Lightning would then refuse to clip them.
+    optimizer._step_supports_amp_scaling = False
     if steps == float("inf"):
         raise ValueError("the learning rate needs to know the last step; set max_epochs or max_steps")
     steps = max(1, int(steps))

@@ -20,7 +20,7 @@ from octavius.lora_moe.merge import folded, is_plain
 MERGED_AFTER = 16
 """Steps after which experts are merged: about as many as merging takes the time of (see docs/benchmarks.md)."""
 
-NARROW = 16
+NARROW = 8
 """Frozen weights are copied if the layer's A and B have at least one element for this many of theirs.
 
 In wider layers the experts take little of the time of a step, and the copies would take much memory.
@@ -93,8 +93,8 @@ class _Steps:
         if (
             x.dim() != 3
             or x.shape[1] != 1
-            or self.routing.weights is not self.weights
             or not self.layer.enabled
+            or self.routing.weights is not self.weights
             or torch.is_grad_enabled()
             or torch.compiler.is_compiling()
         ):
@@ -107,7 +107,7 @@ class _Steps:
 
     def _join(self, x: Tensor) -> None:
         """In the first step, joins the layers that were just called on the same tensor."""
-        if not self.groups or self.groups[-1].x is not x:
+        if not self.groups or self.groups[-1].x is not x or self.groups[-1].steps:
             self.groups.append(_Group(x))
         self.group = self.groups[-1]
         self.index = len(self.group.layers)

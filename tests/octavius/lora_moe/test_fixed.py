@@ -111,6 +111,17 @@ def test_an_input_that_is_written_anew_gives_new_outputs() -> None:
             torch.testing.assert_close(layer(x), LoRAMoELinear.forward(layer, x))
 
 
+def test_a_layer_that_is_first_called_in_a_later_step_is_computed_alone(make_llama: MakeLlama) -> None:
+    model: Any = make_llama()
+    routing, x = with_experts(model, ALL), torch.randn(3, 1, 32)
+    attention = model.model.layers[0].self_attn
+    with torch.no_grad(), routing.use(DIFFERENT), fixed_routing(model):
+        for step in range(6):
+            for name in ("q_proj", "k_proj", "v_proj")[: 2 + step // 2]:
+                layer = getattr(attention, name)
+                torch.testing.assert_close(layer(x), LoRAMoELinear.forward(layer, x), rtol=1e-5, atol=1e-5)
+
+
 def test_what_is_no_step_under_the_fixed_routing_is_computed_as_always() -> None:
     layer = LoRAMoELinear(nn.Linear(6, 5), 3, 2, 2, 0.0, routing := Routing()).eval()
     nn.init.normal_(layer.lora_B)
