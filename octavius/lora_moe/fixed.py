@@ -18,7 +18,7 @@ from octavius.lora_moe.low_rank import computing_type
 from octavius.lora_moe.merge import folded, is_plain
 
 MERGED_AFTER = 16
-"""Steps after which experts are merged: about as many as merging takes the time of (see docs/benchmarks.md)."""
+"""Steps after which experts are merged, estimated from the operations that merging takes, not measured."""
 
 NARROW = 8
 """Frozen weights are copied if the layer's A and B have at least one element for this many of theirs.
