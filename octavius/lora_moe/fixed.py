@@ -172,7 +172,8 @@ class _Group:
         frozen = list[Tensor]()
         if all(is_plain(base) and _at_hand(base, base.weight) for base in bases):
             # Conv1D stores its weight as (D, D_out).
-            frozen = [base.weight if isinstance(base, Conv1D) else base.weight.T for base in bases]
+            weights_of = [(base, cast(Tensor, base.weight)) for base in bases]
+            frozen = [weight if isinstance(base, Conv1D) else weight.T for base, weight in weights_of]
             if NARROW * sum(one.numel() for one in downs + ups) < sum(one.numel() for one in frozen):
                 frozen = []
         self.copied = bool(frozen)
@@ -185,7 +186,7 @@ class _Group:
         self.bias = None
         if self.copied and any(base.bias is not None for base in bases):
             zeros = [self.matrix.new_zeros(width) for width in self.widths]
-            given = [base.bias for base in bases]
+            given = [cast(Tensor | None, base.bias) for base in bases]
             parts = [zero if one is None else one.to(dtype) for zero, one in zip(zeros, given, strict=False)]
             self.bias = torch.cat([*parts, zeros[-1]])
         self.ups = [up.to(dtype) for up in ups]

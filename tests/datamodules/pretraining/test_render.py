@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.miniature.rooms.furniture.catalogue import draw_look
+from datamodules.miniature.rooms.furniture.catalogue import draw_appearance
 from datamodules.miniature.rooms.sensor import whole_thing
 from datamodules.pretraining.render import (
     BACKGROUND,
@@ -151,7 +151,7 @@ def test_what_cannot_be_drawn_is_told(shape: tuple[int, ...]) -> None:
 
 def test_drawing_repeats_and_leaves_its_points_alone() -> None:
     rng = np.random.default_rng(3)
-    points = np.concatenate(whole_thing(draw_look(rng, "sofa"), 1500, rng), 1)
+    points = np.concatenate(whole_thing(draw_appearance(rng, "sofa"), 1500, rng), 1)
     before = points.copy()
     assert np.array_equal(render(points, 0.4), render(points, 0.4))
     assert np.array_equal(points, before)
