@@ -6,7 +6,7 @@ inputs and changes differ. They contradict each other if similar inputs ask for 
 the change is better if each group has one of its own.
 
 The predictor is a kernel ridge regression on the inputs of all layers, and is scored by cross-validation. In the
-miniature, separate predictors explain 1.4 to 2.9 times as much of the changes as a joint one for questions that want
+miniature, separate predictors explain 1.3 to 2.9 times as much of the changes as a joint one for questions that want
 contradictory answers, and at most 1.1 times as much for ordinary tasks.
 """
 
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from octavius.lora_moe.gates.base import Sketches
 
-CONTRADICTORY = 1.25
+CONTRADICTORY = 1.2
 """Ratio of what separate predictors explain to what a joint one does, above which two groups are kept apart."""
 
 SIGNIFICANT = 4.0
