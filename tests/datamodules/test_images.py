@@ -8,7 +8,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning import LightningDataModule
 
-from datamodules import sources
+from datamodules import source_instructions
 from datamodules.images import ImageInstructions
 from datamodules.sources import Source
 from octavius.instruction.batch import Processor
@@ -90,8 +90,8 @@ def test_annotations_are_read_once_and_pictures_not_at_all(
     for picture in (*root.rglob("*.jpg"), *root.rglob("*.png")):
         picture.write_bytes(b"")
     calls = []
-    read = sources.read
-    monkeypatch.setattr(sources, "read", lambda *args: calls.append(args) or read(*args))
+    read = source_instructions.read
+    monkeypatch.setattr(source_instructions, "read", lambda *args: calls.append(args) or read(*args))
     data = ImageInstructions(str(root), TRAIN, TEST, TEST)
     assert calls == []
     for _ in range(2):
