@@ -87,6 +87,27 @@ def test_it_trains_saves_resumes_and_is_loaded(tmp_path: Path) -> None:
     assert torch.equal(again.generate(ids, **told), through.model.eval().generate(ids, **told))
 
 
+def test_its_losses_are_those_of_a_plain_loop(tmp_path: Path) -> None:
+    options = {"lr_scheduler_type": "constant", "max_grad_norm": 0.0, "weight_decay": 0.0}
+    trainer = trainer_of(routed(), tmp_path, **options)
+    trainer.train()
+    model = routed().train()
+    optimizer = torch.optim.AdamW(
+        [part for part in model.parameters() if part.requires_grad], 0.02, weight_decay=0.0
+    )
+    found = []
+    # Another trainer has the same batches in the same order.
+    for step, batch in enumerate(trainer_of(model, tmp_path, **options).get_train_dataloader()):
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(loss.item())
+        if step == 3:  # the end of the first epoch, after which the order is another
+            break
+    assert losses(trainer)[:4] == pytest.approx(found, rel=1e-4)
+
+
 def test_checkpointing_changes_nothing_but_rounding(tmp_path: Path) -> None:
     plain, checkpointed = (
         trainer_of(routed(), tmp_path),
