@@ -2,12 +2,11 @@
 
 The update that a sample asks for in a layer is the outer product of the input of the layer and of a change of its
 output. Two groups can share an adapter if the change is the same function of the input in both, however much their
-inputs and changes differ. They contradict each other if similar inputs ask for different changes: then a predictor of
-the change is better if each group has one of its own.
+inputs differ, or if they change different outputs, as tasks with answers of different kinds do. They contradict each
+other if similar inputs ask for different changes of the same outputs: then a predictor of the change is better if
+each group has one of its own.
 
-The predictor is a kernel ridge regression on the inputs of all layers, and is scored by cross-validation. In the
-miniature, separate predictors explain 1.3 to 2.9 times as much of the changes as a joint one for questions that want
-contradictory answers, and at most 1.1 times as much for ordinary tasks.
+The predictor is a kernel ridge regression on the inputs of all layers, and is scored by cross-validation.
 """
 
 from itertools import combinations
@@ -18,11 +17,12 @@ from torch.nn import functional as F
 
 from octavius.lora_moe.gates.base import Sketches
 
-CONTRADICTORY = 1.2
-"""Ratio of what separate predictors explain to what a joint one does, above which two groups are kept apart."""
+CONTRADICTORY = 2.5
+"""Conflict above which two groups are kept apart, in standard errors (see `conflict`)."""
 
-SIGNIFICANT = 4.0
-"""Mean decrease of the squared error, in standard errors, below which separate predictors count as no better."""
+SAME_OUTPUTS = 0.4
+"""Overlap of changes below which two groups do not contradict each other (see `overlap`). In the miniature it is .53
+to 1 for questions that want contradictory answers, and below .25 for tasks with answers of different kinds."""
 
 MOST = 256
 """Upper bound on the samples of a group that are compared: the time grows with the cube of their number."""
@@ -58,7 +58,7 @@ def merge_compatible(groups: Tensor, sketches: Sketches) -> tuple[Tensor, float]
     def linkage(pair: tuple[int, int]) -> float:
         return max(found[min(a, b), max(a, b)] for a in members[pair[0]] for b in members[pair[1]])
 
-    least = max(found.values(), default=1.0)
+    least = max(found.values(), default=0.0)
     while len(members) > 1:
         one, other = closest = min(combinations(range(len(members)), 2), key=linkage)
         if linkage(closest) > CONTRADICTORY:
@@ -73,7 +73,7 @@ def merge_compatible(groups: Tensor, sketches: Sketches) -> tuple[Tensor, float]
 
 
 def conflict(one: Tensor, other: Tensor, kernel: Tensor, changes: Tensor, folds: Tensor) -> float:
-    """How many times as much of the changes of two groups is explained separately as jointly.
+    """How much better the changes of two groups are predicted separately than jointly.
 
     Args:
         one: indices of the samples of a group.
@@ -83,22 +83,41 @@ def conflict(one: Tensor, other: Tensor, kernel: Tensor, changes: Tensor, folds:
         folds: fold of each sample, (N,).
 
     Returns:
-        The ratio; at most 1 if separate predictors are not significantly better, infinity if a joint one explains
-        nothing.
+        Mean decrease of the squared error, in standard errors; 0 if the groups change different outputs, or one has
+        fewer than two samples per fold.
     """
     one, other = (
         rows[torch.linspace(0, len(rows) - 1, min(len(rows), MOST)).long()] for rows in (one, other)
     )
-    both = torch.cat([one, other])
-    total = changes[both].square().sum(1)
-    joint = errors(both, kernel, changes, folds)
+    few = min(len(one), len(other)) < 2 * FOLDS  # too few to tell
+    if few or overlap(changes[one], changes[other]) < SAME_OUTPUTS:
+        return 0.0
     separate = torch.cat([errors(rows, kernel, changes, folds) for rows in (one, other)])
-    explained, explained_jointly = float((total - separate).mean()), float((total - joint).mean())
-    # One sample has no deviation (nan), for which the comparison is false.
-    significant = float((joint - separate).mean() / (joint - separate).std()) * len(both) ** 0.5 > SIGNIFICANT
-    if explained_jointly <= 0:
-        return float("inf") if significant else 1.0
-    return explained / explained_jointly if significant else min(1.0, explained / explained_jointly)
+    gain = errors(torch.cat([one, other]), kernel, changes, folds) - separate
+    deviation = float(gain.std())
+    return float(gain.mean()) / deviation * len(gain) ** 0.5 if deviation > 0 else 0.0
+
+
+def overlap(one: Tensor, other: Tensor) -> float:
+    """Whether two groups change the same outputs: the cosine similarity of the second moments of their changes.
+
+    Second moments of n samples are longer than those of the population. Their lengths are therefore the roots of the
+    inner products of two halves.
+
+    Args:
+        one: changes of a group, (n, P).
+        other: changes of the other group, (m, P).
+
+    Returns:
+        About 1 for changes of the same distribution, 0 for orthogonal ones.
+    """
+
+    def inner(a: Tensor, b: Tensor) -> float:
+        return float((a @ b.T).square().mean())  # the inner product of the second moments
+
+    within = [max(0.0, inner(part[::2], part[1::2])) for part in (one, other) if len(part) > 1]
+    length = (within[0] * within[1]) ** 0.5 if len(within) == 2 else 0.0
+    return inner(one, other) / length if length > 0 else 0.0
 
 
 def errors(rows: Tensor, kernel: Tensor, changes: Tensor, folds: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ class AffinityGate(SourceGate):
             0, rows, merged
         )  # all samples of a question are in one group
         right = self.classify(list(zip(unique, groups.tolist(), strict=True)), pool)
-        compared = f"{len(questions)} training samples (conflict {conflict:.2f}"
+        compared = f"{len(questions)} training samples (conflict {conflict:.1f}"
         if not bool(merged.any()):
             return f"the gate finds no contradiction in {compared}): every question uses all experts alike"
         shares = ", ".join(f"{share:.0%}" for share in (torch.bincount(merged) / len(merged)).tolist())

@@ -5,7 +5,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from octavius.lora_moe.conflict import RIDGES, conflict, errors, kernel_and_changes, merge_compatible
+from octavius.lora_moe.conflict import (
+    CONTRADICTORY,
+    RIDGES,
+    conflict,
+    errors,
+    kernel_and_changes,
+    merge_compatible,
+    overlap,
+)
 from octavius.lora_moe.gates.base import Sketches
 
 LAYERS, WIDTH = 2, 8
@@ -31,22 +39,44 @@ def measured(labels: Tensor, sketches: Sketches) -> float:
 
 
 def test_similar_inputs_that_want_different_changes_are_a_conflict() -> None:
-    assert measured(*drawn((0, 0.0), (1, 0.0))) > 2
+    assert measured(*drawn((0, 0.0), (1, 0.0))) > CONTRADICTORY
 
 
 def test_the_same_map_is_no_conflict_also_at_different_inputs() -> None:
-    assert measured(*drawn((0, 0.0), (0, 0.0))) <= 1
-    assert measured(*drawn((0, 0.0), (0, 1.0))) <= 1
+    assert measured(*drawn((0, 0.0), (0, 0.0))) < 0
+    assert measured(*drawn((0, 0.0), (0, 1.0))) < 0
 
 
 def test_different_changes_at_different_inputs_are_no_conflict() -> None:
-    assert measured(*drawn((0, 0.0), (1, 20.0))) < 1.2
+    assert measured(*drawn((0, 0.0), (1, 20.0))) < CONTRADICTORY
+
+
+def test_changes_of_different_outputs_are_no_conflict() -> None:
+    labels, sketches = drawn((0, 0.0), (1, 0.0))
+    updates = sketches.updates.clone()
+    updates[labels == 0, :, : WIDTH // 2] = 0
+    updates[labels == 1, :, WIDTH // 2 :] = 0
+    _, changes = kernel_and_changes(Sketches(updates, sketches.inputs))
+    assert overlap(changes[labels == 0], changes[labels == 1]) == pytest.approx(0, abs=1e-9)
+    assert measured(labels, Sketches(updates, sketches.inputs)) == 0
+
+
+def test_the_overlap_of_one_distribution_is_about_1() -> None:
+    _, changes = kernel_and_changes(drawn((0, 0.0), (0, 0.0))[1])
+    assert overlap(changes[:120], changes[120:]) == pytest.approx(1, abs=0.2)
+    moments = [part.T @ part / len(part) for part in (changes[:120], changes[120:])]
+    halves = [
+        float((part[::2].T @ part[::2] * (part[1::2].T @ part[1::2])).sum() / 3600)
+        for part in (changes[:120], changes[120:])
+    ]
+    expected = float((moments[0] * moments[1]).sum()) / (halves[0] * halves[1]) ** 0.5
+    assert overlap(changes[:120], changes[120:]) == pytest.approx(expected)
 
 
 def test_changes_of_pure_noise_are_no_conflict() -> None:
     labels, sketches = drawn((0, 0.0), (0, 0.0))
     noise = torch.randn(sketches.updates.shape, generator=torch.Generator().manual_seed(1))
-    assert measured(labels, Sketches(noise, sketches.inputs)) <= 1
+    assert measured(labels, Sketches(noise, sketches.inputs)) < CONTRADICTORY
 
 
 def test_all_but_contradictory_groups_are_merged_and_the_largest_is_the_first() -> None:
@@ -54,10 +84,10 @@ def test_all_but_contradictory_groups_are_merged_and_the_largest_is_the_first() 
     merged, least = merge_compatible(labels, sketches)
     assert merged[labels == 1].tolist() == merged[labels == 2].tolist() == [0] * 120
     assert sorted({int(merged[labels == 0][0]), int(merged[labels == 3][0])}) == [1, 2]
-    assert least > 1.2
+    assert least > CONTRADICTORY
     alike, least = merge_compatible(*drawn((0, 0.0), (0, 0.0), (0, 0.0)))
     assert not alike.any()
-    assert least <= 1
+    assert least < 0
 
 
 @pytest.mark.parametrize("sizes", [[1, 1], [1, 5], [3, 200]])
