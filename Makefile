@@ -27,7 +27,7 @@ $(RUNNING): setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH),$(BIN)/python -m pip install --no-deps --retries 1 --timeout 20 --index-url $(WHEELS)/$(TORCH) \
 		$(shell grep -E '^torch(vision)?==' constraints.txt) \
-		|| echo "$(WHEELS)/$(TORCH) has no such wheels or cannot be reached: PyTorch comes from PyPI, 6 GB of it")
+		|| echo "$(WHEELS)/$(TORCH) has no such wheels or cannot be reached: PyTorch comes from PyPI (6 GB)")
 	$(BIN)/python -m pip install --editable . --constraint constraints.txt
 	@touch $@
 

@@ -124,6 +124,26 @@ def test_pyproject_holds_only_the_build_and_ruff() -> None:
     assert set(content["tool"]) == {"ruff"}
 
 
+@pytest.mark.parametrize("torch", ["", "cpu"])
+def test_the_commands_of_make_are_those_of_a_shell(torch: str) -> None:
+    dry = [
+        "make",
+        "-C",
+        str(ROOT),
+        "-n",
+        "-B",
+        "--no-print-directory",
+        f"TORCH={torch}",
+        "install",
+        "test",
+        "fit",
+    ]
+    commands = subprocess.run(dry, capture_output=True, text=True, check=True).stdout
+    assert commands.count("pip install --editable") == 2
+    assert ("--index-url" in commands) == bool(torch)
+    subprocess.run(["sh", "-n"], input=commands, text=True, check=True)
+
+
 def test_make_alone_lists_every_target() -> None:
     text = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", text, flags=re.MULTILINE)
